@@ -1,0 +1,59 @@
+"""Time: what a timeout may be, and how much of it is left."""
+
+from __future__ import annotations
+
+from threading import TIMEOUT_MAX
+from time import monotonic
+
+
+def check_timeout(timeout: float | None) -> float | None:
+    """Return the timeout, or raise for one that no wait can have.
+
+    Args:
+        timeout: Seconds; ``None`` is for ever and ``0`` is not at all.
+
+    Raises:
+        ValueError: It is negative or NaN.
+        OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+        TypeError: It is not a number.
+    """
+    if timeout is None:
+        return None
+    if not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
+    if not timeout >= 0:  # so that NaN fails too
+        raise ValueError(f"timeout must be None, 0 or a positive number of seconds, not {timeout!r}")
+    if timeout > TIMEOUT_MAX:
+        raise OverflowError(
+            f"timeout must be at most {TIMEOUT_MAX:.0f} s, not {timeout!r}; None waits for ever"
+        )
+    return timeout
+
+
+class Deadline:
+    """A point in time that a wait, or several waits in a row, must not pass.
+
+    Example:
+        >>> Deadline(None).remaining() is None, Deadline(0).remaining()
+        (True, 0.0)
+    """
+
+    __slots__ = ("at", "started", "timeout")
+
+    def __init__(self, timeout: float | None) -> None:
+        self.timeout = check_timeout(timeout)
+        self.started = monotonic()
+        self.at = None if timeout is None else self.started + timeout
+
+    def remaining(self) -> float | None:
+        """Seconds that are left, never below zero; ``None`` for ever."""
+        return None if self.at is None else max(0.0, self.at - monotonic())
+
+    def waited(self) -> float:
+        """Seconds since the start."""
+        return monotonic() - self.started
+
+
+def lock_seconds(remaining: float | None) -> float:
+    """Turn seconds that are left into what `threading.Lock.acquire` takes, where for ever is ``-1``."""
+    return -1 if remaining is None else remaining

@@ -1,0 +1,99 @@
+"""The frozen facts that errors, snapshots and turns carry: `Holder` and `Wait`, and their common base."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from traceback import FrameSummary
+
+# A frozen, slotted `dataclass` would do, but `dataclasses` imports `inspect`, and together they
+# cost more time than all of this library does.
+
+
+class Frozen:
+    """Base of small immutable records: their fields are their ``__slots__``, set once by `_set`."""
+
+    __slots__: ClassVar[tuple[str, ...]] = ()
+
+    def _set(self, *values: object) -> None:
+        for name, value in zip(self.__slots__, values, strict=True):
+            object.__setattr__(self, name, value)
+
+    def _values(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in self.__slots__)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen: cannot set {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen: cannot delete {name!r}")
+
+    def __eq__(self, other: object) -> bool:
+        return self._values() == other._values() if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._values()))
+
+    def __repr__(self) -> str:
+        fields = ", ".join(
+            f"{name}={value!r}" for name, value in zip(self.__slots__, self._values(), strict=True)
+        )
+        return f"{type(self).__name__}({fields})"
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), self._values()
+
+
+class Holder(Frozen):
+    """Who holds a lock: a snapshot of a thread, taken when somebody asked.
+
+    Attributes:
+        name: The thread's name, or ``""`` where no live thread has the ident.
+        ident: Its `threading.get_ident`.
+        alive: False where no live thread has this ident: the holder ended without releasing. Best effort,
+            as the system may give an ident to a later thread.
+        stack: Where the thread stood when the snapshot was taken, outermost frame first, as
+            `traceback.FrameSummary` objects; empty where that is unknown.
+
+    Example:
+        >>> from syncprims import TimedLock
+        >>> lock = TimedLock()
+        >>> with lock:
+        ...     lock.holder.name
+        'MainThread'
+    """
+
+    __slots__ = ("name", "ident", "alive", "stack")  # noqa: RUF023  the order of the arguments
+
+    name: str
+    ident: int
+    alive: bool
+    stack: tuple[FrameSummary, ...]
+
+    def __init__(self, name: str, ident: int, alive: bool, stack: tuple[FrameSummary, ...] = ()) -> None:
+        self._set(name, ident, alive, stack)
+
+
+class Wait(Frozen):
+    """One edge of a deadlock: a thread, the lock that it waits for, and the thread that holds that lock.
+
+    Attributes:
+        thread: The name of the thread that waits.
+        lock_name: The name of what it waits for.
+        holder: The name of the thread that holds it.
+
+    Example:
+        >>> from syncprims import Wait
+        >>> Wait("billing", "accounts", "audit").holder
+        'audit'
+    """
+
+    __slots__ = ("thread", "lock_name", "holder")  # noqa: RUF023  the order of the arguments
+
+    thread: str
+    lock_name: str
+    holder: str
+
+    def __init__(self, thread: str, lock_name: str, holder: str) -> None:
+        self._set(thread, lock_name, holder)
