@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from ._acquire_all import acquire_all
 from ._facts import Holder, Wait
+from .adapters import LockAdapter
+from .atomic_counter import AtomicCounter
 from .errors import (
     BrokenSequenceError,
     CallbackErrors,
@@ -22,8 +25,10 @@ from .errors import (
     TaskTimeoutError,
     TransportError,
 )
+from .timed_lock import TimedLock, TimedRLock
 
 __all__ = [
+    "AtomicCounter",
     "BrokenSequenceError",
     "CallbackErrors",
     "CallbackExit",
@@ -32,6 +37,7 @@ __all__ = [
     "DeadlockError",
     "ForkedError",
     "Holder",
+    "LockAdapter",
     "LockOrderError",
     "LockTimeoutError",
     "PoolClosedError",
@@ -41,6 +47,9 @@ __all__ = [
     "SyncError",
     "SyncTimeoutError",
     "TaskTimeoutError",
+    "TimedLock",
+    "TimedRLock",
     "TransportError",
     "Wait",
+    "acquire_all",
 ]

@@ -24,10 +24,17 @@ def check_timeout(timeout: float | None) -> float | None:
     if not timeout >= 0:  # so that NaN fails too
         raise ValueError(f"timeout must be None, 0 or a positive number of seconds, not {timeout!r}")
     if timeout > TIMEOUT_MAX:
-        raise OverflowError(
-            f"timeout must be at most {TIMEOUT_MAX:.0f} s, not {timeout!r}; None waits for ever"
-        )
+        raise OverflowError(f"timeout must be at most {TIMEOUT_MAX:.0f} s, not {timeout!r}; None waits for ever")
     return timeout
+
+
+def check_acquire(blocking: bool, timeout: float | None) -> float | None:
+    """Turn the arguments of an ``acquire`` like `threading`'s into a timeout, or raise as `threading` does."""
+    if not blocking:
+        if timeout is not None and timeout != -1:
+            raise ValueError("can't specify a timeout for a non-blocking call")
+        return 0
+    return None if timeout == -1 else check_timeout(timeout)
 
 
 class Deadline:

@@ -36,9 +36,7 @@ class Frozen:
         return hash((type(self), self._values()))
 
     def __repr__(self) -> str:
-        fields = ", ".join(
-            f"{name}={value!r}" for name, value in zip(self.__slots__, self._values(), strict=True)
-        )
+        fields = ", ".join(f"{name}={value!r}" for name, value in zip(self.__slots__, self._values(), strict=True))
         return f"{type(self).__name__}({fields})"
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:

@@ -108,9 +108,7 @@ class CounterTimeoutError(SyncTimeoutError):
         value: Its value when the time was up.
     """
 
-    def __init__(
-        self, message: str = "", *, value: int = 0, timeout: float | None = None, waited: float = 0.0
-    ) -> None:
+    def __init__(self, message: str = "", *, value: int = 0, timeout: float | None = None, waited: float = 0.0) -> None:
         super().__init__(message, timeout=timeout, waited=waited)
         self.value = value
 
@@ -217,7 +215,7 @@ class CallbackExit(SyncError):  # noqa: N818  it wraps an exit, as SystemExit is
     """A callback raised a SystemExit, a KeyboardInterrupt or another exception that is no `Exception`: the cause."""
 
 
-class CallbackErrors(SyncError, ExceptionGroup[Exception]):
+class CallbackErrors(SyncError, ExceptionGroup[Exception]):  # noqa: N818  a group, as ExceptionGroup is
     """What callbacks raised, and what tasks raised that nobody would have heard of."""
 
     def derive(self, excs: Sequence[Exception], /) -> Self:  # type: ignore[override]  # a group of the same kind

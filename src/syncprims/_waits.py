@@ -1,0 +1,289 @@
+"""The wait-for graph: which thread waits for what, and whether a new wait would close a circle."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from threading import get_ident
+from time import monotonic, perf_counter_ns
+from traceback import FrameSummary, walk_stack
+from typing import Protocol
+
+from ._facts import Holder, Wait
+from .errors import DeadlockError
+
+# The graph is never stored as one. A thread that has to block publishes a record, "I wait for this node", in a
+# dictionary under its ident; a node, when asked, tells its present owner. A walk goes from record to owner to that
+# owner's records, and the graph has a circle if it comes back to the thread that walks.
+#
+# No mutex guards it. What holds instead:
+#
+# 1. A record is published with one store, and only then draws its serial. So of all threads in a circle, the one with
+#    the highest serial has every other record before its eyes when it walks: no circle is missed. It alone is the
+#    victim: no circle has two. (A record without a serial yet will draw a higher one, and counts as the highest.)
+# 2. A record stands for one uninterrupted wait. The walk reads each edge once and the confirmation once more; where
+#    both find the same records and owners, every edge existed at the moment between the two: no circle is invented.
+# 3. Signal handlers and finalizers may wait inside a wait, so each thread has a stack of records, linked by `below`.
+# 4. Edges that mean nothing are passed over: a node that its waiter has just got (it owns it), and a wait whose
+#    deadline has passed (it is about to withdraw).
+#
+# The serial is a clock reading: `itertools.count` is not atomic in free-threaded 3.13. Two threads that read the same
+# instant have both published before it, so that any tie-break will do.
+
+
+class Node(Protocol):
+    """What a thread can wait for."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+
+    def _owner(self) -> int | None:
+        """The ident of the thread that must act before a waiter can go on, or None where nobody has to."""
+
+
+_innermost: dict[int, Waiting] = {}
+
+_PACKAGE = os.path.join(os.path.dirname(__file__), "")
+
+
+class Waiting:
+    """One wait of the calling thread, to be published before it blocks and withdrawn after.
+
+    `withdraw` is a C function, whatever its value: as the first call of a ``finally`` no interrupt gets in before it.
+    It does nothing before `publish`.
+    """
+
+    __slots__ = ("below", "deadline_at", "ident", "node", "serial", "since", "takes_part", "victim", "withdraw")
+
+    withdraw: Callable[[], object]
+
+    def __init__(
+        self, node: Node, deadline_at: float | None = None, *, takes_part: bool = True, victim: bool = True
+    ) -> None:
+        """Prepare a wait for `node`.
+
+        Args:
+            node: What is waited for.
+            deadline_at: The `time.monotonic` at which the wait gives up by itself, or None.
+            takes_part: Whether it can be an edge of a deadlock; if not, it is there for monitoring alone.
+            victim: Whether it may be the one that gets the `DeadlockError`.
+        """
+        self.node = node
+        self.deadline_at = deadline_at
+        self.takes_part = takes_part
+        self.victim = victim
+        self.ident = get_ident()
+        self.since = monotonic()
+        self.below: Waiting | None = None
+        self.serial: int | None = None
+        self.withdraw = int
+
+    def publish(self) -> None:
+        """Enter the graph.
+
+        Raises:
+            DeadlockError: The wait would close a circle, and this thread is the one to give way.
+        """
+        self.below = below = _innermost.get(self.ident)
+        self.withdraw = (
+            partial(_innermost.pop, self.ident, None)
+            if below is None
+            else partial(_innermost.__setitem__, self.ident, below)
+        )
+        _innermost[self.ident] = self
+        self.serial = perf_counter_ns()
+        if not self.takes_part:
+            return
+        circle = find_circle(self)
+        if circle is not None and self._gives_way(circle):
+            if self.victim:
+                raise deadlock(circle)
+            _log_unbreakable(circle)
+
+    def _rank(self) -> tuple[float, int]:
+        return (float("inf") if self.serial is None else self.serial, self.ident)
+
+    def _gives_way(self, circle: list[Waiting]) -> bool:
+        """Whether this is the last-published wait among those in the circle that can give way."""
+        return all(self._rank() > other._rank() for other in circle[1:] if other.victim or not self.victim)
+
+    def _counts(self) -> bool:
+        """Whether this wait is an edge now."""
+        return self.takes_part and (self.deadline_at is None or monotonic() < self.deadline_at)
+
+
+def waits_of(ident: int) -> list[Waiting]:
+    """The waits of a thread, innermost first."""
+    waits = []
+    waiting = _innermost.get(ident)
+    while waiting is not None:
+        waits.append(waiting)
+        waiting = waiting.below
+    return waits
+
+
+def all_waits() -> list[Waiting]:
+    """The waits of all threads, as they are at about this moment."""
+    return [waiting for ident in list(_innermost) for waiting in waits_of(ident)]
+
+
+def count_waits(node: Node) -> int:
+    """How many waits there are for the node."""
+    return sum(waiting.node is node for waiting in all_waits())
+
+
+def find_circle(start: Waiting) -> list[Waiting] | None:
+    """Return the waits of a circle that `start` is part of, beginning with it, or None."""
+    reached_from: dict[Waiting, Waiting | None] = {start: None}
+    todo = [start]
+    while todo:
+        waiting = todo.pop()
+        owner = waiting.node._owner()
+        if owner == start.ident and waiting is not start:
+            circle = _trace(waiting, reached_from)
+            if _confirmed(circle):
+                return circle
+        elif owner is not None and owner != waiting.ident:
+            for further in waits_of(owner):
+                if further not in reached_from and further._counts():
+                    reached_from[further] = waiting
+                    todo.append(further)
+    return None
+
+
+def _trace(last: Waiting, reached_from: dict[Waiting, Waiting | None]) -> list[Waiting]:
+    path = []
+    waiting: Waiting | None = last
+    while waiting is not None:
+        path.append(waiting)
+        waiting = reached_from[waiting]
+    return path[::-1]
+
+
+def _confirmed(circle: list[Waiting]) -> bool:
+    """Whether every edge of the circle is still there, after the walk has seen each of them."""
+    return all(
+        waiting.node._owner() == following.ident and waiting in waits_of(waiting.ident) and waiting._counts()
+        for waiting, following in zip(circle, [*circle[1:], circle[0]], strict=True)
+    )
+
+
+def thread_name(ident: int) -> str:
+    """Name of the thread with this ident, or ``""`` where `threading` knows none."""
+    # threading.enumerate() would take a lock of its own, and on 3.14 an interrupt in there would leave it taken.
+    active: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
+    thread = active.get(ident)
+    return "" if thread is None else thread.name
+
+
+def stack_of(ident: int) -> tuple[FrameSummary, ...]:
+    """Where the thread is now, outermost frame first; empty where there is no such thread."""
+    return _summaries(sys._current_frames().get(ident))
+
+
+def _summaries(frame: object) -> tuple[FrameSummary, ...]:
+    if frame is None:
+        return ()
+    frames = walk_stack(frame)  # type: ignore[arg-type]  # None would mean our own stack
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        # Without the GIL the thread goes on while we look, and its outer frames must not be walked: one will do.
+        frames = iter([next(frames)])
+    # Built by hand: StackSummary.extract would read source files now, and its frames may hold what can't be pickled.
+    return tuple(
+        FrameSummary(frame.f_code.co_filename, line, frame.f_code.co_name, lookup_line=False) for frame, line in frames
+    )[::-1]
+
+
+def holder_of(ident: int | None) -> Holder | None:
+    """A snapshot of the thread with this ident; None for None."""
+    if ident is None:
+        return None
+    frame = sys._current_frames().get(ident)
+    return Holder(thread_name(ident), ident, frame is not None, _summaries(frame))
+
+
+def whereabouts(stack: tuple[FrameSummary, ...]) -> str:
+    """Say in a few words where a stack stands: its innermost frame that is neither ours nor `threading`'s."""
+    for frame in reversed(stack):
+        if not _is_ours(frame) and frame.filename != threading.__file__:
+            return f"at {os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}"
+    return "at an unknown place"
+
+
+def _is_ours(frame: FrameSummary) -> bool:
+    return frame.filename.startswith(_PACKAGE)
+
+
+def _without_ours(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
+    """The stack down to the call into this library."""
+    while stack and _is_ours(stack[-1]):
+        stack = stack[:-1]
+    return stack
+
+
+def describe(holder: Holder | None) -> str:
+    """Say who a holder is and where it stands."""
+    if holder is None:
+        return "a holder that is not known"
+    if not holder.alive:
+        return (
+            f"a thread (ident {holder.ident}) that ended without releasing it, as far as can be told from an ident; "
+            f"use `with`, which always releases"
+        )
+    return f"Thread {holder.name!r} (ident {holder.ident}, alive) which is {whereabouts(holder.stack)}"
+
+
+def deadlock(circle: list[Waiting]) -> DeadlockError:
+    """Make the error that tells of the circle, beginning with the thread that gets it."""
+    names = [thread_name(waiting.ident) or f"ident {waiting.ident}" for waiting in circle]
+    cycle = [
+        Wait(name, waiting.node.name, holder)
+        for name, waiting, holder in zip(names, circle, [*names[1:], names[0]], strict=True)
+    ]
+    stacks = [_without_ours(stack_of(waiting.ident)) for waiting in circle]
+    lines = [f"deadlock: {_say(cycle)}"]
+    for wait, stack in zip(cycle, stacks, strict=True):
+        lines.append(f"  Thread {wait.thread!r} waits for {wait.lock_name!r} {whereabouts(stack)}:")
+        lines.extend(f"    {frame.filename}:{frame.lineno} in {frame.name}" for frame in stack)
+    lines.append(
+        f"{_say(cycle)}; so Thread {names[0]!r} does not wait: let it release what it holds and try again, "
+        f"or take the locks in one order everywhere, as acquire_all() does"
+    )
+    return DeadlockError("\n".join(lines), cycle=cycle, stacks=stacks)
+
+
+def _say(cycle: list[Wait]) -> str:
+    return ", ".join(f"Thread {wait.thread!r} waits for {wait.lock_name!r} held by {wait.holder!r}" for wait in cycle)
+
+
+def own_deadlock(name: str, advice: str) -> DeadlockError:
+    """Make the error for a thread that would wait for itself."""
+    me = thread_name(get_ident()) or f"ident {get_ident()}"
+    return DeadlockError(
+        f"Thread {me!r} already holds {name!r} and would wait for itself for ever; {advice}",
+        cycle=[Wait(me, name, me)],
+        stacks=[_without_ours(stack_of(get_ident()))],
+    )
+
+
+def _log_unbreakable(circle: list[Waiting]) -> None:
+    import logging  # here, since it is needed once in a blue moon
+
+    logging.getLogger("syncprims").error(
+        "Condition.wait() must take its lock back, and that closes a circle which it can't break: %s", deadlock(circle)
+    )
+
+
+def _after_fork_in_child() -> None:
+    me = get_ident()
+    for ident in list(_innermost):
+        if ident != me:
+            del _innermost[ident]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,281 @@
+"""`LockAdapter`: the surface of a `TimedLock` over a lock that the program already has."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import AbstractContextManager
+from functools import partial
+from operator import call
+from threading import Lock, get_ident
+from time import monotonic
+from typing import NoReturn, Protocol, Self
+
+from .._deadline import check_acquire, check_timeout
+from .._facts import Holder
+from .._hold import Hold
+from .._leaving import Leave, LeaveInC, leave_by
+from .._registry import default_name, register
+from .._waits import Waiting, count_waits, describe, holder_of, own_deadlock
+from ..errors import LockTimeoutError
+
+
+class LockLike(Protocol):
+    """What `LockAdapter` asks of a lock: to be acquired without a limit or within seconds, and to be released.
+
+    The locks of `threading` and `multiprocessing` are like this, and so are Dask's ``Lock`` and ``Semaphore``.
+
+    Example:
+        >>> import threading
+        >>> from syncprims.adapters import LockLike
+        >>> lock: LockLike = threading.Lock()
+    """
+
+    def acquire(self, *, timeout: float = ...) -> bool:
+        """Take the lock, without a limit or within ``timeout`` seconds; return whether it was taken."""
+
+    def release(self) -> object:
+        """Let go of it."""
+
+
+class LockAdapter:
+    """A lock that you already have, in a timeout-aware context manager: the surface of `TimedLock` over any lock.
+
+    Use it where the lock is not yours to replace: another library's `threading.Lock`, a `multiprocessing.Lock`, a lock
+    on a server. Locks of your own are better made as `TimedLock`.
+
+    Args:
+        lock: Anything with ``acquire()``, ``acquire(timeout=seconds)`` and ``release()``.
+        timeout: How long ``with`` waits, in seconds; None, the default, waits for ever and 0 not at all.
+        name: What messages call the lock; by default ``LockAdapter-7`` or the like.
+
+    Raises:
+        TypeError: The lock has no such methods, the timeout is not a number or the name not a string.
+        ValueError: The timeout is negative or NaN.
+        OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+
+    Example:
+        >>> import threading
+        >>> from syncprims import LockAdapter
+        >>> lock = LockAdapter(threading.Lock(), timeout=2.0, name="theirs")
+        >>> with lock:
+        ...     lock.locked()
+        True
+
+    What the lock inside weakens:
+
+    - Who holds it is known only where it was acquired through this adapter; `LockTimeoutError` says so otherwise.
+    - It takes no part in the detection of deadlocks, as its true owner can't be asked. One case is noticed: a thread
+      that waits without limit, or in a ``with``, for a `threading.Lock` that it has taken through this adapter.
+    - Where its ``acquire`` or ``release`` is written in Python, an interrupt inside may leave it taken. Where they are
+      C functions, as those of `threading` and `multiprocessing` are, the adapter leaks nothing.
+    - After a fork it is what the lock inside is.
+
+    **Fairness.** That of the lock inside.
+
+    **Thread safety.** All methods may be called from any thread.
+
+    **Differences from threading.** Only a thread that acquired the lock through this adapter may release it through
+    this adapter (`RuntimeError`). Whether a thread may take it twice is as with the lock inside.
+
+    **Subclassing.** The hooks are those of `TimedLock`: `_on_wait`, `_on_acquired` and `_on_timeout`. ``with`` and
+    `hold` reach neither an overridden `acquire` nor `release`.
+    """
+
+    def __init__(self, lock: LockLike, timeout: float | None = None, *, name: str | None = None) -> None:
+        if not (callable(getattr(lock, "acquire", None)) and callable(getattr(lock, "release", None))):
+            raise TypeError(f"LockAdapter needs an object with acquire(timeout=...) and release(), not {lock!r}")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a string or None, not {type(name).__name__}")
+        self._lock = lock
+        self._timeout = check_timeout(timeout)
+        self._name = name
+        # The threads that took it through this adapter, latest last; one entry for each time.
+        self._holders: list[int] = []
+        self._serial = register(self)
+
+    @property
+    def name(self) -> str:
+        """What messages call the lock."""
+        return default_name(self, self._serial) if self._name is None else self._name
+
+    @property
+    def timeout(self) -> float | None:
+        """How long ``with`` waits, in seconds; None is for ever."""
+        return self._timeout
+
+    @property
+    def holder(self) -> Holder | None:
+        """The thread that took the lock through this adapter, or None where nobody did. Best effort."""
+        return holder_of(self._owner())
+
+    @property
+    def waiting(self) -> int:
+        """How many threads wait for the lock through this adapter: an estimate, for monitoring."""
+        return count_waits(self)
+
+    def locked(self) -> bool:
+        """Return whether the lock is taken, or, where the lock inside can't tell, taken through this adapter."""
+        locked = getattr(self._lock, "locked", None)
+        return bool(locked()) if callable(locked) else bool(self._holders)
+
+    def held_by_me(self) -> bool:
+        """Return whether the calling thread took the lock through this adapter."""
+        return get_ident() in self._holders
+
+    def _owner(self) -> int | None:
+        holders = self._holders[-1:]
+        return holders[0] if holders else None
+
+    def __repr__(self) -> str:
+        state = "locked" if self._holders else "unlocked"
+        return f"<{state} syncprims.{type(self).__name__} object {self.name!r} over {self._lock!r}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"cannot pickle or copy {self!r}: it counts the threads of one process; send the lock inside, where that "
+            f"can be sent, and wrap it on the other side"
+        )
+
+    def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
+        """Take the lock as `threading.Lock.acquire` does; the constructor's timeout has no part in it.
+
+        Args:
+            blocking: False tries once and does not wait.
+            timeout: How long to wait, in seconds; -1, the default, and None wait for ever.
+
+        Returns:
+            Whether the lock was taken.
+
+        Raises:
+            DeadlockError: The wait has no limit, and this thread has taken this `threading.Lock` already.
+            ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
+            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+        """
+        return self._take(check_acquire(blocking, timeout), raises=False)
+
+    def release(self) -> None:
+        """Let go of the lock.
+
+        Raises:
+            RuntimeError: The calling thread has not taken it through this adapter. Nothing is changed.
+        """
+        if not self.held_by_me():
+            raise RuntimeError(f"cannot release {self.name!r}: this thread has not acquired it through this adapter")
+        self._release()
+
+    def hold(self, timeout: float | None) -> AbstractContextManager[Self]:
+        """Return what takes the lock in a ``with``, waiting at most this long instead of the constructor's timeout.
+
+        Args:
+            timeout: In seconds; None waits for ever and 0 not at all.
+
+        Raises:
+            ValueError: The timeout is negative or NaN.
+            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+        """
+        return Hold(self, check_timeout(timeout))
+
+    def __enter__(self) -> Self:
+        """Take the lock, waiting at most the constructor's timeout.
+
+        Raises:
+            LockTimeoutError: It was not free in time.
+            DeadlockError: This thread has taken this `threading.Lock` already.
+        """
+        return self._enter_within(self._timeout)
+
+    def _enter_within(self, timeout: float | None) -> Self:
+        self._take(timeout, raises=True)
+        return self
+
+    def _leave(self) -> Leave:
+        return leave_by(self._leaving())
+
+    __exit__ = LeaveInC(_leave)
+
+    def _leaving(self) -> Generator[int, object, None]:
+        try:
+            yield 0
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self._lock.release()
+            self._forget()
+            raise
+        self._release()
+        while True:
+            yield 0
+
+    def _release(self) -> None:
+        try:
+            self._lock.release()
+        finally:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Strike this thread from the holders, once."""
+        try:
+            self._holders.remove(get_ident())
+        except ValueError:
+            pass
+
+    def _take(self, limit: float | None, *, raises: bool) -> bool:
+        started = monotonic()
+        taken = False
+        try:
+            # Through map(), so that no interrupt gets between the lock's answer and the store.
+            (taken,) = map(call, (partial(self._lock.acquire, timeout=0),))
+            if not taken and limit != 0:
+                if type(self._lock) is type(Lock()) and self.held_by_me() and (raises or limit is None):
+                    raise own_deadlock(self.name, "release it first, or wrap a threading.RLock")
+                self._on_wait(self.holder)
+                waiting = Waiting(self, takes_part=False)
+                try:
+                    waiting.publish()
+                    if limit is None:
+                        (taken,) = map(call, (self._lock.acquire,))
+                    else:
+                        left = max(0.0, started + limit - monotonic())
+                        (taken,) = map(call, (partial(self._lock.acquire, timeout=left),))
+                finally:
+                    waiting.withdraw()
+                waited = monotonic() - started
+            else:
+                waited = 0.0
+            if taken:
+                self._holders.append(get_ident())
+                self._on_acquired(waited)
+                return True
+        except BaseException:
+            if taken:
+                self._lock.release()
+                self._forget()
+            raise
+        if raises:
+            error = self._timeout_error(limit, waited)
+            self._on_timeout(error)
+            raise error
+        return False
+
+    def _timeout_error(self, limit: float | None, waited: float) -> LockTimeoutError:
+        holder = self.holder
+        who = describe(holder) if holder else "somebody who did not take it through this adapter"
+        return LockTimeoutError(
+            f"waited {waited:.1f} s for {self.name!r}, held by {who}",
+            lock_name=self.name,
+            holder=holder,
+            timeout=limit,
+            waited=waited,
+        )
+
+    def _on_wait(self, holder: Holder | None) -> None:
+        """Called just before a thread blocks, in that thread; for subclasses."""
+
+    def _on_acquired(self, waited: float) -> None:
+        """Called when a thread has taken the lock, in that thread, with the seconds it waited; for subclasses."""
+
+    def _on_timeout(self, error: LockTimeoutError) -> None:
+        """Called just before a `LockTimeoutError` is raised, in the thread that gets it; for subclasses."""
+
+    def _after_fork(self) -> None:
+        self._holders = [ident for ident in self._holders if ident == get_ident()]

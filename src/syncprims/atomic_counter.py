@@ -1,0 +1,486 @@
+"""`AtomicCounter`: an integer that threads change together, with bounds, compare-and-set and waiting."""
+
+from __future__ import annotations
+
+import sys
+from _thread import RLock, allocate_lock
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from operator import call
+from typing import Any, NoReturn, SupportsIndex
+
+from ._deadline import Deadline, lock_seconds
+from ._registry import default_name, register
+from ._waits import Waiting
+from .errors import CounterBoundsError, CounterTimeoutError, DeadlockError
+from .timed_lock import TimedRLock
+
+# How a change is made
+# --------------------
+# Under a re-entrant lock, as one read-modify-write that ends in one store, without a call in between. Interrupts and
+# signal handlers come in after calls only, so a change is made or not made, and a handler or a finalizer that changes
+# the same counter does so before or after, never in the middle; re-entrancy lets it.
+#
+# The lock is the C one, entered by `with`. On 3.14 and later an interrupt may come between that entering and the body
+# (gh-148874), so there it is the library's own, which lets none in.
+#
+# Who waits registers a closed gate under the lock, and only then looks at the value. Who changes the value prepares the
+# opening of the gates before the change; opening them is then one C call right after the store, and no interrupt can
+# lose a wake-up. (Should a signal handler change the value during the preparation, it is made anew.) Opening an open
+# gate does nothing, so gates need no bookkeeping: those who wait take themselves out when they go.
+#
+# `_special` is what sends a change down the slow path: True for bounds, hooks and during update(); else the gates
+# themselves, so that a counter on which nobody waits pays for one look at an empty dictionary.
+
+_Guard: Any = TimedRLock if sys.version_info >= (3, 14) else RLock
+
+_exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
+
+
+class _Waiter:
+    """One call of `AtomicCounter.wait_for` or `wait_until`.
+
+    Attributes:
+        gate: A lock that is closed until there is something to look at.
+        goal: The least value that is waited for, or None where a predicate decides.
+        reached: For a goal, the value that reached it, even if it did not stay.
+    """
+
+    __slots__ = ("gate", "goal", "reached")
+
+    def __init__(self, goal: int | None) -> None:
+        self.gate = allocate_lock()
+        self.gate.acquire()
+        self.goal = goal
+        self.reached: list[int] = []
+
+    def opening(self, value: int) -> Iterable[Callable[[], object]]:
+        """The C functions that tell the waiter of this value, in order."""
+        if self.goal is None or value >= self.goal:
+            if self.goal is not None:
+                yield partial(self.reached.append, value)
+            yield partial(self.gate.acquire, False)  # so that the gate is closed and can be opened
+            yield self.gate.release
+
+
+class AtomicCounter:
+    """An integer that any number of threads may change without losing a change.
+
+    Use it for counts that several threads add to, for identifiers, for limits (``maximum=``), and as a latch that
+    threads wait for. It is the turnstile at a stadium's gates: everybody passes one at a time, the number on it is
+    always right, and the steward can wait until it shows a thousand.
+
+    Args:
+        value: What it starts with and what `reset` returns it to.
+        minimum: The least value allowed; None, the default, sets no limit.
+        maximum: The greatest value allowed; None, the default, sets no limit.
+        name: What messages call it; by default ``AtomicCounter-7`` or the like.
+
+    Raises:
+        TypeError: A number is not an integer (`bool` is not one here), or the name not a string.
+        ValueError: The minimum is greater than the maximum.
+        CounterBoundsError: The value is outside them.
+
+    Example:
+        >>> from syncprims import AtomicCounter
+        >>> served = AtomicCounter()
+        >>> served.increment()
+        1
+        >>> served.get_and_add(10)
+        1
+        >>> served.value, f"{served:05d}"
+        (11, '00011')
+
+    The names say which value comes back, as those of Java's ``AtomicInteger`` do: `increment`, `decrement`, `add` and
+    `update` return the new one, `get_and_add`, `get_and_set` and `reset` the old one. There is no ``+=``, since it
+    would read as ``counter = counter + 1``, and comparing counters compares identity: compare their values.
+
+    **Fairness.** None: whoever comes at the right moment goes first.
+
+    **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. A change is
+    made whole or not at all, also when an interrupt (Ctrl-C, or any asynchronous exception) comes in the middle.
+
+    **Differences from threading.** `threading` has no counter. ``n += 1`` on a plain integer loses changes.
+
+    **Subclassing.** One hook is there to be overridden: `_on_change`, called after a change that was one, in the thread
+    that made it, with no lock held; it must be short and costs nothing unless overridden. Hooks of several threads may
+    run out of order. Public methods may be overridden; none of them calls another.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_initial",
+        "_lock",
+        "_maximum",
+        "_minimum",
+        "_name",
+        "_serial",
+        "_special",
+        "_updating",
+        "_value",
+        "_waiters",
+    )
+
+    def __init__(
+        self, value: int = 0, *, minimum: int | None = None, maximum: int | None = None, name: str | None = None
+    ) -> None:
+        # Immutable:
+        self._initial = _integer(value, "value")
+        self._minimum = None if minimum is None else _integer(minimum, "minimum")
+        self._maximum = None if maximum is None else _integer(maximum, "maximum")
+        if self._minimum is not None and self._maximum is not None and self._minimum > self._maximum:
+            raise ValueError(f"minimum {self._minimum} is greater than maximum {self._maximum}")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a string or None, not {type(name).__name__}")
+        self._name = name
+        self._lock = _Guard()
+        # Guarded by _lock:
+        self._value = self._initial
+        self._updating = False
+        self._waiters: dict[_Waiter, None] = {}
+        self._special = self._ordinarily_special()
+        self._serial = register(self)
+        self._check_bounds(self._initial)
+
+    # -- what it is ---------------------------------------------------------------------------------------------
+
+    @property
+    def value(self) -> int:
+        """The value at this moment; never blocks."""
+        return self._value
+
+    @property
+    def minimum(self) -> int | None:
+        """The least value allowed, or None."""
+        return self._minimum
+
+    @property
+    def maximum(self) -> int | None:
+        """The greatest value allowed, or None."""
+        return self._maximum
+
+    @property
+    def name(self) -> str:
+        """What messages call the counter."""
+        return default_name(self, self._serial) if self._name is None else self._name
+
+    def __int__(self) -> int:
+        return self._value
+
+    def __format__(self, spec: str) -> str:
+        return format(self._value, spec)
+
+    def __repr__(self) -> str:
+        kind = type(self)
+        module = "syncprims" if kind.__module__ == __name__ else kind.__module__
+        return f"<{module}.{kind.__qualname__} object {self.name!r} at {self._value}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"cannot pickle or copy {self!r}: a counter belongs to one process; send its value, and let callbacks of "
+            f"a CallbackPool count in this process"
+        )
+
+    def _ordinarily_special(self) -> object:
+        plain = self._minimum is self._maximum is None and type(self)._on_change is AtomicCounter._on_change
+        return self._waiters if plain else True
+
+    # -- changing it --------------------------------------------------------------------------------------------
+    # The short way stands in each of these, since a call costs as much as the whole change.
+
+    def increment(self, n: int = 1) -> int:
+        """Add `n` and return the new value. May wait for another thread's change, for ever if its `update` hangs.
+
+        Args:
+            n: What to add; any integer, by default 1.
+
+        Raises:
+            TypeError: It is not an integer.
+            CounterBoundsError: The sum is out of bounds. The value stays.
+            DeadlockError: The call comes from inside this counter's own `update`.
+        """
+        if type(n) is not int:
+            n = _integer(n, "n")
+        with self._lock:
+            if not self._special:
+                value = self._value = self._value + n
+                return value
+        return self._change(n)[1]
+
+    def decrement(self, n: int = 1) -> int:
+        """Subtract `n` and return the new value; in all else as `increment`."""
+        if type(n) is not int:
+            n = _integer(n, "n")
+        with self._lock:
+            if not self._special:
+                value = self._value = self._value - n
+                return value
+        return self._change(-n)[1]
+
+    def add(self, n: int) -> int:
+        """Add `n` and return the new value; in all as `increment`."""
+        if type(n) is not int:
+            n = _integer(n, "n")
+        with self._lock:
+            if not self._special:
+                value = self._value = self._value + n
+                return value
+        return self._change(n)[1]
+
+    def get_and_add(self, n: int = 1) -> int:
+        """Add `n` and return the old value; in all else as `increment`.
+
+        Example:
+            >>> from syncprims import AtomicCounter
+            >>> ticket = AtomicCounter(100)
+            >>> ticket.get_and_add(), ticket.get_and_add()
+            (100, 101)
+        """
+        if type(n) is not int:
+            n = _integer(n, "n")
+        with self._lock:
+            if not self._special:
+                old = self._value
+                self._value = old + n
+                return old
+        return self._change(n)[0]
+
+    def set(self, new: int) -> None:
+        """Set the value.
+
+        Args:
+            new: The new value; any integer.
+
+        Raises:
+            TypeError: It is not an integer.
+            CounterBoundsError: It is out of bounds. The value stays.
+            DeadlockError: The call comes from inside this counter's own `update`.
+        """
+        self._change(0, _integer(new, "new"))
+
+    def get_and_set(self, new: int) -> int:
+        """Set the value and return the old one; in all else as `set`."""
+        return self._change(0, _integer(new, "new"))[0]
+
+    def reset(self) -> int:
+        """Set the value back to what the counter was made with, and return the old one."""
+        return self._change(0, self._initial)[0]
+
+    def compare_and_set(self, expected: int, new: int) -> bool:
+        """Set the value if it is the expected one, in one step.
+
+        Args:
+            expected: The value that it must have.
+            new: The value that it is to get.
+
+        Returns:
+            Whether it was the expected one, and so was set.
+
+        Raises:
+            TypeError: One of them is not an integer.
+            CounterBoundsError: The new value is out of bounds, whatever the present one is. The value stays.
+            DeadlockError: The call comes from inside this counter's own `update`.
+
+        Example:
+            >>> from syncprims import AtomicCounter
+            >>> state = AtomicCounter(0)
+            >>> state.compare_and_set(0, 1), state.compare_and_set(0, 2)
+            (True, False)
+        """
+        expected = _integer(expected, "expected")
+        new = _integer(new, "new")
+        self._check_bounds(new)
+        old, _ = self._change(0, new, expected)
+        return old == expected
+
+    def update(self, fn: Callable[[int], int]) -> int:
+        """Set the value to what a function makes of it, and return that.
+
+        The function runs exactly once, in this thread, and under the counter's lock: changes by other threads wait
+        for it. So it must be short and must not wait for anything.
+
+        Args:
+            fn: Takes the present value and returns the new one.
+
+        Raises:
+            TypeError: It is not callable, or what it returned is not an integer. The value stays.
+            CounterBoundsError: What it returned is out of bounds. The value stays.
+            DeadlockError: It, or a signal handler that came in, tried to change this same counter, whose change one of
+                the two would have undone. The value stays.
+            Exception: Whatever the function raises. The value stays.
+
+        Example:
+            >>> from syncprims import AtomicCounter
+            >>> AtomicCounter(5).update(lambda value: value * 2)
+            10
+        """
+        if not callable(fn):
+            raise TypeError(f"update needs a function of the value, not {fn!r}")
+        with self._lock:
+            self._refuse_in_update()
+            ordinarily = self._ordinarily_special()
+            self._updating = self._special = True
+            try:
+                # User code under a lock: the one place where the design says so.
+                new = _integer(fn(self._value), "what the function returned")
+            finally:
+                self._updating = False
+                self._special = ordinarily
+            old, _ = self._store(0, new)
+        self._tell(old, new)
+        return new
+
+    def _change(self, n: int, new: int | None = None, expected: int | None = None) -> tuple[int, int]:
+        """Add `n` to the value, or to `new` in its place, and return the old and the new value."""
+        with self._lock:
+            self._refuse_in_update()
+            old, value = self._store(n, new, expected)
+        self._tell(old, value)
+        return old, value
+
+    def _store(self, n: int, new: int | None, expected: int | None = None) -> tuple[int, int]:
+        while True:
+            old = self._value
+            if expected is not None and old != expected:
+                return old, old
+            value = old + n if new is None else new
+            self._check_bounds(value)
+            opening = map(call, [step for waiter in tuple(self._waiters) for step in waiter.opening(value)])
+            # A signal handler may have changed the value since. From here to the store none comes in.
+            if self._value == old:
+                self._value = value
+                _exhaust(opening)
+                return old, value
+
+    def _check_bounds(self, value: int) -> None:
+        if self._minimum is not None and value < self._minimum:
+            self._refuse(value, f"less than its minimum {self._minimum}")
+        if self._maximum is not None and value > self._maximum:
+            self._refuse(value, f"more than its maximum {self._maximum}")
+
+    def _refuse(self, value: int, why: str) -> NoReturn:
+        raise CounterBoundsError(
+            f"{self.name!r} would have become {value}, {why}; it stays at {self._value}",
+            value=self._value,
+            minimum=self._minimum,
+            maximum=self._maximum,
+        )
+
+    def _refuse_in_update(self) -> None:
+        if self._updating:
+            raise DeadlockError(
+                f"the function that {self.name!r}.update() runs has used the same counter, whose change would be lost; "
+                f"let the function return the new value and do nothing else"
+            )
+
+    def _tell(self, old: int, new: int) -> None:
+        if old != new:
+            self._on_change(old, new)
+
+    def _on_change(self, old: int, new: int) -> None:
+        """Called after the value has changed, in the thread that changed it, with no lock held; for subclasses.
+
+        Args:
+            old: The value before.
+            new: The value after; other threads may have changed it again.
+        """
+
+    # -- waiting for it -----------------------------------------------------------------------------------------
+
+    def wait_for(self, predicate: Callable[[int], bool], timeout: float | None = None) -> int:
+        """Wait until the predicate is true of the value, and return that value.
+
+        The predicate runs in this thread, under no lock, first at once and then after changes. As with
+        `threading.Condition.wait_for`, a value that comes and goes between two looks may never be looked at; to wait
+        for a value that may be passed, use `wait_until`.
+
+        Args:
+            predicate: Takes a value and says whether it is the one.
+            timeout: How long to wait, in seconds; None, the default, waits for ever and 0 looks once.
+
+        Raises:
+            CounterTimeoutError: The time was up; it carries the value then.
+            TypeError: The predicate is not callable.
+            ValueError: The timeout is negative or NaN.
+            DeadlockError: The call comes from inside this counter's own `update`.
+            Exception: Whatever the predicate raises.
+
+        Example:
+            >>> from syncprims import AtomicCounter
+            >>> AtomicCounter(6).wait_for(lambda value: value % 2 == 0, timeout=1.0)
+            6
+        """
+        if not callable(predicate):
+            raise TypeError(f"wait_for needs a function of the value, not {predicate!r}")
+        return self._wait(predicate, _Waiter(None), "a value that the predicate accepts", timeout)
+
+    def wait_until(self, value: int, timeout: float | None = None) -> int:
+        """Wait until the value is at least this one, as a latch, and return what it then is.
+
+        Args:
+            value: What to wait for.
+            timeout: How long to wait, in seconds; None, the default, waits for ever and 0 looks once.
+
+        Raises:
+            CounterTimeoutError: The time was up; it carries the value then.
+            TypeError: The value is not an integer.
+            ValueError: The timeout is negative or NaN.
+            DeadlockError: The call comes from inside this counter's own `update`.
+
+        Example:
+            >>> import threading
+            >>> from syncprims import AtomicCounter
+            >>> arrived = AtomicCounter()
+            >>> for _ in range(3):
+            ...     threading.Thread(target=arrived.increment).start()
+            >>> arrived.wait_until(3, timeout=10.0)
+            3
+        """
+        goal = _integer(value, "value")
+        return self._wait(goal.__le__, _Waiter(goal), f"{goal} or more", timeout)
+
+    def _wait(self, predicate: Callable[[int], bool], waiter: _Waiter, what: str, timeout: float | None) -> int:
+        deadline = Deadline(timeout)
+        waiting = Waiting(self, deadline.at, takes_part=False)
+        try:
+            waiting.publish()
+            with self._lock:
+                self._refuse_in_update()
+                self._waiters[waiter] = None
+            while not predicate(value := self._value):
+                left = deadline.remaining()
+                if left == 0:
+                    raise CounterTimeoutError(
+                        f"waited {deadline.waited():.1f} s for {self.name!r} to be {what}, and it is {value}",
+                        value=value,
+                        timeout=timeout,
+                        waited=deadline.waited(),
+                    )
+                waiter.gate.acquire(True, lock_seconds(left))
+                if waiter.reached:
+                    return waiter.reached[0]
+            return value
+        finally:
+            # Two C functions: no interrupt comes before the first, and one that comes after it is past the second.
+            try:
+                self._waiters.pop(waiter, None)
+            finally:
+                waiting.withdraw()
+
+    def _owner(self) -> None:
+        """Nobody in particular has to act before a waiter can go on."""
+
+    def _after_fork(self) -> None:
+        if not self._lock._is_owned():
+            self._lock._at_fork_reinit()
+            if self._updating:
+                self._updating = False
+                self._special = self._ordinarily_special()
+        self._waiters.clear()
+
+
+def _integer(number: SupportsIndex, what: str) -> int:
+    if isinstance(number, bool) or not hasattr(type(number), "__index__"):
+        raise TypeError(f"{what} must be an integer, not {number!r}")
+    return int.__index__(number.__index__())
