@@ -1,4 +1,24 @@
-"""Synchronization primitives that never hang in silence."""
+"""Synchronization primitives that never hang in silence.
+
+Every wait has a deadline or a way out; every wait that fails says who holds what; every callback runs; every order is
+kept or reported broken.
+
+- `TimedLock`, `TimedRLock`, `acquire_all`: locks with a time limit that name their holder and refuse to deadlock.
+  `LockAdapter` gives the same to a lock that you already have.
+- `OrderedRunner`: threads that take turns in a predefined order.
+- `AtomicCounter`: an integer that threads change together, with bounds, compare-and-set and waiting.
+- `CallbackPool`: an executor whose callbacks all run and whose errors nobody can lose.
+
+Beside these, ``syncprims.diagnostics`` shows who waits for whom, ``syncprims.testing`` proves a subclass of yours, and
+``syncprims.adapters`` reaches past one machine. ``python -m syncprims`` is the tour.
+
+Example:
+    >>> from syncprims import TimedLock
+    >>> accounts = TimedLock(timeout=2.0, name="accounts")
+    >>> with accounts:
+    ...     print("at most two seconds of waiting, and then an answer")
+    at most two seconds of waiting, and then an answer
+"""
 
 from __future__ import annotations
 
@@ -6,6 +26,7 @@ from ._acquire_all import acquire_all
 from ._facts import Holder, Wait
 from .adapters import LockAdapter
 from .atomic_counter import AtomicCounter
+from .callback_pool import CallbackPool, PoolStats, Task
 from .errors import (
     BrokenSequenceError,
     CallbackErrors,
@@ -25,6 +46,7 @@ from .errors import (
     TaskTimeoutError,
     TransportError,
 )
+from .ordered_runner import OrderedRunner, StepContext, Turn
 from .timed_lock import TimedLock, TimedRLock
 
 __all__ = [
@@ -32,6 +54,7 @@ __all__ = [
     "BrokenSequenceError",
     "CallbackErrors",
     "CallbackExit",
+    "CallbackPool",
     "CounterBoundsError",
     "CounterTimeoutError",
     "DeadlockError",
@@ -40,16 +63,21 @@ __all__ = [
     "LockAdapter",
     "LockOrderError",
     "LockTimeoutError",
+    "OrderedRunner",
     "PoolClosedError",
+    "PoolStats",
     "PoolTimeoutError",
     "SequenceFinishedError",
+    "StepContext",
     "StepTimeoutError",
     "SyncError",
     "SyncTimeoutError",
+    "Task",
     "TaskTimeoutError",
     "TimedLock",
     "TimedRLock",
     "TransportError",
+    "Turn",
     "Wait",
     "acquire_all",
 ]

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from threading import get_ident
-from time import monotonic, perf_counter_ns
+from time import monotonic
 from traceback import FrameSummary, walk_stack
 from typing import Protocol
 
@@ -21,17 +21,17 @@ from .errors import DeadlockError
 #
 # No mutex guards it. What holds instead:
 #
-# 1. A record is published with one store, and only then draws its serial. So of all threads in a circle, the one with
-#    the highest serial has every other record before its eyes when it walks: no circle is missed. It alone is the
-#    victim: no circle has two. (A record without a serial yet will draw a higher one, and counts as the highest.)
+# 1. A record is published with one store, and only then its thread walks. So of all threads in a circle, the one that
+#    published last has every other record before its eyes: no circle is missed. Others may find it too; who is first
+#    to claim it, by one `setdefault` in a dictionary that all of them agree on, is the victim: no circle has two.
 # 2. A record stands for one uninterrupted wait. The walk reads each edge once and the confirmation once more; where
 #    both find the same records and owners, every edge existed at the moment between the two: no circle is invented.
 # 3. Signal handlers and finalizers may wait inside a wait, so each thread has a stack of records, linked by `below`.
 # 4. Edges that mean nothing are passed over: a node that its waiter has just got (it owns it), and a wait whose
 #    deadline has passed (it is about to withdraw).
 #
-# The serial is a clock reading: `itertools.count` is not atomic in free-threaded 3.13. Two threads that read the same
-# instant have both published before it, so that any tie-break will do.
+# Rejected: serials, the highest in the circle being the victim's. A thread can be interrupted between drawing a serial
+# and storing it; each of two threads then takes the other's for the higher one, and both wait for ever.
 
 
 class Node(Protocol):
@@ -48,6 +48,7 @@ class Node(Protocol):
 _innermost: dict[int, Waiting] = {}
 
 _PACKAGE = os.path.join(os.path.dirname(__file__), "")
+_TOUR = os.path.join(_PACKAGE, "_tour", "")
 
 
 class Waiting:
@@ -57,7 +58,7 @@ class Waiting:
     It does nothing before `publish`.
     """
 
-    __slots__ = ("below", "deadline_at", "ident", "node", "serial", "since", "takes_part", "victim", "withdraw")
+    __slots__ = ("below", "claims", "deadline_at", "ident", "node", "since", "takes_part", "victim", "withdraw")
 
     withdraw: Callable[[], object]
 
@@ -79,7 +80,7 @@ class Waiting:
         self.ident = get_ident()
         self.since = monotonic()
         self.below: Waiting | None = None
-        self.serial: int | None = None
+        self.claims: dict[tuple[bool, frozenset[Waiting]], Waiting] = {}
         self.withdraw = int
 
     def publish(self) -> None:
@@ -95,21 +96,17 @@ class Waiting:
             else partial(_innermost.__setitem__, self.ident, below)
         )
         _innermost[self.ident] = self
-        self.serial = perf_counter_ns()
         if not self.takes_part:
             return
         circle = find_circle(self)
-        if circle is not None and self._gives_way(circle):
+        if circle is not None and self._claims(circle):
             if self.victim:
                 raise deadlock(circle)
             _log_unbreakable(circle)
 
-    def _rank(self) -> tuple[float, int]:
-        return (float("inf") if self.serial is None else self.serial, self.ident)
-
-    def _gives_way(self, circle: list[Waiting]) -> bool:
-        """Whether this is the last-published wait among those in the circle that can give way."""
-        return all(self._rank() > other._rank() for other in circle[1:] if other.victim or not self.victim)
+    def _claims(self, circle: list[Waiting]) -> bool:
+        """Whether this is the first, of those in the circle that can give way, or of those that can't, to claim it."""
+        return min(circle, key=id).claims.setdefault((self.victim, frozenset(circle)), self) is self
 
     def _counts(self) -> bool:
         """Whether this wait is an edge now."""
@@ -215,7 +212,8 @@ def whereabouts(stack: tuple[FrameSummary, ...]) -> str:
 
 
 def _is_ours(frame: FrameSummary) -> bool:
-    return frame.filename.startswith(_PACKAGE)
+    # The tour is in the package too, but uses it as anybody would.
+    return frame.filename.startswith(_PACKAGE) and not frame.filename.startswith(_TOUR)
 
 
 def _without_ours(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:

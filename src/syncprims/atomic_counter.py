@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import sys
-from _thread import RLock, allocate_lock
-from collections import deque
-from collections.abc import Callable, Iterable
-from functools import partial
-from operator import call
-from typing import Any, NoReturn, SupportsIndex
+from _thread import RLock
+from collections.abc import Callable
+from typing import Any, NoReturn
 
-from ._deadline import Deadline, lock_seconds
+from ._integers import Bounds, integer
 from ._registry import default_name, register
-from ._waits import Waiting
-from .errors import CounterBoundsError, CounterTimeoutError, DeadlockError
+from ._waiters import Waiter, forget_others, tell, telling
+from .errors import DeadlockError
 from .timed_lock import TimedRLock
 
 # How a change is made
@@ -25,43 +22,13 @@ from .timed_lock import TimedRLock
 # The lock is the C one, entered by `with`. On 3.14 and later an interrupt may come between that entering and the body
 # (gh-148874), so there it is the library's own, which lets none in.
 #
-# Who waits registers a closed gate under the lock, and only then looks at the value. Who changes the value prepares the
-# opening of the gates before the change; opening them is then one C call right after the store, and no interrupt can
-# lose a wake-up. (Should a signal handler change the value during the preparation, it is made anew.) Opening an open
-# gate does nothing, so gates need no bookkeeping: those who wait take themselves out when they go.
+# Those who wait are told right after the store, by one C call that was prepared before it (see `_waiters`). Should a
+# signal handler change the value during the preparation, it is made anew.
 #
-# `_special` is what sends a change down the slow path: True for bounds, hooks and during update(); else the gates
-# themselves, so that a counter on which nobody waits pays for one look at an empty dictionary.
+# `_special` is what sends a change down the slow path: True for bounds, hooks and during update(); else those
+# who wait, so that a counter on which nobody waits pays for one look at an empty dictionary.
 
 _Guard: Any = TimedRLock if sys.version_info >= (3, 14) else RLock
-
-_exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
-
-
-class _Waiter:
-    """One call of `AtomicCounter.wait_for` or `wait_until`.
-
-    Attributes:
-        gate: A lock that is closed until there is something to look at.
-        goal: The least value that is waited for, or None where a predicate decides.
-        reached: For a goal, the value that reached it, even if it did not stay.
-    """
-
-    __slots__ = ("gate", "goal", "reached")
-
-    def __init__(self, goal: int | None) -> None:
-        self.gate = allocate_lock()
-        self.gate.acquire()
-        self.goal = goal
-        self.reached: list[int] = []
-
-    def opening(self, value: int) -> Iterable[Callable[[], object]]:
-        """The C functions that tell the waiter of this value, in order."""
-        if self.goal is None or value >= self.goal:
-            if self.goal is not None:
-                yield partial(self.reached.append, value)
-            yield partial(self.gate.acquire, False)  # so that the gate is closed and can be opened
-            yield self.gate.release
 
 
 class AtomicCounter:
@@ -110,10 +77,9 @@ class AtomicCounter:
 
     __slots__ = (
         "__weakref__",
+        "_bounds",
         "_initial",
         "_lock",
-        "_maximum",
-        "_minimum",
         "_name",
         "_serial",
         "_special",
@@ -126,11 +92,8 @@ class AtomicCounter:
         self, value: int = 0, *, minimum: int | None = None, maximum: int | None = None, name: str | None = None
     ) -> None:
         # Immutable:
-        self._initial = _integer(value, "value")
-        self._minimum = None if minimum is None else _integer(minimum, "minimum")
-        self._maximum = None if maximum is None else _integer(maximum, "maximum")
-        if self._minimum is not None and self._maximum is not None and self._minimum > self._maximum:
-            raise ValueError(f"minimum {self._minimum} is greater than maximum {self._maximum}")
+        self._initial = integer(value, "value")
+        self._bounds = Bounds(minimum, maximum)
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a string or None, not {type(name).__name__}")
         self._name = name
@@ -138,10 +101,10 @@ class AtomicCounter:
         # Guarded by _lock:
         self._value = self._initial
         self._updating = False
-        self._waiters: dict[_Waiter, None] = {}
+        self._waiters: dict[Waiter, None] = {}
         self._special = self._ordinarily_special()
         self._serial = register(self)
-        self._check_bounds(self._initial)
+        self._bounds.check(self._initial, self, self._initial)
 
     # -- what it is ---------------------------------------------------------------------------------------------
 
@@ -153,12 +116,12 @@ class AtomicCounter:
     @property
     def minimum(self) -> int | None:
         """The least value allowed, or None."""
-        return self._minimum
+        return self._bounds.minimum
 
     @property
     def maximum(self) -> int | None:
         """The greatest value allowed, or None."""
-        return self._maximum
+        return self._bounds.maximum
 
     @property
     def name(self) -> str:
@@ -183,8 +146,8 @@ class AtomicCounter:
         )
 
     def _ordinarily_special(self) -> object:
-        plain = self._minimum is self._maximum is None and type(self)._on_change is AtomicCounter._on_change
-        return self._waiters if plain else True
+        bounded = self._bounds.minimum is not None or self._bounds.maximum is not None
+        return True if bounded or type(self)._on_change is not AtomicCounter._on_change else self._waiters
 
     # -- changing it --------------------------------------------------------------------------------------------
     # The short way stands in each of these, since a call costs as much as the whole change.
@@ -201,7 +164,7 @@ class AtomicCounter:
             DeadlockError: The call comes from inside this counter's own `update`.
         """
         if type(n) is not int:
-            n = _integer(n, "n")
+            n = integer(n, "n")
         with self._lock:
             if not self._special:
                 value = self._value = self._value + n
@@ -211,7 +174,7 @@ class AtomicCounter:
     def decrement(self, n: int = 1) -> int:
         """Subtract `n` and return the new value; in all else as `increment`."""
         if type(n) is not int:
-            n = _integer(n, "n")
+            n = integer(n, "n")
         with self._lock:
             if not self._special:
                 value = self._value = self._value - n
@@ -221,7 +184,7 @@ class AtomicCounter:
     def add(self, n: int) -> int:
         """Add `n` and return the new value; in all as `increment`."""
         if type(n) is not int:
-            n = _integer(n, "n")
+            n = integer(n, "n")
         with self._lock:
             if not self._special:
                 value = self._value = self._value + n
@@ -238,7 +201,7 @@ class AtomicCounter:
             (100, 101)
         """
         if type(n) is not int:
-            n = _integer(n, "n")
+            n = integer(n, "n")
         with self._lock:
             if not self._special:
                 old = self._value
@@ -257,11 +220,11 @@ class AtomicCounter:
             CounterBoundsError: It is out of bounds. The value stays.
             DeadlockError: The call comes from inside this counter's own `update`.
         """
-        self._change(0, _integer(new, "new"))
+        self._change(0, integer(new, "new"))
 
     def get_and_set(self, new: int) -> int:
         """Set the value and return the old one; in all else as `set`."""
-        return self._change(0, _integer(new, "new"))[0]
+        return self._change(0, integer(new, "new"))[0]
 
     def reset(self) -> int:
         """Set the value back to what the counter was made with, and return the old one."""
@@ -288,9 +251,9 @@ class AtomicCounter:
             >>> state.compare_and_set(0, 1), state.compare_and_set(0, 2)
             (True, False)
         """
-        expected = _integer(expected, "expected")
-        new = _integer(new, "new")
-        self._check_bounds(new)
+        expected = integer(expected, "expected")
+        new = integer(new, "new")
+        self._bounds.check(new, self, self._value)
         old, _ = self._change(0, new, expected)
         return old == expected
 
@@ -323,12 +286,13 @@ class AtomicCounter:
             self._updating = self._special = True
             try:
                 # User code under a lock: the one place where the design says so.
-                new = _integer(fn(self._value), "what the function returned")
+                new = integer(fn(self._value), "what the function returned")
+                old, _ = self._store(0, new)
             finally:
                 self._updating = False
                 self._special = ordinarily
-            old, _ = self._store(0, new)
-        self._tell(old, new)
+        if old != new:
+            self._on_change(old, new)
         return new
 
     def _change(self, n: int, new: int | None = None, expected: int | None = None) -> tuple[int, int]:
@@ -336,7 +300,8 @@ class AtomicCounter:
         with self._lock:
             self._refuse_in_update()
             old, value = self._store(n, new, expected)
-        self._tell(old, value)
+        if old != value:
+            self._on_change(old, value)
         return old, value
 
     def _store(self, n: int, new: int | None, expected: int | None = None) -> tuple[int, int]:
@@ -345,27 +310,14 @@ class AtomicCounter:
             if expected is not None and old != expected:
                 return old, old
             value = old + n if new is None else new
-            self._check_bounds(value)
-            opening = map(call, [step for waiter in tuple(self._waiters) for step in waiter.opening(value)])
-            # A signal handler may have changed the value since. From here to the store none comes in.
+            self._bounds.check(value, self, old)
+            news = telling(self._waiters, value)
+            # A signal handler may have changed the value since. From here until all are told none comes in.
             if self._value == old:
                 self._value = value
-                _exhaust(opening)
+                self._updating = False  # if this was an update, handlers may come again: their change is not undone now
+                tell(news)
                 return old, value
-
-    def _check_bounds(self, value: int) -> None:
-        if self._minimum is not None and value < self._minimum:
-            self._refuse(value, f"less than its minimum {self._minimum}")
-        if self._maximum is not None and value > self._maximum:
-            self._refuse(value, f"more than its maximum {self._maximum}")
-
-    def _refuse(self, value: int, why: str) -> NoReturn:
-        raise CounterBoundsError(
-            f"{self.name!r} would have become {value}, {why}; it stays at {self._value}",
-            value=self._value,
-            minimum=self._minimum,
-            maximum=self._maximum,
-        )
 
     def _refuse_in_update(self) -> None:
         if self._updating:
@@ -373,10 +325,6 @@ class AtomicCounter:
                 f"the function that {self.name!r}.update() runs has used the same counter, whose change would be lost; "
                 f"let the function return the new value and do nothing else"
             )
-
-    def _tell(self, old: int, new: int) -> None:
-        if old != new:
-            self._on_change(old, new)
 
     def _on_change(self, old: int, new: int) -> None:
         """Called after the value has changed, in the thread that changed it, with no lock held; for subclasses.
@@ -403,6 +351,7 @@ class AtomicCounter:
             CounterTimeoutError: The time was up; it carries the value then.
             TypeError: The predicate is not callable.
             ValueError: The timeout is negative or NaN.
+            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
             DeadlockError: The call comes from inside this counter's own `update`.
             Exception: Whatever the predicate raises.
 
@@ -413,7 +362,7 @@ class AtomicCounter:
         """
         if not callable(predicate):
             raise TypeError(f"wait_for needs a function of the value, not {predicate!r}")
-        return self._wait(predicate, _Waiter(None), "a value that the predicate accepts", timeout)
+        return Waiter(predicate, "a value that the predicate accepts").wait(self, timeout)
 
     def wait_until(self, value: int, timeout: float | None = None) -> int:
         """Wait until the value is at least this one, as a latch, and return what it then is.
@@ -426,6 +375,7 @@ class AtomicCounter:
             CounterTimeoutError: The time was up; it carries the value then.
             TypeError: The value is not an integer.
             ValueError: The timeout is negative or NaN.
+            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
             DeadlockError: The call comes from inside this counter's own `update`.
 
         Example:
@@ -437,36 +387,13 @@ class AtomicCounter:
             >>> arrived.wait_until(3, timeout=10.0)
             3
         """
-        goal = _integer(value, "value")
-        return self._wait(goal.__le__, _Waiter(goal), f"{goal} or more", timeout)
+        goal = integer(value, "value")
+        return Waiter(goal.__le__, f"{goal} or more", goal).wait(self, timeout)
 
-    def _wait(self, predicate: Callable[[int], bool], waiter: _Waiter, what: str, timeout: float | None) -> int:
-        deadline = Deadline(timeout)
-        waiting = Waiting(self, deadline.at, takes_part=False)
-        try:
-            waiting.publish()
-            with self._lock:
-                self._refuse_in_update()
-                self._waiters[waiter] = None
-            while not predicate(value := self._value):
-                left = deadline.remaining()
-                if left == 0:
-                    raise CounterTimeoutError(
-                        f"waited {deadline.waited():.1f} s for {self.name!r} to be {what}, and it is {value}",
-                        value=value,
-                        timeout=timeout,
-                        waited=deadline.waited(),
-                    )
-                waiter.gate.acquire(True, lock_seconds(left))
-                if waiter.reached:
-                    return waiter.reached[0]
-            return value
-        finally:
-            # Two C functions: no interrupt comes before the first, and one that comes after it is past the second.
-            try:
-                self._waiters.pop(waiter, None)
-            finally:
-                waiting.withdraw()
+    def _admit(self, waiter: Waiter) -> None:
+        with self._lock:
+            self._refuse_in_update()
+            self._waiters[waiter] = None
 
     def _owner(self) -> None:
         """Nobody in particular has to act before a waiter can go on."""
@@ -477,10 +404,4 @@ class AtomicCounter:
             if self._updating:
                 self._updating = False
                 self._special = self._ordinarily_special()
-        self._waiters.clear()
-
-
-def _integer(number: SupportsIndex, what: str) -> int:
-    if isinstance(number, bool) or not hasattr(type(number), "__index__"):
-        raise TypeError(f"{what} must be an integer, not {number!r}")
-    return int.__index__(number.__index__())
+        forget_others(self._waiters)

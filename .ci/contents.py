@@ -1,0 +1,43 @@
+"""Hold that the built wheel and sdist contain what they should, and nothing else: ``contents.py ARCHIVE...``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+TOP_OF_SDIST = {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "PKG-INFO", "README.md", "SECURITY.md"}
+TOP_OF_SDIST |= {".gitignore", "docs", "examples", "noxfile.py", "pyproject.toml", "src", "tests"}
+
+
+def tracked(folder: str) -> set[str]:
+    """The files under a folder that belong to the project."""
+    listed = subprocess.run(["git", "ls-files", folder], check=True, capture_output=True, text=True).stdout
+    return set(listed.splitlines())
+
+
+def check_wheel(path: Path) -> None:
+    """The package, whole, and its metadata."""
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+    package = {name for name in names if ".dist-info/" not in name}
+    assert package == {name.removeprefix("src/") for name in tracked("src")}, sorted(package)
+    metadata = {name.partition(".dist-info/")[2] for name in names - package}
+    assert metadata == {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE"}, sorted(metadata)
+
+
+def check_sdist(path: Path) -> None:
+    """What is needed to build, to test and to read."""
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    top = {name.partition("/")[0] for name in names}
+    assert top == TOP_OF_SDIST, sorted(top ^ TOP_OF_SDIST)
+    missing = tracked("src") | tracked("tests") | tracked("docs") | tracked("examples")
+    assert missing <= names, sorted(missing - names)
+
+
+for archive in map(Path, sys.argv[1:]):
+    (check_wheel if archive.suffix == ".whl" else check_sdist)(archive)
+    sys.stdout.write(f"{archive.name} contains what it should\n")

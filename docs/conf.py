@@ -1,0 +1,169 @@
+"""How the pages are built: `sphinx-build -W -n -b html docs docs/_build`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import tomllib
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from docutils import nodes
+    from sphinx.addnodes import pending_xref
+    from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "src"))
+
+with open(HERE.parent / "pyproject.toml", "rb") as _file:
+    _project = tomllib.load(_file)["project"]
+
+project = _project["name"]
+author = _project["authors"][0]["name"]
+release = version = _project["version"]
+project_copyright = f"2026, {author}"
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build"]
+default_role = "py:obj"
+nitpicky = True
+
+html_theme = "furo"
+html_title = f"syncprims {release}"
+
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+autodoc_member_order = "groupwise"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+
+doctest_test_doctest_blocks = "default"
+trim_doctest_flags = True
+
+# The modules of the standard library that the pages link to. Their names are written into an inventory at each build,
+# which takes no network, and a name that Python does not have is an error as any other.
+_MODULES = [
+    "builtins",
+    "collections.abc",
+    "concurrent.futures",
+    "contextlib",
+    "functools",
+    "logging",
+    "multiprocessing",
+    "multiprocessing.pool",
+    "os",
+    "pathlib",
+    "pickle",
+    "queue",
+    "signal",
+    "sys",
+    "threading",
+    "time",
+    "traceback",
+    "types",
+    "typing",
+    "weakref",
+]
+_ELSEWHERE = {  # names whose page is not their module's
+    "asyncio": "library/asyncio",
+    "asyncio.Future": "library/asyncio-future",
+    "asyncio.wrap_future": "library/asyncio-future",
+    "sys.monitoring": "library/sys.monitoring",
+    # A lock's class is a function, or has no name, depending on the version.
+    "threading.Lock.acquire": "library/threading",
+    "threading.Lock.locked": "library/threading",
+    "threading.Lock.release": "library/threading",
+    "threading.RLock.acquire": "library/threading",
+    "threading.RLock.release": "library/threading",
+} | dict.fromkeys(("bytes", "dict", "frozenset", "list", "range", "set", "str", "tuple"), "library/stdtypes")
+
+
+def _entries() -> Iterator[tuple[str, str, str]]:
+    """Name, kind and page of everything public in the modules."""
+    for name, page in _ELSEWHERE.items():
+        yield name, "py:class", page
+    for module_name in _MODULES:
+        module = importlib.import_module(module_name)
+        page = f"library/{module_name.removesuffix('.pool')}"
+        yield module_name, "py:module", page
+        for name, thing in inspect.getmembers(module):
+            if name.startswith("_"):
+                continue
+            full = name if module_name == "builtins" else f"{module_name}.{name}"
+            if not inspect.isclass(thing):
+                yield full, "py:function" if callable(thing) else "py:data", page
+                continue
+            exception = issubclass(thing, BaseException)
+            if module_name == "builtins":
+                page = "library/exceptions" if exception else "library/functions"
+            yield full, "py:exception" if exception else "py:class", page
+            for method in dir(thing):
+                yield f"{full}.{method}", "py:method", page
+
+
+def _write_inventory(target: Path) -> str:
+    lines = {}
+    for name, kind, page in _entries():
+        page = _ELSEWHERE.get(name, page)
+        place = f"{page}.html#{'module-' if kind == 'py:module' else ''}{name} -"
+        # What is imported for type checkers alone comes out of an annotation without its module.
+        short = name.rpartition(".")[2] if kind == "py:class" else name
+        for spelling in (name, short):
+            lines.setdefault((spelling, kind), f"{spelling} {kind} 1 {place}\n")
+    header = "# Sphinx inventory version 2\n# Project: Python\n# Version: 3\n"
+    header += "# The remainder of this file is compressed using zlib.\n"
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(header.encode() + zlib.compress("".join(lines.values()).encode()))
+    return str(target)
+
+
+intersphinx_mapping = {"python": ("https://docs.python.org/3", _write_inventory(HERE / "_build" / "python.inv"))}
+
+nitpick_ignore_regex = [("py:.*", r"~?(.*\.)?[A-Z]")]  # type variables
+nitpick_ignore = [("py:class", "OnError")]  # an alias, spelt out in its class's own text
+
+
+def _show_plain_name(
+    _app: Sphinx, _env: BuildEnvironment, node: pending_xref, contnode: nodes.TextElement
+) -> nodes.TextElement | None:
+    # In a docstring `name` may be an argument, which is nothing to link to; a name with a dot must be found.
+    return contnode if node["reftype"] == "obj" and "." not in node["reftarget"] else None
+
+
+def _name_bases(_app: Sphinx, _name: str, _thing: object, _options: object, bases: list[type | str]) -> None:
+    # A base class that is nobody's business is left out, and one that is has the name that its users know.
+    public: list[type | str] = []
+    for base in bases:
+        module = getattr(base, "__module__", "")
+        if module.startswith("concurrent.futures."):
+            public.append(f":py:class:`concurrent.futures.{getattr(base, '__name__', base)}`")
+        elif not any(part.startswith("_") for part in module.split(".")):
+            public.append(base)
+    bases[:] = public or [object]
+
+
+def _keep_colon(_app: Sphinx, what: str, _name: str, _thing: object, _options: object, lines: list[str]) -> None:
+    # Napoleon takes what stands before a colon in the first line of an attribute for its type. Ours stand in
+    # signatures, so it gets an empty comment for a first line.
+    if what in {"attribute", "data", "property"}:
+        lines[:0] = ["..", ""]
+
+
+def setup(app: Sphinx) -> None:
+    """Show plain names that are no objects as code, public base classes alone, and colons where they stand."""
+    app.connect("autodoc-process-docstring", _keep_colon, priority=1)
+    app.connect("missing-reference", _show_plain_name)
+    app.connect("autodoc-process-bases", _name_bases)

@@ -1,0 +1,341 @@
+"""One pass through a runner's order, from its start or `reset()` on: whose turn it is, the gates, and how it ended."""
+
+from __future__ import annotations
+
+from _thread import LockType, allocate_lock
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import chain, tee
+from operator import attrgetter, methodcaller
+from threading import get_ident
+from typing import Final, Literal
+
+from ._deadline import Deadline, lock_seconds
+from ._facts import Frozen
+from ._waits import Waiting, describe, holder_of
+from .errors import BrokenSequenceError, ForkedError, SequenceFinishedError, StepTimeoutError, SyncError
+
+# Each step has a gate: a plain lock, taken at first. A thread enters its step by taking the gate, and after the step
+# opens (releases) the gate of the step that comes next. So at any time one gate at most is open, or one thread is in
+# a step; that thread alone moves the sequence on, which is why nothing here is guarded by a mutex.
+#
+# 1. The first to come takes the start gate, which is open at first and never opened again, asks for the first step
+#    and opens its gate.
+# 2. The end is final. It is told by the first entry in `ends` (several may try; the first store wins), and after that
+#    every gate is opened for good: whoever takes one sees the end and opens it again for the next.
+# 3. stop() sets `stopping` and tries to take the gate whose turn it is: if it succeeds nobody is in a step, and the
+#    sequence ends. Everyone who opens a gate looks at `stopping` afterwards and tries the same. Either the stopper
+#    finds the gate open or the opener finds the mark: it can't be missed.
+# 4. Interrupts. Where a gate is taken, the outcome is stored through `map`, since no interrupt is delivered between C's
+#    success and that store; there is no call either between storing the end and the one C call that opens every gate,
+#    whose argument has been prepared before.
+#
+# Rejected: Condition.notify_all() (wakes every thread at each turn: ten times slower with 32 threads), and a mutex
+# around it all (one more thing to wait for on each hand-off).
+
+State = Literal["open", "finished", "broken"]
+Next = Callable[["Turn | None"], "str | None"]
+OnError = Callable[["Turn", Exception], bool]
+
+RAISED: Final = "raised"
+ABORTED: Final = "aborted"
+RESET: Final = "reset"
+STOPPED: Final = "stopped"
+FORKED: Final = "forked"
+
+# How it ended: the state, what broke it, the step whose turn it was, the manner, and how many turns were completed.
+End = tuple[State, "BaseException | None", "str | None", str, int]
+
+_set_attribute = object.__setattr__
+_acquire_now = methodcaller("acquire", False)
+_release = methodcaller("release")
+_gate_of = attrgetter("gate")
+
+# Runs through an iterator, in C.
+exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
+
+
+class Turn(Frozen):
+    """One turn of one step: what a step's ``with`` and a body get to know.
+
+    Attributes:
+        step: The name of the step.
+        index: How many turns of any step came before this one in the sequence.
+        round: How many full rounds came before; a round has as many turns as the runner's order has steps.
+
+    Example:
+        >>> from syncprims import OrderedRunner
+        >>> with OrderedRunner("load", "store").step("load") as turn:
+        ...     turn
+        Turn(step='load', index=0, round=0)
+    """
+
+    __slots__ = ("step", "index", "round")  # noqa: RUF023  the order of the arguments
+
+    step: str
+    index: int
+    round: int
+
+    def __init__(self, step: str, index: int, round: int) -> None:  # noqa: A002  the field's name
+        # Not by _set(): a turn is made at every hand-off, while the next thread waits.
+        _set_attribute(self, "step", step)
+        _set_attribute(self, "index", index)
+        _set_attribute(self, "round", round)
+
+
+class Sequence:
+    """One pass: a node of the wait-for graph, owned by the thread whose step is active."""
+
+    __slots__ = ("ends", "gate", "gates", "name", "opening", "owner", "round_length", "start", "stopping", "turn", "watchers")
+
+    def __init__(self, name: str, steps: tuple[str, ...]) -> None:
+        self.name = name
+        self.round_length = len(steps)
+        self.gates = {step: _locked() for step in steps}
+        self.start = allocate_lock()
+        self.stopping = False  # set for good by stop(), which any thread may call
+        self.ends: list[End] = []
+        # How many completed turns each thread in wait() waits for, by the lock that it waits on.
+        self.watchers: dict[LockType, float] = {}
+        # Written by the thread that is in a step (or starts the sequence) alone:
+        self.turn: Turn | None = None
+        self.gate = self.start  # of the present turn
+        self.owner: int | None = None
+        # For that thread, for the case that an interrupt hits it on its way out.
+        self.opening = self.prepare_opening()
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """Whether it goes on, and if not, how it ended."""
+        return self.ends[0][0] if self.ends else "open"
+
+    @property
+    def current(self) -> str | None:
+        """The step whose turn it is; None before the start and after the end."""
+        turn = self.turn
+        return None if turn is None or self.ends else turn.step
+
+    @property
+    def completed(self) -> int:
+        """How many turns are completed."""
+        turn = self.turn  # read before `ends`, which may be stored in between and is the truth from then on
+        return self.ends[0][4] if self.ends else 0 if turn is None else turn.index
+
+    def _owner(self) -> int | None:
+        return self.owner
+
+    # -- moving on, by the thread whose turn it is ----------------------------------------------------------------
+
+    def begin(self, inside: dict[int, Sequence], find_next: Next) -> None:
+        """Find the first step and open its gate, unless another thread has been or is at it."""
+        me = get_ident()
+        took = opened = False
+        try:
+            (took,) = map(self.start.acquire, (False,))
+            if not took or self.ends:
+                return
+            inside[me] = self
+            self.owner = me
+            gate = self._move_to(find_next(None), 0)
+            self.owner = None
+            opened = True
+            if gate is not None:
+                try:
+                    gate.release()
+                except RuntimeError:
+                    if not self.ends:  # otherwise it has been opened for good in between
+                        raise
+        except BaseException as error:
+            if took and not opened:
+                self.owner = None
+                ends = self.ends
+                ends += (("broken", error, None, RAISED, 0),)
+                try:
+                    exhaust(self.opening)
+                except RuntimeError:
+                    go_on(self.opening)
+            raise
+        finally:
+            if took:
+                inside.pop(me, None)
+                if self.stopping:
+                    self.end("finished", STOPPED, only_if_idle=True)
+
+    def advance(self, error: BaseException | None, find_next: Next, on_error: OnError) -> LockType | None:
+        """End the turn in progress and return the gate to open, or None where the sequence is over."""
+        turn = self.turn
+        assert turn is not None
+        if self.ends:
+            return None
+        if error is not None and not (isinstance(error, Exception) and on_error(turn, error)):
+            self.end("broken", RAISED, error)
+            return None
+        return self._move_to(None if self.stopping else find_next(turn), turn.index + 1)
+
+    def _move_to(self, step: str | None, index: int) -> LockType | None:
+        if step is None:
+            self.end("finished", STOPPED, completed=index)
+            return None
+        gate = self.gates.get(step)
+        if gate is None:
+            raise ValueError(f"_next() of {self.name!r} returned {step!r}, which is none of its steps: {self.known()}")
+        self.turn = Turn(step, index, index // self.round_length)
+        self.gate = gate
+        if self.watchers:
+            self._wake_watchers(index)
+        return gate
+
+    def _wake_watchers(self, completed: int) -> None:
+        for lock, target in list(self.watchers.items()):
+            if completed >= target:
+                try:
+                    lock.release()
+                except RuntimeError:  # it is awake already
+                    pass
+
+    # -- ending, by any thread ------------------------------------------------------------------------------------
+
+    def prepare_opening(self) -> Iterable[object]:
+        """Return an iterator that opens every gate and wakes every watcher, in C, as it is run through."""
+        # Each is taken if it is open and then released, so that releasing an open one is no error. Only without the
+        # GIL can another thread come between the two: go_on() is for that. The watchers are listed when their turn
+        # comes, so that none who has come before the end was stored is left out.
+        taken, opened = tee(chain.from_iterable(map(list[LockType], (self.gates.values(), self.watchers))))
+        return zip(map(_acquire_now, taken), map(_release, opened), strict=True)
+
+    def end(
+        self,
+        state: State,
+        manner: str,
+        cause: BaseException | None = None,
+        *,
+        completed: int | None = None,
+        only_if_idle: bool = False,
+    ) -> None:
+        """End the sequence, unless it has ended already, and open every gate for good.
+
+        With `only_if_idle` it ends now if nobody is in a step, else after the turn in progress.
+        """
+        ends, opening, taking = self.ends, self.prepare_opening(), map(_acquire_now, map(_gate_of, (self,)))
+        if only_if_idle:
+            self.stopping = True
+            (took,) = taking
+            if not took:
+                return
+        turn = self.turn
+        if completed is None:
+            completed = 0 if turn is None else turn.index
+        ends += ((state, cause, None if turn is None else turn.step, manner, completed),)
+        try:
+            exhaust(opening)
+        except RuntimeError:
+            go_on(opening)
+
+    # -- waiting --------------------------------------------------------------------------------------------------
+
+    def take_gate(self, step: str, timeout: float | None) -> None:
+        """Wait for the gate and take it, or raise without it."""
+        gate = self.gates[step]
+        deadline = Deadline(timeout)
+        took = False
+        try:
+            if timeout != 0:
+                waiting = Waiting(self, deadline.at)
+                try:
+                    waiting.publish()
+                    (took,) = map(gate.acquire, (True,), (lock_seconds(timeout),))
+                finally:
+                    waiting.withdraw()
+            if not took:
+                raise self.timeout_error(f"the turn of {step!r} in {self.name!r}", deadline, step)
+        except BaseException:
+            if took:
+                try:
+                    gate.release()
+                finally:
+                    if self.stopping:
+                        self.end("finished", STOPPED, only_if_idle=True)
+            raise
+
+    def watch(self, target: float, deadline: Deadline) -> bool:
+        """Wait until so many turns are completed or the sequence has ended; return False where the time was up."""
+        lock = _locked()
+        waiting = Waiting(self, deadline.at)
+        self.watchers[lock] = target
+        try:
+            if self.completed >= target or self.ends:
+                return True
+            if deadline.timeout == 0:
+                return False
+            waiting.publish()
+            return lock.acquire(True, lock_seconds(deadline.remaining()))
+        finally:
+            del self.watchers[lock]
+            waiting.withdraw()
+
+    # -- telling --------------------------------------------------------------------------------------------------
+
+    def known(self) -> str:
+        """The names of the steps, for a message."""
+        return ", ".join(map(repr, self.gates))
+
+    def over(self, step: str | None) -> SyncError:
+        """Make the error for a thread that wants `step` (or waits for it all) after the end."""
+        _, cause, last, manner, completed = self.ends[0]
+        rounds = completed // self.round_length
+        sought = "the rounds waited for" if step is None else f"further turns of {step!r}"
+        if manner == FORKED:
+            return ForkedError(
+                f"{self.name!r} came through a fork, and the threads of its steps did not: make a new one in the child"
+            )
+        if manner == STOPPED:
+            return SequenceFinishedError(
+                f"{self.name!r} finished after {completed} turns ({rounds} full rounds), so {sought} will not come; "
+                f"reset() starts it afresh"
+            )
+        where = "before its first turn" if last is None else f"in the turn of {last!r}"
+        what = f"by {type(cause).__name__}: {cause}" if cause is not None else "with no cause given"
+        said = {
+            RAISED: f"{self.name!r} was broken {where} {what}; no further turn will come until reset()",
+            ABORTED: f"{self.name!r} was aborted {where} {what}; no further turn will come until reset()",
+            RESET: f"{self.name!r} was reset {where}, and this thread belonged to what was before; it may begin anew",
+        }[manner]
+        error = BrokenSequenceError(said, step=last)
+        error.__cause__ = cause
+        return error
+
+    def timeout_error(self, sought: str, deadline: Deadline, step: str | None = None) -> StepTimeoutError:
+        """Make the error for a thread whose time is up."""
+        waited, current, holder = deadline.waited(), self.current, holder_of(self.owner)
+        if holder is not None:
+            whose = f"it is the turn of {current!r}, held by {describe(holder)}"
+        elif current is not None:
+            whose = f"it is the turn of {current!r}, which no thread has come for: let one enter it, or call abort()"
+        else:
+            whose = "it is nobody's turn"
+        return StepTimeoutError(
+            f"waited {waited:.1f} s for {sought}: {whose}",
+            step=step,
+            current=current,
+            holder=holder,
+            timeout=deadline.timeout,
+            waited=waited,
+        )
+
+
+def go_on(opening: Iterable[object]) -> None:
+    """Open the other gates, where another thread opened one in the very middle of our opening it."""
+    while True:
+        try:
+            exhaust(opening)
+        except RuntimeError:
+            continue
+        return
+
+
+def _locked() -> LockType:
+    lock = allocate_lock()
+    lock.acquire()
+    return lock

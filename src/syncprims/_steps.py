@@ -1,0 +1,188 @@
+"""`StepContext`: what takes a turn of one step in a ``with``, or around each call of a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from functools import wraps
+from threading import get_ident
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
+
+from ._leaving import Leave, LeaveInC, leave_by
+from ._sequence import RAISED, STOPPED, Sequence, Turn, exhaust, go_on
+from ._waits import own_deadlock
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Flags of code objects that do not run where they are called; `inspect` has names for them, and is slow to import.
+_GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
+
+
+class Runner(Protocol):
+    """What the contexts need of a runner."""
+
+    _sequence: Sequence
+    # The sequence that each thread is in a step of, by its ident.
+    _inside: dict[int, Sequence]
+
+    def _next(self, done: Turn | None) -> str | None: ...
+    def _on_error(self, turn: Turn, exc: Exception) -> bool: ...
+
+
+class StepContext:
+    """A turn of one step: ``with runner.step("load") as turn:``, or ``@runner.step("load")`` before a function.
+
+    It may be kept and used again, and by several threads: each ``with``, and each call of a decorated function, waits
+    for a turn of its own. It holds no state.
+
+    Example:
+        >>> from syncprims import OrderedRunner
+        >>> runner = OrderedRunner("greet", rounds=2)
+        >>> @runner.step("greet")
+        ... def greet(name: str) -> str:
+        ...     return f"hello, {name}"
+        >>> greet("world"), greet("moon")
+        ('hello, world', 'hello, moon')
+    """
+
+    __slots__ = ("_runner", "_step", "_timeout")
+
+    def __init__(self, runner: Runner, step: str, timeout: float | None) -> None:
+        self._runner = runner
+        self._step = step
+        self._timeout = timeout
+
+    def __enter__(self) -> Turn:
+        """Wait for the step's turn and take it.
+
+        Returns:
+            Which turn it is.
+
+        Raises:
+            StepTimeoutError: The turn did not come in time; nothing has changed, and the caller may try again.
+            BrokenSequenceError: A step failed, or the sequence was aborted or reset; the cause is the original.
+            SequenceFinishedError: The sequence is over.
+            DeadlockError: This thread is in a step of this runner already, or waiting would close a circle of
+                waiting threads.
+            ForkedError: The runner was made before a fork, in the parent.
+        """
+        return self._enter(self._runner._sequence)
+
+    def _enter(self, sequence: Sequence) -> Turn:
+        runner, step = self._runner, self._step
+        inside = runner._inside
+        me = get_ident()
+        if me in inside:
+            raise nested(inside[me], f"enter {step!r}")
+        if sequence.turn is None:
+            sequence.begin(inside, runner._next)
+        gate = sequence.gates[step]
+        # From C's success on no interrupt is delivered until the thread is in: there is no call on the way.
+        (took,) = map(gate.acquire, (False,))
+        if not took:
+            sequence.take_gate(step, self._timeout)
+        if sequence.ends:
+            try:
+                gate.release()
+            except RuntimeError:  # without the GIL, the one who ended it may have come in between
+                pass
+            raise sequence.over(step)
+        inside[me] = sequence
+        sequence.owner = me
+        turn = sequence.turn
+        assert turn is not None
+        return turn
+
+    def _leave(self) -> Leave:
+        return leave_by(self._leaving())
+
+    if TYPE_CHECKING:
+
+        def __exit__(self, *exc_info: object) -> None: ...
+
+    else:
+        __exit__ = LeaveInC(_leave)
+
+    def _leaving(self) -> Generator[int, BaseException | None, None]:
+        runner = self._runner
+        inside = runner._inside
+        me = get_ident()
+        out = False
+        try:
+            yield 0
+            yield 0
+            error = yield 0
+            if me not in inside:
+                raise RuntimeError(
+                    f"this thread is not in step {self._step!r}: only who has entered a step can leave it"
+                )
+            sequence = inside[me]
+            gate = sequence.advance(error, runner._next, self._on_error)
+            del inside[me]
+            sequence.owner = None
+            out = True
+            if gate is not None:
+                try:
+                    gate.release()
+                except RuntimeError:
+                    if not sequence.ends:  # otherwise it has been opened for good in between
+                        raise
+        except GeneratorExit:  # the block was never entered
+            raise
+        except BaseException as error:
+            if not out and me in inside:
+                # A hook raised, or an interrupt came: the order can't be kept. No call before the opening: see there.
+                sequence = inside[me]
+                del inside[me]
+                sequence.owner = None
+                turn = sequence.turn
+                assert turn is not None
+                ends = sequence.ends
+                ends += (("broken", error, turn.step, RAISED, turn.index),)
+                try:
+                    exhaust(sequence.opening)
+                except RuntimeError:
+                    go_on(sequence.opening)
+            raise
+        finally:
+            if out and sequence.stopping:
+                sequence.end("finished", STOPPED, only_if_idle=True)
+        while True:
+            yield 0
+
+    def _on_error(self, turn: Turn, error: Exception) -> bool:
+        return self._runner._on_error(turn, error)
+
+    def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
+        """Return a function that waits for a turn of the step, calls `fn` in it and returns what `fn` returns.
+
+        Args:
+            fn: Any function that does its work when it is called.
+
+        Raises:
+            TypeError: `fn` is a coroutine or generator function, which would do its work after the turn.
+        """
+        if getattr(getattr(fn, "__code__", None), "co_flags", 0) & (_GENERATOR | _COROUTINE | _ASYNC_GENERATOR):
+            raise TypeError(
+                f"{fn!r} does not run when it is called, so its work would not be part of the turn of {self._step!r}; "
+                f"use `with` inside it"
+            )
+
+        @wraps(fn)
+        def in_turn(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self:
+                return fn(*args, **kwargs)
+
+        return in_turn
+
+    def __repr__(self) -> str:
+        return f"<step {self._step!r} of {self._runner!r}>"
+
+
+def nested(sequence: Sequence, what: str) -> BaseException:
+    """Make the error for a thread that wants something which waits for its own step."""
+    if sequence.ends and sequence.ends[0][3] == "forked":
+        return sequence.over(None)
+    turn = sequence.turn
+    place = "its _next()" if turn is None else f"step {turn.step!r}"
+    return own_deadlock(sequence.name, f"it is in {place} and has to leave it before it can {what}")

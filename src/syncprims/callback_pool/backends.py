@@ -1,0 +1,84 @@
+"""From the pool's arguments to the place where its tasks run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any
+
+from .backend import Backend
+from .envelope import Dumps, portable
+from .executors import Borrowed, crosses_processes, refuse_unsuitable
+from .inside import Mark
+from .thread_workers import ThreadWorkers
+
+KINDS = ("thread", "process", "interpreter")
+
+
+def check_count(name: str, value: int | None) -> None:
+    """Raise unless the value is None or an integer of at least one."""
+    if value is None:
+        return
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer or None, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1 or None, not {value}")
+
+
+def check_callable(name: str, value: object) -> None:
+    """Raise unless the value is None or can be called."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be callable or None, not {type(value).__name__}")
+
+
+def make_backend(
+    executor: Executor | str,
+    name: str,
+    mark: Mark,
+    *,
+    max_workers: int | None,
+    dumps: Dumps,
+    flush: bool,
+    envelope: bool | None,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+) -> tuple[Backend, str]:
+    """Return the backend, and the module whose exit handler must not run before the pool has drained."""
+    if not isinstance(executor, str):
+        refuse_unsuitable(executor)
+        if max_workers is not None or initializer is not None:
+            raise ValueError("max_workers and initializer belong to the executor that was handed in: set them there")
+        packs = crosses_processes(executor) if envelope is None else envelope
+        borrowed = Borrowed(executor, packs=packs, dumps_blob=portable(dumps), flush=flush)
+        return borrowed, type(executor).__module__
+    if executor not in KINDS:
+        raise ValueError(f"executor must be one of {', '.join(map(repr, KINDS))} or an Executor, not {executor!r}")
+    if envelope is not None:
+        raise ValueError(f"envelope is for executors that are handed in; {executor!r} needs no telling")
+    if executor == "thread":
+        workers = max_workers or min(32, _cpus() + 4)
+        return ThreadWorkers(name, mark, workers, initializer, initargs), "syncprims"
+    if executor == "process":
+        from .crew import process_executor_maker
+        from .process_workers import ProcessWorkers
+
+        workers = max_workers or (min(61, _cpus()) if sys.platform == "win32" else _cpus())
+        if sys.platform == "win32" and workers > 61:
+            raise ValueError(f"max_workers must be at most 61 on Windows, not {workers}")
+        make = process_executor_maker(workers, initializer, initargs)
+        process_workers = ProcessWorkers(name, workers, make, dumps_blob=portable(dumps), flush=flush)
+        return process_workers, "concurrent.futures.process"
+    try:
+        from concurrent.futures import InterpreterPoolExecutor  # type: ignore[attr-defined,unused-ignore]  # from 3.14
+    except ImportError:
+        raise ValueError("executor='interpreter' needs Python 3.14 or later; 'thread' and 'process' work") from None
+    made: Executor = InterpreterPoolExecutor(max_workers, initializer=initializer, initargs=initargs)
+    backend = Borrowed(made, packs=True, dumps_blob=portable(dumps), flush=flush, owned=True)
+    return backend, "concurrent.futures.thread"
+
+
+def _cpus() -> int:
+    count: Callable[[], int | None] = getattr(os, "process_cpu_count", os.cpu_count)
+    return count() or 1

@@ -1,0 +1,113 @@
+"""A crew: one standard process executor with its start board, and how to end it even when a worker is stuck."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from .._deadline import Deadline
+from .executors import make_board
+from .task import Task
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+    from threading import Thread
+
+MakeExecutor = Callable[[], "ProcessPoolExecutor"]
+
+
+class Crew:
+    """An executor's life: hired, proved once any task began, broken when a worker died, dismissed in the end."""
+
+    def __init__(self, make: MakeExecutor) -> None:
+        self._board = make_board()
+        self.path = None if self._board is None else self._board.path
+        self.executor = make()
+        self._manager: Thread | None = None
+        self._proved = False
+        self.broken = False
+
+    def post(self, task: Task[Any]) -> None:
+        """Give the task a slot on the start board."""
+        if self._board is not None:
+            task._slot = self._board.take()
+            task._board = self._board
+
+    def withdraw(self, task: Task[Any]) -> bool:
+        """Free the task's slot; return whether the task had begun."""
+        board = self._board
+        if board is None:
+            return True  # nobody can tell, and what has begun must not run twice
+        task._started = board.read(task._slot)
+        task._board = None
+        board.give_back(task._slot)
+        began = task._started is not None
+        self._proved = self._proved or began
+        return began
+
+    def proved(self, tasks: Iterable[Task[Any]]) -> bool:
+        """Whether any task ever began in this crew, those included."""
+        return self._proved or any(task._board is self._board and task._running_since() is not None for task in tasks)
+
+    def dismiss(self, *, kill: bool) -> None:
+        """Shut the executor down without waiting; kill its processes if one of them would never end by itself."""
+        executor = self.executor
+        # All three are gone from the executor after its shutdown.
+        processes = list((executor._processes or {}).values())
+        self._manager = getattr(executor, "_executor_manager_thread", None)
+        executor.shutdown(wait=False)
+        if kill:
+            _kill(processes)
+
+    def join(self, deadline: Deadline) -> None:
+        """Wait for the dismissed executor's processes to end."""
+        if self._manager is not None:
+            self._manager.join(deadline.remaining())
+
+
+def _kill(processes: list[Any]) -> None:
+    for process in processes:
+        try:
+            process.kill()
+        except (OSError, ValueError):  # it ended by itself
+            pass
+
+
+def process_executor_maker(
+    max_workers: int, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+) -> MakeExecutor:
+    """Return what makes the standard process executor, by any start method but ``fork``."""
+    import multiprocessing
+    from concurrent.futures.process import ProcessPoolExecutor
+
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+
+    def make() -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            max_workers, mp_context=context, initializer=prepare_worker, initargs=(initializer, initargs)
+        )
+
+    return make
+
+
+def prepare_worker(initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+    """Set up a worker process: Ctrl-C is the parent's business, and the parent's death is the worker's."""
+    import signal
+    from threading import Thread
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, name="syncprims-parent-watch", daemon=True).start()
+    if initializer is not None:
+        initializer(*initargs)
+
+
+def _end_with_parent() -> None:
+    from multiprocessing import parent_process
+    from multiprocessing.connection import wait
+    from os import _exit
+
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        _exit(1)

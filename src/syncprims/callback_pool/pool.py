@@ -1,0 +1,517 @@
+"""`CallbackPool` itself: what is open, who may submit, and how it ends."""
+
+from __future__ import annotations
+
+import pickle
+from _queue import SimpleQueue
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextvars import copy_context
+from threading import current_thread
+from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
+
+from .._deadline import Deadline, check_timeout
+from .._leaving import Leave, LeaveInC, leave_by
+from .._registry import default_name, register
+from ..errors import DeadlockError, PoolClosedError, SyncError
+from . import mapping
+from .backends import check_callable, check_count, make_backend
+from .dispatcher import Notice, serve
+from .envelope import pack
+from .exiting import drain_at_exit
+from .helper_thread import HelperThread
+from .inside import is_inside
+from .intake import Intake
+from .ledger import Ledger, OnError
+from .stats import PoolStats
+from .task import Task
+from .timer import Timer
+
+# A callback runs in the dispatcher thread. Rejected: the thread that completes the task (a slow callback delays other
+# results, and one that waits for another task deadlocks).
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_ABORT_PATIENCE = 2.0  # seconds that `abort` gives the callbacks of what it cancelled
+_EXIT_PATIENCE = 5.0  # seconds that the interpreter's exit gives workers that were told to end
+
+
+class CallbackPool(Executor):
+    """Runs calls in threads, processes or any executor, and a callback for each when it is done.
+
+    Use it where `multiprocessing.Pool.apply_async` or an executor's ``add_done_callback`` would be used: here every
+    callback runs, exactly once, in order of completion, and nothing that goes wrong is lost or hangs.
+
+    Args:
+        executor: ``"thread"`` (daemon threads of its own), ``"process"`` (a standard process executor with start
+            method ``forkserver``, or ``spawn``), ``"interpreter"`` (from Python 3.14), or any
+            `concurrent.futures.Executor`, which the pool uses and never shuts down.
+        max_workers: How many; None is the standard executors' default. Only for an executor that the pool makes.
+        max_pending: With so many tasks unsettled, `submit` from outside the pool blocks; None is no limit.
+        flush_output: Flush the worker's ``stdout`` and ``stderr`` after each task, before its callback.
+        copy_context: Run thread tasks in a copy of the submitter's `contextvars` context.
+        dumps: Pickles calls and results for processes; ``cloudpickle.dumps`` lets lambdas through.
+        on_callback_error: What to do with errors that nobody was told of: ``"raise"`` them at `join` or `close`,
+            ``"log"`` them, or call a function with the task and the error.
+        on_progress: Called after each task with the numbers of settled and of submitted tasks, on the dispatcher
+            thread.
+        initializer: Called in each worker at its start, with ``initargs``.
+        initargs: See ``initializer``.
+        envelope: For an executor that was handed in: whether calls travel pickled. None is yes unless it is known to
+            run threads.
+        name: For error messages; default ``CallbackPool-<serial>``.
+
+    Raises:
+        ValueError: An unknown kind of executor, ``max_workers`` or ``max_pending`` below 1, or an argument that does
+            not go with the executor.
+        TypeError: A callback that can't be called, or an executor without ``submit``.
+
+    Example:
+        >>> from syncprims import CallbackPool
+        >>> lengths = []
+        >>> with CallbackPool(max_workers=2) as pool:
+        ...     task = pool.apply_async(len, ("abc",), callback=lengths.append)
+        >>> lengths
+        [3]
+
+    **Fairness**: tasks begin in the order of submission; callbacks run in the order of completion. Submitters that
+    ``max_pending`` blocks are let in in no promised order.
+
+    **Thread safety**: every method may be called from any thread. `join`, `close` and ``shutdown(wait=True)`` raise
+    `DeadlockError` in a callback or a task of the pool itself.
+
+    **Differences from concurrent.futures and multiprocessing.Pool**: callbacks run on one thread of the pool, not in
+    the submitter's or a worker's; leaving ``with`` by an exception cancels what is queued; what a callback raises, and
+    what a task of `apply_async` raised that nobody looked at, is raised by `join`, `close` or leaving ``with``. A
+    per-task ``timeout`` counts from the task's start on the pool's threads and on process executors of this machine
+    (standard, loky), else from when ``running()`` is first true. A thread that does not end in time is replaced and
+    never waited for, not even at exit; the pool's processes are killed at exit, or when all of them are stuck;
+    pebble's at once.
+
+    **Subclassing**: override `_on_settled`. Public methods may be overridden too; ``with`` calls ``close`` and
+    ``abort``, ``terminate`` calls ``abort``, and `submit`, `apply_async` and `map` do not call one another.
+    """
+
+    def __init__(
+        self,
+        executor: Executor | Literal["thread", "process", "interpreter"] = "thread",
+        *,
+        max_workers: int | None = None,
+        max_pending: int | None = None,
+        flush_output: bool = True,
+        copy_context: bool = True,
+        dumps: Callable[[Any], bytes] = pickle.dumps,
+        on_callback_error: OnError = "raise",
+        on_progress: Callable[[int, int], None] | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        envelope: bool | None = None,
+        name: str | None = None,
+    ) -> None:
+        check_count("max_workers", max_workers)
+        check_count("max_pending", max_pending)
+        if not callable(dumps):
+            raise TypeError(f"dumps must be callable, not {type(dumps).__name__}")
+        check_callable("on_progress", on_progress)
+        check_callable("initializer", initializer)
+        if on_callback_error not in ("raise", "log") and not callable(on_callback_error):
+            raise ValueError(f"on_callback_error must be 'raise', 'log' or a function, not {on_callback_error!r}")
+        serial = register(self)
+        self.name = default_name(self, serial) if name is None else name
+        intake = Intake(self.name, max_pending)
+        self._backend, module = make_backend(
+            executor,
+            self.name,
+            intake.mark,
+            max_workers=max_workers,
+            dumps=dumps,
+            flush=flush_output,
+            envelope=envelope,
+            initializer=initializer,
+            initargs=tuple(initargs),
+        )
+        self._copy_context = copy_context
+        self._dumps = dumps
+        self._on_progress = on_progress
+        self._hooked = type(self)._on_settled is not CallbackPool._on_settled
+        self._ledger = Ledger(self.name, on_callback_error)
+        self._timer = Timer(f"{self.name}-timer")
+        self._inbox: SimpleQueue[Notice] = SimpleQueue()
+        self._dispatcher = HelperThread(f"{self.name}-dispatcher", serve, self._inbox, intake.mark)
+        # Written by the dispatcher only:
+        self._tally = {"done": 0, "failed": 0, "cancelled": 0}
+        self._settling: Task[Any] | None = None
+        self._intake = intake  # last, so that __del__ knows a pool that was never made
+        drain_at_exit(self, module)
+
+    # -- submitting --------------------------------------------------------------------------------------------------
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
+        """Start ``fn(*args, **kwargs)`` and return its task, which belongs to the caller as any executor's future.
+
+        Blocks while ``max_pending`` tasks are unsettled, unless called by a callback or a task of this pool. An error
+        of the task that is dropped before anybody looked at it is logged.
+
+        Raises:
+            PoolClosedError: The pool takes no more.
+            TransportError: The call can't be pickled, and must be for this executor.
+            ForkedError: This is a forked child of the process that made the pool.
+            TypeError: ``fn`` can't be called.
+        """
+        return self._start(self._make(fn, args, kwargs))
+
+    def apply_async(
+        self,
+        func: Callable[..., T],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] | None = None,
+        callback: Callable[[T], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> Task[T]:
+        """Start ``func(*args, **kwds)``; its callback gets the result, or its error callback what went wrong.
+
+        Blocks as `submit` does. What the task raises is raised by `join` or `close` if there is no error callback and
+        nobody looked at the task.
+
+        Args:
+            func: What to call.
+            args: Its positional arguments.
+            kwds: Its keyword arguments.
+            callback: Called with the result, on the pool's dispatcher thread.
+            error_callback: Called instead with the exception if the call raised, expired (`TaskTimeoutError`), lost
+                its worker, or was cancelled (`concurrent.futures.CancelledError`).
+            timeout: Seconds that the call may run, counted from its start; None is no limit. See the class for how
+                exact the start is known, and what becomes of the worker.
+
+        Raises:
+            ValueError: ``timeout`` is negative or NaN.
+            TypeError: Something that must be callable is not.
+            PoolClosedError: As for `submit`; so are `TransportError` and `ForkedError`.
+        """
+        if callback is not None:
+            check_callable("callback", callback)
+        if error_callback is not None:
+            check_callable("error_callback", error_callback)
+        if timeout is not None:
+            check_timeout(timeout)
+        task = self._make(func, tuple(args), {} if kwds is None else dict(kwds))
+        task._kept = True
+        if callback is not None:
+            task._callback = callback
+        if error_callback is not None:
+            task._error_callback = error_callback
+        if timeout is not None:
+            task._timeout = timeout
+        return self._start(task)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Return an iterator over ``fn`` of each item, in the items' order.
+
+        Submits everything at the call, or at most ``buffersize`` (default: ``max_pending``) chunks ahead, and then one
+        more for each that is taken. Taking a result blocks until it is there.
+
+        Args:
+            fn: Called with one item of each iterable, up to the end of the shortest.
+            *iterables: The items.
+            timeout: Seconds from this call until the last result must be there; None waits for ever.
+            chunksize: How many items make one task; large ones are much faster for quick calls, on threads too.
+            buffersize: How many chunks to submit ahead.
+
+        Raises:
+            PoolTimeoutError: While iterating: the time was up. What has not begun is cancelled.
+            ValueError: ``chunksize`` or ``buffersize`` is below 1, or ``timeout`` is negative or NaN.
+            PoolClosedError: As for `submit`; so are `TransportError` and `ForkedError`.
+        """
+        chunks = self._map(fn, iterables, timeout, chunksize)
+        chunks.submit(self._ahead(buffersize))
+        return mapping.results(chunks, chunks.next_in_order)
+
+    def map_unordered(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Return an iterator as `map` does, over the results in the order in which their chunks are done."""
+        chunks = self._map(fn, iterables, timeout, chunksize)
+        chunks.done = SimpleQueue()
+        chunks.submit(self._ahead(buffersize))
+        return mapping.results(chunks, chunks.next_done)
+
+    def _map(
+        self, fn: Callable[..., T], iterables: tuple[Iterable[Any], ...], timeout: float | None, chunksize: int
+    ) -> mapping.Mapping[T]:
+        check_count("chunksize", chunksize)
+        if not callable(fn):
+            raise TypeError(f"map needs a function to call, not {type(fn).__name__}")
+        self._intake.check_open()
+        return mapping.Mapping(self, fn, iterables, timeout=timeout, chunksize=chunksize)
+
+    def _ahead(self, buffersize: int | None) -> int | None:
+        check_count("buffersize", buffersize)
+        return self._intake.max_pending if buffersize is None else buffersize
+
+    def _submit_quietly(self, fn: Callable[..., T], *args: Any) -> Task[T]:
+        task = self._make(fn, args, {})
+        task._quiet = True
+        return self._start(task)
+
+    def _make(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task[T]:
+        if self._intake.phase != "open":
+            self._intake.check_open()
+        if not callable(fn):
+            raise TypeError(f"a task needs a function to call, not {type(fn).__name__}")
+        label = getattr(fn, "__qualname__", None) or _label(fn)
+        if self._backend.packs:
+            return Task(self, label, pack(self._dumps, fn, args, kwargs))
+        return Task(self, label, (fn, args, kwargs, copy_context() if self._copy_context else None))
+
+    def _start(self, task: Task[T]) -> Task[T]:
+        if not self._dispatcher.started:
+            self._dispatcher.ensure()
+        try:
+            self._intake.take_in(task)
+            self._backend.start(task)
+        except BaseException:
+            self._inbox.put((task,))  # C, and first: a second interrupt can't lose the task
+            self._drop(task)
+            raise
+        return task
+
+    def _drop(self, task: Task[Any]) -> None:
+        if self._intake.drop(task):
+            self._stop_threads()
+
+    def _stop_threads(self) -> None:
+        self._backend.stop()
+        self._timer.stop()
+        self._inbox.put(None)
+
+    # -- waiting and ending ------------------------------------------------------------------------------------------
+
+    def join(self, timeout: float | None = None) -> None:
+        """Block until nothing is pending: no task and no callback, those that callbacks submit included.
+
+        The pool stays open. While others submit on and on, this waits until the pool is idle at some moment. An
+        interrupt (Ctrl-C) while waiting aborts the pool.
+
+        Args:
+            timeout: Seconds; None waits for ever.
+
+        Raises:
+            CallbackErrors: What callbacks raised, and what tasks of `apply_async` raised that nobody looked at.
+            PoolTimeoutError: The time was up. Nothing has changed.
+            DeadlockError: A callback or a task of the pool called it.
+            ForkedError: As for `submit`.
+        """
+        deadline = Deadline(timeout)
+        self._refuse_inside("join")
+        self._await_idle_or_abort(deadline)
+        self._ledger.settle()
+
+    def close(self, timeout: float | None = None) -> None:
+        """Take no more from outside, wait as `join` does, and let the workers end. Closing again does no harm.
+
+        Callbacks and tasks may go on submitting until nothing is pending.
+
+        Args:
+            timeout: Seconds; None waits for ever.
+
+        Raises:
+            CallbackErrors: As for `join`, and so are `DeadlockError` and `ForkedError`.
+            PoolTimeoutError: The time was up. The pool is closed; call it again to wait on.
+        """
+        deadline = Deadline(timeout)
+        self._refuse_inside("close")
+        self._intake.close()
+        self._await_idle_or_abort(deadline)
+        self._if_idle()
+        self._backend.finish(deadline)
+        self._ledger.settle()
+
+    def abort(self) -> list[Task[Any]]:
+        """Cancel what is queued, tell every callback, and let the workers end after what they run.
+
+        Blocks a moment for the callbacks of what it cancelled, at most 2 seconds, not at all in a callback. Then what
+        runs goes on; its callbacks still come. At the interpreter's exit it is not waited for.
+
+        Returns:
+            The tasks that still run, or that the executor has already fetched.
+
+        Raises:
+            ForkedError: As for `submit`.
+        """
+        self._intake.check_fork()
+        self._intake.abort()
+        cancelled = [task for task in list(self._intake.tasks) if task.cancel()]
+        self._backend.stop()
+        if not is_inside(self._intake.mark):
+            deadline = Deadline(_ABORT_PATIENCE)
+            for task in cancelled:
+                task._await_settled(deadline)
+        self._if_idle()
+        return [task for task in list(self._intake.tasks) if not task.done()]
+
+    def terminate(self) -> list[Task[Any]]:
+        """Call `abort`, by multiprocessing's name."""
+        return self.abort()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the pool as every executor ends: raises no group, errors that nobody was told of are logged.
+
+        Args:
+            wait: Block until everything is settled; False returns at once, and the pool ends by itself.
+            cancel_futures: Cancel what has not begun; its callbacks are told.
+
+        Raises:
+            DeadlockError: ``wait`` is true, and a callback or a task of the pool called it.
+            ForkedError: As for `submit`.
+        """
+        self._intake.check_fork()
+        if wait:
+            self._refuse_inside("shutdown(wait=True)")
+        self._intake.close()
+        if cancel_futures:
+            for task in list(self._intake.tasks):
+                task.cancel()
+        self._if_idle()
+        if wait:
+            self._await_idle_or_abort(Deadline(None))
+            self._backend.finish(Deadline(None))
+            self._ledger.settle_in_log()
+
+    def __enter__(self) -> Self:
+        """Return the pool; `ForkedError` in a forked child."""
+        self._intake.check_fork()
+        return self
+
+    @LeaveInC
+    def __exit__(self) -> Leave:  # type: ignore[override]  # called as the method would be
+        """Close the pool; or abort it if an exception leaves the block, which gets other errors as a note."""
+        return leave_by(self._leaving())
+
+    def _leaving(self) -> Generator[int, Any, None]:
+        try:
+            yield 0
+            yield 0
+            error: BaseException | None = yield 0
+            if error is None:
+                self.close()
+            else:
+                self.abort()
+                self._ledger.settle_as_note(error)
+        except (SyncError, GeneratorExit):  # what close has to say; or the block was never entered
+            raise
+        except BaseException:  # an interrupt, at whatever point of leaving
+            self.abort()
+            raise
+        while True:
+            yield 0
+
+    def _if_idle(self) -> None:
+        if not self._intake.tasks and self._intake.went_idle():
+            self._stop_threads()
+
+    def _refuse_inside(self, method: str) -> None:
+        self._intake.check_fork()
+        if is_inside(self._intake.mark):
+            where = "callback" if self._on_dispatcher() else "task"
+            raise DeadlockError(
+                f"{method} of {self.name!r} was called by a {where} of the same pool, so it would wait for itself; "
+                "call it outside"
+            )
+
+    def _on_dispatcher(self) -> bool:
+        return self._dispatcher.thread is current_thread()
+
+    def _await_idle_or_abort(self, deadline: Deadline) -> None:
+        try:
+            idle = self._intake.await_idle(deadline)
+        except BaseException:
+            self.abort()
+            raise
+        if not idle:
+            raise self._intake.late(deadline, self._settling)
+
+    # -- exit, fork and the rest -------------------------------------------------------------------------------------
+
+    def _must_drain(self) -> bool:
+        return self._intake.phase in ("open", "closing") and bool(self._intake.tasks)
+
+    def _drain(self) -> None:
+        if self._must_drain():
+            self._intake.await_idle(Deadline(None))
+
+    def _end(self) -> None:
+        """End with the interpreter: what an abort left running is told so, and nothing is waited for in vain."""
+        if self._intake.phase == "forked":
+            return
+        self._intake.close()
+        deadline = Deadline(_ABORT_PATIENCE)
+        left = list(self._intake.tasks)
+        for task in left:
+            self._backend.abandon(task)
+            task._fail(PoolClosedError(f"{self.name!r} was aborted, and the program ends while {task._label} runs"))
+        for task in left:
+            task._await_settled(deadline)
+        self._if_idle()
+        self._backend.finish(Deadline(_EXIT_PATIENCE))
+        self._ledger.settle_in_log()
+
+    def _after_fork(self) -> None:
+        if hasattr(self, "_intake"):  # else some thread of the parent was still making it
+            self._intake.phase = "forked"
+
+    def __del__(self) -> None:
+        # Nothing is pending: open tasks keep their pool alive. All of these are puts into C queues.
+        intake = getattr(self, "_intake", None)
+        if intake is not None and intake.phase not in ("retired", "forked"):
+            self._intake.close()
+            self._if_idle()
+            self._ledger.settle_in_log()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self.name!r} can't be pickled: its workers belong to this process. Make a pool over there")
+
+    @property
+    def stats(self) -> PoolStats:
+        """The pool's numbers now; each is right, though they may be a moment apart while tasks run."""
+        self._intake.check_fork()
+        tasks = list(self._intake.tasks)
+        settled = sum(self._tally.values())
+        return PoolStats(
+            submitted=settled + len(tasks),
+            pending=len(tasks),
+            running=sum(task.running() for task in tasks),
+            abandoned=self._backend.abandoned(),
+            callback_errors=self._ledger.callback_errors,
+            **self._tally,
+        )
+
+    def _on_settled(self, task: Task[Any]) -> None:
+        """Do nothing: for subclasses, called on the dispatcher thread after each task's callback.
+
+        It should be short, as it holds up other callbacks. What it raises is kept like a callback's error. `join` and
+        `close` wait for it.
+        """
+
+    def __repr__(self) -> str:
+        state = "closed" if self._intake.phase == "retired" else self._intake.phase
+        return f"<{state} syncprims.{type(self).__name__} {self.name!r}, {len(self._intake.tasks)} pending>"
+
+
+def _label(fn: object) -> str:
+    inner = getattr(fn, "func", fn)  # a partial's
+    return str(getattr(inner, "__qualname__", type(inner).__name__))

@@ -1,0 +1,291 @@
+"""`Task`: the future that a pool returns, and the few moves by which the pool drives it."""
+
+from __future__ import annotations
+
+import logging
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .._deadline import Deadline, check_timeout, lock_seconds
+from ..errors import DeadlockError, ForkedError, PoolTimeoutError
+
+if TYPE_CHECKING:
+    from contextvars import Context
+
+    from .pool import CallbackPool
+    from .starts import StartBoard
+
+# Who settles a task? The first of result, timeout, cancel and abort to move the future out of its unfinished states,
+# which Future's own condition arbitrates; losers get InvalidStateError and drop what they have. Whoever wins, the
+# future's first done-callback puts the task into the pool's inbox. Only the dispatcher takes tasks out of the pool's
+# open set, so a second notice of the same task does no harm, and anyone who was interrupted half-way may send one.
+#
+# `_state`, `_condition` and `_done_callbacks` are Future's private names, unchanged since 3.2. They are read here because the public
+# `set_running_or_notify_cancel` logs and raises for a task that was cancelled and already said so.
+
+T = TypeVar("T")
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], "Context | None"]
+
+_PENDING, _RUNNING, _FINISHED = "PENDING", "RUNNING", "FINISHED"
+_CANCELLED, _NOTIFIED = "CANCELLED", "CANCELLED_AND_NOTIFIED"
+logger = logging.getLogger("syncprims")
+
+
+class Task(Future[T]):
+    """The promise of one call's result, made by `CallbackPool.submit` and `CallbackPool.apply_async`.
+
+    Use it as any `concurrent.futures.Future`: with `concurrent.futures.wait` and ``as_completed``, with
+    ``asyncio.wrap_future``, or simply ``await`` it. `settled` and `wait_settled` also tell about its callback.
+
+    Example:
+        >>> from syncprims import CallbackPool
+        >>> with CallbackPool(max_workers=1) as pool:
+        ...     task = pool.submit(pow, 2, 10)
+        ...     task.result(timeout=5)
+        1024
+
+    **Fairness**: those who wait for one task are all released when it is done, in no promised order.
+
+    **Thread safety**: every method may be called from any thread, and from signal handlers.
+
+    **Differences from concurrent.futures.Future**: a cancelled task tells `concurrent.futures.wait` at once, not when
+    a worker comes across it; `running` is true only once the call really began, where the executor lets us know;
+    `result` in a forked child raises `ForkedError` instead of waiting for workers that are not there; and an error
+    that nobody looks at is reported.
+
+    **Subclassing**: tasks are made by the pool, which has no hook to make another kind. Override
+    `CallbackPool._on_settled` to act on each task.
+    """
+
+    # Defaults on the class: a task stores only what differs, since pools make very many of them.
+    _callback: Callable[[T], object] | None = None
+    _error_callback: Callable[[BaseException], object] | None = None
+    _timeout: float | None = None
+    _kept = False  # an error that nobody looks at belongs to the pool's group (apply_async), not to the task's holder
+    _quiet = False  # nobody need hear of an unseen error: the one that map raises stands for the rest
+    _settled = False
+    _seen = False
+    _retried = False
+    _inner: Future[Any] | None = None
+    _started: float | None = None
+    _board: StartBoard | None = None
+    _slot = 0
+    _unseen: _Unseen | None = None
+    _call: Call | bytes | None
+
+    def __init__(self, pool: CallbackPool, label: str, call: Call | bytes) -> None:
+        super().__init__()
+        self._pool = pool
+        self._label = label
+        self._call = call
+        # What add_done_callback does, without the lock of a future that nobody knows yet.
+        self._done_callbacks.append(_notify)  # type: ignore[attr-defined]  # private
+
+    # -- what concurrent.futures has ---------------------------------------------------------------------------------
+
+    def cancel(self) -> bool:
+        """Cancel the call if it has not begun; its ``error_callback`` gets a `concurrent.futures.CancelledError`.
+
+        Returns:
+            False if it runs or is done, True if it is cancelled (now or before).
+        """
+        try:
+            inner = self._inner
+            if inner is not None and not inner.cancel() and not self.cancelled():
+                return False
+            return super().cancel()
+        except BaseException:
+            # An interrupt may have come between the change of state and the notice of it. The first call in the
+            # handler is a C function, so the notice itself can't be interrupted.
+            self._pool._inbox.put(self)
+            raise
+
+    def running(self) -> bool:
+        """True while the call runs, as far as the executor lets us know."""
+        return not self.done() and (super().running() or self._running_since() is not None)
+
+    def result(self, timeout: float | None = None) -> T:
+        """Return what the call returned, or raise what it raised; `TimeoutError` after ``timeout`` seconds.
+
+        Raises:
+            concurrent.futures.CancelledError: It was cancelled.
+            TaskTimeoutError: It ran for longer than the ``timeout`` it was started with.
+            ForkedError: It is not done, and this is a forked child.
+        """
+        self._check_fork()
+        try:
+            return super().result(timeout)
+        finally:
+            if self._state == _FINISHED:
+                self._look()
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the call raised, or None; waits and raises as `result` does."""
+        self._check_fork()
+        error = super().exception(timeout)
+        self._look()
+        return error
+
+    def _get_snapshot(self) -> Any:  # 3.15's asyncio looks through this private door
+        self._look()
+        return super()._get_snapshot()  # type: ignore[misc]  # not in older typesheds, and not called there
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Wait for the result in a coroutine; cancelling the coroutine cancels a task that has not begun."""
+        import asyncio  # only those who await pay for it
+
+        return asyncio.wrap_future(self).__await__()
+
+    # -- the callback ------------------------------------------------------------------------------------------------
+
+    def settled(self) -> bool:
+        """True once the call is done and its callback, if it has one, has returned or raised."""
+        return self._settled
+
+    def wait_settled(self, timeout: float | None = None) -> None:
+        """Block until the call is done and its callback has ended.
+
+        Args:
+            timeout: Seconds; None waits for ever.
+
+        Raises:
+            PoolTimeoutError: The time was up. Nothing has changed; wait again if you like.
+            DeadlockError: A callback of the same pool called it: callbacks run one at a time, so it would wait for
+                itself.
+            ForkedError: It is not settled, and this is a forked child.
+        """
+        deadline = Deadline(timeout)
+        if self._settled:
+            return
+        self._pool._intake.check_fork()
+        if self._pool._on_dispatcher():
+            raise DeadlockError(
+                f"wait_settled() of {self} was called by a callback of {self._pool.name!r}, which runs callbacks one "
+                "at a time: it would wait for itself. Wait for result(), or give the task a callback"
+            )
+        if not self._await_settled(deadline):
+            raise PoolTimeoutError(
+                f"waited {deadline.waited():.1f} s for {self}, which is not settled: "
+                + ("its callback has not ended" if self.done() else "it is not done"),
+                pending=1,
+                timeout=timeout,
+                waited=deadline.waited(),
+            )
+
+    def _await_settled(self, deadline: Deadline) -> bool:
+        # A lock per wait, not a Condition: an interrupt leaves nothing behind but a lock that nobody waits for.
+        gate = allocate_lock()
+        gate.acquire()
+        self.__dict__.setdefault("_gates", deque()).append(gate)
+        return self._settled or gate.acquire(timeout=lock_seconds(deadline.remaining())) or self._settled
+
+    # -- multiprocessing's words -------------------------------------------------------------------------------------
+
+    def get(self, timeout: float | None = None) -> T:
+        """Return `result`, as `multiprocessing.pool.AsyncResult.get` does."""
+        return self.result(check_timeout(timeout))
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Block until the call is done or the time is up; raises nothing that the call raised."""
+        check_timeout(timeout)
+        self._check_fork()
+        from contextlib import suppress
+
+        with suppress(CancelledError, TimeoutError):
+            super().exception(timeout)
+
+    def ready(self) -> bool:
+        """True once the call is done: `done` in multiprocessing's word."""
+        return self.done()
+
+    def successful(self) -> bool:
+        """Tell whether the call returned normally.
+
+        Raises:
+            ValueError: It is not done.
+        """
+        if not self.done():
+            raise ValueError(f"{self} is not ready")
+        return not self.cancelled() and super().exception() is None
+
+    def __repr__(self) -> str:
+        state = "settled" if self._settled else self._state.replace("_AND_NOTIFIED", "").lower()
+        return f"<syncprims.Task {self._label} of {self._pool.name!r}, {state}>"
+
+    # -- for the pool ------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> bool:
+        """Mark the task as running; False if it was cancelled or withdrawn."""
+        with self._condition:
+            if self._state != _PENDING:
+                return False
+            self._state = _RUNNING
+            return True
+
+    def _finish(self, result: T) -> bool:
+        """Set the result; False if it comes too late."""
+        try:
+            self.set_result(result)
+        except InvalidStateError:
+            return False
+        return True
+
+    def _fail(self, error: BaseException) -> bool:
+        """Set the error; False if it comes too late."""
+        try:
+            self.set_exception(error)
+        except InvalidStateError:
+            return False
+        return True
+
+    def _running_since(self) -> float | None:
+        """When the call began, by `time.monotonic`; None if it did not, or if nobody can tell."""
+        if self._started is None:
+            if (board := self._board) is not None:
+                self._started = board.read(self._slot)
+            elif (inner := self._inner) is not None and inner.running():
+                self._started = monotonic()
+        return self._started
+
+    def _look(self) -> None:
+        self._seen = True
+        if (unseen := self._unseen) is not None:
+            unseen.error = None
+
+    def _check_fork(self) -> None:
+        if self._pool._intake.phase == "forked" and not self.done():
+            raise ForkedError(
+                f"{self} runs in the parent process; its result will not come to this forked child. "
+                "Make a pool in the child"
+            )
+
+
+class _Unseen:
+    """Reports an error of a task that was dropped before anybody looked at it: `Task` itself stays free of __del__."""
+
+    def __init__(self, label: str, pool_name: str, error: BaseException) -> None:
+        self.label = label
+        self.pool_name = pool_name
+        self.error: BaseException | None = error
+
+    def __del__(self) -> None:
+        if self.error is not None:
+            logger.error(
+                "task %s of %r failed and was dropped before anybody looked: %r",
+                self.label,
+                self.pool_name,
+                self.error,
+                exc_info=self.error,
+            )
+
+
+def _notify(task: Future[Any]) -> None:
+    """Tell the waiters of a cancelled task, and hand every finished one to the dispatcher."""
+    assert isinstance(task, Task)
+    if task._state == _CANCELLED:
+        task.set_running_or_notify_cancel()
+    task._pool._inbox.put(task)

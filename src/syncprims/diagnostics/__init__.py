@@ -1,0 +1,39 @@
+"""Diagnostics: see who waits for whom, and where the time goes.
+
+- A program hangs: `report` says who holds what and who waits for it, `snapshot` the same as data, `find_deadlocks` what
+  goes round in a circle; `dump_on_signal` writes the report of a process that can't be asked otherwise, and `warn_slow`
+  logs it while a wait is still on.
+- A program is slow: `record` measures waits and holds by lock and call site, and draws them.
+- A program may deadlock one day: `check_lock_order` finds that out without a deadlock.
+
+None of it costs anything until it is used.
+"""
+
+from __future__ import annotations
+
+from .lock_order import LockOrderCheck, LockOrderWarning, check_lock_order
+from .recording import Recording, record
+from .reporting import attach_report, report
+from .signal_dump import SignalDump, dump_on_signal
+from .slow_waits import SlowWaits, warn_slow
+from .spans import Span
+from .state import PrimitiveState, Waiter, find_deadlocks, snapshot
+
+__all__ = [
+    "LockOrderCheck",
+    "LockOrderWarning",
+    "PrimitiveState",
+    "Recording",
+    "SignalDump",
+    "SlowWaits",
+    "Span",
+    "Waiter",
+    "attach_report",
+    "check_lock_order",
+    "dump_on_signal",
+    "find_deadlocks",
+    "record",
+    "report",
+    "snapshot",
+    "warn_slow",
+]

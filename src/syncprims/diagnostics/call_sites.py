@@ -1,0 +1,47 @@
+"""Where in the user's program something happens: the innermost frame that is not ours."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from traceback import FrameSummary, walk_stack
+from types import CodeType, FrameType
+
+from .._waits import _PACKAGE
+
+# A code object and a line: cheap to note, and put into words only when somebody looks.
+Site = tuple[CodeType, int]
+
+_PASSED_OVER = (_PACKAGE, threading.__file__, contextlib.__file__)
+
+
+def call_site() -> Site | None:
+    """Return the place in the program from which the library was called, or None where there is none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if not frame.f_code.co_filename.startswith(_PASSED_OVER):
+            return frame.f_code, frame.f_lineno
+        frame = frame.f_back
+    return None
+
+
+def own_stack() -> tuple[FrameSummary, ...]:
+    """Return the stack of the calling thread down to its call into the library, outermost frame first."""
+    stack = [
+        FrameSummary(frame.f_code.co_filename, line, frame.f_code.co_name, lookup_line=False)
+        for frame, line in walk_stack(sys._getframe(1))
+    ]
+    ours = 0
+    while ours < len(stack) and stack[ours].filename.startswith(_PASSED_OVER):
+        ours += 1
+    return tuple(reversed(stack[ours:]))
+
+
+def say_site(site: Site | None) -> str:
+    """Put a site into words, like ``billing.py:41 in charge``."""
+    if site is None:
+        return "a thread of the library"
+    code, line = site
+    return f"{os.path.basename(code.co_filename)}:{line} in {code.co_name}"

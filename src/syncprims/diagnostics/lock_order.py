@@ -1,0 +1,313 @@
+"""`check_lock_order`: reports two locks that are taken in both orders, before that deadlocks."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import deque
+from threading import get_ident
+from traceback import FrameSummary, format_list
+from types import TracebackType
+from typing import Literal, Self
+from weakref import ref
+
+from .._waits import whereabouts
+from ..errors import LockOrderError
+from ..timed_lock import TimedLock
+from .call_sites import own_stack
+from .exchange import Unseen
+from .lock_events import Lock, locks
+
+# The graph has an edge from A to B if some thread took B, or was about to, while it held A. A new edge that closes a
+# circle is an inversion: threads that run through all of its edges at once can deadlock.
+#
+# Two things make an edge harmless. One is a wait that ends by itself, like a try: it makes none. The other is a guard:
+# a third lock that was held at both of two edges keeps their threads apart. Each edge therefore remembers which locks
+# were held whenever it was seen.
+#
+# Looking for a circle and adding the edge is one step, under a mutex: of two threads that come with the two halves of
+# an inversion at once, the second sees the first's. An edge that is known already is looked up without the mutex.
+#
+# Locks are known by their creation serials, so nothing here keeps one alive; a lock that goes takes its edges along.
+# The callback of its weak reference only notes that, since it may come at any moment.
+#
+# Rejected: an order by name or class of locks (Linux's lockdep): it reports two accounts that are locked in the order
+# of their numbers.
+
+Action = Literal["raise", "warn"]
+Key = tuple[int, int]
+
+ENVIRONMENT = "SYNCPRIMS_LOCK_ORDER"
+
+
+class LockOrderWarning(RuntimeWarning):
+    """Two locks were taken in both orders: what `check_lock_order("warn")` warns with.
+
+    Example:
+        >>> import warnings
+        >>> from syncprims.diagnostics import LockOrderWarning
+        >>> warnings.simplefilter("error", LockOrderWarning)
+    """
+
+
+class _Edge:
+    """That one lock was taken while another was held.
+
+    Attributes:
+        text: Which, and where.
+        stack: Where it was seen first.
+        guards: The further locks that were held each time.
+        reported: Whether it is an inversion that has been told of.
+    """
+
+    __slots__ = ("guards", "reported", "stack", "text")
+
+    def __init__(self, text: str, stack: tuple[FrameSummary, ...], guards: frozenset[Key]) -> None:
+        self.text = text
+        self.stack = stack
+        self.guards = guards
+        self.reported = False
+
+
+class _Held:
+    __slots__ = ("key", "lock")
+
+    def __init__(self, lock: Lock) -> None:
+        self.key = _key(lock)
+        self.lock = ref(lock)
+
+
+def _key(lock: Lock) -> Key:
+    return lock._serial, id(lock)  # free-threaded 3.13 may hand out a serial twice
+
+
+class LockOrderCheck:
+    """What `check_lock_order` returns: a context manager that is at work inside its ``with``.
+
+    Attributes:
+        action: What happens on an inversion, ``"raise"`` or ``"warn"``.
+
+    Example:
+        >>> from syncprims import TimedLock
+        >>> from syncprims.diagnostics import check_lock_order
+        >>> a, b = TimedLock(name="a"), TimedLock(name="b")
+        >>> with check_lock_order() as check:
+        ...     with a, b:
+        ...         pass
+        >>> check.inversions
+        ()
+    """
+
+    def __init__(self, action: Action) -> None:
+        if action not in ("raise", "warn"):
+            raise ValueError(f'a lock-order check can "raise" or "warn", not {action!r}')
+        self.action: Action = action
+        # What each thread holds, latest last; written by that thread alone.
+        self._held: dict[int, list[_Held]] = {}
+        self._gone: deque[Key] = deque()
+        self._mutex = Unseen()
+        # Guarded by _mutex:
+        self._edges: dict[Key, dict[Key, _Edge]] = {}
+        self._refs: dict[Key, ref[Lock]] = {}
+        self._inversions: list[LockOrderError] = []
+
+    @property
+    def inversions(self) -> tuple[LockOrderError, ...]:
+        """The inversions seen so far, each once, as errors that may never have been raised."""
+        return tuple(self._inversions)
+
+    def __enter__(self) -> Self:
+        locks.add(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        locks.remove(self)
+
+    # -- what locks tell ------------------------------------------------------------------------------------------
+
+    def asks(self, lock: Lock, endless: bool) -> None:
+        """Note the order in which the thread takes its locks, and report an inversion."""
+        holding = self._held.get(get_ident())
+        if not holding or not endless:
+            return
+        # A lock may have been released unseen, by a function that was looked up before the check began.
+        held = [(each, holder) for each in list(holding) if (holder := each.lock()) is not None and holder.held_by_me()]
+        key = _key(lock)
+        guards = frozenset(each.key for each, holder in held if isinstance(holder, TimedLock))
+        for each, holder in held:
+            edge = self._edges.get(each.key, {}).get(key)
+            if edge is None or edge.reported or not edge.guards <= guards:
+                self._see(holder, lock, guards - {each.key, key})
+
+    def taken(self, lock: Lock, at: int) -> None:  # noqa: ARG002  when does not matter here
+        """Note that the thread has the lock."""
+        self._held.setdefault(get_ident(), []).append(_Held(lock))
+
+    def released(self, lock: Lock, at: int) -> None:  # noqa: ARG002  the same
+        """Note that it has it no more."""
+        me, key = get_ident(), _key(lock)
+        left = [each for each in self._held.get(me, ()) if each.key != key]
+        if left:
+            self._held[me] = left
+        else:
+            self._held.pop(me, None)
+
+    # -- the graph ------------------------------------------------------------------------------------------------
+
+    def _see(self, held: Lock, lock: Lock, guards: frozenset[Key]) -> None:
+        stack = own_stack()
+        with self._mutex:
+            error, fresh = self._add(held, lock, guards, stack)
+        if error is not None and self.action == "raise":
+            raise error
+        if error is not None and fresh:
+            place = stack[-1] if stack else FrameSummary("<unknown>", 1, "")
+            warnings.warn_explicit(str(error), LockOrderWarning, place.filename, place.lineno or 1)
+
+    def _add(
+        self, held: Lock, lock: Lock, guards: frozenset[Key], stack: tuple[FrameSummary, ...]
+    ) -> tuple[LockOrderError | None, bool]:
+        """Add an edge; return the error if it is an inversion, and whether that is news."""
+        self._forget_gone()
+        first, second = _key(held), _key(lock)
+        edge = self._edges.setdefault(first, {}).get(second)
+        if edge is None:
+            edge = _Edge(f"{lock.name!r} while it held {held.name!r}", stack, guards)
+        else:
+            edge.guards &= guards
+        path = self._path(second, first, edge)
+        if path is None:
+            edge.reported = False  # as it may have been, through a lock that is gone
+            self._edges[first][second] = edge
+            self._watch(held)
+            self._watch(lock)
+            return None, False
+        error = _inversion(edge, stack, path)
+        fresh = not edge.reported
+        if fresh:
+            edge.reported = True
+            self._edges[first][second] = edge
+            self._watch(held)
+            self._watch(lock)
+            self._inversions.append(error)
+        return error, fresh
+
+    def _path(self, start: Key, goal: Key, closing: _Edge) -> list[_Edge] | None:
+        """Return the edges by which one gets from `start` to `goal`, if none shares a guard with another."""
+        todo: list[tuple[Key, list[_Edge], frozenset[Key]]] = [(start, [], closing.guards)]
+        reached = set()
+        while todo:
+            key, path, guards = todo.pop()
+            if key == goal:
+                return path
+            if (key, guards) not in reached:
+                reached.add((key, guards))
+                # An edge that was reported is there to be known, not to make every later one look like an inversion.
+                todo.extend(
+                    (further, [*path, edge], guards | edge.guards)
+                    for further, edge in list(self._edges.get(key, {}).items())
+                    if not edge.reported and not guards & edge.guards
+                )
+        return None
+
+    def _watch(self, lock: Lock) -> None:
+        key, gone = _key(lock), self._gone
+        if key not in self._refs:
+            self._refs[key] = ref(lock, lambda _: gone.append(key))
+
+    def _forget_gone(self) -> None:
+        while self._gone:
+            key = self._gone.popleft()
+            self._refs.pop(key, None)
+            self._edges.pop(key, None)
+            for edges in list(self._edges.values()):
+                edges.pop(key, None)
+
+
+def _tell(stack: tuple[FrameSummary, ...]) -> str:
+    return "".join(format_list(list(stack)))
+
+
+def _inversion(edge: _Edge, stack: tuple[FrameSummary, ...], path: list[_Edge]) -> LockOrderError:
+    now = _tell(stack)
+    first_seen = "\n".join(_tell(each.stack) for each in path)
+    order = ", ".join(f"{each.text} {whereabouts(each.stack)}" for each in path)
+    before = "a thread took" if len(path) == 1 else "threads took"
+    return LockOrderError(
+        f"lock order inverted: before, {before} {order}\n{first_seen}"
+        f"now this thread takes {edge.text} {whereabouts(stack)}\n{now}"
+        f"this thread takes {edge.text} {whereabouts(stack)}, but before, {before} {order}; done at the same time, "
+        f"that is a deadlock: take the locks in one order everywhere, or together with acquire_all()",
+        first_seen=first_seen,
+        now=now,
+    )
+
+
+def check_lock_order(action: Action = "raise") -> LockOrderCheck:
+    """Return what watches, in a ``with``, in which order all threads take locks, and reports when two orders clash.
+
+    A deadlock needs two threads at the wrong moment; the two orders that make it possible show up in any run that takes
+    both paths, one after the other, even in one thread. The report comes before the second lock is taken. What counts
+    are `TimedLock`, `TimedRLock` and `LockAdapter`, circles of more than two locks as well, and the locks inside
+    `acquire_all`, which come in one order by themselves.
+
+    No report is made of what can't deadlock: a try, an ``acquire`` with a timeout or a timeout of 0 (they give up by
+    themselves), taking a lock again, and two orders that a third lock keeps apart. Locks that are gone are forgotten.
+
+    While it is on, every acquisition costs some microseconds, and the promise that an interrupt never leaks a lock is
+    suspended; locks taken before it began are not known to be held. It may be nested, and combined with `record`.
+
+    Setting the environment variable ``SYNCPRIMS_LOCK_ORDER`` to ``raise`` or ``warn`` turns a check on for a whole
+    program. For a test suite, in its ``conftest.py``::
+
+        @pytest.fixture(autouse=True, scope="session")
+        def lock_order():
+            with syncprims.diagnostics.check_lock_order() as check:
+                yield
+            assert not check.inversions  # those that no test saw, as it was in another thread
+
+    Args:
+        action: ``"raise"``, the default, raises a `LockOrderError` in the thread that takes the locks in the second
+            order, each time; the lock is not taken. ``"warn"`` issues a `LockOrderWarning` the first time.
+
+    Raises:
+        ValueError: The action is another one.
+
+    Example:
+        >>> from syncprims import LockOrderError, TimedLock
+        >>> from syncprims.diagnostics import check_lock_order
+        >>> a, b = TimedLock(name="a"), TimedLock(name="b")
+        >>> with check_lock_order():
+        ...     with a, b:
+        ...         pass
+        ...     try:
+        ...         with b, a:
+        ...             pass
+        ...     except LockOrderError as error:
+        ...         print(str(error).splitlines()[-1])
+        this thread takes 'a' while it held 'b' at ..., but before, a thread took 'b' while it held 'a' at ...
+    """
+    return LockOrderCheck(action)
+
+
+_for_program: LockOrderCheck | None = None
+
+
+def check_as_environment_says() -> None:
+    """Turn a check on for the rest of the program if ``SYNCPRIMS_LOCK_ORDER`` says so.
+
+    A value that means nothing is a `RuntimeWarning`: a program must not fail to start by it.
+    """
+    global _for_program
+    action = os.environ.get(ENVIRONMENT, "").strip().lower()
+    if action in ("raise", "warn"):
+        if _for_program is None:
+            _for_program = LockOrderCheck("raise" if action == "raise" else "warn").__enter__()
+    elif action:
+        warnings.warn(
+            f"{ENVIRONMENT}={action!r} means nothing, so lock orders are not checked; set it to 'raise' or 'warn'",
+            RuntimeWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,94 @@
+"""`page`: a recording as a page for a browser, complete in one file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+
+from .spans import Span, hand_offs, in_lanes
+from .table import rows
+
+_KINDS = ("wait", "hold", "turn", "task", "callback")
+_PLACE = "/* the recording */ null"
+
+
+def page(spans: Sequence[Span], note: str) -> str:
+    """Return the page as HTML text.
+
+    Args:
+        spans: In the order of their starts.
+        note: What to say about them, or "".
+    """
+    template = files(__package__ or "").joinpath("timeline.html").read_text(encoding="utf-8")
+    # No text of the program may end the script that it stands in.
+    data = json.dumps(_data(spans, note), separators=(",", ":")).replace("<", "\\u003c")
+    return template.replace(_PLACE, data)
+
+
+def _data(spans: Sequence[Span], note: str) -> dict[str, object]:
+    names, sites = _Texts(), _Texts()
+    threads: list[dict[str, object]] = []
+    lane_of: dict[int, tuple[int, int]] = {}
+    for (ident, thread), lanes in in_lanes(spans).items():
+        depth = 0
+        for lane in lanes:
+            # Within a lane, what is nested is drawn one below the other.
+            ends: list[float] = []
+            lane_depth = 0
+            for place in lane:
+                while ends and ends[-1] <= spans[place].start:
+                    ends.pop()
+                lane_of[place] = (len(threads), depth + len(ends))
+                ends.append(spans[place].end)
+                lane_depth = max(lane_depth, len(ends))
+            depth += lane_depth
+        threads.append({"name": thread, "ident": None if ident is None else str(ident), "depth": depth})
+    return {
+        "note": note,
+        "kinds": _KINDS,
+        "threads": threads,
+        "spans": [
+            [
+                *lane_of[place],
+                _KINDS.index(span.kind),
+                names.number(span.name),
+                sites.number(span.site),
+                _micros(span.start),
+                _micros(span.seconds),
+                _micros(span.waited),
+                span.outcome,
+            ]
+            for place, span in enumerate(spans)
+        ],
+        "names": names.texts,
+        "sites": sites.texts,
+        "arrows": hand_offs(spans),
+        "table": [
+            [
+                row.name,
+                row.site,
+                row.count,
+                *(_micros(getattr(part, field)) for part in (row.wait, row.hold) for field in part.__slots__),
+            ]
+            for row in rows(spans)
+        ],
+    }
+
+
+class _Texts:
+    """Numbers texts, so that each is in the page once."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._numbers: dict[str, int] = {}
+
+    def number(self, text: str) -> int:
+        if text not in self._numbers:
+            self._numbers[text] = len(self.texts)
+            self.texts.append(text)
+        return self._numbers[text]
+
+
+def _micros(seconds: float) -> float:
+    return round(seconds * 1e6, 3)

@@ -1,0 +1,176 @@
+"""The recorder: takes the notes of a recording, in the threads that it records."""
+
+from __future__ import annotations
+
+from collections import deque
+from threading import get_ident
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+from .._waits import Waiting, thread_name
+from ..timed_lock import TimedLock
+from .call_sites import Site, call_site, say_site
+from .lock_events import Lock
+from .spans import Key, Span
+
+if TYPE_CHECKING:
+    from .._sequence import Sequence, Turn
+    from ..callback_pool.task import Task
+    from .work_events import TaskNote
+
+# Taking notes must disturb as little as it can, so no mutex: notes are tuples in a deque with a greatest length, which
+# drops the oldest by itself, and what is under way is in a dictionary under the thread's ident, where no other thread
+# writes. The number of notes is counted by each thread under its ident, since one counter for all would lose some.
+
+_Note = tuple[str, str, str, "int | None", "Site | None", int, int, int, str, Key, int]
+
+
+class Recorder:
+    """Keeps the latest notes.
+
+    Args:
+        capacity: How many.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.began = perf_counter_ns()
+        self.stopped: int | None = None
+        self._notes: deque[_Note] = deque(maxlen=capacity)
+        self._written: dict[int, int] = {}
+        # What is under way, by thread and key: where, since when, and its kind, name and index.
+        self._open: dict[tuple[int, Key], tuple[Site | None, int, str, str, int]] = {}
+        self._steps: dict[int, str] = {}
+
+    @property
+    def dropped(self) -> int:
+        """How many notes were dropped, as there came more than the capacity."""
+        return sum(list(self._written.values())) - len(self._notes)
+
+    def spans(self) -> list[Span]:
+        """What was noted, and what is under way, in the order of their starts."""
+        now = perf_counter_ns() if self.stopped is None else self.stopped
+        notes = list(self._notes)
+        for (ident, key), (site, start, kind, name, index) in list(self._open.items()):
+            if start <= now:
+                notes.append((kind, name, thread_name(ident), ident, site, start, now, 0, "not over", key, index))
+        notes.sort(key=lambda note: note[5])
+        return [self._span(*note) for note in notes]
+
+    def _span(
+        self,
+        kind: str,
+        name: str,
+        thread: str,
+        ident: int | None,
+        site: Site | None,
+        start: int,
+        end: int,
+        waited: int,
+        outcome: str,
+        key: Key,
+        index: int,
+    ) -> Span:
+        start, end = ((at - self.began) / 1e9 for at in (start, max(start, end)))  # type: ignore[assignment]
+        return Span(kind, name, thread, ident, say_site(site), start, end, waited / 1e9, outcome, key, index)
+
+    def _note(
+        self,
+        kind: str,
+        name: str,
+        ident: int | None,
+        site: Site | None,
+        start: int,
+        end: int,
+        key: Key,
+        *,
+        index: int = 0,
+        waited: int = 0,
+        outcome: str = "",
+        thread: str = "",
+    ) -> None:
+        me = get_ident()
+        if ident is not None:
+            thread = thread_name(ident) or f"ident {ident}"
+        self._notes.append((kind, name, thread, ident, site, start, end, waited, outcome, key, index))
+        try:
+            self._written[me] += 1
+        except KeyError:
+            self._written[me] = 1
+
+    def _close(self, key: Key, end: int, *, outcome: str = "") -> None:
+        me = get_ident()
+        begun = self._open.pop((me, key), None)
+        if begun is not None:
+            site, start, kind, name, index = begun
+            self._note(kind, name, me, site, start, end, key, index=index, outcome=outcome)
+
+    # -- locks ------------------------------------------------------------------------------------------------------
+
+    def asks(self, lock: Lock, endless: bool) -> None:
+        """A thread is about to take a lock; if it has to wait, that is told as well."""
+
+    def taken(self, lock: Lock, at: int) -> None:
+        """A thread has taken a lock."""
+        self._open[get_ident(), ("lock", lock._serial)] = (call_site(), at, "hold", lock.name, 0)
+
+    def released(self, lock: Lock, at: int) -> None:
+        """It has released it."""
+        self._close(("lock", lock._serial), at)
+
+    # -- waits ------------------------------------------------------------------------------------------------------
+
+    def wait_begins(self, waiting: Waiting, at: int) -> None:
+        """A thread is about to block."""
+        name = self._steps.get(waiting.ident) or waiting.node.name
+        self._open[waiting.ident, ("wait", id(waiting))] = (call_site(), at, "wait", name, 0)
+
+    def wait_ends(self, waiting: Waiting, at: int) -> None:
+        """It goes on."""
+        begun = self._open.pop((waiting.ident, ("wait", id(waiting))), None)
+        if begun is not None:
+            site, start, kind, name, _ = begun
+            node = waiting.node
+            in_vain = isinstance(node, TimedLock) and not node._is_owned()
+            serial = getattr(node, "_serial", None)
+            key = ("sequence", id(node)) if serial is None else ("lock", serial)
+            self._note(kind, name, waiting.ident, site, start, at, key, outcome="gave up" if in_vain else "")
+
+    # -- runners ----------------------------------------------------------------------------------------------------
+
+    def step_sought(self, sequence: Sequence, step: str | None) -> None:
+        """A thread wants a step, so that is what it waits for next."""
+        if step is None:
+            self._steps.pop(get_ident(), None)
+        else:
+            self._steps[get_ident()] = f"{sequence.name}[{step}]"
+
+    def turn_begins(self, sequence: Sequence, turn: Turn, at: int) -> None:
+        """It has its turn."""
+        name = f"{sequence.name}[{turn.step}]"
+        self._open[get_ident(), ("sequence", id(sequence))] = (call_site(), at, "turn", name, turn.index)
+
+    def turn_ends(self, sequence: Sequence, at: int) -> None:
+        """Its turn is over."""
+        self._close(("sequence", id(sequence)), at)
+
+    # -- pools ------------------------------------------------------------------------------------------------------
+
+    def task_done(self, task: Task[Any], note: TaskNote) -> None:
+        """A task has run."""
+        begun, ended = note.begun, note.ended
+        if begun is None or ended is None:  # it failed before it ran, or nobody knows when it began
+            return
+        name = f"{task._pool.name}: {task._label}"
+        self._note(
+            "task", name, note.ident, note.site, begun, ended, ("task", id(task), note.submitted),
+            waited=max(0, begun - note.submitted), thread=f"workers of {task._pool.name}",
+        )  # fmt: skip
+
+    def callback_ended(self, task: Task[Any], note: TaskNote | None, which: str, begun: int, at: int) -> None:
+        """A callback has ended."""
+        name = f"{task._pool.name}: {which} of {task._label}"
+        site, key, waited = None, (), 0
+        if note is not None:
+            site, key = note.site, ("task", id(task), note.submitted)  # type: ignore[assignment]
+            waited = 0 if note.ended is None else max(0, begun - note.ended)
+        self._note("callback", name, get_ident(), site, begun, at, key, waited=waited)

@@ -1,0 +1,160 @@
+"""`record`: measures who waited and who held, where and for how long, and draws it."""
+
+from __future__ import annotations
+
+import os
+from time import perf_counter_ns
+from types import TracebackType
+from typing import Self
+
+from .lock_events import locks
+from .recorder import Recorder
+from .spans import Span
+from .table import as_text, rows
+
+
+class Recording:
+    """What `record` returns: a context manager that records what happens inside its ``with``, in all threads.
+
+    What it has may be looked at while it goes on, and after its end.
+
+    Example:
+        >>> from syncprims import TimedLock
+        >>> from syncprims.diagnostics import record
+        >>> lock = TimedLock(name="accounts")
+        >>> with record() as recording:
+        ...     with lock:
+        ...         pass
+        >>> [(span.kind, span.name) for span in recording.spans]
+        [('hold', 'accounts')]
+
+    **Thread safety.** All methods may be called from any thread.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        if isinstance(capacity, bool) or not isinstance(capacity, int):
+            raise TypeError(f"capacity must be an integer, not {capacity!r}")
+        if capacity < 1:
+            raise ValueError(f"capacity must be at least 1, not {capacity!r}")
+        self._capacity = capacity
+        self._recorder: Recorder | None = None
+
+    def __enter__(self) -> Self:
+        """Begin to record.
+
+        Raises:
+            RuntimeError: It has recorded already; make another one.
+        """
+        from .work_events import works  # here, as it imports the pools
+
+        if self._recorder is not None:
+            raise RuntimeError("a recording can't be used again: call record() for another one")
+        self._recorder = recorder = Recorder(self._capacity)
+        works.add(recorder)
+        locks.add(recorder)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        from .work_events import works
+
+        recorder = self._recorded()
+        recorder.stopped = perf_counter_ns()
+        locks.remove(recorder)
+        works.remove(recorder)
+
+    def _recorded(self) -> Recorder:
+        if self._recorder is None:
+            raise RuntimeError("nothing is recorded yet: use `with record() as recording:`")
+        return self._recorder
+
+    @property
+    def spans(self) -> list[Span]:
+        """What was recorded, in the order in which it began; what is under way ends now."""
+        return self._recorded().spans()
+
+    @property
+    def dropped(self) -> int:
+        """How many spans were dropped, the oldest first, since there were more than the capacity."""
+        return self._recorded().dropped
+
+    def table(self) -> str:
+        """Return a text table of waits and holds by lock and call site, the longest total wait first.
+
+        For each it tells how often the lock was taken there, and the sum, mean, 99th percentile and maximum of how
+        long that took and how long the lock was then held. Turns of runners, and tasks and callbacks of pools, are
+        lines too: for a task, the wait is its time in the queue.
+
+        Example:
+            >>> from syncprims import TimedLock
+            >>> from syncprims.diagnostics import record
+            >>> with record() as recording, TimedLock(name="accounts"):
+            ...     pass
+            >>> print(recording.table())
+            lock      call site     count  wait sum  mean  p99  max  hold sum  mean  p99  max
+            accounts  ...               1         0     0    0    0  ...
+        """
+        spans = self.spans
+        note = f"\n{self._say_dropped(len(spans))}" if self.dropped else ""
+        return as_text(rows(spans)) + note
+
+    def _say_dropped(self, left: int) -> str:
+        return (
+            f"these are the latest {left} spans; {self.dropped} older ones were dropped, and record(capacity=...) "
+            f"would keep more"
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the recording to a file, of the kind that its name ends with.
+
+        ``.json`` is for https://ui.perfetto.dev, chrome://tracing and other readers of Chrome's trace events: a track
+        for each thread, and arrows where something was handed on. ``.html`` is a page that shows the same in a browser,
+        by itself and without a network.
+
+        Args:
+            path: Where to. A file that is there is replaced.
+
+        Raises:
+            ValueError: The name ends otherwise.
+            OSError: It can't be written.
+        """
+        name = os.fspath(path)
+        spans, dropped = self.spans, self.dropped
+        if name.endswith(".json"):
+            from .trace_file import trace
+
+            text = trace(spans, dropped)
+        elif name.endswith(".html"):
+            from .page import page
+
+            text = page(spans, self._say_dropped(len(spans)) if dropped else "")
+        else:
+            raise ValueError(f"a recording is saved as .json or .html, not as {name!r}")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+
+
+def record(*, capacity: int = 100_000) -> Recording:
+    """Return what records, in a ``with``, every wait and hold of locks, turn of a runner, task and callback of a pool.
+
+    Use it when a program is slow and you want to see where its threads stand in each other's way. It costs nothing when
+    it is off. While it is on, a lock costs some microseconds, and the promise that an interrupt never leaks a lock is
+    suspended. A lock that was taken before it began is not seen until it is taken again. Recordings may overlap.
+
+    Args:
+        capacity: How many spans to keep; then the oldest are dropped, and counted. 100,000 take some 30 MB.
+
+    Raises:
+        ValueError: The capacity is less than 1.
+        TypeError: It is not an integer.
+
+    Example:
+        >>> from syncprims import OrderedRunner
+        >>> from syncprims.diagnostics import record
+        >>> with record() as recording:
+        ...     results = OrderedRunner("ping", "pong", name="game").run({"ping": str, "pong": str}, timeout=10.0)
+        >>> [span.name for span in recording.spans if span.kind == "turn"]
+        ['game[ping]', 'game[pong]']
+    """
+    return Recording(capacity)

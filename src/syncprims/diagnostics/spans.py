@@ -1,0 +1,140 @@
+"""`Span`: a stretch of time in which a thread waited, held or worked; and what leads from one to another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from .._facts import Frozen
+
+# What a span belongs to: a lock by its serial, a sequence or a task by its identity at the time.
+Key = tuple[object, ...]
+
+
+class Span(Frozen):
+    """One stretch of time of a recording.
+
+    Attributes:
+        kind: ``"wait"`` for anything of this library, ``"hold"`` of a lock, ``"turn"`` of a runner's step, ``"task"``
+            or ``"callback"`` of a pool.
+        name: Of what: the lock's name, ``runner[step]``, ``pool: function``.
+        thread: The name of the thread.
+        ident: Its `threading.get_ident`, or None for a task in another process.
+        site: Where in the program, like ``billing.py:41 in charge``; for a task, where it was submitted.
+        start: When it began, in seconds since the recording did.
+        end: When it ended, likewise.
+        waited: For a task, how long it was queued; for a callback, how long after the task it began; else 0.
+        outcome: ``""``; ``"gave up"`` for a wait for a lock that was in vain; ``"not over"`` where the recording
+            ended before.
+        key: What it belongs to: the same for spans of the same lock, sequence or task.
+        index: The number of the turn, for a turn.
+    """
+
+    __slots__ = ("kind", "name", "thread", "ident", "site", "start", "end", "waited", "outcome", "key", "index")  # noqa: RUF023  the order of the arguments
+
+    kind: str
+    name: str
+    thread: str
+    ident: int | None
+    site: str
+    start: float
+    end: float
+    waited: float
+    outcome: str
+    key: Key
+    index: int
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        thread: str,
+        ident: int | None,
+        site: str,
+        start: float,
+        end: float,
+        waited: float = 0.0,
+        outcome: str = "",
+        key: Key = (),
+        index: int = 0,
+    ) -> None:
+        self._set(kind, name, thread, ident, site, start, end, waited, outcome, key, index)
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasted."""
+        return self.end - self.start
+
+
+def hand_offs(spans: Sequence[Span]) -> list[tuple[int, int]]:
+    """Return from which span to which something was handed on, as pairs of places in the list.
+
+    A lock goes from who releases it to who has waited for it, a runner from turn to turn, and a task to its callback.
+
+    Args:
+        spans: In the order of their starts.
+    """
+    pairs = []
+    before: dict[Key, int] = {}
+    waited: dict[tuple[Key, int | None], float] = {}
+    for place, span in enumerate(spans):
+        earlier = before.get(span.key)
+        if span.kind == "wait":
+            if not span.outcome:
+                waited[span.key, span.ident] = span.end
+            continue
+        if span.kind == "hold":
+            since = waited.pop((span.key, span.ident), None)
+            handed_on = (
+                earlier is not None
+                and since is not None
+                and spans[earlier].ident != span.ident
+                and spans[earlier].start < since
+            )
+        elif span.kind == "turn":
+            handed_on = earlier is not None and spans[earlier].index + 1 == span.index
+        else:
+            handed_on = span.kind == "callback" and earlier is not None
+        if handed_on and earlier is not None:
+            pairs.append((earlier, place))
+        before[span.key] = place
+    return pairs
+
+
+def in_lanes(spans: Sequence[Span]) -> dict[tuple[int | None, str], list[list[int]]]:
+    """Spread the spans of each thread over lanes, in each of which they are nested or apart, as pictures need them.
+
+    Locks may be released in another order than they were taken, and one pool's remote tasks run at once.
+
+    Args:
+        spans: In the order of their starts.
+
+    Returns:
+        For each thread, by ident and name, its lanes: lists of places in `spans`. The main thread comes first, the
+        others by their names.
+    """
+    lanes: dict[tuple[int | None, str], list[list[int]]] = {}
+    # For each lane, the ends of the spans that are open where we are, outermost first.
+    open_ends: dict[tuple[int | None, str], list[list[float]]] = {}
+    order = sorted(range(len(spans)), key=lambda place: (spans[place].start, -spans[place].end))
+    for place in order:
+        span = spans[place]
+        row = (span.ident, span.thread)
+        ends_of_lanes = open_ends.setdefault(row, [])
+        row_lanes = lanes.setdefault(row, [])
+        for lane, ends in zip(row_lanes, ends_of_lanes, strict=True):
+            while ends and ends[-1] <= span.start:
+                ends.pop()
+            if not ends or span.end <= ends[-1]:
+                lane.append(place)
+                ends.append(span.end)
+                break
+        else:
+            row_lanes.append([place])
+            ends_of_lanes.append([span.end])
+    return dict(sorted(lanes.items(), key=lambda item: (item[0][1] != "MainThread", _numbers_as_such(item[0][1]))))
+
+
+def _numbers_as_such(name: str) -> list[str | int]:
+    """A key by which worker-2 comes before worker-10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,130 @@
+"""The table of a recording: where the time went, by lock and call site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import ceil
+
+from .._facts import Frozen
+from .spans import Span
+
+
+class Durations(Frozen):
+    """Statistics of some durations, in seconds; all are zero where there were none.
+
+    Attributes:
+        total: Their sum.
+        mean: Their mean.
+        p99: The least of them that 99 of 100 don't exceed.
+        longest: The longest.
+    """
+
+    __slots__ = ("total", "mean", "p99", "longest")  # noqa: RUF023  the order of the arguments
+
+    total: float
+    mean: float
+    p99: float
+    longest: float
+
+    def __init__(self, durations: Iterable[float]) -> None:
+        values = sorted(durations)
+        total = sum(values)
+        if values:
+            self._set(total, total / len(values), values[ceil(0.99 * len(values)) - 1], values[-1])
+        else:
+            self._set(0.0, 0.0, 0.0, 0.0)
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return _restore, self._values()  # type: ignore[return-value]  # a function will do
+
+
+def _restore(*values: object) -> Durations:
+    durations = Durations(())
+    durations._set(*values)
+    return durations
+
+
+class Row(Frozen):
+    """A line of the table: a lock, a runner's step or a pool's function, at one place in the program.
+
+    Attributes:
+        name: Of what.
+        site: Where.
+        count: How often it was taken, waited for in vain, or run.
+        wait: For how long it was waited for; what was taken at once counts as 0.
+        hold: For how long it was held, or ran.
+    """
+
+    __slots__ = ("name", "site", "count", "wait", "hold")  # noqa: RUF023  the order of the arguments
+
+    name: str
+    site: str
+    count: int
+    wait: Durations
+    hold: Durations
+
+    def __init__(self, name: str, site: str, count: int, wait: Durations, hold: Durations) -> None:
+        self._set(name, site, count, wait, hold)
+
+
+def rows(spans: Iterable[Span]) -> list[Row]:
+    """Return the table's lines, the longest total wait first."""
+    waits: dict[tuple[str, str], list[float]] = {}
+    holds: dict[tuple[str, str], list[float]] = {}
+    in_vain: dict[tuple[str, str], int] = {}
+    for span in spans:
+        place = (span.name, span.site)
+        for kind in (waits, holds):
+            kind.setdefault(place, [])
+        if span.kind == "wait":
+            waits[place].append(span.seconds)
+            in_vain[place] = in_vain.get(place, 0) + (span.outcome != "")
+        else:
+            holds[place].append(span.seconds)
+            if span.waited:
+                waits[place].append(span.waited)
+    found = []
+    for place, waited in waits.items():
+        count = max(len(waited), len(holds[place]) + in_vain.get(place, 0))
+        at_once = [0.0] * (count - len(waited))
+        found.append(Row(*place, count, Durations(waited + at_once), Durations(holds[place])))
+    return sorted(found, key=lambda row: (-row.wait.total, -row.hold.total, row.name, row.site))
+
+
+def as_text(lines: Sequence[Row]) -> str:
+    """Lay the table out for a terminal or a log."""
+    heads = ["lock", "call site", "count", "wait sum", "mean", "p99", "max", "hold sum", "mean", "p99", "max"]
+    body = [
+        [
+            row.name,
+            row.site,
+            str(row.count),
+            *(say_seconds(part) for kind in (row.wait, row.hold) for part in kind._values() if isinstance(part, float)),
+        ]
+        for row in lines
+    ]
+    widths = [max(map(len, column)) for column in zip(heads, *body, strict=True)]
+
+    def lay_out(cells: list[str]) -> str:
+        texts = [cell.ljust(width) for cell, width in zip(cells[:2], widths[:2], strict=True)]
+        numbers = [cell.rjust(width) for cell, width in zip(cells[2:], widths[2:], strict=True)]
+        return "  ".join(texts + numbers).rstrip()
+
+    return "\n".join(map(lay_out, [heads, *body]))
+
+
+def say_seconds(seconds: float) -> str:
+    """Put a duration into few characters, like ``1.23 ms``.
+
+    Example:
+        >>> say_seconds(0.00123), say_seconds(0.0), say_seconds(75.0)
+        ('1.23 ms', '0', '75.0 s')
+    """
+    if seconds == 0:
+        return "0"
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size or unit == "µs":
+            value = seconds / size
+            digits = 2 if value < 10 else 1 if value < 100 else 0
+            return f"{value:.{digits if (unit, digits) != ('s', 0) else 0}f} {unit}"
+    raise AssertionError("unreachable")

@@ -1,0 +1,68 @@
+"""`trace`: a recording in Chrome's trace-event format."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+
+from .spans import Span, hand_offs, in_lanes
+
+# The format: "Trace Event Format" of the Chromium project. "X" is a complete event with a duration, "M" metadata, and
+# "s" and "f" the ends of an arrow. Times are in microseconds. Events of one track must be nested or apart, so a thread
+# has a further track for what is neither.
+
+
+def trace(spans: Sequence[Span], dropped: int) -> str:
+    """Return the trace as JSON text.
+
+    Args:
+        spans: In the order of their starts.
+        dropped: How many others there were.
+    """
+    pid = os.getpid()
+    events: list[dict[str, object]] = [
+        {"ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": {"name": "syncprims"}}
+    ]
+    track_of: dict[int, int] = {}
+    tid = 0
+    for (_, thread), lanes in in_lanes(spans).items():
+        for number, lane in enumerate(lanes):
+            tid += 1
+            name = thread if number == 0 else f"{thread} +{number}"
+            events.append({"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": {"name": name}})
+            events.append({"ph": "M", "name": "thread_sort_index", "pid": pid, "tid": tid, "args": {"sort_index": tid}})
+            track_of.update(dict.fromkeys(lane, tid))
+    for place, span in enumerate(spans):
+        args: dict[str, object] = {"site": span.site}
+        if span.ident is not None:
+            args["ident"] = span.ident
+        if span.waited:
+            args["waited_us"] = _micros(span.waited)
+        if span.outcome:
+            args["outcome"] = span.outcome
+        events.append(
+            {
+                "ph": "X",
+                "cat": span.kind,
+                "name": f"{span.kind} {span.name}",
+                "pid": pid,
+                "tid": track_of[place],
+                "ts": _micros(span.start),
+                "dur": _micros(span.seconds),
+                "args": args,
+            }
+        )
+    for number, (giver, taker) in enumerate(hand_offs(spans), 1):
+        # An arrow's end belongs to the span that is there at that time, so it must not lie on the giver's last moment.
+        left = max(spans[giver].start, min(spans[giver].end, spans[taker].start) - 1e-6)
+        common = {"cat": "hand-off", "name": "hand-off", "id": number, "pid": pid}
+        events.append({"ph": "s", **common, "tid": track_of[giver], "ts": _micros(left)})
+        arrived = _micros(spans[taker].start)
+        events.append({"ph": "f", "bp": "e", **common, "tid": track_of[taker], "ts": arrived})
+    about = {"dropped": dropped, "producer": "syncprims"}
+    return json.dumps({"traceEvents": events, "displayTimeUnit": "ms", "otherData": about})
+
+
+def _micros(seconds: float) -> float:
+    return round(seconds * 1e6, 3)

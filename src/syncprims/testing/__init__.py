@@ -1,0 +1,49 @@
+"""For people who test synchronization: threads that fail the test, and interrupts at every point.
+
+- `Threads` runs functions in threads, raises what they raised, and fails with all stacks where one hangs.
+- `assert_blocks` asserts that a function waits.
+- `interrupts` delivers a real KeyboardInterrupt at every point where CPython can, and reports what breaks.
+- `check_lock`, `check_rlock`, `check_runner`, `check_counter` and `check_pool` try a primitive's whole contract on a
+  subclass or a wrapped object, and tell which clauses it breaks.
+
+It needs the standard library only, and works under every test runner.
+"""
+
+from __future__ import annotations
+
+from .conformance import (
+    BrokenClause,
+    ClauseNotRun,
+    ConformanceError,
+    ConformanceReport,
+    check_counter,
+    check_lock,
+    check_pool,
+    check_rlock,
+    check_runner,
+)
+from .interrupts import MODES, InterruptLeakError, InterruptReport, Leak, Mode, interrupts
+from .threads import Running, Threads, WedgeError, assert_blocks, patience
+
+__all__ = [
+    "MODES",
+    "BrokenClause",
+    "ClauseNotRun",
+    "ConformanceError",
+    "ConformanceReport",
+    "InterruptLeakError",
+    "InterruptReport",
+    "Leak",
+    "Mode",
+    "Running",
+    "Threads",
+    "WedgeError",
+    "assert_blocks",
+    "check_counter",
+    "check_lock",
+    "check_pool",
+    "check_rlock",
+    "check_runner",
+    "interrupts",
+    "patience",
+]

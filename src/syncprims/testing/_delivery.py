@@ -1,0 +1,374 @@
+"""Deliver an interrupt at one chosen delivery point of a scenario: the engines below `interrupts`."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+import threading
+from _thread import interrupt_main
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from time import monotonic
+from types import CodeType, FrameType, FunctionType
+from typing import Any, Final, Generic, TypeVar, cast
+
+T = TypeVar("T")
+
+# How an interrupt gets to every point in turn
+#
+# CPython looks for pending signals only on entry to a Python function, after a call of a C function, at a loop's
+# backward jump, and where C code waits and is woken. The handler of the main thread's engine makes itself pending
+# again as its last act, so CPython calls it at each of those places in turn, and it raises at the chosen one. It has
+# to do so without any call of its own, or it would be called inside itself: a unary minus on an object whose type's
+# `__neg__` is a C function makes no such check.
+#
+# A worker gets its interrupt by PyThreadState_SetAsyncExc, for which there is no handler. There a trace function
+# counts the thread's opcodes, and before the chosen one it sets the exception, again by a unary minus, after it has
+# switched tracing off: the exception comes at the next true delivery point, and not in the trace function. So the
+# places are as true as the main thread's; the counts are of opcodes, several of which lead to one delivery.
+#
+# Coverage sees nothing of what is marked "no cover" here, because tracing is off there; the tests go through it all.
+#
+# Rejected: raising from a trace function (it raises where CPython never would), and timers (they find the holes only
+# now and then). PyThreadState_SetAsyncExc(id, NULL) would cancel an exception that was not delivered, but leaves the
+# eval breaker of 3.11 set for ever, whereupon its traced RESUME loops: the exception is delivered and caught instead.
+
+STORM: Final = 1000  # interrupts of one storm: enough for any withdrawal, and a scenario that retries for ever ends
+POLL: Final = 0.001
+STILL: Final = 5  # polls in a row in which a thread must look blocked
+
+
+class Hung(BaseException):
+    """Raised in a scenario that did not come to an end."""
+
+
+class _Rearm:
+    __neg__ = staticmethod(interrupt_main)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:  # pragma: no cover
+    """Switch off whatever else than this thread's tracing calls Python code between two instructions.
+
+    Tracing of threads that start meanwhile, too: on 3.11 one spins for as long as another's exception is pending.
+    """
+    profile, collecting = sys.getprofile(), gc.isenabled()
+    threads_trace, threads_profile = threading.gettrace(), threading.getprofile()
+    if callable(profile):  # cProfile's is not: it is no Python code, and can't be put back
+        sys.setprofile(None)
+    threading.settrace(cast(Any, None))
+    threading.setprofile(None)
+    gc.disable()
+    callbacks = _silence_monitoring()
+    try:
+        yield
+    finally:
+        for put_back in callbacks:
+            put_back()
+        if collecting:
+            gc.enable()
+        threading.setprofile(threads_profile)
+        threading.settrace(cast(Any, threads_trace))
+        if callable(profile):
+            sys.setprofile(profile)
+
+
+def _silence_monitoring() -> list[Callable[[], object]]:  # pragma: no cover
+    """Take every tool's callbacks away, and return what gives them back. The tools' events stay as they are."""
+    put_back: list[Callable[[], object]] = []
+    if sys.version_info >= (3, 12):
+        for tool in filter(sys.monitoring.get_tool, range(6)):
+            for event in (1 << bit for bit in range(20)):
+                with suppress(ValueError):  # this Python has no such event
+                    if callback := sys.monitoring.register_callback(tool, event, None):
+                        put_back.append(partial(sys.monitoring.register_callback, tool, event, callback))
+    return put_back
+
+
+def place(frame: FrameType) -> str:  # pragma: no cover
+    """Where a frame stands, as text."""
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+
+
+def comes_from(error: BaseException | None, kinds: tuple[type[BaseException], ...]) -> bool:
+    """Whether one of the kinds is the exception, or behind it, or in it."""
+    seen: set[int] = set()
+    todo = [error]
+    while todo:
+        one = todo.pop()
+        if one is None or id(one) in seen:
+            continue
+        if isinstance(one, kinds):
+            return True
+        seen.add(id(one))
+        todo += [one.__context__, one.__cause__, *(one.exceptions if isinstance(one, BaseExceptionGroup) else ())]
+    return False
+
+
+class FreshCode:
+    """Gives functions a fresh ``__code__``, as if they had never run, and the old one back in the end."""
+
+    def __init__(self) -> None:
+        self._known: set[CodeType] = set()  # by value, so that a fresh copy counts as known
+        self._originals: dict[FunctionType, CodeType] = {}
+
+    def learn(self, codes: set[CodeType]) -> None:
+        """Find the functions of these codes, which a run has come through."""
+        if new := codes - self._known:
+            self._known |= new
+            for function in gc.get_referrers(*new):
+                # A function of this module is the harness and not the scenario.
+                if isinstance(function, FunctionType) and function.__globals__ is not globals():
+                    self._originals.setdefault(function, function.__code__)
+
+    def refresh(self) -> None:
+        """Replace the code of each function, and of the functions in it, by a copy without specialised opcodes."""
+        for function, code in self._originals.items():
+            function.__code__ = _fresh(code)
+
+    def restore(self) -> None:
+        """Give every function its own code back."""
+        for function, code in self._originals.items():
+            function.__code__ = code
+
+
+def _fresh(code: CodeType) -> CodeType:
+    return code.replace(co_consts=tuple(_fresh(c) if isinstance(c, CodeType) else c for c in code.co_consts))
+
+
+class Watcher(threading.Thread):  # pragma: no cover
+    """Looks at one run from outside: takes its next steps when the scenario is blocked, and ends a run that hangs."""
+
+    def __init__(
+        self,
+        blocked: Callable[[], bool],
+        steps: tuple[Callable[[], object], ...],
+        moves: Callable[[], int],
+        hang: Callable[[], object],
+        limit: float,
+    ) -> None:
+        super().__init__(name="interrupts-watcher", daemon=True)
+        self._blocked, self._moves, self._hang, self._limit = blocked, moves, hang, limit
+        self.steps = list(steps)  # that are still to be taken
+        self._over = threading.Event()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Watch until `finish`."""
+        ends, still, moves = monotonic() + self._limit, 0, -1
+        try:
+            while self.steps:
+                if self._over.wait(POLL):
+                    return
+                if monotonic() > ends:
+                    break
+                seen, moves = moves, self._moves()
+                still = still + 1 if moves == seen and self._blocked() else 0
+                if still == STILL:
+                    self.steps.pop(0)()
+                    still = 0
+        except BaseException as error:  # noqa: BLE001  the main thread raises it again
+            self.error = error
+        while not self._over.wait(max(POLL, ends - monotonic())):
+            self._hang()
+            ends = monotonic() + 0.1  # again, in case it was caught
+
+    def finish(self) -> None:
+        """End the watch, and raise what the caller's own functions raised in it."""
+        self._over.set()
+        self.join()
+        if self.error is not None:
+            raise self.error
+
+
+class MainThread(Generic[T]):  # pragma: no cover
+    """Runs a scenario in the main thread, with a SIGINT at the chosen delivery point."""
+
+    def __init__(self, scenario: Callable[[T], object], *, storm: bool) -> None:
+        self._scenario, self._storm = scenario, storm
+        self._rearm = _Rearm()
+        self._previous: Any = None
+        self._armed = self._draining = False
+        self._reset(0, after_wait=False)
+
+    def _reset(self, chosen: int, *, after_wait: bool) -> None:
+        self._chosen, self._after_wait = chosen, after_wait
+        self.count = self._raised = 0
+        self._base: int | None = None if after_wait else 0
+        self.in_wait = self._hanging = self.hung = False
+        self.where = ""
+        self.codes: set[CodeType] = set()
+
+    def __enter__(self) -> MainThread[T]:
+        self._previous = signal.getsignal(signal.SIGINT)
+        signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler if self._previous is None else self._previous)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if not self._armed or frame is None:
+            if not self._draining:
+                self._forward(signum, frame)
+            return
+        if self._hanging:
+            self._hanging, self.hung, self.where = False, True, place(frame)
+            raise Hung
+        if frame.f_code is _RUN:  # the scenario is over
+            return
+        self.count += 1
+        self.codes.add(frame.f_code)
+        if self._fires():
+            self._raised += 1
+            if self._raised == 1 or self._base:
+                self.where = place(frame)
+            interrupt = KeyboardInterrupt()
+            _ = -self._rearm  # from here on no call, or this handler would be called in itself
+            raise interrupt
+        _ = -self._rearm
+
+    def _fires(self) -> bool:
+        """Decide whether this delivery is the one that raises."""
+        if self._base is None:  # nothing is raised before the wait
+            if self.in_wait:
+                self._base = self.count
+            return self.in_wait
+        at = self.count - self._base
+        return 0 < self._chosen <= at < self._chosen + (STORM if self._storm else 1)
+
+    def _forward(self, signum: int, frame: FrameType | None) -> None:
+        """A Ctrl-C of the user's own, between two runs."""
+        if callable(self._previous):
+            self._previous(signum, frame)
+        elif self._previous is not signal.SIG_IGN:
+            raise KeyboardInterrupt
+
+    def kick(self) -> None:
+        """Wake the main thread out of the wait that it is in, to call the handler there."""
+        self.in_wait = True
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def hang(self) -> None:
+        """End the run by an exception."""
+        self._hanging = True
+        if hasattr(signal, "pthread_kill"):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        else:
+            interrupt_main()
+
+    def run(self, subject: T, chosen: int, watcher: Watcher, *, after_wait: bool) -> BaseException | None:
+        """Run the scenario with an interrupt at the chosen point (0 is none), and return what it raised.
+
+        ``after_wait``: one interrupt comes in the wait, and the points are counted from there.
+        """
+        self._reset(chosen, after_wait=after_wait)
+        watcher.start()
+        try:
+            outcome = self._run(subject)
+            self._draining = True
+            _nothing()  # takes the handler's last call of this run
+        finally:
+            watcher.finish()
+            _nothing()  # takes what the watcher sent too late
+            self._draining = False
+        return outcome
+
+    def _run(self, subject: T) -> BaseException | None:
+        # Between the two stores of `_armed` an interrupt belongs to the scenario. Nothing is delivered between the
+        # scenario's end and the second one.
+        self._armed = True
+        try:
+            _ = -self._rearm
+            self._scenario(subject)
+        except BaseException as error:  # noqa: BLE001  `interrupts` judges it
+            self._armed = False
+            return error
+        self._armed = False
+        return None
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the chosen point was reached."""
+        return self._raised > (1 if self._after_wait else 0)
+
+
+_RUN: Final = MainThread._run.__code__
+
+
+def _nothing() -> None:  # pragma: no cover
+    """Be entered: that is a delivery point."""
+
+
+class WorkerThread(Generic[T]):  # pragma: no cover
+    """Runs a scenario in a worker thread, with an asynchronous exception set before the chosen opcode."""
+
+    def __init__(self, scenario: Callable[[T], object], timeout: float) -> None:
+        try:
+            from ctypes import PYFUNCTYPE, c_int, c_ulong, py_object, pythonapi
+        except ImportError as error:
+            raise RuntimeError('interrupts(mode="worker") needs ctypes, which this Python lacks') from error
+        self._set = PYFUNCTYPE(c_int, c_ulong, py_object)(("PyThreadState_SetAsyncExc", pythonapi))
+        self._scenario, self._timeout = scenario, timeout
+        self._reset(0)
+
+    def _reset(self, chosen: int) -> None:
+        self._chosen = chosen
+        self.count = 0
+        self.delivered = self.hung = False
+        self.where = ""
+        self.codes: set[CodeType] = set()
+        self._outcome: BaseException | None = None
+        self._arm: Any = None
+
+    def hang(self) -> None:
+        """Leave the thread alone: nothing ends a wait in it."""
+
+    def run(self, subject: T, chosen: int, watcher: Watcher, *, after_wait: bool) -> BaseException | None:  # noqa: ARG002
+        """Run the scenario with the exception set before the chosen opcode (0 is none), and return what it raised."""
+        self._reset(chosen)
+        thread = threading.Thread(target=self._body, args=(subject,), name="interrupts-worker", daemon=True)
+        watcher.start()
+        try:
+            thread.start()
+            thread.join(self._timeout)
+        finally:
+            watcher.finish()
+        if thread.is_alive() and thread.ident is not None:
+            self.hung = True
+            frame = sys._current_frames().get(thread.ident)
+            self.where = place(frame) if frame else ""
+        return self._outcome
+
+    def _body(self, subject: T) -> None:
+        set_here = partial(self._set, threading.get_ident(), KeyboardInterrupt)
+        self._arm = type("Arm", (), {"__neg__": staticmethod(set_here)})()
+        sys._getframe().f_trace_opcodes = True  # 3.12 asks, when tracing starts, whether any frame wants opcodes
+        sys.settrace(self._trace)
+        try:
+            self._scenario(subject)
+        except BaseException as error:  # noqa: BLE001  `interrupts` judges it
+            self._outcome = error
+        try:
+            sys.settrace(None)
+            _nothing()  # takes what the scenario ended too early for
+        except KeyboardInterrupt:
+            pass
+
+    def _trace(self, frame: FrameType, event: str, arg: object) -> Any:  # noqa: ARG002  the signature is given
+        if event == "call":
+            self.codes.add(frame.f_code)
+            frame.f_trace = self._trace  # 3.13 wants it set before the opcodes are
+            frame.f_trace_opcodes = True
+            frame.f_trace_lines = False
+        elif event == "opcode":
+            self.count += 1
+            if self.count == self._chosen:
+                self.delivered = True
+                self.where = place(frame)
+                sys.settrace(None)
+                _ = -self._arm  # from here on no call, or the exception would come in this function
+                return None
+        return self._trace

@@ -1,0 +1,177 @@
+"""The checks: one call each that tries a whole contract on what a factory makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from . import (
+    counter_changes,
+    counter_waits,
+    lock_basics,
+    lock_interrupts,
+    lock_waits,
+    pool_callbacks,
+    pool_ends,
+    runner_ends,
+    runner_order,
+)
+from .contract import check
+from .locks import Make as LockFactory
+from .pool_callbacks import Make as PoolFactory
+from .report import ConformanceReport
+from .runner_order import Make as RunnerFactory
+
+__all__ = ["check_counter", "check_lock", "check_pool", "check_rlock", "check_runner"]
+
+
+def check_lock(factory: LockFactory, *, without: Collection[str] = ()) -> ConformanceReport:
+    """Try the whole contract of a `TimedLock` on the locks that a factory makes, and tell which clauses are broken.
+
+    For subclasses of `TimedLock`, and for foreign locks in a `LockAdapter`. All clauses are tried, each on fresh
+    locks and in a thread of its own, and reported together; a lock that hangs breaks the clause and does not hang the
+    check. Call it in a test of your own, in the main thread: elsewhere the clauses about interrupts can't be tried.
+    Slow machines get more time by ``SYNCPRIMS_TEST_DELAY_FACTOR`` (see `patience`).
+
+    Args:
+        factory: Makes a fresh, free lock at each call, without arguments.
+        without: The clauses that the locks don't have to keep, by their names, as reports call them. They are not
+            tried, and stand in the report as not kept.
+
+    Returns:
+        The report: what is kept, what was left out, and what could not be tried here and why.
+
+    Raises:
+        ConformanceError: Clauses are broken. The message tells for each what was done and what happened.
+        ValueError: ``without`` names a clause that there is not; the message lists all.
+        TypeError: The factory can't be called, or ``without`` is a single string.
+
+    Example:
+        >>> from syncprims import TimedLock
+        >>> from syncprims.testing import check_lock
+        >>> class PatientLock(TimedLock):
+        ...     def __init__(self) -> None:
+        ...         super().__init__(timeout=60.0)
+        >>> report = check_lock(PatientLock)
+        >>> report.broken, report.not_kept
+        ((), ())
+    """
+    contracts = (
+        lock_basics.basics,
+        lock_waits.waits,
+        lock_waits.circles,
+        lock_waits.plain_only,
+        lock_interrupts.interrupted,
+    )
+    return check("check_lock", factory, contracts, without)
+
+
+def check_rlock(factory: LockFactory, *, without: Collection[str] = ()) -> ConformanceReport:
+    """Try the whole contract of a `TimedRLock`; in all else as `check_lock`.
+
+    Args:
+        factory: Makes a fresh, free lock at each call, without arguments.
+        without: The clauses to leave out, by their names.
+
+    Returns:
+        The report.
+
+    Raises:
+        ConformanceError: Clauses are broken.
+        ValueError: ``without`` names a clause that there is not.
+        TypeError: The factory can't be called, or ``without`` is a single string.
+
+    Example:
+        >>> from syncprims import TimedRLock
+        >>> from syncprims.testing import check_rlock
+        >>> check_rlock(TimedRLock).broken
+        ()
+    """
+    contracts = (
+        lock_basics.basics,
+        lock_waits.waits,
+        lock_waits.circles,
+        lock_waits.reentrant_only,
+        lock_interrupts.interrupted,
+        lock_interrupts.reentrant_interrupted,
+    )
+    return check("check_rlock", factory, contracts, without)
+
+
+def check_runner(factory: RunnerFactory, *, without: Collection[str] = ()) -> ConformanceReport:
+    """Try the whole contract of an `OrderedRunner`; in all else as `check_lock`.
+
+    A subclass whose order is computed passes if it keeps the given order where nothing else is asked of it. One whose
+    `_on_error` lets sequences go on after a failure leaves out the clauses that say otherwise.
+
+    Args:
+        factory: Makes a fresh runner at each call, from ``*steps``, and ``rounds=`` and ``timeout=``.
+        without: The clauses to leave out, by their names.
+
+    Returns:
+        The report.
+
+    Raises:
+        ConformanceError: Clauses are broken.
+        ValueError: ``without`` names a clause that there is not.
+        TypeError: The factory can't be called, or ``without`` is a single string.
+
+    Example:
+        >>> from syncprims import OrderedRunner
+        >>> from syncprims.testing import check_runner
+        >>> check_runner(OrderedRunner).broken
+        ()
+    """
+    return check("check_runner", factory, (runner_order.order, runner_ends.ends), without)
+
+
+def check_counter(factory: Callable[..., Any], *, without: Collection[str] = ()) -> ConformanceReport:
+    """Try the whole contract of an `AtomicCounter`; in all else as `check_lock`.
+
+    Args:
+        factory: Makes a fresh counter at each call, from a value (none is 0), and ``minimum=`` and ``maximum=``. It
+            need not be an `AtomicCounter`, so that counters of other kinds can be tried as well.
+        without: The clauses to leave out, by their names.
+
+    Returns:
+        The report.
+
+    Raises:
+        ConformanceError: Clauses are broken.
+        ValueError: ``without`` names a clause that there is not.
+        TypeError: The factory can't be called, or ``without`` is a single string.
+
+    Example:
+        >>> from syncprims import AtomicCounter
+        >>> from syncprims.testing import check_counter
+        >>> check_counter(AtomicCounter).broken
+        ()
+    """
+    return check("check_counter", factory, (counter_changes.changes, counter_waits.waits), without)
+
+
+def check_pool(factory: PoolFactory, *, without: Collection[str] = ()) -> ConformanceReport:
+    """Try the whole contract of a `CallbackPool`; in all else as `check_lock`.
+
+    The tasks of the clauses can be pickled and share nothing with this process but files, so they run in processes
+    and interpreters too. (Workers on other machines can't see those files.)
+
+    Args:
+        factory: Makes a fresh pool at each call, from ``max_workers=``, ``max_pending=`` and ``on_callback_error=``.
+        without: The clauses to leave out, by their names.
+
+    Returns:
+        The report.
+
+    Raises:
+        ConformanceError: Clauses are broken.
+        ValueError: ``without`` names a clause that there is not.
+        TypeError: The factory can't be called, or ``without`` is a single string.
+
+    Example:
+        >>> from syncprims import CallbackPool
+        >>> from syncprims.testing import check_pool
+        >>> check_pool(CallbackPool).broken
+        ()
+    """
+    return check("check_pool", factory, (pool_callbacks.callbacks, pool_ends.ends), without)

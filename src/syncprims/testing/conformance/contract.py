@@ -1,0 +1,137 @@
+"""`Contract`: clauses by name, and the engine that tries them all and tells what broke."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+from time import monotonic
+from typing import Generic, TypeVar
+
+from ..threads import Running, patience
+from .report import BrokenClause, ClauseNotRun, ConformanceError, ConformanceReport
+from .trial import BrokenError, NotHereError, standing, told
+
+# Every clause runs in a thread of its own, except those that need the main thread for its signals. One that is not
+# over in a moment goes on beside the next ones, and is judged at the very end, when it has had its time: so an object
+# that hangs in every clause costs a moment for each, and a slow machine is not mistaken for a broken object.
+
+_BESIDE = 0.2  # seconds after which the next clause is begun
+_TIME = 8.0  # seconds that a clause gets; its own waits are shorter
+
+F = TypeVar("F")
+Body = Callable[[F], object]
+
+
+class Clause(Generic[F]):
+    """One sentence of a contract, and how to see whether it holds."""
+
+    __slots__ = ("body", "done", "main_thread", "name")
+
+    def __init__(self, name: str, done: str, body: Body[F], main_thread: bool) -> None:
+        self.name = name
+        self.done = done
+        self.body = body
+        self.main_thread = main_thread
+
+
+class Contract(Generic[F]):
+    """The clauses of one room.
+
+    A clause is a function that gets the factory, makes what it needs, and raises where something is wrong.
+    """
+
+    def __init__(self) -> None:
+        self.clauses: list[Clause[F]] = []
+
+    def clause(self, name: str, done: str, *, main_thread: bool = False) -> Callable[[Body[F]], Body[F]]:
+        """Return a decorator that adds a clause.
+
+        Args:
+            name: The clause as a sentence: what holds.
+            done: What the function does to see.
+            main_thread: It delivers signals, so it has to run in the main thread.
+        """
+
+        def add(body: Body[F]) -> Body[F]:
+            self.clauses.append(Clause(name, done, body, main_thread))
+            return body
+
+        return add
+
+
+def check(name: str, factory: F, contracts: Iterable[Contract[F]], without: Collection[str]) -> ConformanceReport:
+    """Try every clause of the contracts on the factory, but those left out; return or raise the report."""
+    if not callable(factory):
+        raise TypeError(f"{name} needs a factory, a function that makes the objects to check, not {factory!r}")
+    if isinstance(without, str):
+        raise TypeError(f"without must be a collection of clauses, not one string: write without=({without!r},)")
+    clauses = [clause for contract in contracts for clause in contract.clauses]
+    known = [clause.name for clause in clauses]
+    if unknown := [one for one in without if one not in known]:
+        raise ValueError(
+            f"{name} has no clause {', '.join(map(repr, unknown))}; its clauses are:\n  " + "\n  ".join(known)
+        )
+    trials = [Trial(clause, factory) for clause in clauses if clause.name not in without]
+    for trial in trials:
+        trial.begin()
+    report = ConformanceReport(
+        name,
+        getattr(factory, "__qualname__", None) or repr(factory),
+        tuple(trial.clause.name for trial in trials if trial.verdict() is None),
+        tuple(one for one in known if one in without),
+        tuple(verdict for trial in trials if isinstance(verdict := trial.verdict(), ClauseNotRun)),
+        tuple(verdict for trial in trials if isinstance(verdict := trial.verdict(), BrokenClause)),
+    )
+    if report.broken:
+        raise ConformanceError(str(report), report=report)
+    return report
+
+
+class Trial(Generic[F]):
+    """One clause tried on one factory."""
+
+    def __init__(self, clause: Clause[F], factory: F) -> None:
+        self.clause = clause
+        self._body = partial(clause.body, factory)
+        self._started = 0.0
+        self._running: Running[object] | None = None
+        self._judged = False
+        self._verdict: BrokenClause | ClauseNotRun | None = None
+
+    def begin(self) -> None:
+        """Try the clause; come back when that is over, or goes on beside."""
+        self._started = monotonic()
+        if not self.clause.main_thread:
+            self._running = Running(self._body, f"clause: {self.clause.name}")
+            self._running.thread.join(patience(_BESIDE))
+        elif threading.current_thread() is not threading.main_thread():
+            self._judge(NotHereError("it delivers signals, which Python does in the main thread only: check there"))
+        else:
+            try:
+                self._body()
+            except Exception as error:  # noqa: BLE001  whatever comes is a verdict
+                self._judge(error)
+            else:
+                self._judge(None)
+
+    def verdict(self) -> BrokenClause | ClauseNotRun | None:
+        """What came of it, or None where the clause holds. Waits until its time is up."""
+        if not self._judged:
+            running = self._running
+            assert running is not None
+            running.thread.join(max(0.0, self._started + patience(_TIME) - monotonic()))
+            if running.done():
+                self._judge(running.exception(0))
+            else:
+                hung = f"it was not over within {patience(_TIME):g} s; {standing(running.thread)}"
+                self._judge(BrokenError(hung))
+        return self._verdict
+
+    def _judge(self, error: BaseException | None) -> None:
+        self._judged = True
+        if isinstance(error, NotHereError):
+            self._verdict = ClauseNotRun(self.clause.name, str(error))
+        elif error is not None:
+            happened = str(error) if isinstance(error, BrokenError) else f"it raised {told(error)}"
+            self._verdict = BrokenClause(self.clause.name, self.clause.done, happened)

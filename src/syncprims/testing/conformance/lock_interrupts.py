@@ -1,0 +1,126 @@
+"""The contract of a lock under interrupts: a body never runs without the lock, and none is left taken."""
+
+from __future__ import annotations
+
+from ..interrupts import Mode
+from .contract import Contract
+from .locks import Held, Lock, Make
+from .trial import aside, limit, sweep
+
+interrupted = Contract[Make]()
+reentrant_interrupted = Contract[Make]()
+
+_MODES: tuple[Mode, ...] = ("warm", "cold", "storm")
+
+
+class Subject:
+    """A lock, and whether a body has run without it."""
+
+    def __init__(self, lock: Lock) -> None:
+        self.lock = lock
+        self.ran_without = False
+        self.other: Held | None = None
+
+    def work(self) -> None:
+        """Be the body."""
+        if not self.lock.held_by_me():
+            self.ran_without = True
+
+    def problem(self) -> str | None:
+        """What is wrong when the scenario is over."""
+        if self.ran_without:
+            return "the body ran without the lock"
+        if self.lock.held_by_me():
+            return "the lock is still held"
+        if self.lock.locked():
+            return "the lock is still locked"
+        return None
+
+
+def _with(subject: Subject) -> None:
+    with subject.lock:
+        subject.work()
+
+
+def _hold(subject: Subject) -> None:
+    with subject.lock.hold(1.0):
+        subject.work()
+
+
+def _acquire(subject: Subject) -> None:
+    subject.lock.acquire()
+    try:
+        subject.work()
+    finally:
+        subject.lock.release()
+
+
+@interrupted.clause(
+    "an interrupt anywhere in a with leaves the lock free", "interrupted it at every point", main_thread=True
+)
+def _in_with(make: Make) -> None:
+    sweep(lambda: Subject(make()), _with, Subject.problem, *_MODES)
+
+
+@interrupted.clause(
+    "an interrupt anywhere in a hold() leaves the lock free", "interrupted it at every point", main_thread=True
+)
+def _in_hold(make: Make) -> None:
+    sweep(lambda: Subject(make()), _hold, Subject.problem, *_MODES)
+
+
+@interrupted.clause(
+    "an interrupt anywhere in acquire(); try: ... finally: release() leaves the lock free",
+    "interrupted it at every point",
+    main_thread=True,
+)
+def _in_acquire(make: Make) -> None:
+    sweep(lambda: Subject(make()), _acquire, Subject.problem, *_MODES)
+
+
+def _held_elsewhere(make: Make) -> Subject:
+    subject = Subject(make())
+    subject.other = Held(subject.lock)
+    return subject
+
+
+def _waits(subject: Subject) -> bool:
+    return subject.lock.waiting == 1
+
+
+def _let_go(subject: Subject) -> None:
+    assert subject.other is not None
+    subject.other.let_go()
+
+
+@interrupted.clause(
+    "an interrupt while a thread waits leaves the lock with its holder, then free",
+    "interrupted a with that waited, and everything before and after the wait",
+    main_thread=True,
+)
+def _in_wait(make: Make) -> None:
+    sweep(lambda: _held_elsewhere(make), _hold, Subject.problem, "warm", when_blocked=_waits, unblock=_let_go)
+
+
+@reentrant_interrupted.clause(
+    "an interrupt never changes how often the lock is held",
+    "interrupted an inner with at every point, then released the outer hold",
+    main_thread=True,
+)
+def _count(make: Make) -> None:
+    def held() -> Subject:
+        lock = make()
+        lock.acquire()
+        return Subject(lock)
+
+    def problem(subject: Subject) -> str | None:
+        lock = subject.lock
+        if not lock.held_by_me():
+            return "the outer hold is gone"
+        lock.release()
+        if lock.held_by_me():
+            return "the lock is held more often than before"
+        return None if aside(lock.acquire, timeout=limit()) else "the lock is not free after the outer release"
+
+    sweep(held, _with, problem, *_MODES)
+    sweep(held, _acquire, problem, *_MODES)

@@ -1,0 +1,82 @@
+"""Tasks for the clauses about pools: they run in threads, processes and interpreters alike, and block until told."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from time import monotonic, sleep
+from types import TracebackType
+from typing import Self
+
+from ..threads import patience
+from .trial import until
+
+# A task in another process shares no Event with this one. A file that appears is a signal that reaches everywhere on
+# the machine.
+
+_POLL = 0.002
+
+
+class Gate:
+    """What a task waits at, in whatever worker: `linger` with `arguments` is the task."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="syncprims-"))
+        self.arguments = (str(self._folder), patience())
+
+    def wait_reached(self) -> None:
+        """Wait until the task has come to the gate; break the clause if it doesn't."""
+        until("a worker should have begun the task", (self._folder / "reached").exists, pool_limit())
+
+    def open(self) -> None:
+        """Let the task go on."""
+        (self._folder / "open").touch()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def linger(folder: str, seconds: float) -> str:
+    """Be a task that says it has begun, and waits for the gate to open or go away."""
+    gate = Path(folder)
+    ends = monotonic() + seconds
+    try:
+        (gate / "reached").touch()
+    except FileNotFoundError:
+        return "too late"
+    while gate.exists() and not (gate / "open").exists() and monotonic() < ends:
+        sleep(_POLL)
+    return "through"
+
+
+def fail(message: str) -> None:
+    """Be a task that raises a ValueError."""
+    raise ValueError(message)
+
+
+def fail_at(item: int, bad: int) -> int:
+    """Be a task that raises for one of its items."""
+    if item == bad:
+        raise ValueError(f"cannot do {item}")
+    return item
+
+
+def double(item: int) -> int:
+    """Be a task for a map."""
+    return 2 * item
+
+
+def keywords(*args: object, **kwargs: object) -> tuple[tuple[object, ...], dict[str, object]]:
+    """Be a task that returns what it got."""
+    return args, kwargs
+
+
+def pool_limit() -> float:
+    """Seconds after which a task that should have been done never will be: workers may have to be started."""
+    return patience(5.0)

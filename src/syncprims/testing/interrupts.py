@@ -1,0 +1,307 @@
+"""`interrupts`: deliver a real interrupt at every place where CPython can, and see what it leaves behind."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Generic, Literal, Self, TypeAlias, TypeVar
+
+from .._facts import Frozen
+from ._delivery import FreshCode, Hung, MainThread, Watcher, WorkerThread, comes_from, quiet
+from .threads import patience
+
+__all__ = ["MODES", "InterruptLeakError", "InterruptReport", "Leak", "Mode", "interrupts"]
+
+T = TypeVar("T")
+
+Mode: TypeAlias = Literal["warm", "cold", "storm", "worker"]
+MODES: Final[tuple[Mode, ...]] = ("warm", "cold", "storm", "worker")
+
+_WARM_UP: Final = 16  # runs after which CPython has specialised what it will
+_MOST_POINTS: Final = 20_000
+
+
+class Leak(Frozen):
+    """One interruption point that leaves something broken.
+
+    Attributes:
+        point: Its number within the sweep, from 1.
+        where: Where the interrupt was delivered, as ``file:line in function``. In mode ``"worker"``, where it was
+            set: it comes at the next delivery point.
+        problem: What ``broken`` said.
+
+    Example:
+        >>> from syncprims.testing import Leak
+        >>> Leak(2, "lock.py:9 in __exit__", "still locked").point
+        2
+    """
+
+    __slots__ = ("point", "where", "problem")  # noqa: RUF023  the order of the arguments
+
+    point: int
+    where: str
+    problem: str
+
+    def __init__(self, point: int, where: str, problem: str) -> None:
+        self._set(point, where, problem)
+
+
+class InterruptLeakError(AssertionError):
+    """Some interruption point leaves something broken, or a sweep came to no point at all.
+
+    Attributes:
+        report: The `InterruptReport`.
+    """
+
+    def __init__(self, message: str = "", *, report: InterruptReport | None = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class InterruptReport(Frozen):
+    """What a sweep found.
+
+    Attributes:
+        mode: The sweep's mode.
+        points: How many points got an interrupt, each in a run of its own. In mode ``"worker"`` these are opcodes,
+            several of which lead to one delivery.
+        leaks: The points that left something broken.
+
+    Example:
+        >>> from syncprims.testing import InterruptReport
+        >>> InterruptReport("warm", 12, ()).check().points
+        12
+    """
+
+    __slots__ = ("mode", "points", "leaks")  # noqa: RUF023  the order of the arguments
+
+    mode: Mode
+    points: int
+    leaks: tuple[Leak, ...]
+
+    def __init__(self, mode: Mode, points: int, leaks: tuple[Leak, ...]) -> None:
+        self._set(mode, points, leaks)
+
+    def __str__(self) -> str:
+        lines = [f"{self.mode}: {len(self.leaks)} of {self.points} interruption points leave something broken"]
+        lines += [f"  point {leak.point}, {leak.where}: {leak.problem}" for leak in self.leaks]
+        return "\n".join(lines)
+
+    def check(self) -> Self:
+        """Return the report if nothing broke.
+
+        Raises:
+            InterruptLeakError: Something broke; the message lists where. Also if no point was swept, since such a
+                sweep proves nothing.
+        """
+        if not self.points:
+            raise InterruptLeakError(f"{self.mode}: the scenario reached no interruption point", report=self)
+        if self.leaks:
+            raise InterruptLeakError(str(self), report=self)
+        return self
+
+
+def interrupts(
+    make: Callable[[], T],
+    scenario: Callable[[T], object],
+    broken: Callable[[T], str | None],
+    *,
+    mode: Mode = "warm",
+    when_blocked: Callable[[T], bool] | None = None,
+    unblock: Callable[[T], object] | None = None,
+    timeout: float | None = None,
+) -> InterruptReport:
+    """Run the scenario again and again, each time with an interrupt at its next delivery point.
+
+    CPython delivers signals and asynchronous exceptions on entry to a Python function, after the call of a C
+    function, at a loop's backward jump, and in waits. The sweep delivers a true SIGINT at the first such place of the
+    scenario, in the next run at the second, and so on, until a run ends without having reached the chosen place. It
+    makes no difference whether the scenario lets the interrupt out or handles it.
+
+    The modes:
+
+    - ``"warm"``: one interrupt for each run, in code that CPython has specialised.
+    - ``"cold"``: the same in code that never ran before: every Python function that the scenario comes through gets a
+      fresh ``__code__``, and its own one back in the end.
+    - ``"storm"``: from the chosen point on, every later point raises too (at most 1000 in a run, so that a scenario
+      that tries again for ever comes to an end).
+    - ``"worker"``: the scenario runs in a new thread, and gets its KeyboardInterrupt by
+      ``PyThreadState_SetAsyncExc``, set before each opcode in turn and delivered at the first delivery point after
+      it. Tracing finds the opcode and is off when the exception comes, so it comes only where CPython delivers, in
+      code that is not specialised. Such an exception does not end a wait in C. (On 3.15 the opcode that was just
+      traced checks once more than it does without tracing: there a bare ``with threading.Lock()`` shows one leak
+      that is tracing's own.)
+
+    With ``when_blocked`` and ``unblock`` the scenario has to wait in its middle. ``when_blocked(subject)`` is asked
+    every millisecond, in another thread, until it has said yes five times in a row while no delivery point was
+    passed; a signal then wakes the wait, which is one more interruption point, and ``unblock(subject)`` lets it end.
+    So the points are those before the wait, in it, and after it. Except in mode ``"storm"`` (where every point after
+    an interrupted wait raises anyway) and ``"worker"``, a second sweep follows: an interrupt in the wait, and another
+    at each later point of the way out. ``unblock`` is called exactly once for each subject, at the latest when the
+    scenario is over and before ``broken`` is asked.
+
+    Tracing, profiling, `sys.monitoring` and garbage collection are off while ``make`` and the scenario run, as
+    their callbacks would be interruption points of their own; coverage sees nothing of them.
+
+    Args:
+        make: Makes a fresh subject for each run, in the main thread.
+        scenario: A Python function that uses the subject, runs to its end when not interrupted, and takes the same
+            way each time.
+        broken: Says what is wrong with the subject after a run, or None (or ``""``) where nothing is.
+        mode: One of `MODES`.
+        when_blocked: Whether the scenario waits now. It should read state and not change any.
+        unblock: Ends the wait. It runs in another thread, or in the main thread after the scenario.
+        timeout: Seconds that one run may take; left out, `patience`. A run that takes longer is ended, is a leak
+            called "hung", and ends the sweep.
+
+    Returns:
+        The report; ``interrupts(...).check()`` fails with the list of leaks.
+
+    Raises:
+        RuntimeError: The calling thread is not the main thread: Python delivers signals only there. Or the scenario
+            has too many points to sweep; or no `ctypes` is there for ``"worker"``.
+        ValueError: There is no such mode.
+        TypeError: Only one of ``when_blocked`` and ``unblock`` is given.
+        NotImplementedError: A wait shall be interrupted on a system without `signal.pthread_kill`.
+        BaseException: What the scenario, ``make``, ``broken`` or the two others raise themselves, without an
+            interrupt behind it.
+
+    The handler of SIGINT is replaced meanwhile, and put back. A Ctrl-C between two runs goes to the old one.
+
+    Example:
+        >>> from syncprims import TimedLock
+        >>> from syncprims.testing import interrupts
+        >>> def scenario(lock):
+        ...     with lock:
+        ...         len("work")
+        >>> def broken(lock):
+        ...     return "still locked" if lock.locked() else None
+        >>> interrupts(TimedLock, scenario, broken, mode="storm").check().leaks
+        ()
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
+    if (when_blocked is None) != (unblock is None):
+        raise TypeError("when_blocked and unblock must be given together: who is blocked has to be let go")
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError(
+            "interrupts() must be called in the main thread, as Python delivers signals only there; "
+            f"this is thread {threading.current_thread().name!r}"
+        )
+    if when_blocked is not None and mode != "worker" and not hasattr(signal, "pthread_kill"):
+        raise NotImplementedError('a wait can be interrupted only where there is signal.pthread_kill; "worker" works')
+    seconds = patience() if timeout is None else timeout
+    sweep = _Sweep(make, scenario, broken, mode, when_blocked, unblock, seconds)
+    return sweep.in_worker() if mode == "worker" else sweep.in_main()
+
+
+class _Sweep(Generic[T]):
+    """One call of `interrupts`."""
+
+    def __init__(
+        self,
+        make: Callable[[], T],
+        scenario: Callable[[T], object],
+        broken: Callable[[T], str | None],
+        mode: Mode,
+        when_blocked: Callable[[T], bool] | None,
+        unblock: Callable[[T], object] | None,
+        timeout: float,
+    ) -> None:
+        self._make, self._scenario, self._broken, self._mode = make, scenario, broken, mode
+        self._when_blocked, self._unblock, self._timeout = when_blocked, unblock, timeout
+        self._fresh = FreshCode()
+        self._points = 0
+        self._leaks: list[Leak] = []
+
+    def in_main(self) -> InterruptReport:
+        with MainThread(self._scenario, storm=self._mode == "storm") as engine:
+            return self._sweep(engine)
+
+    def in_worker(self) -> InterruptReport:
+        return self._sweep(WorkerThread(self._scenario, self._timeout))
+
+    def _sweep(self, engine: MainThread[T] | WorkerThread[T]) -> InterruptReport:
+        twice = self._when_blocked is not None and self._mode in ("warm", "cold")
+        try:
+            for _ in range(1 if self._mode in ("cold", "worker") else _WARM_UP):
+                self._one(engine, 0)
+            # A run says whether the next one makes sense; the chosen points are numbered from 1 in both sweeps.
+            for after_wait in (False, True) if twice else (False,):
+                chosen = 1
+                while self._one(engine, chosen, after_wait):
+                    chosen += 1
+        except _EndOfSweepError:
+            pass
+        finally:
+            self._fresh.restore()
+        return InterruptReport(self._mode, self._points, tuple(self._leaks))
+
+    def _one(self, engine: MainThread[T] | WorkerThread[T], chosen: int, after_wait: bool = False) -> bool:
+        """Make one run, and return whether its chosen point was reached."""
+        if self._mode in ("cold", "worker"):
+            self._fresh.refresh()
+        trace = sys.gettrace()
+        # Here and not in `quiet`: a tracer that counts calls and returns must miss both of a pair or neither.
+        sys.settrace(None)
+        try:
+            with quiet():  # pragma: no cover  as tracing is off
+                subject = self._make()
+                let_go = _Once(self._unblock, subject)
+                watcher = self._watcher(engine, subject, let_go)
+                try:
+                    outcome = engine.run(subject, chosen, watcher, after_wait=after_wait)
+                finally:
+                    let_go()
+        finally:
+            sys.settrace(trace)
+        self._fresh.learn(engine.codes)
+        if outcome is not None and not comes_from(outcome, (KeyboardInterrupt, Hung) if chosen else (Hung,)):
+            outcome.add_note(f"in a run with an interrupt at {engine.where or 'no point'} ({self._mode})")
+            raise outcome
+        if engine.delivered:
+            self._points += 1
+        where = engine.where if engine.delivered or engine.hung else "no interrupt"
+        if after_wait:
+            where += ", after an interrupt in the wait"
+        if engine.hung:
+            self._leaks.append(Leak(self._points, where, f"hung: not at its end after {self._timeout:g} s"))
+            raise _EndOfSweepError
+        if problem := self._broken(subject):
+            self._leaks.append(Leak(self._points, where, problem))
+            if not chosen:
+                raise _EndOfSweepError  # the rest would say the same
+        if not chosen and watcher.steps:
+            raise ValueError(
+                "the scenario came to its end and never waited: when_blocked(subject) did not stay true for 5 ms"
+            )
+        if self._points > _MOST_POINTS:
+            raise RuntimeError(f"the scenario has more than {_MOST_POINTS} interruption points: make it shorter")
+        return engine.delivered
+
+    def _watcher(self, engine: MainThread[T] | WorkerThread[T], subject: T, let_go: _Once[T]) -> Watcher:
+        steps: tuple[Callable[[], object], ...] = ()
+        blocked: Callable[[], bool] = bool
+        if self._when_blocked is not None:
+            blocked = partial(self._when_blocked, subject)
+            steps = (let_go,) if isinstance(engine, WorkerThread) else (engine.kick, let_go)
+        return Watcher(blocked, steps, lambda: engine.count, engine.hang, self._timeout)
+
+
+class _EndOfSweepError(Exception):
+    """No further run makes sense."""
+
+
+class _Once(Generic[T]):
+    """Calls a function with the subject, the first time only."""
+
+    def __init__(self, function: Callable[[T], object] | None, subject: T) -> None:
+        self._function, self._subject = function, subject
+
+    def __call__(self) -> None:
+        function, self._function = self._function, None
+        if function is not None:
+            function(self._subject)

@@ -1,0 +1,200 @@
+"""An interrupt at any point leaves a change made or not made, the counter free, and nobody registered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from counter.cases import CHANGES, Change, Recording, each_kind
+from syncprims import AtomicCounter, CounterBoundsError, CounterTimeoutError, DeadlockError, _waits
+from syncprims.testing import MODES, Mode, Threads, interrupts, patience
+
+each_mode = pytest.mark.parametrize("mode", MODES)
+
+
+def broken(counter: AtomicCounter, *allowed: int) -> str | None:
+    """Say what is wrong with the counter, whose value must be one of these."""
+    if counter._lock._is_owned():
+        return "its lock is still taken"
+    if counter.value not in allowed:
+        return f"its value is {counter.value}"
+    if counter._updating:
+        return "its update is not over"
+    if counter._waiters:
+        return "a waiter is left in it"
+    if counter._special is not counter._ordinarily_special():
+        return "it does not take its way again"
+    if _waits._innermost:
+        return "a wait is left in the graph"
+    with Threads() as threads:  # another thread can change it, and wakes who waits
+        waiting = threads.start(counter.wait_until, counter.value + 1, patience())
+        if threads.start(counter.increment).result() != waiting.result():
+            return "it does not work"
+    return None
+
+
+@each_mode
+@each_kind
+@pytest.mark.parametrize(
+    ("change", "left"), [(change, left) for _, change, _, left in CHANGES], ids=[case[0] for case in CHANGES]
+)
+def test_changes_are_whole(make: Callable[[], AtomicCounter], change: Change, left: int, mode: Mode) -> None:
+    """An interrupted change is made or not made."""
+    interrupts(make, change, lambda counter: broken(counter, 7, left), mode=mode).check()
+
+
+def to_and_fro(counter: AtomicCounter) -> None:
+    counter.set(9)
+    counter.reset()
+
+
+def refused_by_bounds(counter: AtomicCounter) -> None:
+    for change in (lambda: counter.increment(1000), lambda: counter.update(lambda value: value - 1000)):
+        try:
+            change()
+        except CounterBoundsError:
+            pass
+
+
+def refused_by_update(counter: AtomicCounter) -> None:
+    try:
+        counter.update(lambda value: counter.increment())
+    except DeadlockError:
+        pass
+
+
+def times_out(counter: AtomicCounter) -> None:
+    for wait in (lambda: counter.wait_until(100, timeout=0), lambda: counter.wait_for(bool.__call__, timeout=0.0001)):
+        try:
+            wait()
+        except CounterTimeoutError:
+            pass
+
+
+def is_there(counter: AtomicCounter) -> None:
+    counter.wait_until(7)
+    counter.wait_for(lambda value: value == 7)
+
+
+@each_mode
+@pytest.mark.parametrize("scenario", [to_and_fro, refused_by_bounds, refused_by_update, times_out, is_there])
+def test_what_changes_nothing_leaves_nothing(scenario: Change, mode: Mode) -> None:
+    """Interrupted refusals, timeouts and waits that were over at once leave a whole counter."""
+    interrupts(
+        lambda: AtomicCounter(7, minimum=-100, maximum=100), scenario, lambda c: broken(c, 7, 9), mode=mode
+    ).check()
+
+
+class Waited(AtomicCounter):
+    """A counter that tells whether somebody waits for it, and what the wait returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.got: int | None = None
+
+    def somebody_waits(self) -> bool:
+        return _waits.count_waits(self) == 1 and len(self._waiters) == 1
+
+    def let_go(self) -> None:
+        self.increment(5)
+
+
+def until(counter: Waited) -> None:
+    counter.got = counter.wait_until(3)
+
+
+def until_in_time(counter: Waited) -> None:
+    counter.got = counter.wait_until(3, timeout=patience())
+
+
+def by_predicate(counter: Waited) -> None:
+    counter.got = counter.wait_for(lambda value: value == 5)
+
+
+def by_predicate_in_time(counter: Waited) -> None:
+    counter.got = counter.wait_for(lambda value: value == 5, timeout=patience())
+
+
+@each_mode
+@pytest.mark.parametrize("scenario", [until, until_in_time, by_predicate, by_predicate_in_time])
+def test_interrupted_waits_leave_nothing(scenario: Callable[[Waited], None], mode: Mode) -> None:
+    """Before, in and after a wait, and on the way out of an interrupted one, nobody stays registered."""
+
+    def wrong(counter: Waited) -> str | None:
+        if counter.got not in (None, 5):
+            return f"the wait returned {counter.got}"
+        return broken(counter, 5)
+
+    interrupts(Waited, scenario, wrong, mode=mode, when_blocked=Waited.somebody_waits, unblock=Waited.let_go).check()
+
+
+class Waker(AtomicCounter):
+    """A counter for which a thread waits, that a scenario is to wake."""
+
+    def __init__(self) -> None:
+        super().__init__(7)
+        self._threads = Threads()
+        self.waiting = self._threads.start(self.wait_until, 8)
+        while not self.somebody_waits():
+            pass
+
+    somebody_waits = Waited.somebody_waits
+
+
+@each_mode
+@pytest.mark.parametrize("change", [lambda c: c.increment(), lambda c: c.update(lambda value: value + 1)])
+def test_an_interrupted_change_never_loses_a_wake_up(change: Change, mode: Mode) -> None:
+    """Who waits for a value is woken by the change that makes it, even if an interrupt comes right after."""
+
+    def wrong(counter: Waker) -> str | None:
+        if counter.value == 8 and counter.waiting.result() != 8:
+            return "the waiter got another value"
+        counter.set(8)
+        counter.waiting.result()
+        return broken(counter, 8)
+
+    interrupts(Waker, change, wrong, mode=mode).check()
+
+
+class Leaky(AtomicCounter):
+    """The control: it takes its lock, changes, and tells by one Python statement after the other."""
+
+    def increment(self, n: int = 1) -> int:
+        self._lock.acquire()
+        self._value += n
+        self._lock.release()
+        return self._value
+
+
+class Ghostly(Waited):
+    """The control: its waits leave their registration behind when they are interrupted."""
+
+    def wait_until(self, value: int, timeout: float | None = None) -> int:
+        ghost = object()
+        self._waiters[ghost] = None  # type: ignore[index]
+        result = super().wait_for(value.__le__, timeout)
+        del self._waiters[ghost]  # type: ignore[arg-type]
+        return result
+
+
+@pytest.mark.parametrize("mode", ["warm", "cold", "storm"])
+def test_a_careless_counter_is_caught(mode: Mode) -> None:
+    """The sweep finds a counter that an interrupt leaves locked."""
+    report = interrupts(
+        lambda: Leaky(7),
+        lambda counter: counter.increment(),
+        lambda c: "taken" if c._lock._is_owned() else None,
+        mode=mode,
+    )
+    assert report.leaks
+
+
+def test_hooks_are_told_of_no_change_that_was_not_made() -> None:
+    """A hook that was told was told the truth, wherever an interrupt came."""
+
+    def wrong(counter: Recording) -> str | None:
+        return f"told {counter.told} at {counter.value}" if counter.told not in ([], [(7, counter.value)]) else None
+
+    for change in (lambda c: c.increment(), lambda c: c.update(lambda value: value + 1), lambda c: c.get_and_set(9)):
+        interrupts(lambda: Recording(7), change, wrong).check()

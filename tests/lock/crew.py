@@ -1,0 +1,129 @@
+"""Threads for the tests of the locks: their outcome is looked at, and every wait for them has a limit."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from time import monotonic
+from types import FrameType, TracebackType
+from typing import Final, Generic, Self, TypeVar
+
+from syncprims import LockAdapter, TimedLock
+
+T = TypeVar("T")
+
+LIMIT: Final = 20.0  # seconds that nothing here takes unless it hangs
+
+
+class Job(Generic[T]):
+    """A function that runs in a thread of its own, and what became of it."""
+
+    def __init__(self, body: Callable[[], T], name: str | None = None) -> None:
+        """Start the thread."""
+        self._body = body
+        self._values: list[T] = []
+        self._error: BaseException | None = None
+        self.seen = False
+        self.thread = Thread(target=self._run, name=name, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._values.append(self._body())
+        except BaseException as error:
+            self._error = error
+
+    def error(self) -> BaseException | None:
+        """What the function raised, if anything; waits for its end."""
+        self.thread.join(LIMIT)
+        assert not self.thread.is_alive(), f"{self.thread.name} hangs"
+        self.seen = True
+        return self._error
+
+    def result(self) -> T:
+        """What the function returned; waits for its end and raises what it raised."""
+        error = self.error()
+        if error is not None:
+            raise error
+        return self._values[0]
+
+
+class Crew:
+    """Jobs that have all ended when the ``with`` has: an error that nobody looked at is raised there."""
+
+    def __init__(self) -> None:
+        """Begin with no job."""
+        self._jobs: list[Job[object]] = []
+
+    def start(self, body: Callable[[], T], name: str | None = None) -> Job[T]:
+        """Run the function in a thread."""
+        job = Job(body, name)
+        self._jobs.append(job)  # type: ignore[arg-type]  # a list of any jobs, which are only read
+        return job
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        unseen = [job.error() for job in self._jobs if not job.seen]
+        errors = [unseen_error for unseen_error in unseen if unseen_error is not None]
+        if error is None and errors:
+            raise BaseExceptionGroup("errors of threads", errors)
+
+
+def wait_for(event: Event) -> None:
+    """Wait for the event, which has to come."""
+    assert event.wait(LIMIT), "the event did not come"
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait for what sets no event, such as a thread that blocks."""
+    end = monotonic() + LIMIT
+    pause = Event()
+    while not condition():
+        assert monotonic() < end, "it did not come to be"
+        pause.wait(0.0005)
+
+
+@contextmanager
+def held_elsewhere(lock: TimedLock | LockAdapter, name: str = "holder") -> Iterator[Callable[[], None]]:
+    """Have another thread hold the lock; calling what comes makes it let go, and leaving does so too."""
+    entered, leave = Event(), Event()
+
+    def charge() -> None:
+        with lock.hold(LIMIT):
+            entered.set()
+            wait_for(leave)
+
+    with Crew() as crew:
+        crew.start(charge, name)
+        wait_for(entered)
+        try:
+            yield leave.set
+        finally:
+            leave.set()
+
+
+@contextmanager
+def on_signal(handle: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Have the main thread call the function, wherever it is; what comes sends the signal until it has begun."""
+    begun = False
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        nonlocal begun
+        if not begun:
+            begun = True
+            handle()
+
+    def send() -> None:
+        # Again and again: a signal that comes just before a wait begins does not end that.
+        eventually(lambda: begun or signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1))
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        yield send
+    finally:
+        signal.signal(signal.SIGUSR1, before)

@@ -1,0 +1,226 @@
+"""Tasks are futures: with concurrent.futures, asyncio and multiprocessing's words; and the two maps."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, as_completed, wait
+from typing import Any
+
+import pytest
+
+from syncprims import PoolTimeoutError
+from syncprims.callback_pool import CallbackPool, Task
+
+LIMIT = 10.0
+
+
+def test_wait_and_as_completed_take_tasks() -> None:
+    """concurrent.futures.wait and as_completed work on tasks, those cancelled in the queue included."""
+    hold = threading.Event()
+    with CallbackPool(max_workers=1) as pool:
+        first = pool.submit(hold.wait, LIMIT)
+        second = pool.submit(len, "a")
+        assert second.cancel()
+        done, not_done = wait([first, second], timeout=LIMIT, return_when=FIRST_COMPLETED)
+        assert (done, not_done) == ({second}, {first})
+        hold.set()
+        assert set(as_completed([first, second], timeout=LIMIT)) == {first, second}
+        assert second.cancelled()
+        with pytest.raises(CancelledError):
+            second.result(0)
+
+
+def test_running_task_cannot_be_cancelled() -> None:
+    """Cancel is False for what runs and for what is done, and running tells which."""
+    hold, running = threading.Event(), threading.Event()
+
+    def work() -> None:
+        running.set()
+        assert hold.wait(LIMIT)
+
+    with CallbackPool(max_workers=1) as pool:
+        task = pool.submit(work)
+        assert running.wait(LIMIT)
+        assert task.running()
+        assert not task.cancel()
+        hold.set()
+        task.result(LIMIT)
+        assert not task.running()
+        assert not task.cancel()
+
+
+def test_tasks_can_be_awaited() -> None:
+    """await, asyncio.wrap_future and run_in_executor give results and errors, and looking that way counts as looking."""
+
+    async def main(pool: CallbackPool) -> tuple[int, int, int, str]:
+        failing = pool.apply_async(int, ("x",))
+        try:
+            await failing
+        except ValueError as error:
+            text = str(error)
+        wrapped = asyncio.wrap_future(pool.apply_async(int, ("y",)))
+        with pytest.raises(ValueError, match="'y'"):
+            await wrapped
+        loop = asyncio.get_running_loop()
+        return (
+            await pool.submit(len, "a"),
+            await asyncio.wrap_future(pool.submit(len, "ab")),
+            await loop.run_in_executor(pool, len, "abc"),
+            text,
+        )
+
+    with CallbackPool(max_workers=2) as pool:
+        *lengths, text = asyncio.run(main(pool))
+    assert lengths == [1, 2, 3]
+    assert "'x'" in str(text)
+
+
+def test_multiprocessings_words() -> None:
+    """get, wait, ready and successful do what they do in multiprocessing."""
+    hold = threading.Event()
+    with CallbackPool(max_workers=1) as pool:
+        task = pool.apply_async(hold.wait, (LIMIT,))
+        assert not task.ready()
+        with pytest.raises(ValueError, match="not ready"):
+            task.successful()
+        task.wait(0.01)
+        with pytest.raises(TimeoutError):
+            task.get(0.01)
+        with pytest.raises(ValueError, match="timeout"):
+            task.get(-1)
+        hold.set()
+        assert task.get(LIMIT) is True
+        assert task.ready()
+        assert task.successful()
+        failing = pool.apply_async(int, ("x",))
+        failing.wait(LIMIT)
+        assert not failing.successful()
+        assert isinstance(failing.exception(), ValueError)
+
+
+def test_repr_tells_what_and_how_far() -> None:
+    """A task's repr names the function, the pool and the state."""
+    with CallbackPool(name="shop") as pool:
+        task = pool.submit(sorted, [2, 1])
+        task.wait_settled(LIMIT)
+        assert repr(task) == "<syncprims.Task sorted of 'shop', settled>"
+
+
+@pytest.mark.parametrize("chunksize", [1, 3, 64])
+@pytest.mark.parametrize("max_pending", [None, 2])
+def test_map_gives_results_in_order(chunksize: int, max_pending: int | None) -> None:
+    """Map pairs its iterables up to the shortest and gives results in order, whatever the chunks."""
+    with CallbackPool(max_workers=3, max_pending=max_pending) as pool:
+        assert list(pool.map(pow, range(20), [2] * 15, chunksize=chunksize)) == [i**2 for i in range(15)]
+        assert list(pool.map(abs, [], chunksize=chunksize)) == []
+        unordered = pool.map_unordered(abs, range(20), chunksize=chunksize)
+        assert sorted(unordered) == list(range(20))
+
+
+def test_map_submits_at_the_call() -> None:
+    """Map begins its calls before anybody iterates, and at most max_pending chunks of them."""
+    taken: list[int] = []
+    ran = threading.Semaphore(0)
+
+    def items() -> Iterator[int]:
+        for i in range(10):
+            taken.append(i)
+            yield i
+
+    def work(i: int) -> int:
+        ran.release()
+        return i
+
+    with CallbackPool(max_workers=2, max_pending=4) as pool:
+        results = pool.map(work, items())
+        for _ in range(4):
+            assert ran.acquire(timeout=LIMIT)
+        assert taken == [0, 1, 2, 3]
+        assert list(results) == list(range(10))
+
+
+def test_chunk_is_one_task() -> None:
+    """A chunk of items makes one task, also on threads."""
+    with CallbackPool(max_workers=2) as pool:
+        list(pool.map(abs, range(128), chunksize=64))
+        pool.join(LIMIT)
+        assert pool.stats.submitted == 2
+
+
+def test_map_unordered_gives_what_is_done_first() -> None:
+    """A slow first item does not hold up the second one's result."""
+    hold = threading.Event()
+
+    def work(i: int) -> int:
+        if i == 0:
+            assert hold.wait(LIMIT)
+        return i
+
+    with CallbackPool(max_workers=2) as pool:
+        results = pool.map_unordered(work, [0, 1])
+        assert next(results) == 1
+        hold.set()
+        assert list(results) == [0]
+
+
+@pytest.mark.parametrize("name", ["map", "map_unordered"])
+def test_map_times_out_and_cancels_the_rest(name: str) -> None:
+    """A map that is late raises while iterated, and what has not begun is cancelled."""
+    hold = threading.Event()
+    with CallbackPool(max_workers=1) as pool:
+        results = getattr(pool, name)(lambda _: hold.wait(LIMIT), range(3), timeout=0.02)
+        with pytest.raises(PoolTimeoutError, match="3 submitted chunks") as caught:
+            next(results)
+        assert caught.value.pending == 3
+        hold.set()
+        pool.join(LIMIT)
+        assert pool.stats.cancelled == 2
+        with pytest.raises(ValueError, match="timeout"):
+            getattr(pool, name)(abs, [1], timeout=-1)
+
+
+@pytest.mark.parametrize("name", ["map", "map_unordered"])
+def test_map_raises_what_a_call_raised_and_cancels_the_rest(name: str) -> None:
+    """The first failure comes out of the iterator; nothing more is heard of the others."""
+    with CallbackPool(max_workers=1) as pool:
+        results = getattr(pool, name)(int, ["1", "x", "y", "3"])
+        assert next(results) == 1
+        with pytest.raises(ValueError, match="'x'"):
+            next(results)
+        assert list(results) == []
+
+
+def test_no_callback_is_lost_or_doubled_in_a_race_of_ends() -> None:
+    """Tasks that are cancelled, time out, fail and succeed at once call exactly one of their callbacks each."""
+    calls: list[int] = []
+    start = threading.Barrier(3)
+
+    def note(i: int) -> Callable[[Any], None]:
+        return lambda _: calls.append(i)
+
+    with CallbackPool(max_workers=4) as pool:
+        tasks: list[Task[Any]] = []
+
+        def submit(offset: int) -> None:
+            start.wait(LIMIT)
+            for i in range(offset, offset + 300):
+                function = (lambda: None) if i % 3 else (lambda: 1 // 0)
+                timeout = 0.0001 if i % 2 else None
+                tasks.append(pool.apply_async(function, callback=note(i), error_callback=note(i), timeout=timeout))
+
+        def cancel() -> None:
+            start.wait(LIMIT)
+            for _ in range(2000):
+                for task in tasks[-3:]:
+                    task.cancel()
+
+        threads = [threading.Thread(target=submit, args=(n,)) for n in (0, 300)] + [threading.Thread(target=cancel)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LIMIT)
+        pool.join(LIMIT)
+    assert sorted(calls) == list(range(600))
+    assert pool.stats.abandoned == 0

@@ -1,0 +1,202 @@
+"""Whole programs: output order, interpreter exit, Ctrl-C, the parent's death, and what importing costs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parents[1]
+LIMIT = 20.0
+
+HEAD = """
+import os, sys, threading, time
+sys.path.insert(0, sys.argv[1])
+import pool_workers
+from syncprims.callback_pool import CallbackPool
+"""
+
+
+def run(tmp_path: Path, body: str, *arguments: str) -> tuple[int, list[str], str]:
+    """Run a program as a file, with its output in pipes; returns status, lines and errors."""
+    done = subprocess.run(start(tmp_path, body, *arguments), capture_output=True, text=True, timeout=LIMIT, check=False)
+    return done.returncode, done.stdout.splitlines(), done.stderr
+
+
+def start(tmp_path: Path, body: str, *arguments: str) -> list[str]:
+    program = tmp_path / "program.py"
+    program.write_text(HEAD + body)
+    return [sys.executable, str(program), str(TESTS), *arguments]
+
+
+def test_childs_lines_come_before_its_callbacks(tmp_path: Path) -> None:
+    """The article's program: the child prints, returns, and the callback prints after it, into one pipe."""
+    body = """
+def report(value):
+    print("callback", value)
+
+if __name__ == "__main__":
+    with CallbackPool("process", max_workers=3) as pool:
+        for name in "abc":
+            pool.apply_async(pool_workers.say, args=(name,), callback=report)
+"""
+    status, lines, errors = run(tmp_path, body)
+    assert (status, errors) == (0, "")
+    assert sorted(lines) == ["a", "b", "c", "callback a", "callback b", "callback c"]
+    for name in "abc":
+        assert lines.index(name) < lines.index(f"callback {name}")
+
+
+@pytest.mark.parametrize("kind", ["thread", "process", "handed in"])
+def test_open_pool_drains_at_exit(tmp_path: Path, kind: str) -> None:
+    """Six tasks of a pool that nobody closed all run at exit, with callbacks and what these submit."""
+    body = """
+def again(n):
+    print(n, flush=True)
+    if n < 100:
+        pool.apply_async(pool_workers.add, (n, 100), callback=again)
+
+if __name__ == "__main__":
+    kind = sys.argv[2]
+    if kind == "handed in":
+        from concurrent.futures import ThreadPoolExecutor
+        kind = ThreadPoolExecutor(2)
+        pool = CallbackPool(kind)
+    else:
+        pool = CallbackPool(kind, max_workers=2)
+    for n in range(6):
+        pool.apply_async(pool_workers.add, (n,), callback=again)
+"""
+    status, lines, errors = run(tmp_path, body, kind)
+    assert (status, errors) == (0, "")
+    assert sorted(map(int, lines)) == [*range(6), *range(100, 106)]
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_exit_does_not_wait_for_abandoned_tasks(tmp_path: Path, kind: str) -> None:
+    """A program whose expired task never returns ends at once, and its process does not live on."""
+    body = """
+if __name__ == "__main__":
+    mark = sys.argv[3]
+    pool = CallbackPool(sys.argv[2], max_workers=2)
+    task = pool.apply_async(pool_workers.announce_then_hang, (mark,), error_callback=lambda e: print(type(e).__name__),
+                            timeout=0.5)
+    task.wait_settled(10)
+    while not os.path.exists(mark):
+        time.sleep(0.01)
+"""
+    mark = tmp_path / "pid"
+    status, lines, errors = run(tmp_path, body, kind, str(mark))
+    assert (status, lines, errors) == (0, ["TaskTimeoutError"], "")
+    if kind == "process":
+        assert ended(int(mark.read_text()))
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_ctrl_c_inside_with_tells_the_queue_and_ends_promptly(tmp_path: Path, kind: str) -> None:
+    """SIGINT in a with block: every callback is told, what runs for ever is not waited for, the exit is prompt."""
+    body = """
+told = []
+if __name__ == "__main__":
+    try:
+        with CallbackPool(sys.argv[2], max_workers=1) as pool:
+            for n in range(6):
+                pool.apply_async(pool_workers.announce_then_hang, (sys.argv[3] + str(n),),
+                                 error_callback=lambda e: told.append(type(e).__name__))
+            while not os.path.exists(sys.argv[3] + "0"):
+                time.sleep(0.01)
+            print("ready", flush=True)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+        import atexit  # plain atexit comes after the pools' own end
+        atexit.register(lambda: print(len(told), flush=True))
+"""
+    mark = tmp_path / "pid"
+    program = subprocess.Popen(
+        start(tmp_path, body, kind, str(mark)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == "ready\n"
+    before = time.monotonic()
+    program.send_signal(signal.SIGINT)
+    try:
+        out, errors = program.communicate(timeout=LIMIT)
+    finally:
+        program.kill()
+        program.wait(LIMIT)
+    assert (program.returncode, errors) == (0, "")
+    assert out.splitlines() == ["interrupted", "6"]
+    assert time.monotonic() - before < 5
+    if kind == "process":
+        assert ended(int((tmp_path / "pid0").read_text()))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
+def test_workers_end_when_the_parent_dies(tmp_path: Path) -> None:
+    """A parent that is killed leaves no busy and no idle worker behind."""
+    body = """
+if __name__ == "__main__":
+    pool = CallbackPool("process", max_workers=2)
+    idle = pool.submit(pool_workers.pid).result(10)
+    pool.submit(pool_workers.announce_then_hang, sys.argv[2])
+    pool.submit(pool_workers.announce_then_hang, sys.argv[3])
+    while not (os.path.exists(sys.argv[2]) and os.path.exists(sys.argv[3])):
+        time.sleep(0.01)
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    marks = [tmp_path / "0", tmp_path / "1"]
+    program = subprocess.Popen(start(tmp_path, body, *map(str, marks)), stdout=subprocess.PIPE, text=True)
+    assert program.stdout is not None
+    assert program.stdout.readline() == "ready\n"
+    program.kill()
+    program.wait(LIMIT)
+    for mark in marks:
+        assert ended(int(mark.read_text()))
+    program.stdout.close()
+
+
+def test_unseen_errors_are_logged_at_exit(tmp_path: Path) -> None:
+    """Errors that no join raised are logged when the interpreter ends."""
+    body = """
+pool = CallbackPool(max_workers=1, name="silent")
+pool.apply_async(pool_workers.fail, ("unheard",))
+"""
+    status, _, errors = run(tmp_path, body)
+    assert status == 0
+    assert "ValueError: unheard" in errors
+
+
+def test_importing_the_pool_is_light(tmp_path: Path) -> None:
+    """Importing and using a thread pool imports no asyncio, multiprocessing, dataclasses or inspect, starts no thread."""
+    program = tmp_path / "light.py"
+    program.write_text("""
+import sys, threading
+from syncprims.callback_pool import CallbackPool
+heavy = {"asyncio", "multiprocessing", "dataclasses", "inspect", "concurrent.futures.process", "tempfile", "mmap"}
+assert threading.active_count() == 1
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+with CallbackPool() as pool:
+    pool.apply_async(len, ("a",), callback=abs, timeout=5)
+    list(pool.map(abs, [1]))
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+""")
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def ended(pid: int) -> bool:
+    """Wait until there is no such process."""
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.005)
+    return False

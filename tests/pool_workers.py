@@ -1,0 +1,120 @@
+"""What the pool's tests run in worker processes: a module that the workers can import."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+def add(a: int, b: int = 0) -> int:
+    return a + b
+
+
+def identity(value: Any) -> Any:
+    return value
+
+
+def wait_for_file(path: str) -> str:
+    """Run until the file is there: a task that the test ends when it likes."""
+    deadline = time.monotonic() + 20
+    while not os.path.exists(path):
+        if time.monotonic() > deadline:
+            raise TimeoutError(path)
+        time.sleep(0.005)
+    return path
+
+
+def announce_then_hang(path: str) -> NoReturn:
+    """Say which process this is, then never return."""
+    partial = Path(path + ".part")
+    partial.write_text(str(os.getpid()))
+    partial.rename(path)
+    while True:
+        time.sleep(60)
+
+
+def fail(message: str) -> NoReturn:
+    raise ValueError(message)
+
+
+def leave(status: int) -> NoReturn:
+    sys.exit(status)
+
+
+def die() -> NoReturn:
+    os._exit(3)
+
+
+def kill_self() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def ignores_interrupts() -> bool:
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def say(text: str) -> str:
+    print(text)
+    return text
+
+
+def lock_result() -> Any:
+    return threading.Lock()
+
+
+class Refusing:
+    """Pickles, and raises when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return fail, ("will not be unpickled",)
+
+
+def refusing_result() -> Refusing:
+    return Refusing()
+
+
+class TwoArgumentError(Exception):
+    """Pickles, and does not come back: its __init__ takes other arguments than its args hold."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+
+
+def raise_two_argument_error() -> NoReturn:
+    raise TwoArgumentError(7, "lost on the way")
+
+
+class LockError(Exception):
+    """Can't be pickled."""
+
+    def __init__(self) -> None:
+        super().__init__("holds a lock")
+        self.lock = threading.Lock()
+
+
+def raise_lock_error() -> NoReturn:
+    raise LockError
+
+
+started_with: list[object] = []
+
+
+def remember(value: object) -> None:
+    started_with.append(value)
+
+
+def remembered() -> list[object]:
+    return started_with
+
+
+def fail_to_start() -> NoReturn:
+    raise RuntimeError("this initializer always fails")

@@ -1,0 +1,193 @@
+"""An interrupt at any point leaves no lock taken, no wait published, and runs no body without the lock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from syncprims import LockTimeoutError, TimedLock, TimedRLock, acquire_all
+from syncprims.testing import MODES, Mode, interrupts, patience
+
+each_mode = pytest.mark.parametrize("mode", MODES)
+worker_is_slow = pytest.param("worker", marks=pytest.mark.slow)
+each_mode_of_a_wait = pytest.mark.parametrize("mode", ["warm", "cold", "storm", worker_is_slow])
+each_kind = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
+
+
+class Subject:
+    """Two locks, and what the body saw."""
+
+    def __init__(self, kind: type[TimedLock]) -> None:
+        self.lock, self.other = kind(), kind()
+        self.unlocked_bodies = 0
+
+    def body(self, *locks: TimedLock) -> None:
+        for lock in locks:
+            self.unlocked_bodies += not lock.held_by_me()
+
+    def broken(self) -> str | None:
+        for lock in (self.lock, self.other):
+            if lock.locked():
+                return f"still locked: {lock!r}"
+            if lock.waiting:
+                return f"{lock.waiting} still waiting"
+        return "the body ran without its lock" if self.unlocked_bodies else None
+
+
+class TakenSubject(Subject):
+    """Its lock is held by a thread, until it is told to let go."""
+
+    def __init__(self, kind: type[TimedLock]) -> None:
+        super().__init__(kind)
+        self._taken, self._go = threading.Event(), threading.Event()
+        self._holder = threading.Thread(target=self._hold, daemon=True)
+        self._holder.start()
+        assert self._taken.wait(patience())
+
+    def _hold(self) -> None:
+        with self.lock:
+            self._taken.set()
+            self._go.wait(patience())
+
+    def somebody_waits(self) -> bool:
+        return self.lock.waiting == 1
+
+    def let_go(self) -> None:
+        self._go.set()
+        self._holder.join(patience())
+
+
+def by_with(subject: Subject) -> None:
+    with subject.lock:
+        subject.body(subject.lock)
+
+
+def by_hold(subject: Subject) -> None:
+    with subject.lock.hold(patience()):
+        subject.body(subject.lock)
+
+
+def by_acquire(subject: Subject) -> None:
+    subject.lock.acquire()
+    try:
+        subject.body(subject.lock)
+    finally:
+        subject.lock.release()
+
+
+def by_timed_acquire(subject: Subject) -> None:
+    if subject.lock.acquire(timeout=patience()):
+        try:
+            subject.body(subject.lock)
+        finally:
+            subject.lock.release()
+
+
+def by_acquire_all(subject: Subject) -> None:
+    with acquire_all(subject.other, subject.lock, timeout=patience()):
+        subject.body(subject.lock, subject.other)
+
+
+def by_taking_it_again(subject: Subject) -> None:
+    lock = subject.lock
+    with lock:
+        with lock:
+            subject.body(lock)
+        with lock.hold(0):
+            subject.body(lock)
+        if lock.acquire(timeout=1):
+            try:
+                subject.body(lock)
+            finally:
+                lock.release()
+        subject.body(lock)
+
+
+def by_giving_up(subject: Subject) -> None:
+    try:
+        with subject.lock.hold(0.001):
+            subject.body(subject.lock)
+    except LockTimeoutError:
+        pass
+    if subject.lock.acquire(timeout=0.001):
+        try:
+            subject.body(subject.lock)
+        finally:
+            subject.lock.release()
+
+
+def in_condition(subject: Subject) -> None:
+    condition = threading.Condition(cast(threading.Lock, subject.lock))  # typeshed wants one of threading's own
+    with subject.lock:  # not the condition, whose own `__exit__` is a Python function
+        condition.wait(0.0001)
+        subject.body(subject.lock)
+
+
+WAYS = [by_with, by_hold, by_acquire, by_timed_acquire, by_acquire_all]
+
+
+@each_mode
+@each_kind
+@pytest.mark.parametrize("scenario", WAYS)
+def test_free_lock_never_leaks(scenario: Callable[[Subject], None], kind: type[TimedLock], mode: Mode) -> None:
+    """Taking a free lock either completes or undoes itself, and leaving always completes."""
+    interrupts(lambda: Subject(kind), scenario, Subject.broken, mode=mode).check()
+
+
+@each_mode_of_a_wait
+@each_kind
+@pytest.mark.parametrize("scenario", WAYS)
+def test_contended_lock_never_leaks(scenario: Callable[[Subject], None], kind: type[TimedLock], mode: Mode) -> None:
+    """Before, in and after a wait, and on the way out of an interrupted one, nothing is left behind."""
+    interrupts(
+        lambda: TakenSubject(kind),
+        scenario,
+        TakenSubject.broken,
+        mode=mode,
+        when_blocked=TakenSubject.somebody_waits,
+        unblock=TakenSubject.let_go,
+    ).check()
+
+
+@each_mode
+def test_lock_taken_again_never_leaks(mode: Mode) -> None:
+    """An interrupt never changes how often a re-entrant lock is held."""
+    interrupts(lambda: Subject(TimedRLock), by_taking_it_again, Subject.broken, mode=mode).check()
+
+
+@each_mode_of_a_wait
+@each_kind
+def test_wait_that_gives_up_never_leaks(kind: type[TimedLock], mode: Mode) -> None:
+    """A wait that times out is withdrawn, whatever happens while its error is made."""
+
+    def broken(subject: TakenSubject) -> str | None:
+        subject.let_go()
+        return subject.broken()
+
+    interrupts(lambda: TakenSubject(kind), by_giving_up, broken, mode=mode).check()
+
+
+@each_mode
+@each_kind
+def test_condition_never_leaks(kind: type[TimedLock], mode: Mode) -> None:
+    """A `threading.Condition` never keeps the lock, and its body never runs on after the wait without it."""
+    interrupts(lambda: Subject(kind), in_condition, Subject.broken, mode=mode).check()
+
+
+class LeavingInPython(TimedLock):
+    """The override that the documentation of `TimedLock` warns of."""
+
+    def __exit__(self, *exc_info: object) -> None:
+        super().__exit__(*exc_info)
+
+
+@each_mode
+def test_exit_in_python_leaks(mode: Mode) -> None:
+    """The control: a Python `__exit__` opens the hole that the documentation names, and the sweep finds it."""
+    report = interrupts(lambda: Subject(LeavingInPython), by_with, Subject.broken, mode=mode)
+    assert report.leaks
+    if mode in ("warm", "cold"):  # a storm may begin before, and a worker's exception is set before
+        assert {leak.where.rpartition(" ")[2] for leak in report.leaks} == {"LeavingInPython.__exit__"}
