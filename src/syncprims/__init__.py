@@ -22,6 +22,8 @@ Example:
 
 from __future__ import annotations
 
+from os import environ as _environ
+
 from ._acquire_all import acquire_all
 from ._facts import Holder, Wait
 from .adapters import LockAdapter
@@ -81,3 +83,8 @@ __all__ = [
     "Wait",
     "acquire_all",
 ]
+
+if "SYNCPRIMS_LOCK_ORDER" in _environ:  # see diagnostics.check_lock_order: it has to see every lock
+    from .diagnostics.lock_order import check_as_environment_says
+
+    check_as_environment_says()

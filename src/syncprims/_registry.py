@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from itertools import count
+from operator import itemgetter
+from threading import local
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-# No mutex guards the registry. Its only writers are single C-level stores, and fork() copies it at a moment when no
-# other thread is in the middle of one: under the GIL because the forking thread has it, without the GIL because
-# CPython stops the world. A primitive that a vanished thread was just creating belongs to that thread alone.
+# No mutex guards the registry. Its only writers are single C-level stores, and under the GIL fork() copies it at a
+# moment when no other thread is in the middle of one. A primitive that a vanished thread was just creating belongs to
+# that thread alone. Without the GIL a dictionary has a mutex, and a thread that vanishes may have it, or have just been
+# handed it: there the forking thread lists what is alive before it forks, and the child never touches the old
+# dictionary. (What another thread makes between the two is not repaired.)
 
 
 class Primitive(Protocol):
@@ -38,7 +43,13 @@ def default_name(primitive: object, serial: int) -> str:
 
 def live() -> list[Primitive]:
     """All live primitives, in the order of their creation."""
-    return [primitive for _, primitive in sorted(_live.items(), key=lambda item: item[0])]
+    return [primitive for _, primitive in _items()]
+
+
+def _items() -> list[tuple[tuple[int, int], Primitive]]:
+    # From one list made in C: iterating over the dictionary would fail when another thread makes a primitive meanwhile.
+    found = [(ref.key, ref()) for ref in _live.valuerefs()]
+    return sorted(((key, primitive) for key, primitive in found if primitive is not None), key=itemgetter(0))
 
 
 def _after_fork_in_child() -> None:
@@ -46,5 +57,30 @@ def _after_fork_in_child() -> None:
         primitive._after_fork()
 
 
+_forking = local()
+
+
+def _before_fork() -> None:
+    _forking.items = _items()
+
+
+def _after_fork_in_parent() -> None:
+    _forking.items = []
+
+
+def _after_fork_in_child_without_gil() -> None:
+    global _live
+    _live = WeakValueDictionary(_forking.items)
+    _forking.items = []
+    _after_fork_in_child()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    if getattr(sys, "_is_gil_enabled", lambda: True)():
+        os.register_at_fork(after_in_child=_after_fork_in_child)
+    else:
+        os.register_at_fork(
+            before=_before_fork,
+            after_in_parent=_after_fork_in_parent,
+            after_in_child=_after_fork_in_child_without_gil,
+        )

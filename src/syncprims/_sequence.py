@@ -86,7 +86,19 @@ class Turn(Frozen):
 class Sequence:
     """One pass: a node of the wait-for graph, owned by the thread whose step is active."""
 
-    __slots__ = ("ends", "gate", "gates", "name", "opening", "owner", "round_length", "start", "stopping", "turn", "watchers")
+    __slots__ = (
+        "ends",
+        "gate",
+        "gates",
+        "name",
+        "opening",
+        "owner",
+        "round_length",
+        "start",
+        "stopping",
+        "turn",
+        "watchers",
+    )
 
     def __init__(self, name: str, steps: tuple[str, ...]) -> None:
         self.name = name
@@ -308,8 +320,9 @@ class Sequence:
 
     def timeout_error(self, sought: str, deadline: Deadline, step: str | None = None) -> StepTimeoutError:
         """Make the error for a thread whose time is up."""
-        waited, current, holder = deadline.waited(), self.current, holder_of(self.owner)
-        if holder is not None:
+        waited, current, holder, turn = deadline.waited(), self.current, holder_of(self.owner), self.turn
+        if holder is not None and turn is not None:
+            current = turn.step  # after the end, too: a step in progress then goes on to its own end
             whose = f"it is the turn of {current!r}, held by {describe(holder)}"
         elif current is not None:
             whose = f"it is the turn of {current!r}, which no thread has come for: let one enter it, or call abort()"

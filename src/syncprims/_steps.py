@@ -43,6 +43,17 @@ class StepContext:
         ...     return f"hello, {name}"
         >>> greet("world"), greet("moon")
         ('hello, world', 'hello, moon')
+
+    **Fairness.** As its runner: where several threads wait for turns of one step, any of them may get the next.
+
+    **Thread safety.** Any number of threads may use it at once. An interrupt never leaves a turn taken: entering either
+    completes or leaves the turn untaken, and leaving is a C function, after which the sequence has moved on or is
+    broken with the interrupt as its cause.
+
+    **Differences from threading.** `threading` has nothing like it; a `threading.Barrier` lets all go on at once.
+
+    **Subclassing.** Contexts are made by `OrderedRunner.step`, which has no hook to make another kind: override
+    `OrderedRunner._next` and `OrderedRunner._on_error`, which `step`, `serve` and `run` all reach.
     """
 
     __slots__ = ("_runner", "_step", "_timeout")

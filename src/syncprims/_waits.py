@@ -89,12 +89,8 @@ class Waiting:
         Raises:
             DeadlockError: The wait would close a circle, and this thread is the one to give way.
         """
-        self.below = below = _innermost.get(self.ident)
-        self.withdraw = (
-            partial(_innermost.pop, self.ident, None)
-            if below is None
-            else partial(_innermost.__setitem__, self.ident, below)
-        )
+        self.below = _innermost.get(self.ident)
+        self._prepare_withdrawal()
         _innermost[self.ident] = self
         if not self.takes_part:
             return
@@ -103,6 +99,13 @@ class Waiting:
             if self.victim:
                 raise deadlock(circle)
             _log_unbreakable(circle)
+
+    def _prepare_withdrawal(self) -> None:
+        self.withdraw = (
+            partial(_innermost.pop, self.ident, None)
+            if self.below is None
+            else partial(_innermost.__setitem__, self.ident, self.below)
+        )
 
     def _claims(self, circle: list[Waiting]) -> bool:
         """Whether this is the first, of those in the circle that can give way, or of those that can't, to claim it."""
@@ -179,15 +182,15 @@ def thread_name(ident: int) -> str:
 
 def stack_of(ident: int) -> tuple[FrameSummary, ...]:
     """Where the thread is now, outermost frame first; empty where there is no such thread."""
-    return _summaries(sys._current_frames().get(ident))
+    return _summaries(sys._current_frames().get(ident), ident)
 
 
-def _summaries(frame: object) -> tuple[FrameSummary, ...]:
+def _summaries(frame: object, ident: int = 0) -> tuple[FrameSummary, ...]:
     if frame is None:
         return ()
     frames = walk_stack(frame)  # type: ignore[arg-type]  # None would mean our own stack
-    if not getattr(sys, "_is_gil_enabled", lambda: True)():
-        # Without the GIL the thread goes on while we look, and its outer frames must not be walked: one will do.
+    if ident != get_ident() and not getattr(sys, "_is_gil_enabled", lambda: True)():
+        # Without the GIL another thread goes on while we look, and its outer frames must not be walked: one will do.
         frames = iter([next(frames)])
     # Built by hand: StackSummary.extract would read source files now, and its frames may hold what can't be pickled.
     return tuple(
@@ -200,7 +203,7 @@ def holder_of(ident: int | None) -> Holder | None:
     if ident is None:
         return None
     frame = sys._current_frames().get(ident)
-    return Holder(thread_name(ident), ident, frame is not None, _summaries(frame))
+    return Holder(thread_name(ident), ident, frame is not None, _summaries(frame, ident))
 
 
 def whereabouts(stack: tuple[FrameSummary, ...]) -> str:
@@ -276,12 +279,23 @@ def _log_unbreakable(circle: list[Waiting]) -> None:
     )
 
 
+_forking = threading.local()
+
+
+def _before_fork() -> None:
+    _forking.innermost = _innermost.get(get_ident())
+
+
 def _after_fork_in_child() -> None:
+    # Without the GIL a dictionary has a mutex, and a thread that vanished may have it, or have just been handed it.
+    # So the child never touches the old one.
+    global _innermost
     me = get_ident()
-    for ident in list(_innermost):
-        if ident != me:
-            del _innermost[ident]
+    mine = _forking.innermost
+    _innermost = {} if mine is None else {me: mine}
+    for waiting in waits_of(me):
+        waiting._prepare_withdrawal()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

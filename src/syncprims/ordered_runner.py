@@ -129,8 +129,11 @@ class OrderedRunner:
 
     @property
     def current(self) -> str | None:
-        """The step whose turn it is, or None: before anyone has come for the first, and after the end."""
-        return self._usable().current
+        """The step whose turn it is, or None: after the end, and where an overridden `_next` was not asked yet."""
+        sequence = self._usable()
+        if sequence.turn is None and not sequence.ends and type(self)._next is OrderedRunner._next:
+            return self._steps[0]
+        return sequence.current
 
     @property
     def rounds_completed(self) -> int:

@@ -56,7 +56,7 @@ each_unchanging = pytest.mark.parametrize(
 # The plain counter takes the short way and the two others the long one; all must do the same.
 each_kind = pytest.mark.parametrize(
     "make",
-    [lambda: AtomicCounter(7), lambda: AtomicCounter(7, minimum=-100, maximum=100), lambda: Recording(7)],
+    [lambda: AtomicCounter(7), lambda: AtomicCounter(7, minimum=-1000, maximum=1000), lambda: Recording(7)],
     ids=["plain", "bounded", "hooked"],
 )
 

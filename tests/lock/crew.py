@@ -6,10 +6,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Event, Thread
+from threading import Condition, Event, Thread
 from time import monotonic
 from types import FrameType, TracebackType
-from typing import Final, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from syncprims import LockAdapter, TimedLock
 
@@ -67,7 +67,9 @@ class Crew:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         unseen = [job.error() for job in self._jobs if not job.seen]
         errors = [unseen_error for unseen_error in unseen if unseen_error is not None]
         if error is None and errors:
@@ -86,6 +88,19 @@ def eventually(condition: Callable[[], object]) -> None:
     while not condition():
         assert monotonic() < end, "it did not come to be"
         pause.wait(0.0005)
+
+
+def take_and_let_go(lock: TimedLock | LockAdapter, *arguments: Any) -> bool:
+    """Acquire the lock, let go of it if that went well, and tell whether it did."""
+    taken = lock.acquire(*arguments)
+    if taken:
+        lock.release()
+    return taken
+
+
+def condition_over(lock: TimedLock) -> Condition:
+    """A Condition with this lock."""
+    return Condition(lock)  # type: ignore[arg-type]  # typeshed names the classes that it takes
 
 
 @contextmanager
@@ -120,7 +135,11 @@ def on_signal(handle: Callable[[], None]) -> Iterator[Callable[[], None]]:
 
     def send() -> None:
         # Again and again: a signal that comes just before a wait begins does not end that.
-        eventually(lambda: begun or signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1))
+        def begins() -> bool:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+            return begun
+
+        eventually(begins)
 
     before = signal.signal(signal.SIGUSR1, handler)
     try:

@@ -1,4 +1,4 @@
-"""Explore interleavings of two threads over the locks, run as a program: ``python exploration.py SCENARIO BOUND``.
+"""Explore interleavings of two threads over the locks, run as a program: ``exploration.py SCENARIO BOUND SECONDS``.
 
 frontrun schedules what is written in Python, so the C lock under `TimedLock` is replaced, before the library is
 imported, by a model of it in Python. Everything above it is the library's own code: the two tries, the wait-for graph
@@ -10,6 +10,7 @@ from __future__ import annotations
 import _thread
 import json
 import sys
+from itertools import count
 from threading import get_ident
 from types import TracebackType
 from typing import Any
@@ -78,7 +79,7 @@ class ModelOfCLock:
 
 _thread.RLock = ModelOfCLock  # type: ignore[misc,assignment]  # before the library looks it up
 
-from syncprims import DeadlockError, TimedLock  # noqa: E402  the model has to come first
+from syncprims import DeadlockError, TimedLock, _waits  # noqa: E402  the model has to come first
 
 
 class Exclusion:
@@ -95,7 +96,7 @@ class Exclusion:
             before = self.total
             self.total = before + 1
 
-    workers = [add, add]
+    workers = (add, add)
 
     def holds(self) -> bool:
         """Nothing is lost, and the lock is free."""
@@ -110,7 +111,7 @@ class NoExclusion(Exclusion):
         before = self.total
         self.total = before + 1
 
-    workers = [add, add]
+    workers = (add, add)
 
 
 class Crossing:
@@ -125,9 +126,8 @@ class Crossing:
     def take(self, first: TimedLock, second: TimedLock, me: str) -> None:
         """Take both, or be the victim."""
         try:
-            with first:
-                with second:
-                    self.done.append(me)
+            with first, second:
+                self.done.append(me)
         except DeadlockError as error:
             self.victims.append(len(error.cycle))
 
@@ -139,7 +139,7 @@ class Crossing:
         """What the other does."""
         self.take(self.other, self.one, "back")
 
-    workers = [forth, back]
+    workers = (forth, back)
 
     def holds(self) -> bool:
         """At most one was the victim, of a circle of two, and everybody else came through."""
@@ -156,11 +156,61 @@ class Order(Crossing):
         """What the other does."""
         self.take(self.one, self.other, "back")
 
-    workers = [Crossing.forth, back]
+    workers = (Crossing.forth, back)
 
     def holds(self) -> bool:
         """Both came through."""
         return super().holds() and len(self.done) == 2
+
+
+class TwoVictims(Crossing):
+    """A mutation: every thread that sees a circle gives way."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the library."""
+        _waits.Waiting._claims = lambda waiting, circle: True  # type: ignore[method-assign]
+
+
+class NoVictim(Crossing):
+    """A mutation: the record is published after the walk, so that two threads may miss each other."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the library."""
+        publish = _waits.Waiting.publish
+
+        def walk_first(waiting: _waits.Waiting) -> None:
+            circle = _waits.find_circle(waiting)
+            waiting.takes_part = False
+            publish(waiting)
+            waiting.takes_part = True
+            if circle is not None:
+                raise _waits.deadlock(circle)
+
+        _waits.Waiting.publish = walk_first  # type: ignore[assignment,method-assign]
+
+
+class Serials(Crossing):
+    """A mutation: the victim is who has the highest serial, which is drawn and stored in two steps."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the library."""
+        serials: dict[_waits.Waiting, int] = {}
+        drawn = count()
+        find_circle = _waits.find_circle
+
+        def draw_and_find(start: _waits.Waiting) -> list[_waits.Waiting] | None:
+            serial = next(drawn)
+            serials[start] = serial
+            return find_circle(start)
+
+        def highest(waiting: _waits.Waiting, circle: list[_waits.Waiting]) -> bool:
+            return all(serials[waiting] > serials.get(other, 1 << 62) for other in circle[1:])
+
+        _waits.find_circle = draw_and_find
+        _waits.Waiting._claims = highest  # type: ignore[assignment,method-assign]
 
 
 outcomes: dict[str, int] = {}
@@ -168,8 +218,10 @@ outcomes: dict[str, int] = {}
 
 def main(scenario: str, bound: str, seconds: str) -> None:
     """Explore, and print what came of it."""
-    kind: Any = {kind.__name__: kind for kind in (Exclusion, NoExclusion, Crossing, Order)}[scenario]
+    kind: Any = globals()[scenario]
     patch_locks()
+    if hasattr(kind, "mutate"):
+        kind.mutate()
     result = frontrun.explore(
         setup=kind,
         workers=kind.workers,

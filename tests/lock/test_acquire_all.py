@@ -14,8 +14,8 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from lock.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
 
+from lock.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
 from syncprims import DeadlockError, LockAdapter, LockTimeoutError, TimedLock, TimedRLock, acquire_all
 
 
@@ -74,7 +74,9 @@ def test_what_is_no_lock_of_ours_is_an_error() -> None:
         acquire_all(TimedLock(), foreign)
 
 
-@pytest.mark.parametrize(("timeout", "error"), [(-1, ValueError), (float("nan"), ValueError), (1e100, OverflowError), ("1", TypeError)])
+@pytest.mark.parametrize(
+    ("timeout", "error"), [(-1, ValueError), (float("nan"), ValueError), (1e100, OverflowError), ("1", TypeError)]
+)
 def test_impossible_timeouts_are_errors(timeout: Any, error: type[Exception]) -> None:
     """They are those of every wait."""
     with pytest.raises(error):
@@ -200,7 +202,7 @@ def test_leaving_by_an_exception_lets_go_of_all() -> None:
     with pytest.raises(ZeroDivisionError), acquire_all(*locks):
         raise ZeroDivisionError
     assert not any(lock.locked() for lock in locks)
-    with pytest.raises(ZeroDivisionError), ExitStack() as stack:
+    with pytest.raises(ZeroDivisionError), ExitStack() as stack:  # noqa: PT012  what is inside is tested
         stack.enter_context(acquire_all(*locks))
         assert all(lock.held_by_me() for lock in locks)
         raise ZeroDivisionError

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
-from threading import Condition, Event
+from threading import Event
 from typing import Final
 
 import pytest
-from lock.crew import LIMIT, Crew, eventually, held_elsewhere, on_signal, wait_for
 
+from lock.crew import LIMIT, Crew, condition_over, eventually, held_elsewhere, on_signal, wait_for
 from syncprims import DeadlockError, TimedLock, TimedRLock
 
 both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
@@ -21,7 +21,7 @@ TIMEOUTS: Final = [None, 0, 0.01]
 def test_a_notified_thread_has_the_lock_again(kind: type[TimedLock], timeout: float | None) -> None:
     """It waits for the lock as long as that takes, whatever the lock's own timeout."""
     lock = kind(timeout)
-    condition = Condition(lock)
+    condition = condition_over(lock)
     ready, finished = Event(), []
 
     def wait() -> None:
@@ -46,7 +46,7 @@ def test_a_notified_thread_has_the_lock_again(kind: type[TimedLock], timeout: fl
 def test_a_wait_that_times_out_has_the_lock_again(kind: type[TimedLock], timeout: float | None) -> None:
     """Its limit is for the notification, not for getting the lock back."""
     lock = kind(timeout)
-    condition = Condition(lock)
+    condition = condition_over(lock)
     ready = Event()
 
     def wait() -> bool:
@@ -68,7 +68,7 @@ def test_a_wait_that_times_out_has_the_lock_again(kind: type[TimedLock], timeout
 def test_wait_and_notify_need_the_lock(kind: type[TimedLock]) -> None:
     """Without it they are a RuntimeError, whether it is free or another's, and nothing is taken."""
     lock = kind()
-    condition = Condition(lock)
+    condition = condition_over(lock)
     for attempt in (condition.wait, condition.notify, condition.notify_all):
         with pytest.raises(RuntimeError):
             attempt()
@@ -92,7 +92,7 @@ def test_giving_up_a_lock_that_is_not_held_is_an_error(kind: type[TimedLock]) ->
 def test_a_nested_lock_is_given_up_wholly_and_got_back_as_often() -> None:
     """However deep a TimedRLock is held, others can take it during the wait."""
     lock = TimedRLock()
-    condition = Condition(lock)
+    condition = condition_over(lock)
     ready = Event()
 
     def wait() -> bool:
@@ -119,7 +119,7 @@ def test_a_nested_lock_is_given_up_wholly_and_got_back_as_often() -> None:
 def test_conditions_share_a_lock(kind: type[TimedLock]) -> None:
     """A bounded buffer with two conditions over one lock hands over everything in order."""
     lock = kind(timeout=LIMIT)
-    not_empty, not_full = Condition(lock), Condition(lock)
+    not_empty, not_full = condition_over(lock), condition_over(lock)
     buffer: list[int] = []
     received: list[int] = []
 
@@ -150,7 +150,7 @@ def test_conditions_share_a_lock(kind: type[TimedLock]) -> None:
 def test_an_interrupted_wait_gets_the_lock_back(kind: type[TimedLock], when: str) -> None:
     """An exception out of a signal handler leaves wait(), but not before the lock is taken again."""
     lock = kind(timeout=0.01)
-    condition = Condition(lock)
+    condition = condition_over(lock)
     entered = Event()
 
     class Interrupt(BaseException):
@@ -173,7 +173,7 @@ def test_an_interrupted_wait_gets_the_lock_back(kind: type[TimedLock], when: str
 
     with on_signal(handle) as send, Crew() as crew:
         crew.start(interrupt)
-        with pytest.raises(Interrupt), condition:
+        with pytest.raises(Interrupt), condition:  # noqa: PT012  the order of what happens matters
             entered.set()
             try:
                 condition.wait(LIMIT)
@@ -185,7 +185,7 @@ def test_an_interrupted_wait_gets_the_lock_back(kind: type[TimedLock], when: str
 
 def test_a_condition_refuses_to_wait_for_itself() -> None:
     """Entering it twice over a lock that is not re-entrant is told at once."""
-    condition = Condition(TimedLock())
+    condition = condition_over(TimedLock())
     with condition, pytest.raises(DeadlockError):
         condition.acquire()
 
@@ -194,7 +194,7 @@ def test_a_condition_refuses_to_wait_for_itself() -> None:
 def test_condition_acquire_keeps_the_locks_channel(kind: type[TimedLock]) -> None:
     """Condition.acquire and release are the lock's."""
     lock = kind()
-    condition = Condition(lock)
+    condition = condition_over(lock)
     with held_elsewhere(lock):
         assert condition.acquire(False) is False
         assert condition.acquire(timeout=0.01) is False

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from threading import Event
 
 import pytest
-from lock.crew import LIMIT, Crew, eventually, held_elsewhere, on_signal, wait_for
 
+from lock.crew import Crew, eventually, held_elsewhere, on_signal, wait_for
 from syncprims import DeadlockError, LockTimeoutError, TimedLock, TimedRLock
 
 both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
@@ -34,9 +34,8 @@ def test_taking_a_lock_back_is_logged_and_not_raised(kind: type[TimedLock], capl
             return guard.held_by_me() and resource.held_by_me()
 
     def want_resource() -> None:
-        with guard:
-            with pytest.raises(LockTimeoutError), resource.hold(0.5):
-                pytest.fail("the body ran without the lock")
+        with guard, pytest.raises(LockTimeoutError), resource.hold(0.5):
+            pytest.fail("the body ran without the lock")
 
     with Crew() as crew:
         keeper = crew.start(keep_resource, "keeper")

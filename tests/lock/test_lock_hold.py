@@ -7,8 +7,8 @@ import threading
 from threading import Barrier
 
 import pytest
-from lock.crew import LIMIT, Crew, eventually, held_elsewhere
 
+from lock.crew import LIMIT, Crew, eventually, held_elsewhere
 from syncprims import DeadlockError, LockTimeoutError, TimedLock, TimedRLock
 
 both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])

@@ -6,6 +6,7 @@ import _thread
 import os
 import pickle
 import re
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,11 +14,15 @@ from threading import Event, get_ident
 from traceback import FrameSummary
 
 import pytest
-from lock.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
 
+from lock.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
 from syncprims import Holder, LockTimeoutError, TimedLock, TimedRLock
 
 both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
+
+# Without the GIL a thread goes on while it is looked at, so that of its stack only the innermost frame is told; where
+# that is one of threading's or ours, as of a thread that waits, the place is unknown.
+WHOLE_STACKS = getattr(sys, "_is_gil_enabled", lambda: True)()
 FILE = os.path.basename(__file__)
 
 
@@ -92,10 +97,10 @@ def test_the_error_says_who_holds_the_lock_and_where_it_is(kind: type[TimedLock]
     assert (error.timeout, error.waited >= 0.019) == (0.02, True)
     ours = [frame for frame in holder.stack if frame.name == "charge"]
     assert all(isinstance(frame, FrameSummary) for frame in holder.stack)
-    assert [os.path.basename(frame.filename) for frame in ours] in ([FILE], [])
+    assert [os.path.basename(frame.filename) for frame in ours] == [FILE] or not WHOLE_STACKS
     pattern = (
         rf"waited 0\.\d s for 'accounts', held by Thread 'billing' \(ident {holder.ident}, alive\) "
-        rf"which is at {re.escape(FILE)}:({here - 1}|{here}) in charge"
+        rf"which is at ({re.escape(FILE)}:({here - 1}|{here}) in charge{'' if WHOLE_STACKS else '|an unknown place'})"
     )
     assert re.fullmatch(pattern, str(error).splitlines()[-1])
 
@@ -111,7 +116,8 @@ def test_the_error_survives_pickling(kind: type[TimedLock], protocol: int) -> No
     assert type(copy) is LockTimeoutError
     assert str(copy) == str(error)
     assert vars(copy) == vars(error)
-    assert copy.holder.stack == error.holder.stack if error.holder else False
+    assert error.holder is not None
+    assert copy.holder.stack == error.holder.stack
 
 
 @both
@@ -165,20 +171,19 @@ def test_a_holder_that_threading_does_not_know_is_alive() -> None:
     assert f"(ident {holder.ident}, alive)" in text
 
 
-def test_the_error_of_a_foreign_frame_names_the_callers_place() -> None:
+@pytest.mark.skipif(not WHOLE_STACKS, reason="of a thread that waits, the place is unknown without the GIL")
+def test_a_holder_that_waits_for_another_lock_is_shown_where_it_called() -> None:
     """A holder that waits inside the library is shown where it called it, not inside."""
     outer, inner = TimedLock(name="outer"), TimedLock(name="inner")
 
     def nested() -> None:
-        with outer:
-            with inner:
-                pass
+        with outer, inner:
+            pass
 
-    with Crew() as crew:
-        with held_elsewhere(inner):
-            crew.start(nested, "nested")
-            eventually(lambda: inner.waiting == 1)
-            text = str(timeout_of(outer.hold(0)))
+    with Crew() as crew, held_elsewhere(inner):
+        crew.start(nested, "nested")
+        eventually(lambda: inner.waiting == 1)
+        text = str(timeout_of(outer.hold(0)))
     assert re.search(rf"at {re.escape(FILE)}:{nested.__code__.co_firstlineno + 2} in nested", text)
 
 

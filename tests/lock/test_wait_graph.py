@@ -10,8 +10,8 @@ from time import monotonic
 from typing import Final
 
 import pytest
-from lock.crew import Crew
 
+from lock.crew import Crew
 from syncprims import DeadlockError, _waits
 from syncprims._waits import Waiting, all_waits, count_waits, find_circle, waits_of
 
@@ -209,13 +209,13 @@ def test_the_search_goes_on_after_a_circle_that_has_gone() -> None:
 def test_exactly_one_of_a_circle_gives_way(order: tuple[int, ...]) -> None:
     """Whoever of those that see it is the first to say so, and nobody after."""
     idents = (ME, OTHER, THIRD)
-    circle = [
-        waits(ident, Node(str(ident), owner)) for ident, owner in zip(idents, (OTHER, THIRD, ME), strict=True)
-    ]
+    circle = [waits(ident, Node(str(ident), owner)) for ident, owner in zip(idents, (OTHER, THIRD, ME), strict=True)]
     found = [find_circle(circle[number]) for number in order]  # each sees it before any gives way
-    assert [
-        circle[number]._claims(seen) for number, seen in zip(order, found, strict=True) if seen is not None
-    ] == [True, False, False]
+    assert [circle[number]._claims(seen) for number, seen in zip(order, found, strict=True) if seen is not None] == [
+        True,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("first", [0, 1])

@@ -20,8 +20,8 @@ def test_wait_and_as_completed_take_tasks() -> None:
     """concurrent.futures.wait and as_completed work on tasks, those cancelled in the queue included."""
     hold = threading.Event()
     with CallbackPool(max_workers=1) as pool:
-        first = pool.submit(hold.wait, LIMIT)
-        second = pool.submit(len, "a")
+        first: Task[Any] = pool.submit(hold.wait, LIMIT)
+        second: Task[Any] = pool.submit(len, "a")
         assert second.cancel()
         done, not_done = wait([first, second], timeout=LIMIT, return_when=FIRST_COMPLETED)
         assert (done, not_done) == ({second}, {first})
@@ -52,7 +52,7 @@ def test_running_task_cannot_be_cancelled() -> None:
 
 
 def test_tasks_can_be_awaited() -> None:
-    """await, asyncio.wrap_future and run_in_executor give results and errors, and looking that way counts as looking."""
+    """await, wrap_future and run_in_executor give results and errors, and looking that way counts."""
 
     async def main(pool: CallbackPool) -> tuple[int, int, int, str]:
         failing = pool.apply_async(int, ("x",))

@@ -72,7 +72,7 @@ def test_closed_pool_refuses_outsiders() -> None:
     pool.close(LIMIT)
     for call in (pool.submit, pool.apply_async, pool.map):
         with pytest.raises(PoolClosedError, match="'shut' was closed"):
-            call(len, "a")  # type: ignore[operator]
+            call(len, "a")
     assert issubclass(PoolClosedError, RuntimeError)
 
 
@@ -82,7 +82,7 @@ def test_close_that_times_out_stays_closed_and_can_be_called_again() -> None:
     pool = CallbackPool(max_workers=1)
     pool.submit(hold.wait, LIMIT)
     queued = pool.submit(len, "abc")
-    with pytest.raises(PoolTimeoutError, match="2 pending; running: Event.wait") as caught:
+    with pytest.raises(PoolTimeoutError, match=r"2 pending; running: Event\.wait") as caught:
         pool.close(0.02)
     assert caught.value.pending == 2
     assert caught.value.timeout == 0.02
@@ -109,7 +109,9 @@ def test_join_leaves_the_pool_open() -> None:
 @pytest.mark.parametrize("method", ["abort", "terminate"])
 def test_abort_cancels_what_is_queued_and_tells_every_callback(method: str) -> None:
     """Six queued tasks are all told, what runs is returned and ends by itself, and the pool takes no more."""
-    hold, running, told, finished = threading.Event(), threading.Event(), [], []
+    hold, running = threading.Event(), threading.Event()
+    told: list[BaseException] = []
+    finished: list[str] = []
 
     def work() -> str:
         running.set()
@@ -133,7 +135,8 @@ def test_abort_cancels_what_is_queued_and_tells_every_callback(method: str) -> N
 
 def test_shutdown_is_the_executors() -> None:
     """shutdown(cancel_futures=True) cancels what is queued, waits for the rest and raises no group."""
-    running, hold, told = threading.Event(), threading.Event(), []
+    running, hold = threading.Event(), threading.Event()
+    told: list[BaseException] = []
 
     def work() -> None:
         running.set()
@@ -315,7 +318,8 @@ def test_stats_count_each_end_once() -> None:
 @pytest.mark.parametrize("wait", ["join", "close"])
 def test_interrupt_while_waiting_cancels_the_queue_and_comes_out(wait: str) -> None:
     """Ctrl-C in join or close cancels what is queued, tells every callback and comes out, though a task still runs."""
-    hold, told = threading.Event(), []
+    hold = threading.Event()
+    told: list[BaseException] = []
     pool = CallbackPool(max_workers=1)
     pool.submit(hold.wait, LIMIT)
     for _ in range(5):

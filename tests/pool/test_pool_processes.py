@@ -67,10 +67,11 @@ def test_outcome_that_cannot_travel_is_a_clear_error(
 def test_argument_that_cannot_be_pickled_is_raised_by_submit(shared: CallbackPool) -> None:
     """Submit itself refuses what can't be pickled, names it, and nothing was submitted."""
     before = shared.stats.submitted
-    for arguments, words in [
+    calls: list[tuple[Any, str]] = [
         ((pool_workers.add, threading.Lock()), r"argument 0 \(a _thread.lock\)"),
         ((lambda: 1,), "the function .*<lambda>"),
-    ]:
+    ]
+    for arguments, words in calls:
         with pytest.raises(TransportError, match=words) as caught:
             shared.submit(*arguments)
         assert caught.value.__cause__ is not None
@@ -113,8 +114,10 @@ def test_worker_death_fails_its_task_and_the_others_go_on(shared: CallbackPool, 
     assert isinstance(error, BrokenExecutor)
     assert f"while {death.__name__} ran" in str(error)
     ends = [task.exception(LIMIT) for task in tasks[1:]]
-    # The other worker may have been running one, and is ended with its comrade.
-    assert sum(end is not None for end in ends) <= 1
+    # The other worker is ended with its comrade: what it ran, or had just done, goes with it; the rest runs again.
+    hit = [end for end in ends if end is not None]
+    assert all(isinstance(end, BrokenExecutor) and "while add ran" in str(end) for end in hit)
+    assert len(hit) <= 8
     shared.join(LIMIT)
     assert told == [error]
 
@@ -158,7 +161,8 @@ def test_cloudpickle_lets_lambdas_through() -> None:
 
 def test_abort_tells_the_queue_and_returns_what_was_fetched(tmp_path: Path) -> None:
     """After abort each task is told cancelled or is returned, and those returned end by themselves."""
-    go, told = tmp_path / "go", []
+    go = tmp_path / "go"
+    told: list[BaseException] = []
     pool = CallbackPool("process", max_workers=1)
     first = pool.submit(pool_workers.wait_for_file, str(go))
     tasks = [pool.apply_async(pool_workers.add, (i,), error_callback=told.append) for i in range(40)]

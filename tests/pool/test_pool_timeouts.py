@@ -13,7 +13,7 @@ import pytest
 
 import pool_workers
 from syncprims import PoolTimeoutError, TaskTimeoutError
-from syncprims.callback_pool import CallbackPool
+from syncprims.callback_pool import CallbackPool, Task
 
 LIMIT = 10.0
 
@@ -31,7 +31,9 @@ def one_thread(request: pytest.FixtureRequest) -> Iterator[CallbackPool]:
 
 def test_expired_task_is_told_once_and_its_late_result_dropped(one_thread: CallbackPool) -> None:
     """The error callback gets TaskTimeoutError, the callback nothing, when the call returns after all."""
-    hold, told, late = threading.Event(), [], []
+    hold = threading.Event()
+    told: list[BaseException] = []
+    late: list[object] = []
     task = one_thread.apply_async(hold.wait, (LIMIT,), callback=late.append, error_callback=told.append, timeout=0.02)
     task.wait_settled(LIMIT)
     (error,) = told
@@ -62,7 +64,8 @@ def test_timeout_counts_from_the_start(one_thread: CallbackPool) -> None:
 
 def test_endless_thread_is_replaced_and_never_waited_for() -> None:
     """With its only thread stuck, the pool still runs what is queued, closes, and counts the slot."""
-    release, told = threading.Event(), []
+    release = threading.Event()
+    told: list[BaseException] = []
     with CallbackPool(max_workers=1) as pool:
         for _ in range(2):
             pool.apply_async(release.wait, (2 * LIMIT,), error_callback=told.append, timeout=0.02)
@@ -90,9 +93,9 @@ def test_task_that_is_in_time_does_not_expire() -> None:
 def test_innocent_task_fetched_in_advance_does_not_expire(tmp_path: Path, handed_in: bool) -> None:
     """A process executor calls fetched tasks running; ours expire only once they have really begun."""
     go = tmp_path / "go"
-    executor: Any = ProcessPoolExecutor(1, mp_context=get_context("forkserver")) if handed_in else "process"
+    executor = ProcessPoolExecutor(1, mp_context=get_context("forkserver"))
     expired = threading.Event()
-    with CallbackPool(executor, **({} if handed_in else {"max_workers": 1})) as pool:
+    with executor, CallbackPool(executor) if handed_in else CallbackPool("process", max_workers=1) as pool:
         blocker = pool.submit(pool_workers.wait_for_file, str(go))
         innocent = pool.apply_async(pool_workers.add, (1, 2), error_callback=lambda _: expired.set(), timeout=0.2)
         assert not expired.wait(0.5)
@@ -100,8 +103,6 @@ def test_innocent_task_fetched_in_advance_does_not_expire(tmp_path: Path, handed
         go.touch()
         assert innocent.result(LIMIT) == 3
         assert blocker.result(LIMIT)
-    if handed_in:
-        executor.shutdown()
 
 
 def test_stuck_processes_are_replaced_and_killed(tmp_path: Path) -> None:
@@ -153,7 +154,7 @@ def test_other_executors_keep_timeouts(kind: str, tmp_path: Path) -> None:
     with CallbackPool(executor) as pool:
         assert pool.submit(pool_workers.add, 1, 2).result(LIMIT) == 3
         if kind == "pebble":
-            task = pool.apply_async(
+            task: Task[Any] = pool.apply_async(
                 pool_workers.announce_then_hang, (str(mark),), error_callback=told.append, timeout=0.3
             )
             task.wait_settled(LIMIT)

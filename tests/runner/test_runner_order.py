@@ -171,7 +171,7 @@ def test_leaving_a_step_that_was_not_entered_is_an_error() -> None:
     runner = OrderedRunner("a")
     with pytest.raises(RuntimeError, match="not in step 'a'"):
         runner.step("a").__exit__(None, None, None)
-    assert (runner.state, runner.current) == ("open", None)
+    assert (runner.state, runner.current) == ("open", "a")
 
 
 @pytest.mark.parametrize("timeout", [0, 0.01])
@@ -263,7 +263,7 @@ def test_bad_arguments_are_refused_at_once() -> None:
         runner.wait(rounds=-1)
     with pytest.raises(TypeError, match="must be an exception"):
         runner.abort("why")  # type: ignore[arg-type]
-    assert (runner.state, runner.current) == ("open", None)
+    assert (runner.state, runner.current) == ("open", "load")
 
 
 def test_repr_tells_the_state() -> None:
@@ -357,3 +357,14 @@ def test_a_start_with_no_step_finishes() -> None:
     with pytest.raises(SequenceFinishedError):
         runner.step("a").__enter__()
     runner.wait(timeout=0)
+
+
+def test_current_is_the_first_step_before_anyone_has_come() -> None:
+    """It is the first step's turn from the start; where `_next` decides, nobody knows before it is asked."""
+
+    class Computed(OrderedRunner):
+        def _next(self, done: Turn | None) -> str | None:
+            return "b" if done is None else None
+
+    assert OrderedRunner("a", "b").current == "a"
+    assert Computed("a", "b").current is None

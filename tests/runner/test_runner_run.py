@@ -161,7 +161,7 @@ def test_bodies_are_checked_before_anything_starts(
     runner = OrderedRunner("a", "b", "c")
     with pytest.raises(error, match=match):
         runner.run(bodies)
-    assert (runner.state, runner.current) == ("open", None)
+    assert (runner.state, runner.current) == ("open", "a")
 
 
 def test_a_body_that_outlives_the_timeout_is_named() -> None:
@@ -304,6 +304,37 @@ def test_ctrl_c_aborts_a_run() -> None:
     assert caught.value.__notes__ == [
         "the run was aborted, but Thread 'order:a' can't be killed: it ends with its body"
     ]
+    go.set()
+
+
+def test_ctrl_c_aborts_a_run_in_an_executor() -> None:
+    """There too: the interrupt comes out at once, and nothing further is submitted."""
+    runner = OrderedRunner("a", "b")
+    go, main = Event(), get_ident()
+    ran: list[Turn] = []
+
+    def interrupt(turn: Turn) -> None:
+        signal.pthread_kill(main, signal.SIGINT)
+        go.wait(patience())
+
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            runner.run({"a": interrupt, "b": ran.append}, executor=pool)
+        go.set()
+    assert (runner.state, ran) == ("broken", [])
+
+
+def test_a_body_that_outlives_an_aborted_run_is_named() -> None:
+    """A run that was ended from outside waits for the body in progress, but no longer than its timeout."""
+    runner = OrderedRunner("a", name="order")
+    go = Event()
+
+    def body(turn: Turn) -> None:
+        runner.abort()
+        go.wait(patience())
+
+    with pytest.raises(StepTimeoutError, match="turn of 'a', held by Thread 'order:a'"):
+        runner.run({"a": body}, timeout=0.05)
     go.set()
 
 

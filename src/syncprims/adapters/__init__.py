@@ -1,7 +1,29 @@
-"""Other people's locks with this library's surface: `LockAdapter`, and what it asks of a lock (`LockLike`)."""
+"""Other people's locks with this library's surface: `LockAdapter`, and what it asks of a lock (`LockLike`).
+
+`RedisLock` and `RedisCounter` reach past one machine. They need redis-py (``pip install 'syncprims[redis]'``), which is
+imported only when one of them is made.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .lock_adapter import LockAdapter, LockLike
 
-__all__ = ["LockAdapter", "LockLike"]
+if TYPE_CHECKING:
+    from .redis_counter import RedisCounter
+    from .redis_lock import LeaseExpiredError, RedisLock
+
+__all__ = ["LeaseExpiredError", "LockAdapter", "LockLike", "RedisCounter", "RedisLock"]
+
+_LATER = {"LeaseExpiredError": "redis_lock", "RedisCounter": "redis_counter", "RedisLock": "redis_lock"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    thing: object = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    globals()[name] = thing
+    return thing

@@ -8,7 +8,7 @@ from functools import partial
 from operator import call
 from threading import Lock, get_ident
 from time import monotonic
-from typing import NoReturn, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
 
 from .._deadline import check_acquire, check_timeout
 from .._facts import Holder
@@ -70,6 +70,10 @@ class LockAdapter:
       C functions, as those of `threading` and `multiprocessing` are, the adapter leaks nothing.
     - After a fork it is what the lock inside is.
 
+    Where the ``release`` of the lock inside raises an error, as a lock on a server may, that comes out of the ``with``;
+    if an exception of the block is on its way, that one comes out, with the other as a note. Either way the adapter
+    regards the lock as released.
+
     **Fairness.** That of the lock inside.
 
     **Thread safety.** All methods may be called from any thread.
@@ -91,6 +95,8 @@ class LockAdapter:
         self._name = name
         # The threads that took it through this adapter, latest last; one entry for each time.
         self._holders: list[int] = []
+        # What a thread is advised that would wait for itself; None where it may take the lock twice, or nobody knows.
+        self._own_wait = "release it first, or wrap a threading.RLock" if type(lock) is type(Lock()) else None
         self._serial = register(self)
 
     @property
@@ -193,16 +199,29 @@ class LockAdapter:
 
     __exit__ = LeaveInC(_leave)
 
-    def _leaving(self) -> Generator[int, object, None]:
+    def _leaving(self) -> Generator[int, Any, None]:
         try:
             yield 0
+            yield 0
+            error: BaseException | None = yield 0
         except GeneratorExit:
             raise
-        except BaseException:
-            self._lock.release()
-            self._forget()
+        except BaseException as interrupt:
+            try:
+                self._lock.release()
+            except Exception as failure:  # noqa: BLE001  a foreign lock may raise anything
+                self._note(interrupt, failure)
+            finally:
+                self._forget()
             raise
-        self._release()
+        try:
+            self._lock.release()  # the first call: no interrupt gets in before it
+        except Exception as failure:
+            if error is None:
+                raise
+            self._note(error, failure)
+        finally:
+            self._forget()
         while True:
             yield 0
 
@@ -211,6 +230,10 @@ class LockAdapter:
             self._lock.release()
         finally:
             self._forget()
+
+    def _note(self, error: BaseException, failure: Exception) -> None:
+        """Tell of a failed release without taking the place of the exception that was on its way."""
+        error.add_note(f"then the release of {self.name!r} failed too: {type(failure).__name__}: {failure}")
 
     def _forget(self) -> None:
         """Strike this thread from the holders, once."""
@@ -226,8 +249,8 @@ class LockAdapter:
             # Through map(), so that no interrupt gets between the lock's answer and the store.
             (taken,) = map(call, (partial(self._lock.acquire, timeout=0),))
             if not taken and limit != 0:
-                if type(self._lock) is type(Lock()) and self.held_by_me() and (raises or limit is None):
-                    raise own_deadlock(self.name, "release it first, or wrap a threading.RLock")
+                if self._own_wait is not None and self.held_by_me() and (raises or limit is None):
+                    raise own_deadlock(self.name, self._own_wait)
                 self._on_wait(self.holder)
                 waiting = Waiting(self, takes_part=False)
                 try:
@@ -246,15 +269,19 @@ class LockAdapter:
                 self._holders.append(get_ident())
                 self._on_acquired(waited)
                 return True
-        except BaseException:
+        except BaseException as error:
             if taken:
-                self._lock.release()
-                self._forget()
+                try:
+                    self._lock.release()
+                except Exception as failure:  # noqa: BLE001  as in _leaving
+                    self._note(error, failure)
+                finally:
+                    self._forget()
             raise
         if raises:
-            error = self._timeout_error(limit, waited)
-            self._on_timeout(error)
-            raise error
+            late = self._timeout_error(limit, waited)
+            self._on_timeout(late)
+            raise late
         return False
 
     def _timeout_error(self, limit: float | None, waited: float) -> LockTimeoutError:

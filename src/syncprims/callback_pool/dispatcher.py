@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
+from .gates import open_all
 from .inside import Mark, enter
 from .task import _CANCELLED, _FINISHED, _NOTIFIED, Task, _Unseen
 
@@ -48,7 +49,8 @@ def _settle(task: Task[Any]) -> None:
         outcome = _call_back(pool, task)
         pool._tally[outcome] += 1
         task._settled = True
-        _open_gates(task)
+        if (gates := task.__dict__.get("_gates")) is not None:
+            open_all(gates)  # who puts one up now looks at `settled` once more
         if pool._hooked:
             _guard(pool, task, "_on_settled", pool._on_settled, task)
         if pool._on_progress is not None:
@@ -57,12 +59,6 @@ def _settle(task: Task[Any]) -> None:
     finally:
         pool._settling = None
         pool._drop(task)
-
-
-def _open_gates(task: Task[Any]) -> None:
-    gates = task.__dict__.get("_gates")
-    while gates:  # who appends now looks at `settled` once more
-        gates.popleft().release()
 
 
 def _is_done(task: Task[Any]) -> bool:

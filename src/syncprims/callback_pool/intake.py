@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from collections import deque
 from typing import TYPE_CHECKING, Any, Literal
 
-from .._deadline import Deadline, lock_seconds
+from .._deadline import Deadline
 from ..errors import ForkedError, PoolClosedError, PoolTimeoutError
 from ..timed_lock import TimedLock
+from .gates import open_all, pass_through, put_up
 from .inside import Mark, is_inside
 from .task import Task
 
@@ -70,20 +70,20 @@ class Intake:
         return self.phase != "open" or self.max_pending is None or len(self.tasks) < self.max_pending
 
     def _wait_for_room(self) -> None:
-        gate = _put_up(self._room_gates)
+        gate = put_up(self._room_gates)
         if not self._has_room():
-            gate.acquire()
+            pass_through(gate, Deadline(None))
 
     def drop(self, task: Task[Any]) -> bool:
         """Take out a settled or withdrawn task and wake who waited for that; True if that retired the pool."""
         self.tasks.pop(task, None)
-        _open_all(self._room_gates)
+        open_all(self._room_gates)
         return not self.tasks and self.went_idle()
 
     def went_idle(self) -> bool:
         """Wake who waits for the pool to be idle; True if that retired the pool."""
         retired = self._retire()
-        _open_all(self._idle_gates)
+        open_all(self._idle_gates)
         return retired
 
     def _retire(self) -> bool:
@@ -100,13 +100,13 @@ class Intake:
         """Refuse tasks from outside from now on."""
         if self.phase == "open":
             self.phase = "closing"
-        _open_all(self._room_gates)
+        open_all(self._room_gates)
 
     def abort(self) -> None:
         """Refuse all tasks from now on."""
         if self.phase != "retired":
             self.phase = "aborted"
-        _open_all(self._room_gates)
+        open_all(self._room_gates)
 
     def check_open(self) -> None:
         """Raise unless tasks are taken from this thread."""
@@ -127,8 +127,8 @@ class Intake:
     def await_idle(self, deadline: Deadline) -> bool:
         """Block until no task is open; False if the time is up."""
         while self.tasks:
-            gate = _put_up(self._idle_gates)
-            if self.tasks and not gate.acquire(timeout=lock_seconds(deadline.remaining())):
+            gate = put_up(self._idle_gates)
+            if self.tasks and not pass_through(gate, deadline):
                 return not self.tasks
         return True
 
@@ -147,18 +147,3 @@ class Intake:
             timeout=deadline.timeout,
             waited=deadline.waited(),
         )
-
-
-def _put_up(gates: deque[LockType]) -> LockType:
-    gate = allocate_lock()
-    gate.acquire()
-    gates.append(gate)
-    return gate
-
-
-def _open_all(gates: deque[LockType]) -> None:
-    try:
-        while gates:
-            gates.popleft().release()
-    except IndexError:  # somebody else took the last one
-        pass

@@ -281,6 +281,8 @@ class CallbackPool(Executor):
     def _start(self, task: Task[T]) -> Task[T]:
         if not self._dispatcher.started:
             self._dispatcher.ensure()
+        if task._timeout is not None:
+            self._timer.prepare()
         try:
             self._intake.take_in(task)
             self._backend.start(task)
@@ -398,7 +400,7 @@ class CallbackPool(Executor):
         return self
 
     @LeaveInC
-    def __exit__(self) -> Leave:  # type: ignore[override]  # called as the method would be
+    def __exit__(self) -> Leave:  # noqa: PYI036  a property whose value takes the arguments
         """Close the pool; or abort it if an exception leaves the block, which gets other errors as a note."""
         return leave_by(self._leaving())
 

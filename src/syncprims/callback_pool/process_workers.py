@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from _queue import SimpleQueue
+from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import BrokenExecutor, Future, InvalidStateError
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,26 @@ if TYPE_CHECKING:
 # The executor is handed several tasks for each worker, so that these need not wait for the feeder; whether a
 # task has really begun, the start board tells. When the executor breaks, tasks that had not begun are handed to its
 # successor; those that had begun fail. Where none ever began, twice, the workers can't start at all, and all fail.
+#
+# At its exit, 3.12 starts no thread any more, and the executor and its queue need three. So there the first submission
+# waits until they are up, lest a program that ends right after it lose its tasks.
+
+_THREADS_EARLY = sys.version_info[:2] == (3, 12)
+
+
+class _Tolerant(Future[bytes]):
+    """A future that a broken executor may fail although it is cancelled.
+
+    Before 3.12 the standard executor's own thread ends with a traceback at the first cancelled future of those that it
+    has to fail: the others never hear, and the processes are never ended.
+    """
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Set the error, unless the future is cancelled."""
+        try:
+            super().set_exception(exception)
+        except InvalidStateError:
+            pass
 
 
 class ProcessWorkers(Backend):
@@ -58,15 +80,33 @@ class ProcessWorkers(Backend):
         self._kicked = False
         self._stopped = False
         # Written by the feeder only:
+        self._threads_are_up = False
         self._crew: Crew | None = None
         self._leaving: Crew | None = None
 
     def start(self, task: Task[Any]) -> None:
         """Queue the task, and wake the feeder if there may be a worker for it."""
         self._feeder.ensure()
+        if _THREADS_EARLY and not self._threads_are_up:
+            self._await_threads()
         self._queue.append(task)
         if len(self._handed) <= self._low:
             self._kick()
+
+    def _await_threads(self) -> None:
+        gate = allocate_lock()
+        gate.acquire()
+        self._kicks.put(partial(self._start_threads, gate.release))
+        gate.acquire()
+
+    def _start_threads(self, done: Callable[[], object]) -> None:
+        try:
+            if not self._threads_are_up:
+                # A call that goes through all of them; if it fails, the next ones will say so.
+                self._hire().executor.submit(abs, 0).exception()
+        finally:
+            self._threads_are_up = True
+            done()
 
     def _kick(self) -> None:
         if not self._kicked:
@@ -103,7 +143,13 @@ class ProcessWorkers(Backend):
         except BaseException as error:  # noqa: BLE001  the feeder must live; the task gets whatever it is
             self._handed.pop(ticket, None)
             task._fail(error)
+            if crew is not None:
+                # It may have started processes and not the thread that ends them: exit would wait for them for ever.
+                crew.broken = True
+                crew.dismiss(kill=True)
         else:
+            if sys.version_info < (3, 12):
+                inner.__class__ = _Tolerant
             task._inner = inner
             if task._timeout is not None:
                 task._pool._timer.watch(task)

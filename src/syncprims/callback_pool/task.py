@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._deadline import Deadline, check_timeout, lock_seconds
+from .._deadline import Deadline, check_timeout
 from ..errors import DeadlockError, ForkedError, PoolTimeoutError
+from .gates import pass_through, put_up
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 # future's first done-callback puts the task into the pool's inbox. Only the dispatcher takes tasks out of the pool's
 # open set, so a second notice of the same task does no harm, and anyone who was interrupted half-way may send one.
 #
-# `_state`, `_condition` and `_done_callbacks` are Future's private names, unchanged since 3.2. They are read here because the public
-# `set_running_or_notify_cancel` logs and raises for a task that was cancelled and already said so.
+# `_state`, `_condition` and `_done_callbacks` are Future's private names, unchanged since 3.2. They are used here
+# because the public `set_running_or_notify_cancel` logs and raises for a task that was cancelled and has said so.
 
 T = TypeVar("T")
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], "Context | None"]
@@ -177,11 +177,8 @@ class Task(Future[T]):
             )
 
     def _await_settled(self, deadline: Deadline) -> bool:
-        # A lock per wait, not a Condition: an interrupt leaves nothing behind but a lock that nobody waits for.
-        gate = allocate_lock()
-        gate.acquire()
-        self.__dict__.setdefault("_gates", deque()).append(gate)
-        return self._settled or gate.acquire(timeout=lock_seconds(deadline.remaining())) or self._settled
+        gate = put_up(self.__dict__.setdefault("_gates", deque()))
+        return self._settled or pass_through(gate, deadline) or self._settled
 
     # -- multiprocessing's words -------------------------------------------------------------------------------------
 

@@ -142,7 +142,10 @@ class ThreadWorkers(Backend):
         with self._mutex:
             self._stuck.add(task)
         if not self._tasks.empty():
-            self._hire()
+            try:
+                self._hire()
+            except RuntimeError as error:  # no thread to be had, as at 3.12's exit: what waits could never run
+                self._fail_queued(error)
 
     def take_back(self, task: Task[Any]) -> None:
         """Count the task's worker in again."""

@@ -32,10 +32,13 @@ class Timer:
         self._inbox: SimpleQueue[tuple[float, Task[Any]] | None] = SimpleQueue()
         self._thread = HelperThread(name, _keep_time, self._inbox)
 
+    def prepare(self) -> None:
+        """Start the thread while threads can still be started: not at 3.12's interpreter exit."""
+        self._thread.ensure()
+
     def watch(self, task: Task[Any]) -> None:
         """Let the task expire when its time is up."""
         assert task._timeout is not None
-        self._thread.ensure()
         self._inbox.put((_next_look(task, monotonic()), task))
 
     def stop(self) -> None:

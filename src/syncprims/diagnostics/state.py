@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .._facts import Frozen, Holder, Wait
 from .._registry import _live
-from .._waits import Node, Waiting, _summaries, all_waits, thread_name
+from .._waits import Node, Waiting, all_waits, holder_of, stack_of, thread_name
 from ..timed_lock import TimedLock
 from .exchange import Unseen
 
@@ -109,18 +108,17 @@ def snapshot() -> tuple[PrimitiveState, ...]:
     waits: dict[int, list[Waiting]] = {}
     for waiting in all_waits():
         waits.setdefault(id(waiting.node), []).append(waiting)
-    frames = sys._current_frames()
     states = []
     for primitive in _primitives():
         node = getattr(primitive, "_sequence", primitive)
-        state = _look_at(primitive, node, waits.pop(id(node), []), frames)
+        state = _look_at(primitive, node, waits.pop(id(node), []))
         if state is not None:
             states.append(state)
     # What is left is what primitives have inside, as the former sequence of a runner that was reset.
     for waiters in waits.values():
         node = waiters[0].node
         states.append(
-            PrimitiveState(type(node).__name__, node.name, _holder(node._owner(), frames), _waiters(waiters, frames))
+            PrimitiveState(type(node).__name__, node.name, holder_of(node._owner()), _waiters(waiters))
         )
     return tuple(states)
 
@@ -135,7 +133,7 @@ def _primitives() -> Iterator[Any]:
             yield primitive
 
 
-def _look_at(primitive: Any, node: Any, waits: list[Waiting], frames: dict[int, Any]) -> PrimitiveState | None:
+def _look_at(primitive: Any, node: Any, waits: list[Waiting]) -> PrimitiveState | None:
     owner = node._owner() if hasattr(node, "_owner") else None
     step = getattr(node, "current", None)
     intake = getattr(primitive, "_intake", None)
@@ -149,24 +147,18 @@ def _look_at(primitive: Any, node: Any, waits: list[Waiting], frames: dict[int, 
     return PrimitiveState(
         type(primitive).__name__,
         primitive.name,
-        _holder(owner, frames),
-        _waiters(waits, frames),
+        holder_of(owner),
+        _waiters(waits),
         step,
         None if intake is None else len(tasks),
         running,
     )
 
 
-def _holder(ident: int | None, frames: dict[int, Any]) -> Holder | None:
-    if ident is None:
-        return None
-    return Holder(thread_name(ident), ident, ident in frames, _summaries(frames.get(ident)))
-
-
-def _waiters(waits: list[Waiting], frames: dict[int, Any]) -> tuple[Waiter, ...]:
+def _waiters(waits: list[Waiting]) -> tuple[Waiter, ...]:
     now = monotonic()
     return tuple(
-        Waiter(thread_name(each.ident), each.ident, now - each.since, _summaries(frames.get(each.ident)))
+        Waiter(thread_name(each.ident), each.ident, now - each.since, stack_of(each.ident))
         for each in sorted(waits, key=lambda waiting: waiting.since)
     )
 

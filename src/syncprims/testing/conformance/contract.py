@@ -17,7 +17,7 @@ from .trial import BrokenError, NotHereError, standing, told
 # that hangs in every clause costs a moment for each, and a slow machine is not mistaken for a broken object.
 
 _BESIDE = 0.2  # seconds after which the next clause is begun
-_TIME = 8.0  # seconds that a clause gets; its own waits are shorter
+_TIME = 9.0  # seconds that a clause gets; its own waits are shorter
 
 F = TypeVar("F")
 Body = Callable[[F], object]

@@ -198,7 +198,7 @@ def _waiting(make: Make) -> None:
     with Held(lock):
         expect("waiting with nobody there", lock.waiting, 0)
         waiters = [start(_take_turn, lock, how, inside, go) for how in ("with", "acquire")]
-        until(f"waiting should become 2 with two waiters, but it is {lock.waiting}", lambda: lock.waiting == 2)
+        until("waiting should become 2 with two waiters", lambda: lock.waiting == 2)
     for waiter in waiters:
         finish(waiter, "a waiter")
     expect("waiting after they had been in", lock.waiting, 0)

@@ -19,21 +19,18 @@ callbacks = Contract[Make]()
 
 
 class Heard:
-    """What the callbacks of a task were told, and on which threads."""
+    """What the callbacks of a task were told."""
 
     def __init__(self) -> None:
         self.results: list[object] = []
         self.errors: list[BaseException] = []
-        self.threads: list[str] = []
 
     def ok(self, result: object) -> None:
         """Be the callback."""
-        self.threads.append(threading.current_thread().name)
         self.results.append(result)
 
     def wrong(self, error: BaseException) -> None:
         """Be the error callback."""
-        self.threads.append(threading.current_thread().name)
         self.errors.append(error)
 
     def expect(self, what: str, results: list[object], *errors: type[BaseException]) -> None:
@@ -101,21 +98,22 @@ def _error_once(make: Make) -> None:
 def _one_thread(make: Make) -> None:
     inside: list[int] = []
     crowds: list[int] = []
-    threads: list[str] = []
+    threads: list[threading.Thread] = []
 
     def callback(_result: object) -> None:
         inside.append(1)
         crowds.append(len(inside))
-        threads.append(threading.current_thread().name)
+        threads.append(threading.current_thread())
         inside.pop()
 
     with make(max_workers=4) as pool:
         for number in range(20):
             pool.apply_async(abs, (number,), callback=callback)
     expect("the largest number of callbacks together", max(crowds), 1)
-    names = set(threads)
-    own = threading.current_thread().name
-    expect_that(len(names) == 1 and own not in names, f"they ran on {sorted(names)}, the submitter on {own!r}")
+    different = set(threads)
+    own = threading.current_thread()
+    names = [thread.name for thread in different]
+    expect_that(len(different) == 1 and own not in different, f"they ran on {names}, the submitter on {own.name!r}")
 
 
 @callbacks.clause("callbacks run in the order in which tasks are done", "let a later task be done first")

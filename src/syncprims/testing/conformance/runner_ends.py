@@ -123,7 +123,7 @@ def _nested(make: Make) -> None:
     runner = make("a", "b")
 
     def nest() -> None:
-        with runner.step("a"):
+        with runner.step("a", timeout=limit()):
             for step in ("a", "b"):
                 raises(SyncError, f"entering {step!r} in 'a'", take, runner, step)
             raises(SyncError, "wait() in a step", runner.wait, timeout=limit())

@@ -65,6 +65,11 @@ class InStep:
         return self.running.exception(0)
 
 
+def _stop_after(turns: int, turn: Turn) -> None:
+    """End a sequence that goes on after its last turn: its threads would run for ever."""
+    expect_that(turn.index < turns, f"a turn number {turn.index + 1} came, though there should be {turns}")
+
+
 # -- order ------------------------------------------------------------------------------------------------------------
 
 
@@ -145,6 +150,7 @@ def _exclusion(make: Make) -> None:
     crowds: list[int] = []
 
     def body(turn: Turn) -> None:
+        _stop_after(60, turn)
         inside.append(turn.step)
         crowds.append(len(inside))
         inside.pop()
@@ -168,7 +174,7 @@ def _facts(make: Make) -> None:
     runner = make("a", "b")
     expect("state at first", runner.state, "open")
     expect("rounds_completed at first", runner.rounds_completed, 0)
-    with runner.step("a"):
+    with runner.step("a", timeout=limit()):
         expect("current in a", runner.current, "a")
         waiter = start(take, runner, "b")
         settled(lambda: runner.waiting == 1, limit())
@@ -253,7 +259,12 @@ def _serve(make: Make) -> None:
     runner = make("a", "b", rounds=3)
     log: list[tuple[str, int]] = []
     take(runner, "a")
-    threads = [start(runner.serve, step, lambda turn: log.append((turn.step, turn.index))) for step in ("a", "b")]
+
+    def body(turn: Turn) -> None:
+        _stop_after(6, turn)
+        log.append((turn.step, turn.index))
+
+    threads = [start(runner.serve, step, body) for step in ("a", "b")]
     counts = [finish(thread, "serve()") for thread in threads]
     expect("what serve() returned for a, after one turn, and for b", counts, [2, 3])
     expect("the turns", log, [("b", 1), ("a", 2), ("b", 3), ("a", 4), ("b", 5)])
@@ -265,6 +276,7 @@ def _run(make: Make) -> None:
     threads: list[threading.Thread] = []
 
     def body(turn: Turn) -> str:
+        _stop_after(6, turn)
         threads.append(threading.current_thread())
         return f"{turn.step}{turn.round}"
 
@@ -281,6 +293,7 @@ def _executor(make: Make) -> None:
     crowds: list[int] = []
 
     def body(turn: Turn) -> str:
+        _stop_after(6, turn)
         inside.append(turn.step)
         crowds.append(len(inside))
         inside.pop()

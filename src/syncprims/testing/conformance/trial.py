@@ -33,7 +33,7 @@ class NotHereError(Exception):
 
 def limit() -> float:
     """Seconds after which something that should have happened is taken to never happen."""
-    return patience(2.0)
+    return patience(4.0)
 
 
 def moment() -> float:

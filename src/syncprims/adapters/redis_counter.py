@@ -1,0 +1,299 @@
+"""`RedisCounter`: an integer on a Redis server that threads, processes and machines change together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn, SupportsIndex
+
+from .._deadline import Deadline
+from .._integers import Bounds, integer
+from .._waits import Waiting
+from ..errors import CounterTimeoutError
+from .redis_server import Server, poll, unanswered
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+# A change is one script, which the server runs in one step. Lua's numbers are exact to 53 bits, Redis's own to 64: so
+# the sums are Redis's, and the comparisons are made on the digits.
+_CHANGE = """
+local function less(a, b)
+  local minus = a:sub(1, 1) == '-'
+  if minus ~= (b:sub(1, 1) == '-') then return minus end
+  if a == b then return false end
+  if #a ~= #b then return (#a < #b) ~= minus end
+  return (a < b) ~= minus
+end
+local key, kind, number, minimum, maximum, expected = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local present = redis.call('GET', key)
+local old = present or '0'
+if old ~= '0' and not old:match('^-?[1-9]%d*$') then
+  return redis.error_reply('ERR the key ' .. key .. ' holds no integer')
+end
+if kind == 'set' then
+  if less(number, minimum) or less(maximum, number) then return {0, old} end
+  if expected and old ~= expected then return {1, old, old} end
+  redis.call('SET', key, number, 'KEEPTTL')
+  return {1, old, number}
+end
+local sum = redis.pcall('INCRBY', key, number)
+if type(sum) == 'table' then
+  if sum.err:find('overflow') then return {0, old} end
+  return sum
+end
+local new = redis.call('GET', key)
+if less(new, minimum) or less(maximum, new) then
+  if present then redis.call('DECRBY', key, number) else redis.call('DEL', key) end
+  return {0, old}
+end
+return {1, old, new}
+"""
+
+_MOST = 2**63 - 1
+
+
+class RedisCounter:
+    """An integer on a Redis server, for the threads, processes and machines that know its name.
+
+    Use it where `AtomicCounter` would be used if there were one memory: to count what is done on a cluster, to hand
+    out numbers, to keep a budget. It is the ticket dispenser at the door: whoever comes draws the next number.
+
+    Args:
+        client: A `redis.Redis` of one server, or from Sentinel. Its address, password and time limits are used, over
+            connections of the counter's own that never send a command twice: a change is made once or not at all.
+        name: The key on the server, and what messages call the counter. A key that is not there counts as 0.
+        minimum: The least value allowed; None, the default, is that of 64 bits. Every program that changes the counter
+            has to give the same bounds, as they are checked by each change and not kept on the server.
+        maximum: The greatest value allowed; None, the default, is that of 64 bits.
+
+    Raises:
+        ValueError: The client's ``socket_timeout`` or ``socket_connect_timeout`` is None: a server that has gone would
+            be waited for for ever. Or ``minimum`` is greater than ``maximum``.
+        TypeError: The client is another kind, the name not a string, or a bound not an integer.
+        OverflowError: A bound does not fit into 64 bits.
+
+    Example:
+        >>> from redis import Redis  # doctest: +SKIP
+        >>> from syncprims.adapters import RedisCounter
+        >>> client = Redis("localhost", 6379, socket_timeout=1.0)  # doctest: +SKIP
+        >>> pages = RedisCounter(client, "pages printed", minimum=0, maximum=500)  # doctest: +SKIP
+        >>> pages.set(0)  # doctest: +SKIP
+        >>> pages.increment(), pages.add(9), pages.value  # doctest: +SKIP
+        (1, 10, 10)
+
+    All methods but the properties ``name``, ``minimum`` and ``maximum`` take one round trip, and block for at most the
+    client's ``socket_timeout`` and ``socket_connect_timeout`` (those that wait, beside their limit). They raise the
+    client's own error where the server does not answer; then nobody knows whether the change was made, and it is not
+    made again: whoever needs it exact under such failures has to find out by `compare_and_set`.
+
+    **Fairness.** The server makes changes in the order in which they reach it.
+
+    **Thread safety.** All methods may be called from any thread.
+
+    **Differences from AtomicCounter.** Integers have 64 bits, as in Redis; changes that lead beyond are
+    `CounterBoundsError`. There is no ``update``: a function can't run exactly once between a server and a client that
+    may lose each other; use `compare_and_set`. There is no ``reset``, as there is no value that it was made with, and
+    no ``_on_change``, as others change it. `wait_for` looks at the server again and again.
+
+    **Subclassing.** There are no hooks, and no method calls another that may be overridden.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        name: str,
+        *,
+        minimum: SupportsIndex | None = None,
+        maximum: SupportsIndex | None = None,
+    ) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a string, not {type(name).__name__}")
+        low = -_MOST if minimum is None else _fitting(minimum, "minimum")
+        self._bounds = Bounds(low, _MOST if maximum is None else _fitting(maximum, "maximum"))
+        self._limits = (str(self._bounds.minimum), str(self._bounds.maximum))
+        self._name = name
+        self._server = Server(client, type(self).__name__)
+
+    # -- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def value(self) -> int:
+        """The value at this moment; one round trip."""
+        return int(self._server.send("GET", self._name) or 0)
+
+    @property
+    def minimum(self) -> int | None:
+        """The least value allowed."""
+        return self._bounds.minimum
+
+    @property
+    def maximum(self) -> int | None:
+        """The greatest value allowed."""
+        return self._bounds.maximum
+
+    @property
+    def name(self) -> str:
+        """The key on the server, and what messages call the counter."""
+        return self._name
+
+    def __int__(self) -> int:
+        return self.value
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)
+
+    def __repr__(self) -> str:
+        return f"<syncprims.adapters.{type(self).__name__} object {self._name!r}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"cannot pickle or copy {self!r}: make one from a client and the same name on the other side")
+
+    # -- changing it --------------------------------------------------------------------------------------------------
+
+    def increment(self, n: SupportsIndex = 1) -> int:
+        """Add ``n`` and return the new value.
+
+        Args:
+            n: What to add; by default 1.
+
+        Raises:
+            CounterBoundsError: The sum is out of bounds. The value stays.
+            TypeError: It is not an integer.
+            OverflowError: It does not fit into 64 bits.
+            redis.RedisError: The server did not answer, or refused. Whether the change was made is not known.
+        """
+        return self._change("add", _fitting(n, "n"))[1]
+
+    def decrement(self, n: SupportsIndex = 1) -> int:
+        """Subtract ``n`` and return the new value; in all else as `increment`."""
+        return self._change("add", -_fitting(n, "n"))[1]
+
+    def add(self, n: SupportsIndex) -> int:
+        """Add ``n`` and return the new value; in all as `increment`."""
+        return self._change("add", _fitting(n, "n"))[1]
+
+    def get_and_add(self, n: SupportsIndex = 1) -> int:
+        """Add ``n`` and return the old value; in all else as `increment`."""
+        return self._change("add", _fitting(n, "n"))[0]
+
+    def set(self, new: SupportsIndex) -> None:
+        """Set the value.
+
+        Args:
+            new: The new value.
+
+        Raises:
+            CounterBoundsError: It is out of bounds. The value stays.
+            TypeError: It is not an integer.
+            OverflowError: It does not fit into 64 bits.
+            redis.RedisError: The server did not answer, or refused. Whether the change was made is not known.
+        """
+        self._change("set", _fitting(new, "new"))
+
+    def get_and_set(self, new: SupportsIndex) -> int:
+        """Set the value and return the old one; in all else as `set`."""
+        return self._change("set", _fitting(new, "new"))[0]
+
+    def compare_and_set(self, expected: SupportsIndex, new: SupportsIndex) -> bool:
+        """Set the value if it is the expected one, in one step on the server.
+
+        Args:
+            expected: The value that it must have.
+            new: The value that it is to get.
+
+        Returns:
+            Whether it was the expected one, and so was set.
+
+        Raises:
+            CounterBoundsError: The new value is out of bounds, whatever the present one is. The value stays.
+            TypeError: One of them is not an integer.
+            OverflowError: One of them does not fit into 64 bits.
+            redis.RedisError: The server did not answer, or refused. Whether the change was made is not known.
+        """
+        wanted = _fitting(expected, "expected")
+        return self._change("set", _fitting(new, "new"), wanted)[0] == wanted
+
+    def _change(self, kind: str, number: int, *expected: int) -> tuple[int, int]:
+        made, *values = self._server.run(_CHANGE, self._name, kind, number, *self._limits, *expected)
+        old = int(values[0])
+        if not made:
+            self._bounds.check(number if kind == "set" else old + number, self, old)
+        return old, int(values[-1])
+
+    # -- waiting for it -----------------------------------------------------------------------------------------------
+
+    def wait_for(self, predicate: Callable[[int], bool], timeout: float | None = None) -> int:
+        """Wait until the predicate is true of the value, and return that value.
+
+        The value is looked at in pauses that grow from 1 ms to 50 ms, so one that comes and goes in between is never
+        seen; to wait for a value that may be passed, use `wait_until`.
+
+        Args:
+            predicate: Takes a value and says whether it is the one. It runs in this thread.
+            timeout: How long to wait, in seconds; None, the default, waits for ever and 0 looks once. A server that
+                does not answer is waited for too, if there is a limit.
+
+        Raises:
+            CounterTimeoutError: The time was up; it carries the value last seen (0 if none was). If the server did not
+                answer, the client's error is the cause.
+            TypeError: The predicate is not callable.
+            ValueError: The timeout is negative or NaN.
+            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+            redis.RedisError: The server did not answer and there is no limit, or it refused.
+            Exception: Whatever the predicate raises.
+        """
+        if not callable(predicate):
+            raise TypeError(f"wait_for needs a function of the value, not {predicate!r}")
+        return self._wait(predicate, "a value that the predicate accepts", timeout)
+
+    def wait_until(self, value: SupportsIndex, timeout: float | None = None) -> int:
+        """Wait until the value is at least this one, as a latch, and return what it then is; in all else as `wait_for`.
+
+        Args:
+            value: What to wait for.
+            timeout: How long to wait, in seconds; None, the default, waits for ever and 0 looks once.
+        """
+        goal = integer(value, "value")
+        return self._wait(goal.__le__, f"{goal} or more", timeout)
+
+    def _wait(self, predicate: Callable[[int], bool], what: str, timeout: float | None) -> int:
+        deadline = Deadline(timeout)
+        seen = 0
+
+        def look() -> int | None:
+            nonlocal seen
+            seen = int(self._server.send("GET", self._name) or 0)
+            return seen if predicate(seen) else None
+
+        waiting = Waiting(self, deadline.at, takes_part=False)
+        try:
+            waiting.publish()
+            found = poll(look, deadline)
+            if found is not None:
+                return found
+            raise self._late(f"and it is {seen}", what, seen, deadline)
+        except unanswered() as failure:
+            if timeout is None or deadline.remaining():
+                raise
+            raise self._late(f"and its Redis server did not answer: {failure}", what, seen, deadline) from failure
+        finally:
+            waiting.withdraw()
+
+    def _late(self, how: str, what: str, seen: int, deadline: Deadline) -> CounterTimeoutError:
+        waited = deadline.waited()
+        return CounterTimeoutError(
+            f"waited {waited:.1f} s for {self._name!r} to be {what}, {how}",
+            value=seen,
+            timeout=deadline.timeout,
+            waited=waited,
+        )
+
+    def _owner(self) -> None:
+        """Nobody in particular has to act before a waiter can go on."""
+
+
+def _fitting(number: SupportsIndex, what: str) -> int:
+    value = integer(number, what)
+    if abs(value) > _MOST:
+        raise OverflowError(f"{what} must be between {-_MOST} and {_MOST}, what Redis can hold, not {value}")
+    return value

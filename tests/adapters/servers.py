@@ -1,0 +1,84 @@
+"""A real Redis server on loopback: started, killed, stalled and ended by the tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+import pytest
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+START: Final = 15.0  # seconds for what takes 0.1 s
+
+
+def free_port() -> int:
+    """Find a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RedisServer:
+    """A server of our own that keeps nothing on disk."""
+
+    def __init__(self) -> None:
+        """Start it; skip the test where that can't be done, and say how it could."""
+        pytest.importorskip("redis", reason="needs redis-py: pip install 'syncprims[redis]'")
+        program = shutil.which("redis-server")
+        if program is None:
+            pytest.skip("needs a Redis server: apt-get install redis-server")
+        self._program = program
+        self.port = free_port()
+        self.start()
+
+    def start(self) -> None:
+        """Start it, empty, and wait until it answers."""
+        command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        until = time.monotonic() + START
+        while not self._answers():
+            assert self._process.poll() is None, "redis-server ended at once"
+            assert time.monotonic() < until, f"redis-server does not answer on port {self.port}"
+            time.sleep(0.01)
+
+    def _answers(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1.0) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+        return False
+
+    def client(self, *, socket_timeout: float = 5.0, decode_responses: bool = False) -> Redis:
+        """Make a client whose waits for the server have a limit."""
+        from redis import Redis
+
+        return Redis("127.0.0.1", self.port, socket_timeout=socket_timeout, decode_responses=decode_responses)
+
+    def kill(self) -> None:
+        """End it at once, without a word to its clients."""
+        self._process.kill()
+        self._process.wait(START)
+
+    def stall(self) -> None:
+        """Let it answer nobody any more, though it still accepts connections."""
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Undo `stall`."""
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.kill()

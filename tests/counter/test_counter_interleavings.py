@@ -1,0 +1,246 @@
+"""Every interleaving, instruction by instruction, of two or three threads at a counter; and mutations are caught."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from syncprims import AtomicCounter, _waiters, _waits, atomic_counter
+from syncprims._waiters import Waiter, telling
+
+frontrun = pytest.importorskip("frontrun")
+cooperative = pytest.importorskip("frontrun._cooperative")
+
+# frontrun runs one thread at a time and decides at each bytecode who is next, so no thread may block in C. It brings
+# locks that tell it who waits for whom instead, and under its virtual clock it knows at once that all are blocked.
+#
+# It tries every order of those instructions that touch the same attribute or lock, as far as it sees them. How far that
+# is must not be overrated: of its verdicts with threads, `exhausted` is always None, and one of the mutations below
+# passes if the waiter is the first of the threads, and not if it is the last. So each set of threads is explored in
+# both orders, without a bound on preemptions, executions or time, and what it is worth the mutations tell.
+
+
+class NeverToldError(Exception):
+    """Raised in a thread that waits when all others have ended."""
+
+
+class Bell:
+    """`SimpleQueue`, made of what frontrun can see."""
+
+    def __init__(self) -> None:
+        self._items: list[int] = []
+        self._count = cooperative.CooperativeSemaphore(0)
+
+    def put(self, item: int) -> None:
+        self._items.append(item)
+        self._count.release()
+
+    def get(self, block: bool, timeout: float | None) -> int:
+        if not self._count.acquire(block, timeout):
+            raise NeverToldError
+        return self._items.pop(0)
+
+
+@pytest.fixture(autouse=True)
+def _seen_by_frontrun(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(atomic_counter, "_Guard", cooperative.CooperativeRLock)
+    monkeypatch.setattr(_waiters, "SimpleQueue", Bell)
+    cooperative.patch_locks()
+    yield
+    cooperative.unpatch_locks()
+    _waits._innermost.clear()  # a mutation that is caught leaves its threads behind
+
+
+class Noting(AtomicCounter):
+    """A counter that has room for what came of the threads."""
+
+    def __init__(self, value: int = 0) -> None:
+        self.came: list[object] = []
+        super().__init__(value)
+
+
+Work = Callable[[Any], object]
+
+
+def noting(work: Work) -> Work:
+    """Have the result of the work noted."""
+
+    def run(counter: Noting) -> None:
+        counter.came.append(work(counter))
+
+    return run
+
+
+def explore(make: type[Noting], works: Sequence[Work], invariant: Callable[[Any], bool]) -> tuple[bool | None, int]:
+    """Return frontrun's verdict, and how many interleavings it is about."""
+    explored = 0
+    for order in (works, works[::-1]):
+        try:
+            result = frontrun.explore(
+                setup=make,
+                workers=[noting(work) for work in order],
+                invariant=lambda counter: invariant(counter) and counter._waiters == {} and _waits._innermost == {},
+                preemption_bound=None,
+                clock="virtual",
+                detect_io=False,
+                reproduce_on_failure=0,
+            )
+        except NeverToldError:
+            return False, explored
+        explored += result.num_explored
+        if not result.property_holds:
+            return result.property_holds, explored
+    return True, explored
+
+
+def increment(counter: AtomicCounter) -> int:
+    return counter.increment()
+
+
+def reset(counter: AtomicCounter) -> int:
+    return counter.reset()
+
+
+def double(counter: AtomicCounter) -> int:
+    return counter.update(lambda value: value * 2)
+
+
+def set_to_1(counter: AtomicCounter) -> bool:
+    return counter.compare_and_set(0, 1)
+
+
+def set_to_2(counter: AtomicCounter) -> bool:
+    return counter.compare_and_set(0, 2)
+
+
+def until_1(counter: AtomicCounter) -> int:
+    return counter.wait_until(1)
+
+
+def until_2(counter: AtomicCounter) -> int:
+    return counter.wait_until(2)
+
+
+def for_1(counter: AtomicCounter) -> int:
+    return counter.wait_for(lambda value: value == 1)
+
+
+def for_2(counter: AtomicCounter) -> int:
+    return counter.wait_for(lambda value: value == 2)
+
+
+def set_and_leave(counter: AtomicCounter) -> int:
+    """Set 1, and go back at once if somebody waits for it already."""
+    waited_for = bool(counter._waiters)
+    counter.set(1)
+    return counter.reset() if waited_for else 1
+
+
+EXACT: list[tuple[list[Work], Callable[[Any], bool]]] = [
+    ([increment, increment], lambda c: c.value == 2 and sorted(c.came) == [1, 2]),
+    ([increment, increment, increment], lambda c: c.value == 3 and sorted(c.came) == [1, 2, 3]),
+    ([increment, double], lambda c: (c.value, sorted(c.came)) in ((2, [1, 2]), (1, [0, 1]))),
+    ([increment, reset], lambda c: (c.value, sorted(c.came)) in ((0, [1, 1]), (1, [0, 1]))),
+    ([set_to_1, set_to_2], lambda c: sorted(c.came) == [False, True] and c.value in (1, 2)),
+    ([until_1, increment], lambda c: c.came == [1, 1]),
+    ([for_1, increment], lambda c: c.came == [1, 1]),
+    ([until_1, set_and_leave], lambda c: c.came == [1, 1]),
+    ([for_1, set_to_1], lambda c: c.came in ([True, 1], [1, True])),
+]
+LONG: list[tuple[list[Work], Callable[[Any], bool]]] = [
+    ([increment, double, reset], lambda c: c.value in (0, 1, 2)),
+    ([until_2, increment, increment], lambda c: sorted(c.came) == [1, 2, 2]),
+    ([for_2, increment, increment], lambda c: sorted(c.came) == [1, 2, 2]),
+    ([until_1, for_1, increment], lambda c: c.came == [1, 1, 1]),
+]
+
+
+def name(case: object) -> str | None:
+    return "-".join(work.__name__ for work in case) if isinstance(case, list) else None
+
+
+@pytest.mark.parametrize(
+    ("works", "invariant"),
+    [*EXACT, *(pytest.param(*case, marks=[pytest.mark.slow, pytest.mark.timeout(600)]) for case in LONG)],
+    ids=name,
+)
+def test_every_interleaving_is_right(works: list[Work], invariant: Callable[[Any], bool]) -> None:
+    """Whatever the order of the threads' instructions, changes are exact and no wake-up is lost."""
+    verdict, explored = explore(Noting, works, invariant)
+    assert verdict is True
+    assert explored >= 4, "there was one order only, so this proves nothing"
+
+
+# -- mutations --------------------------------------------------------------------------------------------------
+
+
+class WithoutLock(Noting):
+    """Its change is one read and one write, and no lock around them."""
+
+    def increment(self, n: int = 1) -> int:
+        value = self._value + n
+        self._value = value
+        return value
+
+
+class ComparesTooEarly(Noting):
+    """It compares first, and takes the lock only to set."""
+
+    def compare_and_set(self, expected: int, new: int) -> bool:
+        if self._value != expected:
+            return False
+        self.set(new)
+        return True
+
+
+class TellsTooEarly(Noting):
+    """It tells those who wait before it changes what they wait for."""
+
+    def increment(self, n: int = 1) -> int:
+        _waiters.tell(telling(self._waiters, self._value + n))
+        with self._lock:
+            value = self._value = self._value + n
+        return value
+
+
+class TellsTooFew(Noting):
+    """It looks for those who wait before it takes the lock."""
+
+    def increment(self, n: int = 1) -> int:
+        waiters = dict(self._waiters)
+        with self._lock:
+            value = self._value = self._value + n
+        _waiters.tell(telling(waiters, value))
+        return value
+
+
+class LooksTooEarly(Noting):
+    """Who waits looks first and registers afterwards."""
+
+    def wait_for(self, predicate: Callable[[int], bool], timeout: float | None = None) -> int:
+        value = self._value
+        if predicate(value):
+            return value
+        waiter = Waiter(predicate, "")
+        self._admit(waiter)
+        waiter.told.get(True, timeout)
+        self._waiters.pop(waiter, None)
+        return self._value
+
+
+MUTATIONS: list[tuple[type[Noting], list[Work], Callable[[Any], bool]]] = [
+    (WithoutLock, [increment, increment], lambda c: c.value == 2),
+    (ComparesTooEarly, [set_to_1, set_to_2], lambda c: sorted(c.came) == [False, True]),
+    (TellsTooEarly, [for_1, increment], lambda c: True),
+    (TellsTooFew, [until_1, increment], lambda c: True),
+    (LooksTooEarly, [for_1, increment], lambda c: True),
+]
+
+
+@pytest.mark.parametrize(("mutation", "works", "invariant"), MUTATIONS, ids=[case[0].__name__ for case in MUTATIONS])
+def test_mutations_are_caught(mutation: type[Noting], works: list[Work], invariant: Callable[[Any], bool]) -> None:
+    """A counter with one step in the wrong place loses a change or hangs in some interleaving, and it is found."""
+    verdict, _ = explore(mutation, works, invariant)
+    assert verdict is False

@@ -1,0 +1,206 @@
+"""Off means free: the observed methods stand in the classes only while somebody observes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+from lock.crew import Crew
+
+from syncprims import LockAdapter, TimedLock, TimedRLock, acquire_all
+from syncprims._sequence import Sequence
+from syncprims._steps import StepContext
+from syncprims._waits import Waiting
+from syncprims.callback_pool import dispatcher
+from syncprims.callback_pool.task import Task
+from syncprims.diagnostics import check_lock_order, record
+from syncprims.diagnostics.exchange import Unseen
+
+Observe = Callable[[], AbstractContextManager[Any]]
+
+EXCHANGED = (TimedLock, TimedRLock, LockAdapter, Waiting, Sequence, StepContext, Task, dispatcher)
+
+
+def everything() -> list[dict[str, object]]:
+    """What the classes and modules consist of."""
+    return [{**vars(place)} for place in EXCHANGED]
+
+
+def same(one: list[dict[str, object]], other: list[dict[str, object]]) -> bool:
+    """Whether both are the very same objects under the same names."""
+    return all(
+        a.keys() == b.keys() and all(a[name] is b[name] for name in a) for a, b in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize("observe", [record, check_lock_order, lambda: check_lock_order("warn")])
+def test_the_same_functions_are_there_before_and_after(observe: Observe) -> None:
+    """While observed the lock has other methods, and afterwards the very same function objects as before."""
+    before = everything()
+    with observe():
+        assert not same(before, everything())
+        assert "release" in vars(TimedLock)
+    assert same(before, everything())
+    assert "release" not in vars(TimedLock)
+    assert "__exit__" not in vars(TimedLock)
+
+
+def test_they_are_put_back_after_an_error() -> None:
+    """An exception in the observed block puts everything back, too."""
+    before = everything()
+    with pytest.raises(ZeroDivisionError), record():
+        raise ZeroDivisionError
+    assert same(before, everything())
+
+
+@pytest.mark.parametrize("first_out", [0, 1, 2])
+def test_observations_overlap_and_end_in_any_order(first_out: int) -> None:
+    """Two recordings and a check at once each see what happens while they are on; the last one puts everything back."""
+    before = everything()
+    lock = TimedLock(name="watched")
+    observations: list[Any] = [record(), check_lock_order(), record()]
+    for observation in observations:
+        observation.__enter__()
+    with lock:
+        pass
+    first = observations.pop(first_out)
+    first.__exit__(None, None, None)
+    assert not same(before, everything())
+    with lock:
+        pass
+    for observation in observations:
+        observation.__exit__(None, None, None)
+    assert same(before, everything())
+    for recording in [first, *observations]:
+        if hasattr(recording, "spans"):
+            assert len(recording.spans) == (1 if recording is first else 2)
+
+
+def test_ending_twice_does_no_harm() -> None:
+    """A second end of an observation changes nothing, even if another is on."""
+    check, before = check_lock_order(), everything()
+    check.__enter__()
+    check.__exit__(None, None, None)
+    with record():
+        check.__exit__(None, None, None)
+        assert not same(before, everything())
+    assert same(before, everything())
+
+
+def test_a_block_may_outlive_the_observation_and_begin_before_it() -> None:
+    """A with that began while observed ends well afterwards, and one that began before ends well meanwhile."""
+    early, late = TimedLock(), TimedLock()
+    recording = record()
+    early.__enter__()
+    recording.__enter__()
+    leave = late.__exit__
+    late.__enter__()
+    early.__exit__(None, None, None)
+    recording.__exit__(None, None, None)
+    leave(None, None, None)
+    assert not early.locked()
+    assert not late.locked()
+    assert [span.outcome for span in recording.spans] == ["not over"]
+
+
+def test_a_condition_made_while_observed_works_on() -> None:
+    """A threading.Condition keeps the methods that it found; they go on working when nobody observes."""
+    with record():
+        condition = threading.Condition(TimedLock(name="mailbox"))  # type: ignore[arg-type]  # any lock will do
+    assert condition.acquire()
+    condition.release()
+    mail: list[str] = []
+
+    def take() -> str:
+        with condition:
+            assert condition.wait_for(lambda: mail, timeout=20.0)
+            return mail.pop()
+
+    with Crew() as crew:
+        taking = crew.start(take)
+        with condition:
+            mail.append("letter")
+            condition.notify()
+        assert taking.result() == "letter"
+
+
+class Counted(TimedLock):
+    """A subclass that overrides everything in sight."""
+
+    def __init__(self) -> None:
+        super().__init__(name="counted")
+        self.calls: list[str] = []
+
+    def __enter__(self) -> Counted:
+        self.calls.append("enter")
+        return super().__enter__()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.calls.append("exit")
+        super().__exit__(*exc_info)
+
+    def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
+        self.calls.append("acquire")
+        return super().acquire(blocking, timeout)
+
+    def release(self) -> None:
+        self.calls.append("release")
+        super().release()
+
+    def _on_acquired(self, waited: float) -> None:
+        self.calls.append("acquired")
+
+
+def test_what_a_subclass_overrides_is_called_all_the_same() -> None:
+    """Overridden methods and hooks of a subclass are called as ever while it is observed, and each hold is seen once."""
+
+    def use(lock: Counted) -> list[str]:
+        with lock:
+            pass
+        assert lock.acquire()
+        lock.release()
+        with lock.hold(1.0), pytest.raises(RuntimeError, match="with the lock"):
+            raise RuntimeError("with the lock")
+        with acquire_all(lock):
+            pass
+        return lock.calls
+
+    unobserved = use(Counted())
+    lock = Counted()
+    with record() as recording, check_lock_order():
+        assert use(lock) == unobserved
+    assert [span.kind for span in recording.spans] == ["hold"] * 4
+    assert not lock.locked()
+
+
+def test_errors_of_the_lock_are_the_same_while_observed() -> None:
+    """What the lock refuses, it refuses while it is observed as well, and it stays as it was."""
+    lock, again = TimedLock(name="strict"), TimedRLock()
+    with record() as recording, check_lock_order():
+        with pytest.raises(RuntimeError):
+            lock.release()
+        with pytest.raises(ValueError, match="non-blocking"):
+            lock.acquire(False, 1)
+        with lock:
+            assert not lock.acquire(blocking=False)
+            with pytest.raises(RuntimeError, match="already holds"):
+                lock.acquire()
+            assert lock.held_by_me()
+        assert not lock.locked()
+        with again:
+            with again:
+                assert again.held_by_me()
+            assert again.held_by_me()
+        assert not again.locked()
+    assert [span.name for span in recording.spans if span.kind == "hold"] == ["strict", again.name]
+
+
+def test_our_own_mutex_is_never_observed() -> None:
+    """The lock that guards the diagnostics keeps its methods, or the observer would observe itself."""
+    lock = Unseen(name="own")
+    with record() as recording, lock:
+        assert lock.held_by_me()
+    assert recording.spans == []

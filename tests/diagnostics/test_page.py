@@ -1,0 +1,303 @@
+"""The saved page: complete in one file, and in a browser quick and usable with mouse, keyboard and in the dark."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncprims import TimedLock
+from syncprims.diagnostics import Span, record
+from syncprims.diagnostics.page import page
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+in_browser = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
+
+
+def some_spans(count: int, threads: int = 8) -> list[Span]:
+    """A made-up recording, always the same: threads that wait for locks and hold them, with something nested."""
+    choose = random.Random(3)
+    clocks = [0.0] * threads
+    spans: list[Span] = []
+    for number in range(count):
+        thread = number % threads
+        start = clocks[thread] + choose.random() * 1e-4
+        end = start + choose.expovariate(2000)
+        kind = "wait" if number // threads % 2 == 0 else "hold"
+        lock = choose.randrange(6)
+        spans.append(
+            Span(kind, f"lock-{lock}", f"worker-{thread}", thread, f"mill.py:{lock} in work", start, end, key=(lock,))
+        )
+        if kind == "hold" and choose.random() < 0.2:
+            spans.append(
+                Span("hold", "inner", f"worker-{thread}", thread, "mill.py:99 in nest", start, (start + end) / 2)
+            )
+        clocks[thread] = end
+    return sorted(spans, key=lambda span: span.start)
+
+
+Ask = Callable[..., Any]
+
+
+@pytest.fixture
+def ask(tmp_path: Path) -> Ask:
+    """Open a page in the browser, run a script in it, and return what that returns."""
+
+    def ask(html: str, script: str, *options: str) -> Any:
+        assert BROWSER is not None
+        answer = "<script>document.body.replaceChildren(Object.assign(document.createElement('pre'), {id: 'answer', "
+        answer += f"textContent: JSON.stringify((() => {{ {script} }})())}}));</script>"
+        path = tmp_path / "page.html"
+        path.write_text(html.replace("</body>", f"{answer}</body>"), encoding="utf-8")
+        command = [
+            BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1400,900", f"--user-data-dir={tmp_path / 'profile'}",
+            *options, "--dump-dom", path.as_uri(),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
+        found = re.search(r'<pre id="answer">(.*?)</pre>', done.stdout, re.DOTALL)
+        assert found is not None, done.stdout[-2000:] + done.stderr[-2000:]
+        text = found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&amp;", "&")
+        return json.loads(text)
+
+    return ask
+
+
+def test_the_page_needs_nothing_from_elsewhere() -> None:
+    """It has no address, no import and no reference to another file."""
+    html = page(some_spans(50), "")
+    assert not re.search(r"""https?:|//[a-z]+\.|\bsrc\s*=|\bhref\s*=|@import|url\(|\bimport\b|\bfetch\(""", html)
+    assert html.count("<html") == html.count("</html>") == 1
+
+
+def test_names_can_end_no_script(tmp_path: Path) -> None:
+    """A lock's name that looks like markup stays text."""
+    name = "</script><script>alert(1)</script>"
+    with record() as recording, TimedLock(name=name):
+        pass
+    recording.save(tmp_path / "trace.html")
+    html = (tmp_path / "trace.html").read_text("utf-8")
+    assert html.count("<script") == html.count("</script>") == 1
+    assert "\\u003c/script>" in html
+
+
+def test_what_was_dropped_is_said_on_the_page(tmp_path: Path) -> None:
+    """A recording that is not complete says so where it is drawn."""
+    with record(capacity=1) as recording:
+        for _ in range(3):
+            with TimedLock():
+                pass
+    recording.save(tmp_path / "trace.html")
+    assert "2 older ones were dropped" in (tmp_path / "trace.html").read_text("utf-8")
+
+
+@in_browser
+def test_it_draws_every_thread_and_the_table(ask: Ask) -> None:
+    """The page draws pixels in the colours of waits and holds, and its table has the lines of the recording."""
+    spans = some_spans(200)
+    seen = ask(
+        page(spans, "a note"),
+        """
+        draw();
+        const pixels = pen.getImageData(0, 0, canvas.width, canvas.height).data, drawn = {};
+        const rgb = color => color.match(/[0-9a-f]{2}/gi).map(part => parseInt(part, 16)).join();
+        for (let at = 0; at < pixels.length; at += 4) {
+          const color = [pixels[at], pixels[at + 1], pixels[at + 2]].join();
+          drawn[color] = (drawn[color] || 0) + 1;
+        }
+        return {hold: drawn[rgb(colors.hold)] || 0, kinds: Object.keys(drawn).length,
+                lines: document.querySelectorAll("tbody tr").length, note: byId("note").textContent,
+                summary: byId("summary").textContent, legend: byId("legend").textContent,
+                columns: document.querySelectorAll("thead tr:last-child th").length};
+        """,
+    )
+    assert seen["hold"] > 500
+    assert seen["kinds"] > 5
+    assert seen["lines"] == 7
+    assert seen["columns"] == 10
+    assert seen["note"] == "a note"
+    assert seen["summary"].startswith(f"{len(spans)} spans of 8 threads in")
+    assert seen["legend"].split() == ["waithold"]
+
+
+@in_browser
+def test_pointing_at_a_span_tells_its_place(ask: Ask) -> None:
+    """Under the pointer, a span shows its lock, thread, duration and call site; beside every span, nothing."""
+    spans = some_spans(40, threads=4)
+    seen = ask(
+        page(spans, ""),
+        """
+        const place = spans.findIndex(span => data.kinds[span[KIND]] === "hold" && span[LASTS] > 100);
+        const span = spans[place], box = canvas.getBoundingClientRect();
+        const point = (x, y) => canvas.dispatchEvent(new PointerEvent("pointermove", {clientX: x, clientY: y}));
+        point(box.left + x(span[START] + span[LASTS] / 2), box.top + middle(span));
+        const told = byId("tip").hidden ? "" : byId("tip").textContent;
+        point(box.left + 5, box.top + middle(span));
+        return {place, told, gone: byId("tip").hidden};
+        """,
+    )
+    span = spans[seen["place"]]
+    assert span.name in seen["told"]
+    assert span.thread in seen["told"]
+    assert span.site in seen["told"]
+    assert seen["gone"] is True
+
+
+@in_browser
+def test_it_can_be_used_with_the_keyboard(ask: Ask) -> None:
+    """Keys zoom, pan, go from span to span, zoom to one and let go; the canvas can be focused and has a name."""
+    seen = ask(
+        page(some_spans(60), ""),
+        """
+        const press = key => document.body.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+        const width = () => to - from, steps = {whole: width()};
+        press("+"); steps.zoomed = width();
+        const left = from; press("ArrowRight"); steps.panned = from - left;
+        press("n"); steps.first = selected; press("n"); steps.second = selected; press("p"); steps.back = selected;
+        steps.details = byId("details").textContent;
+        press("Enter"); steps.to = [width(), spans[selected][LASTS]];
+        press("Escape"); steps.free = selected;
+        press("0"); steps.again = width();
+        steps.focus = canvas.tabIndex; steps.label = canvas.getAttribute("aria-label");
+        steps.live = byId("details").getAttribute("aria-live");
+        return steps;
+        """,
+    )
+    assert seen["zoomed"] < seen["whole"] == seen["again"]
+    assert seen["panned"] > 0
+    assert (seen["first"], seen["second"], seen["back"], seen["free"]) == (0, 1, 0, -1)
+    assert "worker-" in seen["details"]
+    assert seen["to"][0] == pytest.approx(seen["to"][1] * 1.8, rel=0.01)
+    assert seen["focus"] == 0
+    assert seen["label"].startswith("Timeline")
+    assert seen["live"] == "polite"
+
+
+@in_browser
+def test_it_can_be_used_with_the_mouse(ask: Ask) -> None:
+    """The wheel zooms around the pointer, dragging pans, a double click zooms to a span, and nothing runs off."""
+    seen = ask(
+        page(some_spans(60, threads=2), ""),
+        """
+        const box = canvas.getBoundingClientRect(), at = (x, y) => ({clientX: box.left + x, clientY: box.top + y,
+          bubbles: true, cancelable: true, pointerId: 1});
+        const pointed = time(400);
+        canvas.setPointerCapture = () => {};
+        canvas.dispatchEvent(new WheelEvent("wheel", {deltaY: -100, ...at(400, 60)}));
+        const steps = {moved: Math.abs(time(400) - pointed), width: to - from};
+        const left = from;
+        canvas.dispatchEvent(new PointerEvent("pointerdown", at(400, 60)));
+        canvas.dispatchEvent(new PointerEvent("pointermove", at(350, 60)));
+        canvas.dispatchEvent(new PointerEvent("pointerup", at(350, 60)));
+        steps.dragged = from - left;
+        steps.selected = selected;
+        for (let turn = 0; turn < 200; turn++) canvas.dispatchEvent(new WheelEvent("wheel", {deltaY: -100, ...at(400, 60)}));
+        steps.narrow = to - from;
+        for (let turn = 0; turn < 400; turn++) canvas.dispatchEvent(new WheelEvent("wheel", {deltaY: 100, ...at(400, 60)}));
+        steps.wide = (to - from) / length;
+        const span = spans.find(span => x(span[START] + span[LASTS]) - x(span[START]) > 3);
+        canvas.dispatchEvent(new MouseEvent("dblclick", at(x(span[START] + span[LASTS] / 2), middle(span))));
+        steps.to = (to - from) / span[LASTS];
+        return steps;
+        """,
+    )
+    assert seen["moved"] < 1
+    assert seen["dragged"] > 0
+    assert seen["selected"] == -1
+    assert seen["narrow"] == pytest.approx(0.5)
+    assert seen["wide"] == pytest.approx(1.04)
+    assert seen["to"] == pytest.approx(1.8, rel=0.01)
+
+
+@in_browser
+def test_the_table_and_the_legend_choose_what_is_shown(ask: Ask) -> None:
+    """A click on a line fades everything else, a click on a head sorts, and the legend hides a kind."""
+    seen = ask(
+        page(some_spans(200), ""),
+        """
+        const line = document.querySelector("tbody tr");
+        line.click();
+        const steps = {faded: spans.filter(fades).length, chosen: line.className};
+        line.click();
+        steps.unfaded = spans.filter(fades).length;
+        const firsts = () => [...document.querySelectorAll("tbody tr")].map(line => line.row[0]);
+        const button = document.querySelector("thead tr:last-child th button");
+        button.click(); steps.up = firsts(); button.click(); steps.down = firsts();
+        steps.sorted = document.querySelector("[aria-sort]").getAttribute("aria-sort");
+        const wait = byId("legend").querySelector("button");
+        wait.click();
+        const hidden = spans.find(span => data.kinds[span[KIND]] === "wait");
+        steps.hidden = spanAt(x(hidden[START] + hidden[LASTS] / 2), middle(hidden));
+        steps.pressed = wait.getAttribute("aria-pressed");
+        return steps;
+        """,
+    )
+    assert 0 < seen["faded"] < 200
+    assert seen["chosen"] == "chosen"
+    assert seen["unfaded"] == 0
+    assert seen["up"] == sorted(seen["up"])
+    assert seen["down"] == seen["up"][::-1]
+    assert seen["sorted"] == "descending"
+    assert seen["hidden"] == -1
+    assert seen["pressed"] == "false"
+
+
+@in_browser
+def test_it_is_light_or_dark(ask: Ask) -> None:
+    """It follows the system's preference, the button turns it over, and the canvas follows."""
+    script = """
+        const steps = [colors.paper];
+        byId("theme").click(); steps.push(colors.paper);
+        byId("theme").click(); steps.push(colors.paper);
+        return steps;
+    """
+    assert ask(page(some_spans(20), ""), script) == ["#fff", "#15181c", "#fff"]
+    assert ask(page(some_spans(20), ""), script, "--force-dark-mode", "--blink-settings=preferredColorScheme=0") in (
+        ["#15181c", "#fff", "#15181c"],
+        ["#fff", "#15181c", "#fff"],  # where the browser can't be told to prefer the dark
+    )
+
+
+@in_browser
+def test_an_empty_recording_says_so(ask: Ask) -> None:
+    """A page without spans draws no error but a sentence."""
+    seen = ask(page([], ""), "draw(); zoom(0.5); step(1); return {selected, lines: data.table.length};")
+    assert seen == {"selected": -1, "lines": 0}
+
+
+@in_browser
+def test_ten_thousand_spans_are_drawn_without_lag(ask: Ask) -> None:
+    """At every zoom, a frame of 10,000 spans takes a fraction of what the eye would notice."""
+    spans = some_spans(10_000, threads=16)
+    assert len(spans) >= 10_000
+    seen = ask(
+        page(spans, ""),
+        """
+        const frames = [];
+        for (const part of [1, 0.3, 0.1, 0.01, 0.001]) {
+          show(0, length * part);
+          const times = [];
+          for (let turn = 0; turn < 9; turn++) {
+            const begun = performance.now();
+            draw();
+            pen.getImageData(0, 0, 1, 1);
+            times.push(performance.now() - begun);
+          }
+          frames.push(times.sort((one, other) => one - other)[4]);
+        }
+        const begun = performance.now();
+        for (let turn = 0; turn < 1000; turn++) spanAt(LABELS + turn % 600, RULER + turn % 500);
+        return {frames, pointing: (performance.now() - begun) / 1000};
+        """,
+    )
+    print("milliseconds for each frame", seen["frames"], "and for each look under the pointer", seen["pointing"])
+    assert max(seen["frames"]) < 100
+    assert seen["pointing"] < 5

@@ -1,0 +1,320 @@
+"""Recordings: every wait, hold, turn, task and callback is there, at the right place and with the right times."""
+
+from __future__ import annotations
+
+import operator
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+
+import pytest
+from lock.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
+
+from syncprims import AtomicCounter, CallbackPool, LockAdapter, LockTimeoutError, OrderedRunner, TimedLock, TimedRLock
+from syncprims.diagnostics import Recording, Span, record
+from syncprims.diagnostics.spans import hand_offs, in_lanes
+from syncprims.diagnostics.table import Durations, say_seconds
+
+
+def kinds(recording: Recording, name: str) -> list[tuple[str, str]]:
+    """Kind and outcome of the spans of one thing."""
+    return [(span.kind, span.outcome) for span in recording.spans if span.name == name]
+
+
+def queue_for(lock: TimedLock | LockAdapter) -> None:
+    """A place that can be told by its name."""
+    with lock.hold(LIMIT):
+        pass
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [TimedLock(name="accounts"), TimedRLock(name="accounts"), LockAdapter(threading.Lock(), name="accounts")],
+    ids=["TimedLock", "TimedRLock", "LockAdapter"],
+)
+def test_a_wait_and_the_holds_around_it_are_recorded(lock: TimedLock | LockAdapter) -> None:
+    """One thread holds, another waits and then holds: three spans, with threads, places and times that fit."""
+    with record() as recording, Crew() as crew, held_elsewhere(lock, "billing") as let_go:
+        crew.start(lambda: queue_for(lock), "audit")
+        eventually(lambda: lock.waiting)
+        let_go()
+    first, wait, second = recording.spans
+    assert [(span.kind, span.name, span.thread) for span in (first, wait, second)] == [
+        ("hold", "accounts", "billing"),
+        ("wait", "accounts", "audit"),
+        ("hold", "accounts", "audit"),
+    ]
+    assert "test_recording.py" in wait.site
+    assert wait.site == second.site
+    assert wait.site.endswith("in queue_for")
+    assert first.site.endswith("in charge")
+    assert first.start <= wait.start <= first.end <= second.end
+    assert wait.end <= second.start <= second.end
+    assert hand_offs(recording.spans) == [(0, 2)]
+    assert first.key == wait.key == second.key
+
+
+def test_a_wait_in_vain_is_recorded_as_such() -> None:
+    """A wait that gave up is marked, and followed by no hold."""
+    lock = TimedLock(name="taken")
+    with held_elsewhere(lock), record() as recording, pytest.raises(LockTimeoutError), lock.hold(0.01):
+        pass
+    assert kinds(recording, "taken") == [("wait", "gave up")]
+    (span,) = recording.spans
+    assert span.seconds >= 0.01
+    assert hand_offs(recording.spans) == []
+    assert "1  " in recording.table().splitlines()[1]
+
+
+def test_re_entrant_holds_are_one_span() -> None:
+    """A lock that is taken again is held from the first time to the last release."""
+    lock = TimedRLock(name="again")
+    with record() as recording:
+        with lock:
+            with lock:
+                pass
+            assert recording.spans[0].outcome == "not over"
+            assert len(recording.spans) == 1
+    assert kinds(recording, "again") == [("hold", "")]
+
+
+def test_a_condition_that_waits_does_not_hold_its_lock() -> None:
+    """The hold of a condition's lock is interrupted while the condition is waited for."""
+    with record() as recording:
+        condition = threading.Condition(TimedLock(name="mailbox"))  # type: ignore[arg-type]  # any lock will do
+        with condition:
+            condition.wait(0.01)
+    holds = [span for span in recording.spans if span.kind == "hold"]
+    assert len(holds) == 2
+    assert holds[1].start - holds[0].end >= 0.01
+    assert all("test_recording.py" in span.site for span in recording.spans)
+
+
+def test_what_is_under_way_is_there_too() -> None:
+    """A hold and a wait that are not over are in the recording, up to now or to its end."""
+    lock = TimedLock(name="long")
+    with Crew() as crew:
+        with record() as recording:
+            lock.acquire()
+            crew.start(lambda: queue_for(lock))
+            eventually(lambda: lock.waiting)
+        spans = recording.spans
+        lock.release()
+    assert [(span.kind, span.outcome) for span in spans] == [("hold", "not over"), ("wait", "not over")]
+    assert spans[0].end == spans[1].end
+    assert recording.spans[0].end == spans[0].end
+
+
+def test_turns_of_a_runner_are_handed_on() -> None:
+    """Each turn is a span of its step, waits are named after the step, and every turn leads to the next."""
+    with record() as recording:
+        OrderedRunner("ping", "pong", rounds=3, name="game").run(
+            {"ping": operator.attrgetter("index"), "pong": operator.attrgetter("index")}, timeout=LIMIT
+        )
+    spans = recording.spans
+    turns = [span for span in spans if span.kind == "turn"]
+    assert [span.name for span in turns] == ["game[ping]", "game[pong]"] * 3
+    assert [span.index for span in turns] == list(range(6))
+    assert all(one.end <= other.start for one, other in zip(turns, turns[1:], strict=False))
+    arrows = hand_offs(spans)
+    assert [(spans[giver].index, spans[taker].index) for giver, taker in arrows] == [(at, at + 1) for at in range(5)]
+    assert {span.name for span in spans if span.kind == "wait"} <= {"game", "game[ping]", "game[pong]"}
+
+
+def test_two_sequences_of_one_runner_are_not_mixed_up() -> None:
+    """After a reset the turns begin anew, and no arrow leads from the old sequence to the new one."""
+    runner = OrderedRunner("only", name="twice")
+    with record() as recording:
+        for _ in range(2):
+            with runner.step("only"):
+                pass
+            runner.reset()
+    assert [span.index for span in recording.spans if span.kind == "turn"] == [0, 0]
+    assert hand_offs(recording.spans) == []
+
+
+def test_a_step_that_raises_is_recorded() -> None:
+    """A turn that breaks the sequence is a span like any other."""
+    runner = OrderedRunner("only", name="breaks")
+    with record() as recording, pytest.raises(ZeroDivisionError), runner.step("only"):
+        raise ZeroDivisionError
+    assert kinds(recording, "breaks[only]") == [("turn", "")]
+
+
+def test_tasks_and_callbacks_of_a_pool_are_recorded() -> None:
+    """Each task is a span of its worker, with its time in the queue, and leads to its callback on the dispatcher."""
+    begun, end = Event(), Event()
+
+    def crunch() -> int:
+        begun.set()
+        wait_for(end)
+        return 7
+
+    results: list[int] = []
+    with record() as recording:
+        with CallbackPool(max_workers=1, name="mill") as pool:
+            pool.apply_async(crunch, callback=results.append)
+            wait_for(begun)
+            pool.apply_async(int, callback=results.append)
+            pool.apply_async(int, ("x",), error_callback=lambda error: results.append(-1))
+            end.set()
+        spans = [span for span in recording.spans if span.kind in ("task", "callback")]
+    assert results == [7, 0, -1]
+    tasks = [span for span in spans if span.kind == "task"]
+    callbacks = [span for span in spans if span.kind == "callback"]
+    assert all("worker" in span.thread for span in tasks)
+    assert all("dispatcher" in span.thread for span in callbacks)
+    assert "crunch" in tasks[0].name
+    assert [span.name for span in callbacks][1:] == ["mill: callback of int", "mill: error_callback of int"]
+    assert all(span.site.endswith("in test_tasks_and_callbacks_of_a_pool_are_recorded") for span in spans)
+    assert tasks[1].waited > 0
+    arrows = hand_offs(spans)
+    assert len(arrows) == 3
+    assert all(spans[giver].key == spans[taker].key for giver, taker in arrows)
+
+
+def test_tasks_of_other_processes_have_rows_of_their_own() -> None:
+    """A task that ran in another process is there, without a thread, as long as it ran."""
+    with record() as recording, CallbackPool("process", max_workers=1, name="far") as pool:
+        assert pool.apply_async(pow, (2, 10), timeout=LIMIT).result(LIMIT) == 1024
+    tasks = [span for span in recording.spans if span.kind == "task"]
+    assert [(span.thread, span.ident) for span in tasks] == [("workers of far", None)]
+    assert 0 <= tasks[0].seconds < LIMIT
+
+
+def test_tasks_submitted_before_the_recording_do_no_harm() -> None:
+    """A task whose beginning nobody saw is left out, and its callback recorded without it."""
+    begun, end = Event(), Event()
+    results: list[object] = []
+
+    def crunch() -> None:
+        begun.set()
+        wait_for(end)
+
+    with CallbackPool(max_workers=1, name="early") as pool:
+        task = pool.apply_async(crunch, callback=results.append)
+        wait_for(begun)
+        with record() as recording:
+            end.set()
+            task.wait_settled(LIMIT)
+            eventually(lambda: recording.spans)
+    assert [span.kind for span in recording.spans] == ["callback"]
+
+
+def test_waits_for_a_counter_are_recorded() -> None:
+    """Who waits for a value is seen to wait."""
+    counter = AtomicCounter(name="arrivals")
+    with record() as recording, Crew() as crew:
+        crew.start(lambda: counter.wait_until(1, timeout=LIMIT), "gate")
+        eventually(lambda: kinds(recording, "arrivals"))
+        counter.increment()
+    assert ("wait", "") in kinds(recording, "arrivals")
+
+
+def test_the_oldest_are_dropped_and_counted() -> None:
+    """A full recording keeps the latest spans, counts all that it dropped, in all threads, and says so."""
+    locks = [TimedLock(name=f"lock-{number}") for number in range(4)]
+
+    def use(lock: TimedLock) -> None:
+        for _ in range(100):
+            with lock:
+                pass
+
+    with record(capacity=50) as recording:
+        with Crew() as crew:
+            for lock in locks:
+                crew.start(lambda lock=lock: use(lock))  # type: ignore[misc]  # bound now
+        with TimedLock(name="latest"):
+            pass
+    assert len(recording.spans) == 50
+    assert recording.dropped == 351
+    assert recording.spans[-1].name == "latest"
+    assert "351 older ones were dropped" in recording.table()
+
+
+def test_a_recording_is_used_once() -> None:
+    """It has nothing before its with, and can't be entered twice."""
+    recording = record()
+    with pytest.raises(RuntimeError, match="nothing is recorded yet"):
+        recording.table()
+    with recording:
+        pass
+    with pytest.raises(RuntimeError, match="another one"), recording:
+        pass
+    assert recording.spans == []
+
+
+@pytest.mark.parametrize(("capacity", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)])
+def test_a_capacity_that_makes_no_sense_is_refused(capacity: int, error: type[Exception]) -> None:
+    """It is a positive integer."""
+    with pytest.raises(error, match="capacity"):
+        record(capacity=capacity)
+
+
+def test_it_is_saved_by_the_name(tmp_path: Path) -> None:
+    """Two kinds of file can be written; another name is refused before anything is."""
+    with record() as recording:
+        pass
+    with pytest.raises(ValueError, match=r"\.json or \.html"):
+        recording.save(tmp_path / "trace.txt")
+    recording.save(tmp_path / "trace.json")
+    recording.save(str(tmp_path / "trace.html"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["trace.html", "trace.json"]
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def crowded() -> Iterator[Recording]:
+    """A recording with a lock that was waited for, and one that was not."""
+    busy, free = TimedLock(name="busy"), TimedLock(name="free")
+    with record() as recording:
+        with Crew() as crew, held_elsewhere(busy) as let_go:
+            crew.start(lambda: queue_for(busy))
+            eventually(lambda: busy.waiting)
+            let_go()
+        for _ in range(3):
+            with free:
+                pass
+    yield recording
+
+
+def test_the_table_is_sorted_by_total_wait(crowded: Recording) -> None:
+    """What was waited for longest comes first; each line has the lock, the place, the count and both statistics."""
+    head, *lines = crowded.table().splitlines()
+    assert head.split("  ")[0] == "lock"
+    assert [line.split()[0] for line in lines] == ["busy", "busy", "free"]
+    assert "in queue_for" in lines[0]
+    assert lines[2].split()[4] == "3"
+    assert len({len(line.rstrip()) for line in lines}) <= 2
+
+
+def test_durations_are_summed_up_right() -> None:
+    """Mean, 99th percentile and maximum are those of the numbers, and of no numbers zero."""
+    durations = Durations([float(number) for number in range(1, 201)])
+    assert (durations.total, durations.mean, durations.p99, durations.longest) == (20100.0, 100.5, 198.0, 200.0)
+    assert Durations([3.0]).p99 == 3.0
+    assert Durations([]).total == 0.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "0"), (2.5e-7, "0.25 µs"), (1.2345e-5, "12.3 µs"), (0.5, "500 ms"), (2.0, "2.00 s"), (123.4, "123 s")],
+)
+def test_seconds_are_said_in_few_characters(seconds: float, text: str) -> None:
+    """The unit fits the size."""
+    assert say_seconds(seconds) == text
+
+
+def test_lanes_are_nested_or_apart() -> None:
+    """Spans of one thread that cross get lanes of their own; what is nested or apart stays in one."""
+
+    def span(start: float, end: float, thread: str = "one") -> Span:
+        return Span("hold", "x", thread, 1, "", start, end)
+
+    spans = [span(0, 10), span(1, 4), span(2, 6), span(4, 9), span(11, 12), span(0, 1, "worker-10"), span(0, 1, "worker-9")]
+    lanes = in_lanes(spans)
+    assert lanes[1, "one"] == [[0, 1, 3, 4], [2]]
+    assert list(lanes) == [(1, "one"), (1, "worker-9"), (1, "worker-10")]

@@ -1,0 +1,302 @@
+"""Snapshots, reports and circles: what is going on, without disturbing it."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import sys
+import threading
+from threading import Barrier, Event
+
+import pytest
+from lock.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
+
+from syncprims import AtomicCounter, CallbackPool, LockAdapter, OrderedRunner, TimedLock, TimedRLock, Wait
+from syncprims._waits import Waiting
+from syncprims.diagnostics import PrimitiveState, attach_report, find_deadlocks, report, snapshot
+
+
+# Without the GIL, of another thread's stack only the innermost frame can be had safely.
+WHOLE_STACKS = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+def state_of(name: str) -> PrimitiveState | None:
+    """What the snapshot says of the one primitive with this name."""
+    states = [state for state in snapshot() if state.name == name]
+    assert len(states) <= 1
+    return states[0] if states else None
+
+
+def test_idle_primitives_are_left_out() -> None:
+    """What nobody holds or waits for is in no snapshot, and a report without anything says so."""
+    gc.collect()
+    idle = TimedLock(name="idle"), AtomicCounter(name="idle too"), OrderedRunner("a", name="idle as well")
+    assert idle
+    assert [state for state in snapshot() if "idle" in state.name] == []
+
+
+def test_a_held_lock_tells_its_holder_and_its_waiters() -> None:
+    """A snapshot has the holder of a lock and those who wait, with stacks and for how long, the longest wait first."""
+    lock = TimedRLock(name="accounts")
+
+    def queue() -> None:
+        with lock:
+            pass
+
+    with Crew() as crew, held_elsewhere(lock, "billing") as let_go:
+        crew.start(queue, "audit")
+        eventually(lambda: lock.waiting == 1)
+        crew.start(queue, "report")
+        eventually(lambda: lock.waiting == 2)
+        state = state_of("accounts")
+        let_go()
+    assert state is not None
+    assert (state.kind, state.step, state.pending) == ("TimedRLock", None, None)
+    assert state.holder is not None
+    assert (state.holder.name, state.holder.alive) == ("billing", True)
+    if WHOLE_STACKS:
+        assert "charge" in [frame.name for frame in state.holder.stack]
+        assert all("queue" in [frame.name for frame in waiter.stack] for waiter in state.waiters)
+    assert [waiter.name for waiter in state.waiters] == ["audit", "report"]
+    assert state.waiters[0].waited >= state.waiters[1].waited >= 0
+    assert state_of("accounts") is None
+
+
+def test_a_snapshot_is_frozen_and_can_be_pickled() -> None:
+    """The states can't be changed, compare by value, and travel to another process."""
+    with TimedLock(name="sent"):
+        state = state_of("sent")
+    assert state is not None
+    assert pickle.loads(pickle.dumps(state)) == state
+    with pytest.raises(AttributeError):
+        state.name = "other"
+
+
+def test_a_runner_tells_whose_turn_it_is() -> None:
+    """A runner that is under way is in the snapshot with its step, the thread in it and those who wait for turns."""
+    runner = OrderedRunner("load", "store", name="etl")
+
+    def store() -> None:
+        with runner.step("store", timeout=LIMIT):
+            pass
+
+    with Crew() as crew:
+        with runner.step("load"):
+            crew.start(store, "storer")
+            eventually(lambda: runner.waiting == 1)
+            state = state_of("etl")
+            text = report()
+    assert state is not None
+    assert (state.kind, state.step) == ("OrderedRunner", "load")
+    assert state.holder is not None
+    assert state.holder.ident == threading.get_ident()
+    assert [waiter.name for waiter in state.waiters] == ["storer"]
+    assert "OrderedRunner 'etl': turn of 'load', held by Thread 'MainThread'" in text
+    assert state_of("etl") is None
+
+
+def test_what_belongs_to_no_primitive_is_shown_while_somebody_waits_for_it() -> None:
+    """Who waits for what no primitive has any more, as the sequence of a runner that was reset, is not forgotten."""
+
+    class Orphan:
+        name = "orphan"
+
+        def _owner(self) -> None:
+            """Nobody."""
+
+    waiting = Waiting(Orphan())
+    waiting.publish()
+    try:
+        state = state_of("orphan")
+    finally:
+        waiting.withdraw()
+    assert state is not None
+    assert (state.kind, [waiter.name for waiter in state.waiters]) == ("Orphan", ["MainThread"])
+    assert state_of("orphan") is None
+
+
+def test_a_pool_tells_what_is_pending_and_running() -> None:
+    """A pool with open tasks is in the snapshot, with what runs and for how long."""
+    begun, end = Event(), Event()
+
+    def crunch() -> None:
+        begun.set()
+        wait_for(end)
+
+    with CallbackPool(max_workers=1, name="mill") as pool:
+        pool.submit(crunch)
+        pool.submit(int)
+        wait_for(begun)
+        state, text = state_of("mill"), report()
+        end.set()
+    assert state is not None
+    assert (state.kind, state.pending) == ("CallbackPool", 2)
+    assert len(state.running) == 1
+    assert "crunch" in state.running[0][0]
+    assert "CallbackPool 'mill': 2 pending, 1 running" in text
+    assert state_of("mill") is None
+
+
+def test_a_counter_tells_who_waits_for_its_value() -> None:
+    """A counter that nobody holds is in the snapshot while somebody waits for its value."""
+    counter = AtomicCounter(name="arrivals")
+    with Crew() as crew:
+        crew.start(lambda: counter.wait_until(1, timeout=LIMIT), "gate")
+        eventually(lambda: state_of("arrivals") is not None)
+        state, text = state_of("arrivals"), report()
+        counter.increment()
+    assert state is not None
+    assert state.holder is None
+    assert [waiter.name for waiter in state.waiters] == ["gate"]
+    assert "AtomicCounter 'arrivals': held by nobody that is known" in text
+    assert "Thread 'gate'" in text
+
+
+def test_a_snapshot_asks_no_foreign_lock() -> None:
+    """Of an adapted lock the snapshot tells what the adapter knows; it calls nothing that might block."""
+
+    class Remote:
+        """A lock that can't be asked."""
+
+        def acquire(self, *, timeout: float = -1) -> bool:
+            return True
+
+        def release(self) -> None:
+            pass
+
+        def locked(self) -> bool:
+            raise AssertionError("it was asked")
+
+    with LockAdapter(Remote(), name="remote"):
+        state = state_of("remote")
+    assert state is not None
+    assert state.holder is not None
+    assert state.holder.name == "MainThread"
+
+
+def test_the_report_says_who_holds_and_who_waits() -> None:
+    """A report names lock, holder and waiters, with the places in the program, and no frame of the library."""
+    lock = TimedLock(name="ledger")
+
+    def want_the_ledger() -> None:
+        with lock:
+            pass
+
+    with Crew() as crew, held_elsewhere(lock, "billing") as let_go:
+        crew.start(want_the_ledger, "audit")
+        eventually(lambda: lock.waiting)
+        text = report()
+        let_go()
+    assert "TimedLock 'ledger': held by Thread 'billing' (ident" in text
+    assert "Thread 'audit' (ident" in text
+    assert "in want_the_ledger" in text or not WHOLE_STACKS
+    assert "timed_lock.py" not in text
+    assert "DEADLOCK" not in text
+
+
+def test_many_waiters_make_no_endless_report() -> None:
+    """Of a crowd the report shows some, and says how many more there are."""
+    lock = TimedLock(name="crowded")
+
+    def queue() -> None:
+        with lock:
+            pass
+
+    with Crew() as crew, held_elsewhere(lock) as let_go:
+        for _ in range(13):
+            crew.start(queue)
+        eventually(lambda: lock.waiting == 13)
+        text = report()
+        let_go()
+    assert "and 3 more threads wait for it" in text
+
+
+def test_snapshots_are_safe_while_everything_runs() -> None:
+    """While threads make, take and drop locks, turns and tasks, snapshots and reports neither fail nor disturb."""
+    done = Event()
+
+    def churn() -> None:
+        while not done.is_set():
+            lock = TimedLock()
+            with lock:
+                AtomicCounter().increment()
+            with OrderedRunner("a").step("a"):
+                pass
+
+    with Crew() as crew:
+        for _ in range(4):
+            crew.start(churn)
+        try:
+            for _ in range(150):
+                snapshot()
+                find_deadlocks()
+            report()
+        finally:
+            done.set()
+
+
+def test_a_circle_of_adapted_locks_is_found() -> None:
+    """Two threads that wait for each other's adapted locks, which nothing prevents, are found, and reported, as one."""
+    locks = [LockAdapter(threading.Lock(), name=name) for name in ("red", "blue")]
+    barrier = Barrier(2)
+    way_out = Event()
+
+    def cross(first: LockAdapter, second: LockAdapter) -> None:
+        with first:
+            barrier.wait(LIMIT)
+            while not second.acquire(timeout=0.2 if way_out.is_set() else 3.0):
+                if way_out.is_set():
+                    return
+            second.release()
+
+    with Crew() as crew:
+        crew.start(lambda: cross(*locks), "left")
+        crew.start(lambda: cross(*reversed(locks)), "right")
+        eventually(find_deadlocks)
+        found, text = find_deadlocks(), report()
+        way_out.set()
+    assert len(found) == 1
+    assert set(found[0]) == {Wait("left", "blue", "right"), Wait("right", "red", "left")}
+    assert "DEADLOCK: Thread" in text
+    assert find_deadlocks() == ()
+
+
+def test_timed_acquires_that_wait_for_each_other_are_no_deadlock() -> None:
+    """A circle that ends by itself, since acquire() has a timeout, is none; nor is waiting for one's own lock so."""
+    locks = [TimedLock(name="red"), TimedLock(name="blue")]
+    barrier = Barrier(3)
+    over = Event()
+
+    def cross(first: TimedLock, second: TimedLock) -> None:
+        with first:
+            barrier.wait(LIMIT)
+            while not over.is_set():
+                assert not second.acquire(timeout=0.05)
+            barrier.wait(LIMIT)
+
+    def own() -> None:
+        lock = TimedLock(name="mine")
+        with lock:
+            while not over.is_set():
+                assert not lock.acquire(timeout=0.05)
+
+    with Crew() as crew:
+        crew.start(lambda: cross(*locks))
+        crew.start(lambda: cross(*reversed(locks)))
+        crew.start(own)
+        barrier.wait(LIMIT)
+        try:
+            eventually(lambda: all(lock.waiting for lock in locks))
+            found = [find_deadlocks() for _ in range(50)]
+        finally:
+            over.set()
+            barrier.wait(LIMIT)
+    assert found == [()] * 50
+
+
+def test_a_report_becomes_a_note() -> None:
+    """An error that is about to be raised gets the report as its note."""
+    error = TimeoutError("too late")
+    with TimedLock(name="noted"):
+        attach_report(error)
+    assert "TimedLock 'noted': held by" in error.__notes__[0]

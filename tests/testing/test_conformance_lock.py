@@ -1,0 +1,147 @@
+"""`check_lock` and `check_rlock` reject broken locks, name what is wrong with them, and know what adapters weaken."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from syncprims import LockAdapter, TimedLock
+from syncprims.testing import ConformanceError, ConformanceReport, Threads, check_lock, check_rlock
+from testing import broken
+
+# What a LockAdapter does not keep, over a lock of whatever kind: who truly holds it is not known, a fork leaves the
+# lock inside as it is, and the adapter's own release is written in Python.
+WEAKENED = (
+    "a lock that another thread held at a fork is free in the child",
+    "of two threads that wait for each other's lock exactly one gets DeadlockError",
+    "a DeadlockError tells the circle",
+    "an interrupt anywhere in a with leaves the lock free",
+    "an interrupt anywhere in a hold() leaves the lock free",
+    "an interrupt anywhere in acquire(); try: ... finally: release() leaves the lock free",
+    "an interrupt while a thread waits leaves the lock with its holder, then free",
+)
+OWN = "a thread that enters a lock which it holds gets DeadlockError at once"
+REENTRANT = (
+    "a threading.Condition works with it",
+    "an interrupt never changes how often the lock is held",
+)
+
+BROKEN: list[tuple[type[TimedLock], str]] = [
+    (broken.KeepsOnError, "a with frees the lock when its body raises"),
+    (broken.SwallowsException, "an exception in the body of a with comes out of it"),
+    (broken.IgnoresTimeout, "acquire(timeout) of a held lock returns False when the time is up"),
+    (broken.GivesUpEarly, "acquire(timeout) of a held lock returns False when the time is up"),
+    (broken.RaisesInAcquire, "acquire(timeout) of a held lock returns False when the time is up"),
+    (broken.StrangersRelease, "release() by a thread that does not hold it raises RuntimeError"),
+    (broken.ForgivesRelease, "release() of a free lock raises RuntimeError"),
+    (broken.WakesTwo, "one release lets one waiter in"),
+    (broken.LosesWakeup, "a waiter gets the lock when its holder releases it"),
+    (broken.HoldsNothing, "hold() holds the lock for the body, and can be kept and used again"),
+    (broken.ForgetsHolder, "holder names the thread that holds the lock"),
+    (broken.BlocksInRepr, "repr() tells the lock's name and state and never blocks"),
+    (broken.FalseDeadlock, "a wait that closes no circle never gets DeadlockError"),
+    (broken.BlindToDeadlock, "of two threads that wait for each other's lock exactly one gets DeadlockError"),
+    (broken.ReentersSilently, "a thread that enters a lock which it holds gets DeadlockError at once"),
+]
+BROKEN_REENTRANT: list[tuple[type[TimedLock], str]] = [
+    (broken.ReleasesTwice, "releases of inner holds keep it taken for the outer one"),
+    (TimedLock, "its holder may take it again, and it is free after as many releases"),
+]
+LEAKING: list[tuple[type[TimedLock], str]] = [
+    (broken.LeaksOnInterrupt, "an interrupt anywhere in a with leaves the lock free"),
+    (broken.WaitsNaively, "an interrupt anywhere in a with leaves the lock free"),
+]
+
+
+def rejection(check: Callable[..., ConformanceReport], factory: Callable[[], object]) -> ConformanceReport:
+    """Check, expect a rejection, and return its report."""
+    with pytest.raises(ConformanceError) as caught:
+        check(factory)
+    assert caught.value.report is not None
+    return caught.value.report
+
+
+def rejection_aside(check: Callable[..., ConformanceReport], factory: Callable[[], object]) -> ConformanceReport:
+    """Do it in a thread, where the clauses that deliver signals are left out: they take most of the time."""
+    with Threads(timeout=50.0) as threads:
+        return threads.start(rejection, check, factory).result(50.0)
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYNCPRIMS_TEST_DELAY_FACTOR", "0.25")
+
+
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.parametrize(("cls", "clause"), BROKEN)
+def test_broken_lock_is_rejected(cls: type[TimedLock], clause: str) -> None:
+    """A lock with one fault is rejected, and the clause that it breaks is named."""
+    report = rejection_aside(check_lock, cls)
+    assert clause in [one.clause for one in report.broken], str(report)
+    assert len(report.kept) > len(report.broken), f"one fault should leave most of the contract:\n{report}"
+
+
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.parametrize(("cls", "clause"), BROKEN_REENTRANT)
+def test_broken_reentrant_lock_is_rejected(cls: type[TimedLock], clause: str) -> None:
+    """A lock with one fault is rejected as re-entrant, and the clause that it breaks is named."""
+    report = rejection_aside(check_rlock, cls)
+    assert clause in [one.clause for one in report.broken], str(report)
+    assert len(report.kept) > len(report.broken), f"one fault should leave most of the contract:\n{report}"
+
+
+@pytest.mark.parametrize(("cls", "clause"), LEAKING)
+def test_leaking_lock_is_rejected(cls: type[TimedLock], clause: str) -> None:
+    """A lock that an interrupt can leave taken keeps all of the contract but that, and the place is named."""
+    report = rejection(check_lock, cls)
+    found = {one.clause: one.happened for one in report.broken}
+    assert clause in found, str(report)
+    assert all("interrupt" in name for name in found), str(report)
+    assert "broken.py:" in found[clause]
+    assert "the lock is still held" in found[clause]
+
+
+def test_faults_that_are_quite_apart_break_nothing_else() -> None:
+    """Where a fault touches one thing only, only its clauses are broken."""
+    report = rejection_aside(check_lock, broken.ForgetsHolder)
+    assert [one.clause for one in report.broken] == [
+        "holder names the thread that holds the lock",
+        "a LockTimeoutError tells the lock, the limit, the wait and the holder",
+    ]
+
+
+def adapted_lock() -> LockAdapter:
+    return LockAdapter(threading.Lock())
+
+
+def adapted_rlock() -> LockAdapter:
+    return LockAdapter(threading.RLock())
+
+
+def adapted_process_lock() -> LockAdapter:
+    return LockAdapter(multiprocessing.get_context("spawn").Lock())
+
+
+def adapted_semaphore() -> LockAdapter:
+    return LockAdapter(threading.Semaphore(1))
+
+
+@pytest.mark.parametrize(
+    ("check", "factory", "without"),
+    [
+        (check_lock, adapted_lock, WEAKENED),
+        (check_lock, adapted_process_lock, (*WEAKENED, OWN)),
+        (check_lock, adapted_semaphore, (*WEAKENED, OWN)),
+        (check_rlock, adapted_rlock, (*WEAKENED, *REENTRANT)),
+    ],
+)
+def test_adapter_keeps_the_rest_of_the_contract(
+    check: Callable[..., ConformanceReport], factory: Callable[[], LockAdapter], without: tuple[str, ...]
+) -> None:
+    """A foreign lock in an adapter keeps every clause but those that are listed as weakened."""
+    report = check(factory, without=without)
+    assert set(report.not_kept) == set(without)
+    assert report.not_run == ()

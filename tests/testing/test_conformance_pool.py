@@ -1,0 +1,60 @@
+"""`check_pool` rejects broken pools, names what is wrong with them, and passes the library's own on all executors."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from syncprims import CallbackPool
+from syncprims.testing import check_pool
+from testing import broken
+from testing.test_conformance_lock import rejection_aside
+
+BROKEN: list[tuple[type[CallbackPool], str]] = [
+    (broken.CallsBackTwice, "a callback gets the result, and is called once"),
+    (broken.ForgetsErrorCallback, "an error callback gets the exception, and is called once"),
+    (broken.CallsBackInThreads, "callbacks run one at a time, on one thread that is not the submitter's"),
+    (broken.DropsErrors, "a failure of apply_async() that nobody looks at is raised by join(), once"),
+    (broken.LeavesEarly, "leaving the with waits for every callback"),
+    (broken.IgnoresLimit, "max_pending blocks submit() from outside, and not from callbacks"),
+    (broken.AbortsNothing, "abort() cancels what is queued, tells every callback and returns what runs"),
+    (broken.MapsBackwards, "map() gives results in the order of the items"),
+]
+
+
+@pytest.mark.parametrize(("cls", "clause"), BROKEN)
+def test_broken_pool_is_rejected(cls: type[CallbackPool], clause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool with one fault is rejected, and the clause that it breaks is named."""
+    monkeypatch.setenv("SYNCPRIMS_TEST_DELAY_FACTOR", "0.25")
+    report = rejection_aside(check_pool, cls)
+    assert clause in [one.clause for one in report.broken], str(report)
+
+
+def process_pool(**kwargs: Any) -> CallbackPool:
+    return CallbackPool("process", **kwargs)
+
+
+def test_process_pool_keeps_the_contract() -> None:
+    """The whole contract holds with worker processes."""
+    report = check_pool(process_pool)
+    assert (len(report.kept), report.not_run) == (32, ())
+
+
+def test_pool_over_a_foreign_executor_keeps_the_contract() -> None:
+    """The whole contract holds with an executor that was handed in."""
+    executors: list[ThreadPoolExecutor] = []
+
+    def make(max_workers: int, **kwargs: Any) -> CallbackPool:
+        executors.append(ThreadPoolExecutor(max_workers))
+        return CallbackPool(executors[-1], **kwargs)
+
+    def factory(max_workers: int | None = None, **kwargs: Any) -> CallbackPool:
+        return make(2 if max_workers is None else max_workers, **kwargs)
+
+    try:
+        assert check_pool(factory).not_run == ()
+    finally:
+        for executor in executors:
+            executor.shutdown(wait=False)

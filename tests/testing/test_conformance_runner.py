@@ -1,0 +1,41 @@
+"""`check_runner` rejects broken runners and names what is wrong with them."""
+
+from __future__ import annotations
+
+import pytest
+
+from syncprims import OrderedRunner
+from syncprims.testing import check_runner
+from testing import broken
+from testing.test_conformance_lock import rejection_aside
+
+BREAKS = "a step that raises breaks the sequence: who waits, or comes later, gets BrokenSequenceError from it"
+
+BROKEN: list[tuple[type[OrderedRunner], str]] = [
+    (broken.ReordersSteps, "steps are taken in their order, whoever comes first"),
+    (broken.NeverFinishes, "who comes after the end gets SequenceFinishedError"),
+    (broken.GoesOnAfterError, BREAKS),
+    (broken.DeafToAbort, "abort() breaks the sequence, with its cause"),
+    (broken.ForgetsCause, "abort() breaks the sequence, with its cause"),
+    (broken.ServesOnce, "serve() calls its function in each remaining turn and returns how often"),
+]
+
+
+@pytest.mark.parametrize(("cls", "clause"), BROKEN)
+def test_broken_runner_is_rejected(cls: type[OrderedRunner], clause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner with one fault is rejected, and the clause that it breaks is named."""
+    monkeypatch.setenv("SYNCPRIMS_TEST_DELAY_FACTOR", "0.4")
+    report = rejection_aside(check_runner, cls)
+    assert clause in [one.clause for one in report.broken], str(report)
+
+
+def test_clause_that_a_subclass_gives_up_is_left_out() -> None:
+    """A runner that goes on after failures passes, where it says which clauses it gives up."""
+    without = (
+        BREAKS,
+        "run() raises the first failure, when all its threads have ended",
+        "serve() raises what broke the sequence",
+    )
+    report = check_runner(broken.GoesOnAfterError, without=without)
+    assert report.not_kept == tuple(sorted(without, key=without.index))
+    assert report.broken == ()
