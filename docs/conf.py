@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import inspect
+import re
 import sys
 import tomllib
 import zlib
@@ -41,16 +43,19 @@ nitpicky = True
 
 html_theme = "furo"
 html_title = f"syncprims {release}"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
-autodoc_member_order = "groupwise"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 
 doctest_test_doctest_blocks = "default"
+doctest_default_flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE  # those of pytest, in pyproject.toml
 trim_doctest_flags = True
 
 # The modules of the standard library that the pages link to. Their names are written into an inventory at each build,
@@ -79,6 +84,10 @@ _MODULES = [
 ]
 _ELSEWHERE = {  # names whose page is not their module's
     "asyncio": "library/asyncio",
+    "asyncio.Lock": "library/asyncio-sync",
+    "faulthandler": "library/faulthandler",
+    "multiprocessing.Pool.apply_async": "library/multiprocessing",
+    "sys._is_gil_enabled": "library/sys",
     "asyncio.Future": "library/asyncio-future",
     "asyncio.wrap_future": "library/asyncio-future",
     "sys.monitoring": "library/sys.monitoring",
@@ -132,15 +141,22 @@ def _write_inventory(target: Path) -> str:
 
 intersphinx_mapping = {"python": ("https://docs.python.org/3", _write_inventory(HERE / "_build" / "python.inv"))}
 
-nitpick_ignore_regex = [("py:.*", r"~?(.*\.)?[A-Z]")]  # type variables
+nitpick_ignore_regex = [("py:.*", r"~?(.*\.)?[A-Z](_co)?")]  # type variables
 nitpick_ignore = [("py:class", "OnError")]  # an alias, spelt out in its class's own text
 
 
-def _show_plain_name(
-    _app: Sphinx, _env: BuildEnvironment, node: pending_xref, contnode: nodes.TextElement
-) -> nodes.TextElement | None:
+def _find_elsewhere(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: nodes.TextElement
+) -> nodes.Node | None:
+    # A class is documented under the name that its users import it by, and the other modules' texts use that.
+    if node["reftype"] != "obj":
+        return None
+    target = node["reftarget"]
+    found = env.domains["py"].resolve_xref(
+        env, node["refdoc"], app.builder, "obj", f"syncprims.{target}", node, contnode
+    )
     # In a docstring `name` may be an argument, which is nothing to link to; a name with a dot must be found.
-    return contnode if node["reftype"] == "obj" and "." not in node["reftarget"] else None
+    return found or (contnode if "." not in target else None)
 
 
 def _name_bases(_app: Sphinx, _name: str, _thing: object, _options: object, bases: list[type | str]) -> None:
@@ -162,8 +178,25 @@ def _keep_colon(_app: Sphinx, what: str, _name: str, _thing: object, _options: o
         lines[:0] = ["..", ""]
 
 
+def _take_changelog(_app: Sphinx, docname: str, source: list[str]) -> None:
+    # CHANGELOG.md has few forms: headings, lists, links, code. What is code there and a name of ours becomes a link.
+    if docname != "changelog":
+        return
+    text = (HERE.parent / "CHANGELOG.md").read_text(encoding="utf-8")
+    text = re.sub(
+        r"`([^`]+)`", lambda code: code[0] if re.fullmatch(r"syncprims[.\w]+", code[1]) else f"`{code[0]}`", text
+    )
+    text = re.sub(r"\[([^]]+)\]\(([^)]+)\)", r"`\1 <\2>`__", text)
+    for mark, line in (("###", "~"), ("##", "-"), ("#", "=")):
+        text = re.sub(
+            rf"^{mark} (.*)$", lambda found, line=line: f"{found[1]}\n{line * len(found[1])}", text, flags=re.M
+        )
+    source[0] = text
+
+
 def setup(app: Sphinx) -> None:
-    """Show plain names that are no objects as code, public base classes alone, and colons where they stand."""
+    """Find names where their users know them, show public base classes alone, and take the changelog in."""
+    app.connect("source-read", _take_changelog)
     app.connect("autodoc-process-docstring", _keep_colon, priority=1)
-    app.connect("missing-reference", _show_plain_name)
+    app.connect("missing-reference", _find_elsewhere)
     app.connect("autodoc-process-bases", _name_bases)

@@ -8,13 +8,13 @@ from itertools import count
 from operator import itemgetter
 from threading import local
 from typing import Protocol
-from weakref import WeakValueDictionary
+from weakref import ref
 
 # No mutex guards the registry. Its only writers are single C-level stores, and under the GIL fork() copies it at a
 # moment when no other thread is in the middle of one. A primitive that a vanished thread was just creating belongs to
-# that thread alone. Without the GIL a dictionary has a mutex, and a thread that vanishes may have it, or have just been
+# that thread alone. Without the GIL a set has a mutex, and a thread that vanishes may have it, or have just been
 # handed it: there the forking thread lists what is alive before it forks, and the child never touches the old
-# dictionary. (What another thread makes between the two is not repaired.)
+# set. (What another thread makes between the two is not repaired.)
 
 
 class Primitive(Protocol):
@@ -24,16 +24,33 @@ class Primitive(Protocol):
         """Repair the object in a forked child, where the forking thread is the only one left."""
 
 
+class _Ref(ref[Primitive]):
+    """A weak reference that is compared by identity, whatever the primitive's class makes of equality."""
+
+    __slots__ = ("serial",)
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+    serial: int
+
+
 _serials = count(1)
-_live: WeakValueDictionary[tuple[int, int], Primitive] = WeakValueDictionary()
+# A weak dictionary would forget the dead in a Python function: an interrupt in there is printed and lost. What forgets
+# them here is a C function.
+_live: set[_Ref] = set()
 
 
 def register(primitive: Primitive) -> int:
     """Take the primitive into the registry and return its creation serial."""
     serial = next(_serials)
-    # Free-threaded 3.13 may hand out a serial twice; the address keeps the keys apart.
-    _live[serial, id(primitive)] = primitive
+    _enter(primitive, serial)
     return serial
+
+
+def _enter(primitive: Primitive, serial: int) -> None:
+    entry = _Ref(primitive, _live.discard)
+    entry.serial = serial
+    _live.add(entry)
 
 
 def default_name(primitive: object, serial: int) -> str:
@@ -46,10 +63,10 @@ def live() -> list[Primitive]:
     return [primitive for _, primitive in _items()]
 
 
-def _items() -> list[tuple[tuple[int, int], Primitive]]:
-    # From one list made in C: iterating over the dictionary would fail when another thread makes a primitive meanwhile.
-    found = [(ref.key, ref()) for ref in _live.valuerefs()]
-    return sorted(((key, primitive) for key, primitive in found if primitive is not None), key=itemgetter(0))
+def _items() -> list[tuple[int, Primitive]]:
+    # From one list made in C: iterating over the set would fail when another thread makes a primitive meanwhile.
+    found = [(entry.serial, entry()) for entry in list(_live)]
+    return sorted(((serial, primitive) for serial, primitive in found if primitive is not None), key=itemgetter(0))
 
 
 def _after_fork_in_child() -> None:
@@ -70,8 +87,10 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child_without_gil() -> None:
     global _live
-    _live = WeakValueDictionary(_forking.items)
-    _forking.items = []
+    _live = set()
+    items, _forking.items = _forking.items, []
+    for serial, primitive in items:
+        _enter(primitive, serial)
     _after_fork_in_child()
 
 

@@ -7,6 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
+
 from adapters.servers import RedisServer
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import random
 import subprocess
@@ -13,10 +14,11 @@ import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from threading import Barrier
+from typing import Any
 
 import pytest
-from lock.crew import LIMIT, Crew
 
+from lock.crew import LIMIT, Crew, eventually
 from syncprims import LockAdapter, LockOrderError, TimedLock, TimedRLock, acquire_all
 from syncprims.diagnostics import LockOrderWarning, check_lock_order
 
@@ -89,7 +91,7 @@ def test_a_longer_circle_is_an_inversion(size: int) -> None:
     """Orders that make a circle together, though no two of them clash, are reported with every stack."""
     locks = [timed(str(number)) for number in range(size)]
     with check_lock_order() as check:
-        for first, second in zip(locks, locks[1:], strict=False):
+        for first, second in itertools.pairwise(locks):
             take(first, second)
         with pytest.raises(LockOrderError) as caught:
             take(locks[-1], locks[0])
@@ -278,25 +280,33 @@ def test_locks_that_are_gone_are_forgotten() -> None:
         assert len(check._edges) <= 3
 
 
-def test_two_threads_that_add_the_halves_at_once_are_seen() -> None:
-    """Of two threads that come with the two halves of an inversion at once, exactly one is refused, each time."""
-    with check_lock_order() as check, Crew() as crew:
-        for _ in range(60):
-            a, b = timed("a"), timed("b")
-            barrier = Barrier(2)
+def test_two_threads_that_add_the_halves_at_once_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two threads that look for the other half of an inversion at the same moment, exactly one is refused."""
+    a, b = timed("a"), timed("b")
+    check, barrier = check_lock_order(), Barrier(2)
+    find, found = check._path, []
 
-            def cross(first: AnyLock, second: AnyLock, barrier: Barrier = barrier) -> bool:
-                with first:
-                    barrier.wait(LIMIT)
-                    try:
-                        with second:
-                            return True
-                    except LockOrderError:
-                        return False
+    def find_slowly(*args: Any) -> Any:
+        path = find(*args)
+        found.append(path)
+        # Nothing is added before the other thread has looked as well, or stands in line to do so.
+        eventually(lambda: len(found) == 2 or check._mutex.waiting)
+        return path
 
-            jobs = [crew.start(lambda: cross(a, b)), crew.start(lambda: cross(b, a))]  # noqa: B023  used up in this round
-            assert sorted(job.result() for job in jobs) == [False, True]
-    assert len(check.inversions) == 60
+    def cross(first: AnyLock, second: AnyLock) -> bool:
+        with first:
+            barrier.wait(LIMIT)
+            try:
+                with second:
+                    return True
+            except LockOrderError:
+                return False
+
+    monkeypatch.setattr(check, "_path", find_slowly)
+    with check, Crew() as crew:
+        jobs = [crew.start(lambda: cross(a, b)), crew.start(lambda: cross(b, a))]
+        assert sorted(job.result() for job in jobs) == [False, True]
+    assert len(check.inversions) == 1
 
 
 # -- turning it on -----------------------------------------------------------------------------------------------------

@@ -59,8 +59,8 @@ def ask(tmp_path: Path) -> Ask:
         command = [
             BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1400,900", f"--user-data-dir={tmp_path / 'profile'}",
-            *options, "--dump-dom", path.as_uri(),
+            "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1400,900",
+            f"--user-data-dir={tmp_path / 'profile'}", *options, "--dump-dom", path.as_uri(),
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
         found = re.search(r'<pre id="answer">(.*?)</pre>', done.stdout, re.DOTALL)
@@ -199,9 +199,10 @@ def test_it_can_be_used_with_the_mouse(ask: Ask) -> None:
         canvas.dispatchEvent(new PointerEvent("pointerup", at(350, 60)));
         steps.dragged = from - left;
         steps.selected = selected;
-        for (let turn = 0; turn < 200; turn++) canvas.dispatchEvent(new WheelEvent("wheel", {deltaY: -100, ...at(400, 60)}));
+        const roll = deltaY => canvas.dispatchEvent(new WheelEvent("wheel", {deltaY, ...at(400, 60)}));
+        for (let turn = 0; turn < 200; turn++) roll(-100);
         steps.narrow = to - from;
-        for (let turn = 0; turn < 400; turn++) canvas.dispatchEvent(new WheelEvent("wheel", {deltaY: 100, ...at(400, 60)}));
+        for (let turn = 0; turn < 400; turn++) roll(100);
         steps.wide = (to - from) / length;
         const span = spans.find(span => x(span[START] + span[LASTS]) - x(span[START]) > 3);
         canvas.dispatchEvent(new MouseEvent("dblclick", at(x(span[START] + span[LASTS] / 2), middle(span))));

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lock.crew import LIMIT, Crew, eventually
 
+from lock.crew import LIMIT, Crew, eventually
 from syncprims import TimedLock
 from syncprims.diagnostics import dump_on_signal
 
@@ -118,7 +118,9 @@ held.wait(20)
 print("ready", flush=True)
 lock.acquire()
 """
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from lock.crew import LIMIT, Crew, eventually, held_elsewhere
 
+from lock.crew import LIMIT, Crew, eventually, held_elsewhere
 from syncprims import TimedLock
+from syncprims._waits import Waiting
 from syncprims.diagnostics import warn_slow
 
 
@@ -70,12 +71,24 @@ def test_a_short_wait_is_not_warned_of() -> None:
         with lock:
             pass
 
-    with warnings_kept() as texts, Crew() as crew, warn_slow(after=LIMIT):
-        with held_elsewhere(lock) as let_go:
-            crew.start(queue)
-            eventually(lambda: lock.waiting)
-            let_go()
+    with warnings_kept() as texts, Crew() as crew, warn_slow(after=LIMIT), held_elsewhere(lock) as let_go:
+        crew.start(queue)
+        eventually(lambda: lock.waiting)
+        let_go()
     assert texts == []
+
+
+def test_it_looks_again_when_a_wait_comes_of_age() -> None:
+    """The next look comes no later than the moment at which a wait that is known gets slow."""
+    with warn_slow(after=1000.0) as watching:
+        assert watching._look() == 500.0
+        waiting = Waiting(TimedLock())
+        waiting.since -= 900.0
+        waiting.publish()
+        try:
+            assert 90.0 < watching._look() <= 100.0
+        finally:
+            waiting.withdraw()
 
 
 def test_its_thread_ends_when_it_is_stopped() -> None:

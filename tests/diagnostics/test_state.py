@@ -9,12 +9,11 @@ import threading
 from threading import Barrier, Event
 
 import pytest
-from lock.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
 
+from lock.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
 from syncprims import AtomicCounter, CallbackPool, LockAdapter, OrderedRunner, TimedLock, TimedRLock, Wait
 from syncprims._waits import Waiting
-from syncprims.diagnostics import PrimitiveState, attach_report, find_deadlocks, report, snapshot
-
+from syncprims.diagnostics import PrimitiveState, attach_report, find_deadlocks, report, snapshot, state
 
 # Without the GIL, of another thread's stack only the innermost frame can be had safely.
 WHOLE_STACKS = getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -48,28 +47,28 @@ def test_a_held_lock_tells_its_holder_and_its_waiters() -> None:
         eventually(lambda: lock.waiting == 1)
         crew.start(queue, "report")
         eventually(lambda: lock.waiting == 2)
-        state = state_of("accounts")
+        seen = state_of("accounts")
         let_go()
-    assert state is not None
-    assert (state.kind, state.step, state.pending) == ("TimedRLock", None, None)
-    assert state.holder is not None
-    assert (state.holder.name, state.holder.alive) == ("billing", True)
+    assert seen is not None
+    assert (seen.kind, seen.step, seen.pending) == ("TimedRLock", None, None)
+    assert seen.holder is not None
+    assert (seen.holder.name, seen.holder.alive) == ("billing", True)
     if WHOLE_STACKS:
-        assert "charge" in [frame.name for frame in state.holder.stack]
-        assert all("queue" in [frame.name for frame in waiter.stack] for waiter in state.waiters)
-    assert [waiter.name for waiter in state.waiters] == ["audit", "report"]
-    assert state.waiters[0].waited >= state.waiters[1].waited >= 0
+        assert "charge" in [frame.name for frame in seen.holder.stack]
+        assert all("queue" in [frame.name for frame in waiter.stack] for waiter in seen.waiters)
+    assert [waiter.name for waiter in seen.waiters] == ["audit", "report"]
+    assert seen.waiters[0].waited >= seen.waiters[1].waited >= 0
     assert state_of("accounts") is None
 
 
 def test_a_snapshot_is_frozen_and_can_be_pickled() -> None:
     """The states can't be changed, compare by value, and travel to another process."""
     with TimedLock(name="sent"):
-        state = state_of("sent")
-    assert state is not None
-    assert pickle.loads(pickle.dumps(state)) == state
+        seen = state_of("sent")
+    assert seen is not None
+    assert pickle.loads(pickle.dumps(seen)) == seen
     with pytest.raises(AttributeError):
-        state.name = "other"
+        seen.name = "other"
 
 
 def test_a_runner_tells_whose_turn_it_is() -> None:
@@ -80,17 +79,16 @@ def test_a_runner_tells_whose_turn_it_is() -> None:
         with runner.step("store", timeout=LIMIT):
             pass
 
-    with Crew() as crew:
-        with runner.step("load"):
-            crew.start(store, "storer")
-            eventually(lambda: runner.waiting == 1)
-            state = state_of("etl")
-            text = report()
-    assert state is not None
-    assert (state.kind, state.step) == ("OrderedRunner", "load")
-    assert state.holder is not None
-    assert state.holder.ident == threading.get_ident()
-    assert [waiter.name for waiter in state.waiters] == ["storer"]
+    with Crew() as crew, runner.step("load"):
+        crew.start(store, "storer")
+        eventually(lambda: runner.waiting == 1)
+        seen = state_of("etl")
+        text = report()
+    assert seen is not None
+    assert (seen.kind, seen.step) == ("OrderedRunner", "load")
+    assert seen.holder is not None
+    assert seen.holder.ident == threading.get_ident()
+    assert [waiter.name for waiter in seen.waiters] == ["storer"]
     assert "OrderedRunner 'etl': turn of 'load', held by Thread 'MainThread'" in text
     assert state_of("etl") is None
 
@@ -107,11 +105,11 @@ def test_what_belongs_to_no_primitive_is_shown_while_somebody_waits_for_it() -> 
     waiting = Waiting(Orphan())
     waiting.publish()
     try:
-        state = state_of("orphan")
+        seen = state_of("orphan")
     finally:
         waiting.withdraw()
-    assert state is not None
-    assert (state.kind, [waiter.name for waiter in state.waiters]) == ("Orphan", ["MainThread"])
+    assert seen is not None
+    assert (seen.kind, [waiter.name for waiter in seen.waiters]) == ("Orphan", ["MainThread"])
     assert state_of("orphan") is None
 
 
@@ -127,12 +125,12 @@ def test_a_pool_tells_what_is_pending_and_running() -> None:
         pool.submit(crunch)
         pool.submit(int)
         wait_for(begun)
-        state, text = state_of("mill"), report()
+        seen, text = state_of("mill"), report()
         end.set()
-    assert state is not None
-    assert (state.kind, state.pending) == ("CallbackPool", 2)
-    assert len(state.running) == 1
-    assert "crunch" in state.running[0][0]
+    assert seen is not None
+    assert (seen.kind, seen.pending) == ("CallbackPool", 2)
+    assert len(seen.running) == 1
+    assert "crunch" in seen.running[0][0]
     assert "CallbackPool 'mill': 2 pending, 1 running" in text
     assert state_of("mill") is None
 
@@ -143,11 +141,11 @@ def test_a_counter_tells_who_waits_for_its_value() -> None:
     with Crew() as crew:
         crew.start(lambda: counter.wait_until(1, timeout=LIMIT), "gate")
         eventually(lambda: state_of("arrivals") is not None)
-        state, text = state_of("arrivals"), report()
+        seen, text = state_of("arrivals"), report()
         counter.increment()
-    assert state is not None
-    assert state.holder is None
-    assert [waiter.name for waiter in state.waiters] == ["gate"]
+    assert seen is not None
+    assert seen.holder is None
+    assert [waiter.name for waiter in seen.waiters] == ["gate"]
     assert "AtomicCounter 'arrivals': held by nobody that is known" in text
     assert "Thread 'gate'" in text
 
@@ -168,10 +166,10 @@ def test_a_snapshot_asks_no_foreign_lock() -> None:
             raise AssertionError("it was asked")
 
     with LockAdapter(Remote(), name="remote"):
-        state = state_of("remote")
-    assert state is not None
-    assert state.holder is not None
-    assert state.holder.name == "MainThread"
+        seen = state_of("remote")
+    assert seen is not None
+    assert seen.holder is not None
+    assert seen.holder.name == "MainThread"
 
 
 def test_the_report_says_who_holds_and_who_waits() -> None:
@@ -223,16 +221,21 @@ def test_snapshots_are_safe_while_everything_runs() -> None:
             with OrderedRunner("a").step("a"):
                 pass
 
-    with Crew() as crew:
-        for _ in range(4):
-            crew.start(churn)
-        try:
-            for _ in range(150):
-                snapshot()
-                find_deadlocks()
-            report()
-        finally:
-            done.set()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with Crew() as crew:
+            for _ in range(4):
+                crew.start(churn)
+            try:
+                for _ in range(150):
+                    snapshot()
+                    find_deadlocks()
+                report()
+            finally:
+                done.set()
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_a_circle_of_adapted_locks_is_found() -> None:
@@ -258,6 +261,23 @@ def test_a_circle_of_adapted_locks_is_found() -> None:
     assert len(found) == 1
     assert set(found[0]) == {Wait("left", "blue", "right"), Wait("right", "red", "left")}
     assert "DEADLOCK: Thread" in text
+    assert find_deadlocks() == ()
+
+
+def test_a_circle_has_to_be_there_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a second look does not find any more was pieced together of edges of different moments, and is no circle."""
+
+    class Ring:
+        name = "ring"
+
+        def _owner(self) -> int:
+            return threading.get_ident()
+
+    waiting = Waiting(Ring())
+    looks = [{waiting.ident: [(waiting, waiting.ident)]}, {waiting.ident: [(waiting, waiting.ident)]}]
+    monkeypatch.setattr(state, "_edges", lambda: looks.pop())
+    assert find_deadlocks() == ((Wait("MainThread", "ring", "MainThread"),),)
+    looks.extend([{}, {waiting.ident: [(waiting, waiting.ident)]}])
     assert find_deadlocks() == ()
 
 

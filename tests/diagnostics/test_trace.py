@@ -9,12 +9,12 @@ from threading import Event
 from typing import Any
 
 import pytest
-from lock.crew import LIMIT, Crew
 
+from lock.crew import LIMIT, Crew
 from syncprims import CallbackPool, OrderedRunner, TimedLock
 from syncprims.diagnostics import record
 
-Event_ = dict[str, Any]
+TraceEvent = dict[str, Any]
 
 NEEDED = {
     "M": {"name", "pid", "tid", "args"},
@@ -24,11 +24,11 @@ NEEDED = {
 }
 
 
-def check(trace: Any) -> dict[str, list[Event_]]:
+def check(trace: Any) -> dict[str, list[TraceEvent]]:
     """Raise unless the trace is one that every reader of the format takes; return its events by phase."""
     assert set(trace) <= {"traceEvents", "displayTimeUnit", "otherData"}
     assert trace["displayTimeUnit"] in ("ms", "ns")
-    events: dict[str, list[Event_]] = {phase: [] for phase in NEEDED}
+    events: dict[str, list[TraceEvent]] = {phase: [] for phase in NEEDED}
     for event in trace["traceEvents"]:
         assert NEEDED[event["ph"]] <= set(event), event
         assert isinstance(event["pid"], int)
@@ -47,7 +47,7 @@ def check(trace: Any) -> dict[str, list[Event_]]:
     return events
 
 
-def check_names(events: dict[str, list[Event_]]) -> None:
+def check_names(events: dict[str, list[TraceEvent]]) -> None:
     """Every track has one name, and the process has one."""
     named = [event["tid"] for event in events["M"] if event["name"] == "thread_name"]
     assert len(named) == len(set(named))
@@ -56,7 +56,7 @@ def check_names(events: dict[str, list[Event_]]) -> None:
     assert all(isinstance(event["args"]["name"], str) for event in events["M"] if event["name"] == "thread_name")
 
 
-def check_nesting(track: list[Event_]) -> None:
+def check_nesting(track: list[TraceEvent]) -> None:
     """Complete events of one track are nested or apart, which Perfetto needs to show them."""
     ends: list[float] = []
     for event in sorted(track, key=lambda event: (event["ts"], -event["dur"])):
@@ -67,7 +67,7 @@ def check_nesting(track: list[Event_]) -> None:
         ends.append(end)
 
 
-def check_arrows(events: dict[str, list[Event_]]) -> None:
+def check_arrows(events: dict[str, list[TraceEvent]]) -> None:
     """Each arrow has two ends with one id, each in an event of its track, the second not before the first."""
     starts = {event["id"]: event for event in events["s"]}
     finishes = {event["id"]: event for event in events["f"]}
@@ -152,11 +152,11 @@ def test_the_checker_refuses_what_is_no_trace() -> None:
     name = {"ph": "M", "name": "thread_name", "pid": 1, "tid": 1, "args": {"name": "t"}}
     process = {"ph": "M", "name": "process_name", "pid": 1, "tid": 0, "args": {"name": "syncprims"}}
 
-    def span(start: int, duration: int) -> Event_:
+    def span(start: int, duration: int) -> TraceEvent:
         return {"ph": "X", "name": "x", "cat": "c", "pid": 1, "tid": 1, "ts": start, "dur": duration, "args": {}}
 
     arrow = {"ph": "s", "name": "h", "cat": "h", "pid": 1, "tid": 1, "ts": 1, "id": 1}
-    good: list[Event_] = [process, name, span(0, 5)]
+    good: list[TraceEvent] = [process, name, span(0, 5)]
     check({"traceEvents": good, "displayTimeUnit": "ms"})
     for bad in ([*good, span(3, 5)], [*good, arrow], [process, span(0, 5)], [name, span(0, 5)]):
         with pytest.raises(AssertionError):

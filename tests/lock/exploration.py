@@ -10,19 +10,24 @@ from __future__ import annotations
 import _thread
 import json
 import sys
+from collections.abc import Callable
 from itertools import count
 from threading import get_ident
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
-import frontrun
-from frontrun._cooperative import CooperativeLock, patch_locks
+import frontrun  # type: ignore[import-untyped]  # it has no types
+from frontrun._cooperative import CooperativeLock, patch_locks  # type: ignore[import-untyped]
 
 
 class ModelOfCLock:
     """What `_thread.RLock` does, over a lock at which frontrun can switch threads."""
 
     __slots__ = ("__weakref__", "c_count", "c_lock", "c_owner")
+
+    c_lock: Any
+    c_owner: int
+    c_count: int
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         """Only `__new__` matters, as with the C type."""
@@ -96,7 +101,7 @@ class Exclusion:
             before = self.total
             self.total = before + 1
 
-    workers = (add, add)
+    workers: ClassVar[tuple[Callable[[Any], None], ...]] = (add, add)
 
     def holds(self) -> bool:
         """Nothing is lost, and the lock is free."""
@@ -139,7 +144,7 @@ class Crossing:
         """What the other does."""
         self.take(self.other, self.one, "back")
 
-    workers = (forth, back)
+    workers: ClassVar[tuple[Callable[[Any], None], ...]] = (forth, back)
 
     def holds(self) -> bool:
         """At most one was the victim, of a circle of two, and everybody else came through."""
@@ -169,7 +174,7 @@ class TwoVictims(Crossing):
     @staticmethod
     def mutate() -> None:
         """Break the library."""
-        _waits.Waiting._claims = lambda waiting, circle: True  # type: ignore[method-assign]
+        _waits.Waiting._claims = lambda waiting, circle: True  # type: ignore[assignment,method-assign]
 
 
 class NoVictim(Crossing):

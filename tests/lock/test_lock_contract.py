@@ -82,8 +82,8 @@ def test_acquire_waits_whatever_the_constructor_said(kind: type[TimedLock], argu
 @both
 @pytest.mark.parametrize(
     "arguments",
-    [(False, 1), (False, 0), (False, 0.5), (True, -2), (True, -0.5), (True, NAN), (True, 1e100), (True, TIMEOUT_MAX + 1),
-     (True, float("inf")), (True, "1"), (True, [])],
+    [(False, 1), (False, 0), (False, 0.5), (True, -2), (True, -0.5), (True, NAN), (True, 1e100),
+     (True, TIMEOUT_MAX + 1), (True, float("inf")), (True, "1"), (True, [])],
     ids=repr,
 )  # fmt: skip
 @pytest.mark.parametrize("state", ["free", "mine", "another's"])

@@ -45,7 +45,12 @@ def explore(scenario: str, *, preemptions: int, seconds: float) -> dict[str, Any
 
 @pytest.mark.parametrize(
     ("scenario", "preemptions"),
-    [("NoExclusion", 1), ("NoVictim", 1), ("Serials", 2), pytest.param("TwoVictims", 3, marks=long)],
+    [
+        ("NoExclusion", 1),
+        ("NoVictim", 1),
+        pytest.param("Serials", 2, marks=long),
+        pytest.param("TwoVictims", 3, marks=long),
+    ],
 )
 def test_an_exploration_finds_what_is_broken(scenario: str, preemptions: int) -> None:
     """Without the lock, and with mutated ways of choosing a victim, it comes upon the interleaving that shows it."""

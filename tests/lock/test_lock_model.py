@@ -134,7 +134,12 @@ class Programs(RuleBasedStateMachine):
         if worker in self.awaited:
             return
         target = self.locks[lock]
-        order = {"enter": target.__enter__, "hold": target.hold(LIMIT).__enter__, "acquire": target.acquire}[way]
+        ways: dict[str, Callable[[], Any]] = {
+            "enter": target.__enter__,
+            "hold": target.hold(LIMIT).__enter__,
+            "acquire": target.acquire,
+        }
+        order = ways[way]
         circle = self.circle(worker, lock)
         if self.takes(worker, lock):
             assert self.workers[worker].do(order) in (True, target)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lock.crew import condition_over
 from syncprims import TimedLock, TimedRLock
 
 lock_tests: Any = pytest.importorskip("test.lock_tests", reason="this interpreter came without CPython's own tests")
@@ -34,7 +35,7 @@ class TestConditionOverTimedLock(lock_tests.ConditionTests):  # type: ignore[mis
 
     @staticmethod
     def condtype() -> threading.Condition:
-        return threading.Condition(TimedLock(timeout=0))
+        return condition_over(TimedLock(timeout=0))
 
 
 class TestConditionOverTimedRLock(lock_tests.ConditionTests):  # type: ignore[misc]  # CPython's tests are not typed
@@ -42,4 +43,4 @@ class TestConditionOverTimedRLock(lock_tests.ConditionTests):  # type: ignore[mi
 
     @staticmethod
     def condtype(lock: Any = None) -> threading.Condition:
-        return threading.Condition(TimedRLock(timeout=0) if lock is None else lock)
+        return condition_over(TimedRLock(timeout=0) if lock is None else lock)

@@ -20,7 +20,7 @@ def test_live_primitives_come_in_the_order_of_their_creation() -> None:
 
 def test_looking_while_others_make_and_drop_locks() -> None:
     """What lives all the time is found every time, in order, and nothing is raised."""
-    locks = [TimedLock() for _ in range(50)]
+    locks = [TimedLock() for _ in range(1000)]
     ids = [id(lock) for lock in locks]
     stop = Event()
 
@@ -35,7 +35,7 @@ def test_looking_while_others_make_and_drop_locks() -> None:
             for _ in range(2):
                 crew.start(churn)
             try:
-                for _ in range(50):
+                for _ in range(100):
                     found = {id(lock) for lock in live()}
                     assert found.issuperset(ids)
             finally:

@@ -242,5 +242,6 @@ def test_library_keeps_its_own_contract(check_it: object, cls: type, clauses: in
     assert callable(check_it)
     report = check_it(cls)
     assert report.subject == cls.__qualname__
-    assert (len(report.kept), report.not_kept, report.not_run) == (clauses, (), ())
-    assert len(set(report.kept)) == clauses
+    assert (report.not_kept, report.not_run) == ((), ())
+    assert len(report.kept) >= clauses
+    assert len(set(report.kept)) == len(report.kept), "two clauses have the same name"

@@ -101,7 +101,7 @@ def test_leaking_lock_is_rejected(cls: type[TimedLock], clause: str) -> None:
     assert clause in found, str(report)
     assert all("interrupt" in name for name in found), str(report)
     assert "broken.py:" in found[clause]
-    assert "the lock is still held" in found[clause]
+    assert "the lock is still locked" in found[clause]
 
 
 def test_faults_that_are_quite_apart_break_nothing_else() -> None:

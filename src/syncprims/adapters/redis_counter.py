@@ -226,7 +226,7 @@ class RedisCounter:
         """Wait until the predicate is true of the value, and return that value.
 
         The value is looked at in pauses that grow from 1 ms to 50 ms, so one that comes and goes in between is never
-        seen; to wait for a value that may be passed, use `wait_until`.
+        seen. For a counter that grows past the value in the meantime, use `wait_until`.
 
         Args:
             predicate: Takes a value and says whether it is the one. It runs in this thread.
@@ -247,7 +247,7 @@ class RedisCounter:
         return self._wait(predicate, "a value that the predicate accepts", timeout)
 
     def wait_until(self, value: SupportsIndex, timeout: float | None = None) -> int:
-        """Wait until the value is at least this one, as a latch, and return what it then is; in all else as `wait_for`.
+        """Wait until the value is at least this one, and return what it then is; in all else as `wait_for`.
 
         Args:
             value: What to wait for.

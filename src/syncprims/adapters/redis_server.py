@@ -30,7 +30,16 @@ T = TypeVar("T")
 POLL = 0.05  # seconds between two looks at the server, at most
 _FIRST_PAUSE = 0.001
 
-_idle: WeakKeyDictionary[ConnectionPool, deque[AbstractConnection]] = WeakKeyDictionary()
+
+class _Idle(deque["AbstractConnection"]):
+    """Connections that nobody uses at the moment; closed when the last lock or counter of their client is gone."""
+
+    def __del__(self) -> None:
+        while self:
+            _close(self.pop())
+
+
+_idle: WeakKeyDictionary[ConnectionPool, _Idle] = WeakKeyDictionary()
 
 
 class Server:
@@ -58,7 +67,7 @@ class Server:
             )
         self._pool = client.connection_pool
         _check_bounded(self._connection(), user)
-        self._idle = _idle.setdefault(self._pool, deque())
+        self._idle = _idle.setdefault(self._pool, _Idle())
 
     def _connection(self) -> AbstractConnection:
         """Make one that has yet to connect, which it does when it is used."""
@@ -66,13 +75,15 @@ class Server:
         from redis.retry import Retry
 
         once = {"retry": Retry(NoBackoff(), 0), "retry_on_error": [], "retry_on_timeout": False}
-        return self._pool.connection_class(**(self._pool.connection_kwargs | once))
+        connection: AbstractConnection = self._pool.connection_class(**(self._pool.connection_kwargs | once))
+        return connection
 
     def _ready(self) -> AbstractConnection:
         while self._idle:
             connection = self._idle.pop()
             if not _is_stale(connection):
                 return connection
+            _close(connection)
         return self._connection()
 
     def send(self, *command: str | int) -> Any:
@@ -83,14 +94,22 @@ class Server:
                 server may have carried out the command, or may do so later.
         """
         connection = self._ready()
-        connection.send_command(*command)  # type: ignore[no-untyped-call]  # the client leaves it untyped
-        answer = connection.read_response()
+        try:
+            connection.send_command(*command)  # type: ignore[no-untyped-call]  # the client leaves it untyped
+            answer = connection.read_response()
+        except BaseException:
+            _close(connection)
+            raise
         self._idle.append(connection)
         return answer
 
     def run(self, script: str, key: str, *arguments: str | int) -> Any:
         """Run a script on one key, in one step; the server knows it by its text, even after a restart."""
         return self.send("EVAL", script, 1, key, *arguments)
+
+
+def _close(connection: AbstractConnection) -> None:
+    connection.disconnect()  # type: ignore[no-untyped-call]  # as above
 
 
 def _is_stale(connection: AbstractConnection) -> bool:

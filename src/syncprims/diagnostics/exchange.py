@@ -51,15 +51,22 @@ class Exchange(Generic[_O]):
     def add(self, observer: _O) -> None:
         """Let the observer see what happens from now on."""
         with self._mutex:
-            self.observers = (*self.observers, observer)
-            self._make()
+            try:
+                self.observers = (*self.observers, observer)
+                self._make()
+            except BaseException:  # an interrupt in the midst of it
+                self._let_go(observer)
+                raise
 
     def remove(self, observer: _O) -> None:
         """Let the observer go; after the last one everything is as it was. Does nothing to one that is not there."""
         with self._mutex:
-            self.observers = tuple(each for each in self.observers if each is not observer)
-            if not self.observers:
-                self._undo()
+            self._let_go(observer)
+
+    def _let_go(self, observer: _O) -> None:
+        self.observers = tuple(each for each in self.observers if each is not observer)
+        if not self.observers:
+            self._undo()
 
     def _make(self) -> None:
         if not self._originals:

@@ -10,6 +10,8 @@ from .spans import Span, hand_offs, in_lanes
 from .table import rows
 
 _KINDS = ("wait", "hold", "turn", "task", "callback")
+# What the page is put together of, by the place in it that each part takes.
+_PARTS = {"/* the style */": ("style.css",), "/* the program */": ("draw.js", "use.js")}
 _PLACE = "/* the recording */ null"
 
 
@@ -20,10 +22,13 @@ def page(spans: Sequence[Span], note: str) -> str:
         spans: In the order of their starts.
         note: What to say about them, or "".
     """
-    template = files(__package__ or "").joinpath("timeline.html").read_text(encoding="utf-8")
+    folder = files(__package__ or "").joinpath("timeline")
+    html = folder.joinpath("page.html").read_text(encoding="utf-8")
+    for place, names in _PARTS.items():
+        html = html.replace(place, "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names))
     # No text of the program may end the script that it stands in.
     data = json.dumps(_data(spans, note), separators=(",", ":")).replace("<", "\\u003c")
-    return template.replace(_PLACE, data)
+    return html.replace(_PLACE, data)
 
 
 def _data(spans: Sequence[Span], note: str) -> dict[str, object]:

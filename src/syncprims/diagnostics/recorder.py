@@ -44,13 +44,14 @@ class Recorder:
     @property
     def dropped(self) -> int:
         """How many notes were dropped, as there came more than the capacity."""
-        return sum(list(self._written.values())) - len(self._notes)
+        return max(0, sum(self._written.copy().values()) - len(self._notes))
 
     def spans(self) -> list[Span]:
         """What was noted, and what is under way, in the order of their starts."""
         now = perf_counter_ns() if self.stopped is None else self.stopped
-        notes = list(self._notes)
-        for (ident, key), (site, start, kind, name, index) in list(self._open.items()):
+        # Copies in C, which other threads can't disturb.
+        notes = list(self._notes.copy())
+        for (ident, key), (site, start, kind, name, index) in self._open.copy().items():
             if start <= now:
                 notes.append((kind, name, thread_name(ident), ident, site, start, now, 0, "not over", key, index))
         notes.sort(key=lambda note: note[5])

@@ -50,8 +50,12 @@ class Recording:
         if self._recorder is not None:
             raise RuntimeError("a recording can't be used again: call record() for another one")
         self._recorder = recorder = Recorder(self._capacity)
-        works.add(recorder)
-        locks.add(recorder)
+        try:
+            works.add(recorder)
+            locks.add(recorder)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -61,8 +65,10 @@ class Recording:
 
         recorder = self._recorded()
         recorder.stopped = perf_counter_ns()
-        locks.remove(recorder)
-        works.remove(recorder)
+        try:
+            locks.remove(recorder)
+        finally:
+            works.remove(recorder)
 
     def _recorded(self) -> Recorder:
         if self._recorder is None:

@@ -20,8 +20,8 @@ class SignalDump:
         >>> text = io.StringIO()
         >>> with dump_on_signal(signal.SIGTERM, text):
         ...     signal.raise_signal(signal.SIGTERM)
-        >>> text.getvalue()
-        'syncprims in process ...'
+        >>> text.getvalue().startswith("syncprims in process")
+        True
     """
 
     def __init__(self, signum: int, file: TextIO | None) -> None:

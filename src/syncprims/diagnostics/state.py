@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .._facts import Frozen, Holder, Wait
-from .._registry import _live
+from .._registry import live
 from .._waits import Node, Waiting, all_waits, holder_of, stack_of, thread_name
 from ..timed_lock import TimedLock
 from .exchange import Unseen
@@ -117,19 +117,13 @@ def snapshot() -> tuple[PrimitiveState, ...]:
     # What is left is what primitives have inside, as the former sequence of a runner that was reset.
     for waiters in waits.values():
         node = waiters[0].node
-        states.append(
-            PrimitiveState(type(node).__name__, node.name, holder_of(node._owner()), _waiters(waiters))
-        )
+        states.append(PrimitiveState(type(node).__name__, node.name, holder_of(node._owner()), _waiters(waiters)))
     return tuple(states)
 
 
 def _primitives() -> Iterator[Any]:
-    # Not `live()`: other threads create and drop primitives while we look, and only the listing of the references
-    # is a single step.
-    refs = [(ref.key, ref) for ref in _live.valuerefs()]
-    for _, ref in sorted(refs, key=lambda pair: pair[0]):
-        primitive = ref()
-        if primitive is not None and not isinstance(primitive, Unseen):
+    for primitive in live():
+        if not isinstance(primitive, Unseen):
             yield primitive
 
 

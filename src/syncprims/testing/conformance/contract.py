@@ -16,7 +16,7 @@ from .trial import BrokenError, NotHereError, standing, told
 # over in a moment goes on beside the next ones, and is judged at the very end, when it has had its time: so an object
 # that hangs in every clause costs a moment for each, and a slow machine is not mistaken for a broken object.
 
-_BESIDE = 0.2  # seconds after which the next clause is begun
+_MOMENT = 0.2  # seconds after which the next clause is begun, where a contract says nothing else
 _TIME = 9.0  # seconds that a clause gets; its own waits are shorter
 
 F = TypeVar("F")
@@ -26,12 +26,13 @@ Body = Callable[[F], object]
 class Clause(Generic[F]):
     """One sentence of a contract, and how to see whether it holds."""
 
-    __slots__ = ("body", "done", "main_thread", "name")
+    __slots__ = ("body", "done", "main_thread", "moment", "name")
 
-    def __init__(self, name: str, done: str, body: Body[F], main_thread: bool) -> None:
+    def __init__(self, name: str, done: str, body: Body[F], moment: float, main_thread: bool) -> None:
         self.name = name
         self.done = done
         self.body = body
+        self.moment = moment
         self.main_thread = main_thread
 
 
@@ -39,9 +40,13 @@ class Contract(Generic[F]):
     """The clauses of one room.
 
     A clause is a function that gets the factory, makes what it needs, and raises where something is wrong.
+
+    Args:
+        moment: Seconds after which a clause that is not over goes on beside the next ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, moment: float = _MOMENT) -> None:
+        self._moment = moment
         self.clauses: list[Clause[F]] = []
 
     def clause(self, name: str, done: str, *, main_thread: bool = False) -> Callable[[Body[F]], Body[F]]:
@@ -54,7 +59,7 @@ class Contract(Generic[F]):
         """
 
         def add(body: Body[F]) -> Body[F]:
-            self.clauses.append(Clause(name, done, body, main_thread))
+            self.clauses.append(Clause(name, done, body, self._moment, main_thread))
             return body
 
         return add
@@ -104,7 +109,7 @@ class Trial(Generic[F]):
         self._started = monotonic()
         if not self.clause.main_thread:
             self._running = Running(self._body, f"clause: {self.clause.name}")
-            self._running.thread.join(patience(_BESIDE))
+            self._running.thread.join(patience(self.clause.moment))
         elif threading.current_thread() is not threading.main_thread():
             self._judge(NotHereError("it delivers signals, which Python does in the main thread only: check there"))
         else:

@@ -30,10 +30,10 @@ class Subject:
         """What is wrong when the scenario is over."""
         if self.ran_without:
             return "the body ran without the lock"
-        if self.lock.held_by_me():
-            return "the lock is still held"
         if self.lock.locked():
             return "the lock is still locked"
+        if self.lock.held_by_me():
+            return "held_by_me() is still true, though the lock is free"
         return None
 
 

@@ -15,7 +15,8 @@ from .trial import aside, expect, expect_that, moment, raises, told, until
 
 Make: TypeAlias = Callable[..., CallbackPool]
 
-callbacks = Contract[Make]()
+# Workers may be processes, which take their time to start, and many pools at once would only delay each other.
+callbacks = Contract[Make](moment=0.6)
 
 
 class Heard:

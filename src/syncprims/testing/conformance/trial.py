@@ -118,8 +118,9 @@ def still(running: Running[object], what: str) -> None:
 
 def until(what: str, condition: Callable[[], object], seconds: float | None = None) -> None:
     """Wait for the condition; break the clause if it does not come true."""
-    if not settled(condition, limit() if seconds is None else seconds):
-        raise BrokenError(f"{what}, which did not come true within {limit():g} s")
+    seconds = limit() if seconds is None else seconds
+    if not settled(condition, seconds):
+        raise BrokenError(f"{what}, which did not come true within {seconds:g} s")
 
 
 def settled(condition: Callable[[], object], seconds: float | None = None) -> bool:

@@ -1,0 +1,53 @@
+"""Hash every file under a folder in worker processes; callbacks count them and write the manifest.
+
+``cluster_hashing.py`` is the same program on a cluster: compare the two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from syncprims import AtomicCounter, CallbackPool, TimedLock
+
+
+def hash_file(path: str) -> str:
+    """Make the file's line of the manifest; in a worker."""
+    with open(path, "rb") as file:
+        return f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path}\n"
+
+
+def find_files(root: Path) -> list[str]:
+    """List the files under the folder, those that Python compiles while we look left out."""
+    found = (os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names)
+    return sorted(path for path in found if "__pycache__" not in path)
+
+
+def main(root: Path, manifest: Path) -> None:
+    """Hash the tree, and prove the manifest right."""
+    hashed = AtomicCounter(name="hashed")
+    lock = TimedLock(timeout=10.0, name="manifest")
+    before = hashed.value
+    manifest.unlink(missing_ok=True)
+
+    def record(line: str) -> None:
+        with lock, open(manifest, "a") as out:
+            out.write(line)
+        hashed.increment()
+
+    files = find_files(root)
+    with CallbackPool("process", max_workers=2, max_pending=100) as pool:
+        for path in files:
+            pool.apply_async(hash_file, (path,), callback=record)
+
+    lines = manifest.read_text().splitlines(keepends=True)
+    assert sorted(lines) == sorted(map(hash_file, files)), "the manifest is wrong"
+    assert hashed.value - before == len(files), "the counter is wrong"
+    print(f"{len(files)} files under {root} are hashed, counted and in {manifest}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(json.__file__).parent, Path("manifest.sha256"))

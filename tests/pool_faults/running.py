@@ -1,0 +1,96 @@
+"""Runs cells of the fault table, each in a process of its own, a few at a time, each with a hard limit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import syncprims
+
+from .places import missing
+from .rows import all_rows
+
+HANGS = "H"
+FAILS = "✗"
+HARD_LIMIT = 40.0
+AT_A_TIME = 3
+
+
+class Cell(NamedTuple):
+    """A fault and an executor."""
+
+    row: str
+    place: str
+
+
+class Outcome(NamedTuple):
+    """What became of a cell: its symbol, and what it said if that was not wanted."""
+
+    cell: Cell
+    symbol: str
+    report: str
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a program that finds the tests and the library."""
+    here = [str(Path(__file__).resolve().parents[1]), str(Path(syncprims.__file__).resolve().parents[1])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(here), "PYTHONUTF8": "1"}
+
+
+def all_cells() -> list[Cell]:
+    """Return every cell of which this machine has the executor."""
+    return [Cell(row.name, place) for row in all_rows().values() for place in row.places if not missing(place)]
+
+
+def sample(seed: int, per_row: int) -> list[Cell]:
+    """Return so many cells of each row, chosen by the seed."""
+    random = Random(seed)
+    cells: list[Cell] = []
+    for name in all_rows():
+        of_row = [cell for cell in all_cells() if cell.row == name]
+        cells += random.sample(of_row, min(per_row, len(of_row)))
+    return cells
+
+
+def run_cells(cells: Iterable[Cell]) -> Iterator[Outcome]:
+    """Run the cells, a few at a time, and yield their outcomes in order."""
+    with ThreadPoolExecutor(AT_A_TIME) as threads:
+        yield from threads.map(run_cell, cells)
+
+
+def run_cell(cell: Cell) -> Outcome:
+    """Run one cell in a process group of its own, and leave nothing of it behind."""
+    program = subprocess.Popen(
+        [sys.executable, "-X", "faulthandler", "-m", "pool_faults.cell", *cell],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+    try:
+        out, errors = program.communicate(timeout=HARD_LIMIT)
+    except subprocess.TimeoutExpired:
+        _kill_group(program)
+        out, errors = program.communicate()
+        return Outcome(cell, HANGS, f"{' '.join(cell)} hangs:\n{out}{errors}")
+    finally:
+        _kill_group(program)
+    last = out.splitlines()[-1:] or [""]
+    if program.returncode or not last[0].startswith("outcome "):
+        return Outcome(cell, FAILS, f"{' '.join(cell)} exits with {program.returncode}:\n{out}{errors}")
+    return Outcome(cell, last[0].removeprefix("outcome "), "")
+
+
+def _kill_group(program: subprocess.Popen[str]) -> None:
+    try:
+        os.killpg(program.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

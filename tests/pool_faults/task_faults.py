@@ -1,0 +1,124 @@
+"""Faults of the task itself: what it raises, and that it never ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from pool_workers import add, announce_then_hang, fail, leave, wait_for_file
+from syncprims import TaskTimeoutError
+
+from .places import OWN_PROCESSES, PACKED, open_pool
+from .rows import ERROR, row
+from .witness import LIMIT, Witness, finish, still_works
+
+
+@row("task raises")
+def task_raises(place: str) -> str:
+    """The error arrives with its type, text and, where it comes from afar, the remote traceback."""
+    pool = open_pool(place)
+    witness = Witness(pool)
+    witness.send(fail, "plainly")
+    (error,) = witness.heard()
+    assert (type(error), error.args) == (ValueError, ("plainly",))
+    if place in PACKED:
+        assert "pool_workers" in str(error.__cause__)
+    still_works(witness)
+    finish(pool)
+    return ERROR
+
+
+@row("task raises SystemExit")
+def task_exits(place: str) -> str:
+    """Each of four exits is that task's error, and no worker is gone after them."""
+    pool = open_pool(place)
+    witness = Witness(pool)
+    for status in range(4):
+        witness.send(leave, status)
+    assert [(type(error), error.code) for error in witness.heard()] == [(SystemExit, n) for n in range(4)]
+    for _ in range(4):
+        still_works(witness)
+    finish(pool)
+    return ERROR
+
+
+def hang_here(release: str, mark: str) -> str:
+    """Say so, and hang until the test lets go: in threads and interpreters, which nobody can kill."""
+    Path(mark).touch()
+    return wait_for_file(release)
+
+
+@row("endless task with a timeout")
+def endless_task(place: str) -> str:
+    """The one is told, once; the innocent ones behind it run; close and exit don't hang on it."""
+    folder = tempfile.mkdtemp()
+    mark, release = os.path.join(folder, "mark"), os.path.join(folder, "release")
+    pool = open_pool(place, workers=2)
+    witness = Witness(pool)
+    still_works(witness)  # with its workers up, so that time to start them is no part of what is reported
+    before = time.monotonic()
+    if place in ("ThreadPoolExecutor", "interpreter"):
+        witness.send(hang_here, release, mark, timeout=0.5)
+    else:
+        witness.send(announce_then_hang, mark, timeout=0.5)
+    behind = [witness.send(add, n, timeout=LIMIT) for n in range(6)]
+    assert [task.result(LIMIT) for task in behind] == [*range(6)]
+    _, error, *rest = witness.heard()
+    print(f"told after {time.monotonic() - before:.2f} s")
+    assert isinstance(error, TaskTimeoutError), error
+    assert error.timeout == 0.5
+    assert rest == [*range(6)]
+    assert pool.stats.abandoned == (0 if place == "pebble" else 1), pool.stats
+    stuck = Path(mark).read_text() if place in (*OWN_PROCESSES, "pebble", "ProcessPoolExecutor", "loky") else ""
+    if place in ("ThreadPoolExecutor", "interpreter"):
+        finish(pool)
+        Path(release).touch()  # their own exit waits for their threads
+    else:
+        finish(pool)
+    if place in (*OWN_PROCESSES, "pebble"):
+        assert ended(int(stuck))
+        return "told, killed"
+    if stuck:
+        os.kill(int(stuck), signal.SIGKILL)  # the worker belongs to the executor that was handed in
+    return "told"
+
+
+@row("an innocent task behind a slow one, both with a timeout")
+def innocent_task(place: str) -> str:
+    """A timeout counts from the task's own start: what waits behind a slow task for longer than that is not late."""
+    folder = tempfile.mkdtemp()
+    release, begun = os.path.join(folder, "release"), os.path.join(folder, "begun")
+    pool = open_pool(place, workers=1)
+    witness = Witness(pool)
+    still_works(witness)
+    slow = witness.send(hang_here, release, begun)
+    innocents = [witness.send(add, n, timeout=0.2) for n in range(3)]
+    while not os.path.exists(begun):
+        time.sleep(0.005)
+    # No event could tell that something did not happen: the time that would have been too much has to pass.
+    never = threading.Event()
+    assert not never.wait(0.5)
+    assert not slow.done()
+    assert [task.done() for task in innocents] == [False] * 3
+    Path(release).touch()
+    assert witness.heard()[2:] == [0, 1, 2]
+    finish(pool)
+    return "never late"
+
+
+def ended(pid: int) -> bool:
+    """Wait until there is no such process; one that nobody has reaped counts as ended."""
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (ProcessLookupError, FileNotFoundError):
+            return True
+        time.sleep(0.005)
+    return False

@@ -1,0 +1,124 @@
+"""Faults on the way: calls, results and exceptions that can't be pickled, or don't come back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pool_workers import (
+    LockError,
+    Refusing,
+    TwoArgumentError,
+    add,
+    identity,
+    lock_result,
+    raise_lock_error,
+    raise_two_argument_error,
+    refusing_result,
+)
+from syncprims import TransportError
+
+from .places import PACKED, open_pool
+from .rows import ERROR, WORKS, row
+from .witness import LIMIT, Witness, finish, still_works
+
+
+def outcome(place: str, fn: Callable[[], Any], kind: type[BaseException], words: str) -> str:
+    """Run the function among innocent tasks: a clear error where it has to travel, what it really gives elsewhere."""
+    pool = open_pool(place)
+    witness = Witness(pool)
+    before = witness.send(add, 1)
+    culprit = witness.send(fn)
+    after = witness.send(add, 2)
+    assert (before.result(LIMIT), after.result(LIMIT)) == (1, 2)
+    told = witness.heard()[1]
+    if place in PACKED:
+        assert isinstance(told, TransportError), told
+        assert words in str(told), told
+        assert culprit.exception(0) is told
+    elif issubclass(kind, BaseException) and isinstance(told, BaseException):
+        assert isinstance(told, kind)
+    still_works(witness)
+    finish(pool)
+    return ERROR if place in PACKED else WORKS
+
+
+@row("exception cannot be pickled")
+def unpicklable_exception(place: str) -> str:
+    """The error says what it was, and its cause is the remote traceback."""
+    return outcome(place, raise_lock_error, LockError, "LockError: holds a lock")
+
+
+@row("exception cannot be unpickled")
+def ununpicklable_exception(place: str) -> str:
+    """An exception that pickles and does not come back is the clear error of that task alone."""
+    return outcome(place, raise_two_argument_error, TwoArgumentError, "TwoArgumentError: 7: lost on the way")
+
+
+@row("result cannot be pickled")
+def unpicklable_result(place: str) -> str:
+    """The error names the function and the type that it returned."""
+    return outcome(place, lock_result, AssertionError, "lock_result() returned a _thread.lock")
+
+
+@row("result cannot be unpickled")
+def ununpicklable_result(place: str) -> str:
+    """The error comes from this side, and breaks nothing here."""
+    return outcome(place, refusing_result, AssertionError, "result can't be unpickled here")
+
+
+@row("argument cannot be pickled")
+def unpicklable_argument(place: str) -> str:
+    """Submit refuses it at once, by name; elsewhere it needs no pickling."""
+    pool = open_pool(place)
+    witness = Witness(pool)
+    lock = threading.Lock()
+    if place in PACKED:
+        for start in (pool.submit, lambda fn, arg: pool.apply_async(fn, (arg,))):
+            with pytest.raises(TransportError, match=r"argument 0 \(a _thread.lock\)"):
+                start(identity, lock)
+        assert pool.stats.submitted == 0
+    else:
+        assert pool.submit(identity, lock).result(LIMIT) is lock
+    still_works(witness)
+    finish(pool)
+    return "E by submit" if place in PACKED else WORKS
+
+
+@row("argument cannot be unpickled")
+def ununpicklable_argument(place: str) -> str:
+    """It fails in the worker, and only its own task."""
+    pool = open_pool(place)
+    witness = Witness(pool)
+    before = witness.send(add, 1)
+    witness.send(identity, Refusing())
+    after = witness.send(add, 2)
+    assert (before.result(LIMIT), after.result(LIMIT)) == (1, 2)
+    told = witness.heard()[1]
+    if place in PACKED:
+        assert isinstance(told, TransportError), told
+        assert "will not be unpickled" in str(told)
+    else:
+        assert isinstance(told, Refusing)
+    still_works(witness)
+    finish(pool)
+    return ERROR if place in PACKED else WORKS
+
+
+@row("lambda or closure")
+def closure(place: str) -> str:
+    """Refused by submit with the way out named; with that way out it works; threads take it as it is."""
+    factor = 6
+    pool = open_pool(place)
+    if place in PACKED:
+        with pytest.raises(TransportError, match=r"dumps=cloudpickle\.dumps"):
+            pool.submit(lambda n: factor * n, 7)
+        finish(pool)
+        cloudpickle = pytest.importorskip("cloudpickle")
+        pool = open_pool(place, dumps=cloudpickle.dumps)
+    assert pool.submit(lambda n: factor * n, 7).result(LIMIT) == 42
+    finish(pool)
+    return "E by submit, ✓ with cloudpickle" if place in PACKED else WORKS

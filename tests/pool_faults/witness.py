@@ -1,0 +1,64 @@
+"""`Witness`: counts what each task's callbacks were told, so that nothing is lost and nothing comes twice."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from syncprims import CallbackPool, Task
+
+LIMIT = 20.0  # seconds for any wait in a cell; the cell's own limit is longer
+
+
+class Witness:
+    """Starts tasks whose callbacks it keeps account of."""
+
+    def __init__(self, pool: CallbackPool) -> None:
+        self.pool = pool
+        self.tasks: list[Task[Any]] = []
+        self.told: list[list[Any]] = []  # guarded by the dispatcher, which alone writes
+
+    def send(self, fn: Callable[..., Any], *args: Any, timeout: float | None = None) -> Task[Any]:
+        """Start a task."""
+        heard: list[Any] = []
+        self.told.append(heard)
+        task = self.pool.apply_async(fn, args, callback=heard.append, error_callback=heard.append, timeout=timeout)
+        self.tasks.append(task)
+        return task
+
+    def heard(self) -> list[Any]:
+        """Wait until every task is settled; return what each was told, one thing each."""
+        for task in self.tasks:
+            task.wait_settled(LIMIT)
+        return self.so_far()
+
+    def so_far(self) -> list[Any]:
+        """Return what each task was told; each was told one thing."""
+        assert all(len(heard) == 1 for heard in self.told), self.told
+        return [heard[0] for heard in self.told]
+
+
+def finish(pool: CallbackPool) -> None:
+    """Close the pool, and check that its accounts are even."""
+    pool.close(LIMIT)
+    check_accounts(pool)
+
+
+def check_accounts(pool: CallbackPool) -> None:
+    """Check that every task was settled, each counted once, and that no worker is marked as lost."""
+    stats = pool.stats
+    assert stats.pending == stats.running == 0, stats
+    assert stats.done + stats.failed + stats.cancelled == stats.submitted, stats
+
+
+def still_works(witness: Witness) -> None:
+    """Check that the pool runs tasks as if nothing had happened."""
+    task = witness.send(len, "abc")
+    assert task.result(LIMIT) == 3
+    task.wait_settled(LIMIT)
+
+
+def wait_for(event: threading.Event) -> None:
+    """Wait, and fail rather than go on without."""
+    assert event.wait(LIMIT)

@@ -1,0 +1,49 @@
+"""What the cells run in workers, besides what `pool_workers` has."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+lock = threading.Lock()
+
+
+def segfault() -> None:
+    """Die as a crash in C does, and leave no core file."""
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def take_lock() -> bool:
+    """Take a lock that a thread of the parent holds: in a forked worker it would never be free."""
+    if not lock.acquire(timeout=15):
+        return False
+    lock.release()
+    return True
+
+
+def say_lines(name: str) -> str:
+    """Print two lines, one to each stream, and leave both in their buffers."""
+    sys.stdout.write(f"{name} first\n")
+    sys.stderr.write(f"{name} aside\n")
+    sys.stdout.write(f"{name} second\n")
+    return name
+
+
+def append(path: str, text: str) -> None:
+    """Add a line to a file, in one write."""
+    with open(path, "a") as file:
+        file.write(f"{text}\n")
+
+
+def note_pid(folder: str) -> int:
+    """Leave this worker's process id in a file of its own."""
+    Path(folder, str(os.getpid())).touch()
+    return os.getpid()

@@ -1,0 +1,144 @@
+"""Faults of workers: killed in a task, killed while idle, unable to start, or forked at a bad moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+from typing import NoReturn
+
+from pool_workers import add, announce_then_hang, die, fail_to_start, kill_self, pid
+
+from . import work
+from .places import ALL, OWN_PROCESSES, PROCESSES, open_pool
+from .rows import ERROR, WORKS, row
+from .task_faults import ended
+from .witness import LIMIT, Witness, check_accounts, still_works, wait_for
+
+# An executor that was handed in is not the pool's to replace: once it is broken, its owner has to make another one.
+
+
+@row("SIGKILL, os._exit or segfault in the task", PROCESSES)
+def worker_dies(place: str) -> str:
+    """The task that did it has a clear error, every other one its result or an error, and nothing hangs."""
+    pool = open_pool(place)
+    witness = Witness(pool)
+    still_works(witness)
+    for fatal in (kill_self, die, work.segfault):
+        if place in ("ProcessPoolExecutor", "loky"):
+            pool = open_pool(place)
+            witness = Witness(pool)
+        first = len(witness.tasks)
+        witness.send(fatal)
+        for n in range(20):
+            witness.send(add, n)
+        told = witness.heard()[first:]
+        assert isinstance(told[0], Exception), told
+        if place in (*OWN_PROCESSES, "pebble"):
+            # A neighbour may have been in the other worker, which a broken executor takes down too.
+            hit = [n for n, heard in enumerate(told[1:]) if isinstance(heard, BaseException)]
+            assert len(hit) <= 1, told
+            still_works(witness)
+        for heard in told:
+            assert isinstance(heard, (int, BrokenExecutor, Exception))
+        pool.close(LIMIT)
+        check_accounts(pool)
+        pool = open_pool(place)
+        witness = Witness(pool)
+    pool.close(LIMIT)
+    return ERROR
+
+
+@row("SIGKILL of idle workers", PROCESSES)
+def idle_workers_die(place: str) -> str:
+    """No task hangs after it; the pool's own processes are replaced and lose none."""
+    pool = open_pool(place)
+    witness = Witness(pool)
+    pids = {pool.submit(pid).result(LIMIT) for _ in range(20)}
+    for victim in pids:
+        os.kill(victim, signal.SIGKILL)
+    for victim in pids:
+        assert ended(victim)
+    for n in range(10):
+        try:
+            witness.send(add, n)
+        except BrokenExecutor:  # a handed-in one that knows of it already says so at once
+            assert place in ("ProcessPoolExecutor", "loky")
+            witness.told.pop()
+    told = witness.heard()
+    if place in OWN_PROCESSES:
+        assert told == [*range(10)]
+    assert all(isinstance(heard, (int, Exception)) for heard in told)
+    pool.close(LIMIT)
+    check_accounts(pool)
+    return WORKS if place in OWN_PROCESSES else ERROR
+
+
+@row("worker dies while cancelled tasks are fetched ahead", OWN_PROCESSES)
+def worker_dies_beside_cancelled(place: str) -> str:
+    """The cancelled are told, the one that ran fails, the others run, and no process lives on."""
+    folder = tempfile.mkdtemp()
+    marks = [os.path.join(folder, str(n)) for n in range(2)]
+    pool = open_pool(place)
+    witness = Witness(pool)
+    for mark in marks:
+        witness.send(announce_then_hang, mark)
+    behind = [witness.send(add, n) for n in range(8)]
+    while not all(map(os.path.exists, marks)):
+        assert not pool.stats.failed
+    assert all(task.cancel() for task in behind[::2])
+    pids = [int(Path(mark).read_text()) for mark in marks]
+    os.kill(pids[0], signal.SIGKILL)
+    told = witness.heard()
+    assert all(isinstance(heard, BrokenExecutor) for heard in told[:2]), told
+    assert [type(heard).__name__ for heard in told[2::2]] == ["CancelledError"] * 4
+    assert told[3::2] == [1, 3, 5, 7]
+    pool.close(LIMIT)
+    check_accounts(pool)
+    assert all(map(ended, pids))
+    return ERROR
+
+
+def refuse() -> NoReturn:
+    """What an initializer may do."""
+    fail_to_start()
+
+
+@row("initializer raises", tuple(place for place in ALL if place != "pebble"))
+def initializer_raises(place: str) -> str:
+    """Every task has an error, or submit says so; nothing respawns for ever."""
+    pool = open_pool(place, initializer=refuse)
+    witness = Witness(pool)
+    for n in range(6):
+        try:
+            witness.send(add, n)
+        except BrokenExecutor:
+            witness.told.pop()
+    assert all(isinstance(heard, BrokenExecutor) for heard in witness.heard()), witness.told
+    pool.close(LIMIT)
+    check_accounts(pool)
+    return ERROR
+
+
+@row("workers start while a thread holds a lock", tuple(place for place in PROCESSES if place != "pebble"))
+def lock_held_at_start(place: str) -> str:
+    """Workers are no copies of this process, so a lock that was held when they started is free in them."""
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with work.lock:
+            held.set()
+            release.wait(2 * LIMIT)
+
+    thread = threading.Thread(target=hold, daemon=True)
+    thread.start()
+    wait_for(held)
+    with open_pool(place) as pool:
+        assert pool.submit(work.take_lock).result(LIMIT)
+    release.set()
+    thread.join(LIMIT)
+    assert not thread.is_alive()
+    return WORKS

@@ -1,0 +1,241 @@
+"""What type checkers make of the public API. They read this file; nobody runs it.
+
+``assert_type`` holds what is inferred. A ``type: ignore[code]`` marks a line that must be an error: mypy reports one
+that is not needed, under ``warn_unused_ignores``, and pyright one under ``reportUnnecessaryTypeIgnoreComment``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, Literal, assert_type
+
+from syncprims import (
+    AtomicCounter,
+    CallbackErrors,
+    CallbackPool,
+    CounterBoundsError,
+    CounterTimeoutError,
+    DeadlockError,
+    Holder,
+    LockAdapter,
+    LockTimeoutError,
+    OrderedRunner,
+    PoolStats,
+    PoolTimeoutError,
+    StepTimeoutError,
+    SyncError,
+    SyncTimeoutError,
+    Task,
+    TimedLock,
+    TimedRLock,
+    Turn,
+    Wait,
+    acquire_all,
+)
+from syncprims.adapters import LockLike
+from syncprims.diagnostics import Recording, Span, find_deadlocks, record, report
+from syncprims.testing import ConformanceReport, InterruptReport, Running, Threads, check_lock, interrupts
+
+
+def locks(lock: TimedLock, relock: TimedRLock) -> None:
+    """A ``with`` gives the lock itself, of its own class; times are floats or None."""
+    with lock as held:
+        assert_type(held, TimedLock)
+    with relock.hold(0.5) as held_again:
+        assert_type(held_again, TimedRLock)
+    assert_type(lock.acquire(), bool)
+    assert_type(lock.acquire(timeout=1), bool)
+    assert_type(lock.locked(), bool)
+    assert_type(lock.name, str)
+    assert_type(lock.timeout, float | None)
+    assert_type(lock.holder, Holder | None)
+    assert_type(lock.waiting, int)
+    assert_type(acquire_all(lock, relock, timeout=1.0), AbstractContextManager[None])
+    with ExitStack() as stack:
+        assert_type(stack.enter_context(lock.hold(None)), TimedLock)
+    threading.Condition(TimedRLock())  # type: ignore[arg-type]  # it works; typeshed allows the standard locks alone
+
+    TimedLock("2 s")  # type: ignore[arg-type]
+    TimedLock(2.0, "name")  # type: ignore[call-arg]
+    lock.timeout = 3.0  # type: ignore[misc]
+    acquire_all(threading.Lock())  # type: ignore[arg-type]
+
+
+class Ward(TimedLock):
+    """A subclass with an argument of its own."""
+
+    def __init__(self, ward: str) -> None:
+        super().__init__(timeout=2.0, name=f"ward {ward}")
+        self.ward = ward
+
+    def _on_wait(self, holder: Holder | None) -> None:
+        assert_type(holder, Holder | None)
+
+    def _on_acquired(self, waited: float) -> None:
+        assert_type(waited, float)
+
+    def _on_timeout(self, error: LockTimeoutError) -> None:
+        assert_type(error.holder, Holder | None)
+
+
+def subclassed(ward: Ward) -> None:
+    """``with`` and ``hold`` give the subclass."""
+    with ward as held:
+        assert_type(held.ward, str)
+    with ward.hold(1) as held:
+        assert_type(held, Ward)
+
+
+def adapted() -> None:
+    """Whatever has acquire(timeout=) and release() can be wrapped."""
+    theirs: LockLike = threading.Lock()
+    with LockAdapter(theirs, timeout=1.0) as held:
+        assert_type(held, LockAdapter)
+    LockAdapter(threading.RLock())
+    LockAdapter(threading.Semaphore())
+    LockAdapter(TimedLock())
+    LockAdapter(threading.Event())  # type: ignore[arg-type]
+
+
+def ordered(runner: OrderedRunner) -> None:
+    """A decorated function keeps its parameters and its result; run() returns what the bodies do."""
+
+    @runner.step("load")
+    def load(path: str, *, limit: int = 1) -> bytes:
+        return path.encode()[:limit]
+
+    assert_type(load("x", limit=2), bytes)
+    load(1)  # type: ignore[arg-type]
+    load("x", most=2)  # type: ignore[call-arg]
+
+    with runner.step("store", timeout=None) as turn:
+        assert_type(turn, Turn)
+        assert_type((turn.step, turn.index, turn.round), tuple[str, int, int])
+
+    def measure(turn: Turn) -> int:
+        return turn.index
+
+    assert_type(runner.run({"load": measure, "store": measure}), list[int])
+    assert_type(runner.run({"load": measure}, executor=ProcessPoolExecutor()), list[int])
+    assert_type(runner.serve("load", measure), int)
+    assert_type(runner.state, Literal["open", "finished", "broken"])
+    assert_type(runner.current, str | None)
+    OrderedRunner("a", 2)  # type: ignore[arg-type]
+    runner.run({"load": load})  # type: ignore[dict-item]
+
+
+class Computed(OrderedRunner):
+    """The hooks of a runner."""
+
+    def _next(self, done: Turn | None) -> str | None:
+        return None if done is None else done.step
+
+    def _on_error(self, turn: Turn, exc: Exception) -> bool:
+        return False
+
+
+def counted(counter: AtomicCounter) -> None:
+    """Integers in, integers out."""
+    assert_type(counter.increment(), int)
+    assert_type(counter.get_and_add(2), int)
+    assert_type(counter.compare_and_set(1, 2), bool)
+    assert_type(counter.update(lambda value: value * 2), int)
+    assert_type(counter.wait_for(lambda value: value > 3, timeout=1.0), int)
+    assert_type(counter.set(3), None)
+    assert_type(int(counter), int)
+    assert_type(f"{counter}", str)
+    counter.increment(1.5)  # type: ignore[arg-type]
+    counter += 1  # type: ignore[operator, assignment]
+    AtomicCounter(0, 5)  # type: ignore[call-arg]
+
+
+def area(width: int, height: float = 1.0) -> float:
+    """A function to submit."""
+    return width * height
+
+
+async def pooled(pool: CallbackPool) -> None:
+    """A task has the type of the function's result, however it was started."""
+    task = pool.submit(area, 2, height=3.0)
+    assert_type(task, Task[float])
+    assert_type(task.result(), float)
+    assert_type(task.get(1.0), float)
+    assert_type(await task, float)
+    assert_type(await asyncio.wrap_future(task), float)
+    pool.submit(area, "2")  # type: ignore[arg-type]
+    pool.submit(area, depth=2)  # type: ignore[call-arg]
+
+    areas: list[float] = []
+    names: list[bytes] = []
+    assert_type(pool.apply_async(area, (2,), {"height": 1.0}, areas.append), Task[float])
+    assert_type(pool.apply_async(area, (2,), callback=areas.append, timeout=1.0), Task[float])
+    pool.apply_async(area, (2,), callback=names.append)  # type: ignore[misc]
+
+    assert_type(pool.map(area, [1, 2]), Iterator[float])
+    assert_type(pool.map_unordered(area, [1, 2], [1.0, 2.0]), Iterator[float])
+    assert_type(pool.abort(), list[Task[Any]])
+    assert_type(pool.stats, PoolStats)
+    assert_type(pool.stats.pending, int)
+    executor: Executor = pool
+    future: Future[float] = task
+    del executor, future
+    with CallbackPool("process", max_workers=2) as inner:
+        assert_type(inner, CallbackPool)
+    CallbackPool("fork")  # type: ignore[arg-type]
+
+
+def failed() -> None:
+    """The facts of errors have types; every error is a SyncError, and the builtin of its kind."""
+    try:
+        pass
+    except LockTimeoutError as error:
+        assert_type(error.lock_name, str)
+        assert_type(error.holder, Holder | None)
+        assert_type(error.waited, float)
+        timeout: SyncTimeoutError = error
+        builtin: TimeoutError = error
+        del timeout, builtin
+    except DeadlockError as error:
+        assert_type(error.cycle, tuple[Wait, ...])
+        runtime: RuntimeError = error
+        del runtime
+    except StepTimeoutError as error:
+        assert_type(error.step, str | None)
+    except CounterBoundsError as error:
+        value: ValueError = error
+        del value
+        assert_type(error.minimum, int | None)
+    except CounterTimeoutError as error:
+        assert_type(error.value, int)
+    except PoolTimeoutError as error:
+        assert_type(error.pending, int)
+    except CallbackErrors as error:
+        assert_type(error.exceptions, tuple[Exception | ExceptionGroup[Exception], ...])
+        kind: SyncError = error
+        del kind
+
+
+def looked_at() -> None:
+    """Diagnostics."""
+    with record() as recording:
+        assert_type(recording, Recording)
+    assert_type(recording.spans, list[Span])
+    assert_type(recording.table(), str)
+    assert_type(report(), str)
+    assert_type(find_deadlocks(), tuple[tuple[Wait, ...], ...])
+
+
+def tested() -> None:
+    """The kit keeps parameters and results too."""
+    with Threads() as threads:
+        assert_type(threads.start(area, 2, height=1.0), Running[float])
+        threads.start(area, "2")  # type: ignore[arg-type]
+    assert_type(threads.start(area, 2).result(), float)
+    assert_type(check_lock(TimedLock), ConformanceReport)
+    assert_type(
+        interrupts(TimedLock, lambda lock: assert_type(lock, TimedLock).locked(), lambda lock: None), InterruptReport
+    )
