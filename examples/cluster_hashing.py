@@ -1,6 +1,7 @@
-"""Hash every file under a folder on a Dask cluster; callbacks count them in Redis and write the manifest.
+"""Hash every file under a folder; callbacks count them and write the manifest.
 
-``local_hashing.py`` is the same program on one machine: compare the two.
+``local_hashing.py`` does it in processes of this machine, ``cluster_hashing.py`` on a Dask cluster, with a counter and a
+lock in Redis for all who work on the same manifest. Compare the two.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from syncprims import CallbackPool
 from syncprims.adapters import RedisCounter, RedisLock
+
+NEEDS = {"DASK_SCHEDULER", "REDIS_URL"}  # like tcp://host:8786 and redis://host:6379
 
 
 def hash_file(path: str) -> str:
@@ -29,9 +32,11 @@ def find_files(root: Path) -> list[str]:
 
 def main(root: Path, manifest: Path) -> None:
     """Hash the tree, and prove the manifest right."""
-    import cloudpickle, distributed, redis  # noqa: E401  they are there where the servers are
+    from cloudpickle import dumps
+    from distributed import Client
+    from redis import Redis
 
-    server = redis.Redis.from_url(os.environ["REDIS_URL"], socket_timeout=5.0)
+    server = Redis.from_url(os.environ["REDIS_URL"], socket_timeout=5.0)
     hashed = RedisCounter(server, "hashed")
     lock = RedisLock(server, "manifest", lease=60.0, timeout=10.0)
     before = hashed.value
@@ -43,8 +48,9 @@ def main(root: Path, manifest: Path) -> None:
         hashed.increment()
 
     files = find_files(root)
-    executor = distributed.Client(os.environ["DASK_SCHEDULER"]).get_executor(pure=False)
-    with CallbackPool(executor, dumps=cloudpickle.dumps, max_pending=100) as pool:
+    with CallbackPool(
+        Client(os.environ["DASK_SCHEDULER"]).get_executor(pure=False), dumps=dumps, max_pending=100
+    ) as pool:
         for path in files:
             pool.apply_async(hash_file, (path,), callback=record)
 
@@ -54,7 +60,7 @@ def main(root: Path, manifest: Path) -> None:
     print(f"{len(files)} files under {root} are hashed, counted and in {manifest}")
 
 
-if __name__ == "__main__" and not {"DASK_SCHEDULER", "REDIS_URL"} <= os.environ.keys():
-    print("skipped: set DASK_SCHEDULER (tcp://HOST:8786) and REDIS_URL (redis://HOST:6379) to run on a cluster")
+if __name__ == "__main__" and (missing := NEEDS - os.environ.keys()):
+    print(f"skipped: needs {' and '.join(sorted(missing))} in the environment")
 elif __name__ == "__main__":
     main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(json.__file__).parent, Path("manifest.sha256"))

@@ -1,6 +1,7 @@
-"""Hash every file under a folder in worker processes; callbacks count them and write the manifest.
+"""Hash every file under a folder; callbacks count them and write the manifest.
 
-``cluster_hashing.py`` is the same program on a cluster: compare the two.
+``local_hashing.py`` does it in processes of this machine, ``cluster_hashing.py`` on a Dask cluster, with a counter and a
+lock in Redis for all who work on the same manifest. Compare the two.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import sys
 from pathlib import Path
 
 from syncprims import AtomicCounter, CallbackPool, TimedLock
+
+NEEDS: set[str] = set()  # from the environment
 
 
 def hash_file(path: str) -> str:
@@ -49,5 +52,7 @@ def main(root: Path, manifest: Path) -> None:
     print(f"{len(files)} files under {root} are hashed, counted and in {manifest}")
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and (missing := NEEDS - os.environ.keys()):
+    print(f"skipped: needs {' and '.join(sorted(missing))} in the environment")
+elif __name__ == "__main__":
     main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(json.__file__).parent, Path("manifest.sha256"))

@@ -101,7 +101,7 @@ def circle(size: int, kind: Callable[[], TimedLock], rounds: int) -> None:
 
     with Threads(timeout=patience(120)) as threads:
         running = [threads.start(walk, number) for number in range(size)]
-    assert sum((one.result() for one in running), []) == [size] * rounds
+    assert [told for one in running for told in one.result()] == [size] * rounds
 
 
 @pytest.mark.timeout(200)
