@@ -1,7 +1,7 @@
 """Hash every file under a folder; callbacks count them and write the manifest.
 
-``local_hashing.py`` does it in processes of this machine, ``cluster_hashing.py`` on a Dask cluster, with a counter and a
-lock in Redis for all who work on the same manifest. Compare the two.
+``local_hashing.py`` does it in processes of this machine, ``cluster_hashing.py`` on a Dask cluster, with a counter
+and a lock in Redis for all who work on the same manifest. Compare the two.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from syncprims import CallbackPool
 from syncprims.adapters import RedisCounter, RedisLock
 
-NEEDS = {"DASK_SCHEDULER", "REDIS_URL"}  # like tcp://host:8786 and redis://host:6379
+NEEDS = {"DASK_URL", "REDIS_URL"}  # like tcp://host:8786 and redis://host:6379
 
 
 def hash_file(path: str) -> str:
@@ -48,9 +48,7 @@ def main(root: Path, manifest: Path) -> None:
         hashed.increment()
 
     files = find_files(root)
-    with CallbackPool(
-        Client(os.environ["DASK_SCHEDULER"]).get_executor(pure=False), dumps=dumps, max_pending=100
-    ) as pool:
+    with CallbackPool(Client(os.environ["DASK_URL"]).get_executor(pure=False), dumps=dumps, max_pending=100) as pool:
         for path in files:
             pool.apply_async(hash_file, (path,), callback=record)
 

@@ -1,7 +1,7 @@
 """Hash every file under a folder; callbacks count them and write the manifest.
 
-``local_hashing.py`` does it in processes of this machine, ``cluster_hashing.py`` on a Dask cluster, with a counter and a
-lock in Redis for all who work on the same manifest. Compare the two.
+``local_hashing.py`` does it in processes of this machine, ``cluster_hashing.py`` on a Dask cluster, with a counter
+and a lock in Redis for all who work on the same manifest. Compare the two.
 """
 
 from __future__ import annotations

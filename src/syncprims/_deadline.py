@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from operator import index
 from threading import TIMEOUT_MAX
 from time import monotonic
+from typing import SupportsIndex
 
 
-def check_timeout(timeout: float | None) -> float | None:
+def check_timeout(timeout: float | SupportsIndex | None) -> float | None:
     """Return the timeout, or raise for one that no wait can have.
 
     Args:
@@ -20,7 +22,9 @@ def check_timeout(timeout: float | None) -> float | None:
     if timeout is None:
         return None
     if not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
+        if not isinstance(timeout, SupportsIndex):
+            raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
+        timeout = index(timeout)
     if not timeout >= 0:  # so that NaN fails too
         raise ValueError(f"timeout must be None, 0 or a positive number of seconds, not {timeout!r}")
     if timeout > TIMEOUT_MAX:
@@ -48,9 +52,9 @@ class Deadline:
     __slots__ = ("at", "started", "timeout")
 
     def __init__(self, timeout: float | None) -> None:
-        self.timeout = check_timeout(timeout)
-        self.started = monotonic()
-        self.at = None if timeout is None else self.started + timeout
+        self.timeout: float | None = check_timeout(timeout)
+        self.started: float = monotonic()
+        self.at: float | None = None if timeout is None else self.started + timeout
 
     def remaining(self) -> float | None:
         """Seconds that are left, never below zero; ``None`` for ever."""

@@ -101,20 +101,20 @@ class Sequence:
     )
 
     def __init__(self, name: str, steps: tuple[str, ...]) -> None:
-        self.name = name
-        self.round_length = len(steps)
-        self.gates = {step: _locked() for step in steps}
-        self.start = allocate_lock()
-        self.stopping = False  # set for good by stop(), which any thread may call
+        self.name: str = name
+        self.round_length: int = len(steps)
+        self.gates: dict[str, LockType] = {step: _locked() for step in steps}
+        self.start: LockType = allocate_lock()
+        self.stopping: bool = False  # set for good by stop(), which any thread may call
         self.ends: list[End] = []
         # How many completed turns each thread in wait() waits for, by the lock that it waits on.
         self.watchers: dict[LockType, float] = {}
         # Written by the thread that is in a step (or starts the sequence) alone:
         self.turn: Turn | None = None
-        self.gate = self.start  # of the present turn
+        self.gate: LockType = self.start  # of the present turn
         self.owner: int | None = None
         # For that thread, for the case that an interrupt hits it on its way out.
-        self.opening = self.prepare_opening()
+        self.opening: Iterable[object] = self.prepare_opening()
 
     # -- looking ------------------------------------------------------------------------------------------------
 

@@ -73,12 +73,12 @@ class Waiting:
             takes_part: Whether it can be an edge of a deadlock; if not, it is there for monitoring alone.
             victim: Whether it may be the one that gets the `DeadlockError`.
         """
-        self.node = node
-        self.deadline_at = deadline_at
-        self.takes_part = takes_part
-        self.victim = victim
-        self.ident = get_ident()
-        self.since = monotonic()
+        self.node: Node = node
+        self.deadline_at: float | None = deadline_at
+        self.takes_part: bool = takes_part
+        self.victim: bool = victim
+        self.ident: int = get_ident()
+        self.since: float = monotonic()
         self.below: Waiting | None = None
         self.claims: dict[tuple[bool, frozenset[Waiting]], Waiting] = {}
         self.withdraw = int
@@ -89,6 +89,7 @@ class Waiting:
         Raises:
             DeadlockError: The wait would close a circle, and this thread is the one to give way.
         """
+        self.since = monotonic()
         self.below = _innermost.get(self.ident)
         self._prepare_withdrawal()
         _innermost[self.ident] = self
@@ -207,11 +208,12 @@ def holder_of(ident: int | None) -> Holder | None:
 
 
 def whereabouts(stack: tuple[FrameSummary, ...]) -> str:
-    """Say in a few words where a stack stands: its innermost frame that is neither ours nor `threading`'s."""
-    for frame in reversed(stack):
-        if not _is_ours(frame) and frame.filename != threading.__file__:
-            return f"at {os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}"
-    return "at an unknown place"
+    """Say in a few words where a stack stands: its innermost frame that is neither ours nor `threading`'s, if any."""
+    if not stack:
+        return "at an unknown place"
+    theirs = (frame for frame in reversed(stack) if not _is_ours(frame) and frame.filename != threading.__file__)
+    frame = next(theirs, stack[-1])
+    return f"at {os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}"
 
 
 def _is_ours(frame: FrameSummary) -> bool:

@@ -147,8 +147,8 @@ class DeadlockError(SyncError, RuntimeError):
         stacks: Sequence[tuple[FrameSummary, ...]] = (),
     ) -> None:
         super().__init__(message)
-        self.cycle = tuple(cycle)
-        self.stacks = tuple(stacks)
+        self.cycle: tuple[Wait, ...] = tuple(cycle)
+        self.stacks: tuple[tuple[FrameSummary, ...], ...] = tuple(stacks)
 
 
 class LockOrderError(SyncError, RuntimeError):

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from adapters.dask_servers import dask_cluster
 from adapters.servers import RedisServer
 
 if TYPE_CHECKING:
+    from distributed import Client
     from redis import Redis
 
 _serials = count(1)
@@ -41,3 +43,10 @@ def client(shared_server: RedisServer) -> Iterator[Redis]:
 def key() -> str:
     """A key that no other test uses."""
     return f"key-{next(_serials)}"
+
+
+@pytest.fixture(scope="session")
+def dask_client() -> Iterator[Client]:
+    """A client of a cluster of two workers, for all tests that do it no harm."""
+    with dask_cluster(2) as client:
+        yield client

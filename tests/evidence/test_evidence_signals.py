@@ -41,7 +41,7 @@ class Signals:
         except KeyboardInterrupt:
             pass
 
-    # A function of its own: on 3.13 and 3.14 a loop's jump back may lie outside the `try` that it stands in (gh-130279).
+    # A function of its own: on 3.13 and 3.14 a loop's jump back may lie outside the `try` around it (gh-130279).
     def _repeat(self, work: Callable[[], object]) -> None:
         while self.armed:
             work()

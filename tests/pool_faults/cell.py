@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import faulthandler
+import os
 import sys
+import traceback
 
 from .rows import all_rows
 
@@ -12,7 +14,12 @@ def main() -> None:
     """Run the cell; its last line is what the table shows."""
     name, place = sys.argv[1:]
     faulthandler.dump_traceback_later(35)  # if it hangs, say where
-    outcome = all_rows()[name].scenario(place)
+    try:
+        outcome = all_rows()[name].scenario(place)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # an open pool would rightly wait at exit for what the scenario left behind
     print(f"outcome {outcome}", flush=True)
     faulthandler.cancel_dump_traceback_later()
 

@@ -180,11 +180,15 @@ def check_order(lines: list[str], aside: list[str]) -> None:
         assert f"t{n} aside" in aside
 
 
+def report(name: str) -> None:
+    sys.stdout.write(f"{name} callback\n")  # one write, where print makes two that another thread may come between
+
+
 def suffer_order(place: str) -> None:
     print("parent first")
     with open_pool(place) as pool:
         for n in range(8):
-            pool.apply_async(work.say_lines, (f"t{n}",), callback=lambda name: print(f"{name} callback"))
+            pool.apply_async(work.say_lines, (f"t{n}",), callback=report)
 
 
 SUFFERERS: dict[str, Callable[..., None]] = {

@@ -6,14 +6,14 @@ import os
 import signal
 import tempfile
 import threading
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, CancelledError
 from pathlib import Path
 from typing import NoReturn
 
 from pool_workers import add, announce_then_hang, die, fail_to_start, kill_self, pid
 
 from . import work
-from .places import ALL, OWN_PROCESSES, PROCESSES, open_pool
+from .places import ALL, BORROWED_PROCESSES, OWN_PROCESSES, PROCESSES, open_pool
 from .rows import ERROR, WORKS, row
 from .task_faults import ended
 from .witness import LIMIT, Witness, check_accounts, still_works, wait_for
@@ -65,8 +65,8 @@ def idle_workers_die(place: str) -> str:
     for n in range(10):
         try:
             witness.send(add, n)
-        except BrokenExecutor:  # a handed-in one that knows of it already says so at once
-            assert place in ("ProcessPoolExecutor", "loky")
+        except (BrokenExecutor, RuntimeError):  # a handed-in one that knows of it already says so at once
+            assert place in BORROWED_PROCESSES
             witness.told.pop()
     told = witness.heard()
     if place in OWN_PROCESSES:
@@ -89,13 +89,16 @@ def worker_dies_beside_cancelled(place: str) -> str:
     behind = [witness.send(add, n) for n in range(8)]
     while not all(map(os.path.exists, marks)):
         assert not pool.stats.failed
-    assert all(task.cancel() for task in behind[::2])
+    # The executor has fetched a few beyond recall; they had not begun all the same.
+    cancelled = [task.cancel() for task in behind[::-1]][::-1]
+    assert any(cancelled)
+    assert not all(cancelled)
     pids = [int(Path(mark).read_text()) for mark in marks]
     os.kill(pids[0], signal.SIGKILL)
     told = witness.heard()
     assert all(isinstance(heard, BrokenExecutor) for heard in told[:2]), told
-    assert [type(heard).__name__ for heard in told[2::2]] == ["CancelledError"] * 4
-    assert told[3::2] == [1, 3, 5, 7]
+    for n, (heard, was_cancelled) in enumerate(zip(told[2:], cancelled, strict=True)):
+        assert isinstance(heard, CancelledError) if was_cancelled else heard == n
     pool.close(LIMIT)
     check_accounts(pool)
     assert all(map(ended, pids))

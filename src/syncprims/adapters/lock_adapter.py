@@ -197,7 +197,7 @@ class LockAdapter:
     def _leave(self) -> Leave:
         return leave_by(self._leaving())
 
-    __exit__ = LeaveInC(_leave)
+    __exit__: LeaveInC = LeaveInC(_leave)
 
     def _leaving(self) -> Generator[int, Any, None]:
         try:

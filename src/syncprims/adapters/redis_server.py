@@ -95,7 +95,7 @@ class Server:
         """
         connection = self._ready()
         try:
-            connection.send_command(*command)  # type: ignore[no-untyped-call]  # the client leaves it untyped
+            connection.send_command(*command)  # type: ignore[no-untyped-call,unused-ignore]  # the client leaves it untyped
             answer = connection.read_response()
         except BaseException:
             _close(connection)
@@ -109,7 +109,7 @@ class Server:
 
 
 def _close(connection: AbstractConnection) -> None:
-    connection.disconnect()  # type: ignore[no-untyped-call]  # as above
+    connection.disconnect()  # type: ignore[no-untyped-call,unused-ignore]  # as above
 
 
 def _is_stale(connection: AbstractConnection) -> bool:

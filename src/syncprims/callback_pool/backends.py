@@ -11,6 +11,7 @@ from typing import Any
 from .backend import Backend
 from .envelope import Dumps, portable
 from .executors import Borrowed, crosses_processes, refuse_unsuitable
+from .exiting import drain_before
 from .inside import Mark
 from .thread_workers import ThreadWorkers
 
@@ -44,22 +45,21 @@ def make_backend(
     envelope: bool | None,
     initializer: Callable[..., object] | None,
     initargs: tuple[Any, ...],
-) -> tuple[Backend, str]:
-    """Return the backend, and the module whose exit handler must not run before the pool has drained."""
+) -> Backend:
+    """Return the backend; the exit handler of its executor's module comes after the pools' own."""
     if not isinstance(executor, str):
         refuse_unsuitable(executor)
         if max_workers is not None or initializer is not None:
             raise ValueError("max_workers and initializer belong to the executor that was handed in: set them there")
         packs = crosses_processes(executor) if envelope is None else envelope
-        borrowed = Borrowed(executor, packs=packs, dumps_blob=portable(dumps), flush=flush)
-        return borrowed, type(executor).__module__
+        return Borrowed(executor, packs=packs, dumps_blob=portable(dumps), flush=flush)
     if executor not in KINDS:
         raise ValueError(f"executor must be one of {', '.join(map(repr, KINDS))} or an Executor, not {executor!r}")
     if envelope is not None:
         raise ValueError(f"envelope is for executors that are handed in; {executor!r} needs no telling")
     if executor == "thread":
         workers = max_workers or min(32, _cpus() + 4)
-        return ThreadWorkers(name, mark, workers, initializer, initargs), "syncprims"
+        return ThreadWorkers(name, mark, workers, initializer, initargs)
     if executor == "process":
         from .crew import process_executor_maker
         from .process_workers import ProcessWorkers
@@ -68,15 +68,14 @@ def make_backend(
         if sys.platform == "win32" and workers > 61:
             raise ValueError(f"max_workers must be at most 61 on Windows, not {workers}")
         make = process_executor_maker(workers, initializer, initargs)
-        process_workers = ProcessWorkers(name, workers, make, dumps_blob=portable(dumps), flush=flush)
-        return process_workers, "concurrent.futures.process"
+        drain_before("concurrent.futures.process")
+        return ProcessWorkers(name, workers, make, dumps_blob=portable(dumps), flush=flush)
     try:
         from concurrent.futures import InterpreterPoolExecutor  # type: ignore[attr-defined,unused-ignore]  # from 3.14
     except ImportError:
         raise ValueError("executor='interpreter' needs Python 3.14 or later; 'thread' and 'process' work") from None
     made: Executor = InterpreterPoolExecutor(max_workers, initializer=initializer, initargs=initargs)
-    backend = Borrowed(made, packs=True, dumps_blob=portable(dumps), flush=flush, owned=True)
-    return backend, "concurrent.futures.thread"
+    return Borrowed(made, packs=True, dumps_blob=portable(dumps), flush=flush, owned=True)
 
 
 def _cpus() -> int:

@@ -21,8 +21,8 @@ class Crew:
 
     def __init__(self, make: MakeExecutor) -> None:
         self._board = make_board()
-        self.path = None if self._board is None else self._board.path
-        self.executor = make()
+        self.path: str | None = None if self._board is None else self._board.path
+        self.executor: ProcessPoolExecutor = make()
         self._manager: Thread | None = None
         self._proved = False
         self.broken = False

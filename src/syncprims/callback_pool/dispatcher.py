@@ -12,7 +12,7 @@ from .inside import Mark, enter
 from .task import _CANCELLED, _FINISHED, _NOTIFIED, Task, _Unseen
 
 if TYPE_CHECKING:
-    from .pool import CallbackPool
+    from .engine import Engine
 
 # The inbox holds tasks that are done (maybe the same one twice: see task.py), 1-tuples of tasks that were withdrawn
 # because their submission failed, and None for the end. The dispatcher alone takes tasks out of the pool's open set,
@@ -73,7 +73,7 @@ def _is_done(task: Task[Any]) -> bool:
     return True
 
 
-def _call_back(pool: CallbackPool, task: Task[Any]) -> str:
+def _call_back(pool: Engine, task: Task[Any]) -> str:
     """Run the task's callback, or see to it that its error is not lost; return how the task ended."""
     outcome: str
     error: BaseException
@@ -96,13 +96,13 @@ def _call_back(pool: CallbackPool, task: Task[Any]) -> str:
     return outcome
 
 
-def _watch_unseen(pool: CallbackPool, task: Task[Any], error: BaseException) -> None:
+def _watch_unseen(pool: Engine, task: Task[Any], error: BaseException) -> None:
     task._unseen = unseen = _Unseen(task._label, pool.name, error)
     if task._seen:  # meanwhile
         unseen.error = None
 
 
-def _guard(pool: CallbackPool, task: Task[Any], which: str, call: Callable[..., object], *args: object) -> None:
+def _guard(pool: Engine, task: Task[Any], which: str, call: Callable[..., object], *args: object) -> None:
     """Call user code; whatever it raises, SystemExit too, is kept and kills nothing."""
     try:
         call(*args)

@@ -12,6 +12,7 @@ from .._deadline import Deadline
 from ..errors import TaskTimeoutError
 from .backend import Backend
 from .envelope import run_packed, unpack
+from .exiting import drain_before
 from .inside import enter, leave
 from .starts import StartBoard
 from .task import Task
@@ -39,12 +40,18 @@ class Borrowed(Backend):
         self._schedule: Callable[..., Future[Any]] | None = _pebble_schedule(executor)
         self._board = make_board() if packs and _on_this_machine(executor) and self._schedule is None else None
         self.packs = packs
+        # Some register a handler when they are imported, others (loky) with the first task that they get.
+        self._at_work = False
+        drain_before(type(executor).__module__)
         self.fate = "its worker can't be stopped from here, its result will be dropped"
 
     def start(self, task: Task[Any]) -> None:
         """Submit the task to the executor."""
         inner = self._submit(task)
         task._inner = inner
+        if not self._at_work:
+            self._at_work = True
+            drain_before(f"{type(self._executor).__module__} at work")
         inner.add_done_callback(partial(self._done, task))
         if task.cancelled():  # while it had no inner future to cancel
             inner.cancel()

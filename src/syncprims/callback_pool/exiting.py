@@ -11,19 +11,24 @@ if TYPE_CHECKING:
     from .pool import CallbackPool
 
 # Plain `atexit` runs too late: by then threading has joined what it joins, and no new thread may start. The executors'
-# own modules use threading's private list, which is called newest first. So we register anew whenever an executor of
-# another module comes in, lest that module end its executor before we have drained ours.
+# own modules use threading's private list, which is called newest first. So we register anew whenever an executor's
+# module may have registered a handler, lest that end the executor before we have drained ours.
 
 _pools: WeakSet[CallbackPool] = WeakSet()
-_seen_modules: set[str] = set()
+_seen_handlers: set[str] = set()
 
 
-def drain_at_exit(pool: CallbackPool, module: str) -> None:
-    """Let the pool drain at exit, before the module that its executor is from shuts down."""
+def drain_at_exit(pool: CallbackPool) -> None:
+    """Let the pool drain at exit."""
     _pools.add(pool)
-    if module in _seen_modules:
+    drain_before("syncprims")
+
+
+def drain_before(handler: str) -> None:
+    """Let all pools drain before that exit handler runs, which has been registered just now at the latest."""
+    if handler in _seen_handlers:
         return
-    _seen_modules.add(module)
+    _seen_handlers.add(handler)
     try:
         # It is private; without it, plain atexit is the next best.
         getattr(threading, "_register_atexit", atexit.register)(_drain_all)

@@ -19,7 +19,7 @@ class HelperThread:
         self._target = target
         self._args = args
         self._role = allocate_lock()
-        self.started = False
+        self.started: bool = False
         self.thread: Thread | None = None
 
     def ensure(self) -> None:

@@ -36,7 +36,7 @@ class Intake:
     def __init__(self, pool_name: str, max_pending: int | None) -> None:
         self._pool_name = pool_name
         self.max_pending = max_pending
-        self.mark = Mark()
+        self.mark: Mark = Mark()
         self.phase: Phase = "open"
         self.tasks: dict[Task[Any], None] = {}
         self._idle_gates: deque[LockType] = deque()

@@ -24,7 +24,7 @@ class Ledger:
         self._pool_name = pool_name
         self._on_error = on_error
         self._entries: SimpleQueue[tuple[Task[Any], BaseException | None]] = SimpleQueue()
-        self.callback_errors = 0  # written by the dispatcher only
+        self.callback_errors: int = 0  # written by the dispatcher only
 
     def callback_failed(self, task: Task[Any], error: BaseException, which: str) -> None:
         """Note that a callback of the task raised."""

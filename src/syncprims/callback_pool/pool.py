@@ -33,11 +33,11 @@ from .timer import Timer
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_ABORT_PATIENCE = 2.0  # seconds that `abort` gives the callbacks of what it cancelled
+ABORT_PATIENCE = 2.0  # seconds that `abort` gives the callbacks of what it cancelled
 _EXIT_PATIENCE = 5.0  # seconds that the interpreter's exit gives workers that were told to end
 
 
-class CallbackPool(Executor):
+class CallbackPool(Engine):
     """Runs calls in threads, processes or any executor, and a callback for each when it is done.
 
     Use it where `multiprocessing.Pool.apply_async` or an executor's ``add_done_callback`` would be used: here every
@@ -120,7 +120,7 @@ class CallbackPool(Executor):
         serial = register(self)
         self.name = default_name(self, serial) if name is None else name
         intake = Intake(self.name, max_pending)
-        self._backend, module = make_backend(
+        backend = make_backend(
             executor,
             self.name,
             intake.mark,
@@ -131,19 +131,13 @@ class CallbackPool(Executor):
             initializer=initializer,
             initargs=tuple(initargs),
         )
-        self._copy_context = copy_context
         self._dumps = dumps
+        self._copy_context = copy_context
         self._on_progress = on_progress
         self._hooked = type(self)._on_settled is not CallbackPool._on_settled
         self._ledger = Ledger(self.name, on_callback_error)
-        self._timer = Timer(f"{self.name}-timer")
-        self._inbox: SimpleQueue[Notice] = SimpleQueue()
-        self._dispatcher = HelperThread(f"{self.name}-dispatcher", serve, self._inbox, intake.mark)
-        # Written by the dispatcher only:
-        self._tally = {"done": 0, "failed": 0, "cancelled": 0}
-        self._settling: Task[Any] | None = None
-        self._intake = intake  # last, so that __del__ knows a pool that was never made
-        drain_at_exit(self, module)
+        self._set_up(intake, backend)
+        drain_at_exit(self)
 
     # -- submitting --------------------------------------------------------------------------------------------------
 
@@ -263,44 +257,6 @@ class CallbackPool(Executor):
         check_count("buffersize", buffersize)
         return self._intake.max_pending if buffersize is None else buffersize
 
-    def _submit_quietly(self, fn: Callable[..., T], *args: Any) -> Task[T]:
-        task = self._make(fn, args, {})
-        task._quiet = True
-        return self._start(task)
-
-    def _make(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task[T]:
-        if self._intake.phase != "open":
-            self._intake.check_open()
-        if not callable(fn):
-            raise TypeError(f"a task needs a function to call, not {type(fn).__name__}")
-        label = getattr(fn, "__qualname__", None) or _label(fn)
-        if self._backend.packs:
-            return Task(self, label, pack(self._dumps, fn, args, kwargs))
-        return Task(self, label, (fn, args, kwargs, copy_context() if self._copy_context else None))
-
-    def _start(self, task: Task[T]) -> Task[T]:
-        if not self._dispatcher.started:
-            self._dispatcher.ensure()
-        if task._timeout is not None:
-            self._timer.prepare()
-        try:
-            self._intake.take_in(task)
-            self._backend.start(task)
-        except BaseException:
-            self._inbox.put((task,))  # C, and first: a second interrupt can't lose the task
-            self._drop(task)
-            raise
-        return task
-
-    def _drop(self, task: Task[Any]) -> None:
-        if self._intake.drop(task):
-            self._stop_threads()
-
-    def _stop_threads(self) -> None:
-        self._backend.stop()
-        self._timer.stop()
-        self._inbox.put(None)
-
     # -- waiting and ending ------------------------------------------------------------------------------------------
 
     def join(self, timeout: float | None = None) -> None:
@@ -360,7 +316,7 @@ class CallbackPool(Executor):
         cancelled = [task for task in list(self._intake.tasks) if task.cancel()]
         self._backend.stop()
         if not is_inside(self._intake.mark):
-            deadline = Deadline(_ABORT_PATIENCE)
+            deadline = Deadline(ABORT_PATIENCE)
             for task in cancelled:
                 task._await_settled(deadline)
         self._if_idle()
@@ -422,22 +378,6 @@ class CallbackPool(Executor):
         while True:
             yield 0
 
-    def _if_idle(self) -> None:
-        if not self._intake.tasks and self._intake.went_idle():
-            self._stop_threads()
-
-    def _refuse_inside(self, method: str) -> None:
-        self._intake.check_fork()
-        if is_inside(self._intake.mark):
-            where = "callback" if self._on_dispatcher() else "task"
-            raise DeadlockError(
-                f"{method} of {self.name!r} was called by a {where} of the same pool, so it would wait for itself; "
-                "call it outside"
-            )
-
-    def _on_dispatcher(self) -> bool:
-        return self._dispatcher.thread is current_thread()
-
     def _await_idle_or_abort(self, deadline: Deadline) -> None:
         try:
             idle = self._intake.await_idle(deadline)
@@ -446,43 +386,6 @@ class CallbackPool(Executor):
             raise
         if not idle:
             raise self._intake.late(deadline, self._settling)
-
-    # -- exit, fork and the rest -------------------------------------------------------------------------------------
-
-    def _must_drain(self) -> bool:
-        return self._intake.phase in ("open", "closing") and bool(self._intake.tasks)
-
-    def _drain(self) -> None:
-        if self._must_drain():
-            self._intake.await_idle(Deadline(None))
-
-    def _end(self) -> None:
-        """End with the interpreter: what an abort left running is told so, and nothing is waited for in vain."""
-        if self._intake.phase == "forked":
-            return
-        self._intake.close()
-        deadline = Deadline(_ABORT_PATIENCE)
-        left = list(self._intake.tasks)
-        for task in left:
-            self._backend.abandon(task)
-            task._fail(PoolClosedError(f"{self.name!r} was aborted, and the program ends while {task._label} runs"))
-        for task in left:
-            task._await_settled(deadline)
-        self._if_idle()
-        self._backend.finish(Deadline(_EXIT_PATIENCE))
-        self._ledger.settle_in_log()
-
-    def _after_fork(self) -> None:
-        if hasattr(self, "_intake"):  # else some thread of the parent was still making it
-            self._intake.phase = "forked"
-
-    def __del__(self) -> None:
-        # Nothing is pending: open tasks keep their pool alive. All of these are puts into C queues.
-        intake = getattr(self, "_intake", None)
-        if intake is not None and intake.phase not in ("retired", "forked"):
-            self._intake.close()
-            self._if_idle()
-            self._ledger.settle_in_log()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{self.name!r} can't be pickled: its workers belong to this process. Make a pool over there")
@@ -512,8 +415,3 @@ class CallbackPool(Executor):
     def __repr__(self) -> str:
         state = "closed" if self._intake.phase == "retired" else self._intake.phase
         return f"<{state} syncprims.{type(self).__name__} {self.name!r}, {len(self._intake.tasks)} pending>"
-
-
-def _label(fn: object) -> str:
-    inner = getattr(fn, "func", fn)  # a partial's
-    return str(getattr(inner, "__qualname__", type(inner).__name__))

@@ -32,6 +32,7 @@ class StartBoard:
         from tempfile import mkstemp
         from weakref import finalize
 
+        self.path: str
         fd, self.path = mkstemp(prefix="syncprims-starts-")
         finalize(self, _remove, self.path, getpid())
         with open(fd, "r+b", closefd=True) as file:

@@ -16,7 +16,7 @@ from .gates import pass_through, put_up
 if TYPE_CHECKING:
     from contextvars import Context
 
-    from .pool import CallbackPool
+    from .engine import Engine
     from .starts import StartBoard
 
 # Who settles a task? The first of result, timeout, cancel and abort to move the future out of its unfinished states,
@@ -32,7 +32,7 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], "Context | Non
 
 _PENDING, _RUNNING, _FINISHED = "PENDING", "RUNNING", "FINISHED"
 _CANCELLED, _NOTIFIED = "CANCELLED", "CANCELLED_AND_NOTIFIED"
-logger = logging.getLogger("syncprims")
+logger: logging.Logger = logging.getLogger("syncprims")
 
 
 class Task(Future[T]):
@@ -77,7 +77,7 @@ class Task(Future[T]):
     _unseen: _Unseen | None = None
     _call: Call | bytes | None
 
-    def __init__(self, pool: CallbackPool, label: str, call: Call | bytes) -> None:
+    def __init__(self, pool: Engine, label: str, call: Call | bytes) -> None:
         super().__init__()
         self._pool = pool
         self._label = label
@@ -95,7 +95,8 @@ class Task(Future[T]):
         """
         try:
             inner = self._inner
-            if inner is not None and not inner.cancel() and not self.cancelled():
+            # `running` first: pebble's futures, unlike others, can be cancelled while they run, which kills the worker.
+            if inner is not None and (inner.running() or not inner.cancel()) and not self.cancelled():
                 return False
             return super().cancel()
         except BaseException:

@@ -82,14 +82,18 @@ class ThreadWorkers(Backend):
         # Once more, in case an interrupt kept the starter from it.
         self._threads.add(current_thread())
         enter(self._mark)
-        if self._initialized():
+        broken = self._initialize()
+        if broken is None:
             self._serve()
         with self._mutex:
             self._threads.discard(current_thread())
+        if broken is not None:
+            # After having made room: who submits later than this look finds it, and starts a worker of its own.
+            self._fail_queued(broken)
 
-    def _initialized(self) -> bool:
+    def _initialize(self) -> BrokenExecutor | None:
         if self._initializer is None:
-            return True
+            return None
         try:
             self._initializer(*self._initargs)
         except BaseException as error:  # noqa: BLE001  a SystemExit must not end the worker in silence
@@ -97,9 +101,8 @@ class ThreadWorkers(Backend):
                 f"the initializer of {self._name!r} raised {type(error).__name__}: {error}; no worker could start"
             )
             broken.__cause__ = error
-            self._fail_queued(broken)
-            return False
-        return True
+            return broken
+        return None
 
     def _fail_queued(self, error: BaseException) -> None:
         from _queue import Empty

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..timed_lock import TimedRLock
 
@@ -22,8 +22,9 @@ class Unseen(TimedRLock):
 
     __slots__ = ()
 
-    __enter__ = TimedRLock.__enter__
-    __exit__ = TimedRLock.__exit__
+    if not TYPE_CHECKING:  # which know these from the base
+        __enter__ = TimedRLock.__enter__
+        __exit__ = TimedRLock.__exit__
 
 
 _MISSING: Any = object()

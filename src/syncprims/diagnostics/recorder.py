@@ -33,7 +33,7 @@ class Recorder:
     """
 
     def __init__(self, capacity: int) -> None:
-        self.began = perf_counter_ns()
+        self.began: int = perf_counter_ns()
         self.stopped: int | None = None
         self._notes: deque[_Note] = deque(maxlen=capacity)
         self._written: dict[int, int] = {}

@@ -60,7 +60,7 @@ class TaskNote:
 
     def __init__(self) -> None:
         self.site: Site | None = call_site()
-        self.submitted = perf_counter_ns()
+        self.submitted: int = perf_counter_ns()
         self.begun: int | None = None
         self.ended: int | None = None
         self.ident: int | None = None

@@ -80,7 +80,7 @@ class Running(Generic[R_co]):
         self._value: R_co
         self._error: BaseException | None = None
         self._seen = False
-        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread: threading.Thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
@@ -166,7 +166,7 @@ class Threads:
     """
 
     def __init__(self, timeout: float | EllipsisType | None = ...) -> None:
-        self.timeout = patience() if isinstance(timeout, EllipsisType) else check_timeout(timeout)
+        self.timeout: float | None = patience() if isinstance(timeout, EllipsisType) else check_timeout(timeout)
         self._name = f"Threads-{next(_serials)}"
         self._running: list[Running[object]] = []
 

@@ -231,7 +231,7 @@ function resize() {
   canvas.style.width = width + "px";
   canvas.style.height = tall + "px";
   byId("spacer").style.height = Math.max(0, height - tall) + "px";
-  redraw();
+  draw();  // at once: a canvas that gets another size is blank
 }
 
 function takeColors() {

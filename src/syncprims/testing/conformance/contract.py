@@ -29,11 +29,11 @@ class Clause(Generic[F]):
     __slots__ = ("body", "done", "main_thread", "moment", "name")
 
     def __init__(self, name: str, done: str, body: Body[F], moment: float, main_thread: bool) -> None:
-        self.name = name
-        self.done = done
-        self.body = body
-        self.moment = moment
-        self.main_thread = main_thread
+        self.name: str = name
+        self.done: str = done
+        self.body: Body[F] = body
+        self.moment: float = moment
+        self.main_thread: bool = main_thread
 
 
 class Contract(Generic[F]):

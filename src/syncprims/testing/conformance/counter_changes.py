@@ -16,7 +16,7 @@ from .trial import aside, expect, expect_that, finish, in_child, limit, raises, 
 
 Make: TypeAlias = Callable[..., AtomicCounter]
 
-changes = Contract[Make]()
+changes: Contract[Make] = Contract()
 
 _THREADS = 4
 _TIMES = 200

@@ -12,7 +12,7 @@ from .contract import Contract
 from .counter_changes import Make
 from .trial import aside, expect, expect_that, finish, limit, moment, raises, start, still, sweep
 
-waits = Contract[Make]()
+waits: Contract[Make] = Contract()
 
 
 @waits.clause("wait_for() and wait_until() return at once where the value is there", "waited for the present value")
@@ -130,7 +130,7 @@ class Subject:
 
     def __init__(self, counter: AtomicCounter) -> None:
         self.counter = counter
-        self.looked = threading.Event()
+        self.looked: threading.Event = threading.Event()
 
     def look(self, value: int) -> bool:
         """Be the predicate."""

@@ -14,7 +14,7 @@ from .contract import Contract
 from .locks import Held, Lock, Make, expect_free, expect_taken
 from .trial import aside, expect, expect_that, in_child, limit, moment, raises, settled, start
 
-basics = Contract[Make]()
+basics: Contract[Make] = Contract()
 
 
 @basics.clause("a fresh lock is free", "asked a fresh lock for locked(), held_by_me(), holder and waiting")

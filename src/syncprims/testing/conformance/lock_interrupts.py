@@ -7,8 +7,8 @@ from .contract import Contract
 from .locks import Held, Lock, Make
 from .trial import aside, limit, sweep
 
-interrupted = Contract[Make]()
-reentrant_interrupted = Contract[Make]()
+interrupted: Contract[Make] = Contract()
+reentrant_interrupted: Contract[Make] = Contract()
 
 _MODES: tuple[Mode, ...] = ("warm", "cold", "storm")
 
@@ -18,7 +18,7 @@ class Subject:
 
     def __init__(self, lock: Lock) -> None:
         self.lock = lock
-        self.ran_without = False
+        self.ran_without: bool = False
         self.other: Held | None = None
 
     def work(self) -> None:

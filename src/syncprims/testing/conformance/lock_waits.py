@@ -25,10 +25,10 @@ from .trial import (
     until,
 )
 
-waits = Contract[Make]()
-circles = Contract[Make]()
-plain_only = Contract[Make]()
-reentrant_only = Contract[Make]()
+waits: Contract[Make] = Contract()
+circles: Contract[Make] = Contract()
+plain_only: Contract[Make] = Contract()
+reentrant_only: Contract[Make] = Contract()
 
 _THREADS = 4
 _TIMES = 25

@@ -25,7 +25,7 @@ class Held:
         self._taken = threading.Event()
         self._go = threading.Event()
         self._running = start(self._hold)
-        self.thread = self._running.thread
+        self.thread: threading.Thread = self._running.thread
         try:
             wait(self._taken, "another thread's acquire(timeout=...) of the free lock")
         except BaseException:

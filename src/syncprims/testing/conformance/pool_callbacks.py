@@ -16,7 +16,7 @@ from .trial import aside, expect, expect_that, moment, raises, told, until
 Make: TypeAlias = Callable[..., CallbackPool]
 
 # Workers may be processes, which take their time to start, and many pools at once would only delay each other.
-callbacks = Contract[Make](moment=0.6)
+callbacks: Contract[Make] = Contract(moment=0.6)
 
 
 class Heard:

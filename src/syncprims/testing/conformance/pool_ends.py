@@ -29,7 +29,7 @@ from .trial import (
     told,
 )
 
-ends = Contract[Make](moment=0.6)  # as those about callbacks
+ends: Contract[Make] = Contract(moment=0.6)  # as those about callbacks
 
 
 # -- join and close ---------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ class Gate:
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="syncprims-"))
-        self.arguments = (str(self._folder), patience())
+        self.arguments: tuple[str, float] = (str(self._folder), patience())
 
     def wait_reached(self) -> None:
         """Wait until the task has come to the gate; break the clause if it doesn't."""

@@ -32,7 +32,7 @@ from .trial import (
     told,
 )
 
-ends = Contract[Make]()
+ends: Contract[Make] = Contract()
 
 
 def _waiter(runner: OrderedRunner, step: str) -> Running[Turn]:
@@ -266,7 +266,7 @@ class Behind:
 
     def __init__(self, runner: OrderedRunner) -> None:
         self.runner = runner
-        self.inside = InStep(runner, "a")
+        self.inside: InStep = InStep(runner, "a")
 
 
 @ends.clause(

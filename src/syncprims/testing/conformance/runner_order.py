@@ -12,12 +12,13 @@ from typing import TypeAlias
 
 from ...errors import SequenceFinishedError, StepTimeoutError
 from ...ordered_runner import OrderedRunner, Turn
+from ..threads import Running
 from .contract import Contract
 from .trial import aside, expect, expect_that, finish, limit, moment, raises, settled, start, still, wait
 
 Make: TypeAlias = Callable[..., OrderedRunner]
 
-order = Contract[Make]()
+order: Contract[Make] = Contract()
 
 _NUMBERS = ("zero", "odd", "zero", "even")
 
@@ -36,7 +37,7 @@ class InStep:
     def __init__(self, runner: OrderedRunner, step: str, error: BaseException | None = None) -> None:
         self._in, self._go = threading.Event(), threading.Event()
         self._error = error
-        self.running = start(self._stay, runner, step)
+        self.running: Running[Turn] = start(self._stay, runner, step)
         try:
             wait(self._in, f"the turn of {step!r}")
         except BaseException:
