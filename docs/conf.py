@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "src"))
 
+import syncprims  # noqa: E402  it is found by now
+
 with open(HERE.parent / "pyproject.toml", "rb") as _file:
     _project = tomllib.load(_file)["project"]
 
@@ -160,15 +162,25 @@ def _find_elsewhere(
 
 
 def _name_bases(_app: Sphinx, _name: str, _thing: object, _options: object, bases: list[type | str]) -> None:
-    # A base class that is nobody's business is left out, and one that is has the name that its users know.
+    # A base class that is nobody's business makes room for its own bases, and one that is has the name that its users
+    # know.
     public: list[type | str] = []
     for base in bases:
-        module = getattr(base, "__module__", "")
+        module, name = getattr(base, "__module__", ""), getattr(base, "__name__", str(base))
         if module.startswith("concurrent.futures."):
-            public.append(f":py:class:`concurrent.futures.{getattr(base, '__name__', base)}`")
+            public.append(f":py:class:`concurrent.futures.{name}`")
+        elif module.startswith("syncprims.callback_pool.") and not hasattr(syncprims, name):
+            _name_bases(_app, _name, _thing, _options, inner := list(getattr(base, "__bases__", ())))
+            public.extend(inner)
         elif not any(part.startswith("_") for part in module.split(".")):
             public.append(base)
     bases[:] = public or [object]
+
+
+def _forget_new(app: Sphinx, what: str, name: str, *_rest: object) -> None:
+    # What a class's __new__ returns is no news.
+    if what == "class":
+        app.env.current_document.autodoc_annotations.get(name, {}).pop("return", None)
 
 
 def _keep_colon(_app: Sphinx, what: str, _name: str, _thing: object, _options: object, lines: list[str]) -> None:
@@ -200,3 +212,4 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", _keep_colon, priority=1)
     app.connect("missing-reference", _find_elsewhere)
     app.connect("autodoc-process-bases", _name_bases)
+    app.connect("autodoc-process-signature", _forget_new, priority=900)

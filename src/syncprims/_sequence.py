@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from ._deadline import Deadline, lock_seconds
 from ._facts import Frozen
-from ._waits import Waiting, describe, holder_of
+from ._waits import Waiting, describe, holder_of, note_report
 from .errors import BrokenSequenceError, ForkedError, SequenceFinishedError, StepTimeoutError, SyncError
 
 # Each step has a gate: a plain lock, taken at first. A thread enters its step by taking the gate, and after the step
@@ -304,7 +304,8 @@ class Sequence:
             )
         if manner == STOPPED:
             return SequenceFinishedError(
-                f"{self.name!r} finished after {completed} turns ({rounds} full rounds), so {sought} will not come; "
+                f"{self.name!r} finished after {completed} turns ({rounds} full round{'' if rounds == 1 else 's'}), "
+                f"so {sought} will not come; "
                 f"reset() starts it afresh"
             )
         where = "before its first turn" if last is None else f"in the turn of {last!r}"
@@ -328,7 +329,7 @@ class Sequence:
             whose = f"it is the turn of {current!r}, which no thread has come for: let one enter it, or call abort()"
         else:
             whose = "it is nobody's turn"
-        return StepTimeoutError(
+        error = StepTimeoutError(
             f"waited {waited:.1f} s for {sought}: {whose}",
             step=step,
             current=current,
@@ -336,6 +337,9 @@ class Sequence:
             timeout=deadline.timeout,
             waited=waited,
         )
+        if step is None:  # the whole sequence was waited for, and anything may be what holds it up
+            note_report(error)
+        return error
 
 
 def go_on(opening: Iterable[object]) -> None:

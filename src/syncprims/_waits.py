@@ -273,6 +273,13 @@ def own_deadlock(name: str, advice: str) -> DeadlockError:
     )
 
 
+def note_report(error: BaseException) -> None:
+    """Add what everybody holds and waits for to an error, as a note."""
+    from .diagnostics import attach_report  # the one arrow that points up, and only once a wait has failed
+
+    attach_report(error)
+
+
 def _log_unbreakable(circle: list[Waiting]) -> None:
     import logging  # here, since it is needed once in a blue moon
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 import pytest
+
+from adapters.servers import free_port
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -25,3 +32,43 @@ def dask_cluster(workers: int) -> Iterator[Client]:
         Client(cluster, timeout=30) as client,
     ):
         yield client
+
+
+class Scheduler:
+    """A scheduler and a worker of one thread in processes of their own, so that either can be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start both, with the folder to write to."""
+        pytest.importorskip("distributed", reason="needs Dask: pip install 'syncprims[dask]'")
+        self.address = f"tcp://127.0.0.1:{free_port()}"
+        port = self.address.rpartition(":")[2]
+        self._folder = folder
+        self._scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", port)
+        self._worker = self._start("worker", self.address, "--nthreads", "1", "--no-nanny")
+
+    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        # The worker imports what the tests send it.
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        return subprocess.Popen(
+            [sys.executable, "-m", "dask", *arguments, "--no-dashboard"],
+            env=environment,
+            cwd=self._folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def kill(self) -> None:
+        """Kill the scheduler."""
+        self._scheduler.kill()
+        self._scheduler.wait(30)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        for process in (self._worker, self._scheduler):
+            process.kill()
+            process.wait(30)

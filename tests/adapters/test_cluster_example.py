@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from adapters.servers import RedisServer
 
 import syncprims
+from adapters.servers import RedisServer
 from syncprims.adapters import RedisCounter
 
 if TYPE_CHECKING:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pool_workers
 import pytest
-from adapters.dask_servers import dask_cluster
 
+import pool_workers
+from adapters.dask_servers import Scheduler, dask_cluster
 from syncprims import CallbackPool, LockAdapter, LockTimeoutError, OrderedRunner, TimedLock, Turn, acquire_all
 from syncprims.testing import Threads, assert_blocks, patience
 
@@ -80,8 +79,8 @@ def test_the_death_of_the_scheduler_is_told_to_every_task(tmp_path: Path) -> Non
     from distributed import Client
 
     errors: list[BaseException] = []
-    with _scheduler_and_worker(tmp_path) as (address, scheduler):
-        client = Client(address, timeout=30)
+    with Scheduler(tmp_path) as scheduler:
+        client = Client(scheduler.address, timeout=30)
         try:
             with CallbackPool(client.get_executor(pure=False)) as pool:
                 assert pool.submit(pool_workers.add, 1, 2).result(patience(30.0)) == 3
@@ -100,12 +99,12 @@ def test_the_death_of_the_scheduler_is_told_to_every_task(tmp_path: Path) -> Non
 
 
 @pytest.fixture(params=["Lock", "Semaphore"])
-def dask_lock(request: pytest.FixtureRequest, dask_client: Client) -> Iterator[object]:
+def dask_lock(request: pytest.FixtureRequest, dask_client: Client) -> object:
     """A lock of Dask's, of each kind."""
     import distributed
 
     name = f"lock-{request.node.name}"
-    yield distributed.Lock(name) if request.param == "Lock" else distributed.Semaphore(1, name=name)
+    return distributed.Lock(name) if request.param == "Lock" else distributed.Semaphore(1, name=name)
 
 
 def test_a_lock_of_dask_has_the_surface_of_ours(dask_lock: object) -> None:

@@ -87,6 +87,7 @@ def test_close_that_times_out_stays_closed_and_can_be_called_again() -> None:
     assert caught.value.pending == 2
     assert caught.value.timeout == 0.02
     assert caught.value.waited >= 0.02
+    assert "Event.wait" in caught.value.__notes__[0]  # what everybody holds and waits for, and what the pool runs
     with pytest.raises(PoolClosedError):
         pool.submit(len, "a")
     hold.set()

@@ -24,7 +24,10 @@ from syncprims.callback_pool import CallbackPool
 
 def run(tmp_path: Path, body: str, *arguments: str) -> tuple[int, list[str], str]:
     """Run a program as a file, with its output in pipes; returns status, lines and errors."""
-    done = subprocess.run(start(tmp_path, body, *arguments), capture_output=True, text=True, timeout=LIMIT, check=False)
+    # Unbuffered, `print` makes several writes, and the lines of two processes may mix.
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    program = start(tmp_path, body, *arguments)
+    done = subprocess.run(program, capture_output=True, text=True, timeout=LIMIT, check=False, env=buffered)
     return done.returncode, done.stdout.splitlines(), done.stderr
 
 

@@ -56,7 +56,7 @@ def _borrow(place: str, workers: int, initializer: Initializer) -> Executor:
 
         return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=initializer)
     if place == "loky":
-        from loky import ProcessPoolExecutor as LokyExecutor
+        from loky import ProcessPoolExecutor as LokyExecutor  # type: ignore[import-untyped,unused-ignore]  # has no stubs
 
         executor = LokyExecutor(workers, initializer=initializer)
         atexit.register(executor.shutdown, kill_workers=True)

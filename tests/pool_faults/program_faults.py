@@ -15,7 +15,7 @@ from typing import NoReturn
 from pool_workers import add, announce_then_hang
 
 from . import work
-from .places import BORROWED_PROCESSES, OWN, OWN_PROCESSES, open_pool
+from .places import OWN_PROCESSES, open_pool
 from .rows import WORKS, row
 from .task_faults import ended, hang_here
 from .witness import LIMIT, Witness
@@ -161,7 +161,7 @@ def suffer_death(place: str, way: str, folder: str) -> NoReturn:
     sys.exit("was not killed")
 
 
-@row("child's lines before its callback's, stdout a pipe", (*OWN, "ThreadPoolExecutor", *BORROWED_PROCESSES))
+@row("child's lines before its callback's, stdout a pipe")
 def output_order(place: str) -> str:
     """The parent's buffered output first, then each child's lines, then its callback's."""
     status, lines, errors = end(start("suffer_order", place))
@@ -171,13 +171,15 @@ def output_order(place: str) -> str:
 
 
 def check_order(lines: list[str], aside: list[str]) -> None:
-    """Check the order of what `suffer_order` printed."""
-    assert lines[0] == "parent first", lines
-    assert len(lines) == 1 + 8 * 3, lines
-    for n in range(8):
-        places = [lines.index(f"t{n} {what}") for what in ("first", "second", "callback")]
-        assert places == sorted(places), lines
-        assert f"t{n} aside" in aside
+    """Check the order of what `suffer_order` printed: twice, with workers that start and with workers that are up."""
+    for batch in ("cold", "warm"):
+        for n in range(4):
+            wanted = (f"parent {batch}", f"{batch}{n} first", f"{batch}{n} second", f"{batch}{n} callback")
+            assert [lines.count(line) for line in wanted] == [1] * 4, lines
+            places = [lines.index(line) for line in wanted]
+            assert places == sorted(places), lines
+            assert f"{batch}{n} aside" in aside
+    assert len(lines) == 2 * (1 + 4 * 3), lines
 
 
 def report(name: str) -> None:
@@ -185,15 +187,16 @@ def report(name: str) -> None:
 
 
 def suffer_order(place: str) -> None:
-    print("parent first")
     with open_pool(place) as pool:
-        for n in range(8):
-            pool.apply_async(work.say_lines, (f"t{n}",), callback=report)
+        for batch in ("cold", "warm"):
+            print("parent", batch)
+            for n in range(4):
+                pool.apply_async(work.say_lines, (f"{batch}{n}",), callback=report)
+            pool.join(LIMIT)
 
 
 SUFFERERS: dict[str, Callable[..., None]] = {
-    sufferer.__name__: sufferer
-    for sufferer in (suffer_ctrl_c, suffer_exit, suffer_endless, suffer_death, suffer_order)
+    sufferer.__name__: sufferer for sufferer in (suffer_ctrl_c, suffer_exit, suffer_endless, suffer_death, suffer_order)
 }
 
 if __name__ == "__main__":

@@ -39,9 +39,10 @@ class Outcome(NamedTuple):
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a program that finds the tests and the library."""
+    """Return the environment of a program that finds the tests and the library, and buffers its output."""
     here = [str(Path(__file__).resolve().parents[1]), str(Path(syncprims.__file__).resolve().parents[1])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(here), "PYTHONUTF8": "1"}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**kept, "PYTHONPATH": os.pathsep.join(here), "PYTHONUTF8": "1"}
 
 
 def all_cells() -> list[Cell]:

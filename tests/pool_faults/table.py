@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-if __package__ is None or not __package__:
+if not __package__:  # run by its path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pool_faults.places import ALL, missing
@@ -31,7 +31,7 @@ def render(outcomes: Iterable[Outcome], places: list[str]) -> str:
 def _show(outcomes: Counter[str]) -> str:
     if len(outcomes) > 1:
         return ", ".join(f"{symbol} {count}" for symbol, count in outcomes.most_common())
-    return next(iter(outcomes), "–")
+    return next(iter(outcomes), "-")
 
 
 def main() -> int:

@@ -178,7 +178,9 @@ def test_a_body_that_outlives_the_timeout_is_named() -> None:
     assert not ended.is_set()
     error = caught.value
     assert (error.step, error.current, error.timeout) == (None, "slow", 0.05)
-    assert error.__notes__ == ["the run was aborted, but Thread 'order:slow' can't be killed: it ends with its body"]
+    report, note = error.__notes__
+    assert "OrderedRunner 'order'" in report
+    assert note == "the run was aborted, but Thread 'order:slow' can't be killed: it ends with its body"
     with pytest.raises(BrokenSequenceError) as broken:
         runner.step("a").__enter__()
     assert broken.value.__cause__ is error

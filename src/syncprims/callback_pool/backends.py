@@ -18,22 +18,6 @@ from .thread_workers import ThreadWorkers
 KINDS = ("thread", "process", "interpreter")
 
 
-def check_count(name: str, value: int | None) -> None:
-    """Raise unless the value is None or an integer of at least one."""
-    if value is None:
-        return
-    if not isinstance(value, int):
-        raise TypeError(f"{name} must be an integer or None, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1 or None, not {value}")
-
-
-def check_callable(name: str, value: object) -> None:
-    """Raise unless the value is None or can be called."""
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} must be callable or None, not {type(value).__name__}")
-
-
 def make_backend(
     executor: Executor | str,
     name: str,

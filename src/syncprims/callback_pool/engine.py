@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .._deadline import Deadline
 from ..errors import DeadlockError, PoolClosedError
 from .dispatcher import Notice, serve
-from .envelope import pack
+from .envelope import flush_output, pack
 from .helper_thread import HelperThread
 from .inside import is_inside
 from .task import Task
@@ -39,6 +39,7 @@ class Engine(Executor):
     name: str
     _copy_context: bool
     _dumps: Dumps
+    _flush_output: bool
     _hooked: bool
     _ledger: Ledger
     _on_progress: Callable[[int, int], None] | None
@@ -68,7 +69,10 @@ class Engine(Executor):
             raise TypeError(f"a task needs a function to call, not {type(fn).__name__}")
         label = getattr(fn, "__qualname__", None) or _label(fn)
         if self._backend.packs:
-            return Task(self, label, pack(self._dumps, fn, args, kwargs))
+            call = pack(self._dumps, fn, args, kwargs)
+            if self._flush_output:
+                flush_output()  # what was printed before the call was made comes before what the call prints
+            return Task(self, label, call)
         return Task(self, label, (fn, args, kwargs, copy_context() if self._copy_context else None))
 
     def _start(self, task: Task[T]) -> Task[T]:
@@ -98,7 +102,7 @@ class Engine(Executor):
         if not self._intake.tasks and self._intake.went_idle():
             self._stop_threads()
 
-    # -- who may wait, and the end ---------------------------------------------------------------------------------------
+    # -- who may wait, and the end -----------------------------------------------------------------------------------
 
     def _refuse_inside(self, method: str) -> None:
         self._intake.check_fork()

@@ -60,9 +60,7 @@ def run_packed(call: bytes, dumps_blob: bytes | None, board: str | None, slot: i
     except BaseException as error:  # noqa: BLE001  a task may raise anything, SystemExit too, and only it shall fail
         outcome = _pack_error(dumps, error)
     if flush:
-        # Before the outcome leaves, so that the lines of the worker come before those of the callback.
-        _flush(sys.stdout)
-        _flush(sys.stderr)
+        flush_output()  # before the outcome leaves, so that the worker's lines come before those of the callback
     return outcome
 
 
@@ -149,8 +147,10 @@ def _type_name(thing: object) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _flush(stream: Any) -> None:
-    try:
-        stream.flush()
-    except Exception:  # noqa: BLE001  a worker without that stream, or with a closed one, has nothing to show
-        pass
+def flush_output() -> None:
+    """Write out what this process has printed so far."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # noqa: BLE001  a process without that stream, or with a closed one, has nothing to show
+            pass

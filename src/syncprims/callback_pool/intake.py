@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Literal
 
 from .._deadline import Deadline
+from .._waits import note_report
 from ..errors import ForkedError, PoolClosedError, PoolTimeoutError
 from ..timed_lock import TimedLock
 from .gates import open_all, pass_through, put_up
@@ -141,9 +142,11 @@ class Intake:
             facts.append(f"running: {', '.join(running[:3])}{', …' if len(running) > 3 else ''}")
         if settling is not None:
             facts.append(f"the callback of {settling._label} has not ended")
-        return PoolTimeoutError(
+        error = PoolTimeoutError(
             f"waited {deadline.waited():.1f} s for {self._pool_name!r}: {'; '.join(facts)}. Wait again, or abort()",
             pending=len(tasks),
             timeout=deadline.timeout,
             waited=deadline.waited(),
         )
+        note_report(error)
+        return error

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._deadline import Deadline
 from ..errors import PoolTimeoutError
+from .checks import check_count
 from .task import Task
 
 if TYPE_CHECKING:
-    from .pool import CallbackPool
+    from .engine import Engine
 
 T = TypeVar("T")
 _Chunk = tuple[tuple[Any, ...], ...]
@@ -30,13 +31,16 @@ class Mapping(Generic[T]):
 
     def __init__(
         self,
-        pool: CallbackPool,
+        pool: Engine,
         fn: Callable[..., T],
         iterables: tuple[Iterable[Any], ...],
-        *,
         timeout: float | None,
         chunksize: int,
     ) -> None:
+        check_count("chunksize", chunksize)
+        if not callable(fn):
+            raise TypeError(f"map needs a function to call, not {type(fn).__name__}")
+        pool._intake.check_open()
         self._pool = pool
         self._deadline = Deadline(timeout)
         self._call = partial(call_all, fn)
@@ -44,6 +48,11 @@ class Mapping(Generic[T]):
         self._chunks = iter(lambda: tuple(islice(arguments, chunksize)), ())
         self.tasks: deque[Task[list[T]]] = deque()
         self.done: SimpleQueue[Task[list[T]]] | None = None
+
+    def start(self, buffersize: int | None) -> None:
+        """Submit the first chunks: so many, or else as many as the pool may have pending, or else all."""
+        check_count("buffersize", buffersize)
+        self.submit(self._pool._intake.max_pending if buffersize is None else buffersize)
 
     def submit(self, most: int | None) -> None:
         """Submit that many more chunks; None is all there are."""
@@ -96,7 +105,36 @@ class Mapping(Generic[T]):
         return task.result()
 
 
-def results(mapping: Mapping[T], take: Callable[[], list[T]]) -> Iterator[T]:
+def in_order(
+    pool: Engine,
+    fn: Callable[..., T],
+    iterables: tuple[Iterable[Any], ...],
+    timeout: float | None,
+    chunksize: int,
+    buffersize: int | None,
+) -> Iterator[T]:
+    """Start a map, and return the results in the order of the items."""
+    mapping = Mapping(pool, fn, iterables, timeout, chunksize)
+    mapping.start(buffersize)
+    return _results(mapping, mapping.next_in_order)
+
+
+def as_done(
+    pool: Engine,
+    fn: Callable[..., T],
+    iterables: tuple[Iterable[Any], ...],
+    timeout: float | None,
+    chunksize: int,
+    buffersize: int | None,
+) -> Iterator[T]:
+    """Start a map, and return the results in the order in which their chunks are done."""
+    mapping = Mapping(pool, fn, iterables, timeout, chunksize)
+    mapping.done = SimpleQueue()
+    mapping.start(buffersize)
+    return _results(mapping, mapping.next_done)
+
+
+def _results(mapping: Mapping[T], take: Callable[[], list[T]]) -> Iterator[T]:
     """Yield the results chunk by chunk; cancel the rest when one raises or the iterator is dropped."""
     try:
         while mapping.tasks:

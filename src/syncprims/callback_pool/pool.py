@@ -1,40 +1,29 @@
-"""`CallbackPool` itself: what is open, who may submit, and how it ends."""
+"""`CallbackPool` itself: its public methods, and what they promise."""
 
 from __future__ import annotations
 
 import pickle
-from _queue import SimpleQueue
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextvars import copy_context
-from threading import current_thread
 from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
 
 from .._deadline import Deadline, check_timeout
 from .._leaving import Leave, LeaveInC, leave_by
 from .._registry import default_name, register
-from ..errors import DeadlockError, PoolClosedError, SyncError
+from ..errors import SyncError
 from . import mapping
-from .backends import check_callable, check_count, make_backend
-from .dispatcher import Notice, serve
-from .envelope import pack
+from .backends import make_backend
+from .checks import check_callable, check_count
+from .engine import ABORT_PATIENCE, Engine
 from .exiting import drain_at_exit
-from .helper_thread import HelperThread
 from .inside import is_inside
 from .intake import Intake
 from .ledger import Ledger, OnError
 from .stats import PoolStats
 from .task import Task
-from .timer import Timer
-
-# A callback runs in the dispatcher thread. Rejected: the thread that completes the task (a slow callback delays other
-# results, and one that waits for another task deadlocks).
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-ABORT_PATIENCE = 2.0  # seconds that `abort` gives the callbacks of what it cancelled
-_EXIT_PATIENCE = 5.0  # seconds that the interpreter's exit gives workers that were told to end
 
 
 class CallbackPool(Engine):
@@ -49,7 +38,8 @@ class CallbackPool(Engine):
             `concurrent.futures.Executor`, which the pool uses and never shuts down.
         max_workers: How many; None is the standard executors' default. Only for an executor that the pool makes.
         max_pending: With so many tasks unsettled, `submit` from outside the pool blocks; None is no limit.
-        flush_output: Flush the worker's ``stdout`` and ``stderr`` after each task, before its callback.
+        flush_output: Flush ``stdout`` and ``stderr`` of the worker after each task, before its callback, and here
+            before each submission to another process or interpreter: so lines come out in the order of events.
         copy_context: Run thread tasks in a copy of the submitter's `contextvars` context.
         dumps: Pickles calls and results for processes; ``cloudpickle.dumps`` lets lambdas through.
         on_callback_error: What to do with errors that nobody was told of: ``"raise"`` them at `join` or `close`,
@@ -132,6 +122,7 @@ class CallbackPool(Engine):
             initargs=tuple(initargs),
         )
         self._dumps = dumps
+        self._flush_output = flush_output
         self._copy_context = copy_context
         self._on_progress = on_progress
         self._hooked = type(self)._on_settled is not CallbackPool._on_settled
@@ -226,9 +217,7 @@ class CallbackPool(Engine):
             ValueError: ``chunksize`` or ``buffersize`` is below 1, or ``timeout`` is negative or NaN.
             PoolClosedError: As for `submit`; so are `TransportError` and `ForkedError`.
         """
-        chunks = self._map(fn, iterables, timeout, chunksize)
-        chunks.submit(self._ahead(buffersize))
-        return mapping.results(chunks, chunks.next_in_order)
+        return mapping.in_order(self, fn, iterables, timeout, chunksize, buffersize)
 
     def map_unordered(
         self,
@@ -239,23 +228,7 @@ class CallbackPool(Engine):
         buffersize: int | None = None,
     ) -> Iterator[T]:
         """Return an iterator as `map` does, over the results in the order in which their chunks are done."""
-        chunks = self._map(fn, iterables, timeout, chunksize)
-        chunks.done = SimpleQueue()
-        chunks.submit(self._ahead(buffersize))
-        return mapping.results(chunks, chunks.next_done)
-
-    def _map(
-        self, fn: Callable[..., T], iterables: tuple[Iterable[Any], ...], timeout: float | None, chunksize: int
-    ) -> mapping.Mapping[T]:
-        check_count("chunksize", chunksize)
-        if not callable(fn):
-            raise TypeError(f"map needs a function to call, not {type(fn).__name__}")
-        self._intake.check_open()
-        return mapping.Mapping(self, fn, iterables, timeout=timeout, chunksize=chunksize)
-
-    def _ahead(self, buffersize: int | None) -> int | None:
-        check_count("buffersize", buffersize)
-        return self._intake.max_pending if buffersize is None else buffersize
+        return mapping.as_done(self, fn, iterables, timeout, chunksize, buffersize)
 
     # -- waiting and ending ------------------------------------------------------------------------------------------
 

@@ -1,0 +1,190 @@
+"""What else it costs: importing the library, the memory of its objects, and finding a deadlock."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import tracemalloc
+from collections.abc import Callable
+from contextlib import ExitStack
+from time import perf_counter
+from typing import Any
+
+from syncprims import AtomicCounter, DeadlockError, OrderedRunner, TimedLock
+
+from .crew import LIMIT
+from .measuring import OURS, STDLIB, Case, Group, Work, package
+
+# -- importing ---------------------------------------------------------------------------------------------------------
+
+
+def _importing(statement: str, needs: str = "") -> Callable[[ExitStack], Work]:
+    def seconds(code: str) -> float:
+        started = perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=LIMIT)
+        return perf_counter() - started
+
+    def work(operations: int) -> float:
+        """Only the import: the start of the interpreter, measured beside it, is not counted."""
+        spent = [seconds(statement) - seconds("pass") for _ in range(operations)]
+        return max(sum(spent), 1e-6)
+
+    def open_(_: ExitStack) -> Work:
+        if needs:
+            package(needs)
+        return work
+
+    return open_
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def _bytes(make: Callable[[], object]) -> Callable[[ExitStack], Work]:
+    def work(operations: int) -> float:
+        make()
+        tracemalloc.start()
+        try:
+            made = [None] * operations
+            before, _ = tracemalloc.get_traced_memory()
+            made = [make() for _ in made]  # type: ignore[misc]
+            after, _ = tracemalloc.get_traced_memory()
+            return float(after - before)
+        finally:
+            tracemalloc.stop()
+
+    return lambda _: work
+
+
+# -- deadlocks ---------------------------------------------------------------------------------------------------------
+
+
+def _closing_a_circle(length: int, others: int) -> Callable[[ExitStack], Work]:
+    """Measure how soon a thread hears that its wait would close a circle of so many, beside so many other waits."""
+
+    def open_(stack: ExitStack) -> Work:
+        locks = [TimedLock() for _ in range(length)]
+        aside = TimedLock()
+        stopping = stack.enter_context(_Waits())
+        for mine, following in zip(locks[1:], [*locks[2:], locks[0]], strict=True):
+            stopping.start(mine, following)
+        stopping.hold(locks[0])
+        stopping.hold(aside)
+        for _ in range(others):
+            stopping.start(None, aside)
+        stopping.until_all_wait([*locks, aside])
+        return lambda operations: _refused(locks[1 % length], operations)
+
+    return open_
+
+
+def _refused(lock: TimedLock, operations: int) -> float:
+    started = perf_counter()
+    for _ in range(operations):
+        try:
+            lock.acquire()
+        except DeadlockError:
+            continue
+        raise AssertionError("there is no deadlock")
+    return perf_counter() - started
+
+
+class _Waits:
+    """Threads that each hold a lock, or none, and wait for another; at the end they are let go."""
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+        self.held: list[TimedLock] = []
+
+    def hold(self, lock: TimedLock) -> None:
+        lock.acquire()
+        self.held.append(lock)
+
+    def start(self, mine: TimedLock | None, following: TimedLock) -> None:
+        has_it = threading.Event()
+
+        def run() -> None:
+            if mine is not None:
+                mine.acquire()
+            has_it.set()
+            with following:
+                pass
+            if mine is not None:
+                mine.release()
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        has_it.wait(LIMIT)
+        self.threads.append(thread)
+
+    def until_all_wait(self, locks: list[TimedLock]) -> None:
+        limit = perf_counter() + LIMIT
+        while sum(lock.waiting for lock in locks) < len(self.threads):
+            if perf_counter() > limit:
+                raise TimeoutError("the threads do not come to wait")
+            threading.Event().wait(0.01)
+
+    def __enter__(self) -> _Waits:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for lock in self.held:
+            lock.release()
+        for thread in self.threads:
+            thread.join(LIMIT)
+
+
+def _deadlock(length: int, others: int, goal: float | None = None) -> Case:
+    name = f"circle of {length}" + (f", {others:,} others wait" if others else "")
+    return Case(name, OURS, _closing_a_circle(length, others), goal)
+
+
+def _peer_import(name: str) -> Case:
+    return Case(f"import {name}", name, _importing(f"import {name}", name))
+
+
+def _memory(name: str, maker: str, make: Callable[[], Any]) -> Case:
+    return Case(name, maker, _bytes(make))
+
+
+GROUPS = (
+    Group(
+        "import",
+        "Importing",
+        (
+            Case("import concurrent.futures.thread", STDLIB, _importing("import concurrent.futures.thread")),
+            Case("import syncprims", OURS, _importing("import syncprims"), 1.5),
+            Case("… and a CallbackPool", OURS, _importing("from syncprims import CallbackPool")),
+            Case("import multiprocessing.pool", STDLIB, _importing("import multiprocessing.pool")),
+            *map(_peer_import, ("aiologic", "pebble", "loky", "joblib", "mpire")),
+        ),
+        operations=1,
+    ),
+    Group(
+        "memory",
+        "Memory of one object",
+        (
+            _memory("threading.Lock", STDLIB, threading.Lock),
+            _memory("threading.RLock", STDLIB, threading.RLock),
+            _memory("TimedLock", OURS, TimedLock),
+            _memory("AtomicCounter", OURS, AtomicCounter),
+            _memory("OrderedRunner of two steps", OURS, lambda: OrderedRunner("a", "b")),
+            _memory("threading.Condition", STDLIB, threading.Condition),
+            _memory("threading.Semaphore", STDLIB, threading.Semaphore),
+        ),
+        operations=500,
+        unit="B",
+    ),
+    Group(
+        "deadlock",
+        "From a wait that closes a circle to its error",
+        (
+            _deadlock(10, 0),
+            _deadlock(100, 0, 15.0),
+            _deadlock(10, 1000),
+            _deadlock(100, 1000, 15.0),
+        ),
+        operations=2,
+    ),
+)

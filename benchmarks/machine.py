@@ -1,0 +1,59 @@
+"""The machine and the interpreter that figures come from."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import sysconfig
+from importlib.metadata import PackageNotFoundError, version
+
+PEERS = (
+    "aiologic",
+    "atomicx",
+    "cereggii",
+    "fasteners",
+    "filelock",
+    "joblib",
+    "loky",
+    "more-executors",
+    "mpire",
+    "pebble",
+    "prometheus-client",
+    "readerwriterlock",
+)
+
+
+def describe() -> dict[str, str]:
+    """Say what the figures depend on."""
+    switches = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    built = [word for word in ("--enable-optimizations", "--with-lto", "--disable-gil") if word in switches]
+    return {
+        "python": sys.version.split()[0],
+        "build": " ".join([*built, *_flags()]) or "unknown",
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "load": " ".join(f"{load:.1f}" for load in os.getloadavg()) if hasattr(os, "getloadavg") else "unknown",
+        "peers": ", ".join(f"{peer} {_version(peer)}" for peer in PEERS),
+    }
+
+
+def _flags() -> list[str]:
+    flags = (sysconfig.get_config_var("PY_CFLAGS") or "").split()
+    return [flag for flag in flags if flag.startswith("-O")][-1:]
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"
+
+
+def _version(peer: str) -> str:
+    try:
+        return version(peer)
+    except PackageNotFoundError:
+        return "(not installed)"

@@ -1,0 +1,152 @@
+"""Measuring: cases that do the same work, run in turn in each round and compared within it."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib import import_module
+from statistics import median, quantiles
+from time import perf_counter
+from typing import Any, Literal
+
+# The machine's speed drifts, by a factor of two on a shared one, and slower than a round lasts. So what is compared is
+# always two times of one round, and what is reported is the median of those ratios, never a time by itself. Every other
+# round runs backwards, so that a case does not always follow the same other one.
+
+Work = Callable[[int], float]
+"""Does so many operations and returns the seconds that they took, without the preparations."""
+
+OURS = "syncprims"
+STDLIB = "the standard library"
+
+SLICE = 0.004  # seconds that a case should work in one round, at least
+MOST = 1 << 16  # operations in one round, at most
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to do the work."""
+
+    name: str
+    package: str
+    open: Callable[[ExitStack], Work]
+    goal: float | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Ways to do the same work; the first is the baseline.
+
+    `better` says what the ratio is: "less" divides the time by the baseline's, "more" the baseline's by the time.
+    """
+
+    key: str
+    title: str
+    cases: tuple[Case, ...]
+    better: Literal["less", "more"] = "less"
+    operations: int | None = None  # in each round; None finds out how many fill a SLICE
+    unit: str = "s"  # "B" where the work returns bytes
+
+
+@dataclass
+class Measured:
+    """What came of one case: the ratio of each round, and the time of one operation."""
+
+    name: str
+    package: str
+    goal: float | None
+    ratios: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    operations: int = 0
+
+    @property
+    def ratio(self) -> float:
+        """The median of the rounds."""
+        return median(self.ratios)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The quartiles of the rounds."""
+        low, _, high = quantiles(self.ratios, n=4) if len(self.ratios) > 1 else [self.ratios[0]] * 3
+        return low, high
+
+
+def package(name: str) -> Any:
+    """Import a package that may be missing, and which knows no types."""
+    return import_module(name)
+
+
+def measure(group: Group, rounds: int, report: Callable[[str], None]) -> list[Measured]:
+    """Run the cases of a group in turn, so many rounds and one to warm up; leave out what is not installed."""
+    with ExitStack() as stack:
+        works: list[tuple[Measured, Work]] = []
+        for case in group.cases:
+            try:
+                work = case.open(stack)
+                operations = group.operations or _enough(work)
+                work(operations)
+            except ImportError as error:
+                report(f"{case.name}: not measured, {error}")
+            else:
+                works.append((Measured(case.name, case.package, case.goal, operations=operations), work))
+        for number in range(rounds):
+            times = _round(works[:: -1 if number % 2 else 1])
+            for measured, _ in works:
+                ratio = times[measured.name] / times[works[0][0].name]
+                measured.ratios.append(ratio if group.better == "less" else 1 / ratio)
+                measured.seconds.append(times[measured.name])
+    return [measured for measured, _ in works]
+
+
+def _round(works: list[tuple[Measured, Work]]) -> dict[str, float]:
+    times = {}
+    for measured, work in works:
+        gc.collect()
+        gc.disable()
+        try:
+            times[measured.name] = work(measured.operations) / measured.operations
+        finally:
+            gc.enable()
+    return times
+
+
+def _enough(work: Work) -> int:
+    operations = 1
+    while work(operations) < SLICE and operations < MOST:
+        operations *= 2
+    return operations
+
+
+def loop(statement: str, **names: object) -> Work:
+    """Make the work that repeats a statement, with the names as local variables."""
+    # Compiled for each case, since the interpreter specializes a loop for the types that it meets.
+    source = (
+        f"def work(operations, *, clock, {', '.join(names)}):\n"
+        f"    started = clock()\n"
+        f"    for _ in range(operations):\n"
+        f"        {statement}\n"
+        f"    return clock() - started\n"
+    )
+    space: dict[str, Any] = {}
+    exec(source, space)
+    made = space["work"]
+    return lambda operations: made(operations, clock=perf_counter, **names)  # type: ignore[no-any-return]
+
+
+def groups(only: str = "") -> Iterator[Group]:
+    """All groups, or those whose key contains the word."""
+    from . import costs, counters, locks, orders, pools
+
+    for module in (locks, counters, orders, pools, costs):
+        for group in module.GROUPS:
+            if only in group.key:
+                yield group
+
+
+def python() -> str:
+    """Return the version that runs, as tables call it."""
+    free = not getattr(sys, "_is_gil_enabled", lambda: True)()
+    return f"{sys.version_info.major}.{sys.version_info.minor}{'t' if free else ''}"

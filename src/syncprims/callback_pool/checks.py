@@ -1,0 +1,19 @@
+"""What the pool's arguments may be."""
+
+from __future__ import annotations
+
+
+def check_count(name: str, value: int | None) -> None:
+    """Raise unless the value is None or an integer of at least one."""
+    if value is None:
+        return
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer or None, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1 or None, not {value}")
+
+
+def check_callable(name: str, value: object) -> None:
+    """Raise unless the value is None or can be called."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be callable or None, not {type(value).__name__}")

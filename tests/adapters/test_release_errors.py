@@ -1,0 +1,115 @@
+"""A lock whose release fails, as one on a server may: nothing is masked, and nothing stays held."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+
+from syncprims import LockAdapter, TimedLock, acquire_all
+from syncprims.testing import interrupts
+
+
+class Failing:
+    """A lock that is released, and then says that something went wrong."""
+
+    def __init__(self) -> None:
+        """Make it free."""
+        self.lock = threading.Lock()
+        self.failure: BaseException = ConnectionError("the server has gone")
+
+    def acquire(self, *, timeout: float = -1) -> bool:
+        """Take it."""
+        return self.lock.acquire(timeout=timeout)
+
+    def release(self) -> None:
+        """Release it, and fail."""
+        self.lock.release()
+        raise self.failure
+
+
+WAYS: dict[str, Callable[[LockAdapter], AbstractContextManager[object]]] = {
+    "with": lambda lock: lock,
+    "hold": lambda lock: lock.hold(1.0),
+}
+each_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+
+
+@each_way
+def test_a_failed_release_comes_out_of_the_block(way: Callable[[LockAdapter], AbstractContextManager[object]]) -> None:
+    """Where the block itself went well, and the adapter regards the lock as released."""
+    lock = LockAdapter(Failing(), name="theirs")
+    with pytest.raises(ConnectionError, match="the server has gone"), way(lock):
+        assert lock.held_by_me()
+    assert not lock.held_by_me()
+
+
+@each_way
+def test_a_failed_release_does_not_mask_what_the_block_raised(
+    way: Callable[[LockAdapter], AbstractContextManager[object]],
+) -> None:
+    """The block's exception comes out, unchanged but for a note."""
+    lock = LockAdapter(Failing(), name="theirs")
+    raised = ZeroDivisionError("in the block")
+    with pytest.raises(ZeroDivisionError) as caught, way(lock):
+        raise raised
+    assert caught.value is raised
+    assert raised.__notes__ == ["then the release of 'theirs' failed too: ConnectionError: the server has gone"]
+    assert not lock.held_by_me()
+
+
+def test_an_interrupt_of_the_release_is_not_made_a_note() -> None:
+    """What is no Exception comes out, whatever the block raised."""
+    inside = Failing()
+    inside.failure = KeyboardInterrupt()
+    lock = LockAdapter(inside)
+    with pytest.raises(KeyboardInterrupt) as caught, lock:
+        raise ZeroDivisionError
+    assert isinstance(caught.value.__context__, ZeroDivisionError)
+    assert not lock.held_by_me()
+
+
+def test_a_failed_release_does_not_mask_what_a_hook_raised() -> None:
+    """The lock is given back, and the hook's exception comes out with a note."""
+
+    class Refusing(LockAdapter):
+        def _on_acquired(self, waited: float) -> None:
+            raise LookupError("the hook")
+
+    lock = Refusing(Failing())
+    with pytest.raises(LookupError, match="the hook") as caught, lock:
+        pytest.fail("the body ran")
+    assert "ConnectionError" in "".join(caught.value.__notes__)
+    assert not lock.held_by_me()
+
+
+def test_acquire_all_releases_all_others_where_one_release_fails() -> None:
+    """Those before it and those after it, two failures included."""
+    first, last = TimedLock(), TimedLock()
+    failing = [LockAdapter(Failing()) for _ in range(2)]
+    with pytest.raises(ConnectionError), acquire_all(first, *failing, last):
+        assert first.held_by_me()
+    assert not any(lock.held_by_me() for lock in (first, *failing, last))
+
+
+def test_an_interrupt_anywhere_leaves_a_lock_of_c_free() -> None:
+    """Looking at the block's exception has opened no hole: a threading.Lock is released whatever comes."""
+
+    def scenario(lock: LockAdapter) -> None:
+        try:
+            with lock:
+                raise LookupError
+        except LookupError:
+            pass
+
+    for mode in ("warm", "cold", "storm"):
+        report = interrupts(
+            lambda: LockAdapter(threading.Lock()),
+            scenario,
+            lambda lock: "it is locked" if lock.locked() else None,
+            mode=mode,  # type: ignore[arg-type]  # they are all modes
+        )
+        assert report.points > 10
+        assert not report.leaks

@@ -1,0 +1,73 @@
+"""The fault table as tests: each fault on each executor, each in a process of its own with a hard limit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from pool_faults.places import ALL, missing
+from pool_faults.rows import Row, all_rows
+from pool_faults.running import (
+    AT_A_TIME,
+    FAILS,
+    HANGS,
+    HARD_LIMIT,
+    Cell,
+    Outcome,
+    all_cells,
+    run_cell,
+    run_cells,
+    sample,
+)
+
+# Which cells the quick part runs. Another seed shows others; the slow part runs them all, 20 times.
+SEED = int(os.environ.get("SYNCPRIMS_FAULT_SEED", "0"))
+CHOSEN = sample(SEED, 1)
+RUNS = int(os.environ.get("SYNCPRIMS_FAULT_RUNS", "20"))
+
+Started = dict[Cell, Future[Outcome]]
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[Started]:
+    """The chosen cells, under way a few at a time while the tests below wait for one after the other."""
+    with ThreadPoolExecutor(AT_A_TIME) as threads:
+        yield {cell: threads.submit(run_cell, cell) for cell in CHOSEN}
+
+
+@pytest.mark.timeout(HARD_LIMIT * 3)
+@pytest.mark.parametrize("cell", CHOSEN, ids="-".join)
+def test_fault_is_survived(started: Started, cell: Cell) -> None:
+    """The fault leads to the outcome that the scenario asserts, and the program ends by itself."""
+    outcome = started[cell].result()
+    assert outcome.symbol not in (HANGS, FAILS), outcome.report
+
+
+@pytest.mark.parametrize("place", ALL)
+def test_every_executor_is_tried(place: str) -> None:
+    """The table has cells for each kind of executor that is there."""
+    if why := missing(place):
+        pytest.skip(why)
+    assert sum(cell.place == place for cell in all_cells()) >= 20
+
+
+def test_cell_that_fails_or_hangs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scenario that raises is reported with its traceback, and one over the limit is ended and reported."""
+    failed = run_cell(Cell("no_such_fault", "thread"))
+    assert failed.symbol == FAILS
+    assert "KeyError: 'no_such_fault'" in failed.report
+    monkeypatch.setattr("pool_faults.running.HARD_LIMIT", 0.01)
+    assert run_cell(Cell("chain", "thread")).symbol == HANGS
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(RUNS * HARD_LIMIT * len(ALL))
+@pytest.mark.parametrize("row", all_rows().values(), ids=lambda row: row.name)
+def test_fault_is_survived_every_time(row: Row) -> None:
+    """Each cell of the row comes out the same in 20 runs (or SYNCPRIMS_FAULT_RUNS)."""
+    cells = [cell for cell in all_cells() if cell.row == row.name]
+    reports = [outcome.report for outcome in run_cells(cells * RUNS) if outcome.report]
+    assert not reports, f"{len(reports)} of {len(cells) * RUNS} runs, the first: {reports[0]}"

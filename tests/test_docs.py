@@ -1,0 +1,79 @@
+"""The pages keep up with the library: every error, every example and every public name has its place."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from pathlib import Path
+
+import pytest
+
+import syncprims
+from syncprims import errors
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+if not DOCS.is_dir():
+    pytest.skip("the pages are not there: only the tests were copied", allow_module_level=True)
+
+PAGES = {page.relative_to(DOCS).as_posix(): page.read_text(encoding="utf-8") for page in DOCS.rglob("*.rst")}
+PRIMITIVES = ["AtomicCounter", "CallbackPool", "LockAdapter", "OrderedRunner", "Task", "TimedLock", "TimedRLock"]
+
+
+@pytest.mark.parametrize("name", sorted(set(errors.__all__) - {"SyncError", "SyncTimeoutError"}))
+def test_each_error_is_in_the_table_and_described(name: str) -> None:
+    """The page of errors says of each what causes it and what to do, and shows its docstring."""
+    page = PAGES["reference/errors.rst"]
+    assert f"   * - `{name}`\n" in page
+    assert f".. autoexception:: {name}\n" in page
+
+
+@pytest.mark.parametrize("name", syncprims.__all__)
+def test_each_public_name_has_its_place_in_the_reference(name: str) -> None:
+    """Whatever can be imported from the package is described on one page of the reference."""
+    directives = (f":: {name}\n", f":: {name}(")
+    pages = [path for path, text in PAGES.items() if any(directive in text for directive in directives)]
+    assert len(pages) == 1, pages
+    assert pages[0].startswith("reference/")
+
+
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_each_primitive_says_what_it_promises(name: str) -> None:
+    """Its docstring has an example and the four sections, in the order of the house."""
+    text = inspect.getdoc(getattr(syncprims, name)) or ""
+    sections = [">>> ", "**Fairness", "**Thread safety", "**Differences from ", "**Subclassing"]
+    places = [text.find(section) for section in sections]
+    assert -1 not in places, dict(zip(sections, places, strict=True))
+    assert places == sorted(places), dict(zip(sections, places, strict=True))
+
+
+def test_each_example_is_listed() -> None:
+    """The page of examples names every program in the folder, and none that is not there."""
+    page = PAGES["examples.rst"]
+    for program in (ROOT / "examples").glob("*.py"):
+        assert f"``{program.name}``" in page, program.name
+
+
+def test_each_page_can_be_reached() -> None:
+    """Every page stands in the contents of another."""
+    for path in PAGES:
+        name = Path(path).with_suffix("").name
+        contents = [text for page, text in PAGES.items() if page != path and ".. toctree::" in text]
+        assert path == "index.rst" or any(
+            line.strip().rstrip("*").rpartition("/")[2] == name or line.strip() == path.removesuffix(".rst")
+            for text in contents
+            for line in text.splitlines()
+        ), path
+
+
+@pytest.mark.parametrize("name", ["deadlock", "gates", "layers", "task"])
+def test_drawings_are_what_their_source_draws(name: str) -> None:
+    """The committed drawing is the one that the program beside it makes."""
+    spec = importlib.util.spec_from_file_location("draw", DOCS / "diagrams" / "draw.py")
+    assert spec is not None
+    assert spec.loader is not None
+    draw = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(draw)
+    drawn = (DOCS / "diagrams" / f"{name}.svg").read_text(encoding="utf-8")
+    assert drawn == str(draw.DRAWINGS[name]()), "run docs/diagrams/draw.py"
