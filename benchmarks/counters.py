@@ -59,6 +59,10 @@ def _among_four(make: Make, statement: str) -> Callable[[ExitStack], Work]:
 GROUPS = (
     Group("counter", "Adding one to a counter", _cases(1.3, _alone)),
     Group(
-        "counter-contended", "Four threads add to one counter", _cases(None, _among_four), better="more", operations=8000
+        "counter-contended",
+        "Four threads add to one counter",
+        _cases(None, _among_four),
+        better="more",
+        operations=8000,
     ),
 )

@@ -133,7 +133,7 @@ def loop(statement: str, **names: object) -> Work:
     space: dict[str, Any] = {}
     exec(source, space)
     made = space["work"]
-    return lambda operations: made(operations, clock=perf_counter, **names)  # type: ignore[no-any-return]
+    return lambda operations: made(operations, clock=perf_counter, **names)
 
 
 def groups(only: str = "") -> Iterator[Group]:

@@ -219,7 +219,9 @@ GROUPS = (
         "map in chunks of 64, in processes",
         (
             Case("ProcessPoolExecutor.map", STDLIB, _map(_processes)),
-            Case('CallbackPool("process").map', OURS, _map(partial(CallbackPool, "process", max_workers=WORKERS)), 0.85),
+            Case(
+                'CallbackPool("process").map', OURS, _map(partial(CallbackPool, "process", max_workers=WORKERS)), 0.85
+            ),
             Case("multiprocessing.Pool.map", STDLIB, _map(_process_pool)),
             Case("pebble", "pebble", _map_pebble),
             Case("loky", "loky", _map(_loky)),
@@ -230,4 +232,3 @@ GROUPS = (
         operations=CHUNK * 32,
     ),
 )
-

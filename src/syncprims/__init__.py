@@ -23,12 +23,12 @@ Example:
 from __future__ import annotations
 
 from os import environ as _environ
+from typing import TYPE_CHECKING
 
 from ._acquire_all import acquire_all
 from ._facts import Holder, Wait
 from .adapters import LockAdapter
 from .atomic_counter import AtomicCounter
-from .callback_pool import CallbackPool, PoolStats, Task
 from .errors import (
     BrokenSequenceError,
     CallbackErrors,
@@ -50,6 +50,9 @@ from .errors import (
 )
 from .ordered_runner import OrderedRunner, StepContext, Turn
 from .timed_lock import TimedLock, TimedRLock
+
+if TYPE_CHECKING:
+    from .callback_pool import CallbackPool, PoolStats, Task
 
 __all__ = [
     "AtomicCounter",
@@ -83,6 +86,22 @@ __all__ = [
     "Wait",
     "acquire_all",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # The pool comes when it is asked for: what it stands on, concurrent.futures, takes longer to import than the rest.
+    if name not in ("CallbackPool", "PoolStats", "Task"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import callback_pool
+
+    thing: object = getattr(callback_pool, name)
+    globals()[name] = thing
+    return thing
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | set(__all__))
+
 
 if "SYNCPRIMS_LOCK_ORDER" in _environ:  # see diagnostics.check_lock_order: it has to see every lock
     from .diagnostics.lock_order import check_as_environment_says

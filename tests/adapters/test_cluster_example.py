@@ -39,7 +39,7 @@ def test_the_job_runs_on_a_cluster(dask_client: Client, shared_server: RedisServ
     with shared_server.client() as client:
         before = RedisCounter(client, "hashed").value
         urls = {
-            "DASK_URL": dask_client.scheduler.address,
+            "DASK_URL": dask_client.scheduler_info()["address"],
             "REDIS_URL": f"redis://127.0.0.1:{shared_server.port}",
             "PYTHONPATH": str(Path(syncprims.__file__).parents[1]),
         }

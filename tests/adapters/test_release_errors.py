@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 import pytest
 
 from syncprims import LockAdapter, TimedLock, acquire_all
-from syncprims.testing import interrupts
+from syncprims.testing import MODES, interrupts
 
 
 class Failing:
@@ -89,9 +89,10 @@ def test_acquire_all_releases_all_others_where_one_release_fails() -> None:
     """Those before it and those after it, two failures included."""
     first, last = TimedLock(), TimedLock()
     failing = [LockAdapter(Failing()) for _ in range(2)]
-    with pytest.raises(ConnectionError), acquire_all(first, *failing, last):
+    locks: list[TimedLock | LockAdapter] = [first, *failing, last]
+    with pytest.raises(ConnectionError), acquire_all(*locks):
         assert first.held_by_me()
-    assert not any(lock.held_by_me() for lock in (first, *failing, last))
+    assert not any(lock.held_by_me() for lock in locks)
 
 
 def test_an_interrupt_anywhere_leaves_a_lock_of_c_free() -> None:
@@ -104,12 +105,12 @@ def test_an_interrupt_anywhere_leaves_a_lock_of_c_free() -> None:
         except LookupError:
             pass
 
-    for mode in ("warm", "cold", "storm"):
+    for mode in MODES:
         report = interrupts(
             lambda: LockAdapter(threading.Lock()),
             scenario,
             lambda lock: "it is locked" if lock.locked() else None,
-            mode=mode,  # type: ignore[arg-type]  # they are all modes
+            mode=mode,
         )
         assert report.points > 10
         assert not report.leaks

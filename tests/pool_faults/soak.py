@@ -91,7 +91,8 @@ def linger(seconds: float) -> str:
     return "late"
 
 
-ANYWHERE: list[tuple[Callable[..., Any], tuple[Any, ...], float | None]] = [
+Call = tuple[Callable[..., Any], tuple[Any, ...], float | None]
+ANYWHERE: list[Call] = [
     *[(add, (n,), None) for n in range(12)],
     (pool_workers.fail, ("on purpose",), None),
     (pool_workers.leave, (3,), None),
@@ -102,8 +103,8 @@ ANYWHERE: list[tuple[Callable[..., Any], tuple[Any, ...], float | None]] = [
     (identity, (Refusing(),), None),
     (add, (1,), 5.0),
 ]
-RARE = [(linger, (0.05,), 0.01), (identity, (threading.Lock(),), None)]
-DEADLY = [
+RARE: list[Call] = [(linger, (0.05,), 0.01), (identity, (threading.Lock(),), None)]
+DEADLY: list[Call] = [
     (pool_workers.kill_self, (), None),
     (pool_workers.die, (), None),
     (time.sleep, (3600.0,), 0.2),
@@ -204,8 +205,10 @@ def _guarded(feed: Callable[[float], None], until: float, failures: list[BaseExc
 def _settled_usage() -> Usage:
     """Wait for threads and processes that are on their way out, then look."""
     deadline = time.monotonic() + PATIENCE
-    while (usage := Usage.now()) and (usage.threads > 2 or usage.processes) and time.monotonic() < deadline:
+    usage = Usage.now()
+    while (usage.threads > 2 or usage.processes) and time.monotonic() < deadline:
         time.sleep(0.01)
+        usage = Usage.now()
     return usage
 
 

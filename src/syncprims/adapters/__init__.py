@@ -27,3 +27,7 @@ def __getattr__(name: str) -> object:
     thing: object = getattr(import_module(f".{_LATER[name]}", __name__), name)
     globals()[name] = thing
     return thing
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

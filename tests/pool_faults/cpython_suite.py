@@ -1,0 +1,115 @@
+"""CPython's own executor tests, against `CallbackPool`: ``python -m pool_faults.cpython_suite [--quick]``.
+
+Interpreters from 3.13 on that ship their tests have them as ``test.test_concurrent_futures``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import unittest
+from collections.abc import Iterator
+from typing import Any
+
+from syncprims import CallbackPool
+
+# Each suite, by module and class of CPython's.
+SUITES = (
+    ("executor", "ExecutorTest"),
+    ("test_shutdown", "ExecutorShutdownTest"),
+    ("test_shutdown", "ThreadPoolShutdownTest"),
+    ("test_wait", "WaitTests"),
+    ("test_wait", "ThreadPoolWaitTests"),
+    ("test_as_completed", "AsCompletedTests"),
+    ("test_thread_pool", "ThreadPoolExecutorTest"),
+    ("test_process_pool", "ProcessPoolExecutorTest"),
+)
+# What the suites ask for that `CallbackPool` does otherwise, each with the reason.
+EXCLUDED = {
+    "test_max_workers_negative": "the message of the ValueError is worded otherwise: 'max_workers must be at least 1'",
+    "test_interpreter_shutdown": "tries the executor by its name in concurrent.futures; the exit has tests of its own",
+    "test_submit_after_interpreter_shutdown": "likewise, and the pool's error is worded otherwise",
+    "test_hang_gh83386": "likewise, by its name in concurrent.futures",
+    "test_hang_gh94440": "needs ProcessPoolExecutor's mp_context, which the pool chooses itself",
+    "test_cancel_futures_wait_false": "likewise, by its name in concurrent.futures",
+    "test_thread_names_assigned": "threads are named for the pool: there is no thread_name_prefix",
+    "test_thread_names_default": "threads are named for the pool, '<name>-worker-<n>'",
+    "test_threads_terminate": "looks into the private _threads, which the pool keeps elsewhere",
+    "test_context_manager_shutdown": "likewise looks into _threads or _processes",
+    "test_del_shutdown": "likewise looks into _threads or _processes",
+    "test_shutdown_no_wait": "likewise looks into _threads or _processes",
+    "test_default_workers": "looks into the private _max_workers",
+    "test_saturation": "looks into the private _max_workers and _threads",
+    "test_idle_thread_reuse": "looks into the private _threads",
+    "test_hang_global_shutdown_lock": "is about ThreadPoolExecutor's private lock across a fork",
+    "test_killed_child": "looks into the private _processes; killed workers have tests of their own",
+    "test_idle_process_reuse_one": "looks into the private _processes",
+    "test_idle_process_reuse_multiple": "looks into the private _processes",
+    "test_max_workers_too_large": "is about Windows, and the message is worded otherwise",
+    "test_traceback": "the cause that carries the remote traceback is of a class of the pool's own",
+    "test_ressources_gced_in_workers": "needs the mp_context that the test gave to the executor",
+    "test_max_tasks_per_child": "there is no max_tasks_per_child",
+    "test_max_tasks_per_child_defaults_to_spawn_context": "there is no max_tasks_per_child",
+    "test_max_tasks_early_shutdown": "there is no max_tasks_per_child",
+    "test_python_finalization_error": "replaces a private function of the standard executor's start",
+}
+EXCLUDED_FOR_PROCESSES = {
+    "test_cancel_futures": "wants some task to have begun; here all that wait for a worker to come up are cancelled",
+}
+KINDS = ("thread", "process")
+
+
+def make_case(kind: str, module: str, name: str) -> type[unittest.TestCase]:
+    """Return CPython's test class, set up with a pool of that kind."""
+    tests = getattr(importlib.import_module(f"test.test_concurrent_futures.{module}"), name)
+    bases = tests.__mro__[1:] if issubclass(tests, unittest.TestCase) else ()
+    own = {key: value for key, value in vars(tests).items() if key.startswith("test")}
+    for base in bases:
+        if base.__name__ in ("ExecutorTest", "ExecutorShutdownTest"):
+            own = {**{key: value for key, value in vars(base).items() if key.startswith("test")}, **own}
+
+    def set_up(self: Any) -> None:
+        self.executor = self.executor_type(max_workers=5)
+
+    def tear_down(self: Any) -> None:
+        self.executor.shutdown(wait=True)
+        del self.executor
+
+    def executor_type(**options: Any) -> CallbackPool:
+        return CallbackPool(kind, **options)  # type: ignore[arg-type]  # a literal
+
+    excluded = EXCLUDED | (EXCLUDED_FOR_PROCESSES if kind == "process" else {})
+    kept = {key: value for key, value in own.items() if key not in excluded}
+    kept |= {"setUp": set_up, "tearDown": tear_down, "executor_type": staticmethod(executor_type), "worker_count": 5}
+    return type(f"{kind}_{name}", (unittest.TestCase,), kept)
+
+
+def cases(*, quick: bool) -> Iterator[type[unittest.TestCase]]:
+    """Yield every suite that makes sense for each kind; or the shortest one."""
+    for kind in KINDS:
+        for module, name in SUITES:
+            other = "Process" if kind == "thread" else "Thread"
+            if other not in name and not (quick and module != "executor"):
+                yield make_case(kind, module, name)
+
+
+def main() -> int:
+    """Run them all; the last line counts."""
+    try:
+        importlib.import_module("test.test_concurrent_futures.executor")
+    except ImportError as error:
+        print(f"not shipped: {error}")
+        return 0
+    suite = unittest.TestSuite()
+    quick = "--quick" in sys.argv
+    if quick:
+        importlib.import_module("test.support").use_resources = []  # leaves out what sleeps for seconds
+    for case in cases(quick=quick):
+        suite.addTests(unittest.defaultTestLoader.loadTestsFromTestCase(case))
+    result = unittest.TextTestRunner(stream=sys.stdout).run(suite)
+    print(f"{result.testsRun} run, {len(result.failures) + len(result.errors)} failed, {len(result.skipped)} skipped")
+    return 0 if result.wasSuccessful() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""CPython's own executor tests pass on `CallbackPool`, where the interpreter ships them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pool_faults.cpython_suite import EXCLUDED, EXCLUDED_FOR_PROCESSES
+from pool_faults.running import environment
+
+
+def run_suite(*arguments: str, limit: float) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pool_faults.cpython_suite", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=limit,
+        check=False,
+    )
+    if done.stdout.startswith("not shipped"):
+        pytest.skip(done.stdout.strip())
+    assert done.returncode == 0, done.stdout
+    run, _, _ = done.stdout.splitlines()[-1].split(", ")
+    assert int(run.split()[0]) >= 16
+
+
+def test_cpythons_executor_tests_pass() -> None:
+    """The short suite, for threads and for processes."""
+    run_suite("--quick", limit=50)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_all_of_cpythons_executor_tests_pass() -> None:
+    """All suites, with as_completed, wait and shutdown."""
+    run_suite(limit=300)
+
+
+def test_each_exclusion_has_a_reason() -> None:
+    """What is left out is left out by name, with a reason to show."""
+    assert all(name.startswith("test_") for name in EXCLUDED | EXCLUDED_FOR_PROCESSES)
+    assert all(len(reason) > 20 for reason in (EXCLUDED | EXCLUDED_FOR_PROCESSES).values())
