@@ -35,7 +35,7 @@ def describe() -> dict[str, str]:
         "processor": _processor(),
         "cores": str(os.cpu_count()),
         "load": " ".join(f"{load:.1f}" for load in os.getloadavg()) if hasattr(os, "getloadavg") else "unknown",
-        "peers": ", ".join(f"{peer} {_version(peer)}" for peer in PEERS),
+        "peers": ", ".join(filter(None, map(_with_version, PEERS))) or "none",
     }
 
 
@@ -52,8 +52,8 @@ def _processor() -> str:
         return platform.processor() or "unknown"
 
 
-def _version(peer: str) -> str:
+def _with_version(peer: str) -> str:
     try:
-        return version(peer)
+        return f"{peer} {version(peer)}"
     except PackageNotFoundError:
-        return "(not installed)"
+        return ""

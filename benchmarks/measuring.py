@@ -138,9 +138,9 @@ def loop(statement: str, **names: object) -> Work:
 
 def groups(only: str = "") -> Iterator[Group]:
     """All groups, or those whose key contains the word."""
-    from . import costs, counters, locks, orders, pools
+    from . import costs, counters, floors, locks, orders, pools
 
-    for module in (locks, counters, orders, pools, costs):
+    for module in (locks, counters, orders, pools, costs, floors):
         for group in module.GROUPS:
             if only in group.key:
                 yield group

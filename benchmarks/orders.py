@@ -14,13 +14,15 @@ from syncprims import OrderedRunner, Turn
 from .crew import together
 from .measuring import OURS, STDLIB, Case, Group, Work, package
 
-TURNS = 640  # in each round, shared by the threads
+TURNS = 320  # in each round, shared by the threads
 
 Player = Callable[[int], Any]
 """Takes so many turns of one thread."""
 
 
-def _play(players: list[Player], turns: int) -> float:
+def play(players: list[Player], turns: int) -> float:
+    """Let each player take its share of the turns in a thread of its own, and return the seconds that all took."""
+
     def work(player: Player) -> Work:
         return lambda rounds: float(player(rounds) is None)
 
@@ -37,7 +39,7 @@ def _chained(make: Callable[[], Any], size: int, turns: int) -> float:
             mine.acquire()
             following.release()
 
-    return _play([partial(player, locks[i], locks[(i + 1) % size]) for i in range(size)], turns)
+    return play([partial(player, locks[i], locks[(i + 1) % size]) for i in range(size)], turns)
 
 
 def _runner(size: int, turns: int) -> float:
@@ -49,7 +51,7 @@ def _runner(size: int, turns: int) -> float:
             with runner.step(step):
                 pass
 
-    return _play([partial(player, name) for name in names], turns)
+    return play([partial(player, name) for name in names], turns)
 
 
 def _serve(size: int, turns: int) -> float:
@@ -62,7 +64,7 @@ def _serve(size: int, turns: int) -> float:
     def player(step: str, _: int) -> None:
         runner.serve(step, body)
 
-    return _play([partial(player, name) for name in names], turns)
+    return play([partial(player, name) for name in names], turns)
 
 
 def _condition(size: int, turns: int) -> float:
@@ -80,7 +82,7 @@ def _condition(size: int, turns: int) -> float:
                 turn[0] = next(serials)
                 condition.notify_all()
 
-    return _play([partial(player, number) for number in range(size)], turns)
+    return play([partial(player, number) for number in range(size)], turns)
 
 
 def _barrier(size: int, turns: int) -> float:
@@ -90,7 +92,7 @@ def _barrier(size: int, turns: int) -> float:
         for _ in range(rounds * size):  # everyone has to come to every turn
             barrier.wait()
 
-    return _play([player] * size, turns)
+    return play([player] * size, turns)
 
 
 def _aiologic(size: int, turns: int) -> float:

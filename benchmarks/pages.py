@@ -12,6 +12,8 @@ from typing import Any
 from .measuring import OURS, Group, Measured, groups
 from .plots import plot
 
+AIMED_AT = ("3.11", "3.12", "3.13")  # the interpreters that the goals are for
+
 Results = dict[str, dict[str, Measured]]
 """For each interpreter, the cases of one group by their names."""
 
@@ -49,13 +51,13 @@ def _section(group: Group, results: Results) -> str:
     what = "times the baseline's, less is better" if group.better == "less" else "times as fast, more is better"
     rows = [["", *versions, "goal"]]
     for name in names:
-        found = [results[version].get(name) for version in versions]
+        found = {version: results[version].get(name) for version in versions}
         goal = goals[name]
         sign = "≤" if group.better == "less" else "≥"
         rows.append(
             [
                 f"**{name}**" if name in ours else name,
-                *(_cell(one, goal, group) for one in found),
+                *(_cell(one, goal if version in AIMED_AT else None, group) for version, one in found.items()),
                 "" if goal is None else f"{sign} {goal:g}",
             ]
         )
@@ -98,12 +100,11 @@ def _short(ratio: float) -> str:
 
 
 def _machines(data: dict[str, Any]) -> str:
-    lines = [".. list-table::", "   :stub-columns: 1", ""]
-    facts = ["python", "build", "load", "peers"]
-    rows = [[fact, *(one["machine"][fact] for one in data.values())] for fact in facts]
-    first = next(iter(data.values()))["machine"]
-    said = f"{first['processor']}, {first['cores']} cores, {first['system']}.\n\n"
-    return said + "\n".join([*lines, *_rows(rows)]) + "\n"
+    rows = [[fact, *(one["machine"][fact] for one in data.values())] for fact in ("python", "build", "load")]
+    machines = [one["machine"] for one in data.values()]
+    first, peers = machines[0], max((each["peers"] for each in machines), key=len)
+    table = "\n".join([".. list-table::", "   :stub-columns: 1", "", *_rows(rows)])
+    return f"{first['processor']}, {first['cores']} cores, {first['system']}.\n\n{table}\n\nPeers: {peers}.\n"
 
 
 def _write(path: Path, text: str) -> Path:

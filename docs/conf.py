@@ -42,6 +42,7 @@ extensions = [
 exclude_patterns = ["_build"]
 default_role = "py:obj"
 nitpicky = True
+python_use_unqualified_type_names = True
 
 html_theme = "furo"
 html_title = f"syncprims {release}"
@@ -143,7 +144,10 @@ def _write_inventory(target: Path) -> str:
 
 intersphinx_mapping = {"python": ("https://docs.python.org/3", _write_inventory(HERE / "_build" / "python.inv"))}
 
-nitpick_ignore_regex = [("py:.*", r"~?(.*\.)?[A-Z](_co)?")]  # type variables
+nitpick_ignore_regex = [
+    ("py:.*", r"~?(.*\.)?[A-Z](_co)?"),  # type variables
+    ("py:.*", r"(redis\.)?Redis(Error)?"),  # whose pages are elsewhere
+]
 nitpick_ignore = [("py:class", "OnError")]  # an alias, spelt out in its class's own text
 
 

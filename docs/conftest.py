@@ -1,3 +1,3 @@
 """What of this folder are no tests: the pages' examples are, the programs that build and draw them aren't."""
 
-collect_ignore = ["conf.py", "diagrams/draw.py"]
+collect_ignore = ["_build", "conf.py", "diagrams/draw.py"]

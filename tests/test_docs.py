@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import syncprims
-from syncprims import errors
+from syncprims import adapters, diagnostics, errors, testing
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -36,6 +38,14 @@ def test_each_public_name_has_its_place_in_the_reference(name: str) -> None:
     pages = [path for path, text in PAGES.items() if any(directive in text for directive in directives)]
     assert len(pages) == 1, pages
     assert pages[0].startswith("reference/")
+
+
+@pytest.mark.parametrize("module", [adapters, diagnostics, testing], ids=lambda module: module.__name__)
+def test_each_name_of_the_modules_has_its_place_in_the_reference(module: ModuleType) -> None:
+    """Whatever can be imported from a module of its own is described on that module's page."""
+    page = PAGES[f"reference/{module.__name__.rpartition('.')[2]}.rst"]
+    names = set(module.__all__) - set(syncprims.__all__)
+    assert not [name for name in names if not re.search(rf"^\.\. auto\w+:: {name}$", page, re.MULTILINE)]
 
 
 @pytest.mark.parametrize("name", PRIMITIVES)

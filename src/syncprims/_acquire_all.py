@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
 from operator import call
 from threading import get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._deadline import Deadline, check_timeout
 from ._leaving import Leave, LeaveInC, leave_by
@@ -53,7 +53,7 @@ def acquire_all(*locks: TimedLock | LockAdapter, timeout: float | None = None) -
     for lock in locks:
         if not hasattr(lock, "_enter_within"):
             raise TypeError(f"acquire_all takes locks of this library, not {lock!r}; wrap it in a LockAdapter")
-    if len({id(lock) for lock in locks}) < len(locks):
+    if len(set(map(id, locks))) < len(locks):
         twice = next(lock for lock in locks if sum(lock is other for other in locks) > 1)
         raise ValueError(f"acquire_all got {twice.name!r} more than once")
     return _All(sorted(locks, key=_rank), check_timeout(timeout))
@@ -79,21 +79,23 @@ class _All:
     def __enter__(self) -> None:
         held = self._held.setdefault(get_ident(), [])
         release_held = _releasing(held)
-        deadline = Deadline(self._timeout)
+        deadline = None if self._timeout is None else Deadline(self._timeout)
         held.append(None)
         try:
             for lock in self._locks:
-                left = deadline.remaining()
+                left = None if deadline is None else deadline.remaining()
                 release: Release = lock._release
                 # Nothing is delivered between the return of a Python function and the append.
                 lock._enter_within(left)
                 held.append(release)
-        except BaseException:
+        except BaseException as error:
             try:
                 _exhaust(release_held)
-            except BaseException:
-                _go_on(release_held)
-                raise
+            except BaseException as failure:
+                _go_on(release_held, failure)
+                if not isinstance(failure, Exception):
+                    raise
+                _note(error, failure)
             raise
 
     def _leave(self) -> Leave:
@@ -110,28 +112,45 @@ def _releasing(held: list[Release | None]) -> Iterable[object]:
     return map(call, iter(held.pop, None))
 
 
-def _go_on(release_held: Iterable[object]) -> None:
+def _go_on(release_held: Iterable[object], failure: BaseException) -> None:
     """Release the rest, where the release of a foreign lock has raised: those of this library don't."""
     try:
         _exhaust(release_held)
-    except BaseException:
-        _go_on(release_held)
-        raise
+    except BaseException as another:
+        _go_on(release_held, another)
+        if not isinstance(another, Exception):
+            raise
+        _note(failure, another)
 
 
-def _leaving(held: list[Release | None]) -> Generator[int, object, None]:
+def _note(error: BaseException, failure: Exception) -> None:
+    """Tell of a failed release without taking the place of the exception that was on its way."""
+    error.add_note(f"then the release of a lock failed too: {type(failure).__name__}: {failure}")
+
+
+def _leaving(held: list[Release | None]) -> Generator[int, Any, None]:
     release_held = _releasing(held)
     try:
         yield 0
+        yield 0
+        error: BaseException | None = yield 0
     except GeneratorExit:
         raise
-    except BaseException:
-        _exhaust(release_held)
+    except BaseException as interrupt:
+        try:
+            _exhaust(release_held)
+        except BaseException as failure:
+            _go_on(release_held, failure)
+            if not isinstance(failure, Exception):
+                raise
+            _note(interrupt, failure)
         raise
     try:
         _exhaust(release_held)
-    except BaseException:
-        _go_on(release_held)
-        raise
+    except BaseException as failure:
+        _go_on(release_held, failure)
+        if error is None or not isinstance(failure, Exception):
+            raise
+        _note(error, failure)
     while True:
         yield 0

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from itertools import chain, tee
 from operator import attrgetter, methodcaller
 from threading import get_ident
+from time import monotonic
 from typing import Final, Literal
 
 from ._deadline import Deadline, lock_seconds
@@ -250,17 +251,19 @@ class Sequence:
     def take_gate(self, step: str, timeout: float | None) -> None:
         """Wait for the gate and take it, or raise without it."""
         gate = self.gates[step]
-        deadline = Deadline(timeout)
+        started = monotonic()
         took = False
         try:
             if timeout != 0:
-                waiting = Waiting(self, deadline.at)
+                waiting = Waiting(self, None if timeout is None else started + timeout)
                 try:
                     waiting.publish()
-                    (took,) = map(gate.acquire, (True,), (lock_seconds(timeout),))
+                    (took,) = map(gate.acquire, (True,), (-1 if timeout is None else timeout,))
                 finally:
                     waiting.withdraw()
             if not took:
+                deadline = Deadline(timeout)
+                deadline.started = started
                 raise self.timeout_error(f"the turn of {step!r} in {self.name!r}", deadline, step)
         except BaseException:
             if took:

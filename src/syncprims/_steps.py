@@ -17,6 +17,13 @@ R = TypeVar("R")
 # Flags of code objects that do not run where they are called; `inspect` has names for them, and is slow to import.
 _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
 
+Leaving = Generator[int, BaseException | None, None]
+
+# Making the generator that leaves a step takes as long as leaving, so each thread keeps its own for the next time. It
+# belongs to one `with` alone, from the look at `__exit__` on: a signal handler that comes in between gets another one.
+# Between two steps it refers to no more than a dictionary, so that a runner that nobody needs is gone at once.
+Kept = tuple[Leaving, Leave, "list[StepContext | None]"]
+
 
 class Runner(Protocol):
     """What the contexts need of a runner."""
@@ -24,6 +31,8 @@ class Runner(Protocol):
     _sequence: Sequence
     # The sequence that each thread is in a step of, by its ident.
     _inside: dict[int, Sequence]
+    # What each thread leaves its steps by, and the context, if any, whose `with` has it now.
+    _leaves: dict[int, Kept]
 
     def _next(self, done: Turn | None) -> str | None: ...
     def _on_error(self, turn: Turn, exc: Exception) -> bool: ...
@@ -100,12 +109,23 @@ class StepContext:
             raise sequence.over(step)
         inside[me] = sequence
         sequence.owner = me
-        turn = sequence.turn
-        assert turn is not None
-        return turn
+        return sequence.turn  # type: ignore[return-value]  # there is one where a gate is open
 
     def _leave(self) -> Leave:
-        return leave_by(self._leaving())
+        leaves = self._runner._leaves
+        me = get_ident()
+        kept = leaves.get(me)
+        if kept is not None:
+            generator, leave, user = kept
+            # Neither another `with`'s, nor cut off, nor at work just now.
+            if user[0] is None and generator.gi_suspended:  # type: ignore[attr-defined]  # typeshed does not know it
+                user[0] = self
+                return leave
+        user = [self]
+        generator = _leaving(self._runner._inside, user)
+        leave = leave_by(generator)
+        leaves[me] = generator, leave, user
+        return leave
 
     if TYPE_CHECKING:
 
@@ -113,53 +133,6 @@ class StepContext:
 
     else:
         __exit__ = LeaveInC(_leave)
-
-    def _leaving(self) -> Generator[int, BaseException | None, None]:
-        runner = self._runner
-        inside = runner._inside
-        me = get_ident()
-        out = False
-        try:
-            yield 0
-            yield 0
-            error = yield 0
-            if me not in inside:
-                raise RuntimeError(
-                    f"this thread is not in step {self._step!r}: only who has entered a step can leave it"
-                )
-            sequence = inside[me]
-            gate = sequence.advance(error, runner._next, self._on_error)
-            del inside[me]
-            sequence.owner = None
-            out = True
-            if gate is not None:
-                try:
-                    gate.release()
-                except RuntimeError:
-                    if not sequence.ends:  # otherwise it has been opened for good in between
-                        raise
-        except GeneratorExit:  # the block was never entered
-            raise
-        except BaseException as error:
-            if not out and me in inside:
-                # A hook raised, or an interrupt came: the order can't be kept. No call before the opening: see there.
-                sequence = inside[me]
-                del inside[me]
-                sequence.owner = None
-                turn = sequence.turn
-                assert turn is not None
-                ends = sequence.ends
-                ends += (("broken", error, turn.step, RAISED, turn.index),)
-                try:
-                    exhaust(sequence.opening)
-                except RuntimeError:
-                    go_on(sequence.opening)
-            raise
-        finally:
-            if out and sequence.stopping:
-                sequence.end("finished", STOPPED, only_if_idle=True)
-        while True:
-            yield 0
 
     def _on_error(self, turn: Turn, error: Exception) -> bool:
         return self._runner._on_error(turn, error)
@@ -188,6 +161,58 @@ class StepContext:
 
     def __repr__(self) -> str:
         return f"<step {self._step!r} of {self._runner!r}>"
+
+
+def _leaving(inside: dict[int, Sequence], user: list[StepContext | None]) -> Leaving:
+    """Leave one step after another, in the thread that has called it first."""
+    me = get_ident()
+    while True:
+        out = False
+        try:
+            yield 0
+            yield 0
+            error = yield 0
+            context = user[0]
+            assert context is not None
+            if me not in inside:
+                raise RuntimeError(
+                    f"this thread is not in step {context._step!r}: only who has entered a step can leave it"
+                )
+            sequence = inside[me]
+            gate = sequence.advance(error, context._runner._next, context._on_error)
+            del inside[me]
+            sequence.owner = None
+            out = True
+            if gate is not None:
+                try:
+                    gate.release()
+                except RuntimeError:
+                    if not sequence.ends:  # otherwise it has been opened for good in between
+                        raise
+        except GeneratorExit:  # it is not needed any more
+            raise
+        except BaseException as failure:
+            if not out and me in inside:
+                # A hook raised, or an interrupt came: the order can't be kept. No call before the opening: see there.
+                sequence = inside[me]
+                del inside[me]
+                sequence.owner = None
+                turn = sequence.turn
+                assert turn is not None
+                ends = sequence.ends
+                ends += (("broken", failure, turn.step, RAISED, turn.index),)
+                try:
+                    exhaust(sequence.opening)
+                except RuntimeError:
+                    go_on(sequence.opening)
+            raise
+        finally:
+            if out and sequence.stopping:
+                sequence.end("finished", STOPPED, only_if_idle=True)
+        # Between two steps it keeps neither the runner nor an exception of the user's alive.
+        del error, context, sequence, gate
+        user[0] = None
+        yield 0
 
 
 def nested(sequence: Sequence, what: str) -> BaseException:

@@ -95,6 +95,8 @@ class Waiting:
         _innermost[self.ident] = self
         if not self.takes_part:
             return
+        if self.node._owner() not in _innermost:  # as nearly always: its owner waits for nothing
+            return
         circle = find_circle(self)
         if circle is not None and self._claims(circle):
             if self.victim:
@@ -247,7 +249,8 @@ def deadlock(circle: list[Waiting]) -> DeadlockError:
         Wait(name, waiting.node.name, holder)
         for name, waiting, holder in zip(names, circle, [*names[1:], names[0]], strict=True)
     ]
-    stacks = [_without_ours(stack_of(waiting.ident)) for waiting in circle]
+    frames = sys._current_frames()  # once, since it stops the world for as long as there are threads to list
+    stacks = [_without_ours(_summaries(frames.get(waiting.ident), waiting.ident)) for waiting in circle]
     lines = [f"deadlock: {_say(cycle)}"]
     for wait, stack in zip(cycle, stacks, strict=True):
         lines.append(f"  Thread {wait.thread!r} waits for {wait.lock_name!r} {whereabouts(stack)}:")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from _thread import RLock
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from ._integers import Bounds, integer
 from ._registry import default_name, register
@@ -27,6 +27,9 @@ from .timed_lock import TimedRLock
 #
 # `_special` is what sends a change down the slow path: True for bounds, hooks and during update(); else those
 # who wait, so that a counter on which nobody waits pays for one look at an empty dictionary.
+
+# What `n` is, as nearly always; looking whether it is costs less than looking what type it has.
+_ONE: Final = 1
 
 _Guard: Any = TimedRLock if sys.version_info >= (3, 14) else RLock
 
@@ -163,7 +166,7 @@ class AtomicCounter:
             CounterBoundsError: The sum is out of bounds. The value stays.
             DeadlockError: The call comes from inside this counter's own `update`.
         """
-        if type(n) is not int:
+        if n is not _ONE and type(n) is not int:
             n = integer(n, "n")
         with self._lock:
             if not self._special:
@@ -173,7 +176,7 @@ class AtomicCounter:
 
     def decrement(self, n: int = 1) -> int:
         """Subtract `n` and return the new value; in all else as `increment`."""
-        if type(n) is not int:
+        if n is not _ONE and type(n) is not int:
             n = integer(n, "n")
         with self._lock:
             if not self._special:
@@ -200,7 +203,7 @@ class AtomicCounter:
             >>> ticket.get_and_add(), ticket.get_and_add()
             (100, 101)
         """
-        if type(n) is not int:
+        if n is not _ONE and type(n) is not int:
             n = integer(n, "n")
         with self._lock:
             if not self._special:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from types import EllipsisType
 
+    from ._steps import Kept
+
 __all__ = ["OrderedRunner", "StepContext", "Turn"]
 
 R = TypeVar("R")
@@ -96,11 +98,12 @@ class OrderedRunner:
         if rounds is not None and as_index(rounds) < 1:
             raise ValueError(f"rounds must be at least 1, or None to repeat for ever, not {rounds!r}")
         self._steps = steps
-        self._rounds = rounds
+        self._turns = None if rounds is None else rounds * len(steps)
         self._timeout = check_timeout(timeout)
         # Guards the replacing of _sequence: of two threads that reset at once, none may leave waiters behind.
         self._resetting = TimedLock()
         self._inside: dict[int, Sequence] = {}
+        self._leaves: dict[int, Kept] = {}
         serial = register(self)
         self._name = default_name(self, serial) if name is None else name
         self._sequence = Sequence(self._name, steps)
@@ -185,8 +188,9 @@ class OrderedRunner:
             >>> runner.current
             'store'
         """
-        self._check_step(name)
-        return StepContext(self, name, self._limit(timeout))
+        if name not in self._sequence.gates:
+            self._check_step(name)
+        return StepContext(self, name, self._timeout if timeout is ... else check_timeout(timeout))
 
     def serve(self, name: str, fn: Callable[[Turn], object]) -> int:
         """Call `fn` in every remaining turn of a step; return when the sequence has finished.
@@ -393,7 +397,7 @@ class OrderedRunner:
             The name of the step, or None to finish.
         """
         index = 0 if done is None else done.index + 1
-        if self._rounds is not None and index >= self._rounds * len(self._steps):
+        if self._turns is not None and index >= self._turns:
             return None
         return self._steps[index % len(self._steps)]
 

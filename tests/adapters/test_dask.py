@@ -60,8 +60,7 @@ def test_a_worker_that_is_killed_mid_task_has_its_task_run_again(tmp_path: Path)
 @pytest.mark.slow
 def test_a_task_that_kills_every_worker_is_an_error(tmp_path: Path) -> None:
     """Dask gives up on it after some workers, and the error callback is told."""
-    import dask
-
+    dask = pytest.importorskip("dask", reason="needs Dask: pip install 'syncprims[dask]'")
     errors: list[BaseException] = []
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),

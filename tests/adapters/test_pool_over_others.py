@@ -133,7 +133,7 @@ def test_a_timeout_is_told_in_time(
     assert pool.submit(pool_workers.add, 1).result(patience(30.0)) == 1  # the workers are up
     started = time.monotonic()
     pool.apply_async(pool_workers.wait_for_file, (str(go),), error_callback=tell, timeout=0.3)
-    heard = told.wait(patience(5.0))
+    heard = told.wait(patience(3.0))
     go.touch()
     assert heard
     assert time.monotonic() - started < patience(5.0)

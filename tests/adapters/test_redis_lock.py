@@ -252,6 +252,7 @@ def test_a_free_lock_costs_one_round_trip_each_way(client: Redis, key: str) -> N
     assert client.info("commandstats")["cmdstat_eval"]["calls"] - before == 2
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_in_a_forked_child_it_is_not_held(client: Redis, key: str) -> None:
     """The parent holds it, so the child neither has it nor can release it, and is kept out."""
     if not hasattr(os, "fork"):
@@ -268,7 +269,6 @@ def test_in_a_forked_child_it_is_not_held(client: Redis, key: str) -> None:
         pass
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def _in_child(fn: Callable[[], bool]) -> bool:
     reader, writer = os.pipe()
     child = os.fork()

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from syncprims import LockAdapter, TimedLock, acquire_all
-from syncprims.testing import MODES, interrupts
+from syncprims import LockAdapter, LockTimeoutError, TimedLock, acquire_all
+from syncprims.testing import MODES, Threads, interrupts
 
 
 class Failing:
@@ -93,6 +93,40 @@ def test_acquire_all_releases_all_others_where_one_release_fails() -> None:
     with pytest.raises(ConnectionError), acquire_all(*locks):
         assert first.held_by_me()
     assert not any(lock.held_by_me() for lock in locks)
+
+
+def test_acquire_all_does_not_mask_what_the_block_raised() -> None:
+    """The block's exception comes out, with each failed release as a note to it or to the first of them."""
+    failing = [LockAdapter(Failing()) for _ in range(2)]
+    raised = ZeroDivisionError("in the block")
+    with pytest.raises(ZeroDivisionError) as caught, acquire_all(*failing):
+        raise raised
+    assert caught.value is raised
+    assert raised.__notes__ == ["then the release of a lock failed too: ConnectionError: the server has gone"]
+    assert not any(lock.held_by_me() for lock in failing)
+
+
+def test_acquire_all_does_not_mask_why_it_could_not_enter() -> None:
+    """A timeout is told as one, with the failed release of what it had already as a note."""
+    had, taken = LockAdapter(Failing()), TimedLock()
+    late = LockAdapter(taken)
+    with Threads() as threads, taken:
+        error = threads.start(acquire_all(had, late, timeout=0.02).__enter__).exception()
+    assert isinstance(error, LockTimeoutError)
+    assert "ConnectionError" in "".join(error.__notes__)
+    assert not had.held_by_me()
+
+
+def test_acquire_all_lets_an_interrupt_of_a_release_out() -> None:
+    """What is no Exception comes out, and the other locks are free."""
+    interrupted, failing = Failing(), LockAdapter(Failing())
+    interrupted.failure = KeyboardInterrupt()
+    lock = LockAdapter(interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught, acquire_all(failing, lock):
+        raise ZeroDivisionError
+    assert "ConnectionError" in "".join(caught.value.__notes__)
+    assert not lock.held_by_me()
+    assert not failing.held_by_me()
 
 
 def test_an_interrupt_anywhere_leaves_a_lock_of_c_free() -> None:

@@ -192,3 +192,25 @@ def test_growing_start_board() -> None:
     del board
     assert not os.path.exists(path)
     stamp(path, slots[3] + 10**6)  # the pool is gone, the worker is still there
+
+
+def test_task_that_a_breaking_executor_takes_and_forgets_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A submission that comes in when the executor has just told all its futures that it is broken is not lost."""
+    from concurrent.futures import Future, ProcessPoolExecutor
+
+    forgotten: list[Future[Any]] = []
+    submit = ProcessPoolExecutor.submit
+
+    def forget(executor: ProcessPoolExecutor, fn: Any, /, *args: Any) -> Future[Any]:
+        if forgotten:
+            return submit(executor, fn, *args)
+        # As on 3.11, where breaking takes no lock against this method.
+        executor._broken = True
+        forgotten.append(Future())
+        return forgotten[0]
+
+    with CallbackPool("process", max_workers=1) as pool:
+        assert pool.submit(pool_workers.add, 1).result(LIMIT) == 1
+        monkeypatch.setattr(ProcessPoolExecutor, "submit", forget)
+        assert pool.submit(pool_workers.add, 2).result(LIMIT) == 2
+    assert len(forgotten) == 1

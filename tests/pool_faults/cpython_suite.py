@@ -95,15 +95,16 @@ def cases(*, quick: bool) -> Iterator[type[unittest.TestCase]]:
 
 def main() -> int:
     """Run them all; the last line counts."""
+    quick = "--quick" in sys.argv
     try:
+        support: Any = importlib.import_module("test.support")
+        if quick:
+            support.use_resources = []  # leaves out what sleeps for seconds; read when the suites are imported
         importlib.import_module("test.test_concurrent_futures.executor")
     except ImportError as error:
         print(f"not shipped: {error}")
         return 0
     suite = unittest.TestSuite()
-    quick = "--quick" in sys.argv
-    if quick:
-        importlib.import_module("test.support").use_resources = []  # leaves out what sleeps for seconds
     for case in cases(quick=quick):
         suite.addTests(unittest.defaultTestLoader.loadTestsFromTestCase(case))
     result = unittest.TextTestRunner(stream=sys.stdout).run(suite)

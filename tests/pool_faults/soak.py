@@ -6,6 +6,7 @@ and every callback run once; threads, processes, descriptors and memory must not
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import sys
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 
 import pool_workers
 from pool_workers import Refusing, add, identity
-from syncprims import CallbackPool, Task, TransportError
+from syncprims import CallbackPool, PoolTimeoutError, Task, TransportError
 
 from .witness import check_accounts
 
@@ -119,7 +120,7 @@ class Round:
         self.accounts = accounts
         self.random = random
         self.errors = 0
-        self.pool = CallbackPool(kind, max_workers=2, max_pending=100, on_callback_error=self._count)
+        self.pool = CallbackPool(kind, max_workers=2, max_pending=100, on_callback_error=self._count, name=f"{kind}s")
 
     def _count(self, task: Task[Any], error: BaseException) -> None:
         self.errors += 1
@@ -134,7 +135,13 @@ class Round:
                     task.cancel()
         if random.random() < 0.3:
             self.pool.abort()
-        self.pool.close(PATIENCE)
+        try:
+            self.pool.close(PATIENCE)
+        except PoolTimeoutError:
+            left = [vars(task) for task in self.pool._intake.tasks]
+            print(vars(self.pool._backend), left, file=sys.stderr)
+            faulthandler.dump_traceback()
+            raise
         check_accounts(self.pool)
 
     def _submit(self) -> Task[Any] | None:

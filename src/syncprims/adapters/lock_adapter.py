@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from functools import partial
 from operator import call
@@ -67,7 +67,8 @@ class LockAdapter:
     - It takes no part in the detection of deadlocks, as its true owner can't be asked. One case is noticed: a thread
       that waits without limit, or in a ``with``, for a `threading.Lock` that it has taken through this adapter.
     - Where its ``acquire`` or ``release`` is written in Python, an interrupt inside may leave it taken. Where they are
-      C functions, as those of `threading` and `multiprocessing` are, the adapter leaks nothing.
+      C functions, as those of `threading` and `multiprocessing` are, ``with``, `hold` and `acquire_all` leak nothing;
+      but an interrupt that comes right at the call of the adapter's `release`, which is in Python, leaves it taken.
     - After a fork it is what the lock inside is.
 
     Where the ``release`` of the lock inside raises an error, as a lock on a server may, that comes out of the ``with``;
@@ -93,8 +94,8 @@ class LockAdapter:
         self._lock = lock
         self._timeout = check_timeout(timeout)
         self._name = name
-        # The threads that took it through this adapter, latest last; one entry for each time.
-        self._holders: list[int] = []
+        # For each thread, one entry for each time that it has taken the lock through this adapter.
+        self._holds: dict[int, list[None]] = {}
         # What a thread is advised that would wait for itself; None where it may take the lock twice, or nobody knows.
         self._own_wait = "release it first, or wrap a threading.RLock" if type(lock) is type(Lock()) else None
         self._serial = register(self)
@@ -122,18 +123,17 @@ class LockAdapter:
     def locked(self) -> bool:
         """Return whether the lock is taken, or, where the lock inside can't tell, taken through this adapter."""
         locked = getattr(self._lock, "locked", None)
-        return bool(locked()) if callable(locked) else bool(self._holders)
+        return bool(locked()) if callable(locked) else self._owner() is not None
 
     def held_by_me(self) -> bool:
         """Return whether the calling thread took the lock through this adapter."""
-        return get_ident() in self._holders
+        return bool(self._holds.get(get_ident()))
 
     def _owner(self) -> int | None:
-        holders = self._holders[-1:]
-        return holders[0] if holders else None
+        return next((ident for ident, holds in list(self._holds.items()) if holds), None)
 
     def __repr__(self) -> str:
-        state = "locked" if self._holders else "unlocked"
+        state = "unlocked" if self._owner() is None else "locked"
         return f"<{state} syncprims.{type(self).__name__} object {self.name!r} over {self._lock!r}>"
 
     def __reduce__(self) -> NoReturn:
@@ -200,6 +200,7 @@ class LockAdapter:
     __exit__: LeaveInC = LeaveInC(_leave)
 
     def _leaving(self) -> Generator[int, Any, None]:
+        forget = self._forget
         try:
             yield 0
             yield 0
@@ -212,7 +213,7 @@ class LockAdapter:
             except Exception as failure:  # noqa: BLE001  a foreign lock may raise anything
                 self._note(interrupt, failure)
             finally:
-                self._forget()
+                forget()
             raise
         try:
             self._lock.release()  # the first call: no interrupt gets in before it
@@ -221,30 +222,31 @@ class LockAdapter:
                 raise
             self._note(error, failure)
         finally:
-            self._forget()
+            forget()
         while True:
             yield 0
 
-    def _release(self) -> None:
-        try:
-            self._lock.release()
-        finally:
-            self._forget()
+    @LeaveInC
+    def _release(self) -> Callable[[], object]:
+        """What releases the lock, as a C function."""
+        return partial(leave_by(self._leaving()), None, None, None)
+
+    @LeaveInC
+    def _forget(self) -> Callable[[], object]:
+        """What strikes this thread off as a holder, once, as a C function; it does nothing where it is none."""
+        return partial(self._mine().__delitem__, slice(-1, None))
+
+    def _mine(self) -> list[None]:
+        return self._holds.setdefault(get_ident(), [])
 
     def _note(self, error: BaseException, failure: Exception) -> None:
         """Tell of a failed release without taking the place of the exception that was on its way."""
         error.add_note(f"then the release of {self.name!r} failed too: {type(failure).__name__}: {failure}")
 
-    def _forget(self) -> None:
-        """Strike this thread from the holders, once."""
-        try:
-            self._holders.remove(get_ident())
-        except ValueError:
-            pass
-
     def _take(self, limit: float | None, *, raises: bool) -> bool:
         started = monotonic()
-        taken = False
+        mine = self._mine()
+        taken = noted = False
         try:
             # Through map(), so that no interrupt gets between the lock's answer and the store.
             (taken,) = map(call, (partial(self._lock.acquire, timeout=0),))
@@ -266,7 +268,8 @@ class LockAdapter:
             else:
                 waited = 0.0
             if taken:
-                self._holders.append(get_ident())
+                mine += (None,)  # no call: nothing is delivered before the next line is done
+                noted = True
                 self._on_acquired(waited)
                 return True
         except BaseException as error:
@@ -276,7 +279,8 @@ class LockAdapter:
                 except Exception as failure:  # noqa: BLE001  as in _leaving
                     self._note(error, failure)
                 finally:
-                    self._forget()
+                    if noted:
+                        del mine[-1:]
             raise
         if raises:
             late = self._timeout_error(limit, waited)
@@ -305,4 +309,6 @@ class LockAdapter:
         """Called just before a `LockTimeoutError` is raised, in the thread that gets it; for subclasses."""
 
     def _after_fork(self) -> None:
-        self._holders = [ident for ident in self._holders if ident == get_ident()]
+        for ident in list(self._holds):
+            if ident != get_ident():
+                del self._holds[ident]

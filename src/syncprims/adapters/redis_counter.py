@@ -59,7 +59,7 @@ class RedisCounter:
     out numbers, to keep a budget. It is the ticket dispenser at the door: whoever comes draws the next number.
 
     Args:
-        client: A `redis.Redis` of one server, or from Sentinel. Its address, password and time limits are used, over
+        client: A ``redis.Redis`` of one server, or from Sentinel. Its address, password and time limits are used, over
             connections of the counter's own that never send a command twice: a change is made once or not at all.
         name: The key on the server, and what messages call the counter. A key that is not there counts as 0.
         minimum: The least value allowed; None, the default, is that of 64 bits. Every program that changes the counter

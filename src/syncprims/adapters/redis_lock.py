@@ -62,7 +62,8 @@ class _Hold:
     """One hold of one thread, or its attempt to get one."""
 
     def __init__(self) -> None:
-        self.token = "/".join((gethostname(), str(os.getpid()), current_thread().name, token_hex(8)))
+        thread = current_thread().name.encode("ascii", "backslashreplace").decode()  # whatever the client's encoding
+        self.token = "/".join((gethostname(), str(os.getpid()), thread, token_hex(8)))
         self.since = self.lease_from = monotonic()
 
 
@@ -172,7 +173,7 @@ class RedisLock(LockAdapter):
     the documentation).
 
     Args:
-        client: A `redis.Redis` of one server, or from Sentinel. Its address, password and time limits are used, over
+        client: A ``redis.Redis`` of one server, or from Sentinel. Its address, password and time limits are used, over
             connections of the lock's own that never send a command twice.
         name: The key on the server, and what messages call the lock. Not a name that something else uses.
         lease: After how many seconds the server frees the lock by itself, if its holder has not: more than the work
@@ -283,7 +284,7 @@ class RedisLock(LockAdapter):
         )
 
     def _after_fork(self) -> None:
-        self._holders = []
+        self._holds = {}
         self._lease.mine = _Mine()
 
 

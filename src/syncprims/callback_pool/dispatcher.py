@@ -69,7 +69,9 @@ def _is_done(task: Task[Any]) -> bool:
             Future.cancel(task)  # which sends a notice of its own
         return False
     if task._state == _CANCELLED:
-        task.set_running_or_notify_cancel()
+        with task._condition:
+            task._condition.notify_all()
+        task._invoke_callbacks()  # type: ignore[attr-defined]  # private; none has run, as the first changes the state
     return True
 
 
@@ -83,17 +85,24 @@ def _call_back(pool: Engine, task: Task[Any]) -> str:
         outcome, error = "failed", failure
     else:
         if task._callback is not None:
-            _guard(pool, task, "callback", task._callback, task._result)
+            _tell(pool, task, "callback", task._callback, task._result)
         return "done"
     if task._error_callback is not None:
         task._look()
-        _guard(pool, task, "error_callback", task._error_callback, error)
+        _tell(pool, task, "error_callback", task._error_callback, error)
     elif outcome == "failed" and not task._seen and not task._quiet:
         if task._kept:
             pool._ledger.task_failed(task)
         else:
             _watch_unseen(pool, task, error)
     return outcome
+
+
+def _tell(pool: Engine, task: Task[Any], which: str, callback: Callable[[Any], object], value: object) -> None:
+    if task._context is None:
+        _guard(pool, task, which, callback, value)
+    else:
+        _guard(pool, task, which, task._context.run, callback, value)
 
 
 def _watch_unseen(pool: Engine, task: Task[Any], error: BaseException) -> None:

@@ -99,8 +99,10 @@ class Engine(Executor):
         self._inbox.put(None)
 
     def _if_idle(self) -> None:
-        if not self._intake.tasks and self._intake.went_idle():
-            self._stop_threads()
+        if not self._intake.tasks:
+            self._intake.went_idle()
+            if self._intake.phase == "retired":  # also long since: an interrupt may have come in between
+                self._stop_threads()
 
     # -- who may wait, and the end -----------------------------------------------------------------------------------
 
@@ -146,7 +148,7 @@ class Engine(Executor):
     def __del__(self) -> None:
         # Nothing is pending: open tasks keep their pool alive. All of these are puts into C queues.
         intake = getattr(self, "_intake", None)
-        if intake is not None and intake.phase not in ("retired", "forked"):
+        if intake is not None and intake.phase != "forked":
             self._intake.close()
             self._if_idle()
             self._ledger.settle_in_log()

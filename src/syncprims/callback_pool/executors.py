@@ -103,13 +103,14 @@ class Borrowed(Backend):
 
 def deliver(task: Task[Any], inner: Future[Any]) -> BaseException | None:
     """Bring the outcome of an inner future to the task; return an error of the executor itself."""
-    try:
-        outcome = inner.result()
-    except CancelledError:
+    # Not by `result`, which raises: a broken executor gives one error to many futures, each adding to its traceback.
+    error = CancelledError() if inner.cancelled() else inner.exception()
+    if isinstance(error, CancelledError):
         Future.cancel(task)
         return None
-    except BaseException as error:  # noqa: BLE001  it is data here
+    if error is not None:
         return error
+    outcome = inner.result()
     if outcome is not None:  # run_here has brought its own
         result, failure = unpack(outcome)
         if failure is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import pickle
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
@@ -40,7 +41,8 @@ class CallbackPool(Engine):
         max_pending: With so many tasks unsettled, `submit` from outside the pool blocks; None is no limit.
         flush_output: Flush ``stdout`` and ``stderr`` of the worker after each task, before its callback, and here
             before each submission to another process or interpreter: so lines come out in the order of events.
-        copy_context: Run thread tasks in a copy of the submitter's `contextvars` context.
+        copy_context: Run thread tasks, and the callbacks of all tasks, in copies of the submitter's `contextvars`
+            context.
         dumps: Pickles calls and results for processes; ``cloudpickle.dumps`` lets lambdas through.
         on_callback_error: What to do with errors that nobody was told of: ``"raise"`` them at `join` or `close`,
             ``"log"`` them, or call a function with the task and the error.
@@ -108,7 +110,7 @@ class CallbackPool(Engine):
         if on_callback_error not in ("raise", "log") and not callable(on_callback_error):
             raise ValueError(f"on_callback_error must be 'raise', 'log' or a function, not {on_callback_error!r}")
         serial = register(self)
-        self.name = default_name(self, serial) if name is None else name
+        self.name: str = default_name(self, serial) if name is None else name
         intake = Intake(self.name, max_pending)
         backend = make_backend(
             executor,
@@ -190,6 +192,9 @@ class CallbackPool(Engine):
             task._error_callback = error_callback
         if timeout is not None:
             task._timeout = timeout
+        if self._copy_context and (callback is not None or error_callback is not None):
+            # Not the task's own copy: an expired task may still be in that one, and it can't be entered twice.
+            task._context = contextvars.copy_context()
         return self._start(task)
 
     def map(

@@ -154,6 +154,7 @@ class ProcessWorkers(Backend):
             if task._timeout is not None:
                 task._pool._timer.watch(task)
             inner.add_done_callback(partial(self._done, ticket, task, crew))
+            crew.check(inner)
             if task.cancelled():  # while it had no inner future to cancel
                 inner.cancel()
 
@@ -169,6 +170,7 @@ class ProcessWorkers(Backend):
             crew.dismiss(kill=bool(self._stuck or self._handed))
 
     def _done(self, ticket: object, task: Task[Any], crew: Crew, inner: Future[bytes]) -> None:
+        crew.inners.pop(inner, None)
         began = crew.withdraw(task)
         self._stuck.discard(task)
         error = deliver(task, inner)
@@ -184,7 +186,10 @@ class ProcessWorkers(Backend):
             return
         crew.broken = True
         if began:
-            what = f"a worker process of {self._name!r} died (killed, crashed or exited) while {task._label} ran"
+            what = (
+                f"a worker process of {self._name!r} died (killed, crashed or exited) while {task._label} ran; "
+                "tasks that had not begun go on in new processes"
+            )
         elif (proved := crew.proved(list(self._handed.values()))) or not task._retried:
             # Where a task had begun, it was that one's doing: each round takes one such task away, so it ends.
             task._retried = not proved
@@ -196,7 +201,7 @@ class ProcessWorkers(Backend):
                 f"the worker processes of {self._name!r} died twice before {task._label} could begin: does "
                 "the initializer fail, or does the main module start work without its __main__ guard?"
             )
-        died = type(error)(f"{what}; tasks that had not begun go on in new processes")
+        died = type(error)(what)
         died.__cause__ = error
         task._fail(died)
         if not began:

@@ -6,6 +6,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
+from operator import attrgetter
+from threading import Condition
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,6 +35,13 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], "Context | Non
 _PENDING, _RUNNING, _FINISHED = "PENDING", "RUNNING", "FINISHED"
 _CANCELLED, _NOTIFIED = "CANCELLED", "CANCELLED_AND_NOTIFIED"
 logger: logging.Logger = logging.getLogger("syncprims")
+
+
+class _CCondition(Condition):
+    """A condition that no interrupt leaves locked: what ``with`` calls are the lock's own C functions."""
+
+    __enter__ = property(attrgetter("_lock.__enter__"))
+    __exit__ = property(attrgetter("_lock.__exit__"))
 
 
 class Task(Future[T]):
@@ -64,6 +73,7 @@ class Task(Future[T]):
     # Defaults on the class: a task stores only what differs, since pools make very many of them.
     _callback: Callable[[T], object] | None = None
     _error_callback: Callable[[BaseException], object] | None = None
+    _context: Context | None = None  # the callbacks'; the call has its own
     _timeout: float | None = None
     _kept = False  # an error that nobody looks at belongs to the pool's group (apply_async), not to the task's holder
     _quiet = False  # nobody need hear of an unseen error: the one that map raises stands for the rest
@@ -79,6 +89,7 @@ class Task(Future[T]):
 
     def __init__(self, pool: Engine, label: str, call: Call | bytes) -> None:
         super().__init__()
+        self._condition.__class__ = _CCondition
         self._pool = pool
         self._label = label
         self._call = call

@@ -19,6 +19,10 @@ from .task import Task
 # The submitter's path takes no mutex: a put into a C queue, and one token taken from `_idle`. A token is a worker's
 # promise to take one task from the queue; whoever finds none starts a worker while there may be more.
 #
+# A token may outlive its promise: a worker that found the queue empty puts it down although a task has come meanwhile,
+# and takes that one. This is harmless while the worker will be back. So whenever one is lost, or leaves, all tokens go:
+# too few of them cost a needless look for a place, too many a task that nobody takes.
+#
 # A task that expires takes its worker out of the count (`abandon`), so another one may start. When the late task ends,
 # its worker finds the outcome refused and leaves. Counting it out comes *before* the task is settled: the worker must
 # not find itself refused and still counted in.
@@ -135,15 +139,19 @@ class ThreadWorkers(Backend):
         with self._mutex:
             if task not in self._stuck:
                 return False
-            # One store for both: nobody sees a free place that is none.
             self._threads.discard(current_thread())
             self._stuck.discard(task)
-            return True
+        self._make_up_for_a_worker()
+        return True
 
     def abandon(self, task: Task[Any]) -> None:
         """Count the task's worker out, so that another one may start."""
         with self._mutex:
             self._stuck.add(task)
+        self._make_up_for_a_worker()
+
+    def _make_up_for_a_worker(self) -> None:
+        self._idle.clear()  # before the look: who takes a token earlier has queued its task already
         if not self._tasks.empty():
             try:
                 self._hire()

@@ -1,0 +1,174 @@
+"""Floors: what the cheapest construction with each guarantee costs, and so what a guarantee costs."""
+
+from __future__ import annotations
+
+import threading
+from _thread import RLock
+from contextlib import ExitStack
+from functools import partial
+from operator import attrgetter
+from typing import Any, Self
+
+from syncprims import TimedLock
+from syncprims._leaving import LeaveInC
+
+from .measuring import OURS, STDLIB, Case, Group, Work, loop
+from .orders import TURNS, play
+
+_CLock: Any = RLock
+_acquire = _CLock.acquire
+_release = _CLock.release
+
+
+class Inherited(_CLock):  # type: ignore[misc]  # typeshed calls it final
+    """Nothing but a subclass: C enters and leaves."""
+
+    __slots__ = ()
+
+
+class OneCall(_CLock):  # type: ignore[misc]
+    """A Python ``__enter__`` with one C call in it: the least that a time limit can cost. An interrupt leaks it."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Self:
+        _CLock.__enter__(self)
+        return self
+
+
+class Undone(_CLock):  # type: ignore[misc]
+    """Tries without waiting, and undoes it when an interrupt comes. It is re-entrant."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Self:
+        try:
+            if self.acquire(False):
+                return self
+            raise AssertionError("nobody else is here")
+        except BaseException:
+            try:
+                _release(self)
+            except RuntimeError:
+                pass
+            raise
+
+
+class Composed:
+    """All of `TimedLock`'s way in, around a C lock instead of on top of one."""
+
+    __slots__ = ("_exit", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = _CLock()
+        self._exit = self._lock.__exit__
+
+    def __enter__(self) -> Self:
+        lock = self._lock
+        if lock._is_owned():
+            raise AssertionError("nobody enters twice here")
+        try:
+            if lock.acquire(False):
+                return self
+            raise AssertionError("nobody else is here")
+        except BaseException:
+            try:
+                lock.release()
+            except RuntimeError:
+                pass
+            raise
+
+    __exit__ = LeaveInC(attrgetter("_exit"))
+
+
+class Slotted(Composed):
+    """The same with ``__exit__`` in a slot, as fast as can be; `contextlib.ExitStack` can't take it."""
+
+    __slots__ = ("__exit__",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.__exit__ = self._exit
+
+
+class Shortest:
+    """The shortest ``with`` that takes one lock and opens the next; without any guarantee."""
+
+    __slots__ = ("following", "mine")
+
+    def __init__(self, mine: Any, following: Any) -> None:
+        self.mine = mine
+        self.following = following
+
+    def __enter__(self) -> None:
+        self.mine.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.following.release()
+
+
+def _alone(make: Any) -> Any:
+    def open_(_: ExitStack) -> Work:
+        return loop("with lock: pass", lock=make())
+
+    return open_
+
+
+def _chain(size: int, idle: int, turns: int) -> float:
+    """Hand turns on with some idle rounds of a loop before each."""
+    locks = [threading.Lock() for _ in range(size)]
+    for lock in locks[1:]:
+        lock.acquire()
+
+    def player(mine: threading.Lock, following: threading.Lock, rounds: int) -> None:
+        for _ in range(rounds):
+            mine.acquire()
+            for _ in range(idle):
+                pass
+            following.release()
+
+    return play([partial(player, locks[i], locks[(i + 1) % size]) for i in range(size)], turns)
+
+
+def _shortest(size: int, turns: int) -> float:
+    locks = [threading.Lock() for _ in range(size)]
+    for lock in locks[1:]:
+        lock.acquire()
+
+    def player(gate: Shortest, rounds: int) -> None:
+        for _ in range(rounds):
+            with gate:
+                pass
+
+    return play([partial(player, Shortest(locks[i], locks[(i + 1) % size])) for i in range(size)], turns)
+
+
+def _idle(size: int, idle: int) -> Any:
+    return lambda _: partial(_chain, size, idle)
+
+
+GROUPS = (
+    Group(
+        "floor-lock",
+        "What each guarantee adds to a free lock",
+        (
+            Case("threading.Lock", STDLIB, _alone(threading.Lock)),
+            Case("a subclass of C's RLock", STDLIB, _alone(Inherited)),
+            Case("+ a Python __enter__", STDLIB, _alone(OneCall)),
+            Case("+ a first try, and its undoing", STDLIB, _alone(Undone)),
+            Case("+ not re-entrant: TimedLock", OURS, _alone(TimedLock)),
+            Case("the same by composition", STDLIB, _alone(Composed)),
+            Case("the same, __exit__ in a slot", STDLIB, _alone(Slotted)),
+        ),
+    ),
+    Group(
+        "floor-order",
+        "What a little Python adds to a hand-off between two threads",
+        (
+            Case("chained Locks", STDLIB, _idle(2, 0)),
+            Case("the shortest with", STDLIB, lambda _: partial(_shortest, 2)),
+            *(Case(f"chained Locks, {idle} idle loops", STDLIB, _idle(2, idle)) for idle in (50, 100, 200, 400)),
+        ),
+        operations=TURNS,
+    ),
+)

@@ -1,0 +1,198 @@
+"""An interrupt at any point of submitting, cancelling, waiting and ending loses no task, callback or thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from syncprims import CallbackPool, PoolTimeoutError, SyncError, Task
+from syncprims.testing import MODES, Mode, interrupts, patience
+
+# An interrupt that comes in the callback of a weak reference, of which threading has some, can only be printed.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+each_mode = pytest.mark.parametrize(
+    "mode", [mode if mode == "warm" else pytest.param(mode, marks=pytest.mark.slow) for mode in MODES]
+)
+
+
+class Case:
+    """A pool of one thread, which a first task may keep busy, and what the callbacks were told."""
+
+    def __init__(self, *, warm: bool = True, queued: int = 0, max_pending: int | None = None) -> None:
+        self.pool = CallbackPool(max_workers=1, max_pending=max_pending)
+        self.hold = threading.Event()
+        self.told: list[list[object]] = []
+        self.tasks: list[Task[Any]] = []
+        if warm:
+            self.send(bool).wait_settled(patience())
+        if queued:
+            begun = threading.Event()
+
+            def occupy() -> bool:
+                begun.set()
+                return self.hold.wait(patience())
+
+            self.send(occupy)
+            assert begun.wait(patience())
+        for _ in range(queued - 1):
+            self.send(bool)
+
+    def send(self, fn: Callable[[], object]) -> Task[Any]:
+        heard: list[object] = []
+        self.told.append(heard)
+        task = self.pool.apply_async(fn, callback=heard.append, error_callback=heard.append)
+        self.tasks.append(task)
+        return task
+
+
+def broken(case: Case) -> str | None:
+    """Let everything go, close the pool, and say what did not come to its end."""
+    case.hold.set()
+    pool = case.pool
+    try:
+        pool.close(patience())
+    except PoolTimeoutError as error:
+        return str(error)
+    except SyncError as error:
+        return f"close raised {error!r}"
+    stats = pool.stats
+    if stats.pending or stats.submitted != stats.done + stats.failed + stats.cancelled:
+        return f"the accounts are not even: {stats}"
+    for heard in case.told:
+        if len(heard) > 1:
+            return f"a callback ran twice: {heard}"
+    # The task of an interrupted submission may have run or not; that of any other is settled, and was told of.
+    for task in case.tasks:
+        if not task.settled():
+            return f"{task} is not settled"
+    lost = sum(not heard for heard in case.told)
+    if lost > len(case.told) - len(case.tasks):
+        return f"{lost} callbacks are lost"
+    for thread in threading.enumerate():
+        if thread.name.startswith(f"{pool.name}-"):
+            try:
+                thread.join(patience())
+            except RuntimeError:  # an interrupted start leaves an entry of a thread that is none
+                continue
+            if thread.is_alive():
+                return f"{thread.name} lives on"
+    return None
+
+
+def submit(case: Case) -> None:
+    case.send(bool)
+
+
+def plain_submit(case: Case) -> None:
+    case.told.append([None])
+    case.tasks.append(case.pool.submit(bool))
+
+
+def timed(case: Case) -> None:
+    heard: list[object] = []
+    case.told.append(heard)
+    case.tasks.append(case.pool.apply_async(bool, callback=heard.append, error_callback=heard.append, timeout=60.0))
+
+
+def cancel(case: Case) -> None:
+    case.tasks[-1].cancel()
+
+
+def join(case: Case) -> None:
+    case.pool.join(patience())
+
+
+def close(case: Case) -> None:
+    case.pool.close(patience())
+
+
+def abort(case: Case) -> None:
+    case.pool.abort()
+
+
+def shutdown(case: Case) -> None:
+    case.pool.shutdown(cancel_futures=True)
+
+
+def block(case: Case) -> None:
+    with case.pool:
+        case.send(bool)
+
+
+def map_all(case: Case) -> None:
+    for _ in case.pool.map(bool, range(2)):
+        pass
+
+
+COLD = (lambda: Case(warm=False),)  # its threads start in the scenario
+
+
+@each_mode
+@pytest.mark.parametrize(
+    ("scenario", "make"),
+    [
+        pytest.param(submit, Case, id="apply_async"),
+        pytest.param(plain_submit, Case, id="submit"),
+        pytest.param(submit, COLD[0], id="first submission"),
+        pytest.param(submit, lambda: Case(max_pending=4), id="apply_async with max_pending"),
+        pytest.param(timed, COLD[0], id="timed"),
+        pytest.param(cancel, lambda: Case(queued=3), id="cancel"),
+        pytest.param(close, Case, id="close"),
+        pytest.param(abort, lambda: Case(queued=3), id="abort"),
+        pytest.param(block, Case, id="with"),
+        pytest.param(map_all, Case, id="map", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.timeout(300)
+def test_nothing_is_lost(scenario: Callable[[Case], object], make: Callable[[], Case], mode: Mode) -> None:
+    """Wherever the interrupt comes, every task is settled, each callback runs once at most, and close ends it all."""
+    if mode == "worker" and make in COLD:
+        pytest.skip("an asynchronous exception in threading's own Thread.start can leave the new thread stuck")
+    interrupts(make, scenario, broken, mode=mode).check()
+
+
+@each_mode
+@pytest.mark.parametrize("scenario", [join, close, block, shutdown])
+@pytest.mark.timeout(300)
+def test_nothing_is_lost_while_waiting(scenario: Callable[[Case], object], mode: Mode) -> None:
+    """Nor when it comes while tasks are pending and somebody waits for them."""
+    interrupts(
+        lambda: Case(queued=3),
+        scenario,
+        broken,
+        mode=mode,
+        when_blocked=lambda case: bool(case.pool._intake._idle_gates),
+        unblock=lambda case: case.hold.set(),
+    ).check()
+
+
+@each_mode
+@pytest.mark.timeout(300)
+def test_nothing_is_lost_while_waiting_for_room(mode: Mode) -> None:
+    """Nor in a submission that max_pending holds up."""
+    interrupts(
+        lambda: Case(queued=2, max_pending=2),
+        submit,
+        broken,
+        mode=mode,
+        when_blocked=lambda case: bool(case.pool._intake._room_gates),
+        unblock=lambda case: case.hold.set(),
+    ).check()
+
+
+def test_lost_task_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sweep's own check finds a task that was taken in and never withdrawn, and a callback that ran twice."""
+    case = Case()
+    case.told[0].append("again")
+    assert "ran twice" in str(broken(case))
+    monkeypatch.setattr(f"{__name__}.patience", lambda: 0.2)
+    case = Case()
+    lost = case.pool._make(bool, (), {})
+    case.pool._intake.take_in(lost)
+    assert "1 pending" in str(broken(case))
+    lost.cancel()
+    case.pool.close(10)

@@ -1,0 +1,103 @@
+"""Watching a pool: the recipes for tqdm and rich with the real libraries, progress, numbers and the log."""
+
+from __future__ import annotations
+
+import io
+import logging
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from pool_faults.callback_faults import complain
+from pool_workers import add, fail
+from syncprims import CallbackPool
+from syncprims.testing import Threads
+
+LIMIT = 20.0
+
+
+def test_tqdm_recipe() -> None:
+    """Two lines make a tqdm bar that ends full."""
+    tqdm = pytest.importorskip("tqdm").tqdm
+    with tqdm(total=20, file=io.StringIO()) as bar, CallbackPool(on_progress=lambda done, total: bar.update()) as pool:
+        assert list(pool.map(add, range(20))) == [*range(20)]
+        pool.join(LIMIT)
+        assert bar.n == 20
+
+
+def test_rich_recipe() -> None:
+    """Two lines make a rich bar whose total follows what is submitted."""
+    progress = pytest.importorskip("rich.progress")
+    console = pytest.importorskip("rich.console").Console(file=io.StringIO())
+    with progress.Progress(console=console) as bars:
+        bar = bars.add_task("working")
+        with CallbackPool(on_progress=lambda done, total: bars.update(bar, completed=done, total=total)) as pool:
+            for n in range(20):
+                pool.submit(add, n)
+        assert (bars.tasks[0].completed, bars.tasks[0].total, bars.finished) == (20, 20, True)
+
+
+def test_progress_counts_every_task_once() -> None:
+    """The first number counts up by one to the end; the second is never behind the first, and ends equal."""
+    seen: list[tuple[int, int]] = []
+    with CallbackPool(max_workers=4, on_progress=lambda done, total: seen.append((done, total))) as pool:
+        with Threads() as threads:
+            for _ in range(4):
+                threads.start(lambda: [pool.submit(add, n) for n in range(50)])
+        assert pool.submit(add, 1).cancel() in (True, False)
+    assert [done for done, _ in seen] == [*range(1, 202)]
+    assert all(done <= total for done, total in seen)
+    assert seen[-1] == (201, 201)
+
+
+def test_log_names_the_task(caplog: pytest.LogCaptureFixture) -> None:
+    """What nobody was told of is logged under "syncprims", with the task's function, the pool's name and traceback."""
+    with caplog.at_level(logging.ERROR, "syncprims"), CallbackPool(name="parcels", on_callback_error="log") as pool:
+        pool.apply_async(fail, ("damaged",))
+        pool.apply_async(add, (1,), callback=complain)
+    assert {record.name for record in caplog.records} == {"syncprims"}
+    text = [record.getMessage() for record in caplog.records]
+    assert len(text) == 2
+    assert any("fail of 'parcels'" in line and "damaged" in line for line in text)
+    assert any("add of 'parcels'" in line for line in text)
+    assert all(record.exc_info for record in caplog.records)
+
+
+who: ContextVar[str] = ContextVar("who", default="nobody")
+
+
+def refuse(name: str) -> str:
+    raise ValueError(name)
+
+
+def whoami() -> str:
+    return who.get()
+
+
+def test_tasks_and_callbacks_see_the_submitters_context() -> None:
+    """Tasks run in a copy of the submitter's context, and so do the callbacks of each task."""
+    seen: list[tuple[Any, str]] = []
+
+    def tell(value: object) -> None:
+        seen.append((value, who.get()))
+        who.set("callback")  # must not reach anybody else
+
+    with CallbackPool(max_workers=1) as pool:
+        for name in ("ada", "bob"):
+            who.set(name)
+            pool.apply_async(whoami, callback=tell)
+            pool.apply_async(refuse, (name,), error_callback=lambda error: tell(str(error)))
+        who.set("somebody else")
+    assert seen == [("ada", "ada"), ("ada", "ada"), ("bob", "bob"), ("bob", "bob")]
+    assert who.get() == "somebody else"
+
+
+def test_callbacks_of_process_tasks_see_the_submitters_context() -> None:
+    """A call that goes to a process has no context there, but its callback here has the submitter's."""
+    seen: list[str] = []
+    with CallbackPool("process", max_workers=1) as pool:
+        who.set("ada")
+        pool.apply_async(add, (1,), callback=lambda _: seen.append(who.get()))
+        who.set("somebody else")
+    assert seen == ["ada"]

@@ -1,0 +1,128 @@
+"""The benchmarks measure what they say, leave out what is not installed, and draw what they have kept."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+from xml.etree import ElementTree
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # they are no part of the package
+try:
+    from benchmarks import __main__ as command
+    from benchmarks.measuring import OURS, STDLIB, Case, Group, Work, groups, loop, measure
+finally:
+    del sys.path[0]
+
+# Those that start no process: the others take their time.
+QUICK = [group for group in groups() if not group.key.endswith(("processes", "import"))]
+
+
+def steady(seconds: float) -> Work:
+    """Make work that always takes this long for each operation, as it says."""
+    return lambda operations: seconds * operations
+
+
+@pytest.mark.parametrize("group", QUICK, ids=lambda group: group.key)
+def test_every_case_of_ours_can_be_measured(group: Group) -> None:
+    """One tiny round of the baseline and of the library's own cases gives a positive ratio for each."""
+    cases = tuple(case for case in group.cases if case.package in (OURS, STDLIB))
+    cases = tuple(case for case in cases if "1,000" not in case.name and "100" not in case.name)
+    operations = None if group.operations is None else min(group.operations, 64)
+    found = measure(replace(group, cases=cases, operations=operations), 1, report=pytest.fail)
+    assert [measured.name for measured in found] == [case.name for case in cases]
+    assert found[0].ratios == [1.0]
+    assert all(ratio > 0 for measured in found for ratio in measured.ratios)
+
+
+def test_ratios_are_of_one_round_and_their_median_is_told() -> None:
+    """Where times drift and leap, the ratio to the baseline of the same round is what counts."""
+    drift = iter([1.0, 10.0, 7.0, 0.5, 3.0, 1.0])  # the first for the warm-up
+    now = 1.0
+
+    def baseline(_: int) -> float:
+        return now
+
+    def half_as_fast(operations: int) -> float:
+        return 2 * now if operations else 0.0
+
+    def drifting(stack: ExitStack) -> Work:
+        def work(operations: int) -> float:
+            nonlocal now
+            now = next(drift)
+            return baseline(operations)
+
+        return work
+
+    group = Group(
+        "drift", "Drift", (Case("a", STDLIB, drifting), Case("b", OURS, lambda _: half_as_fast)), operations=1
+    )
+    base, ours = measure(group, 1, report=pytest.fail)
+    assert base.seconds == [10.0]
+    assert ours.ratios == [2.0]
+    assert replace(ours, ratios=[2.0, 9.0, 1.0]).ratio == 2.0
+
+
+def test_more_is_better_turns_the_ratio_round() -> None:
+    """Throughput is told as a share of the baseline's."""
+    cases = (Case("a", STDLIB, lambda _: steady(1.0)), Case("b", OURS, lambda _: steady(4.0)))
+    _, ours = measure(Group("speed", "Speed", cases, better="more", operations=3), 3, report=pytest.fail)
+    assert ours.ratio == 0.25
+
+
+def test_order_of_the_cases_alternates() -> None:
+    """Every other round runs backwards."""
+    seen: list[str] = []
+
+    def noting(name: str) -> Case:
+        def work(_: int) -> float:
+            seen.append(name)
+            return 1.0
+
+        return Case(name, OURS, lambda _: work)
+
+    measure(Group("order", "Order", (noting("a"), noting("b")), operations=1), 2, report=pytest.fail)
+    assert "".join(seen) == "ab" + "ab" + "ba"
+
+
+def test_a_peer_that_is_not_installed_is_left_out_and_named() -> None:
+    """The others are measured all the same."""
+    said: list[str] = []
+
+    def missing(_: ExitStack) -> NoReturn:
+        raise ImportError("No module named 'nobody'")
+
+    group = Group("peers", "Peers", (Case("a", STDLIB, lambda _: steady(1.0)), Case("b", "nobody", missing)))
+    assert [measured.name for measured in measure(group, 1, said.append)] == ["a"]
+    assert said == ["b: not measured, No module named 'nobody'"]
+
+
+def test_loop_repeats_its_statement_as_often_as_told() -> None:
+    """And it returns the seconds that this took."""
+    hits: list[int] = []
+    assert loop("hits.append(1)", hits=hits)(5) > 0
+    assert hits == [1] * 5
+
+
+def test_command_keeps_the_numbers_and_draws_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Raw numbers as JSON and CSV, tables and well-formed plots: all in the folder, and added to on the next run."""
+    for only in ("memory", "counter-contended"):
+        monkeypatch.setattr(sys, "argv", ["benchmarks", "--rounds", "2", "--only", only, "--into", str(tmp_path)])
+        assert command.main() == 0
+    assert "AtomicCounter.increment" in capsys.readouterr().out
+    (kept,) = tmp_path.glob("*.json")
+    assert set(json.loads(kept.read_text())["groups"]) == {"memory", "counter-contended"}
+    rows = list(csv.DictReader((tmp_path / "raw.csv").read_text().splitlines()))
+    assert {row["round"] for row in rows} == {"0", "1"}
+    assert {row["case"] for row in rows} >= {"TimedLock", "AtomicCounter.increment"}
+    for picture in ("memory.svg", "counter-contended.svg"):
+        assert "AtomicCounter" in "".join(ElementTree.fromstring((tmp_path / picture).read_text()).itertext())
+    assert "**AtomicCounter.increment**" in (tmp_path / "tables.txt").read_text()
