@@ -115,13 +115,8 @@ def test_a_task_that_exits_fails_alone(pool: CallbackPool) -> None:
     assert pool.submit(pool_workers.add, 1, 2).result(patience(30.0)) == 3
 
 
-def test_a_timeout_is_told_in_time(
-    request: pytest.FixtureRequest, executor: Executor, pool: CallbackPool, tmp_path: Path
-) -> None:
+def test_a_timeout_is_told_in_time(pool: CallbackPool, tmp_path: Path) -> None:
     """The error callback hears of it while the task still runs, and others go on."""
-    if type(executor).__module__.startswith("distributed."):
-        reason = "Dask's futures never say that they run, and the pool does not count from the submission yet"
-        request.applymarker(pytest.mark.xfail(reason=reason))
     errors: list[BaseException] = []
     told = threading.Event()
 

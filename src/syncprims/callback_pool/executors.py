@@ -37,6 +37,8 @@ class Borrowed(Backend):
         self._dumps_blob = dumps_blob
         self._flush = flush
         self._owned = owned
+        # Dask's futures never tell that they run: there a task's timeout counts from its submission.
+        self._never_says_running = type(executor).__module__.partition(".")[0] == "distributed"
         self._schedule: Callable[..., Future[Any]] | None = _pebble_schedule(executor)
         self._board = make_board() if packs and _on_this_machine(executor) and self._schedule is None else None
         self.packs = packs
@@ -56,6 +58,8 @@ class Borrowed(Backend):
         if task.cancelled():  # while it had no inner future to cancel
             inner.cancel()
         if task._timeout is not None and self._schedule is None and self.packs:
+            if self._never_says_running:
+                task._started = monotonic()
             task._pool._timer.watch(task)
 
     def _submit(self, task: Task[Any]) -> Future[Any]:
