@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -150,8 +151,9 @@ COLD = (lambda: Case(warm=False),)  # its threads start in the scenario
 @pytest.mark.timeout(300)
 def test_nothing_is_lost(scenario: Callable[[Case], object], make: Callable[[], Case], mode: Mode) -> None:
     """Wherever the interrupt comes, every task is settled, each callback runs once at most, and close ends it all."""
-    if mode == "worker" and make in COLD:
-        pytest.skip("an asynchronous exception in threading's own Thread.start can leave the new thread stuck")
+    if make in COLD and (mode == "worker" or sys.version_info >= (3, 14)):
+        # From 3.14 on even a signal can leave the lock over all of threading locked there (gh-148874).
+        pytest.skip("threading's own Thread.start does not survive this interrupt")
     interrupts(make, scenario, broken, mode=mode).check()
 
 
