@@ -160,7 +160,7 @@ TAKES_AN_INTEGER: list[Callable[[AtomicCounter, object], object]] = [
 WRONG = [True, False, 1.0, "1", b"1", [], 1j, object(), Index("1"), Index(1.0), Index]
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=repr)
+@pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("use", TAKES_AN_INTEGER)
 def test_only_integers_are_taken(use: Callable[[AtomicCounter, object], object], wrong: object) -> None:
     """A bool, a float, a string and whatever else is no integer is a TypeError everywhere, and changes nothing."""

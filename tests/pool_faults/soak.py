@@ -221,7 +221,9 @@ def _settled_usage() -> Usage:
 
 def _check_growth(usages: list[Usage], report: str) -> None:
     assert {(usage.threads, usage.processes) for usage in usages} == {(2, 0)}, report
-    third = max(len(usages) // 3, 1)
+    if len(usages) < 12:
+        return  # the first rounds are growth: modules, caches and the allocator's own
+    third = len(usages) // 3
     early, late = usages[:third], usages[-third:]
     assert median(u.descriptors for u in late) <= median(u.descriptors for u in early) + 2, report
     assert median(u.megabytes for u in late) <= median(u.megabytes for u in early) + 10, report

@@ -34,6 +34,7 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], "Context | Non
 
 _PENDING, _RUNNING, _FINISHED = "PENDING", "RUNNING", "FINISHED"
 _CANCELLED, _NOTIFIED = "CANCELLED", "CANCELLED_AND_NOTIFIED"
+_DONE = (_FINISHED, _NOTIFIED, _CANCELLED)
 logger: logging.Logger = logging.getLogger("syncprims")
 
 
@@ -113,12 +114,28 @@ class Task(Future[T]):
         except BaseException:
             # An interrupt may have come between the change of state and the notice of it. The first call in the
             # handler is a C function, so the notice itself can't be interrupted.
-            self._pool._inbox.put(self)
+            try:
+                self._pool._inbox.put(self)
+            finally:
+                try:
+                    self._condition.release()  # 3.14 may leave it taken, even by C (gh-148874)
+                except RuntimeError:  # we do not hold it
+                    pass
             raise
+
+    # One look at the state needs no lock, and what takes none can't leave one taken.
+
+    def done(self) -> bool:
+        """True once the call has ended or is cancelled."""
+        return self._state in _DONE
+
+    def cancelled(self) -> bool:
+        """True once the call is cancelled."""
+        return self._state in (_CANCELLED, _NOTIFIED)
 
     def running(self) -> bool:
         """True while the call runs, as far as the executor lets us know."""
-        return not self.done() and (super().running() or self._running_since() is not None)
+        return not self.done() and (self._state == _RUNNING or self._running_since() is not None)
 
     def result(self, timeout: float | None = None) -> T:
         """Return what the call returned, or raise what it raised; `TimeoutError` after ``timeout`` seconds.
