@@ -11,7 +11,10 @@ from syncprims import AtomicCounter, CounterBoundsError, CounterTimeoutError, De
 from syncprims._waiters import Waiter
 from syncprims.testing import MODES, Mode, Running, assert_blocks, interrupts, patience
 
-each_mode = pytest.mark.parametrize("mode", MODES)
+# Every opcode of a worker takes long: that one is in the slow part.
+each_mode = pytest.mark.parametrize(
+    "mode", [pytest.param(mode, marks=pytest.mark.slow) if mode == "worker" else mode for mode in MODES]
+)
 
 
 def broken(counter: AtomicCounter, *allowed: int) -> str | None:

@@ -14,6 +14,9 @@ from syncprims.errors import SequenceFinishedError, SyncError
 from syncprims.ordered_runner import OrderedRunner
 from syncprims.testing import MODES, Mode, interrupts, patience
 
+# Every opcode of a worker takes long: that one is in the slow part.
+MOST_MODES = [pytest.param(mode, marks=pytest.mark.slow) if mode == "worker" else mode for mode in MODES]
+
 
 def wedged(runner: OrderedRunner) -> str | None:
     """Say what is wrong if the sequence neither is over nor can be brought to its end."""
@@ -68,7 +71,7 @@ def steered(runner: OrderedRunner) -> None:
     runner.abort()
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", MOST_MODES)
 @pytest.mark.parametrize("scenario", [two_rounds, one_context, failing_step, stopped_step, steered])
 def test_interrupt_anywhere_never_wedges_the_sequence(scenario: Callable[[OrderedRunner], None], mode: Mode) -> None:
     """After an interrupt at any point the sequence is over or can be gone through to its end."""
@@ -140,7 +143,7 @@ BLOCKING: list[tuple[Callable[[Occupied], None], Callable[[Occupied], None]]] = 
 ]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", MOST_MODES)
 @pytest.mark.parametrize(("scenario", "unblock"), BLOCKING, ids=lambda function: function.__name__)
 def test_interrupt_of_a_waiting_thread_leaves_its_turn_untaken(
     scenario: Callable[[Occupied], None], unblock: Callable[[Occupied], None], mode: Mode
