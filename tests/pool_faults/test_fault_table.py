@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
 from pool_faults.places import ALL, missing
 from pool_faults.rows import Row, all_rows
 from pool_faults.running import (
-    AT_A_TIME,
     FAILS,
     HANGS,
     HARD_LIMIT,
     Cell,
-    Outcome,
     all_cells,
     run_cell,
     run_cells,
@@ -28,21 +24,12 @@ SEED = int(os.environ.get("SYNCPRIMS_FAULT_SEED", "0"))
 CHOSEN = sample(SEED, 1)
 RUNS = int(os.environ.get("SYNCPRIMS_FAULT_RUNS", "20"))
 
-Started = dict[Cell, Future[Outcome]]
-
-
-@pytest.fixture(scope="module")
-def started() -> Iterator[Started]:
-    """The chosen cells, under way a few at a time while the tests below wait for one after the other."""
-    with ThreadPoolExecutor(AT_A_TIME) as threads:
-        yield {cell: threads.submit(run_cell, cell) for cell in CHOSEN}
-
 
 @pytest.mark.timeout(HARD_LIMIT * 3)
 @pytest.mark.parametrize("cell", CHOSEN, ids="-".join)
-def test_fault_is_survived(started: Started, cell: Cell) -> None:
+def test_fault_is_survived(cell: Cell) -> None:
     """The fault leads to the outcome that the scenario asserts, and the program ends by itself."""
-    outcome = started[cell].result()
+    outcome = run_cell(cell)
     assert outcome.symbol not in (HANGS, FAILS), outcome.report
 
 
