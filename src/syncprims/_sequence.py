@@ -212,9 +212,11 @@ class Sequence:
 
     def prepare_opening(self) -> Iterable[object]:
         """Return an iterator that opens every gate and wakes every watcher, in C, as it is run through."""
-        # Each is taken if it is open and then released, so that releasing an open one is no error. Only without the
-        # GIL can another thread come between the two: go_on() is for that. The watchers are listed when their turn
-        # comes, so that none who has come before the end was stored is left out.
+        # Each is taken if it is open and then released, so that releasing an open one is no error. It is one still
+        # where another thread comes between the two without the GIL, and where, up to 3.13, one has just got the gate
+        # but not the GIL, which it needs to mark the gate as taken: it will open the gate again when it sees the end.
+        # go_on() goes on with the others. The watchers are listed when their turn comes, so that none who has come
+        # before the end was stored is left out.
         taken, opened = tee(chain.from_iterable(map(list[LockType], (self.gates.values(), self.watchers))))
         return zip(map(_acquire_now, taken), map(_release, opened), strict=True)
 
