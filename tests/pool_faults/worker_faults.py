@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 import threading
 from concurrent.futures import BrokenExecutor, CancelledError
@@ -52,7 +53,12 @@ def worker_dies(place: str) -> str:
     return ERROR
 
 
-@row("SIGKILL of idle workers", PROCESSES)
+# The standard executor of 3.11 may forget a submission that meets its breaking, and its exit then waits for ever. The
+# pool's own processes are looked after; an executor that was handed in is its owner's.
+_SOUND = tuple(place for place in PROCESSES if place != "ProcessPoolExecutor" or sys.version_info >= (3, 12))
+
+
+@row("SIGKILL of idle workers", _SOUND)
 def idle_workers_die(place: str) -> str:
     """No task hangs after it; the pool's own processes are replaced and lose none."""
     pool = open_pool(place)

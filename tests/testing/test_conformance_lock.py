@@ -33,7 +33,7 @@ BROKEN: list[tuple[type[TimedLock], str]] = [
     (broken.KeepsOnError, "a with frees the lock when its body raises"),
     (broken.SwallowsException, "an exception in the body of a with comes out of it"),
     (broken.IgnoresTimeout, "acquire(timeout) of a held lock returns False when the time is up"),
-    (broken.GivesUpEarly, "acquire(timeout) of a held lock returns False when the time is up"),
+    (broken.GivesUpEarly, "a waiter gets the lock when its holder releases it"),
     (broken.RaisesInAcquire, "acquire(timeout) of a held lock returns False when the time is up"),
     (broken.StrangersRelease, "release() by a thread that does not hold it raises RuntimeError"),
     (broken.ForgivesRelease, "release() of a free lock raises RuntimeError"),
