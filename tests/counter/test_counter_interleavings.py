@@ -81,7 +81,9 @@ def explore(make: type[Noting], works: Sequence[Work], invariant: Callable[[Any]
             result = frontrun.explore(
                 setup=make,
                 workers=[noting(work) for work in order],
-                invariant=lambda counter: invariant(counter) and counter._waiters == {} and _waits._innermost == {},
+                invariant=lambda counter: (
+                    invariant(counter) and counter._waiters == {} and not _waits.count_waits(counter)
+                ),
                 preemption_bound=None,
                 clock="virtual",
                 detect_io=False,

@@ -29,7 +29,7 @@ def broken(counter: AtomicCounter, *allowed: int) -> str | None:
         return "a waiter is left in it"
     if counter._special is not counter._ordinarily_special():
         return "it does not take its way again"
-    if _waits._innermost:
+    if _waits.count_waits(counter):
         return "a wait is left in the graph"
     if not counter._lock.acquire(False):
         return "its lock is taken by a thread that is gone"
