@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 TOP_OF_SDIST = {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "PKG-INFO", "README.md", "SECURITY.md"}
-TOP_OF_SDIST |= {".gitignore", "docs", "examples", "noxfile.py", "pyproject.toml", "src", "tests"}
+TOP_OF_SDIST |= {".gitignore", "benchmarks", "docs", "examples", "noxfile.py", "pyproject.toml", "src", "tests"}
 
 
 def tracked(folder: str) -> set[str]:
