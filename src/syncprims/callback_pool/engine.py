@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from _queue import SimpleQueue
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -145,10 +146,11 @@ class Engine(Executor):
         if hasattr(self, "_intake"):  # else some thread of the parent was still making it
             self._intake.phase = "forked"
 
-    def __del__(self) -> None:
+    def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # Nothing is pending: open tasks keep their pool alive. All of these are puts into C queues.
         intake = getattr(self, "_intake", None)
-        if intake is not None and intake.phase != "forked":
+        # At the interpreter's end there is nobody left to tell, and modules may have lost their names already.
+        if intake is not None and intake.phase != "forked" and not _finalizing():
             self._intake.close()
             self._if_idle()
             self._ledger.settle_in_log()
