@@ -28,7 +28,7 @@ class Crew:
         self.executor: ProcessPoolExecutor = make()
         self._manager: Thread | None = None
         self._proved = False
-        self.broken = False
+        self.broken: bool = False
         self.inners: dict[Future[bytes], None] = {}  # what the executor has, to be told when nobody else does
 
     def post(self, task: Task[Any]) -> None:
