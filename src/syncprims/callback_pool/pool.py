@@ -77,9 +77,9 @@ class CallbackPool(Engine):
     the submitter's or a worker's; leaving ``with`` by an exception cancels what is queued; what a callback raises, and
     what a task of `apply_async` raised that nobody looked at, is raised by `join`, `close` or leaving ``with``. A
     per-task ``timeout`` counts from the task's start on the pool's threads and on process executors of this machine
-    (standard, loky), else from when ``running()`` is first true. A thread that does not end in time is replaced and
-    never waited for, not even at exit; the pool's processes are killed at exit, or when all of them are stuck;
-    pebble's at once.
+    (standard, loky), else from when ``running()`` is first true; on Dask, whose futures never say that they run, from
+    its submission. A thread that does not end in time is replaced and never waited for, not even at exit; the pool's
+    processes are killed at exit, or when all of them are stuck; pebble's at once.
 
     **Subclassing**: override `_on_settled`. Public methods may be overridden too; ``with`` calls ``close`` and
     ``abort``, ``terminate`` calls ``abort``, and `submit`, `apply_async` and `map` do not call one another.
