@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from _thread import RLock
 from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from typing import Any, Final, Literal, NoReturn
 
 from ._integers import Bounds, integer
 from ._registry import default_name, register
@@ -25,8 +25,9 @@ from .timed_lock import TimedRLock
 # Those who wait are told right after the store, by one C call that was prepared before it (see `_waiters`). Should a
 # signal handler change the value during the preparation, it is made anew.
 #
-# `_special` is what sends a change down the slow path: True for bounds, hooks and during update(); else those
-# who wait, so that a counter on which nobody waits pays for one look at an empty dictionary.
+# `_special` sends a change down the slow path unless it is None: for bounds and hooks, during update(), and from the
+# coming of somebody who waits to the first change that finds nobody waiting. So a counter on which nobody waits pays
+# for one look at a None.
 
 # What `n` is, as nearly always; looking whether it is costs less than looking what type it has.
 _ONE: Final = 1
@@ -84,6 +85,7 @@ class AtomicCounter:
         "_initial",
         "_lock",
         "_name",
+        "_ordinarily",
         "_serial",
         "_special",
         "_updating",
@@ -100,12 +102,15 @@ class AtomicCounter:
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a string or None, not {type(name).__name__}")
         self._name = name
+        bounded = minimum is not None or maximum is not None
+        hooked = type(self)._on_change is not AtomicCounter._on_change
+        self._ordinarily: Literal[True] | None = True if bounded or hooked else None
         self._lock = _Guard()
         # Guarded by _lock:
         self._value = self._initial
         self._updating = False
         self._waiters: dict[Waiter, None] = {}
-        self._special = self._ordinarily_special()
+        self._special = self._ordinarily
         self._serial = register(self)
         self._bounds.check(self._initial, self, self._initial)
 
@@ -148,10 +153,6 @@ class AtomicCounter:
             f"a CallbackPool count in this process"
         )
 
-    def _ordinarily_special(self) -> object:
-        bounded = self._bounds.minimum is not None or self._bounds.maximum is not None
-        return True if bounded or type(self)._on_change is not AtomicCounter._on_change else self._waiters
-
     # -- changing it --------------------------------------------------------------------------------------------
     # The short way stands in each of these, since a call costs as much as the whole change.
 
@@ -169,7 +170,7 @@ class AtomicCounter:
         if n is not _ONE and type(n) is not int:
             n = integer(n, "n")
         with self._lock:
-            if not self._special:
+            if self._special is None:
                 value = self._value = self._value + n
                 return value
         return self._change(n)[1]
@@ -179,7 +180,7 @@ class AtomicCounter:
         if n is not _ONE and type(n) is not int:
             n = integer(n, "n")
         with self._lock:
-            if not self._special:
+            if self._special is None:
                 value = self._value = self._value - n
                 return value
         return self._change(-n)[1]
@@ -189,7 +190,7 @@ class AtomicCounter:
         if type(n) is not int:
             n = integer(n, "n")
         with self._lock:
-            if not self._special:
+            if self._special is None:
                 value = self._value = self._value + n
                 return value
         return self._change(n)[1]
@@ -206,7 +207,7 @@ class AtomicCounter:
         if n is not _ONE and type(n) is not int:
             n = integer(n, "n")
         with self._lock:
-            if not self._special:
+            if self._special is None:
                 old = self._value
                 self._value = old + n
                 return old
@@ -285,7 +286,6 @@ class AtomicCounter:
             raise TypeError(f"update needs a function of the value, not {fn!r}")
         with self._lock:
             self._refuse_in_update()
-            ordinarily = self._ordinarily_special()
             self._updating = self._special = True
             try:
                 # User code under a lock: the one place where the design says so.
@@ -293,7 +293,7 @@ class AtomicCounter:
                 old, _ = self._store(0, new)
             finally:
                 self._updating = False
-                self._special = ordinarily
+                self._special = True if self._waiters else self._ordinarily
         if old != new:
             self._on_change(old, new)
         return new
@@ -303,6 +303,7 @@ class AtomicCounter:
         with self._lock:
             self._refuse_in_update()
             old, value = self._store(n, new, expected)
+            self._special = True if self._waiters else self._ordinarily
         if old != value:
             self._on_change(old, value)
         return old, value
@@ -397,14 +398,14 @@ class AtomicCounter:
         with self._lock:
             self._refuse_in_update()
             self._waiters[waiter] = None
+            self._special = True
 
     def _owner(self) -> None:
         """Nobody in particular has to act before a waiter can go on."""
 
     def _after_fork(self) -> None:
+        forget_others(self._waiters)
         if not self._lock._is_owned():
             self._lock._at_fork_reinit()
-            if self._updating:
-                self._updating = False
-                self._special = self._ordinarily_special()
-        forget_others(self._waiters)
+            self._updating = False
+            self._special = True if self._waiters else self._ordinarily

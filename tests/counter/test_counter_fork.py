@@ -78,7 +78,7 @@ def test_an_update_of_a_thread_that_is_gone_is_over(make: Callable[[], AtomicCou
         return value + 1
 
     def child() -> object:
-        special = counter._special is counter._ordinarily_special()
+        special = counter._special is counter._ordinarily
         return counter.value, special, counter.increment(), counter.update(lambda value: value * 2)
 
     with Threads() as threads:
