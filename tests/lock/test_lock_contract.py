@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from contextlib import ExitStack
 from threading import TIMEOUT_MAX, get_ident
 from time import monotonic
@@ -17,7 +18,7 @@ from typing import Any, Final
 import pytest
 
 from lock.crew import LIMIT, Crew, eventually, held_elsewhere, take_and_let_go
-from syncprims import LockTimeoutError, SyncError, SyncTimeoutError, TimedLock, TimedRLock
+from syncprims import LockAdapter, LockTimeoutError, SyncError, SyncTimeoutError, TimedLock, TimedRLock, acquire_all
 
 KINDS: Final = [TimedLock, TimedRLock]
 both = pytest.mark.parametrize("kind", KINDS)
@@ -406,6 +407,28 @@ def test_a_lock_can_be_referred_to_weakly(kind: type[TimedLock]) -> None:
     del lock
     gc.collect()
     assert reference() is None
+
+
+@pytest.mark.parametrize(
+    "enter",
+    [
+        lambda lock: lock,
+        lambda lock: lock.hold(1.0),
+        acquire_all,
+        lambda lock: LockAdapter(lock, name="outer"),
+        lambda lock: LockAdapter(lock, name="outer").hold(1.0),
+    ],
+    ids=["with", "hold", "acquire_all", "LockAdapter", "LockAdapter.hold"],
+)
+@both
+def test_a_with_keeps_its_lock_alive(kind: type[TimedLock], enter: Callable[[TimedLock], Any]) -> None:
+    """A lock out of a weak dictionary is the one for its key as long as the `with` lasts, as `threading`'s is."""
+    locks: weakref.WeakValueDictionary[str, TimedLock] = weakref.WeakValueDictionary()
+    with enter(locks.setdefault("key", kind())):
+        gc.collect()
+        assert locks["key"].held_by_me()
+    gc.collect()
+    assert not locks
 
 
 @both
