@@ -110,7 +110,7 @@ class AtomicCounter:
         self._value = self._initial
         self._updating = False
         self._waiters: dict[Waiter, None] = {}
-        self._special = self._ordinarily
+        self._special: object = self._ordinarily
         self._serial = register(self)
         self._bounds.check(self._initial, self, self._initial)
 
