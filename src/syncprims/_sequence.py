@@ -137,7 +137,8 @@ class Sequence:
         return self.ends[0][4] if self.ends else 0 if turn is None else turn.index
 
     def _owner(self) -> int | None:
-        return self.owner
+        # After the end nobody has to wait for a step that is still in progress: the gates are open.
+        return None if self.ends else self.owner
 
     # -- moving on, by the thread whose turn it is ----------------------------------------------------------------
 
@@ -279,7 +280,8 @@ class Sequence:
     def watch(self, target: float, deadline: Deadline) -> bool:
         """Wait until so many turns are completed or the sequence has ended; return False where the time was up."""
         lock = _locked()
-        waiting = Waiting(self, deadline.at)
+        # By the time that its thread has woken up another may be in a step.
+        waiting = Waiting(self, deadline.at, over=lambda: self.completed >= target)
         self.watchers[lock] = target
         try:
             if self.completed >= target or self.ends:

@@ -6,11 +6,13 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from functools import partial
 from threading import get_ident
-from time import monotonic
+from time import monotonic, sleep
 from traceback import FrameSummary, walk_stack
-from typing import Protocol
+from types import FrameType
+from typing import Final, Protocol
 
 from ._facts import Holder, Wait
 from .errors import DeadlockError
@@ -27,8 +29,12 @@ from .errors import DeadlockError
 # 2. A record stands for one uninterrupted wait. The walk reads each edge once and the confirmation once more; where
 #    both find the same records and owners, every edge existed at the moment between the two: no circle is invented.
 # 3. Signal handlers and finalizers may wait inside a wait, so each thread has a stack of records, linked by `below`.
-# 4. Edges that mean nothing are passed over: a node that its waiter has just got (it owns it), and a wait whose
-#    deadline has passed (it is about to withdraw).
+# 4. Edges that mean nothing are passed over: a node that its waiter has just got (it owns it), and a wait that is over,
+#    by its deadline or because what it waits for has come (its thread is about to withdraw).
+# 5. A thread that waits may run a signal handler or a finalizer on top, and what it has got there it will give back
+#    without any end of that wait. No lock tells which it got there. So where a thread of the circle does not stand in
+#    its wait, who found the circle looks again after a moment, until it does or the circle has gone.
+# 6. Who finds a circle that another has claimed looks for a second one, without the wait that will give way.
 #
 # Rejected: serials, the highest in the circle being the victim's. A thread can be interrupted between drawing a serial
 # and storing it; each of two threads then takes the other's for the higher one, and both wait for ever.
@@ -47,6 +53,10 @@ class Node(Protocol):
 
 _innermost: dict[int, Waiting] = {}
 
+# Seconds between two looks at a circle in which a thread is busy with a handler, at first and at most.
+_SOON: Final = 0.0005
+_LATER: Final = 0.05
+
 _PACKAGE = os.path.join(os.path.dirname(__file__), "")
 _TOUR = os.path.join(_PACKAGE, "_tour", "")
 
@@ -58,25 +68,46 @@ class Waiting:
     It does nothing before `publish`.
     """
 
-    __slots__ = ("below", "claims", "deadline_at", "ident", "node", "since", "takes_part", "victim", "withdraw")
+    __slots__ = (
+        "below",
+        "claims",
+        "deadline_at",
+        "frame_id",
+        "ident",
+        "node",
+        "over",
+        "since",
+        "takes_part",
+        "victim",
+        "withdraw",
+    )
 
     withdraw: Callable[[], object]
 
     def __init__(
-        self, node: Node, deadline_at: float | None = None, *, takes_part: bool = True, victim: bool = True
+        self,
+        node: Node,
+        deadline_at: float | None = None,
+        *,
+        takes_part: bool = True,
+        victim: bool = True,
+        over: Callable[[], bool] | None = None,
     ) -> None:
-        """Prepare a wait for `node`.
+        """Prepare a wait for `node`; to be called by the function that blocks.
 
         Args:
             node: What is waited for.
             deadline_at: The `time.monotonic` at which the wait gives up by itself, or None.
             takes_part: Whether it can be an edge of a deadlock; if not, it is there for monitoring alone.
             victim: Whether it may be the one that gets the `DeadlockError`.
+            over: Tells whether what is waited for has come, where the node's having no owner does not tell it.
         """
         self.node: Node = node
         self.deadline_at: float | None = deadline_at
         self.takes_part: bool = takes_part
         self.victim: bool = victim
+        self.over: Callable[[], bool] | None = over
+        self.frame_id: int = id(sys._getframe(1))  # a frame has one object as long as it lives
         self.ident: int = get_ident()
         self.since: float = monotonic()
         self.below: Waiting | None = None
@@ -97,11 +128,19 @@ class Waiting:
             return
         if self.node._owner() not in _innermost:  # as nearly always: its owner waits for nothing
             return
-        circle = find_circle(self)
-        if circle is not None and self._claims(circle):
-            if self.victim:
+        giving_way: set[Waiting] = set()
+        pause = _SOON
+        while (circle := find_circle(self, giving_way)) is not None:
+            if not (_undisturbed(circle) and _confirmed(circle)):
+                sleep(pause)
+                pause = min(2 * pause, _LATER)
+            elif not self._claims(circle):
+                giving_way.add(self._claimant(circle))
+            elif self.victim:
                 raise deadlock(circle)
-            _log_unbreakable(circle)
+            else:
+                _log_unbreakable(circle)
+                return
 
     def _prepare_withdrawal(self) -> None:
         self.withdraw = (
@@ -112,11 +151,19 @@ class Waiting:
 
     def _claims(self, circle: list[Waiting]) -> bool:
         """Whether this is the first, of those in the circle that can give way, or of those that can't, to claim it."""
-        return min(circle, key=id).claims.setdefault((self.victim, frozenset(circle)), self) is self
+        return self._claimant(circle) is self
+
+    def _claimant(self, circle: list[Waiting]) -> Waiting:
+        """Who is that first: this one, if there was none before."""
+        return min(circle, key=id).claims.setdefault((self.victim, frozenset(circle)), self)
 
     def _counts(self) -> bool:
         """Whether this wait is an edge now."""
-        return self.takes_part and (self.deadline_at is None or monotonic() < self.deadline_at)
+        return (
+            self.takes_part
+            and (self.deadline_at is None or monotonic() < self.deadline_at)
+            and (self.over is None or not self.over())
+        )
 
 
 def waits_of(ident: int) -> list[Waiting]:
@@ -139,8 +186,8 @@ def count_waits(node: Node) -> int:
     return sum(waiting.node is node for waiting in all_waits())
 
 
-def find_circle(start: Waiting) -> list[Waiting] | None:
-    """Return the waits of a circle that `start` is part of, beginning with it, or None."""
+def find_circle(start: Waiting, without: AbstractSet[Waiting] = frozenset()) -> list[Waiting] | None:
+    """Return the waits of a circle that `start` is part of, beginning with it and `without` some waits, or None."""
     reached_from: dict[Waiting, Waiting | None] = {start: None}
     todo = [start]
     while todo:
@@ -152,7 +199,7 @@ def find_circle(start: Waiting) -> list[Waiting] | None:
                 return circle
         elif owner is not None and owner != waiting.ident:
             for further in waits_of(owner):
-                if further not in reached_from and further._counts():
+                if further not in reached_from and further not in without and further._counts():
                     reached_from[further] = waiting
                     todo.append(further)
     return None
@@ -173,6 +220,20 @@ def _confirmed(circle: list[Waiting]) -> bool:
         waiting.node._owner() == following.ident and waiting in waits_of(waiting.ident) and waiting._counts()
         for waiting, following in zip(circle, [*circle[1:], circle[0]], strict=True)
     )
+
+
+def _undisturbed(circle: list[Waiting]) -> bool:
+    """Whether every other thread of the circle stands in its wait, with no handler or finalizer of its own on top."""
+    frames = sys._current_frames()
+    return all(
+        _innermost.get(waiting.ident) is waiting and _stands_in(waiting, frames.get(waiting.ident))
+        for waiting in circle[1:]
+    )
+
+
+def _stands_in(waiting: Waiting, frame: FrameType | None) -> bool:
+    # It stands here as long as it publishes. Where the thread has no frame nothing of it can be on top.
+    return frame is None or id(frame) == waiting.frame_id or frame.f_code.co_filename == __file__
 
 
 def thread_name(ident: int) -> str:
