@@ -53,6 +53,13 @@ def _enter(primitive: Primitive, serial: int) -> None:
     _live.add(entry)
 
 
+def check_name(name: str | None) -> str | None:
+    """Return the name of a primitive, or raise the error for one that is no name."""
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name must be a string or None, not {type(name).__name__}")
+    return name
+
+
 def default_name(primitive: object, serial: int) -> str:
     """Name an object that got no name, like ``TimedLock-7``."""
     return f"{type(primitive).__name__}-{serial}"

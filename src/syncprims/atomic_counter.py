@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, NoReturn
 
 from ._integers import Bounds, integer
-from ._registry import default_name, register
+from ._registry import check_name, default_name, register
 from ._waiters import Waiter, forget_others, tell, telling
 from .errors import DeadlockError
 from .timed_lock import TimedRLock
@@ -99,9 +99,7 @@ class AtomicCounter:
         # Immutable:
         self._initial = integer(value, "value")
         self._bounds = Bounds(minimum, maximum)
-        if name is not None and not isinstance(name, str):
-            raise TypeError(f"name must be a string or None, not {type(name).__name__}")
-        self._name = name
+        self._name = check_name(name)
         bounded = minimum is not None or maximum is not None
         hooked = type(self)._on_change is not AtomicCounter._on_change
         self._ordinarily: Literal[True] | None = True if bounded or hooked else None

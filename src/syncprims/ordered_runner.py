@@ -8,7 +8,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from ._deadline import Deadline, check_timeout
-from ._registry import default_name, register
+from ._registry import check_name, default_name, register
 from ._run import run_in_executor, run_in_threads, serve
 from ._sequence import ABORTED, FORKED, RESET, STOPPED, Sequence, State, Turn
 from ._steps import StepContext, nested
@@ -93,8 +93,7 @@ class OrderedRunner:
         for step in steps:
             if not isinstance(step, str):
                 raise TypeError(f"a step is named by a string, not by {step!r}")
-        if name is not None and not isinstance(name, str):
-            raise TypeError(f"name must be a string or None, not {type(name).__name__}")
+        check_name(name)
         if rounds is not None and as_index(rounds) < 1:
             raise ValueError(f"rounds must be at least 1, or None to repeat for ever, not {rounds!r}")
         self._steps = steps

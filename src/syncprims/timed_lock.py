@@ -8,11 +8,10 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from ._deadline import check_acquire, check_timeout
-from ._facts import Holder
 from ._hold import Hold
-from ._registry import default_name, register
-from ._waits import Waiting, count_waits, describe, holder_of, own_deadlock
-from .errors import LockTimeoutError
+from ._lock_surface import LockSurface
+from ._registry import check_name, register
+from ._waits import Waiting, own_deadlock
 
 if TYPE_CHECKING:
 
@@ -59,7 +58,7 @@ _c_release_save = _CLock._release_save
 _c_acquire_restore = _CLock._acquire_restore
 
 
-class TimedLock(_CLock):
+class TimedLock(LockSurface, _CLock):
     """A `threading.Lock` with a time limit, which names its holder when a wait fails and refuses to deadlock.
 
     Use it wherever you would use a `threading.Lock` and would rather hear about trouble than hang. In the words of a
@@ -116,9 +115,7 @@ class TimedLock(_CLock):
 
     def __init__(self, timeout: float | None = None, *, name: str | None = None) -> None:
         self._timeout = check_timeout(timeout)
-        if name is not None and not isinstance(name, str):
-            raise TypeError(f"name must be a string or None, not {type(name).__name__}")
-        self._name = name
+        self._name = check_name(name)
         self._token: Hold[Self] | None = None
         self._serial = register(self)
 
@@ -132,26 +129,6 @@ class TimedLock(_CLock):
     _release = _CLock.release
 
     # -- what it is ---------------------------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        """What messages call the lock."""
-        return default_name(self, self._serial) if self._name is None else self._name
-
-    @property
-    def timeout(self) -> float | None:
-        """How long ``with`` waits, in seconds; None is for ever."""
-        return self._timeout
-
-    @property
-    def holder(self) -> Holder | None:
-        """Who holds the lock at this moment, or None. A snapshot, best effort; never blocks."""
-        return holder_of(self._owner())
-
-    @property
-    def waiting(self) -> int:
-        """How many threads wait for the lock at this moment: an estimate, for monitoring."""
-        return count_waits(self)
 
     def locked(self) -> bool:
         """Return whether any thread holds the lock at this moment; never blocks."""
@@ -313,16 +290,7 @@ class TimedLock(_CLock):
 
     def _give_up(self, limit: float | None, waited: float, raises: bool) -> bool:
         if raises:
-            holder = self.holder
-            error = LockTimeoutError(
-                f"waited {waited:.1f} s for {self.name!r}, held by {describe(holder)}",
-                lock_name=self.name,
-                holder=holder,
-                timeout=limit,
-                waited=waited,
-            )
-            self._on_timeout(error)
-            raise error
+            raise self._late(limit, waited)
         return False
 
     def _enter_again(self) -> Self:
@@ -341,29 +309,6 @@ class TimedLock(_CLock):
             finally:
                 waiting.withdraw()
         return False
-
-    # -- hooks --------------------------------------------------------------------------------------------------
-
-    def _on_wait(self, holder: Holder | None) -> None:
-        """Called just before a thread blocks, in that thread; for subclasses.
-
-        Args:
-            holder: Who has the lock, as far as can be told.
-        """
-
-    def _on_acquired(self, waited: float) -> None:
-        """Called when a thread has taken the lock, in that thread, which holds it; for subclasses.
-
-        Args:
-            waited: For how long it had to wait, in seconds; 0.0 where it had not.
-        """
-
-    def _on_timeout(self, error: LockTimeoutError) -> None:
-        """Called just before a `LockTimeoutError` is raised, in the thread that gets it; for subclasses.
-
-        Args:
-            error: The error, which may be given notes.
-        """
 
     # -- threading.Condition, fork ------------------------------------------------------------------------------
     # A condition gives the lock up with _release_save() and takes it back with _acquire_restore(what that returned).

@@ -11,12 +11,11 @@ from time import monotonic
 from typing import Any, NoReturn, Protocol, Self
 
 from .._deadline import check_acquire, check_timeout
-from .._facts import Holder
 from .._hold import Hold
 from .._leaving import Leave, LeaveInC, leave_by
-from .._registry import default_name, register
-from .._waits import Waiting, count_waits, describe, holder_of, own_deadlock
-from ..errors import LockTimeoutError
+from .._lock_surface import LockSurface
+from .._registry import check_name, register
+from .._waits import Waiting, own_deadlock
 
 
 class LockLike(Protocol):
@@ -37,7 +36,7 @@ class LockLike(Protocol):
         """Let go of it."""
 
 
-class LockAdapter:
+class LockAdapter(LockSurface):
     """A lock that you already have, in a timeout-aware context manager: the surface of `TimedLock` over any lock.
 
     Use it where the lock is not yours to replace: another library's `threading.Lock`, a `multiprocessing.Lock`, a lock
@@ -89,36 +88,14 @@ class LockAdapter:
     def __init__(self, lock: LockLike, timeout: float | None = None, *, name: str | None = None) -> None:
         if not (callable(getattr(lock, "acquire", None)) and callable(getattr(lock, "release", None))):
             raise TypeError(f"LockAdapter needs an object with acquire(timeout=...) and release(), not {lock!r}")
-        if name is not None and not isinstance(name, str):
-            raise TypeError(f"name must be a string or None, not {type(name).__name__}")
         self._lock = lock
         self._timeout = check_timeout(timeout)
-        self._name = name
+        self._name = check_name(name)
         # For each thread, one entry for each time that it has taken the lock through this adapter.
         self._holds: dict[int, list[None]] = {}
         # What a thread is advised that would wait for itself; None where it may take the lock twice, or nobody knows.
         self._own_wait = "release it first, or wrap a threading.RLock" if type(lock) is type(Lock()) else None
         self._serial = register(self)
-
-    @property
-    def name(self) -> str:
-        """What messages call the lock."""
-        return default_name(self, self._serial) if self._name is None else self._name
-
-    @property
-    def timeout(self) -> float | None:
-        """How long ``with`` waits, in seconds; None is for ever."""
-        return self._timeout
-
-    @property
-    def holder(self) -> Holder | None:
-        """The thread that took the lock through this adapter, or None where nobody did. Best effort."""
-        return holder_of(self._owner())
-
-    @property
-    def waiting(self) -> int:
-        """How many threads wait for the lock through this adapter: an estimate, for monitoring."""
-        return count_waits(self)
 
     def locked(self) -> bool:
         """Return whether the lock is taken, or, where the lock inside can't tell, taken through this adapter."""
@@ -283,30 +260,11 @@ class LockAdapter:
                         del mine[-1:]
             raise
         if raises:
-            late = self._timeout_error(limit, waited)
-            self._on_timeout(late)
-            raise late
+            raise self._late(limit, waited)
         return False
 
-    def _timeout_error(self, limit: float | None, waited: float) -> LockTimeoutError:
-        holder = self.holder
-        who = describe(holder) if holder else "somebody who did not take it through this adapter"
-        return LockTimeoutError(
-            f"waited {waited:.1f} s for {self.name!r}, held by {who}",
-            lock_name=self.name,
-            holder=holder,
-            timeout=limit,
-            waited=waited,
-        )
-
-    def _on_wait(self, holder: Holder | None) -> None:
-        """Called just before a thread blocks, in that thread; for subclasses."""
-
-    def _on_acquired(self, waited: float) -> None:
-        """Called when a thread has taken the lock, in that thread, with the seconds it waited; for subclasses."""
-
-    def _on_timeout(self, error: LockTimeoutError) -> None:
-        """Called just before a `LockTimeoutError` is raised, in the thread that gets it; for subclasses."""
+    def _somebody(self) -> str:
+        return "somebody who did not take it through this adapter"
 
     def _after_fork(self) -> None:
         for ident in list(self._holds):

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from .._deadline import Deadline, check_timeout
-from ..errors import LockTimeoutError, SyncError
+from ..errors import SyncError
 from .lock_adapter import LockAdapter
 from .redis_server import Server, poll, unanswered
 
@@ -262,26 +262,12 @@ class RedisLock(LockAdapter):
             if limit is None or not raises or failure is not mine.failure or monotonic() - started < limit:
                 raise
             waited = monotonic() - started
-            error = LockTimeoutError(
-                f"waited {waited:.1f} s for {self.name!r}, and its Redis server did not answer: {failure}",
-                lock_name=self.name,
-                timeout=limit,
-                waited=waited,
-            )
-            self._on_timeout(error)
-            raise error from failure
+            raise self._late(limit, waited, f"and its Redis server did not answer: {failure}") from failure
         finally:
             mine.failure = None
 
-    def _timeout_error(self, limit: float | None, waited: float) -> LockTimeoutError:
-        if self.holder is not None:
-            return super()._timeout_error(limit, waited)
-        return LockTimeoutError(
-            f"waited {waited:.1f} s for {self.name!r}, held by {self._lease.mine.rival}",
-            lock_name=self.name,
-            timeout=limit,
-            waited=waited,
-        )
+    def _somebody(self) -> str:
+        return self._lease.mine.rival
 
     def _after_fork(self) -> None:
         self._holds = {}
