@@ -55,7 +55,7 @@ def acquire_all(*locks: TimedLock | LockAdapter, timeout: float | None = None) -
             raise TypeError(f"acquire_all takes locks of this library, not {lock!r}; wrap it in a LockAdapter")
     if len(set(map(id, locks))) < len(locks):
         twice = next(lock for lock in locks if sum(lock is other for other in locks) > 1)
-        raise ValueError(f"acquire_all got {twice.name!r} more than once")
+        raise ValueError(f"acquire_all got {twice.name!r} more than once; give it each lock once")
     return _All(sorted(locks, key=_rank), check_timeout(timeout))
 
 

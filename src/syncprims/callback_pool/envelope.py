@@ -68,7 +68,10 @@ def _unpack_call(call: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], dict
     try:
         fn, args, kwargs = pickle.loads(call)
     except Exception as error:
-        raise TransportError(f"the call can't be unpickled in the worker: {type(error).__name__}: {error}") from error
+        raise TransportError(
+            f"the call can't be unpickled in the worker: {type(error).__name__}: {error}. The worker must be able to "
+            f"import what it needs; what it can't, dumps=cloudpickle.dumps sends along"
+        ) from error
     return fn, args, kwargs
 
 
@@ -77,7 +80,10 @@ def unpack(outcome: bytes) -> tuple[Any, BaseException | None]:
     try:
         succeeded, *rest = pickle.loads(outcome)
     except BaseException as error:  # noqa: BLE001  __setstate__ may raise anything
-        broken = TransportError(f"the result can't be unpickled here: {type(error).__name__}: {error}")
+        broken = TransportError(
+            f"the result can't be unpickled here: {type(error).__name__}: {error}. Return something that this process "
+            f"can import and rebuild"
+        )
         broken.__cause__ = error
         return None, broken
     if succeeded:
@@ -107,7 +113,8 @@ def _pack_result(dumps: Dumps, result: Any, fn: Any) -> bytes:
     except Exception as error:
         name = getattr(fn, "__qualname__", repr(fn))
         raise TransportError(
-            f"{name}() returned a {_type_name(result)}, which can't be pickled: {type(error).__name__}: {error}"
+            f"{name}() returned a {_type_name(result)}, which can't be pickled: {type(error).__name__}: {error}. "
+            f"Return something that can, or make the pool with dumps=cloudpickle.dumps"
         ) from error
 
 
