@@ -15,7 +15,7 @@ from typing import NoReturn
 from pool_workers import add, announce_then_hang
 
 from . import work
-from .places import OWN_PROCESSES, open_pool
+from .places import OWN, OWN_PROCESSES, open_pool
 from .rows import WORKS, row
 from .task_faults import ended, hang_here
 from .witness import LIMIT, Witness
@@ -109,7 +109,7 @@ def suffer_exit(place: str) -> None:
         pool.apply_async(add, (n,), callback=again)
 
 
-@row("exit with an abandoned endless task", ("thread", *OWN_PROCESSES))
+@row("exit with an abandoned endless task", OWN)
 def exit_with_endless_task(place: str) -> str:
     """The program ends by itself, and no process of it lives on."""
     mark = os.path.join(tempfile.mkdtemp(), "mark")

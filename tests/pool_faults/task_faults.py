@@ -47,7 +47,7 @@ def task_exits(place: str) -> str:
 
 
 def hang_here(release: str, mark: str) -> str:
-    """Say so, and hang until the test lets go: in threads and interpreters, which nobody can kill."""
+    """Say so, and hang until the test lets go: where nobody can kill the worker."""
     Path(mark).touch()
     return wait_for_file(release)
 
@@ -61,7 +61,7 @@ def endless_task(place: str) -> str:
     witness = Witness(pool)
     still_works(witness)  # with its workers up, so that time to start them is no part of what is reported
     before = time.monotonic()
-    if place in ("ThreadPoolExecutor", "interpreter"):
+    if place == "ThreadPoolExecutor":
         witness.send(hang_here, release, mark, timeout=0.5)
     else:
         witness.send(announce_then_hang, mark, timeout=0.5)
@@ -74,11 +74,9 @@ def endless_task(place: str) -> str:
     assert rest == [*range(6)]
     assert pool.stats.abandoned == (0 if place == "pebble" else 1), pool.stats
     stuck = Path(mark).read_text() if place in (*OWN_PROCESSES, "pebble", "ProcessPoolExecutor", "loky") else ""
-    if place in ("ThreadPoolExecutor", "interpreter"):
-        finish(pool)
-        Path(release).touch()  # their own exit waits for their threads
-    else:
-        finish(pool)
+    finish(pool)
+    if place == "ThreadPoolExecutor":
+        Path(release).touch()  # whose own exit waits for its threads
     if place in (*OWN_PROCESSES, "pebble"):
         assert ended(int(stuck))
         return "told, killed"

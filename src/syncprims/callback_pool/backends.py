@@ -54,12 +54,14 @@ def make_backend(
         make = process_executor_maker(workers, initializer, initargs)
         drain_before("concurrent.futures.process")
         return ProcessWorkers(name, workers, make, dumps_blob=portable(dumps), flush=flush)
-    try:
-        from concurrent.futures import InterpreterPoolExecutor  # type: ignore[attr-defined,unused-ignore]  # from 3.14
-    except ImportError:
-        raise ValueError("executor='interpreter' needs Python 3.14 or later; 'thread' and 'process' work") from None
-    made: Executor = InterpreterPoolExecutor(max_workers, initializer=initializer, initargs=initargs)
-    return Borrowed(made, packs=True, dumps_blob=portable(dumps), flush=flush, owned=True)
+    from importlib.util import find_spec
+
+    if find_spec("concurrent.interpreters") is None:
+        raise ValueError("executor='interpreter' needs Python 3.14 or later; 'thread' and 'process' work")
+    from .interpreter_workers import InterpreterWorkers
+
+    workers = max_workers or min(32, _cpus() + 4)
+    return InterpreterWorkers(name, mark, workers, initializer, initargs, dumps=dumps, flush=flush)
 
 
 def _cpus() -> int:

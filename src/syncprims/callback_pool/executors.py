@@ -1,4 +1,4 @@
-"""`Borrowed`: the executors that are handed in, and the standard ones that need no special care."""
+"""`Borrowed`: the executors that are handed in."""
 
 from __future__ import annotations
 
@@ -19,24 +19,20 @@ from .task import Task
 
 
 class Borrowed(Backend):
-    """An executor that somebody handed in, or a standard one without ways of its own (``"interpreter"``).
+    """An executor that somebody handed in.
 
     Args:
-        executor: Used through ``submit(callable, *args)`` only, and shut down only if it is ``owned``.
+        executor: Used through ``submit(callable, *args)`` only, and never shut down.
         packs: Whether calls travel in the envelope.
         dumps_blob: The pickler for results, pickled (see `envelope.portable`).
         flush: Whether workers flush their output after each task.
-        owned: Whether the pool made it.
     """
 
-    def __init__(
-        self, executor: Executor, *, packs: bool, dumps_blob: bytes | None, flush: bool, owned: bool = False
-    ) -> None:
+    def __init__(self, executor: Executor, *, packs: bool, dumps_blob: bytes | None, flush: bool) -> None:
         super().__init__()
         self._executor = executor
         self._dumps_blob = dumps_blob
         self._flush = flush
-        self._owned = owned
         # Dask's futures never tell that they run: there a task's timeout counts from its submission.
         self._never_says_running = type(executor).__module__.partition(".")[0] == "distributed"
         self._schedule: Callable[..., Future[Any]] | None = _pebble_schedule(executor)
@@ -95,14 +91,10 @@ class Borrowed(Backend):
             task._fail(error)
 
     def stop(self) -> None:
-        """Shut the executor down if the pool made it."""
-        if self._owned:
-            self._executor.shutdown(wait=False)
+        """Do nothing: the executor is its owner's."""
 
     def finish(self, deadline: Deadline) -> None:
-        """Wait for an executor that the pool made, unless that could take for ever."""
-        if self._owned and not self._stuck and deadline.timeout is None:
-            self._executor.shutdown(wait=True)
+        """Do nothing: the executor is its owner's."""
 
 
 def deliver(task: Task[Any], inner: Future[Any]) -> BaseException | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _pools: WeakSet[CallbackPool] = WeakSet()
 _seen_handlers: set[str] = set()
+_last: dict[Callable[[], None], None] = {}
 
 
 def drain_at_exit(pool: CallbackPool) -> None:
@@ -36,6 +38,11 @@ def drain_before(handler: str) -> None:
         pass
 
 
+def after_draining(handler: Callable[[], None]) -> None:
+    """Let the handler run each time that the pools were drained and ended."""
+    _last[handler] = None
+
+
 def _drain_all() -> None:
     try:
         # A callback of one pool may submit to another, or make one: only when all are idle at once is it over.
@@ -49,6 +56,8 @@ def _drain_all() -> None:
     finally:
         for pool in _living():
             pool._end()
+        for handler in list(_last):
+            handler()
 
 
 def _living() -> list[CallbackPool]:

@@ -86,27 +86,29 @@ class ThreadWorkers(Backend):
         # Once more, in case an interrupt kept the starter from it.
         self._threads.add(current_thread())
         enter(self._mark)
-        broken = self._initialize()
-        if broken is None:
-            self._serve()
+        broken = self._employ()
         with self._mutex:
             self._threads.discard(current_thread())
         if broken is not None:
             # After having made room: who submits later than this look finds it, and starts a worker of its own.
             self._fail_queued(broken)
 
-    def _initialize(self) -> BrokenExecutor | None:
-        if self._initializer is None:
-            return None
-        try:
-            self._initializer(*self._initargs)
-        except BaseException as error:  # noqa: BLE001  a SystemExit must not end the worker in silence
-            broken = BrokenExecutor(
-                f"the initializer of {self._name!r} raised {type(error).__name__}: {error}; no worker could start"
-            )
-            broken.__cause__ = error
-            return broken
+    def _employ(self) -> BrokenExecutor | None:
+        """Run tasks until there are no more; an error means that the worker could not start."""
+        if self._initializer is not None:
+            try:
+                self._initializer(*self._initargs)
+            except BaseException as error:  # noqa: BLE001  a SystemExit must not end the worker in silence
+                return self._broken_by(error)
+        self._serve(run_task)
         return None
+
+    def _broken_by(self, error: BaseException) -> BrokenExecutor:
+        broken = BrokenExecutor(
+            f"the initializer of {self._name!r} raised {type(error).__name__}: {error}; no worker could start"
+        )
+        broken.__cause__ = error
+        return broken
 
     def _fail_queued(self, error: BaseException) -> None:
         from _queue import Empty
@@ -121,7 +123,7 @@ class ThreadWorkers(Backend):
                 return
             task._fail(error)
 
-    def _serve(self) -> None:
+    def _serve(self, run: Callable[[Task[Any]], bool]) -> None:
         tasks, idle = self._tasks, self._idle
         while True:
             if tasks.empty():
@@ -130,7 +132,7 @@ class ThreadWorkers(Backend):
             if task is None:
                 tasks.put(None)  # for the next worker
                 return
-            if not run_task(task) and self._leave(task):
+            if not run(task) and self._leave(task):
                 return
             del task  # while idle, a worker keeps nothing alive
 
