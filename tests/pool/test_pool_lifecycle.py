@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from syncprims import CallbackErrors, ForkedError, PoolClosedError, PoolTimeoutError
+from syncprims import CallbackErrors, ForkedError, PoolClosedError, PoolTimeoutError, Task
 from syncprims.callback_pool import CallbackPool, PoolStats
 
 LIMIT = 10.0
@@ -314,6 +314,22 @@ def test_stats_count_each_end_once() -> None:
     with pytest.raises(AttributeError, match="frozen"):
         pool.stats.done = 3
     pool.close(LIMIT)
+
+
+def test_stats_count_a_settled_task_once_while_its_hook_runs() -> None:
+    """Whoever waited for a task to be settled finds it among the ended ones alone, whatever is still to be done."""
+    go_on = threading.Event()
+
+    class Hooked(CallbackPool):
+        def _on_settled(self, task: Task[Any]) -> None:
+            go_on.wait(LIMIT)
+
+    with Hooked() as pool:
+        try:
+            pool.submit(len, "abc").wait_settled(LIMIT)
+            assert (pool.stats.submitted, pool.stats.pending, pool.stats.done) == (1, 0, 1)
+        finally:
+            go_on.set()
 
 
 @pytest.mark.parametrize("wait", ["join", "close"])

@@ -372,7 +372,8 @@ class CallbackPool(Engine):
     def stats(self) -> PoolStats:
         """The pool's numbers now; each is right, though they may be a moment apart while tasks run."""
         self._intake.check_fork()
-        tasks = list(self._intake.tasks)
+        # A task leaves the open ones a little after it has been settled, and is in the tally by then.
+        tasks = [task for task in list(self._intake.tasks) if not task._settled]
         settled = sum(self._tally.values())
         return PoolStats(
             submitted=settled + len(tasks),
