@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
+from ._awaited import wait_visibly
 from ._deadline import Deadline
 from ._sequence import ABORTED, Sequence, Turn
 from ._steps import Runner, StepContext
@@ -112,12 +113,12 @@ def run_in_threads(
             thread.start()
         in_time = sequence.watch(float("inf"), deadline)
         # Over by itself, or by abort(): then a body may be in progress still.
-        in_time = in_time and not _left(threads, deadline)
+        in_time = in_time and not _left(sequence, threads, deadline)
         if not in_time:
             raise sequence.timeout_error(f"{sequence.name!r} to finish", deadline)
     except BaseException as error:
         sequence.end("broken", ABORTED, error)
-        for thread in _left(threads, Deadline(_GRACE)):
+        for thread in _left(sequence, threads, Deadline(_GRACE)):
             error.add_note(f"the run was aborted, but Thread {thread.name!r} can't be killed: it ends with its body")
         for failure in failures:
             error.add_note(f"before, there failed: {type(failure).__name__}: {failure}")
@@ -126,12 +127,17 @@ def run_in_threads(
     return results
 
 
-def _left(threads: list[Thread], deadline: Deadline) -> list[Thread]:
+def _left(sequence: Sequence, threads: list[Thread], deadline: Deadline) -> list[Thread]:
     """Join the threads and return those that are still there when the time is up."""
+    if any(thread.is_alive() for thread in threads):
+        wait_visibly(sequence, "the end of its threads", deadline.timeout, _join, threads, deadline)
+    return [thread for thread in threads if thread.is_alive()]
+
+
+def _join(threads: list[Thread], deadline: Deadline) -> None:
     for thread in threads:
         if thread.ident is not None:  # otherwise it was never started
             thread.join(deadline.remaining())
-    return [thread for thread in threads if thread.is_alive()]
 
 
 def run_in_executor(
@@ -148,7 +154,9 @@ def run_in_executor(
     def delegate(turn: Turn) -> None:
         future = executor.submit(bodies[turn.step], turn)
         try:
-            results.append(future.result(deadline.remaining()))
+            left = deadline.remaining()
+            sought = f"the end of {turn.step!r} in {executor!r}"
+            results.append(wait_visibly(sequence, sought, left, future.result, left))
         except BaseException as error:
             if future.done() and not future.cancelled():
                 raise

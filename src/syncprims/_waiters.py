@@ -65,8 +65,7 @@ class Waiter:
         deadline = Deadline(timeout)
         waiting = Waiting(counter, deadline.at, takes_part=False)
         try:
-            waiting.publish()
-            return self._look(counter, deadline)
+            return self._look(counter, deadline, waiting)
         finally:
             # Two C functions: no interrupt comes before the first, and one that comes after it is past the second.
             try:
@@ -74,9 +73,13 @@ class Waiter:
             finally:
                 waiting.withdraw()
 
-    def _look(self, counter: Watched, deadline: Deadline) -> int:
+    def _look(self, counter: Watched, deadline: Deadline, waiting: Waiting) -> int:
         counter._admit(self)
-        while not self._predicate(value := counter._value):
+        if self._predicate(value := counter._value):
+            return value
+        if deadline.timeout != 0:
+            waiting.publish()
+        while True:
             left = deadline.remaining()
             told = self._listen(left)
             if told is not None and self._goal is not None:
@@ -89,7 +92,8 @@ class Waiter:
                     waited=deadline.waited(),
                 )
             counter._admit(self)
-        return value
+            if self._predicate(value := counter._value):
+                return value
 
     def _listen(self, seconds: float | None) -> int | None:
         try:

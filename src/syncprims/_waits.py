@@ -10,8 +10,8 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 from threading import get_ident
 from time import monotonic, sleep
-from traceback import FrameSummary, walk_stack
-from types import FrameType
+from traceback import FrameSummary
+from types import CodeType, FrameType
 from typing import Final, Protocol
 
 from ._facts import Holder, Wait
@@ -36,6 +36,10 @@ from .errors import DeadlockError
 #    its wait, who found the circle looks again after a moment, until it does or the circle has gone.
 # 6. Who finds a circle that another has claimed looks for a second one, without the wait that will give way.
 #
+# Without the GIL nobody can walk the frames of another thread, which goes on meanwhile: not even from a frame that it
+# noted before it blocked, as it may wake up (the interpreter crashes, soon). So there each waiter notes the lines of
+# its own stack, which costs some microseconds, before it blocks.
+#
 # Rejected: serials, the highest in the circle being the victim's. A thread can be interrupted between drawing a serial
 # and storing it; each of two threads then takes the other's for the higher one, and both wait for ever.
 
@@ -58,7 +62,19 @@ _SOON: Final = 0.0005
 _LATER: Final = 0.05
 
 _PACKAGE = os.path.join(os.path.dirname(__file__), "")
+# The tour is in the package too, but uses it as anybody would.
 _TOUR = os.path.join(_PACKAGE, "_tour", "")
+_LIBRARY = os.path.dirname(threading.__file__)
+# What may stand between a program and the wait that it is in.
+_PASSED_OVER = (
+    _PACKAGE,
+    threading.__file__,
+    os.path.join(_LIBRARY, "contextlib.py"),
+    os.path.join(_LIBRARY, "concurrent", "futures", ""),
+)
+
+Place = tuple[CodeType, "int | None"]
+_WAITERS_NOTE_PLACES = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class Waiting:
@@ -76,6 +92,7 @@ class Waiting:
         "ident",
         "node",
         "over",
+        "places",
         "since",
         "takes_part",
         "victim",
@@ -83,6 +100,8 @@ class Waiting:
     )
 
     withdraw: Callable[[], object]
+    # Where it was published, innermost first, without the GIL; empty with it.
+    places: list[Place]
 
     def __init__(
         self,
@@ -121,6 +140,7 @@ class Waiting:
             DeadlockError: The wait would close a circle, and this thread is the one to give way.
         """
         self.since = monotonic()
+        self.places = _own_places() if _WAITERS_NOTE_PLACES else []
         self.below = _innermost.get(self.ident)
         self._prepare_withdrawal()
         _innermost[self.ident] = self
@@ -249,17 +269,31 @@ def stack_of(ident: int) -> tuple[FrameSummary, ...]:
     return _summaries(sys._current_frames().get(ident), ident)
 
 
-def _summaries(frame: object, ident: int = 0) -> tuple[FrameSummary, ...]:
+def _summaries(frame: FrameType | None, ident: int = 0) -> tuple[FrameSummary, ...]:
     if frame is None:
         return ()
-    frames = walk_stack(frame)  # type: ignore[arg-type]  # None would mean our own stack
     if ident != get_ident() and not getattr(sys, "_is_gil_enabled", lambda: True)():
-        # Without the GIL another thread goes on while we look, and its outer frames must not be walked: one will do.
-        frames = iter([next(frames)])
+        # One frame can be had safely; the others are known where the thread waits.
+        places = [(frame.f_code, frame.f_lineno)]
+        for waiting in waits_of(ident)[:1]:
+            noted = [code for code, _ in waiting.places]
+            places += waiting.places[noted.index(frame.f_code) + 1 if frame.f_code in noted else 0 :]
+    else:
+        places = _places(frame)
     # Built by hand: StackSummary.extract would read source files now, and its frames may hold what can't be pickled.
-    return tuple(
-        FrameSummary(frame.f_code.co_filename, line, frame.f_code.co_name, lookup_line=False) for frame, line in frames
-    )[::-1]
+    return tuple(FrameSummary(code.co_filename, line, code.co_name, lookup_line=False) for code, line in places)[::-1]
+
+
+def _places(frame: FrameType | None) -> list[Place]:
+    places: list[Place] = []
+    while frame is not None:
+        places.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    return places
+
+
+def _own_places() -> list[Place]:
+    return _places(sys._getframe(2))
 
 
 def holder_of(ident: int | None) -> Holder | None:
@@ -271,22 +305,22 @@ def holder_of(ident: int | None) -> Holder | None:
 
 
 def whereabouts(stack: tuple[FrameSummary, ...]) -> str:
-    """Say in a few words where a stack stands: its innermost frame that is neither ours nor `threading`'s, if any."""
+    """Say in a few words where a stack stands: at its innermost frame that is the program's, if any is."""
     if not stack:
         return "at an unknown place"
-    theirs = (frame for frame in reversed(stack) if not _is_ours(frame) and frame.filename != threading.__file__)
+    theirs = (frame for frame in reversed(stack) if not is_passed_over(frame.filename))
     frame = next(theirs, stack[-1])
     return f"at {os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}"
 
 
-def _is_ours(frame: FrameSummary) -> bool:
-    # The tour is in the package too, but uses it as anybody would.
-    return frame.filename.startswith(_PACKAGE) and not frame.filename.startswith(_TOUR)
+def is_passed_over(filename: str) -> bool:
+    """Whether frames of this file are ours, or stand between us and the program."""
+    return filename.startswith(_PASSED_OVER) and not filename.startswith(_TOUR)
 
 
 def _without_ours(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
-    """The stack down to the call into this library."""
-    while stack and _is_ours(stack[-1]):
+    """The stack down to where it leaves the program."""
+    while stack and is_passed_over(stack[-1].filename):
         stack = stack[:-1]
     return stack
 

@@ -12,6 +12,7 @@ from functools import partial
 import pytest
 
 from counter.cases import CHANGES, Change, Recording, each_kind
+from lock.crew import eventually
 from syncprims import AtomicCounter, CounterTimeoutError, SyncTimeoutError, _waits
 from syncprims.testing import Running, Threads, assert_blocks, patience
 
@@ -321,13 +322,14 @@ def test_waits_within_waits() -> None:
     outer, inner = AtomicCounter(name="outer"), AtomicCounter(name="inner")
 
     def predicate(value: int) -> bool:
-        return inner.wait_until(value + 1) > 0 and value > 0
+        return value > 0 and inner.wait_until(value) > 0
 
-    waiting = blocked(inner, partial(outer.wait_for, predicate))
+    waiting = blocked(outer, partial(outer.wait_for, predicate))
     assert waiting.thread.ident is not None
+    outer.increment()
+    eventually(lambda: _waits.count_waits(inner))
     assert [wait.node for wait in _waits.waits_of(waiting.thread.ident)] == [inner, outer]
     inner.increment(5)
-    outer.increment()
     assert waiting.result() == 1
     assert (outer._waiters, inner._waiters) == ({}, {})
 
@@ -338,8 +340,7 @@ def test_waits_within_waits() -> None:
 def test_waits_are_seen_while_they_last() -> None:
     """A wait is in the graph of waits, for reports, and as no part of a deadlock, from its start to its end."""
     counter = AtomicCounter()
-    waiting = blocked(counter, partial(counter.wait_until, 1))
-    assert _waits.count_waits(counter) == 1
+    waiting = assert_blocks(partial(counter.wait_until, 1), until=lambda: _waits.count_waits(counter) == 1)
     (wait,) = _waits.all_waits()
     assert (wait.node, wait.ident, wait.takes_part) == (counter, waiting.thread.ident, False)
     counter.increment()
@@ -347,8 +348,19 @@ def test_waits_are_seen_while_they_last() -> None:
     assert _waits.count_waits(counter) == 0
 
 
+def test_what_need_not_wait_enters_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that is there already, or that is not waited for, is no wait that anybody could see."""
+    published: list[_waits.Waiting] = []
+    monkeypatch.setattr(_waits.Waiting, "publish", published.append)
+    counter = AtomicCounter(3)
+    assert counter.wait_until(3) == 3
+    with pytest.raises(CounterTimeoutError):
+        counter.wait_until(4, timeout=0)
+    assert published == []
+
+
 def test_waiting_costs_only_while_somebody_waits() -> None:
-    """With the last waiter the long way goes too: a counter that nobody waits for takes the short one."""
+    """A change that finds nobody waiting, or has told the last who did, puts the next ones on the short way again."""
     counter = AtomicCounter()
     assert not counter._special
     waiting = blocked(counter, partial(counter.wait_until, 1))
@@ -358,6 +370,7 @@ def test_waiting_costs_only_while_somebody_waits() -> None:
     assert not counter._special
     with pytest.raises(CounterTimeoutError):
         counter.wait_for(lambda value: False, timeout=0)
+    counter.increment()
     assert not counter._special
 
 

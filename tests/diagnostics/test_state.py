@@ -15,7 +15,7 @@ from syncprims import AtomicCounter, CallbackPool, LockAdapter, OrderedRunner, T
 from syncprims._waits import Waiting
 from syncprims.diagnostics import PrimitiveState, attach_report, find_deadlocks, report, snapshot, state
 
-# Without the GIL, of another thread's stack only the innermost frame can be had safely.
+# Without the GIL, of another thread's stack only the innermost frame can be had safely, unless it waits.
 WHOLE_STACKS = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
@@ -55,7 +55,7 @@ def test_a_held_lock_tells_its_holder_and_its_waiters() -> None:
     assert (seen.holder.name, seen.holder.alive) == ("billing", True)
     if WHOLE_STACKS:
         assert "charge" in [frame.name for frame in seen.holder.stack]
-        assert all("queue" in [frame.name for frame in waiter.stack] for waiter in seen.waiters)
+    assert all("queue" in [frame.name for frame in waiter.stack] for waiter in seen.waiters)
     assert [waiter.name for waiter in seen.waiters] == ["audit", "report"]
     assert seen.waiters[0].waited >= seen.waiters[1].waited >= 0
     assert state_of("accounts") is None
@@ -144,9 +144,9 @@ def test_a_counter_tells_who_waits_for_its_value() -> None:
         seen, text = state_of("arrivals"), report()
         counter.increment()
     assert seen is not None
-    assert seen.holder is None
+    assert (seen.holder, seen.value) == (None, 0)
     assert [waiter.name for waiter in seen.waiters] == ["gate"]
-    assert "AtomicCounter 'arrivals': held by nobody that is known" in text
+    assert "AtomicCounter 'arrivals': at 0\n" in text
     assert "Thread 'gate'" in text
 
 
@@ -187,8 +187,8 @@ def test_the_report_says_who_holds_and_who_waits() -> None:
         let_go()
     assert "TimedLock 'ledger': held by Thread 'billing' (ident" in text
     assert "Thread 'audit' (ident" in text
-    assert "in want_the_ledger" in text or not WHOLE_STACKS
-    assert "timed_lock.py" not in text or not WHOLE_STACKS
+    assert "in want_the_ledger" in text
+    assert "timed_lock.py" not in text
     assert "DEADLOCK" not in text
 
 

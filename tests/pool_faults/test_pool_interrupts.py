@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from syncprims import CallbackPool, PoolTimeoutError, SyncError, Task
+from syncprims.diagnostics import snapshot
 from syncprims.testing import MODES, Mode, interrupts, patience
 
 # An interrupt that comes in the callback of a weak reference, of which threading has some, can only be printed.
@@ -60,6 +61,8 @@ def broken(case: Case) -> str | None:
         return str(error)
     except SyncError as error:
         return f"close raised {error!r}"
+    if any(state.name == pool.name and state.waiters for state in snapshot()):
+        return "somebody seems to wait for it still"
     stats = pool.stats
     if stats.pending or stats.submitted != stats.done + stats.failed + stats.cancelled:
         return f"the accounts are not even: {stats}"

@@ -10,6 +10,7 @@ from contextvars import copy_context
 from threading import current_thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .._awaited import wait_visibly
 from .._deadline import Deadline
 from ..errors import DeadlockError, PoolClosedError
 from .dispatcher import Notice, serve
@@ -58,8 +59,9 @@ class Engine(Executor):
 
     # -- tasks come in and go out ------------------------------------------------------------------------------------
 
-    def _submit_quietly(self, fn: Callable[..., T], *args: Any) -> Task[T]:
+    def _submit_quietly(self, label: str, fn: Callable[..., T], *args: Any) -> Task[T]:
         task = self._make(fn, args, {})
+        task._label = label
         task._quiet = True
         return self._start(task)
 
@@ -68,7 +70,7 @@ class Engine(Executor):
             self._intake.check_open()
         if not callable(fn):
             raise TypeError(f"a task needs a function to call, not {type(fn).__name__}")
-        label = getattr(fn, "__qualname__", None) or _label(fn)
+        label = name_of(fn)
         if self._backend.packs:
             call = pack(self._dumps, fn, args, kwargs)
             if self._flush_output:
@@ -126,6 +128,9 @@ class Engine(Executor):
         if self._must_drain():
             self._intake.await_idle(Deadline(None))
 
+    def _finish(self, deadline: Deadline) -> None:
+        wait_visibly(self._intake, "the end of its workers", deadline.timeout, self._backend.finish, deadline)
+
     def _end(self) -> None:
         """End with the interpreter: what an abort left running is told so, and nothing is waited for in vain."""
         if self._intake.phase == "forked":
@@ -139,7 +144,7 @@ class Engine(Executor):
         for task in left:
             task._await_settled(deadline)
         self._if_idle()
-        self._backend.finish(Deadline(_EXIT_PATIENCE))
+        self._finish(Deadline(_EXIT_PATIENCE))
         self._ledger.settle_in_log()
 
     def _after_fork(self) -> None:
@@ -156,6 +161,10 @@ class Engine(Executor):
             self._ledger.settle_in_log()
 
 
-def _label(fn: object) -> str:
+def name_of(fn: object) -> str:
+    """Return what messages call a function."""
+    name: str | None = getattr(fn, "__qualname__", None)
+    if name:
+        return name
     inner = getattr(fn, "func", fn)  # a partial's
     return str(getattr(inner, "__qualname__", type(inner).__name__))

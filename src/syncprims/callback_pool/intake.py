@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Literal
 
+from .._awaited import wait_visibly
 from .._deadline import Deadline
 from .._waits import note_report
 from ..errors import ForkedError, PoolClosedError, PoolTimeoutError
@@ -35,7 +36,7 @@ class Intake:
     """
 
     def __init__(self, pool_name: str, max_pending: int | None) -> None:
-        self._pool_name = pool_name
+        self.name: str = pool_name
         self.max_pending = max_pending
         self.mark: Mark = Mark()
         self.phase: Phase = "open"
@@ -54,11 +55,14 @@ class Intake:
         """
         if self.max_pending is None or is_inside(self.mark):
             self.tasks[task] = None
-        else:
-            while not self._entered(task):
-                self._wait_for_room()
+        elif not self._entered(task):
+            wait_visibly(self, "room for a task", None, self._enter, task)
         if self.phase != "open":  # read after the store: see the head of this module
             self.check_open()
+
+    def _enter(self, task: Task[Any]) -> None:
+        while not self._entered(task):
+            self._wait_for_room()
 
     def _entered(self, task: Task[Any]) -> bool:
         with self._entrance:
@@ -115,18 +119,23 @@ class Intake:
         if self.phase == "open" or (self.phase == "closing" and is_inside(self.mark)):
             return
         verb = "aborted" if self.phase == "aborted" else "closed"
-        raise PoolClosedError(f"{self._pool_name!r} was {verb} and takes no more tasks: make a new pool")
+        raise PoolClosedError(f"{self.name!r} was {verb} and takes no more tasks: make a new pool")
 
     def check_fork(self) -> None:
         """Raise in a forked child."""
         if self.phase == "forked":
             raise ForkedError(
-                f"{self._pool_name!r} was made before this process was forked, and its threads did not come along: "
+                f"{self.name!r} was made before this process was forked, and its threads did not come along: "
                 "make a new pool in the child"
             )
 
     def await_idle(self, deadline: Deadline) -> bool:
         """Block until no task is open; False if the time is up."""
+        if not self.tasks:
+            return True
+        return wait_visibly(self, "the end of all tasks", deadline.timeout, self._await_idle, deadline)
+
+    def _await_idle(self, deadline: Deadline) -> bool:
         while self.tasks:
             gate = put_up(self._idle_gates)
             if self.tasks and not pass_through(gate, deadline):
@@ -143,7 +152,7 @@ class Intake:
         if settling is not None:
             facts.append(f"the callback of {settling._label} has not ended")
         error = PoolTimeoutError(
-            f"waited {deadline.waited():.1f} s for {self._pool_name!r}: {'; '.join(facts)}. Wait again, or abort()",
+            f"waited {deadline.waited():.1f} s for {self.name!r}: {'; '.join(facts)}. Wait again, or abort()",
             pending=len(tasks),
             timeout=deadline.timeout,
             waited=deadline.waited(),

@@ -9,9 +9,11 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from .._awaited import wait_visibly
 from .._deadline import Deadline
 from ..errors import PoolTimeoutError
 from .checks import check_count
+from .engine import name_of
 from .task import Task
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Mapping(Generic[T]):
         self._pool = pool
         self._deadline = Deadline(timeout)
         self._call = partial(call_all, fn)
+        self._label = f"map of {name_of(fn)}"
         arguments = zip(*iterables)  # noqa: B905  Executor.map ends with the shortest
         self._chunks = iter(lambda: tuple(islice(arguments, chunksize)), ())
         self.tasks: deque[Task[list[T]]] = deque()
@@ -58,7 +61,7 @@ class Mapping(Generic[T]):
         """Submit that many more chunks; None is all there are."""
         try:
             for chunk in islice(self._chunks, most):
-                task = self._pool._submit_quietly(self._call, chunk)
+                task = self._pool._submit_quietly(self._label, self._call, chunk)
                 self.tasks.append(task)
                 if self.done is not None:
                     task.add_done_callback(self.done.put)  # type: ignore[arg-type]  # it is the task
@@ -97,12 +100,20 @@ class Mapping(Generic[T]):
         """Return the results of the next chunk that is done, and submit another one in its place."""
         assert self.done is not None
         try:
-            task = self.done.get(timeout=self._deadline.remaining())
+            task = self.done.get_nowait()
         except Empty:
-            raise self.late() from None
+            task = self._await_done(self.done)
         self.tasks.remove(task)
         self.submit(1)
         return task.result()
+
+    def _await_done(self, done: SimpleQueue[Task[list[T]]]) -> Task[list[T]]:
+        left = self._deadline.remaining()
+        wait = partial(done.get, timeout=left)
+        try:
+            return wait_visibly(self._pool._intake, f"the next result of {self._label}", left, wait)
+        except Empty:
+            raise self.late() from None
 
 
 def in_order(

@@ -274,7 +274,7 @@ class CallbackPool(Engine):
         self._intake.close()
         self._await_idle_or_abort(deadline)
         self._if_idle()
-        self._backend.finish(deadline)
+        self._finish(deadline)
         self._ledger.settle()
 
     def abort(self) -> list[Task[Any]]:
@@ -325,7 +325,7 @@ class CallbackPool(Engine):
         self._if_idle()
         if wait:
             self._await_idle_or_abort(Deadline(None))
-            self._backend.finish(Deadline(None))
+            self._finish(Deadline(None))
             self._ledger.settle_in_log()
 
     def __enter__(self) -> Self:

@@ -11,6 +11,7 @@ from threading import Condition
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .._awaited import wait_visibly
 from .._deadline import Deadline, check_timeout
 from ..errors import DeadlockError, ForkedError, PoolTimeoutError
 from .gates import pass_through, put_up
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 # because the public `set_running_or_notify_cancel` logs and raises for a task that was cancelled and has said so.
 
 T = TypeVar("T")
+R = TypeVar("R")
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], "Context | None"]
 
 _PENDING, _RUNNING, _FINISHED = "PENDING", "RUNNING", "FINISHED"
@@ -147,7 +149,7 @@ class Task(Future[T]):
         """
         self._check_fork()
         try:
-            return super().result(timeout)
+            return self._wait(super().result, timeout)
         finally:
             if self._state == _FINISHED:
                 self._look()
@@ -155,9 +157,14 @@ class Task(Future[T]):
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what the call raised, or None; waits and raises as `result` does."""
         self._check_fork()
-        error = super().exception(timeout)
+        error = self._wait(super().exception, timeout)
         self._look()
         return error
+
+    def _wait(self, wait: Callable[[float | None], R], timeout: float | None) -> R:
+        if self._state in _DONE:
+            return wait(timeout)
+        return wait_visibly(self._pool._intake, f"the result of {self._label}", timeout, wait, timeout)
 
     def _get_snapshot(self) -> Any:  # 3.15's asyncio looks through this private door
         self._look()
@@ -207,7 +214,13 @@ class Task(Future[T]):
 
     def _await_settled(self, deadline: Deadline) -> bool:
         gate = put_up(self.__dict__.setdefault("_gates", deque()))
-        return self._settled or pass_through(gate, deadline) or self._settled
+        return (
+            self._settled
+            or wait_visibly(
+                self._pool._intake, f"the callback of {self._label}", deadline.timeout, pass_through, gate, deadline
+            )
+            or self._settled
+        )
 
     # -- multiprocessing's words -------------------------------------------------------------------------------------
 
@@ -222,7 +235,7 @@ class Task(Future[T]):
         from contextlib import suppress
 
         with suppress(CancelledError, TimeoutError):
-            super().exception(timeout)
+            self._wait(super().exception, timeout)
 
     def ready(self) -> bool:
         """True once the call is done: `done` in multiprocessing's word."""

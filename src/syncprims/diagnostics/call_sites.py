@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-import threading
 from traceback import FrameSummary, walk_stack
 from types import CodeType, FrameType
 
-from .._waits import _PACKAGE, _TOUR
+from .._waits import is_passed_over
 
 # A code object and a line: cheap to note, and put into words only when somebody looks.
 Site = tuple[CodeType, int]
-
-_PASSED_OVER = (_PACKAGE, threading.__file__, contextlib.__file__)
-
-
-def _is_passed_over(filename: str) -> bool:
-    return filename.startswith(_PASSED_OVER) and not filename.startswith(_TOUR)
 
 
 def call_site() -> Site | None:
     """Return the place in the program from which the library was called, or None where there is none."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if not _is_passed_over(frame.f_code.co_filename):
+        if not is_passed_over(frame.f_code.co_filename):
             return frame.f_code, frame.f_lineno
         frame = frame.f_back
     return None
@@ -38,7 +30,7 @@ def own_stack() -> tuple[FrameSummary, ...]:
         for frame, line in walk_stack(sys._getframe(1))
     ]
     ours = 0
-    while ours < len(stack) and _is_passed_over(stack[ours].filename):
+    while ours < len(stack) and is_passed_over(stack[ours].filename):
         ours += 1
     return tuple(reversed(stack[ours:]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,8 @@ def _say(state: PrimitiveState) -> Iterator[str]:
         facts.append(f"held by {describe(state.holder)}")
     if state.pending is not None:
         facts.append(f"{state.pending} pending, {len(state.running)} running")
+    if state.value is not None:
+        facts.append(f"at {state.value}")
     yield f"{state.kind} {state.name!r}: {', '.join(facts) or 'held by nobody that is known'}"
     if state.holder is not None:
         yield from _say_stack(state.holder.stack)
@@ -54,7 +57,7 @@ def _say(state: PrimitiveState) -> Iterator[str]:
     for waiter in state.waiters[:_WAITERS]:
         name = repr(waiter.name) if waiter.name else "without a name"
         yield (
-            f"  Thread {name} (ident {waiter.ident}) has waited {waiter.waited:.1f} s for it, "
+            f"  Thread {name} (ident {waiter.ident}) has waited {waiter.waited:.1f} s for {waiter.sought or 'it'}, "
             f"{whereabouts(waiter.stack)}"
         )
         yield from _say_stack(_without_ours(waiter.stack))
@@ -63,8 +66,10 @@ def _say(state: PrimitiveState) -> Iterator[str]:
 
 
 def _say_stack(stack: tuple[FrameSummary, ...]) -> Iterator[str]:
+    while stack and stack[0].filename == threading.__file__:  # how every thread begins
+        stack = stack[1:]
     if len(stack) > _FRAMES:
-        yield f"      ... {len(stack) - _FRAMES} outer frames"
+        yield f"      ... {len(stack) - _FRAMES} outer {'frame' if len(stack) == _FRAMES + 1 else 'frames'}"
     for frame in stack[-_FRAMES:]:
         yield f"      {frame.filename}:{frame.lineno} in {frame.name}"
 

@@ -9,6 +9,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
+from .._awaited import Awaited
 from .._deadline import check_timeout
 from .._waits import Waiting, all_waits, holder_of, thread_name
 from .reporting import report, say_holder
@@ -60,26 +61,33 @@ class SlowWaits:
         waits = all_waits()
         self._warned.intersection_update(waits)
         pause = self._after / 2
+        slow = []
         for waiting in waits:
             if waiting not in self._warned:
                 left = waiting.since + self._after - monotonic()
                 if left > 0:
                     pause = min(pause, left)
                 else:
-                    self._warned.add(waiting)
-                    _warn(waiting)
+                    slow.append(waiting)
+        if slow:
+            self._warned.update(slow)
+            # In one message, as those of a jam come of age together and have one report.
+            logging.getLogger("syncprims").warning("%s\n%s", "\n".join(map(_say, slow)), report())
         return min(pause, TIMEOUT_MAX)
 
 
-def _warn(waiting: Waiting) -> None:
-    logging.getLogger("syncprims").warning(
-        "Thread %r (ident %d) has waited %.1f s for %r and still waits; it is held by %s\n%s",
-        thread_name(waiting.ident),
-        waiting.ident,
-        monotonic() - waiting.since,
-        waiting.node.name,
-        say_holder(holder_of(waiting.node._owner())),
-        report(),
+def _say(waiting: Waiting) -> str:
+    node = waiting.node
+    owner, holder = node._owner(), ""
+    if isinstance(node, Awaited):
+        what = f"{node.of.name!r}, {node.sought},"
+    else:
+        what = repr(node.name)
+        if owner is not None or hasattr(node, "holder"):  # of a lock it is worth knowing that nobody knows
+            holder = f"; it is held by {say_holder(holder_of(owner))}"
+    return (
+        f"Thread {thread_name(waiting.ident)!r} (ident {waiting.ident}) has waited {monotonic() - waiting.since:.1f} s "
+        f"for {what} and still waits{holder}"
     )
 
 

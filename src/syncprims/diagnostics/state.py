@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from .._awaited import Awaited, Named
 from .._facts import Frozen, Holder, Wait
 from .._registry import live
 from .._waits import Node, Waiting, all_waits, holder_of, stack_of, thread_name
+from ..atomic_counter import AtomicCounter
 from ..timed_lock import TimedLock
 from .exchange import Unseen
 
@@ -27,6 +29,8 @@ class Waiter(Frozen):
         ident: Its `threading.get_ident`.
         waited: For how long it has waited, in seconds.
         stack: Where it waits, outermost frame first, as `traceback.FrameSummary` objects.
+        sought: What it waits for, where that is not simply the primitive or its turn: ``"the end of all tasks"`` of a
+            pool, for example; else ``""``.
 
     Example:
         >>> from syncprims.diagnostics import Waiter
@@ -34,15 +38,16 @@ class Waiter(Frozen):
         2.5
     """
 
-    __slots__ = ("name", "ident", "waited", "stack")  # noqa: RUF023  the order of the arguments
+    __slots__ = ("name", "ident", "waited", "stack", "sought")  # noqa: RUF023  the order of the arguments
 
     name: str
     ident: int
     waited: float
     stack: tuple[FrameSummary, ...]
+    sought: str
 
-    def __init__(self, name: str, ident: int, waited: float, stack: tuple[FrameSummary, ...]) -> None:
-        self._set(name, ident, waited, stack)
+    def __init__(self, name: str, ident: int, waited: float, stack: tuple[FrameSummary, ...], sought: str = "") -> None:
+        self._set(name, ident, waited, stack, sought)
 
 
 class PrimitiveState(Frozen):
@@ -56,6 +61,7 @@ class PrimitiveState(Frozen):
         step: Whose turn it is, in a runner that is under way.
         pending: How many tasks of a pool are not settled; None where it is no pool.
         running: What a pool's running tasks call, each with the seconds that it has run, as far as that is known.
+        value: A counter's value; None where it is no counter, or one whose value is on a server.
 
     Example:
         >>> from syncprims import TimedLock
@@ -65,7 +71,7 @@ class PrimitiveState(Frozen):
         [('TimedLock', 'accounts', 'MainThread')]
     """
 
-    __slots__ = ("kind", "name", "holder", "waiters", "step", "pending", "running")  # noqa: RUF023  the same
+    __slots__ = ("kind", "name", "holder", "waiters", "step", "pending", "running", "value")  # noqa: RUF023  the same
 
     kind: str
     name: str
@@ -74,6 +80,7 @@ class PrimitiveState(Frozen):
     step: str | None
     pending: int | None
     running: tuple[tuple[str, float | None], ...]
+    value: int | None
 
     def __init__(
         self,
@@ -84,8 +91,9 @@ class PrimitiveState(Frozen):
         step: str | None = None,
         pending: int | None = None,
         running: tuple[tuple[str, float | None], ...] = (),
+        value: int | None = None,
     ) -> None:
-        self._set(kind, name, holder, waiters, step, pending, running)
+        self._set(kind, name, holder, waiters, step, pending, running, value)
 
 
 def snapshot() -> tuple[PrimitiveState, ...]:
@@ -107,18 +115,24 @@ def snapshot() -> tuple[PrimitiveState, ...]:
     """
     waits: dict[int, list[Waiting]] = {}
     for waiting in all_waits():
-        waits.setdefault(id(waiting.node), []).append(waiting)
+        waits.setdefault(id(_known_by(waiting)), []).append(waiting)
     states = []
     for primitive in _primitives():
-        node = getattr(primitive, "_sequence", primitive)
+        node = getattr(primitive, "_sequence", None) or getattr(primitive, "_intake", primitive)
         state = _look_at(primitive, node, waits.pop(id(node), []))
         if state is not None:
             states.append(state)
     # What is left is what primitives have inside, as the former sequence of a runner that was reset.
     for waiters in waits.values():
-        node = waiters[0].node
-        states.append(PrimitiveState(type(node).__name__, node.name, holder_of(node._owner()), _waiters(waiters)))
+        known_by = _known_by(waiters[0])
+        owner = waiters[0].node._owner()
+        states.append(PrimitiveState(type(known_by).__name__, known_by.name, holder_of(owner), _waiters(waiters)))
     return tuple(states)
+
+
+def _known_by(waiting: Waiting) -> Named:
+    """What a snapshot lists the wait under."""
+    return waiting.node.of if isinstance(waiting.node, Awaited) else waiting.node
 
 
 def _primitives() -> Iterator[Any]:
@@ -146,13 +160,20 @@ def _look_at(primitive: Any, node: Any, waits: list[Waiting]) -> PrimitiveState 
         step,
         None if intake is None else len(tasks),
         running,
+        primitive.value if isinstance(primitive, AtomicCounter) else None,
     )
 
 
 def _waiters(waits: list[Waiting]) -> tuple[Waiter, ...]:
     now = monotonic()
     return tuple(
-        Waiter(thread_name(each.ident), each.ident, now - each.since, stack_of(each.ident))
+        Waiter(
+            thread_name(each.ident),
+            each.ident,
+            now - each.since,
+            stack_of(each.ident),
+            each.node.sought if isinstance(each.node, Awaited) else "",
+        )
         for each in sorted(waits, key=lambda waiting: waiting.since)
     )
 
