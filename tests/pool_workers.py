@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any, NoReturn
+
+from polling import until_exists
 
 
 def add(a: int, b: int = 0) -> int:
@@ -21,11 +22,7 @@ def identity(value: Any) -> Any:
 
 def wait_for_file(path: str) -> str:
     """Run until the file is there: a task that the test ends when it likes."""
-    deadline = time.monotonic() + 20
-    while not os.path.exists(path):
-        if time.monotonic() > deadline:
-            raise TimeoutError(path)
-        time.sleep(0.005)
+    until_exists(path)
     return path
 
 
@@ -35,7 +32,7 @@ def announce_then_hang(path: str) -> NoReturn:
     partial.write_text(str(os.getpid()))
     partial.rename(path)
     while True:
-        time.sleep(60)
+        threading.Event().wait()
 
 
 def fail(message: str) -> NoReturn:

@@ -7,12 +7,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 import pytest
+
+from polling import until
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -44,13 +45,10 @@ class RedisServer:
         """Start it, empty, and wait until it answers."""
         command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        until = time.monotonic() + START
-        while not self._answers():
-            assert self._process.poll() is None, "redis-server ended at once"
-            assert time.monotonic() < until, f"redis-server does not answer on port {self.port}"
-            time.sleep(0.01)
+        until(self._answers, START)
 
     def _answers(self) -> bool:
+        assert self._process.poll() is None, "redis-server ended at once"
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1.0) as connection:
             connection.sendall(b"PING\r\n")
             return connection.recv(16).startswith(b"+PONG")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from adapters.servers import RedisServer
+from polling import until
 from syncprims import CounterTimeoutError, LockTimeoutError
 from syncprims.adapters import LeaseExpiredError, RedisCounter, RedisLock
 from syncprims.testing import Threads, assert_blocks, patience
@@ -188,7 +189,7 @@ def test_a_try_that_went_unanswered_is_the_same_threads_when_it_tries_again(own_
         lock.acquire()
     own_server.go_on()
     plain = own_server.client()
-    _until(lambda: bool(plain.exists(key)))  # the unanswered try has been carried out
+    until(lambda: bool(plain.exists(key)))  # the unanswered try has been carried out
     with lock.hold(0):
         assert lock.held_by_me()
     assert not plain.exists(key)
@@ -205,7 +206,7 @@ def test_a_stalled_change_is_made_once_or_not_at_all(own_server: RedisServer, ke
         with pytest.raises(redis.TimeoutError):
             counter.increment()
     own_server.go_on()
-    _until(lambda: counter.value > 0)
+    until(lambda: counter.value > 0)
     assert 1 <= counter.value <= 3
     for _ in range(5):
         counter.increment()  # whose answers are not those to the changes before
@@ -225,13 +226,6 @@ def test_a_late_answer_is_not_taken_for_the_next_one(own_server: RedisServer, ke
     own_server.go_on()
     with lock:
         assert [counter.get_and_set(number) for number in (7, 8, 9)] == [100, 7, 8]
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    ends = time.monotonic() + patience()
-    while not condition():
-        assert time.monotonic() < ends, "it did not come true"
-        time.sleep(0.005)
 
 
 # -- something between the server and the client ----------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 import pool_workers
+from polling import until
 from syncprims import CallbackErrors, TransportError
 from syncprims.callback_pool import CallbackPool
 
@@ -214,3 +217,42 @@ def test_task_that_a_breaking_executor_takes_and_forgets_is_heard_of(monkeypatch
         monkeypatch.setattr(ProcessPoolExecutor, "submit", forget)
         assert pool.submit(pool_workers.add, 2).result(LIMIT) == 2
     assert len(forgotten) == 1
+
+
+def lose_a_worker(pool: CallbackPool, folder: Path) -> None:
+    """Let one worker after the other die in a task."""
+    for _ in range(2):
+        pool.apply_async(pool_workers.kill_self, error_callback=lambda _: None).wait_settled(LIMIT)
+
+
+def get_stuck(pool: CallbackPool, folder: Path) -> None:
+    """Let a worker be killed at the end."""
+    mark = str(folder / "pid")
+    pool.apply_async(pool_workers.announce_then_hang, (mark,), error_callback=lambda _: None, timeout=0.1)
+    assert pool.submit(pool_workers.wait_for_file, mark).result(LIMIT) == mark
+
+
+@pytest.mark.parametrize(
+    "trouble", [lambda pool, folder: None, lose_a_worker, get_stuck], ids=["none", "died", "stuck"]
+)
+def test_closed_pool_is_gone_without_a_collection(
+    trouble: Callable[[CallbackPool, Path], None], tmp_path: Path
+) -> None:
+    """Pipes and semaphores of a closed pool go at once: nothing refers to itself, and a kept task holds none."""
+    gc.collect()
+    gc.disable()
+    try:
+        pool = CallbackPool("process", max_workers=2)
+        kept = pool.submit(pool_workers.add, 1, 2)
+        assert kept.result(LIMIT) == 3
+        backend = weakref.ref(pool._backend)
+        crews = [weakref.ref(pool._backend._crew)]  # type: ignore[attr-defined]  # the processes' own
+        trouble(pool, tmp_path)
+        crews.append(weakref.ref(pool._backend._crew))  # type: ignore[attr-defined]
+        pool.close(LIMIT)
+        del pool
+        until(lambda: [crew() for crew in crews] == [None] * 2)
+        del kept
+        until(lambda: backend() is None)
+    finally:
+        gc.enable()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import pool_workers
+from polling import ended
 from syncprims import PoolTimeoutError, TaskTimeoutError
 from syncprims.callback_pool import CallbackPool, Task
 
@@ -141,21 +142,6 @@ def test_stuck_process_does_not_hold_up_close(tmp_path: Path) -> None:
         assert pool.submit(pool_workers.wait_for_file, str(mark)).result(LIMIT) == str(mark)
     assert [type(error) for error in told] == [TaskTimeoutError]
     assert ended(int(mark.read_text()))
-
-
-def ended(pid: int) -> bool:
-    """Wait until there is no such process."""
-    import os
-    import time
-
-    deadline = time.monotonic() + LIMIT
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.005)
-    return False
 
 
 @pytest.mark.parametrize("kind", ["pebble", "loky"])

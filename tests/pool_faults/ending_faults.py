@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
 
+from polling import until_exists
 from pool_workers import add
 from syncprims import PoolClosedError, PoolTimeoutError
 
@@ -30,10 +30,7 @@ class Busy:
         mark = os.path.join(self.folder, "mark")
         self.running = self.witness.send(hang_here, self.release, mark)
         self.queued = [self.witness.send(add, n) for n in range(6)]
-        deadline = time.monotonic() + LIMIT
-        while not os.path.exists(mark):
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        until_exists(mark)
 
     def let_go(self) -> None:
         Path(self.release).touch()

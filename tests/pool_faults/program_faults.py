@@ -7,17 +7,19 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from polling import ended, until_exists
 from pool_workers import add, announce_then_hang
 
 from . import work
 from .places import OWN, OWN_PROCESSES, open_pool
 from .rows import WORKS, row
-from .task_faults import ended, hang_here
+from .task_faults import hang_here
 from .witness import LIMIT, Witness
 
 # Each row here starts one more program, the one that suffers: ``python -m pool_faults.program_faults NAME EXECUTOR …``
@@ -74,8 +76,7 @@ def suffer_ctrl_c(place: str, release: str) -> None:
         with pool:
             running = witness.send(hang_here, release, release + ".mark")
             queued = [witness.send(add, n) for n in range(40)]
-            while not os.path.exists(release + ".mark"):
-                time.sleep(0.002)
+            until_exists(release + ".mark")
             print("ready", flush=True)
             pool.join(LIMIT)
     except KeyboardInterrupt:
@@ -126,8 +127,7 @@ def suffer_endless(place: str, mark: str) -> None:
         announce_then_hang, (mark,), error_callback=lambda error: print(type(error).__name__, flush=True), timeout=0.2
     )
     task.wait_settled(LIMIT)
-    while not os.path.exists(mark):
-        time.sleep(0.002)
+    until_exists(mark)
 
 
 @row("parent dies by os._exit or SIGKILL: orphan workers", OWN_PROCESSES)
@@ -151,13 +151,12 @@ def suffer_death(place: str, way: str, folder: str) -> NoReturn:
     pool = open_pool(place, workers=2)
     busy = os.path.join(folder, "busy")
     pool.submit(announce_then_hang, busy)
-    while not os.path.exists(busy):
-        time.sleep(0.002)
+    until_exists(busy)
     pool.submit(work.note_pid, folder).result(LIMIT)
     print("ready", flush=True)
     if way == "exit":
         os._exit(1)
-    time.sleep(2 * LIMIT)
+    threading.Event().wait(2 * LIMIT)
     sys.exit("was not killed")
 
 

@@ -18,6 +18,7 @@ from random import Random
 from statistics import median
 from typing import Any, NamedTuple
 
+import polling
 import pool_workers
 from pool_workers import Refusing, add, identity
 from syncprims import CallbackPool, PoolTimeoutError, Task, TransportError
@@ -108,7 +109,7 @@ RARE: list[Call] = [(linger, (0.05,), 0.01), (identity, (threading.Lock(),), Non
 DEADLY: list[Call] = [
     (pool_workers.kill_self, (), None),
     (pool_workers.die, (), None),
-    (time.sleep, (3600.0,), 0.2),
+    (linger, (3600.0,), 0.2),
 ]
 
 
@@ -211,12 +212,8 @@ def _guarded(feed: Callable[[float], None], until: float, failures: list[BaseExc
 
 def _settled_usage() -> Usage:
     """Wait for threads and processes that are on their way out, then look."""
-    deadline = time.monotonic() + PATIENCE
-    usage = Usage.now()
-    while (usage.threads > 2 or usage.processes) and time.monotonic() < deadline:
-        time.sleep(0.01)
-        usage = Usage.now()
-    return usage
+    polling.until(lambda: threading.active_count() <= 2 and not multiprocessing.active_children(), PATIENCE)
+    return Usage.now()
 
 
 def _check_growth(usages: list[Usage], report: str) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+from polling import ended, until_exists
 from pool_workers import add, announce_then_hang, fail, leave, wait_for_file
 from syncprims import TaskTimeoutError
 
@@ -95,8 +96,7 @@ def innocent_task(place: str) -> str:
     still_works(witness)
     slow = witness.send(hang_here, release, begun)
     innocents = [witness.send(add, n, timeout=0.2) for n in range(3)]
-    while not os.path.exists(begun):
-        time.sleep(0.005)
+    until_exists(begun)
     # No event could tell that something did not happen: the time that would have been too much has to pass.
     never = threading.Event()
     assert not never.wait(0.5)
@@ -106,17 +106,3 @@ def innocent_task(place: str) -> str:
     assert witness.heard()[2:] == [0, 1, 2]
     finish(pool)
     return "never late"
-
-
-def ended(pid: int) -> bool:
-    """Wait until there is no such process; one that nobody has reaped counts as ended."""
-    deadline = time.monotonic() + LIMIT
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except (ProcessLookupError, FileNotFoundError):
-            return True
-        time.sleep(0.005)
-    return False

@@ -11,12 +11,12 @@ from concurrent.futures import BrokenExecutor, CancelledError
 from pathlib import Path
 from typing import NoReturn
 
+from polling import ended
 from pool_workers import add, announce_then_hang, die, fail_to_start, kill_self, pid
 
 from . import work
 from .places import ALL, BORROWED_PROCESSES, OWN_PROCESSES, PROCESSES, open_pool
 from .rows import ERROR, WORKS, row
-from .task_faults import ended
 from .witness import LIMIT, Witness, check_accounts, still_works, wait_for
 
 # An executor that was handed in is not the pool's to replace: once it is broken, its owner has to make another one.

@@ -89,10 +89,12 @@ class Crew:
         if kill:
             _kill(processes)
 
-    def join(self, deadline: Deadline) -> None:
-        """Wait for the dismissed executor's processes to end."""
-        if self._manager is not None:
-            self._manager.join(deadline.remaining())
+    def join(self, deadline: Deadline) -> bool:
+        """Wait for the dismissed executor's processes to end; False if the time is up."""
+        if self._manager is None:
+            return True
+        self._manager.join(deadline.remaining())
+        return not self._manager.is_alive()
 
 
 def _kill(processes: list[Any]) -> None:

@@ -89,6 +89,7 @@ class Borrowed(Backend):
                     waited=task._timeout,
                 )
             task._fail(error)
+        task._inner = None  # whose callback holds the task: what refers to itself waits for the garbage collector
 
     def stop(self) -> None:
         """Do nothing: the executor is its owner's."""

@@ -28,6 +28,10 @@ class HelperThread:
             Thread(target=self._run, name=self._name, daemon=True).start()
             self.started = True
 
+    def over(self) -> bool:
+        """True once the thread has ended."""
+        return self.thread is not None and not self.thread.is_alive()
+
     def _run(self) -> None:
         if self._role.acquire(blocking=False):
             from threading import current_thread

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from _queue import SimpleQueue
+from _queue import Empty, SimpleQueue
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # waits until they are up, lest a program that ends right after it lose its tasks.
 
 _THREADS_EARLY = sys.version_info[:2] == (3, 12)
+_SLICE = 0.5  # seconds between two looks whether the feeder is still there
 
 
 class _Tolerant(Future[bytes]):
@@ -97,7 +98,9 @@ class ProcessWorkers(Backend):
         gate = allocate_lock()
         gate.acquire()
         self._kicks.put(partial(self._start_threads, gate.release))
-        gate.acquire()
+        while not gate.acquire(timeout=_SLICE):
+            if self._feeder.over():
+                return  # an abort was quicker
 
     def _start_threads(self, done: Callable[[], object]) -> None:
         try:
@@ -112,6 +115,8 @@ class ProcessWorkers(Backend):
         if not self._kicked:
             self._kicked = True
             self._kicks.put(self._feed)
+            if self._feeder.over():
+                _forget(self._kicks)  # else it holds these workers, and their last crew's descriptors
 
     def _feed(self) -> None:
         self._kicked = False  # before looking, so that what comes after the look kicks again
@@ -176,6 +181,8 @@ class ProcessWorkers(Backend):
         error = deliver(task, inner)
         if error is not None and not task.done():
             self._failed(task, crew, began, error)
+        if task._inner is inner:
+            task._inner = None  # whose callback holds task and crew: a task that is kept must not keep those
         self._handed.pop(ticket, None)
         if self._again or self._stopped or (self._queue and len(self._handed) <= self._low):
             self._kick()
@@ -242,11 +249,22 @@ class ProcessWorkers(Backend):
         self._kicks.put(None)
         if self._feeder.thread is not None:
             self._feeder.thread.join(deadline.remaining())
-        if self._leaving is not None:
-            self._leaving.join(deadline)
+            if self._feeder.over():
+                _forget(self._kicks)
+        if self._leaving is not None and self._leaving.join(deadline):
+            self._leaving = None  # lest a task that is kept keep its descriptors
 
 
 def _serve(kicks: SimpleQueue[Callable[[], object] | None]) -> None:
     while (kick := kicks.get()) is not None:
         kick()
         del kick  # while idle, the thread keeps no pool alive
+    _forget(kicks)
+
+
+def _forget(kicks: SimpleQueue[Callable[[], object] | None]) -> None:
+    try:
+        while True:
+            kicks.get_nowait()
+    except Empty:
+        pass
