@@ -79,6 +79,28 @@ def refusing_result() -> Refusing:
     return Refusing()
 
 
+class SpeechlessError(Exception):
+    """Can't say what it is."""
+
+    def __str__(self) -> str:
+        raise LookupError("no words")
+
+
+def raise_speechless_error() -> NoReturn:
+    raise SpeechlessError
+
+
+class RefusingWithoutWords:
+    """Pickles, and raises when it is unpickled, what can't be printed."""
+
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        return raise_speechless_error, ()
+
+
+def refusing_result_without_words() -> RefusingWithoutWords:
+    return RefusingWithoutWords()
+
+
 class TwoArgumentError(Exception):
     """Pickles, and does not come back: its __init__ takes other arguments than its args hold."""
 

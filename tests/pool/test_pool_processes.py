@@ -256,3 +256,21 @@ def test_closed_pool_is_gone_without_a_collection(
         until(lambda: backend() is None)
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("fn", [pool_workers.raise_speechless_error, pool_workers.refusing_result_without_words])
+def test_error_that_cannot_be_printed_is_told_of(shared: CallbackPool, fn: Callable[[], object]) -> None:
+    """An exception whose text raises is an error of its task as any other, wherever it comes up."""
+    told: list[BaseException] = []
+    shared.apply_async(fn, error_callback=told.append).wait_settled(LIMIT)
+    assert "SpeechlessError" in repr(told[0])
+
+
+def test_error_of_a_result_holds_no_frame(shared: CallbackPool) -> None:
+    """What went wrong while a result was unpickled here is told as text: frames would hold the executor's pipes."""
+    error = shared.submit(pool_workers.refusing_result).exception(LIMIT)
+    assert isinstance(error, TransportError)
+    cause = error.__cause__
+    assert isinstance(cause, ValueError)
+    assert (cause.__traceback__, cause.__context__) == (None, None)
+    assert "in fail" in str(cause.__cause__)

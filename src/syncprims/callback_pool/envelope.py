@@ -80,12 +80,7 @@ def unpack(outcome: bytes) -> tuple[Any, BaseException | None]:
     try:
         succeeded, *rest = pickle.loads(outcome)
     except BaseException as error:  # noqa: BLE001  __setstate__ may raise anything
-        broken = TransportError(
-            f"the result can't be unpickled here: {type(error).__name__}: {error}. Return something that this process "
-            f"can import and rebuild"
-        )
-        broken.__cause__ = error
-        return None, broken
+        return None, _unloadable(error)
     if succeeded:
         return rest[0], None
     pickled, description, text = rest
@@ -93,6 +88,18 @@ def unpack(outcome: bytes) -> tuple[Any, BaseException | None]:
     # The worker's text has the whole chain already.
     failure.__cause__ = RemoteTraceback(text)
     return None, failure
+
+
+def _unloadable(error: BaseException) -> TransportError:
+    text, description = _describe(error)
+    broken = TransportError(
+        f"the result can't be unpickled here: {description}. Return something that this process can import and rebuild"
+    )
+    # As text, like the worker's: frames hold those that called them, here the executor's with its pipes and semaphores.
+    broken.__cause__ = error.with_traceback(None)
+    error.__cause__ = RemoteTraceback(text)
+    error.__context__ = None
+    return broken
 
 
 def _load_error(pickled: bytes | None, description: str) -> BaseException:
@@ -119,13 +126,7 @@ def _pack_result(dumps: Dumps, result: Any, fn: Any) -> bytes:
 
 
 def _pack_error(dumps: Dumps, error: BaseException) -> bytes:
-    from traceback import format_exception
-
-    try:
-        text = "".join(format_exception(error))
-        description = f"{_type_name(error)}: {error}"
-    except BaseException:  # noqa: BLE001  a __str__ may raise
-        text = description = _type_name(error)
+    text, description = _describe(error)
     pickled: bytes | None
     try:
         pickled = dumps(error)
@@ -135,6 +136,15 @@ def _pack_error(dumps: Dumps, error: BaseException) -> bytes:
     except BaseException:  # noqa: BLE001  __reduce__ and __setstate__ may raise anything
         pickled = None
     return pickle.dumps((False, pickled, description, text))
+
+
+def _describe(error: BaseException) -> tuple[str, str]:
+    from traceback import format_exception
+
+    try:
+        return "".join(format_exception(error)), f"{_type_name(error)}: {error}"
+    except BaseException:  # noqa: BLE001  a __str__ may raise
+        return _type_name(error), _type_name(error)
 
 
 def _culprit(dumps: Dumps, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

@@ -79,7 +79,10 @@ class InterpreterWorkers(ThreadWorkers):
             result, error = unpack(interpreter.run(call))
         except BaseException as failure:  # noqa: BLE001  an interpreter that can't be entered; the worker must live
             result, error = None, failure
-        return task._finish(result) if error is None else task._fail(error)
+        try:
+            return task._finish(result) if error is None else task._fail(error)
+        finally:
+            del error, task  # the error's traceback may hold this frame: no cycle through it
 
 
 class Interpreter:
