@@ -17,10 +17,12 @@ class Backend(ABC):
     Attributes:
         packs: Whether calls travel as bytes.
         fate: What becomes of the worker of a task that expired, for its error.
+        rest: How many seconds the dispatcher may let results gather while many tasks are open.
     """
 
     packs: bool
     fate: str
+    rest: float = 0.0
 
     def __init__(self) -> None:
         self._stuck: set[Task[Any]] = set()

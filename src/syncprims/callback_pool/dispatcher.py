@@ -5,6 +5,7 @@ from __future__ import annotations
 from _queue import SimpleQueue
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from .gates import open_all
@@ -18,12 +19,17 @@ if TYPE_CHECKING:
 # because their submission failed, and None for the end. The dispatcher alone takes tasks out of the pool's open set,
 # and does so *after* the callback: what a callback submits is in the set before its own task leaves it, so the set is
 # empty only when nothing can follow.
+#
+# To wake a thread for each of many small tasks costs more than to settle them. So behind backends where it pays, and
+# while many tasks are open, the dispatcher rests a moment when it has settled what there was. A callback is late by
+# that at most; and no worker starves meanwhile, as so many tasks, even empty ones, take longer than that.
 
+_MANY = 16
 _ENDED = (_FINISHED, _NOTIFIED)
 Notice = Task[Any] | tuple[Task[Any]] | None
 
 
-def serve(inbox: SimpleQueue[Notice], mark: Mark) -> None:
+def serve(inbox: SimpleQueue[Notice], mark: Mark, rest: float) -> None:
     """Settle what comes in until None does; while idle, hold no reference to the pool."""
     enter(mark)
     while (notice := inbox.get()) is not None:
@@ -31,6 +37,8 @@ def serve(inbox: SimpleQueue[Notice], mark: Mark) -> None:
             _withdraw(notice[0])
         else:
             _settle(notice)
+            if rest and inbox.empty() and len(notice._pool._intake.tasks) >= _MANY:
+                sleep(rest)
         del notice
 
 

@@ -51,7 +51,7 @@ class Engine(Executor):
         self._backend = backend
         self._timer = Timer(f"{self.name}-timer")
         self._inbox: SimpleQueue[Notice] = SimpleQueue()
-        self._dispatcher = HelperThread(f"{self.name}-dispatcher", serve, self._inbox, intake.mark)
+        self._dispatcher = HelperThread(f"{self.name}-dispatcher", serve, self._inbox, intake.mark, backend.rest)
         # Written by the dispatcher only:
         self._tally = {"done": 0, "failed": 0, "cancelled": 0}
         self._settling: Task[Any] | None = None
@@ -60,17 +60,19 @@ class Engine(Executor):
     # -- tasks come in and go out ------------------------------------------------------------------------------------
 
     def _submit_quietly(self, label: str, fn: Callable[..., T], *args: Any) -> Task[T]:
-        task = self._make(fn, args, {})
-        task._label = label
+        task = self._make(fn, args, {}, label)
         task._quiet = True
         return self._start(task)
 
-    def _make(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task[T]:
+    def _make(
+        self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], label: str | None = None
+    ) -> Task[T]:
         if self._intake.phase != "open":
             self._intake.check_open()
         if not callable(fn):
             raise TypeError(f"a task needs a function to call, not {type(fn).__name__}")
-        label = name_of(fn)
+        if label is None:
+            label = name_of(fn)
         if self._backend.packs:
             call = pack(self._dumps, fn, args, kwargs)
             if self._flush_output:

@@ -19,17 +19,24 @@ from .task import Task
 if TYPE_CHECKING:
     from .engine import Engine
 
+# A chunk is one task, not one for each item. By far most maps have one iterable, whose items need no tuples of their
+# own: to make these, pickle them and call with them costs as much as small calls themselves.
+
 T = TypeVar("T")
-_Chunk = tuple[tuple[Any, ...], ...]
 
 
-def call_all(fn: Callable[..., T], chunk: _Chunk) -> list[T]:
-    """Call the function with each of the chunk's argument tuples; one task, not one for each."""
+def call_with_each(fn: Callable[[Any], T], items: tuple[Any, ...]) -> list[T]:
+    """Call the function with each item."""
+    return [fn(item) for item in items]
+
+
+def call_with_all(fn: Callable[..., T], chunk: tuple[tuple[Any, ...], ...]) -> list[T]:
+    """Call the function with the arguments of each tuple."""
     return [fn(*args) for args in chunk]
 
 
-class Mapping(Generic[T]):
-    """A map under way: submits its first chunks when it is made, and the rest as results are taken."""
+class MapOfChunks(Generic[T]):
+    """A map under way: submits its first chunks at `start`, and one more for each that is taken."""
 
     def __init__(
         self,
@@ -45,38 +52,86 @@ class Mapping(Generic[T]):
         pool._intake.check_open()
         self._pool = pool
         self._deadline = Deadline(timeout)
-        self._call = partial(call_all, fn)
+        self._fn = fn
         self._label = f"map of {name_of(fn)}"
-        arguments = zip(*iterables)  # noqa: B905  Executor.map ends with the shortest
+        arguments: Iterator[Any]
+        self._call: Callable[..., list[T]]
+        if len(iterables) == 1:
+            self._call, arguments = call_with_each, iter(iterables[0])
+        else:
+            self._call, arguments = call_with_all, zip(*iterables)  # noqa: B905  Executor.map ends with the shortest
         self._chunks = iter(lambda: tuple(islice(arguments, chunksize)), ())
-        self.tasks: deque[Task[list[T]]] = deque()
-        self.done: SimpleQueue[Task[list[T]]] | None = None
+        self._tasks: deque[Task[list[T]]] = deque()
+        self._done: SimpleQueue[Task[list[T]]] | None = None
 
-    def start(self, buffersize: int | None) -> None:
-        """Submit the first chunks: so many, or else as many as the pool may have pending, or else all."""
+    def start(self, buffersize: int | None, *, in_order: bool) -> Iterator[T]:
+        """Submit the first chunks (so many, or as many as the pool may have pending, or all); return the results."""
         check_count("buffersize", buffersize)
-        self.submit(self._pool._intake.max_pending if buffersize is None else buffersize)
+        if not in_order:
+            self._done = SimpleQueue()
+        self._submit(self._pool._intake.max_pending if buffersize is None else buffersize)
+        return self._results(self._first if in_order else self._first_done)
 
-    def submit(self, most: int | None) -> None:
+    def _submit(self, most: int | None) -> None:
         """Submit that many more chunks; None is all there are."""
         try:
             for chunk in islice(self._chunks, most):
-                task = self._pool._submit_quietly(self._label, self._call, chunk)
-                self.tasks.append(task)
-                if self.done is not None:
-                    task.add_done_callback(self.done.put)  # type: ignore[arg-type]  # it is the task
+                task = self._pool._submit_quietly(self._label, self._call, self._fn, chunk)
+                self._tasks.append(task)
+                if self._done is not None:
+                    task.add_done_callback(self._done.put)  # type: ignore[arg-type]  # it is the task
         except BaseException:
-            self.cancel()
+            self._cancel()
             raise
 
-    def cancel(self) -> None:
+    def _cancel(self) -> None:
         """Cancel what has not begun."""
-        for task in self.tasks:
+        for task in self._tasks:
             task.cancel()
 
-    def late(self) -> PoolTimeoutError:
-        """Return the error for a result that did not come in time."""
-        pending = sum(not task.done() for task in list(self.tasks))
+    def _results(self, next_task: Callable[[], Task[list[T]]]) -> Iterator[T]:
+        """Yield the results chunk by chunk; cancel the rest when one raises or the iterator is dropped."""
+        try:
+            while self._tasks:
+                chunk = self._taken(next_task()).result()
+                chunk.reverse()
+                while chunk:
+                    yield chunk.pop()  # so that it is kept by nobody but its taker
+        finally:
+            self._cancel()
+
+    def _taken(self, task: Task[list[T]]) -> Task[list[T]]:
+        """Submit another chunk in the task's place, and return it."""
+        self._tasks.remove(task)
+        self._submit(1)
+        return task
+
+    def _first(self) -> Task[list[T]]:
+        """Wait for the oldest chunk."""
+        task = self._tasks[0]
+        if not task.done():
+            task.wait(self._deadline.remaining())
+            if not task.done():
+                raise self._late()
+        return task
+
+    def _first_done(self) -> Task[list[T]]:
+        """Wait for the next chunk that is done."""
+        assert self._done is not None
+        try:
+            return self._done.get_nowait()
+        except Empty:
+            pass
+        left = self._deadline.remaining()
+        try:
+            return wait_visibly(
+                self._pool._intake, f"the next result of {self._label}", left, partial(self._done.get, timeout=left)
+            )
+        except Empty:
+            raise self._late() from None
+
+    def _late(self) -> PoolTimeoutError:
+        pending = sum(not task.done() for task in list(self._tasks))
         return PoolTimeoutError(
             f"waited {self._deadline.waited():.1f} s for the results of map in {self._pool.name!r}: "
             f"{pending} submitted chunks are not done",
@@ -84,74 +139,3 @@ class Mapping(Generic[T]):
             timeout=self._deadline.timeout,
             waited=self._deadline.waited(),
         )
-
-    def next_in_order(self) -> list[T]:
-        """Return the results of the oldest chunk, and submit another one in its place."""
-        task = self.tasks[0]
-        if not task.done():
-            task.wait(self._deadline.remaining())
-            if not task.done():
-                raise self.late()
-        self.tasks.popleft()
-        self.submit(1)
-        return task.result()
-
-    def next_done(self) -> list[T]:
-        """Return the results of the next chunk that is done, and submit another one in its place."""
-        assert self.done is not None
-        try:
-            task = self.done.get_nowait()
-        except Empty:
-            task = self._await_done(self.done)
-        self.tasks.remove(task)
-        self.submit(1)
-        return task.result()
-
-    def _await_done(self, done: SimpleQueue[Task[list[T]]]) -> Task[list[T]]:
-        left = self._deadline.remaining()
-        wait = partial(done.get, timeout=left)
-        try:
-            return wait_visibly(self._pool._intake, f"the next result of {self._label}", left, wait)
-        except Empty:
-            raise self.late() from None
-
-
-def in_order(
-    pool: Engine,
-    fn: Callable[..., T],
-    iterables: tuple[Iterable[Any], ...],
-    timeout: float | None,
-    chunksize: int,
-    buffersize: int | None,
-) -> Iterator[T]:
-    """Start a map, and return the results in the order of the items."""
-    mapping = Mapping(pool, fn, iterables, timeout, chunksize)
-    mapping.start(buffersize)
-    return _results(mapping, mapping.next_in_order)
-
-
-def as_done(
-    pool: Engine,
-    fn: Callable[..., T],
-    iterables: tuple[Iterable[Any], ...],
-    timeout: float | None,
-    chunksize: int,
-    buffersize: int | None,
-) -> Iterator[T]:
-    """Start a map, and return the results in the order in which their chunks are done."""
-    mapping = Mapping(pool, fn, iterables, timeout, chunksize)
-    mapping.done = SimpleQueue()
-    mapping.start(buffersize)
-    return _results(mapping, mapping.next_done)
-
-
-def _results(mapping: Mapping[T], take: Callable[[], list[T]]) -> Iterator[T]:
-    """Yield the results chunk by chunk; cancel the rest when one raises or the iterator is dropped."""
-    try:
-        while mapping.tasks:
-            chunk = take()
-            chunk.reverse()
-            while chunk:
-                yield chunk.pop()  # so that it is kept by nobody but its taker
-    finally:
-        mapping.cancel()

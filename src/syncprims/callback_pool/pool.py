@@ -12,7 +12,6 @@ from .._deadline import Deadline, check_timeout
 from .._leaving import Leave, LeaveInC, leave_by
 from .._registry import default_name, register
 from ..errors import SyncError
-from . import mapping
 from .backends import make_backend
 from .checks import check_callable, check_count
 from .engine import ABORT_PATIENCE, Engine
@@ -20,6 +19,7 @@ from .exiting import drain_at_exit
 from .inside import is_inside
 from .intake import Intake
 from .ledger import Ledger, OnError
+from .mapping import MapOfChunks
 from .stats import PoolStats
 from .task import Task
 
@@ -35,8 +35,8 @@ class CallbackPool(Engine):
 
     Args:
         executor: ``"thread"`` (daemon threads of its own), ``"process"`` (a standard process executor with start
-            method ``forkserver``, or ``spawn``), ``"interpreter"`` (from Python 3.14), or any
-            `concurrent.futures.Executor`, which the pool uses and never shuts down.
+            method ``forkserver``, or ``spawn``), ``"interpreter"`` (from Python 3.14: daemon threads, each
+            with an interpreter of its own), or any `concurrent.futures.Executor`, which the pool never shuts down.
         max_workers: How many; None is the standard executors' default. Only for an executor that the pool makes.
         max_pending: With so many tasks unsettled, `submit` from outside the pool blocks; None is no limit.
         flush_output: Flush ``stdout`` and ``stderr`` of the worker after each task, before its callback, and here
@@ -78,8 +78,8 @@ class CallbackPool(Engine):
     what a task of `apply_async` raised that nobody looked at, is raised by `join`, `close` or leaving ``with``. A
     per-task ``timeout`` counts from the task's start on the pool's threads and on process executors of this machine
     (standard, loky), else from when ``running()`` is first true; on Dask, whose futures never say that they run, from
-    its submission. A thread that does not end in time is replaced and never waited for, not even at exit; the pool's
-    processes are killed at exit, or when all of them are stuck; pebble's at once.
+    its submission. A thread or interpreter that does not end in time is replaced and never waited for, not even at
+    exit; the pool's processes are killed at exit, or when all of them are stuck; pebble's at once.
 
     **Subclassing**: override `_on_settled`. Public methods may be overridden too; ``with`` calls ``close`` and
     ``abort``, ``terminate`` calls ``abort``, and `submit`, `apply_async` and `map` do not call one another.
@@ -222,7 +222,7 @@ class CallbackPool(Engine):
             ValueError: ``chunksize`` or ``buffersize`` is below 1, or ``timeout`` is negative or NaN.
             PoolClosedError: As for `submit`; so are `TransportError` and `ForkedError`.
         """
-        return mapping.in_order(self, fn, iterables, timeout, chunksize, buffersize)
+        return MapOfChunks(self, fn, iterables, timeout, chunksize).start(buffersize, in_order=True)
 
     def map_unordered(
         self,
@@ -233,7 +233,7 @@ class CallbackPool(Engine):
         buffersize: int | None = None,
     ) -> Iterator[T]:
         """Return an iterator as `map` does, over the results in the order in which their chunks are done."""
-        return mapping.as_done(self, fn, iterables, timeout, chunksize, buffersize)
+        return MapOfChunks(self, fn, iterables, timeout, chunksize).start(buffersize, in_order=False)
 
     # -- waiting and ending ------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from _thread import RLock
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
@@ -41,10 +42,22 @@ logger: logging.Logger = logging.getLogger("syncprims")
 
 
 class _CCondition(Condition):
-    """A condition that no interrupt leaves locked: what ``with`` calls are the lock's own C functions."""
+    """A condition that no interrupt leaves locked: what ``with`` calls are the lock's own C functions.
+
+    It finds them when they are called, where `threading.Condition` collects them all when it is made.
+    """
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._waiters: deque[Any] = deque()
 
     __enter__ = property(attrgetter("_lock.__enter__"))
     __exit__ = property(attrgetter("_lock.__exit__"))
+    acquire = property(attrgetter("_lock.acquire"))
+    release = property(attrgetter("_lock.release"))
+    _release_save = property(attrgetter("_lock._release_save"))
+    _acquire_restore = property(attrgetter("_lock._acquire_restore"))
+    _is_owned = property(attrgetter("_lock._is_owned"))
 
 
 class Task(Future[T]):
@@ -90,14 +103,18 @@ class Task(Future[T]):
     _unseen: _Unseen | None = None
     _call: Call | bytes | None
 
+    # What Future's own constructor stores, which is not called: its threading.Condition costs more than all the rest.
+    _state = _PENDING
+    _result: T | None = None
+    _exception: BaseException | None = None
+
     def __init__(self, pool: Engine, label: str, call: Call | bytes) -> None:
-        super().__init__()
-        self._condition.__class__ = _CCondition
+        self._condition = _CCondition()
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Callable[[Future[T]], object]] = [_notify]
         self._pool = pool
         self._label = label
         self._call = call
-        # What add_done_callback does, without the lock of a future that nobody knows yet.
-        self._done_callbacks.append(_notify)  # type: ignore[attr-defined]  # private
 
     # -- what concurrent.futures has ---------------------------------------------------------------------------------
 
@@ -147,6 +164,8 @@ class Task(Future[T]):
             TaskTimeoutError: It ran for longer than the ``timeout`` it was started with.
             ForkedError: It is not done, and this is a forked child.
         """
+        if self._state == _FINISHED and self._exception is None:
+            return self._result  # type: ignore[return-value]  # None where the call returned that
         self._check_fork()
         try:
             return self._wait(super().result, timeout)
