@@ -26,7 +26,8 @@ from .errors import BrokenSequenceError, ForkedError, SequenceFinishedError, Ste
 #    every gate is opened for good: whoever takes one sees the end and opens it again for the next.
 # 3. stop() sets `stopping` and tries to take the gate whose turn it is: if it succeeds nobody is in a step, and the
 #    sequence ends. Everyone who opens a gate looks at `stopping` afterwards and tries the same. Either the stopper
-#    finds the gate open or the opener finds the mark: it can't be missed.
+#    finds the gate open or the opener finds the mark: it can't be missed. Who takes a gate before the opener has looked
+#    finds the mark too, so no turn begins after stop() has returned.
 # 4. Interrupts. Where a gate is taken, the outcome is stored through `map`, since no interrupt is delivered between C's
 #    success and that store; there is no call either between storing the end and the one C call that opens every gate,
 #    whose argument has been prepared before.
@@ -265,6 +266,8 @@ class Sequence:
                 finally:
                     waiting.withdraw()
             if not took:
+                if self.ends:  # another thread that saw the end has the gate for a moment
+                    raise self.over(step)
                 deadline = Deadline(timeout)
                 deadline.started = started
                 raise self.timeout_error(f"the turn of {step!r} in {self.name!r}", deadline, step)

@@ -101,11 +101,14 @@ class StepContext:
         (took,) = map(gate.acquire, (False,))
         if not took:
             sequence.take_gate(step, self._timeout)
-        if sequence.ends:
+        if sequence.ends or sequence.stopping:
             try:
                 gate.release()
             except RuntimeError:  # without the GIL, the one who ended it may have come in between
                 pass
+            if not sequence.ends:  # stop() came while the gate was on its way to be opened
+                sequence.end("finished", STOPPED, only_if_idle=True)
+                return self._enter(sequence)
             raise sequence.over(step)
         inside[me] = sequence
         sequence.owner = me
