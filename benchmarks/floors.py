@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from _thread import RLock
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
 from operator import attrgetter
+from queue import SimpleQueue
 from typing import Any, Self
 
 from syncprims import TimedLock
 from syncprims._leaving import LeaveInC
+from syncprims.callback_pool.envelope import pack, run_packed, unpack
 
 from .measuring import OURS, STDLIB, Case, Group, Work, loop
 from .orders import TURNS, play
+from .pools import IN_PROCESSES, Submit, nothing, processes, with_callbacks
 
 _CLock: Any = RLock
 _acquire = _CLock.acquire
@@ -152,6 +158,44 @@ def _idle(size: int, idle: int) -> Any:
     return lambda _: partial(_chain, size, idle)
 
 
+# -- a task in a process -----------------------------------------------------------------------------------------------
+
+
+def _packed(stack: ExitStack) -> Submit:
+    """Calls and outcomes travel as bytes, so that what can't be pickled or rebuilt harms its own task only."""
+    executor = stack.enter_context(processes())
+
+    def submit(callback: Callable[[object], None]) -> None:
+        inner = executor.submit(run_packed, pack(pickle.dumps, nothing, (), {}), None, None, 0, True)
+        inner.add_done_callback(lambda inner: callback(unpack(inner.result())))
+
+    return submit
+
+
+def _told_apart(stack: ExitStack) -> Submit:
+    """And callbacks run on a thread of their own, so that a slow one delays no result."""
+    executor = stack.enter_context(processes())
+    inbox: SimpleQueue[tuple[Callable[[object], None], Future[bytes]] | None] = SimpleQueue()
+
+    def dispatch() -> None:
+        while (notice := inbox.get()) is not None:
+            callback, inner = notice
+            callback(unpack(inner.result()))
+
+    threading.Thread(target=dispatch, daemon=True).start()
+    stack.callback(inbox.put, None)
+
+    def submit(callback: Callable[[object], None]) -> None:
+        inner = executor.submit(run_packed, pack(pickle.dumps, nothing, (), {}), None, None, 0, True)
+        inner.add_done_callback(lambda inner: inbox.put((callback, inner)))
+
+    return submit
+
+
+def _pool(make: Callable[[ExitStack], Submit]) -> Callable[[ExitStack], Work]:
+    return lambda stack: with_callbacks(make(stack))
+
+
 GROUPS = (
     Group(
         "floor-lock",
@@ -175,5 +219,17 @@ GROUPS = (
             *(Case(f"chained Locks, {idle} idle loops", STDLIB, _idle(2, idle)) for idle in (50, 100, 200, 400)),
         ),
         operations=TURNS,
+    ),
+    Group(
+        "floor-pool",
+        "What each guarantee takes from a no-op task with a callback, in processes",
+        (
+            IN_PROCESSES[0],
+            Case("+ calls and outcomes as bytes", STDLIB, _pool(_packed)),
+            Case("+ a thread for callbacks", STDLIB, _pool(_told_apart)),
+            IN_PROCESSES[1],
+        ),
+        better="more",
+        operations=128,
     ),
 )

@@ -29,7 +29,7 @@ def nothing(value: object = None) -> object:
     return value
 
 
-def _with_callbacks(submit: Submit) -> Work:
+def with_callbacks(submit: Submit) -> Work:
     """All tasks at once, until the last callback has run."""
 
     def work(operations: int) -> float:
@@ -66,7 +66,7 @@ def _mapping(run: Callable[[Iterable[int]], Iterable[object]]) -> Work:
 def _executor(make: Callable[[], Executor]) -> Callable[[ExitStack], Work]:
     def open_(stack: ExitStack) -> Work:
         executor = stack.enter_context(make())
-        return _with_callbacks(lambda callback: executor.submit(nothing).add_done_callback(callback))
+        return with_callbacks(lambda callback: executor.submit(nothing).add_done_callback(callback))
 
     return open_
 
@@ -74,7 +74,7 @@ def _executor(make: Callable[[], Executor]) -> Callable[[ExitStack], Work]:
 def _ours(make: Callable[[ExitStack], CallbackPool]) -> Callable[[ExitStack], Work]:
     def open_(stack: ExitStack) -> Work:
         pool = stack.enter_context(make(stack))
-        return _with_callbacks(lambda callback: pool.apply_async(nothing, callback=callback))
+        return with_callbacks(lambda callback: pool.apply_async(nothing, callback=callback))
 
     return open_
 
@@ -86,7 +86,7 @@ def _ours_in_its_executor(stack: ExitStack) -> CallbackPool:
 def _stdlib_pool(make: Callable[[], Any]) -> Callable[[ExitStack], Work]:
     def open_(stack: ExitStack) -> Work:
         pool = stack.enter_context(make())
-        return _with_callbacks(lambda callback: pool.apply_async(nothing, callback=callback))
+        return with_callbacks(lambda callback: pool.apply_async(nothing, callback=callback))
 
     return open_
 
@@ -100,7 +100,7 @@ def _pebble(stack: ExitStack) -> Any:
 
 def _pebble_callbacks(stack: ExitStack) -> Work:
     pool = _pebble(stack)
-    return _with_callbacks(lambda callback: pool.schedule(nothing).add_done_callback(callback))
+    return with_callbacks(lambda callback: pool.schedule(nothing).add_done_callback(callback))
 
 
 def _mpire(stack: ExitStack) -> Any:
@@ -109,7 +109,7 @@ def _mpire(stack: ExitStack) -> Any:
 
 def _mpire_callbacks(stack: ExitStack) -> Work:
     pool = _mpire(stack)
-    return _with_callbacks(lambda callback: pool.apply_async(nothing, callback=callback))
+    return with_callbacks(lambda callback: pool.apply_async(nothing, callback=callback))
 
 
 def _more_executors() -> Any:
@@ -136,7 +136,8 @@ def _threads() -> Executor:
     return ThreadPoolExecutor(WORKERS)
 
 
-def _processes() -> Executor:
+def processes() -> Executor:
+    """Make the standard process executor, as the pool does."""
     return ProcessPoolExecutor(WORKERS, mp_context=_context())
 
 
@@ -175,6 +176,12 @@ def _map_joblib(stack: ExitStack) -> Work:
     return _mapping(lambda numbers: run(map(joblib.delayed(nothing), numbers)))
 
 
+IN_PROCESSES = (
+    Case("ProcessPoolExecutor", STDLIB, _executor(processes)),
+    Case('CallbackPool("process")', OURS, _ours(_own("process")), 0.65),
+)
+"""The baseline, and ours."""
+
 GROUPS = (
     Group(
         "pool-threads",
@@ -193,8 +200,7 @@ GROUPS = (
         "pool-processes",
         "A no-op task with a callback, in processes",
         (
-            Case("ProcessPoolExecutor", STDLIB, _executor(_processes)),
-            Case('CallbackPool("process")', OURS, _ours(_own("process")), 0.65),
+            *IN_PROCESSES,
             Case("multiprocessing.Pool", STDLIB, _stdlib_pool(_process_pool)),
             Case("pebble", "pebble", _pebble_callbacks),
             Case("loky", "loky", _executor(_loky)),
@@ -218,7 +224,7 @@ GROUPS = (
         "map-processes",
         "map in chunks of 64, in processes",
         (
-            Case("ProcessPoolExecutor.map", STDLIB, _map(_processes)),
+            Case("ProcessPoolExecutor.map", STDLIB, _map(processes)),
             Case(
                 'CallbackPool("process").map', OURS, _map(partial(CallbackPool, "process", max_workers=WORKERS)), 0.85
             ),
