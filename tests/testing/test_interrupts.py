@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Self, cast
 
 import pytest
@@ -288,6 +289,29 @@ def test_ctrl_c_between_runs_goes_to_the_old_handler() -> None:
     finally:
         signal.signal(signal.SIGINT, old)
     assert heard == [signal.SIGINT]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_code_is_fresh_where_it_says_so(mode: Mode, frozen: bool) -> None:
+    """Cold and worker runs go through code that never ran, also of functions in a frozen heap; and it is put back."""
+    codes: list[CodeType] = []
+
+    def scenario(_: object) -> None:
+        codes.append(sys._getframe().f_code)
+
+    own = scenario.__code__
+    if frozen:
+        gc.freeze()
+    try:
+        points = interrupts(object, scenario, lambda _: None, mode=mode).check().points
+    finally:
+        gc.unfreeze()
+    assert points > 1
+    assert scenario.__code__ is own
+    fresh = [code for code in codes if code is not own]
+    assert len(set(map(id, fresh))) == len(fresh)
+    assert len(fresh) == (len(codes) - 1 if mode in ("cold", "worker") else 0)  # the first run learns what there is
 
 
 @pytest.mark.parametrize("mode", ["warm", "cold"])

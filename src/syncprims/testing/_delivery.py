@@ -118,6 +118,7 @@ class FreshCode:
         """Find the functions of these codes, which a run has come through."""
         if new := codes - self._known:
             self._known |= new
+            gc.unfreeze()  # the search does not come through what is frozen
             for function in gc.get_referrers(*new):
                 # A function of this module is the harness and not the scenario.
                 if isinstance(function, FunctionType) and function.__globals__ is not globals():

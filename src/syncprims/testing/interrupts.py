@@ -125,7 +125,7 @@ def interrupts(
 
     - ``"warm"``: one interrupt for each run, in code that CPython has specialised.
     - ``"cold"``: the same in code that never ran before: every Python function that the scenario comes through gets a
-      fresh ``__code__``, and its own one back in the end.
+      fresh ``__code__``, and its own one back in the end. (To find them, it thaws a heap that `gc.freeze` has frozen.)
     - ``"storm"``: from the chosen point on, every later point raises too (at most 1000 in a run, so that a scenario
       that tries again for ever comes to an end).
     - ``"worker"``: the scenario runs in a new thread, and gets its KeyboardInterrupt by
@@ -242,7 +242,8 @@ class _Sweep(Generic[T]):
 
     def _one(self, engine: MainThread[T] | WorkerThread[T], chosen: int, after_wait: bool = False) -> bool:
         """Make one run, and return whether its chosen point was reached."""
-        if self._mode in ("cold", "worker"):
+        unspecialised = self._mode in ("cold", "worker")
+        if unspecialised:
             self._fresh.refresh()
         trace = sys.gettrace()
         # Here and not in `quiet`: a tracer that counts calls and returns must miss both of a pair or neither.
@@ -258,7 +259,8 @@ class _Sweep(Generic[T]):
                     let_go()
         finally:
             sys.settrace(trace)
-        self._fresh.learn(engine.codes)
+        if unspecialised:  # in the other modes nothing is refreshed, and the search goes through the whole heap
+            self._fresh.learn(engine.codes)
         if outcome is not None and not comes_from(outcome, (KeyboardInterrupt, Hung) if chosen else (Hung,)):
             outcome.add_note(f"in a run with an interrupt at {engine.where or 'no point'} ({self._mode})")
             raise outcome
