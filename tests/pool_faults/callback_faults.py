@@ -7,14 +7,12 @@ import threading
 from time import monotonic
 from typing import Any
 
-import pytest
-
 from pool_workers import add, fail
 from syncprims import CallbackErrors, CallbackExit, Task
 
 from .places import open_pool
 from .rows import WORKS, row
-from .witness import LIMIT, Witness, check_accounts, finish, still_works, wait_for
+from .witness import LIMIT, Witness, check_accounts, finish, raises, still_works, wait_for
 
 KEPT = "kept"
 
@@ -35,7 +33,7 @@ def callback_raises(place: str) -> str:
     pool.apply_async(add, (1,), callback=complain)
     pool.apply_async(fail, ("bad",), error_callback=complain)
     witness.send(add, 2)
-    with pytest.raises(CallbackErrors) as caught:
+    with raises(CallbackErrors) as caught:
         pool.join(LIMIT)
     assert {str(error) for error in caught.value.exceptions} == {
         "callback got 1",
@@ -54,7 +52,7 @@ def callback_exits(place: str) -> str:
     witness = Witness(pool)
     for n in range(2):
         pool.apply_async(add, (n,), callback=leave)
-    with pytest.raises(CallbackErrors) as caught:
+    with raises(CallbackErrors) as caught:
         pool.join(LIMIT)
     assert [type(error) for error in caught.value.exceptions] == [CallbackExit, CallbackExit]
     for _ in range(4):

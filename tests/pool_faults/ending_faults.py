@@ -7,8 +7,6 @@ import tempfile
 from concurrent.futures import CancelledError
 from pathlib import Path
 
-import pytest
-
 from polling import until_exists
 from pool_workers import add
 from syncprims import PoolClosedError, PoolTimeoutError
@@ -16,7 +14,7 @@ from syncprims import PoolClosedError, PoolTimeoutError
 from .places import open_pool
 from .rows import WORKS, row
 from .task_faults import hang_here
-from .witness import LIMIT, Witness, check_accounts
+from .witness import LIMIT, Witness, check_accounts, raises
 
 
 class Busy:
@@ -44,7 +42,7 @@ def check_all_told(busy: Busy, left: list[object]) -> None:
             assert heard == []
         else:
             assert isinstance(heard[0], CancelledError)
-    with pytest.raises(PoolClosedError):
+    with raises(PoolClosedError):
         busy.pool.submit(add, 1)
     busy.let_go()
     told = busy.witness.heard()
@@ -64,7 +62,7 @@ def abort_with_queue(place: str) -> str:
 def exception_in_block(place: str) -> str:
     """The exception comes out as it was, the queue is cancelled and told, and what runs is not waited for."""
     busy = Busy(place)
-    with pytest.raises(LookupError, match="own"), busy.pool:
+    with raises(LookupError, match="own"), busy.pool:
         raise LookupError("its own")
     left: list[object] = [task for task in busy.witness.tasks if not task.done()]
     check_all_told(busy, left)
@@ -75,10 +73,10 @@ def exception_in_block(place: str) -> str:
 def close_with_limit(place: str) -> str:
     """Close says what is pending when its time is up, and a second one goes on from there."""
     busy = Busy(place)
-    with pytest.raises(PoolTimeoutError) as caught:
+    with raises(PoolTimeoutError) as caught:
         busy.pool.close(0.05)
     assert caught.value.pending == 7
-    with pytest.raises(PoolClosedError):
+    with raises(PoolClosedError):
         busy.pool.submit(add, 1)
     busy.let_go()
     busy.pool.close(LIMIT)

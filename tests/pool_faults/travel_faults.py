@@ -6,8 +6,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from pool_workers import (
     LockError,
     Refusing,
@@ -23,7 +21,7 @@ from syncprims import TransportError
 
 from .places import PACKED, open_pool
 from .rows import ERROR, WORKS, row
-from .witness import LIMIT, Witness, finish, still_works
+from .witness import LIMIT, Witness, finish, raises, still_works
 
 
 def outcome(place: str, fn: Callable[[], Any], kind: type, words: str) -> str:
@@ -78,7 +76,7 @@ def unpicklable_argument(place: str) -> str:
     lock = threading.Lock()
     if place in PACKED:
         for start in (pool.submit, lambda fn, arg: pool.apply_async(fn, (arg,))):
-            with pytest.raises(TransportError, match=r"argument 0 \(a _thread.lock\)"):
+            with raises(TransportError, match=r"argument 0 \(a _thread.lock\)"):
                 start(identity, lock)
         assert pool.stats.submitted == 0
     else:
@@ -114,10 +112,11 @@ def closure(place: str) -> str:
     factor = 6
     pool = open_pool(place)
     if place in PACKED:
-        with pytest.raises(TransportError, match=r"dumps=cloudpickle\.dumps"):
+        with raises(TransportError, match=r"dumps=cloudpickle\.dumps"):
             pool.submit(lambda n: factor * n, 7)
         finish(pool)
-        cloudpickle = pytest.importorskip("cloudpickle")
+        import cloudpickle
+
         pool = open_pool(place, dumps=cloudpickle.dumps)
     assert pool.submit(lambda n: factor * n, 7).result(LIMIT) == 42
     finish(pool)

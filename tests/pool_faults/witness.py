@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from syncprims import CallbackPool, Task
 
 LIMIT = 20.0  # seconds for any wait in a cell; the cell's own limit is longer
+
+E = TypeVar("E", bound=BaseException)
 
 
 class Witness:
@@ -62,3 +65,28 @@ def still_works(witness: Witness) -> None:
 def wait_for(event: threading.Event) -> None:
     """Wait, and fail rather than go on without."""
     assert event.wait(LIMIT)
+
+
+class Raised(Generic[E]):
+    """Checks that its block raises; pytest's own takes longer to import than most cells run."""
+
+    value: E
+
+    def __init__(self, kind: type[E], match: str) -> None:
+        self._kind, self._match = kind, match
+
+    def __enter__(self) -> Raised[E]:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        assert error is not None, f"did not raise {self._kind.__name__}"
+        if not isinstance(error, self._kind):
+            return False
+        self.value = error
+        assert re.search(self._match, str(error)), error
+        return True
+
+
+def raises(kind: type[E], match: str = "") -> Raised[E]:
+    """Check that the block raises such an error, and keep it as `value`."""
+    return Raised(kind, match)
