@@ -1,10 +1,28 @@
-"""What every test needs: a Ctrl-C that arrives."""
+"""What every test needs, and what some need."""
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
+from collections.abc import Iterator
+
+import pytest
 
 # A shell starts its background jobs with SIGINT ignored, and programs inherit that: the tests of Ctrl-C would wait for
 # something that never comes.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Many tests start programs, each of which would compile the library anew. Git ignores what is kept.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.fixture
+def small_heap() -> Iterator[None]:
+    """Let collections look only at what the test makes: all else, the test runner's modules above all, takes longer."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

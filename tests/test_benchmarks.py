@@ -20,6 +20,8 @@ try:
 finally:
     del sys.path[0]
 
+pytestmark = pytest.mark.usefixtures("small_heap")  # every round collects garbage first
+
 # Those that start no process: the others take their time.
 QUICK = [group for group in groups() if not group.key.endswith(("processes", "import"))]
 

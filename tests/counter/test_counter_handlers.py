@@ -152,6 +152,7 @@ def test_a_handler_by_timer_loses_nothing() -> None:
 
 @each_zero
 @each_exact
+@pytest.mark.usefixtures("small_heap")
 def test_a_finalizer_may_come_in_anywhere(make: Callable[[], AtomicCounter], change: Change) -> None:
     """Finalizers that the garbage collector runs in the middle of changes neither hang nor lose."""
     counter = make()

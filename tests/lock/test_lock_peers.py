@@ -12,6 +12,8 @@ from syncprims import TimedLock, TimedRLock
 
 lock_tests: Any = pytest.importorskip("test.lock_tests", reason="this interpreter came without CPython's own tests")
 
+pytestmark = pytest.mark.usefixtures("small_heap")  # they collect garbage before and after each test
+
 
 class TestTimedLock(lock_tests.LockTests):  # type: ignore[misc]  # CPython's tests are not typed
     """`TimedLock` is a threading.Lock, except for the two documented differences."""
