@@ -11,10 +11,21 @@ from functools import partial
 from threading import get_ident
 from time import monotonic, sleep
 from traceback import FrameSummary
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Final, Protocol
 
+from . import _stacks
 from ._facts import Holder, Wait
+from ._stacks import (
+    FRAMES_ARE_SHARED,
+    Place,
+    frames_of_threads,
+    own_places,
+    places,
+    summaries,
+    whereabouts,
+    without_ours,
+)
 from .errors import DeadlockError
 
 # The graph is never stored as one. A thread that has to block publishes a record, "I wait for this node", in a
@@ -35,10 +46,6 @@ from .errors import DeadlockError
 #    without any end of that wait. No lock tells which it got there. So where a thread of the circle does not stand in
 #    its wait, who found the circle looks again after a moment, until it does or the circle has gone.
 # 6. Who finds a circle that another has claimed looks for a second one, without the wait that will give way.
-#
-# Without the GIL nobody can walk the frames of another thread, which goes on meanwhile: not even from a frame that it
-# noted before it blocked, as it may wake up (the interpreter crashes, soon). So there each waiter notes the lines of
-# its own stack, which costs some microseconds, before it blocks.
 #
 # Rejected: serials, the highest in the circle being the victim's. A thread can be interrupted between drawing a serial
 # and storing it; each of two threads then takes the other's for the higher one, and both wait for ever.
@@ -61,20 +68,7 @@ _innermost: dict[int, Waiting] = {}
 _SOON: Final = 0.0005
 _LATER: Final = 0.05
 
-_PACKAGE = os.path.join(os.path.dirname(__file__), "")
-# The tour is in the package too, but uses it as anybody would.
-_TOUR = os.path.join(_PACKAGE, "_tour", "")
-_LIBRARY = os.path.dirname(threading.__file__)
-# What may stand between a program and the wait that it is in.
-_PASSED_OVER = (
-    _PACKAGE,
-    threading.__file__,
-    os.path.join(_LIBRARY, "contextlib.py"),
-    os.path.join(_LIBRARY, "concurrent", "futures", ""),
-)
-
-Place = tuple[CodeType, "int | None"]
-_WAITERS_NOTE_PLACES = not getattr(sys, "_is_gil_enabled", lambda: True)()
+_PUBLISHING: Final = (__file__, _stacks.__file__)
 
 
 class Waiting:
@@ -140,7 +134,7 @@ class Waiting:
             DeadlockError: The wait would close a circle, and this thread is the one to give way.
         """
         self.since = monotonic()
-        self.places = _own_places() if _WAITERS_NOTE_PLACES else []
+        self.places = [] if FRAMES_ARE_SHARED else own_places()
         self.below = _innermost.get(self.ident)
         self._prepare_withdrawal()
         _innermost[self.ident] = self
@@ -244,7 +238,7 @@ def _confirmed(circle: list[Waiting]) -> bool:
 
 def _undisturbed(circle: list[Waiting]) -> bool:
     """Whether every other thread of the circle stands in its wait, with no handler or finalizer of its own on top."""
-    frames = sys._current_frames()
+    frames = frames_of_threads()
     return all(
         _innermost.get(waiting.ident) is waiting and _stands_in(waiting, frames.get(waiting.ident))
         for waiting in circle[1:]
@@ -253,7 +247,7 @@ def _undisturbed(circle: list[Waiting]) -> bool:
 
 def _stands_in(waiting: Waiting, frame: FrameType | None) -> bool:
     # It stands here as long as it publishes. Where the thread has no frame nothing of it can be on top.
-    return frame is None or id(frame) == waiting.frame_id or frame.f_code.co_filename == __file__
+    return frame is None or id(frame) == waiting.frame_id or frame.f_code.co_filename in _PUBLISHING
 
 
 def thread_name(ident: int) -> str:
@@ -266,63 +260,28 @@ def thread_name(ident: int) -> str:
 
 def stack_of(ident: int) -> tuple[FrameSummary, ...]:
     """Where the thread is now, outermost frame first; empty where there is no such thread."""
-    return _summaries(sys._current_frames().get(ident), ident)
+    return _stack(frames_of_threads().get(ident), ident)
 
 
-def _summaries(frame: FrameType | None, ident: int = 0) -> tuple[FrameSummary, ...]:
+def _stack(frame: FrameType | None, ident: int) -> tuple[FrameSummary, ...]:
     if frame is None:
         return ()
-    if ident != get_ident() and not getattr(sys, "_is_gil_enabled", lambda: True)():
-        # One frame can be had safely; the others are known where the thread waits.
-        places = [(frame.f_code, frame.f_lineno)]
-        for waiting in waits_of(ident)[:1]:
-            noted = [code for code, _ in waiting.places]
-            places += waiting.places[noted.index(frame.f_code) + 1 if frame.f_code in noted else 0 :]
-    else:
-        places = _places(frame)
-    # Built by hand: StackSummary.extract would read source files now, and its frames may hold what can't be pickled.
-    return tuple(FrameSummary(code.co_filename, line, code.co_name, lookup_line=False) for code, line in places)[::-1]
-
-
-def _places(frame: FrameType | None) -> list[Place]:
-    places: list[Place] = []
-    while frame is not None:
-        places.append((frame.f_code, frame.f_lineno))
-        frame = frame.f_back
-    return places
-
-
-def _own_places() -> list[Place]:
-    return _places(sys._getframe(2))
+    if ident == get_ident() or getattr(sys, "_is_gil_enabled", lambda: True)():
+        return summaries(places(frame))
+    # One frame can be had safely; the others are known where the thread waits.
+    found = [(frame.f_code, frame.f_lineno)]
+    for waiting in waits_of(ident)[:1]:
+        noted = [code for code, _ in waiting.places]
+        found += waiting.places[noted.index(frame.f_code) + 1 if frame.f_code in noted else 0 :]
+    return summaries(found)
 
 
 def holder_of(ident: int | None) -> Holder | None:
     """A snapshot of the thread with this ident; None for None."""
     if ident is None:
         return None
-    frame = sys._current_frames().get(ident)
-    return Holder(thread_name(ident), ident, frame is not None, _summaries(frame, ident))
-
-
-def whereabouts(stack: tuple[FrameSummary, ...]) -> str:
-    """Say in a few words where a stack stands: at its innermost frame that is the program's, if any is."""
-    if not stack:
-        return "at an unknown place"
-    theirs = (frame for frame in reversed(stack) if not is_passed_over(frame.filename))
-    frame = next(theirs, stack[-1])
-    return f"at {os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}"
-
-
-def is_passed_over(filename: str) -> bool:
-    """Whether frames of this file are ours, or stand between us and the program."""
-    return filename.startswith(_PASSED_OVER) and not filename.startswith(_TOUR)
-
-
-def _without_ours(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
-    """The stack down to where it leaves the program."""
-    while stack and is_passed_over(stack[-1].filename):
-        stack = stack[:-1]
-    return stack
+    frame = frames_of_threads().get(ident)
+    return Holder(thread_name(ident), ident, frame is not None, _stack(frame, ident))
 
 
 def describe(holder: Holder | None) -> str:
@@ -344,8 +303,8 @@ def deadlock(circle: list[Waiting]) -> DeadlockError:
         Wait(name, waiting.node.name, holder)
         for name, waiting, holder in zip(names, circle, [*names[1:], names[0]], strict=True)
     ]
-    frames = sys._current_frames()  # once, since it stops the world for as long as there are threads to list
-    stacks = [_without_ours(_summaries(frames.get(waiting.ident), waiting.ident)) for waiting in circle]
+    frames = frames_of_threads()  # once, since it stops the world for as long as there are threads to list
+    stacks = [without_ours(_stack(frames.get(waiting.ident), waiting.ident)) for waiting in circle]
     lines = [f"deadlock: {_say(cycle)}"]
     for wait, stack in zip(cycle, stacks, strict=True):
         lines.append(f"  Thread {wait.thread!r} waits for {wait.lock_name!r} {whereabouts(stack)}:")
@@ -367,7 +326,7 @@ def own_deadlock(name: str, advice: str) -> DeadlockError:
     return DeadlockError(
         f"Thread {me!r} already holds {name!r} and would wait for itself for ever; {advice}",
         cycle=[Wait(me, name, me)],
-        stacks=[_without_ours(stack_of(get_ident()))],
+        stacks=[without_ours(stack_of(get_ident()))],
     )
 
 

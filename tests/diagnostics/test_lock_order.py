@@ -20,7 +20,7 @@ import pytest
 
 from lock.crew import LIMIT, Crew, eventually
 from syncprims import LockAdapter, LockOrderError, TimedLock, TimedRLock, acquire_all
-from syncprims.diagnostics import LockOrderWarning, check_lock_order
+from syncprims.diagnostics import LockOrderWarning, check_lock_order, ignore_lock_order
 
 AnyLock = TimedLock | LockAdapter
 
@@ -316,6 +316,56 @@ def test_an_unknown_action_is_refused() -> None:
     """There are two."""
     with pytest.raises(ValueError, match='"raise" or "warn"'):
         check_lock_order("shout")  # type: ignore[arg-type]  # that is the test
+
+
+# -- exempt ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_exempt_is_not_looked_at() -> None:
+    """Inside ignore_lock_order() an inversion is no report, in any thread and however often it is nested."""
+    a, b = timed("a"), timed("b")
+    with check_lock_order() as check:
+        take_in_order(a, b)
+        with ignore_lock_order():
+            with ignore_lock_order():
+                take_in_disorder(a, b)
+            with Crew() as crew:
+                crew.start(lambda: take_in_disorder(a, b))
+        assert check.inversions == ()
+        with pytest.raises(LockOrderError):
+            take_in_disorder(a, b)
+
+
+def test_what_was_exempt_leaves_no_order_behind() -> None:
+    """An order that was seen only where it was exempt makes the other one no inversion later."""
+    a, b = timed("a"), timed("b")
+    with check_lock_order() as check:
+        ignore_lock_order()(take_in_disorder)(a, b)
+        take_in_order(a, b)
+    assert check.inversions == ()
+
+
+def test_locks_taken_while_exempt_are_known_to_be_held() -> None:
+    """What a thread takes there and holds on to counts for the orders after it."""
+    a, b = timed("a"), timed("b")
+    with check_lock_order():
+        take_in_order(b, a)
+        with ignore_lock_order():
+            a.acquire()
+        with pytest.raises(LockOrderError), b:
+            pass
+        a.release()
+
+
+def test_the_exemption_ends_with_an_exception_too() -> None:
+    """A test that fails inside it does not switch the check off for the tests after it."""
+    a, b = timed("a"), timed("b")
+    with check_lock_order():
+        with pytest.raises(ZeroDivisionError), ignore_lock_order():
+            raise ZeroDivisionError
+        take_in_order(a, b)
+        with pytest.raises(LockOrderError):
+            take_in_disorder(a, b)
 
 
 PROGRAM = """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from collections.abc import Iterator
 from threading import Barrier, Event
 from traceback import FrameSummary
 
@@ -11,6 +13,9 @@ import pytest
 from lock.crew import LIMIT, Crew, eventually, take_and_let_go, wait_for
 from syncprims import CallbackPool, DeadlockError, LockTimeoutError, TimedLock
 from syncprims.diagnostics import report, snapshot
+
+
+COLLECTS_AT_ANY_TIME = sys.version_info < (3, 12)
 
 
 def names(stack: tuple[FrameSummary, ...]) -> list[str]:
@@ -92,6 +97,24 @@ def test_the_standard_library_in_between_is_no_place() -> None:
     assert "_bootstrap" not in shown
 
 
+@pytest.fixture
+def busy_collector() -> Iterator[None]:
+    """Collect at each chance, where that can be at any time, and call something in Python then, as finalizers do."""
+    before = gc.get_threshold()
+
+    def call(phase: str, info: dict[str, int]) -> None:
+        for _ in range(20):
+            pass
+
+    gc.callbacks.append(call)
+    if COLLECTS_AT_ANY_TIME:
+        gc.set_threshold(1)
+    yield
+    gc.set_threshold(*before)
+    gc.callbacks.remove(call)
+
+
+@pytest.mark.usefixtures("busy_collector")
 def test_looking_at_threads_that_wake_up_is_safe() -> None:
     """Deep stacks of threads that wait for moments are looked at without end, and the interpreter survives it."""
     lock = TimedLock()
@@ -116,9 +139,22 @@ def test_looking_at_threads_that_wake_up_is_safe() -> None:
             for _ in range(3):
                 crew.start(churn)
             try:
-                for _ in range(300):
+                for _ in range(60 if COLLECTS_AT_ANY_TIME else 300):
                     snapshot()
             finally:
                 over.set()
     finally:
         sys.setswitchinterval(interval)
+    assert gc.isenabled()
+
+
+def test_the_collector_is_left_as_it_was() -> None:
+    """Looking at threads pauses the collector at most: who has switched it off finds it off, and else it is on."""
+    gc.disable()
+    try:
+        report()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    report()
+    assert gc.isenabled()

@@ -20,6 +20,8 @@ from syncprims import DeadlockError, LockTimeoutError, SyncError, TimedLock, Tim
 
 both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
 
+pytestmark = pytest.mark.inverts  # each deadlock is an inversion
+
 Enter = Callable[[TimedLock], AbstractContextManager[object]]
 
 

@@ -14,6 +14,8 @@ from syncprims import DeadlockError, LockTimeoutError, TimedLock, TimedRLock
 
 both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
 
+pytestmark = pytest.mark.inverts  # each deadlock is an inversion
+
 # -- Condition ----------------------------------------------------------------------------------------------------
 # A condition gives its lock up by _release_save() and takes it back by _acquire_restore(); between the two calls a
 # test can arrange who waits for what.

@@ -155,6 +155,7 @@ def test_a_thread_may_fork() -> None:
         crew.start(fork).result()
 
 
+@pytest.mark.inverts
 def test_no_deadlock_is_seen_with_threads_that_vanished() -> None:
     """Their waits are gone, so that none of them closes a circle."""
     mine, theirs = TimedLock(), TimedLock()

@@ -20,8 +20,8 @@ from syncprims import Holder, LockTimeoutError, TimedLock, TimedRLock
 
 both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
 
-# Without the GIL a thread goes on while it is looked at, so that of its stack only the innermost frame is told; where
-# that is one of threading's or ours, as of a thread that waits, the place is unknown.
+# Without the GIL a thread goes on while it is looked at, so that of its stack only the innermost frame is told, unless
+# it waits for something of ours; where that frame is one of threading's, the place is unknown.
 WHOLE_STACKS = getattr(sys, "_is_gil_enabled", lambda: True)()
 FILE = os.path.basename(__file__)
 
@@ -173,7 +173,6 @@ def test_a_holder_that_threading_does_not_know_is_alive() -> None:
     assert f"(ident {holder.ident}, alive)" in text
 
 
-@pytest.mark.skipif(not WHOLE_STACKS, reason="of a thread that waits, the place is unknown without the GIL")
 def test_a_holder_that_waits_for_another_lock_is_shown_where_it_called() -> None:
     """A holder that waits inside the library is shown where it called it, not inside."""
     outer, inner = TimedLock(name="outer"), TimedLock(name="inner")

@@ -28,10 +28,12 @@ SCRIPT: Final = Path(__file__).with_name("exploration.py")
 def explore(scenario: str, *, preemptions: int, seconds: float) -> dict[str, Any]:
     """Explore in another process, and return its report."""
     source = Path(syncprims.__file__).parents[1]
+    # A check would look at the order of the locks whose order is explored.
+    inherited = {name: text for name, text in os.environ.items() if name != "SYNCPRIMS_LOCK_ORDER"}
     started = monotonic()
     ran = subprocess.run(
         [sys.executable, SCRIPT, scenario, str(preemptions), str(seconds)],
-        env={**os.environ, "PYTHONPATH": os.fspath(source), "FRONTRUN_ACTIVE": "1"},
+        env={**inherited, "PYTHONPATH": os.fspath(source), "FRONTRUN_ACTIVE": "1"},
         capture_output=True,
         text=True,
         timeout=seconds + 20,

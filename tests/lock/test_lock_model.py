@@ -8,6 +8,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Final
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -228,6 +229,7 @@ class ReentrantPrograms(Programs):
     kind = TimedRLock
 
 
+pytestmark = pytest.mark.inverts  # the programs deadlock as they like
 # Without a database: it would be a folder that the tests leave behind.
 few = settings(max_examples=60, stateful_step_count=25, deadline=None, database=None)
 TestTimedLock = Programs.TestCase

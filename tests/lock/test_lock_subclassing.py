@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import inspect
+import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -224,6 +225,7 @@ def test_a_hook_may_use_other_locks_and_the_public_surface(kind: type[TimedLock]
 
 
 @both
+@pytest.mark.skipif("SYNCPRIMS_LOCK_ORDER" in os.environ, reason="a check exchanges what is compared here")
 def test_what_is_not_overridden_costs_nothing(kind: type[TimedLock]) -> None:
     """The first try of a lock without hooks is C's acquire itself, and leaving is C's too."""
     c_lock: Any = _thread.RLock

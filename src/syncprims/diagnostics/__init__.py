@@ -11,7 +11,7 @@ None of it costs anything until it is used.
 
 from __future__ import annotations
 
-from .lock_order import LockOrderCheck, LockOrderWarning, check_lock_order
+from .lock_order import LockOrderCheck, LockOrderWarning, check_lock_order, ignore_lock_order
 from .recording import Recording, record
 from .reporting import attach_report, report
 from .signal_dump import SignalDump, dump_on_signal
@@ -32,6 +32,7 @@ __all__ = [
     "check_lock_order",
     "dump_on_signal",
     "find_deadlocks",
+    "ignore_lock_order",
     "record",
     "report",
     "snapshot",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from traceback import FrameSummary, walk_stack
+from traceback import FrameSummary
 from types import CodeType, FrameType
 
-from .._waits import is_passed_over
+from .._stacks import is_passed_over, own_places, summaries, without_ours
 
 # A code object and a line: cheap to note, and put into words only when somebody looks.
 Site = tuple[CodeType, int]
@@ -25,14 +25,7 @@ def call_site() -> Site | None:
 
 def own_stack() -> tuple[FrameSummary, ...]:
     """Return the stack of the calling thread down to its call into the library, outermost frame first."""
-    stack = [
-        FrameSummary(frame.f_code.co_filename, line, frame.f_code.co_name, lookup_line=False)
-        for frame, line in walk_stack(sys._getframe(1))
-    ]
-    ours = 0
-    while ours < len(stack) and is_passed_over(stack[ours].filename):
-        ours += 1
-    return tuple(reversed(stack[ours:]))
+    return without_ours(summaries(own_places()))
 
 
 def say_site(site: Site | None) -> str:

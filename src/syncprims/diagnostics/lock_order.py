@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import get_ident
 from traceback import FrameSummary, format_list
 from types import TracebackType
 from typing import Literal, Self
 from weakref import ref
 
-from .._waits import whereabouts
+from .._stacks import whereabouts
 from ..errors import LockOrderError
 from ..timed_lock import TimedLock
 from .call_sites import own_stack
@@ -130,7 +132,7 @@ class LockOrderCheck:
     def asks(self, lock: Lock, endless: bool) -> None:
         """Note the order in which the thread takes its locks, and report an inversion."""
         holding = self._held.get(get_ident())
-        if not holding or not endless:
+        if not holding or not endless or _ignoring:
             return
         # A lock may have been released unseen, by a function that was looked up before the check began.
         held = [(each, holder) for each in list(holding) if (holder := each.lock()) is not None and holder.held_by_me()]
@@ -260,7 +262,8 @@ def check_lock_order(action: Action = "raise") -> LockOrderCheck:
     suspended; locks taken before it began are not known to be held. It may be nested, and combined with `record`.
 
     Setting the environment variable ``SYNCPRIMS_LOCK_ORDER`` to ``raise`` or ``warn`` turns a check on for a whole
-    program. For a test suite, in its ``conftest.py``::
+    program. A test that inverts an order on purpose is exempt inside `ignore_lock_order`. For a whole test suite, in
+    its ``conftest.py``::
 
         @pytest.fixture(autouse=True, scope="session")
         def lock_order():
@@ -290,6 +293,37 @@ def check_lock_order(action: Action = "raise") -> LockOrderCheck:
         this thread takes 'a' while it held 'b' at ..., but before, a thread took 'b' while it held 'a' at ...
     """
     return LockOrderCheck(action)
+
+
+# One entry for each `ignore_lock_order` that is under way.
+_ignoring: list[None] = []
+
+
+@contextmanager
+def ignore_lock_order() -> Iterator[None]:
+    """Let no check look at the order of locks that are taken meanwhile, in whatever thread.
+
+    For a test that inverts an order on purpose, to see a deadlock noticed for example, in a suite that is run under
+    `check_lock_order`: use it in a ``with`` around the inversion, or as the decorator of the test. It does nothing
+    where no check is on, and it may be nested. Locks that are taken meanwhile are known to be held afterwards.
+
+    Example:
+        >>> from syncprims import TimedLock
+        >>> from syncprims.diagnostics import check_lock_order, ignore_lock_order
+        >>> a, b = TimedLock(name="a"), TimedLock(name="b")
+        >>> with check_lock_order() as check:
+        ...     with a, b:
+        ...         pass
+        ...     with ignore_lock_order(), b, a:
+        ...         pass
+        >>> check.inversions
+        ()
+    """
+    _ignoring.append(None)
+    try:
+        yield
+    finally:
+        _ignoring.pop()
 
 
 _for_program: LockOrderCheck | None = None

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .._facts import Holder, Wait
-from .._waits import _without_ours, describe, whereabouts
+from .._stacks import whereabouts, without_ours
+from .._waits import describe
 from .state import PrimitiveState, find_deadlocks, snapshot
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _say(state: PrimitiveState) -> Iterator[str]:
             f"  Thread {name} (ident {waiter.ident}) has waited {waiter.waited:.1f} s for {waiter.sought or 'it'}, "
             f"{whereabouts(waiter.stack)}"
         )
-        yield from _say_stack(_without_ours(waiter.stack))
+        yield from _say_stack(without_ours(waiter.stack))
     if len(state.waiters) > _WAITERS:
         yield f"  and {len(state.waiters) - _WAITERS} more threads wait for it"
 

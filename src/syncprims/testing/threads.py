@@ -12,6 +12,7 @@ from types import EllipsisType, TracebackType
 from typing import Generic, ParamSpec, Self, TypeVar
 
 from .._deadline import Deadline, check_timeout
+from .._stacks import without_collection
 
 __all__ = ["Running", "Threads", "WedgeError", "assert_blocks", "patience"]
 
@@ -55,9 +56,12 @@ class WedgeError(AssertionError):
 
 def _wedge(what: str, seconds: float | None, names: tuple[str, ...]) -> WedgeError:
     known = {thread.ident: thread.name for thread in threading.enumerate()}
+    formatted = without_collection(
+        lambda: {ident: traceback.format_stack(frame) for ident, frame in sys._current_frames().items()}
+    )
     stacks = "\n".join(
-        f"Thread {known.get(ident, 'unknown')!r} (ident {ident}):\n{''.join(traceback.format_stack(frame)).rstrip()}"
-        for ident, frame in sys._current_frames().items()
+        f"Thread {known.get(ident, 'unknown')!r} (ident {ident}):\n{''.join(lines).rstrip()}"
+        for ident, lines in formatted.items()
     )
     waited = "ever" if seconds is None else f"{seconds:g} s"
     message = (
