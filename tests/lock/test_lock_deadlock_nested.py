@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from contextlib import ExitStack
-from threading import Event
+from threading import Event, Thread
+from types import CodeType
 
 import pytest
 
@@ -16,6 +18,13 @@ both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
 
 pytestmark = pytest.mark.inverts  # each deadlock is an inversion
 
+
+def innermost(thread: Thread) -> CodeType | None:
+    """What the thread runs at this moment."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return None if frame is None else frame.f_code
+
+
 # -- Condition ----------------------------------------------------------------------------------------------------
 # A condition gives its lock up by _release_save() and takes it back by _acquire_restore(); between the two calls a
 # test can arrange who waits for what.
@@ -25,13 +34,15 @@ pytestmark = pytest.mark.inverts  # each deadlock is an inversion
 def test_taking_a_lock_back_is_logged_and_not_raised(kind: type[TimedLock], caplog: pytest.LogCaptureFixture) -> None:
     """A wait of a Condition that closes a circle when it takes its lock back gets it, as soon as the other gives up."""
     guard, resource = kind(name="guard"), kind(name="resource")
-    given_up = Event()
+    given_up, wanted = Event(), Event()
 
     def keep_resource() -> bool:
         with guard, resource:
             state = guard._release_save()
             given_up.set()
-            eventually(lambda: resource.waiting == 1)
+            wait_for(wanted)
+            # Once it has looked for circles, and found none: the one that is to come is the keeper's to find.
+            eventually(lambda: resource.waiting == 1 and innermost(wanter.thread) is TimedLock._wait.__code__)
             guard._acquire_restore(state)
             return guard.held_by_me() and resource.held_by_me()
 
@@ -42,7 +53,8 @@ def test_taking_a_lock_back_is_logged_and_not_raised(kind: type[TimedLock], capl
     with Crew() as crew:
         keeper = crew.start(keep_resource, "keeper")
         wait_for(given_up)
-        crew.start(want_resource, "wanter")
+        wanter = crew.start(want_resource, "wanter")
+        wanted.set()
         assert keeper.result()
     (record,) = [record for record in caplog.records if record.name == "syncprims"]
     assert record.levelname == "ERROR"
