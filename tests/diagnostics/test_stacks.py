@@ -23,6 +23,7 @@ def names(stack: tuple[FrameSummary, ...]) -> list[str]:
     return [frame.name for frame in stack if frame.filename == __file__]
 
 
+@pytest.mark.inverts
 def test_a_deadlock_tells_the_whole_stack_of_each_thread() -> None:
     """Both threads are shown down to the call that waits, the one that gets the error and the one that does not."""
     red, blue = TimedLock(name="red"), TimedLock(name="blue")

@@ -104,6 +104,7 @@ def circle(size: int, kind: Callable[[], TimedLock], rounds: int) -> None:
     assert [told for one in running for told in one.result()] == [size] * rounds
 
 
+@pytest.mark.inverts
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("rounds", [20, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", [2, 3, 8])
@@ -134,6 +135,7 @@ def test_a_circle_through_a_runner_has_one_victim_every_time(rounds: int) -> Non
         assert sorted(one.result() for one in told) == [False, True]
 
 
+@pytest.mark.inverts
 @pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_circle_through_acquire_all_has_one_victim_every_time(rounds: int) -> None:
     """One thread takes both by acquire_all; another holds the later one and wants the earlier."""
