@@ -14,7 +14,6 @@ from lock.crew import LIMIT, Crew, eventually, take_and_let_go, wait_for
 from syncprims import CallbackPool, DeadlockError, LockTimeoutError, TimedLock
 from syncprims.diagnostics import report, snapshot
 
-
 COLLECTS_AT_ANY_TIME = sys.version_info < (3, 12)
 
 
