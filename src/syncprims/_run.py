@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from threading import Thread
+from threading import Thread, get_ident
 from typing import TYPE_CHECKING, TypeVar
 
 from ._awaited import wait_visibly
@@ -170,7 +170,7 @@ def run_in_executor(
 
     try:
         while True:
-            sequence.begin(runner._inside, runner._next)
+            sequence.begin(runner._seats[get_ident()], runner._next)
             step = sequence.current
             if step is None or not _Served(runner, sequence, step, 0, failures).serve_one(delegate):
                 break

@@ -6,15 +6,18 @@ from _thread import LockType, allocate_lock
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import chain, tee
-from operator import attrgetter, methodcaller
+from operator import attrgetter, itemgetter, methodcaller
 from threading import get_ident
 from time import monotonic
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from ._deadline import Deadline, lock_seconds
 from ._facts import Frozen
 from ._waits import Waiting, describe, holder_of, note_report
 from .errors import BrokenSequenceError, ForkedError, SequenceFinishedError, StepTimeoutError, SyncError
+
+if TYPE_CHECKING:
+    from ._steps import Seat, StepContext
 
 # Each step has a gate: a plain lock, taken at first. A thread enters its step by taking the gate, and after the step
 # opens (releases) the gate of the step that comes next. So at any time one gate at most is open, or one thread is in
@@ -37,7 +40,6 @@ from .errors import BrokenSequenceError, ForkedError, SequenceFinishedError, Ste
 
 State = Literal["open", "finished", "broken"]
 Next = Callable[["Turn | None"], "str | None"]
-OnError = Callable[["Turn", Exception], bool]
 
 RAISED: Final = "raised"
 ABORTED: Final = "aborted"
@@ -48,7 +50,7 @@ FORKED: Final = "forked"
 # How it ended: the state, what broke it, the step whose turn it was, the manner, and how many turns were completed.
 End = tuple[State, "BaseException | None", "str | None", str, int]
 
-_set_attribute = object.__setattr__
+_new_tuple = tuple.__new__
 _acquire_now = methodcaller("acquire", False)
 _release = methodcaller("release")
 _gate_of = attrgetter("gate")
@@ -57,7 +59,7 @@ _gate_of = attrgetter("gate")
 exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
 
 
-class Turn(Frozen):
+class Turn(Frozen, tuple[str, int, int]):
     """One turn of one step: what a step's ``with`` and a body get to know.
 
     Attributes:
@@ -72,17 +74,22 @@ class Turn(Frozen):
         Turn(step='load', index=0, round=0)
     """
 
-    __slots__ = ("step", "index", "round")  # noqa: RUF023  the order of the arguments
+    # A turn is made at every hand-off, while the next thread waits, and nothing frozen is made as fast as a tuple.
+    __slots__ = ()
+    __match_args__ = ("step", "index", "round")
 
-    step: str
-    index: int
-    round: int
+    step: str = property(itemgetter(0))  # type: ignore[assignment]  # what a getter in C returns, nobody can tell
+    index: int = property(itemgetter(1))  # type: ignore[assignment]
+    round: int = property(itemgetter(2))  # type: ignore[assignment]
 
-    def __init__(self, step: str, index: int, round: int) -> None:  # noqa: A002  the field's name
-        # Not by _set(): a turn is made at every hand-off, while the next thread waits.
-        _set_attribute(self, "step", step)
-        _set_attribute(self, "index", index)
-        _set_attribute(self, "round", round)
+    def __new__(cls, step: str, index: int, round: int) -> Self:  # noqa: A002  the field's name
+        return _new_tuple(cls, (step, index, round))
+
+    def _values(self) -> tuple[object, ...]:
+        return tuple(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(step={self.step!r}, index={self.index!r}, round={self.round!r})"
 
 
 class Sequence:
@@ -143,16 +150,15 @@ class Sequence:
 
     # -- moving on, by the thread whose turn it is ----------------------------------------------------------------
 
-    def begin(self, inside: dict[int, Sequence], find_next: Next) -> None:
+    def begin(self, seat: Seat, find_next: Next) -> None:
         """Find the first step and open its gate, unless another thread has been or is at it."""
-        me = get_ident()
         took = opened = False
         try:
             (took,) = map(self.start.acquire, (False,))
             if not took or self.ends:
                 return
-            inside[me] = self
-            self.owner = me
+            seat.sequence = self
+            self.owner = get_ident()
             gate = self._move_to(find_next(None), 0)
             self.owner = None
             opened = True
@@ -174,30 +180,29 @@ class Sequence:
             raise
         finally:
             if took:
-                inside.pop(me, None)
+                seat.sequence = None
                 if self.stopping:
                     self.end("finished", STOPPED, only_if_idle=True)
 
-    def advance(self, error: BaseException | None, find_next: Next, on_error: OnError) -> LockType | None:
+    def advance(self, error: BaseException | None, context: StepContext) -> LockType | None:
         """End the turn in progress and return the gate to open, or None where the sequence is over."""
         turn = self.turn
         assert turn is not None
         if self.ends:
             return None
-        if error is not None and not (isinstance(error, Exception) and on_error(turn, error)):
+        if error is not None and not (isinstance(error, Exception) and context._on_error(turn, error)):
             self.end("broken", RAISED, error)
             return None
-        return self._move_to(None if self.stopping else find_next(turn), turn.index + 1)
+        return self._move_to(None if self.stopping else context._runner._next(turn), turn.index + 1)
 
     def _move_to(self, step: str | None, index: int) -> LockType | None:
         if step is None:
             self.end("finished", STOPPED, completed=index)
             return None
-        gate = self.gates.get(step)
-        if gate is None:
+        if step not in self.gates:
             raise ValueError(f"_next() of {self.name!r} returned {step!r}, which is none of its steps: {self.known()}")
-        self.turn = Turn(step, index, index // self.round_length)
-        self.gate = gate
+        self.turn = _new_tuple(Turn, (step, index, index // self.round_length))
+        self.gate = gate = self.gates[step]
         if self.watchers:
             self._wake_watchers(index)
         return gate

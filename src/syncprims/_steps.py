@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Generator
 from functools import wraps
 from threading import get_ident
@@ -20,18 +21,32 @@ _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
 Leaving = Generator[int, BaseException | None, None]
 
 # Making the generator that leaves a step takes as long as leaving, so each thread keeps its own for the next time. It
-# belongs to one `with` alone, from the look at `__exit__` on: a signal handler that comes in between gets another one.
-# Between two steps it refers to no more than a dictionary, so that a runner that nobody needs is gone at once.
-Kept = tuple[Leaving, Leave, "list[StepContext | None]"]
+# leaves any step that its thread is in. Between two steps it refers to no more than the thread's seat, which is empty
+# then, so that a runner that nobody needs is gone at once.
+Kept = tuple[Leaving, Leave]
+
+
+class Seat:
+    """A thread's place at a runner: which sequence it is in a step of, if any, and how it got there.
+
+    Its own thread alone reads and writes it, so that a hand-off changes nothing that other threads look at but the
+    sequence itself.
+    """
+
+    __slots__ = ("context", "sequence")
+
+    def __init__(self) -> None:
+        self.sequence: Sequence | None = None
+        # None outside of a step; while the first step is looked for there is a sequence, but no context.
+        self.context: StepContext | None = None
 
 
 class Runner(Protocol):
     """What the contexts need of a runner."""
 
     _sequence: Sequence
-    # The sequence that each thread is in a step of, by its ident.
-    _inside: dict[int, Sequence]
-    # What each thread leaves its steps by, and the context, if any, whose `with` has it now.
+    # Each by the ident of the thread that it belongs to.
+    _seats: defaultdict[int, Seat]
     _leaves: dict[int, Kept]
 
     def _next(self, done: Turn | None) -> str | None: ...
@@ -90,12 +105,12 @@ class StepContext:
 
     def _enter(self, sequence: Sequence) -> Turn:
         runner, step = self._runner, self._step
-        inside = runner._inside
         me = get_ident()
-        if me in inside:
-            raise nested(inside[me], f"enter {step!r}")
+        seat = runner._seats[me]
+        if seat.sequence is not None:
+            raise nested(seat.sequence, f"enter {step!r}")
         if sequence.turn is None:
-            sequence.begin(inside, runner._next)
+            sequence.begin(seat, runner._next)
         gate = sequence.gates[step]
         # From C's success on no interrupt is delivered until the thread is in: there is no call on the way.
         (took,) = map(gate.acquire, (False,))
@@ -110,24 +125,21 @@ class StepContext:
                 sequence.end("finished", STOPPED, only_if_idle=True)
                 return self._enter(sequence)
             raise sequence.over(step)
-        inside[me] = sequence
+        seat.sequence = sequence
+        seat.context = self
         sequence.owner = me
         return sequence.turn  # type: ignore[return-value]  # there is one where a gate is open
 
     def _leave(self) -> Leave:
-        leaves = self._runner._leaves
+        runner = self._runner
         me = get_ident()
-        kept = leaves.get(me)
-        if kept is not None:
-            generator, leave, user = kept
-            # Neither another `with`'s, nor cut off, nor at work just now.
-            if user[0] is None and generator.gi_suspended:  # type: ignore[attr-defined]  # typeshed does not know it
-                user[0] = self
-                return leave
-        user = [self]
-        generator = _leaving(self._runner._inside, user)
+        kept = runner._leaves.get(me)
+        if kept is not None and kept[0].gi_suspended:  # type: ignore[attr-defined]  # typeshed does not know it
+            return kept[1]
+        # There is none, or it was cut off, or it is at work just now and this is in a signal handler.
+        generator = _leaving(runner._seats[me])
         leave = leave_by(generator)
-        leaves[me] = generator, leave, user
+        runner._leaves[me] = generator, leave
         return leave
 
     if TYPE_CHECKING:
@@ -166,26 +178,20 @@ class StepContext:
         return f"<step {self._step!r} of {self._runner!r}>"
 
 
-def _leaving(inside: dict[int, Sequence], user: list[StepContext | None]) -> Leaving:
-    """Leave one step after another, in the thread that has called it first."""
-    me = get_ident()
+def _leaving(seat: Seat) -> Leaving:
+    """Leave one step after another, in the thread whose seat it is."""
     while True:
-        out = False
+        left: Sequence | None = None
         try:
             yield 0
-            yield 0
-            error = yield 0
-            context = user[0]
-            assert context is not None
-            if me not in inside:
-                raise RuntimeError(
-                    f"this thread is not in step {context._step!r}: only who has entered a step can leave it"
-                )
-            sequence = inside[me]
-            gate = sequence.advance(error, context._runner._next, context._on_error)
-            del inside[me]
-            sequence.owner = None
-            out = True
+            # The type of the exception comes first. Where there is none, the next thread waits for no more than that.
+            error = None if (yield 0) is None else (yield 0)
+            sequence, context = seat.sequence, seat.context
+            if sequence is None or context is None:
+                raise RuntimeError("this thread is in no step of this runner: only who has entered a step can leave it")
+            gate = sequence.advance(error, context)
+            seat.sequence = seat.context = sequence.owner = None
+            left = sequence
             if gate is not None:
                 try:
                     gate.release()
@@ -195,26 +201,26 @@ def _leaving(inside: dict[int, Sequence], user: list[StepContext | None]) -> Lea
         except GeneratorExit:  # it is not needed any more
             raise
         except BaseException as failure:
-            if not out and me in inside:
+            cut_off = seat.sequence
+            if cut_off is not None and seat.context is not None:
                 # A hook raised, or an interrupt came: the order can't be kept. No call before the opening: see there.
-                sequence = inside[me]
-                del inside[me]
-                sequence.owner = None
-                turn = sequence.turn
+                seat.sequence = seat.context = cut_off.owner = None
+                turn = cut_off.turn
                 assert turn is not None
-                ends = sequence.ends
+                ends = cut_off.ends
                 ends += (("broken", failure, turn.step, RAISED, turn.index),)
                 try:
-                    exhaust(sequence.opening)
+                    exhaust(cut_off.opening)
                 except RuntimeError:
-                    go_on(sequence.opening)
+                    go_on(cut_off.opening)
             raise
         finally:
-            if out and sequence.stopping:
-                sequence.end("finished", STOPPED, only_if_idle=True)
+            if left is not None and left.stopping:
+                left.end("finished", STOPPED, only_if_idle=True)
+        if error is None:
+            yield 0
         # Between two steps it keeps neither the runner nor an exception of the user's alive.
-        del error, context, sequence, gate
-        user[0] = None
+        del error, context, sequence, left, gate
         yield 0
 
 

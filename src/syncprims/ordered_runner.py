@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from operator import index as as_index
 from threading import get_ident
@@ -11,7 +12,7 @@ from ._deadline import Deadline, check_timeout
 from ._registry import check_name, default_name, register
 from ._run import run_in_executor, run_in_threads, serve
 from ._sequence import ABORTED, FORKED, RESET, STOPPED, Sequence, State, Turn
-from ._steps import StepContext, nested
+from ._steps import Seat, StepContext, nested
 from ._waits import count_waits
 from .timed_lock import TimedLock
 
@@ -101,7 +102,7 @@ class OrderedRunner:
         self._timeout = check_timeout(timeout)
         # Guards the replacing of _sequence: of two threads that reset at once, none may leave waiters behind.
         self._resetting = TimedLock()
-        self._inside: dict[int, Sequence] = {}
+        self._seats: defaultdict[int, Seat] = defaultdict(Seat)
         self._leaves: dict[int, Kept] = {}
         serial = register(self)
         self._name = default_name(self, serial) if name is None else name
@@ -423,7 +424,7 @@ class OrderedRunner:
 
     def _outside(self, what: str) -> Sequence:
         """The present sequence, for a thread that must not be in a step of it."""
-        inside = self._inside.get(get_ident())
+        inside = self._seats[get_ident()].sequence
         if inside is not None:
             raise nested(inside, what)
         return self._usable()

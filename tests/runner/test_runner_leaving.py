@@ -1,9 +1,12 @@
-"""What leaves a step is kept for the next time, and never shared by two ``with`` statements."""
+"""What leaves a step is kept for the next time, and never used in the middle of its work."""
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from functools import partial
 from threading import Thread
+from typing import Any
 from weakref import ref
 
 import pytest
@@ -25,7 +28,7 @@ def test_a_thread_leaves_all_its_steps_by_the_same() -> None:
     """Many turns, by whatever contexts, make one generator for each thread."""
     runner = OrderedRunner("a", rounds=None)
     turns(runner, 1)
-    ((generator, _, _),) = runner._leaves.values()
+    ((generator, _),) = runner._leaves.values()
     assert turns(runner, 3) == [1, 2, 3]
     assert [kept[0] for kept in runner._leaves.values()] == [generator]
 
@@ -39,18 +42,62 @@ def test_a_thread_leaves_all_its_steps_by_the_same() -> None:
     assert turns(runner, 1) == [6]
 
 
-def test_a_with_that_comes_between_looking_up_and_entering_gets_its_own() -> None:
+def test_a_with_that_comes_between_looking_up_and_entering_does_no_harm() -> None:
     """A signal handler that takes a turn there, or looks and does not enter, takes nothing from the ``with``."""
     runner = OrderedRunner("a", rounds=None)
     turns(runner, 1)
     context = runner.step("a")
     leave = context.__exit__
-    assert context.__exit__ is not leave
+    assert context.__exit__ is leave
     turns(runner, 1)
     context.__enter__()
     leave(None, None, None)
     assert turns(runner, 2) == [3, 4]
     assert runner.state == "open"
+
+
+class Odd:
+    """A gate that is opened by a function of the test."""
+
+    def __init__(self, gate: Any, release: Callable[[Any], object]) -> None:
+        """Stand before `gate`, which `release` is called with."""
+        self.acquire, self.locked = gate.acquire, gate.locked
+        self.release = partial(release, gate)
+
+
+def test_a_with_in_the_middle_of_a_leaving_gets_its_own() -> None:
+    """A signal handler that takes a turn while its thread is on its way out of another one disturbs neither."""
+    runner = OrderedRunner("a", "b", rounds=3)
+    taken = []
+
+    def open_and_take_b(gate: Any) -> None:
+        gate.release()
+        with runner.step("b") as turn:
+            taken.append(turn.index)
+
+    gates = runner._sequence.gates
+    gates["b"] = Odd(gates["b"], open_and_take_b)  # type: ignore[assignment]  # it does what is used of a lock
+    assert turns(runner, 3) == [0, 2, 4]
+    assert taken == [1, 3, 5]
+    assert runner.state == "finished"
+
+
+def test_a_leaving_that_is_interrupted_after_the_opening_still_looks_for_a_stop() -> None:
+    """A stop() that came just before the next gate was opened, and an interrupt just after it, end the sequence."""
+    runner = OrderedRunner("a", "b", rounds=None)
+    gates = runner._sequence.gates
+
+    def open_at_a_bad_moment(gate: Any) -> None:
+        gates["b"] = gate
+        runner.stop()
+        assert runner.state == "open"
+        gate.release()
+        raise KeyboardInterrupt
+
+    gates["b"] = Odd(gates["b"], open_at_a_bad_moment)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        turns(runner, 1)
+    assert runner.state == "finished"
 
 
 def test_a_leaving_that_failed_is_replaced() -> None:
@@ -61,7 +108,7 @@ def test_a_leaving_that_failed_is_replaced() -> None:
         raise ZeroDivisionError
     runner.reset()
     context = runner.step("a")
-    with pytest.raises(RuntimeError, match="not in step 'a'"):
+    with pytest.raises(RuntimeError, match="in no step of this runner"):
         context.__exit__(None, None, None)
     assert turns(runner, 2) == [0, 1]
 

@@ -169,7 +169,7 @@ def test_exit_stack_leaves_the_step() -> None:
 def test_leaving_a_step_that_was_not_entered_is_an_error() -> None:
     """Only who has entered can leave, and trying changes nothing."""
     runner = OrderedRunner("a")
-    with pytest.raises(RuntimeError, match="not in step 'a'"):
+    with pytest.raises(RuntimeError, match="in no step of this runner"):
         runner.step("a").__exit__(None, None, None)
     assert (runner.state, runner.current) == ("open", "a")
 
