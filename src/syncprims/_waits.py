@@ -122,8 +122,6 @@ class Waiting:
         self.over: Callable[[], bool] | None = over
         self.frame_id: int = id(sys._getframe(1))  # a frame has one object as long as it lives
         self.ident: int = get_ident()
-        self.since: float = monotonic()
-        self.below: Waiting | None = None
         self.claims: dict[tuple[bool, frozenset[Waiting]], Waiting] = {}
         self.withdraw = int
 
@@ -133,9 +131,9 @@ class Waiting:
         Raises:
             DeadlockError: The wait would close a circle, and this thread is the one to give way.
         """
-        self.since = monotonic()
+        self.since: float = monotonic()
         self.places = [] if FRAMES_ARE_SHARED else own_places()
-        self.below = _innermost.get(self.ident)
+        self.below: Waiting | None = _innermost.get(self.ident)
         self._prepare_withdrawal()
         _innermost[self.ident] = self
         if not self.takes_part:
