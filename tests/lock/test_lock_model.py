@@ -117,6 +117,8 @@ class Programs(RuleBasedStateMachine):
         held_by = self.holder[lock]
         circle = self.circle(worker, lock)
         taken = self.takes(worker, lock)
+        if circle and timeout:  # which is told at once, and on a busy machine not before a short time is up
+            timeout = LIMIT
         outcome = self.workers[worker].do(self.locks[lock].hold(timeout).__enter__)
         if taken:
             assert outcome is self.locks[lock]
