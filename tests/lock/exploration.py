@@ -11,6 +11,7 @@ import _thread
 import json
 import sys
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from itertools import count
 from threading import get_ident
 from types import TracebackType
@@ -85,7 +86,6 @@ class ModelOfCLock:
 _thread.RLock = ModelOfCLock  # type: ignore[misc,assignment]  # before the library looks it up
 
 from syncprims import DeadlockError, TimedLock, _waits  # noqa: E402  the model has to come first
-
 
 # A thread that is not its turn stands in frontrun's code, which looks like a handler on top of its wait.
 _waits._undisturbed = lambda circle: True
@@ -210,10 +210,12 @@ class Serials(Crossing):
         drawn = count()
         find_circle = _waits.find_circle
 
-        def draw_and_find(start: _waits.Waiting) -> list[_waits.Waiting] | None:
+        def draw_and_find(
+            start: _waits.Waiting, without: AbstractSet[_waits.Waiting] = frozenset()
+        ) -> list[_waits.Waiting] | None:
             serial = next(drawn)
             serials[start] = serial
-            return find_circle(start)
+            return find_circle(start, without)
 
         def highest(waiting: _waits.Waiting, circle: list[_waits.Waiting]) -> bool:
             return all(serials[waiting] > serials.get(other, 1 << 62) for other in circle[1:])
