@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 from _thread import RLock
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
@@ -14,11 +14,12 @@ from queue import SimpleQueue
 from typing import Any, Self
 
 from syncprims import TimedLock
-from syncprims._leaving import LeaveInC
+from syncprims._leaving import LeaveInC, leave_by
+from syncprims._waits import Waiting
 from syncprims.callback_pool.envelope import pack, run_packed, unpack
 
 from .measuring import OURS, STDLIB, Case, Group, Work, loop
-from .orders import TURNS, play
+from .orders import TURNS, play, runner
 from .pools import IN_PROCESSES, Submit, nothing, processes, with_callbacks
 
 _CLock: Any = RLock
@@ -118,6 +119,52 @@ class Shortest:
         self.following.release()
 
 
+class LeftInC(Shortest):
+    """The same, left through C: no interrupt can come before the opening. It has no steps, errors, hooks or end."""
+
+    __slots__ = ("_leave",)
+
+    name = "a gate"
+
+    def __init__(self, mine: Any, following: Any) -> None:
+        super().__init__(mine, following)
+        self._leave = leave_by(_opening(following))
+
+    __exit__ = LeaveInC(attrgetter("_leave"))
+
+
+class Seen(LeftInC):
+    """The same, and while it waits it is seen: in reports, and by the detection of deadlocks."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        waiting = Waiting(self)
+        try:
+            waiting.publish()
+            (_,) = map(self.mine.acquire, (True,))
+        finally:
+            waiting.withdraw()
+
+    def _owner(self) -> int | None:
+        return None
+
+
+def _opening(following: Any) -> Generator[int, Any, None]:
+    while True:
+        try:
+            yield 0
+            yield 0
+        except GeneratorExit:
+            raise
+        except BaseException:
+            following.release()
+            raise
+        following.release()
+        yield 0
+        yield 0
+
+
 def _alone(make: Any) -> Any:
     def open_(_: ExitStack) -> Work:
         return loop("with lock: pass", lock=make())
@@ -125,8 +172,8 @@ def _alone(make: Any) -> Any:
     return open_
 
 
-def _chain(size: int, idle: int, turns: int) -> float:
-    """Hand turns on with some idle rounds of a loop before each."""
+def _chain(size: int, before: int, after: int, turns: int) -> float:
+    """Hand turns on with some idle rounds of a loop before and after each opening."""
     locks = [threading.Lock() for _ in range(size)]
     for lock in locks[1:]:
         lock.acquire()
@@ -134,14 +181,16 @@ def _chain(size: int, idle: int, turns: int) -> float:
     def player(mine: threading.Lock, following: threading.Lock, rounds: int) -> None:
         for _ in range(rounds):
             mine.acquire()
-            for _ in range(idle):
+            for _ in range(before):
                 pass
             following.release()
+            for _ in range(after):
+                pass
 
     return play([partial(player, locks[i], locks[(i + 1) % size]) for i in range(size)], turns)
 
 
-def _shortest(size: int, turns: int) -> float:
+def _with(kind: type[Shortest], size: int, turns: int) -> float:
     locks = [threading.Lock() for _ in range(size)]
     for lock in locks[1:]:
         lock.acquire()
@@ -151,11 +200,11 @@ def _shortest(size: int, turns: int) -> float:
             with gate:
                 pass
 
-    return play([partial(player, Shortest(locks[i], locks[(i + 1) % size])) for i in range(size)], turns)
+    return play([partial(player, kind(locks[i], locks[(i + 1) % size])) for i in range(size)], turns)
 
 
-def _idle(size: int, idle: int) -> Any:
-    return lambda _: partial(_chain, size, idle)
+def _idle(size: int, before: int, after: int = 0) -> Any:
+    return lambda _: partial(_chain, size, before, after)
 
 
 # -- a task in a process -----------------------------------------------------------------------------------------------
@@ -215,8 +264,12 @@ GROUPS = (
         "What a little Python adds to a hand-off between two threads",
         (
             Case("chained Locks", STDLIB, _idle(2, 0)),
-            Case("the shortest with", STDLIB, lambda _: partial(_shortest, 2)),
+            Case("the shortest with", STDLIB, lambda _: partial(_with, Shortest, 2)),
+            Case("+ left through C", STDLIB, lambda _: partial(_with, LeftInC, 2)),
+            Case("+ seen while it waits", STDLIB, lambda _: partial(_with, Seen, 2)),
+            Case("with runner.step()", OURS, lambda _: partial(runner, 2)),
             *(Case(f"chained Locks, {idle} idle loops", STDLIB, _idle(2, idle)) for idle in (50, 100, 200, 400)),
+            Case("the same 200 after the opening", STDLIB, _idle(2, 0, 200)),
         ),
         operations=TURNS,
     ),

@@ -42,13 +42,14 @@ def _chained(make: Callable[[], Any], size: int, turns: int) -> float:
     return play([partial(player, locks[i], locks[(i + 1) % size]) for i in range(size)], turns)
 
 
-def _runner(size: int, turns: int) -> float:
+def runner(size: int, turns: int) -> float:
+    """Hand turns on by ``with runner.step()``."""
     names = [str(number) for number in range(size)]
-    runner = OrderedRunner(*names, rounds=turns // size)
+    relay = OrderedRunner(*names, rounds=turns // size)
 
     def player(step: str, rounds: int) -> None:
         for _ in range(rounds):
-            with runner.step(step):
+            with relay.step(step):
                 pass
 
     return play([partial(player, name) for name in names], turns)
@@ -113,7 +114,7 @@ def _hand_off(size: int, goal: float | None = None) -> Group:
         f"Handing a turn on among {size} threads",
         (
             _case("chained Locks", STDLIB, partial(_chained, threading.Lock), size),
-            _case("with runner.step()", OURS, _runner, size, goal),
+            _case("with runner.step()", OURS, runner, size, goal),
             _case("runner.serve()", OURS, _serve, size),
             _case("Condition", STDLIB, _condition, size),
             _case("Barrier", STDLIB, _barrier, size),
@@ -130,8 +131,8 @@ GROUPS = (
         "order-growth",
         "What a turn costs among more threads, beside two",
         (
-            _case("runner, 2 threads", OURS, _runner, 2),
-            *(_case(f"runner, {size} threads", OURS, _runner, size, 2.0) for size in (4, 8, 16, 32)),
+            _case("runner, 2 threads", OURS, runner, 2),
+            *(_case(f"runner, {size} threads", OURS, runner, size, 2.0) for size in (4, 8, 16, 32)),
             *(_case(f"Condition, {size} threads", STDLIB, _condition, size) for size in (2, 8, 32)),
         ),
         operations=TURNS,
