@@ -44,9 +44,8 @@ def ended(pid: int, limit: float = LIMIT) -> bool:
 def _has_ended(pid: int) -> bool:
     try:
         os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except ProcessLookupError:
         return True
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:  # it ended just now, which the next look finds; or there are no such files here
         return False

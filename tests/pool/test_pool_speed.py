@@ -16,8 +16,8 @@ import pytest
 from syncprims import CallbackPool
 from syncprims.callback_pool import dispatcher
 from syncprims.callback_pool.backend import Backend
+from syncprims.callback_pool.crew import Crew
 from syncprims.callback_pool.dispatcher import _MANY
-from syncprims.callback_pool.doorbell import ring_once
 
 LIMIT = 10.0
 
@@ -29,12 +29,12 @@ posix = pytest.mark.skipif(os.name != "posix", reason="the standard bell is left
 
 @pytest.fixture
 def bell() -> Iterator[Any]:
-    executor = ProcessPoolExecutor(1)
-    ring_once(executor)
-    bell: Any = executor._executor_manager_thread_wakeup
+    """The bell of an executor as the pool makes them, which has no task yet."""
+    crew = Crew(lambda: ProcessPoolExecutor(1))
+    bell: Any = crew.executor._executor_manager_thread_wakeup
     yield bell
     bell.close()
-    executor.shutdown()
+    crew.dismiss(kill=False)
 
 
 @posix

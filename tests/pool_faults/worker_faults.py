@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import tempfile
 import threading
 from concurrent.futures import BrokenExecutor, CancelledError
@@ -39,9 +38,10 @@ def worker_dies(place: str) -> str:
         told = witness.heard()[first:]
         assert isinstance(told[0], Exception), told
         if place in (*OWN_PROCESSES, "pebble"):
-            # A neighbour may have been in the other worker, which a broken executor takes down too.
-            hit = [n for n, heard in enumerate(told[1:]) if isinstance(heard, BaseException)]
-            assert len(hit) <= 1, told
+            # A broken executor takes the other worker down too, with what runs there and what it has just done. What
+            # had not begun is not hit.
+            hit = [heard for heard in told[1:] if isinstance(heard, BaseException)]
+            assert all("died" in str(heard) and "while add ran" in str(heard) for heard in hit), told
             still_works(witness)
         for heard in told:
             assert isinstance(heard, (int, BrokenExecutor, Exception))
@@ -53,12 +53,9 @@ def worker_dies(place: str) -> str:
     return ERROR
 
 
-# The standard executor of 3.11 may forget a submission that meets its breaking, and its exit then waits for ever. The
-# pool's own processes are looked after; an executor that was handed in is its owner's.
-_SOUND = tuple(place for place in PROCESSES if place != "ProcessPoolExecutor" or sys.version_info >= (3, 12))
-
-
-@row("SIGKILL of idle workers", _SOUND)
+# Not pebble, which hangs so by itself now and then: its idle workers wait with a lock in hand that they share, and one
+# that is killed from outside takes it along.
+@row("SIGKILL of idle workers", tuple(place for place in PROCESSES if place != "pebble"))
 def idle_workers_die(place: str) -> str:
     """No task hangs after it; the pool's own processes are replaced and lose none."""
     pool = open_pool(place)

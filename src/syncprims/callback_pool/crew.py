@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
 from .._deadline import Deadline
+from .custody import Custody, end
+from .doorbell import ring_once
 from .executors import make_board
 from .task import Task
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
     from threading import Thread
-
-_BREAKING = 10.0  # seconds for a broken executor to tell its futures, more than it ever needs
 
 MakeExecutor = Callable[[], "ProcessPoolExecutor"]
 
@@ -26,42 +25,17 @@ class Crew:
         self._board = make_board()
         self.path: str | None = None if self._board is None else self._board.path
         self.executor: ProcessPoolExecutor = make()
+        ring_once(self.executor)
         self._manager: Thread | None = None
         self._proved = False
         self.broken: bool = False
-        self.inners: dict[Future[bytes], None] = {}  # what the executor has, to be told when nobody else does
+        self.custody = Custody(self.executor)
 
     def post(self, task: Task[Any]) -> None:
         """Give the task a slot on the start board."""
         if self._board is not None:
             task._slot = self._board.take()
             task._board = self._board
-
-    def check(self, inner: Future[bytes]) -> None:
-        """Look after a future that was just handed to the executor, as it may have broken at that very moment.
-
-        Before 3.12 the thread that tells all futures of a broken executor takes no lock against `submit`. One that
-        comes in later hears nothing; one that comes in meanwhile ends that thread by a changed dict, and more than one
-        hears nothing. Both find the executor broken *after* having been handed over.
-        """
-        self.inners[inner] = None
-        if inner.done():
-            self.inners.pop(inner, None)
-        if not getattr(self.executor, "_broken", False):
-            return
-        self.broken = True
-        manager = getattr(self.executor, "_executor_manager_thread", None)
-        self.dismiss(kill=True)
-        if manager is not None:
-            manager.join(_BREAKING)
-        from concurrent.futures.process import BrokenProcessPool
-
-        for forgotten in list(self.inners):
-            if not forgotten.done():
-                try:
-                    forgotten.set_exception(BrokenProcessPool("the executor broke while it took this task"))
-                except InvalidStateError:  # it was told after all
-                    pass
 
     def withdraw(self, task: Task[Any]) -> bool:
         """Free the task's slot; return whether the task had begun."""
@@ -81,13 +55,8 @@ class Crew:
 
     def dismiss(self, *, kill: bool) -> None:
         """Shut the executor down without waiting; kill its processes if one of them would never end by itself."""
-        executor = self.executor
-        # All three are gone from the executor after its shutdown.
-        processes = list((executor._processes or {}).values())
-        self._manager = getattr(executor, "_executor_manager_thread", None)
-        executor.shutdown(wait=False)
-        if kill:
-            _kill(processes)
+        self._manager = getattr(self.executor, "_executor_manager_thread", None)  # gone after the shutdown
+        end(self.executor, kill=kill)
 
     def join(self, deadline: Deadline) -> bool:
         """Wait for the dismissed executor's processes to end; False if the time is up."""
@@ -95,14 +64,6 @@ class Crew:
             return True
         self._manager.join(deadline.remaining())
         return not self._manager.is_alive()
-
-
-def _kill(processes: list[Any]) -> None:
-    for process in processes:
-        try:
-            process.kill()
-        except (OSError, ValueError):  # it ended by itself
-            pass
 
 
 def process_executor_maker(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 from .._deadline import Deadline
 from ..errors import TaskTimeoutError
 from .backend import Backend
+from .custody import Custody
 from .envelope import run_packed, unpack
 from .exiting import drain_before
 from .inside import enter, leave
@@ -36,6 +38,7 @@ class Borrowed(Backend):
         # Dask's futures never tell that they run: there a task's timeout counts from its submission.
         self._never_says_running = type(executor).__module__.partition(".")[0] == "distributed"
         self._schedule: Callable[..., Future[Any]] | None = _pebble_schedule(executor)
+        self._custody = _custody(executor)
         self._board = make_board() if packs and _on_this_machine(executor) and self._schedule is None else None
         self.packs = packs
         # Some register a handler when they are imported, others (loky) with the first task that they get.
@@ -45,12 +48,21 @@ class Borrowed(Backend):
 
     def start(self, task: Task[Any]) -> None:
         """Submit the task to the executor."""
-        inner = self._submit(task)
+        try:
+            inner = self._submit(task)
+        except Exception as error:
+            if self._custody is not None:
+                self._custody.refused(error)
+            raise
+        if self._custody is not None:
+            self._custody.prepare(inner)
         task._inner = inner
         if not self._at_work:
             self._at_work = True
             drain_before(f"{type(self._executor).__module__} at work")
         inner.add_done_callback(partial(self._done, task))
+        if self._custody is not None:
+            self._custody.take(inner)
         if task.cancelled():  # while it had no inner future to cancel
             inner.cancel()
         if task._timeout is not None and self._schedule is None and self.packs:
@@ -74,6 +86,8 @@ class Borrowed(Backend):
         return self._executor.submit(run_packed, *call)
 
     def _done(self, task: Task[Any], inner: Future[Any]) -> None:
+        if self._custody is not None:
+            self._custody.give_back(inner)
         self._stuck.discard(task)
         if task._board is not None:
             task._started = task._running_since()
@@ -176,6 +190,12 @@ def refuse_unsuitable(executor: object) -> None:
         raise TypeError(f"executor must be a concurrent.futures.Executor, not {type(executor).__name__}")
     if type(executor).__module__.startswith("distributed.") and getattr(executor, "_kwargs", {}).get("pure", True):
         raise ValueError("Dask runs equal calls only once unless told otherwise: pass client.get_executor(pure=False)")
+
+
+def _custody(executor: Any) -> Custody | None:
+    kinds = {(kind.__module__, kind.__qualname__) for kind in type(executor).__mro__}
+    needed = sys.version_info < (3, 12) and ("concurrent.futures.process", "ProcessPoolExecutor") in kinds
+    return Custody(executor) if needed else None
 
 
 def _on_this_machine(executor: Executor) -> bool:

@@ -7,7 +7,7 @@ from _queue import Empty, SimpleQueue
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Future, InvalidStateError
+from concurrent.futures import BrokenExecutor, Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Only one thread, the feeder, talks to the executor. It is never the main thread, so no signal splits a submission;
 # and it is not the executor's own thread, which from 3.13 on calls done-callbacks with the lock that `submit` takes.
-# The executor is handed several tasks for each worker, so that these need not wait for the feeder; whether a
+# The executor is handed many tasks ahead, so that no worker waits for the feeder, which wakes rarely; whether a
 # task has really begun, the start board tells. When the executor breaks, tasks that had not begun are handed to its
 # successor; those that had begun fail. Where none ever began, twice, the workers can't start at all, and all fail.
 #
@@ -33,21 +33,6 @@ if TYPE_CHECKING:
 
 _THREADS_EARLY = sys.version_info[:2] == (3, 12)
 _SLICE = 0.5  # seconds between two looks whether the feeder is still there
-
-
-class _Tolerant(Future[bytes]):
-    """A future that a broken executor may fail although it is cancelled.
-
-    Before 3.12 the standard executor's own thread ends with a traceback at the first cancelled future of those that it
-    has to fail: the others never hear, and the processes are never ended.
-    """
-
-    def set_exception(self, exception: BaseException | None) -> None:
-        """Set the error, unless the future is cancelled."""
-        try:
-            super().set_exception(exception)
-        except InvalidStateError:
-            pass
 
 
 class ProcessWorkers(Backend):
@@ -59,6 +44,7 @@ class ProcessWorkers(Backend):
 
     packs = True
     fate = "its result will be dropped, and its process is killed when the pool ends or all processes are stuck"
+    rest = 0.001
 
     def __init__(
         self, name: str, max_workers: int, make: MakeExecutor, *, dumps_blob: bytes | None, flush: bool
@@ -69,8 +55,8 @@ class ProcessWorkers(Backend):
         self._make = make
         self._dumps_blob = dumps_blob
         self._flush = flush
-        # Refilled when half empty: the feeder wakes for several tasks, and no worker waits for it.
-        self._window = max(8 * max_workers, 16)
+        # Refilled when half empty: the feeder wakes for many tasks, and no worker waits for it.
+        self._window = max(8 * max_workers, 128)
         self._low = self._window // 2
         self._queue: deque[Task[Any]] = deque()
         self._again: deque[Task[Any]] = deque()
@@ -153,13 +139,13 @@ class ProcessWorkers(Backend):
                 crew.broken = True
                 crew.dismiss(kill=True)
         else:
-            if sys.version_info < (3, 12):
-                inner.__class__ = _Tolerant
+            crew.custody.prepare(inner)
             task._inner = inner
             if task._timeout is not None:
                 task._pool._timer.watch(task)
             inner.add_done_callback(partial(self._done, ticket, task, crew))
-            crew.check(inner)
+            if crew.custody.take(inner):
+                crew.broken = True
             if task.cancelled():  # while it had no inner future to cancel
                 inner.cancel()
 
@@ -175,7 +161,7 @@ class ProcessWorkers(Backend):
             crew.dismiss(kill=bool(self._stuck or self._handed))
 
     def _done(self, ticket: object, task: Task[Any], crew: Crew, inner: Future[bytes]) -> None:
-        crew.inners.pop(inner, None)
+        crew.custody.give_back(inner)
         began = crew.withdraw(task)
         self._stuck.discard(task)
         error = deliver(task, inner)

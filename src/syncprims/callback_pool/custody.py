@@ -1,0 +1,101 @@
+"""`Custody`: no future is forgotten by a standard process executor that breaks, as some are before Python 3.12."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import BrokenExecutor, Future, InvalidStateError
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+
+# Before 3.12 the thread that tells all futures of a broken executor takes no lock against `submit`. One that comes in
+# later hears nothing; one that comes in meanwhile ends that thread by a changed dict, and more than one hears nothing,
+# and processes live on that nobody ends: the exit waits for them. All of these find the executor broken *after* having
+# been handed over. The same thread ends at the first cancelled future of those that it has to fail: hence `_Tolerant`.
+
+_BREAKING = 10.0  # seconds for a broken executor to tell its futures, more than it ever needs
+
+
+class _Tolerant(Future[bytes]):
+    """A future that a broken executor may fail although it is cancelled."""
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Set the error, unless the future is cancelled."""
+        try:
+            super().set_exception(exception)
+        except InvalidStateError:
+            pass
+
+
+class Custody:
+    """The futures of one executor that are not done.
+
+    **Thread safety**: all methods may be called from any thread; `take` once for each future.
+    """
+
+    def __init__(self, executor: ProcessPoolExecutor) -> None:
+        self._executor = executor
+        self._inners: dict[Future[bytes], None] = {}
+
+    def prepare(self, inner: Future[bytes]) -> None:
+        """Make a future that was just handed over safe to cancel."""
+        if sys.version_info < (3, 12):
+            inner.__class__ = _Tolerant
+
+    def take(self, inner: Future[bytes]) -> bool:
+        """Look after the future from now on; True if the executor turns out to be broken, which all futures know then.
+
+        Blocks only in that case, until the executor's own thread has ended.
+        """
+        self._inners[inner] = None
+        if inner.done():
+            self._inners.pop(inner, None)
+        if not getattr(self._executor, "_broken", False):
+            return False
+        self._tell_all()
+        return True
+
+    def refused(self, error: Exception) -> None:
+        """See to all futures if `submit` failed half-way in an executor that just broke, and say that it did."""
+        if getattr(self._executor, "_broken", False):
+            self._tell_all()
+            raise _broken() from error
+
+    def give_back(self, inner: Future[bytes]) -> None:
+        """Forget a future that is done."""
+        self._inners.pop(inner, None)
+
+    def _tell_all(self) -> None:
+        manager = getattr(self._executor, "_executor_manager_thread", None)
+        end(self._executor, kill=True)
+        if manager is not None:
+            manager.join(_BREAKING)
+        for forgotten in list(self._inners):
+            if not forgotten.done():
+                try:
+                    forgotten.set_exception(_broken())
+                except InvalidStateError:  # it was told after all
+                    pass
+
+
+def _broken() -> BrokenExecutor:
+    from concurrent.futures.process import BrokenProcessPool
+
+    return BrokenProcessPool("the process executor broke while it took this task: make a new one")
+
+
+def end(executor: ProcessPoolExecutor, *, kill: bool) -> None:
+    """Shut the executor down without waiting; kill its processes if one of them would never end by itself."""
+    processes: list[Any] = list((executor._processes or {}).values())  # gone from it after its shutdown
+    executor.shutdown(wait=False)
+    if kill:
+        for process in processes:
+            _kill(process)
+
+
+def _kill(process: Any) -> None:
+    try:
+        process.kill()
+    except (OSError, ValueError):  # it ended by itself
+        pass
