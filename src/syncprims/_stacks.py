@@ -93,10 +93,11 @@ def is_passed_over(filename: str) -> bool:
 
 
 def without_ours(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
-    """The stack down to where it leaves the program."""
-    while stack and is_passed_over(stack[-1].filename):
-        stack = stack[:-1]
-    return stack
+    """The stack down to where it leaves the program; all of it where the program has no part in it."""
+    inner = len(stack)
+    while inner and is_passed_over(stack[inner - 1].filename):
+        inner -= 1
+    return stack[:inner] or stack
 
 
 def whereabouts(stack: tuple[FrameSummary, ...]) -> str:

@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 from lock.crew import LIMIT, Crew, eventually
-from syncprims import LockAdapter, LockOrderError, TimedLock, TimedRLock, acquire_all
+from syncprims import DeadlockError, LockAdapter, LockOrderError, TimedLock, TimedRLock, acquire_all
 from syncprims.diagnostics import LockOrderWarning, check_lock_order, ignore_lock_order
+from syncprims.testing.conformance import lock_waits
 
 AnyLock = TimedLock | LockAdapter
 
@@ -366,6 +367,14 @@ def test_the_exemption_ends_with_an_exception_too() -> None:
         take_in_order(a, b)
         with pytest.raises(LockOrderError):
             take_in_disorder(a, b)
+
+
+def test_the_conformance_kit_deadlocks_without_a_report() -> None:
+    """Its deadlocks on purpose are still noticed as such, and the check over a suite says nothing of them."""
+    with check_lock_order() as check:
+        outcomes, _ = lock_waits._cross(TimedLock)
+    assert {type(outcome) for outcome in outcomes} == {bool, DeadlockError}
+    assert check.inversions == ()
 
 
 PROGRAM = """
