@@ -52,7 +52,7 @@ def _say(state: PrimitiveState) -> Iterator[str]:
         facts.append(f"at {state.value}")
     yield f"{state.kind} {state.name!r}: {', '.join(facts) or 'held by nobody that is known'}"
     if state.holder is not None:
-        yield from _say_stack(state.holder.stack)
+        yield from _say_stack(without_ours(state.holder.stack))
     for label, seconds in state.running[:_WAITERS]:
         yield f"  runs {label}" + ("" if seconds is None else f" for {seconds:.1f} s")
     for waiter in state.waiters[:_WAITERS]:
