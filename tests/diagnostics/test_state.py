@@ -6,12 +6,22 @@ import gc
 import pickle
 import sys
 import threading
+from collections.abc import Callable
 from threading import Barrier, Event
 
 import pytest
 
 from lock.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
-from syncprims import AtomicCounter, CallbackPool, LockAdapter, OrderedRunner, TimedLock, TimedRLock, Wait
+from syncprims import (
+    AtomicCounter,
+    CallbackPool,
+    LockAdapter,
+    LockTimeoutError,
+    OrderedRunner,
+    TimedLock,
+    TimedRLock,
+    Wait,
+)
 from syncprims._waits import Waiting
 from syncprims.diagnostics import PrimitiveState, attach_report, find_deadlocks, report, snapshot, state
 
@@ -247,10 +257,13 @@ def test_a_circle_of_adapted_locks_is_found() -> None:
     def cross(first: LockAdapter, second: LockAdapter) -> None:
         with first:
             barrier.wait(LIMIT)
-            while not second.acquire(timeout=0.2 if way_out.is_set() else 3.0):
-                if way_out.is_set():
-                    return
-            second.release()
+            while True:
+                try:
+                    with second.hold(0.2 if way_out.is_set() else 3.0):
+                        return
+                except LockTimeoutError:
+                    if way_out.is_set():
+                        return
 
     with Crew() as crew:
         crew.start(lambda: cross(*locks), "left")
@@ -281,13 +294,14 @@ def test_a_circle_has_to_be_there_twice(monkeypatch: pytest.MonkeyPatch) -> None
     assert find_deadlocks() == ()
 
 
-def test_timed_acquires_that_wait_for_each_other_are_no_deadlock() -> None:
+@pytest.mark.parametrize("make", [TimedLock, lambda: LockAdapter(threading.Lock())], ids=["TimedLock", "LockAdapter"])
+def test_timed_acquires_that_wait_for_each_other_are_no_deadlock(make: Callable[[], TimedLock | LockAdapter]) -> None:
     """A circle that ends by itself, since acquire() has a timeout, is none; nor is waiting for one's own lock so."""
-    locks = [TimedLock(name="red"), TimedLock(name="blue")]
+    locks = [make(), make()]
     barrier = Barrier(3)
     over = Event()
 
-    def cross(first: TimedLock, second: TimedLock) -> None:
+    def cross(first: TimedLock | LockAdapter, second: TimedLock | LockAdapter) -> None:
         with first:
             barrier.wait(LIMIT)
             while not over.is_set():
@@ -295,7 +309,7 @@ def test_timed_acquires_that_wait_for_each_other_are_no_deadlock() -> None:
             barrier.wait(LIMIT)
 
     def own() -> None:
-        lock = TimedLock(name="mine")
+        lock = make()
         with lock:
             while not over.is_set():
                 assert not lock.acquire(timeout=0.05)

@@ -231,7 +231,8 @@ class LockAdapter(LockSurface):
                 if self._own_wait is not None and self.held_by_me() and (raises or limit is None):
                     raise own_deadlock(self.name, self._own_wait)
                 self._on_wait(self.holder)
-                waiting = Waiting(self, takes_part=False)
+                # A `with` counts as endless in what is reported, limit or not, as that of a TimedLock does.
+                waiting = Waiting(self, None if limit is None or raises else started + limit, takes_part=False)
                 try:
                     waiting.publish()
                     if limit is None:
