@@ -125,7 +125,7 @@ def interrupts(
 
     - ``"warm"``: one interrupt for each run, in code that CPython has specialised.
     - ``"cold"``: the same in code that never ran before: every Python function that the scenario comes through gets a
-      fresh ``__code__``, and its own one back in the end. (To find them, it thaws a heap that `gc.freeze` has frozen.)
+      fresh ``__code__``, and its own one back in the end. (To find them, it thaws what ``gc.freeze()`` froze.)
     - ``"storm"``: from the chosen point on, every later point raises too (at most 1000 in a run, so that a scenario
       that tries again for ever comes to an end).
     - ``"worker"``: the scenario runs in a new thread, and gets its KeyboardInterrupt by
