@@ -29,7 +29,7 @@ class Crew:
         self._manager: Thread | None = None
         self._proved = False
         self.broken: bool = False
-        self.custody = Custody(self.executor)
+        self.custody: Custody = Custody(self.executor)
 
     def post(self, task: Task[Any]) -> None:
         """Give the task a slot on the start board."""

@@ -44,7 +44,7 @@ class ProcessWorkers(Backend):
 
     packs = True
     fate = "its result will be dropped, and its process is killed when the pool ends or all processes are stuck"
-    rest = 0.001
+    rest: float = 0.001
 
     def __init__(
         self, name: str, max_workers: int, make: MakeExecutor, *, dumps_blob: bytes | None, flush: bool
