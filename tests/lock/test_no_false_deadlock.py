@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from threading import Event, get_ident
 
 import pytest
@@ -55,6 +56,11 @@ class Handled:
             wait_for(self.wants_inner)
             return take(self.inner)
 
+    def interrupt_its_wait(self, interrupt: Callable[[], object]) -> None:
+        """Send the signal once the main thread waits."""
+        eventually(lambda: self.outer.waiting == 1)
+        interrupt()
+
     def counting(self, find: Callable[..., list[Waiting] | None]) -> Callable[..., list[Waiting] | None]:
         """Count how often a circle is found."""
 
@@ -85,12 +91,7 @@ def test_what_a_handler_will_give_back_is_waited_for(kind: type[TimedLock], monk
     with Crew() as crew, on_signal(handle) as interrupt:
         other = crew.start(scene.other, "other")
         wait_for(scene.owns_outer)
-
-        def direct() -> None:
-            eventually(lambda: scene.outer.waiting == 1)
-            interrupt()
-
-        crew.start(direct)
+        crew.start(partial(scene.interrupt_its_wait, interrupt))
         assert take(scene.outer) is False
         assert other.result() is False
 
@@ -108,12 +109,7 @@ def test_what_a_handler_does_not_give_back_is_a_deadlock(monkeypatch: pytest.Mon
     with Crew() as crew, on_signal(handle) as interrupt:
         other = crew.start(scene.other, "other")
         wait_for(scene.owns_outer)
-
-        def direct() -> None:
-            eventually(lambda: scene.outer.waiting == 1)
-            interrupt()
-
-        crew.start(direct)
+        crew.start(partial(scene.interrupt_its_wait, interrupt))
         assert take(scene.outer) is False
         assert other.result() is True
         scene.inner.release()
@@ -140,12 +136,7 @@ def test_who_looks_again_gives_up_when_its_time_is_up(monkeypatch: pytest.Monkey
     with Crew() as crew, on_signal(handle) as interrupt:
         crew.start(give_up, "other")
         wait_for(scene.owns_outer)
-
-        def direct() -> None:
-            eventually(lambda: scene.outer.waiting == 1)
-            interrupt()
-
-        crew.start(direct)
+        crew.start(partial(scene.interrupt_its_wait, interrupt))
         assert take(scene.outer) is False
 
 
