@@ -1,24 +1,28 @@
-"""Explore interleavings of two threads over the locks, run as a program: ``exploration.py SCENARIO BOUND SECONDS``.
+"""Explore interleavings of threads at the locks, run as a program: ``exploration.py SCENARIO PREEMPTIONS SECONDS``.
 
 frontrun schedules what is written in Python, so the C lock under `TimedLock` is replaced, before the library is
 imported, by a model of it in Python. Everything above it is the library's own code: the two tries, the wait-for graph
-with its publication, walk and confirmation, the undoing. Prints a JSON object on what was explored.
+with its publication, walk and confirmation, the undoing.
 """
 
 from __future__ import annotations
 
 import _thread
-import json
 import sys
+import time
 from collections.abc import Callable
-from collections.abc import Set as AbstractSet
 from itertools import count
 from threading import get_ident
 from types import TracebackType
 from typing import Any, ClassVar
 
-import frontrun  # type: ignore[import-untyped]  # it has no types
-from frontrun._cooperative import CooperativeLock, patch_locks  # type: ignore[import-untyped]
+from frontrun._cooperative import (  # type: ignore[import-untyped]  # it has no types
+    CooperativeLock,
+    CooperativeSemaphore,
+    patch_locks,
+)
+
+from exploring import main
 
 
 class ModelOfCLock:
@@ -85,8 +89,10 @@ class ModelOfCLock:
 
 _thread.RLock = ModelOfCLock  # type: ignore[misc,assignment]  # before the library looks it up
 
-from syncprims import DeadlockError, TimedLock, _waits  # noqa: E402  the model has to come first
+from syncprims import DeadlockError, LockTimeoutError, TimedLock, _waits, timed_lock  # noqa: E402  the model came first
 
+# They have imported the function; under frontrun's clock it is another one.
+_waits.monotonic = timed_lock.monotonic = lambda: time.monotonic()  # type: ignore[attr-defined]
 # A thread that is not its turn stands in frontrun's code, which looks like a handler on top of its wait.
 _waits._undisturbed = lambda circle: True
 
@@ -152,10 +158,38 @@ class Crossing:
 
     def holds(self) -> bool:
         """At most one was the victim, of a circle of two, and everybody else came through."""
-        outcome = (len(self.done), self.victims)
-        outcomes[str(outcome)] = outcomes.get(str(outcome), 0) + 1
-        free = not any(lock.locked() or lock.waiting for lock in (self.one, self.other))
-        return free and outcome in ((2, []), (1, [2]))
+        self.note()
+        return self.are_free(self.one, self.other) and (len(self.done), self.victims) in ((2, []), (1, [2]))
+
+    def note(self) -> None:
+        """Note how it came out."""
+        outcome = str((len(self.done), self.victims))
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+
+    def are_free(self, *locks: TimedLock) -> bool:
+        """Whether nobody has them or waits for them."""
+        return not any(lock.locked() or lock.waiting for lock in locks)
+
+
+class Meeting(Crossing):
+    """The same, and each waits until the other has its first lock: always a deadlock, always with one victim."""
+
+    def __init__(self) -> None:
+        """Make the state of one execution."""
+        super().__init__()
+        self.has_come = {"forth": CooperativeSemaphore(0), "back": CooperativeSemaphore(0)}
+
+    def take(self, first: TimedLock, second: TimedLock, me: str) -> None:
+        """Take both, or be the victim."""
+        (other,) = self.has_come.keys() - {me}
+        try:
+            with first:
+                self.has_come[me].release()
+                self.has_come[other].acquire()
+                with second:
+                    self.done.append(me)
+        except DeadlockError as error:
+            self.victims.append(len(error.cycle))
 
 
 class Order(Crossing):
@@ -172,87 +206,203 @@ class Order(Crossing):
         return super().holds() and len(self.done) == 2
 
 
-class TwoVictims(Crossing):
+class OneAfterTheOther(Crossing):
+    """One thread never has a lock while it wants another: nothing is a deadlock, though it may look like one."""
+
+    def forth(self) -> None:
+        """What one thread does."""
+        with self.one:
+            pass
+        with self.other:
+            self.done.append("forth")
+
+    workers = (forth, Crossing.back)
+
+    def holds(self) -> bool:
+        """Both came through."""
+        return super().holds() and len(self.done) == 2
+
+
+class BackingOff(Crossing):
+    """One thread waits for its second lock for a while only, by a method that is never told of a deadlock."""
+
+    def forth(self) -> None:
+        """What one thread does."""
+        with self.one:
+            if self.other.acquire(timeout=1.0):
+                self.other.release()
+            self.done.append("forth")
+
+    workers = (forth, Crossing.back)
+
+    def holds(self) -> bool:
+        """Both came through."""
+        return super().holds() and len(self.done) == 2
+
+
+class Expiring(Crossing):
+    """The time of one thread may be up at any moment, also while the other looks whether there is a circle."""
+
+    clock = "explored"
+
+    def forth(self) -> None:
+        """What one thread does."""
+        try:
+            with self.one, self.other.hold(1.0):
+                self.done.append("forth")
+        except DeadlockError as error:
+            self.victims.append(len(error.cycle))
+        except LockTimeoutError:
+            self.done.append("expired")
+
+    workers = (forth, Crossing.back)
+
+
+class Ring(Crossing):
+    """Three threads take three locks, each the next one's second: a circle of three, if all have their first."""
+
+    def __init__(self) -> None:
+        """Make the state of one execution."""
+        super().__init__()
+        self.third = TimedLock(name="third")
+
+    def first(self) -> None:
+        """What one thread does."""
+        self.take(self.one, self.other, "first")
+
+    def second(self) -> None:
+        """What the next one does."""
+        self.take(self.other, self.third, "second")
+
+    def last(self) -> None:
+        """What closes the ring."""
+        self.take(self.third, self.one, "last")
+
+    workers = (first, second, last)
+
+    def holds(self) -> bool:
+        """At most one was the victim, of a circle of three, and everybody else came through."""
+        self.note()
+        return self.are_free(self.one, self.other, self.third) and (len(self.done), self.victims) in ((3, []), (2, [3]))
+
+
+class TwoVictims(Meeting):
     """A mutation: every thread that sees a circle gives way."""
 
     @staticmethod
     def mutate() -> None:
         """Break the library."""
-        _waits.Waiting._claims = lambda waiting, circle: True  # type: ignore[assignment,method-assign]
+        _waits.Waiting._claimant = lambda waiting, circle: waiting  # type: ignore[assignment,method-assign]
 
 
-class NoVictim(Crossing):
+class NotConfirmed(OneAfterTheOther):
+    """A mutation: each edge is looked at once, by one walk, with no look before it and none after."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the library."""
+        _waits._confirmed = lambda circle: True
+        publish_otherwise(walk_once)
+
+
+class OwnerClearedLate(Exclusion):
+    """A mutation: a lock is free before its owner is cleared."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the model of the C lock."""
+
+        def release(lock: ModelOfCLock) -> None:
+            if lock.c_owner != get_ident():
+                raise RuntimeError("cannot release un-acquired lock")
+            lock.c_lock.release()
+            lock.c_owner = lock.c_count = 0
+
+        ModelOfCLock.release = release  # type: ignore[assignment,method-assign]
+
+
+class WakeUpDropped(Exclusion):
+    """A mutation: a release clears the owner, and frees nobody."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the model of the C lock."""
+
+        def release(lock: ModelOfCLock) -> None:
+            lock.c_owner = lock.c_count = 0
+
+        ModelOfCLock.release = release  # type: ignore[assignment,method-assign]
+
+
+class NoVictim(Meeting):
     """A mutation: the record is published after the walk, so that two threads may miss each other."""
 
     @staticmethod
     def mutate() -> None:
         """Break the library."""
-        publish = _waits.Waiting.publish
-
-        def walk_first(waiting: _waits.Waiting) -> None:
-            circle = _waits.find_circle(waiting)
-            waiting.takes_part = False
-            publish(waiting)
-            waiting.takes_part = True
-            if circle is not None:
-                raise _waits.deadlock(circle)
-
-        _waits.Waiting.publish = walk_first  # type: ignore[assignment,method-assign]
+        _waits._confirmed = lambda circle: True  # the walker's own record is not there yet
+        publish_otherwise(walk_first)
 
 
-class Serials(Crossing):
+class Serials(Meeting):
     """A mutation: the victim is who has the highest serial, which is drawn and stored in two steps."""
 
     @staticmethod
     def mutate() -> None:
         """Break the library."""
-        serials: dict[_waits.Waiting, int] = {}
-        drawn = count()
-        find_circle = _waits.find_circle
+        publish_otherwise(draw_and_walk)
 
-        def draw_and_find(
-            start: _waits.Waiting, without: AbstractSet[_waits.Waiting] = frozenset()
-        ) -> list[_waits.Waiting] | None:
-            serial = next(drawn)
-            serials[start] = serial
-            return find_circle(start, without)
 
-        def highest(waiting: _waits.Waiting, circle: list[_waits.Waiting]) -> bool:
-            return all(serials[waiting] > serials.get(other, 1 << 62) for other in circle[1:])
+Publish = Callable[[_waits.Waiting], None]
 
-        _waits.find_circle = draw_and_find
-        _waits.Waiting._claims = highest  # type: ignore[assignment,method-assign]
+
+def publish_otherwise(otherwise: Callable[[_waits.Waiting, Publish], None]) -> None:
+    """Replace what publishes and walks; it gets what publishes alone."""
+    publish = _waits.Waiting.publish
+
+    def alone(waiting: _waits.Waiting) -> None:
+        waiting.takes_part = False
+        publish(waiting)
+        waiting.takes_part = True
+
+    _waits.Waiting.publish = lambda waiting: otherwise(waiting, alone)  # type: ignore[assignment,method-assign]
+
+
+def walk_once(waiting: _waits.Waiting, publish: Publish) -> None:
+    """Publish and walk, with no look before that."""
+    publish(waiting)
+    give_way(_waits.find_circle(waiting))
+
+
+def walk_first(waiting: _waits.Waiting, publish: Publish) -> None:
+    """Walk and publish."""
+    give_way(_waits.find_circle(waiting))
+    publish(waiting)
+
+
+serials: dict[_waits.Waiting, int] = {}
+drawn = count()
+
+
+def draw_and_walk(waiting: _waits.Waiting, publish: Publish) -> None:
+    """Publish, draw a serial and walk."""
+    publish(waiting)
+    serial = next(drawn)
+    serials[waiting] = serial
+    circle = _waits.find_circle(waiting)
+    if circle is not None and all(serial > serials.get(other, 1 << 62) for other in circle[1:]):
+        give_way(circle)
+
+
+def give_way(circle: list[_waits.Waiting] | None) -> None:
+    """Be the victim of the circle, if there is one."""
+    if circle is not None:
+        raise _waits.deadlock(circle)
 
 
 outcomes: dict[str, int] = {}
 
 
-def main(scenario: str, bound: str, seconds: str) -> None:
-    """Explore, and print what came of it."""
-    kind: Any = globals()[scenario]
-    patch_locks()
-    if hasattr(kind, "mutate"):
-        kind.mutate()
-    result = frontrun.explore(
-        setup=kind,
-        workers=kind.workers,
-        invariant=kind.holds,
-        preemption_bound=None if bound == "None" else int(bound),
-        total_timeout=float(seconds),
-        detect_io=False,
-        trace_packages=["syncprims.*"],
-        reproduce_on_failure=0,
-    )
-    report = {
-        "holds": result.property_holds,
-        "explored": result.num_explored,
-        "exhausted": result.exhausted,
-        "outcomes": outcomes,
-        "explanation": result.explanation,
-        "inconclusive": result.inconclusive_reason,
-    }
-    print(json.dumps(report))
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    patch_locks()
+    main(globals(), outcomes, *sys.argv[1:])

@@ -174,7 +174,8 @@ def test_no_deadlock_is_seen_with_threads_that_vanished() -> None:
         in_child(check)
 
 
-def test_fifty_forks_under_load() -> None:
+@pytest.mark.parametrize("forks", [50, pytest.param(300, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+def test_forks_under_load(forks: int, record_property: Callable[[str, object], None]) -> None:
     """Whatever the other threads are doing at the moment of the fork, every lock works in the child."""
     # A tuple: without the GIL a list has a mutex, which a vanished thread may have had.
     locks = tuple(kind() for kind in (TimedLock, TimedRLock) * 3)
@@ -199,7 +200,8 @@ def test_fifty_forks_under_load() -> None:
         try:
             for first in range(4):
                 crew.start(partial(work, first))
-            for _ in range(50):
+            for _ in range(forks):
                 in_child(check)
         finally:
             stop.set()
+    record_property("forks survived", forks)

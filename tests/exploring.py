@@ -1,0 +1,100 @@
+"""Explorations of interleavings by frontrun, each a program of its own: how to run one, and what it says."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any, Protocol
+
+# frontrun replaces the locks of the whole process and looks into no installed package, so each exploration is a
+# process of its own, on the sources. Of its verdicts with threads `exhausted` is always None, but it goes on until its
+# time is up or there is nothing left to explore. So what a complete exploration claims is: every interleaving with at
+# most so many preemptions, as far as frontrun sees that two instructions touch the same attribute, dictionary or lock.
+# How far that is, the mutations tell that it catches.
+
+
+@dataclass
+class Report:
+    """What an exploration came to."""
+
+    holds: bool | None
+    explored: int
+    complete: bool
+    """Whether there was nothing left to explore, up to the bound of preemptions."""
+    outcomes: dict[str, int]
+    explanation: str | None
+
+
+class Scenario(Protocol):
+    """The state of one execution; the class makes it, and tells what the threads do with it."""
+
+    workers: Sequence[Callable[[Any], object]]
+
+    def holds(self) -> bool:
+        """Whether all is well in the end."""
+
+
+def explore(script: Path, scenario: str, *, preemptions: int, seconds: float) -> Report:
+    """Explore in another process, and return its report."""
+    import syncprims  # here, since that process changes what the library will import before it does
+
+    # A check would look at the order of the locks whose order is explored.
+    inherited = {name: text for name, text in os.environ.items() if name != "SYNCPRIMS_LOCK_ORDER"}
+    paths = [os.fspath(Path(syncprims.__file__).parents[1]), os.fspath(Path(__file__).parent)]
+    ran = subprocess.run(
+        [sys.executable, script, scenario, str(preemptions), str(seconds)],
+        env={**inherited, "PYTHONPATH": os.pathsep.join(paths), "FRONTRUN_ACTIVE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=seconds + 30,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return Report(**json.loads(ran.stdout.splitlines()[-1]))
+
+
+def main(scenarios: dict[str, Any], outcomes: dict[str, int], name: str, preemptions: str, seconds: str) -> None:
+    """Be that process: explore the scenario of that name, and print the report."""
+    import frontrun  # type: ignore[import-untyped]  # it has no types, and is not there for every interpreter
+
+    kind = scenarios[name]
+    if hasattr(kind, "mutate"):
+        kind.mutate()
+
+    def make() -> Any:
+        gc.collect()
+        return kind()
+
+    # A collection in the middle of an execution may run what frontrun wants to schedule, from inside its scheduler.
+    gc.freeze()
+    gc.disable()
+    started = monotonic()
+    report = Report(False, 0, False, outcomes, None)
+    try:
+        result = frontrun.explore(
+            setup=make,
+            workers=kind.workers,
+            invariant=kind.holds,
+            preemption_bound=int(preemptions),
+            total_timeout=float(seconds),
+            # Under a clock of its own it knows at once that all threads are blocked.
+            clock=getattr(kind, "clock", "virtual"),
+            detect_io=False,
+            trace_packages=["syncprims.*"],
+            reproduce_on_failure=0,
+        )
+    except Exception as error:  # of a thread
+        report.explanation = repr(error)
+    else:
+        report.holds, report.explored = result.property_holds, result.num_explored
+        report.complete = result.property_holds is True and monotonic() - started < float(seconds)
+        report.explanation = result.explanation or result.inconclusive_reason
+    print(json.dumps(asdict(report)), flush=True)
+    os._exit(0)  # threads of an execution that was given up may be left, and nobody can end them
