@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ._awaited import wait_visibly
 from ._deadline import Deadline
-from ._sequence import ABORTED, Sequence, Turn
+from ._sequence import ABORTED, Sequence
 from ._steps import Runner, StepContext
+from ._turn import Turn
 from .errors import BrokenSequenceError, SequenceFinishedError
 
 if TYPE_CHECKING:

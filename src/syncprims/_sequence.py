@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from _thread import LockType, allocate_lock
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain, tee
-from operator import attrgetter, itemgetter, methodcaller
+from math import inf
+from operator import attrgetter, methodcaller
 from threading import get_ident
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal
 
 from ._deadline import Deadline, lock_seconds
-from ._facts import Frozen
+from ._turn import Turn, new_tuple
 from ._waits import Waiting, describe, holder_of, note_report
 from .errors import BrokenSequenceError, ForkedError, SequenceFinishedError, StepTimeoutError, SyncError
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 # around it all (one more thing to wait for on each hand-off).
 
 State = Literal["open", "finished", "broken"]
-Next = Callable[["Turn | None"], "str | None"]
+Next = Callable[[Turn | None], "str | None"]
 
 RAISED: Final = "raised"
 ABORTED: Final = "aborted"
@@ -50,46 +51,12 @@ FORKED: Final = "forked"
 # How it ended: the state, what broke it, the step whose turn it was, the manner, and how many turns were completed.
 End = tuple[State, "BaseException | None", "str | None", str, int]
 
-_new_tuple = tuple.__new__
 _acquire_now = methodcaller("acquire", False)
 _release = methodcaller("release")
 _gate_of = attrgetter("gate")
 
 # Runs through an iterator, in C.
 exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
-
-
-class Turn(Frozen, tuple[str, int, int]):
-    """One turn of one step: what a step's ``with`` and a body get to know.
-
-    Attributes:
-        step: The name of the step.
-        index: How many turns of any step came before this one in the sequence.
-        round: How many full rounds came before; a round has as many turns as the runner's order has steps.
-
-    Example:
-        >>> from syncprims import OrderedRunner
-        >>> with OrderedRunner("load", "store").step("load") as turn:
-        ...     turn
-        Turn(step='load', index=0, round=0)
-    """
-
-    # A turn is made at every hand-off, while the next thread waits, and nothing frozen is made as fast as a tuple.
-    __slots__ = ()
-    __match_args__ = ("step", "index", "round")
-
-    step: str = property(itemgetter(0))  # type: ignore[assignment]  # what a getter in C returns, nobody can tell
-    index: int = property(itemgetter(1))  # type: ignore[assignment]
-    round: int = property(itemgetter(2))  # type: ignore[assignment]
-
-    def __new__(cls, step: str, index: int, round: int) -> Self:  # noqa: A002  the field's name
-        return _new_tuple(cls, (step, index, round))
-
-    def _values(self) -> tuple[object, ...]:
-        return tuple(self)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(step={self.step!r}, index={self.index!r}, round={self.round!r})"
 
 
 class Sequence:
@@ -201,7 +168,7 @@ class Sequence:
             return None
         if step not in self.gates:
             raise ValueError(f"_next() of {self.name!r} returned {step!r}, which is none of its steps: {self.known()}")
-        self.turn = _new_tuple(Turn, (step, index, index // self.round_length))
+        self.turn = new_tuple(Turn, (step, index, index // self.round_length))
         self.gate = gate = self.gates[step]
         if self.watchers:
             self._wake_watchers(index)
@@ -301,6 +268,44 @@ class Sequence:
         finally:
             del self.watchers[lock]
             waiting.withdraw()
+
+    def wait(self, rounds: int | None, deadline: Deadline) -> None:
+        """Wait until so many rounds are completed, or for the end; raise where that will not come, or not in time."""
+        target = inf if rounds is None else rounds * self.round_length
+        in_time = self.watch(target, deadline)
+        if self.completed >= target or (rounds is None and self.state == "finished"):
+            return
+        if self.ends:
+            raise self.over(None)
+        if not in_time:
+            sought = "finish" if rounds is None else f"complete {rounds} rounds"
+            raise self.timeout_error(f"{self.name!r} to {sought}", deadline)
+
+    def come_through_fork(self, steps: tuple[str, ...]) -> Sequence:
+        """Break it for those of the child who still refer to it, and return what takes its place: broken, too."""
+        self.ends[:0] = [("broken", None, None, FORKED, self.completed)]
+        # The gates are as the vanished threads left them; in their place come new ones, which are open.
+        successor = Sequence(self.name, steps)
+        successor.ends += self.ends
+        successor.end("broken", FORKED)
+        return successor
+
+    # -- checking -------------------------------------------------------------------------------------------------
+
+    def check_step(self, step: str) -> None:
+        """Raise unless it is one of the steps."""
+        if step not in self.gates:
+            raise ValueError(f"{self.name!r} has no step {step!r}; it has {self.known()}")
+
+    def check_bodies(self, bodies: Mapping[str, object]) -> None:
+        """Raise unless there is a body for each step, for nothing else, and each can be called."""
+        missing = [step for step in self.gates if step not in bodies]
+        if missing:
+            raise ValueError(f"run() needs a body for every step; missing: {', '.join(map(repr, missing))}")
+        for step, body in bodies.items():
+            self.check_step(step)
+            if not callable(body):
+                raise TypeError(f"the body of {step!r} must be callable, not {body!r}")
 
     # -- telling --------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ from threading import get_ident
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from ._leaving import Leave, LeaveInC, leave_by
-from ._sequence import RAISED, STOPPED, Sequence, Turn, exhaust, go_on
+from ._sequence import RAISED, STOPPED, Sequence, exhaust, go_on
+from ._turn import Turn
 from ._waits import own_deadlock
 
 P = ParamSpec("P")

@@ -7,6 +7,7 @@ from _thread import RLock
 from collections.abc import Callable
 from typing import Any, Final, Literal, NoReturn
 
+from ._counter_surface import CounterSurface
 from ._integers import Bounds, integer
 from ._registry import check_name, default_name, register
 from ._waiters import Waiter, forget_others, tell, telling
@@ -35,7 +36,7 @@ _ONE: Final = 1
 _Guard: Any = TimedRLock if sys.version_info >= (3, 14) else RLock
 
 
-class AtomicCounter:
+class AtomicCounter(CounterSurface):
     """An integer that any number of threads may change without losing a change.
 
     Use it for counts that several threads add to, for identifiers, for limits (``maximum=``), and as a latch that
@@ -120,25 +121,9 @@ class AtomicCounter:
         return self._value
 
     @property
-    def minimum(self) -> int | None:
-        """The least value allowed, or None."""
-        return self._bounds.minimum
-
-    @property
-    def maximum(self) -> int | None:
-        """The greatest value allowed, or None."""
-        return self._bounds.maximum
-
-    @property
     def name(self) -> str:
         """What messages call the counter."""
         return default_name(self, self._serial) if self._name is None else self._name
-
-    def __int__(self) -> int:
-        return self._value
-
-    def __format__(self, spec: str) -> str:
-        return format(self._value, spec)
 
     def __repr__(self) -> str:
         kind = type(self)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 from ._deadline import Deadline, check_timeout
 from ._registry import check_name, default_name, register
 from ._run import run_in_executor, run_in_threads, serve
-from ._sequence import ABORTED, FORKED, RESET, STOPPED, Sequence, State, Turn
+from ._sequence import ABORTED, FORKED, RESET, STOPPED, Sequence, State
 from ._steps import Seat, StepContext, nested
+from ._turn import Turn
 from ._waits import count_waits
 from .timed_lock import TimedLock
 
@@ -189,7 +190,7 @@ class OrderedRunner:
             'store'
         """
         if name not in self._sequence.gates:
-            self._check_step(name)
+            self._sequence.check_step(name)
         return StepContext(self, name, self._timeout if timeout is ... else check_timeout(timeout))
 
     def serve(self, name: str, fn: Callable[[Turn], object]) -> int:
@@ -221,7 +222,7 @@ class OrderedRunner:
             2
             3
         """
-        self._check_step(name)
+        self._sequence.check_step(name)
         if not callable(fn):
             raise TypeError(f"fn must be callable, not {fn!r}")
         return serve(self, self._usable(), name, fn, self._timeout)
@@ -267,13 +268,7 @@ class OrderedRunner:
             ['ping', 'pong', 'ping', 'pong']
         """
         deadline = Deadline(self._limit(timeout))
-        missing = [step for step in self._sequence.gates if step not in bodies]
-        if missing:
-            raise ValueError(f"run() needs a body for every step; missing: {', '.join(map(repr, missing))}")
-        for step, body in bodies.items():
-            self._check_step(step)
-            if not callable(body):
-                raise TypeError(f"the body of {step!r} must be callable, not {body!r}")
+        self._sequence.check_bodies(bodies)
         sequence = self._outside("run it")
         if sequence.ends:
             raise sequence.over(None)
@@ -307,18 +302,7 @@ class OrderedRunner:
         if rounds is not None and as_index(rounds) < 0:
             raise ValueError(f"rounds must be None or not negative, not {rounds!r}")
         deadline = Deadline(self._limit(timeout))
-        sequence = self._outside("wait")
-        target = float("inf") if rounds is None else rounds * len(self._steps)
-        in_time = sequence.watch(target, deadline)
-        if sequence.completed >= target:
-            return
-        if sequence.state == "finished" and rounds is None:
-            return
-        if sequence.ends:
-            raise sequence.over(None)
-        if not in_time:
-            sought = "finish" if rounds is None else f"complete {rounds} rounds"
-            raise sequence.timeout_error(f"{self._name!r} to {sought}", deadline)
+        self._outside("wait").wait(rounds, deadline)
 
     # -- steering -----------------------------------------------------------------------------------------------
 
@@ -429,19 +413,10 @@ class OrderedRunner:
             raise nested(inside, what)
         return self._usable()
 
-    def _check_step(self, step: str) -> None:
-        if step not in self._sequence.gates:
-            raise ValueError(f"{self._name!r} has no step {step!r}; it has {self._sequence.known()}")
-
     def _limit(self, timeout: float | EllipsisType | None) -> float | None:
         return self._timeout if timeout is ... else check_timeout(timeout)
 
     def _after_fork(self) -> None:
         left: Sequence | None = getattr(self, "_sequence", None)
-        if left is None:  # a thread that did not come along was just making it
-            return
-        left.ends[:0] = [("broken", None, None, FORKED, left.completed)]
-        # Its gates are as the vanished threads left them; in their place come new ones, which are open.
-        self._sequence = Sequence(self._name, self._steps)
-        self._sequence.ends += left.ends
-        self._sequence.end("broken", FORKED)
+        if left is not None:  # otherwise a thread that did not come along was just making it
+            self._sequence = left.come_through_fork(self._steps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
+from .._counter_surface import CounterSurface
 from .._deadline import Deadline
 from .._integers import Bounds, integer
 from .._waits import Waiting
@@ -52,7 +53,7 @@ return {1, old, new}
 _MOST = 2**63 - 1
 
 
-class RedisCounter:
+class RedisCounter(CounterSurface):
     """An integer on a Redis server, for the threads, processes and machines that know its name.
 
     Use it where `AtomicCounter` would be used if there were one memory: to count what is done on a cluster, to hand
@@ -122,25 +123,9 @@ class RedisCounter:
         return int(self._server.send("GET", self._name) or 0)
 
     @property
-    def minimum(self) -> int | None:
-        """The least value allowed."""
-        return self._bounds.minimum
-
-    @property
-    def maximum(self) -> int | None:
-        """The greatest value allowed."""
-        return self._bounds.maximum
-
-    @property
     def name(self) -> str:
         """The key on the server, and what messages call the counter."""
         return self._name
-
-    def __int__(self) -> int:
-        return self.value
-
-    def __format__(self, spec: str) -> str:
-        return format(self.value, spec)
 
     def __repr__(self) -> str:
         return f"<syncprims.adapters.{type(self).__name__} object {self._name!r}>"

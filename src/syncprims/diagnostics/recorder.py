@@ -14,7 +14,8 @@ from .lock_events import Lock
 from .spans import Key, Span
 
 if TYPE_CHECKING:
-    from .._sequence import Sequence, Turn
+    from .._sequence import Sequence
+    from .._turn import Turn
     from ..callback_pool.task import Task
     from .work_events import TaskNote
 

@@ -8,8 +8,9 @@ from threading import get_ident
 from time import monotonic, perf_counter_ns
 from typing import Any, Protocol
 
-from .._sequence import Sequence, Turn
+from .._sequence import Sequence
 from .._steps import StepContext
+from .._turn import Turn
 from .._waits import Waiting
 from ..callback_pool import dispatcher
 from ..callback_pool.task import Task
