@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from pool_faults.running import environment
+from pool_faults.soak import PROCESSES, THREADS, Usage, check_growth
 
 SECONDS = float(os.environ.get("SYNCPRIMS_SOAK_SECONDS", "600"))
 
@@ -40,3 +41,19 @@ def test_short_soak() -> None:
 def test_soak() -> None:
     """The same for long, with a worker killed every second: nothing is lost, and nothing grows."""
     run_soak(SECONDS, 1)
+
+
+LEAKS = {
+    "a thread": lambda n: Usage(THREADS + (n == 20), PROCESSES, 10, 20.0),
+    "a process": lambda n: Usage(THREADS, PROCESSES + (n == 20), 10, 20.0),
+    "descriptors": lambda n: Usage(THREADS, PROCESSES, 10 + n // 3, 20.0),
+    "memory": lambda n: Usage(THREADS, PROCESSES, 10, 20.0 + n),
+}
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_growth_is_noticed(leak: str) -> None:
+    """What one round leaves behind, or what each needs a little more of, fails the soak with its figures."""
+    check_growth([Usage(THREADS, PROCESSES, 10 + n % 2, 20.0 + n % 5) for n in range(30)], "steady")
+    with pytest.raises(AssertionError, match="these figures"):
+        check_growth([LEAKS[leak](n) for n in range(30)], "these figures")
