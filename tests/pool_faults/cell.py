@@ -8,12 +8,13 @@ import sys
 import traceback
 
 from .rows import all_rows
+from .running import HARD_LIMIT
 
 
 def main() -> None:
     """Run the cell; its last line is what the table shows."""
     name, place = sys.argv[1:]
-    faulthandler.dump_traceback_later(35)  # if it hangs, say where
+    faulthandler.dump_traceback_later(HARD_LIMIT - 5)  # if it hangs, say where
     try:
         outcome = all_rows()[name].scenario(place)
     except BaseException:

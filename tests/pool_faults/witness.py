@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from syncprims import CallbackPool, Task
 
-LIMIT = 20.0  # seconds for any wait in a cell; the cell's own limit is longer
+LIMIT = 40.0  # seconds for any wait in a cell; the cell's own limit is longer
 
 E = TypeVar("E", bound=BaseException)
 

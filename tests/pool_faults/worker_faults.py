@@ -14,7 +14,7 @@ from polling import ended
 from pool_workers import add, announce_then_hang, die, fail_to_start, kill_self, pid
 
 from . import work
-from .places import ALL, BORROWED_PROCESSES, OWN_PROCESSES, PROCESSES, open_pool
+from .places import BORROWED_PROCESSES, OWN_PROCESSES, PROCESSES, open_pool
 from .rows import ERROR, WORKS, row
 from .witness import LIMIT, Witness, check_accounts, still_works, wait_for
 
@@ -113,7 +113,7 @@ def refuse() -> NoReturn:
     fail_to_start()
 
 
-@row("initializer raises", tuple(place for place in ALL if place != "pebble"))
+@row("initializer raises")
 def initializer_raises(place: str) -> str:
     """Every task has an error, or submit says so; nothing respawns for ever."""
     pool = open_pool(place, initializer=refuse)
@@ -129,7 +129,7 @@ def initializer_raises(place: str) -> str:
     return ERROR
 
 
-@row("workers start while a thread holds a lock", tuple(place for place in PROCESSES if place != "pebble"))
+@row("workers start while a thread holds a lock", PROCESSES)
 def lock_held_at_start(place: str) -> str:
     """Workers are no copies of this process, so a lock that was held when they started is free in them."""
     held, release = threading.Event(), threading.Event()
