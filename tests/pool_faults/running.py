@@ -19,7 +19,7 @@ from .rows import all_rows
 
 HANGS = "H"
 FAILS = "✗"
-HARD_LIMIT = 40.0
+HARD_LIMIT = 60.0  # some start a dozen processes, and a busy machine takes half of it for that
 AT_A_TIME = 3
 
 
@@ -31,11 +31,12 @@ class Cell(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a cell: its symbol, and what it said if that was not wanted."""
+    """What became of a cell: its symbol, a report if that was not wanted, and else what the scenario said."""
 
     cell: Cell
     symbol: str
     report: str
+    said: str = ""
 
 
 def environment() -> dict[str, str]:
@@ -60,9 +61,9 @@ def sample(seed: int, per_row: int) -> list[Cell]:
     return cells
 
 
-def run_cells(cells: Iterable[Cell]) -> Iterator[Outcome]:
+def run_cells(cells: Iterable[Cell], at_a_time: int = AT_A_TIME) -> Iterator[Outcome]:
     """Run the cells, a few at a time, and yield their outcomes in order."""
-    with ThreadPoolExecutor(AT_A_TIME) as threads:
+    with ThreadPoolExecutor(at_a_time) as threads:
         yield from threads.map(run_cell, cells)
 
 
@@ -87,7 +88,7 @@ def run_cell(cell: Cell) -> Outcome:
     last = out.splitlines()[-1:] or [""]
     if program.returncode or not last[0].startswith("outcome "):
         return Outcome(cell, FAILS, f"{' '.join(cell)} exits with {program.returncode}:\n{out}{errors}")
-    return Outcome(cell, last[0].removeprefix("outcome "), "")
+    return Outcome(cell, last[0].removeprefix("outcome "), "", out)
 
 
 def _kill_group(program: subprocess.Popen[str]) -> None:

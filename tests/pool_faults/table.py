@@ -1,37 +1,31 @@
-"""Prints the fault table, row by executor: ``python tests/pool_faults/table.py [--runs N] [--only EXECUTOR …]``."""
+"""Prints the fault table, row by executor: ``python tests/pool_faults/table.py [--runs N] [--only EXECUTOR …]``.
+
+With ``--save docs/faults`` the results become those of the page: they take the place of the same cells' earlier ones.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 if not __package__:  # run by its path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pool_faults.places import ALL, missing
+from pool_faults.results import Results, collect, save
 from pool_faults.rows import all_rows
-from pool_faults.running import FAILS, HANGS, Cell, Outcome, all_cells, run_cells
+from pool_faults.running import AT_A_TIME, FAILS, HANGS, Cell, all_cells, run_cells
 
 
-def render(outcomes: Iterable[Outcome], places: list[str]) -> str:
-    """Return the table as Markdown; a cell that came out differently shows each outcome with its count."""
-    counts: dict[Cell, Counter[str]] = {}
-    for outcome in outcomes:
-        counts.setdefault(outcome.cell, Counter())[outcome.symbol] += 1
+def render(results: Results, places: list[str]) -> str:
+    """Return the table as Markdown."""
     lines = [f"| fault | {' | '.join(places)} |", "|---" * (len(places) + 1) + "|"]
     for row in all_rows().values():
-        cells = [counts.get(Cell(row.name, place), Counter()) for place in places]
-        lines.append(f"| {row.title} | {' | '.join(map(_show, cells))} |")
+        cells = [results.get(Cell(row.name, place)) for place in places]
+        lines.append(f"| {row.title} | {' | '.join(cell.shown() if cell else '-' for cell in cells)} |")
     return "\n".join(lines)
-
-
-def _show(outcomes: Counter[str]) -> str:
-    if len(outcomes) > 1:
-        return ", ".join(f"{symbol} {count}" for symbol, count in outcomes.most_common())
-    return next(iter(outcomes), "-")
 
 
 def main() -> int:
@@ -40,17 +34,21 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=1, help="how often each cell runs")
     parser.add_argument("--only", nargs="*", default=ALL, help="executors")
     parser.add_argument("--row", nargs="*", default=list(all_rows()), help="rows, by the scenario's name")
+    parser.add_argument("--at-a-time", type=int, default=AT_A_TIME, help="how many cells run at once")
+    parser.add_argument("--save", type=Path, help="folder that keeps the results, and gets the page's tables")
     options = parser.parse_args()
     places = [place for place in options.only if not missing(place)]
-    cells = [cell for cell in all_cells() if cell.place in places and cell.row in options.row] * options.runs
+    cells = [cell for cell in all_cells() if cell.place in places and cell.row in options.row]
     outcomes = []
-    for outcome in run_cells(cells):
+    for outcome in run_cells(cells * options.runs, options.at_a_time):
         outcomes.append(outcome)
         if outcome.report:
             print(outcome.report, file=sys.stderr, flush=True)
-    print(render(outcomes, places))
+        if options.save and len(outcomes) % len(cells) == 0:  # each time that all have run once more
+            save(collect(outcomes), options.save)
+    print(render(collect(outcomes), places))
     bad = Counter(outcome.symbol for outcome in outcomes if outcome.symbol in (FAILS, HANGS))
-    print(f"\n{len(set(cells))} cells, {len(cells)} runs: {bad[HANGS]} hung, {bad[FAILS]} failed")
+    print(f"\n{len(cells)} cells, {len(outcomes)} runs: {bad[HANGS]} hung, {bad[FAILS]} failed")
     return 1 if bad else 0
 
 
