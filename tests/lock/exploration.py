@@ -87,10 +87,11 @@ class ModelOfCLock:
         raise NotImplementedError
 
 
-_thread.RLock = ModelOfCLock  # type: ignore[misc,assignment]  # before the library looks it up
+_true, _thread.RLock = _thread.RLock, ModelOfCLock  # type: ignore[misc,assignment]  # before the library looks it up
 
 from syncprims import DeadlockError, LockTimeoutError, TimedLock, _waits, timed_lock  # noqa: E402  the model came first
 
+_thread.RLock = _true  # type: ignore[misc]  # imports take it too, from 3.12 on
 # They have imported the function; under frontrun's clock it is another one.
 _waits.monotonic = timed_lock.monotonic = lambda: time.monotonic()  # type: ignore[attr-defined]
 # A thread that is not its turn stands in frontrun's code, which looks like a handler on top of its wait.
