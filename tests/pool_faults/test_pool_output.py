@@ -16,7 +16,7 @@ from pool_faults.program_faults import check_order
 from pool_faults.running import AT_A_TIME, environment
 
 LIMIT = 30.0
-RUNS = 100
+RUNS = int(os.environ.get("SYNCPRIMS_OUTPUT_RUNS", "100"))
 
 
 def to_pipe(command: list[str], folder: Path) -> list[str]:
@@ -97,7 +97,7 @@ def test_lines_come_in_the_order_of_events(way: Callable[[list[str], Path], list
 def test_lines_come_in_the_order_of_events_every_time(
     way: Callable[[list[str], Path], list[str]], place: str, tmp_path: Path
 ) -> None:
-    """The same, 100 times, for each executor that the pool makes."""
+    """The same, 100 times (or SYNCPRIMS_OUTPUT_RUNS), for each executor that the pool makes."""
     if why := missing(place):
         pytest.skip(why)
     with ThreadPoolExecutor(AT_A_TIME) as threads:
