@@ -30,6 +30,13 @@ class Witness:
         self.tasks.append(task)
         return task
 
+    def send_unless_broken(self, fn: Callable[..., Any], *args: Any) -> None:
+        """Start a task; if the executor knows of its end already and says so at once, there is nothing to hear of."""
+        try:
+            self.send(fn, *args)
+        except RuntimeError:
+            self.told.pop()
+
     def heard(self) -> list[Any]:
         """Wait until every task is settled; return what each was told, one thing each."""
         for task in self.tasks:
