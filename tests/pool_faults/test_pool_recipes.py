@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import logging
+import re
+import textwrap
 from contextvars import ContextVar
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,27 +19,43 @@ from syncprims import CallbackPool
 from syncprims.testing import Threads
 
 LIMIT = 20.0
+WORDS = ["counted"] * 20
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "callbacks.rst"
+
+
+def recipe(name: str) -> str:
+    """Return the code of the page that uses that name."""
+    if not PAGE.exists():
+        pytest.skip("the pages are not there: only the tests were copied")
+    blocks = re.findall(r"^\.\. code-block:: python\n\n((?:   .*\n)+)", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    (found,) = [textwrap.dedent(block) for block in blocks if f"{name}(" in block]
+    return found
 
 
 def test_tqdm_recipe() -> None:
-    """Two lines make a tqdm bar that ends full."""
+    """The lines of the page make a tqdm bar that ends full."""
     tqdm = pytest.importorskip("tqdm").tqdm
-    with tqdm(total=20, file=io.StringIO()) as bar, CallbackPool(on_progress=lambda done, total: bar.update()) as pool:
-        assert list(pool.map(add, range(20))) == [*range(20)]
-        pool.join(LIMIT)
-        assert bar.n == 20
+    names: dict[str, Any] = {"tqdm": partial(tqdm, file=io.StringIO()), "CallbackPool": CallbackPool, "words": WORDS}
+    exec(recipe("tqdm"), names)
+    assert names["lengths"] == [*map(len, WORDS)]
+    assert names["bar"].n == len(WORDS)
 
 
 def test_rich_recipe() -> None:
-    """Two lines make a rich bar whose total follows what is submitted."""
-    progress = pytest.importorskip("rich.progress")
+    """The lines of the page make a rich bar whose total follows what is submitted, and which ends full."""
+    progress = pytest.importorskip("rich.progress").Progress
     console = pytest.importorskip("rich.console").Console(file=io.StringIO())
-    with progress.Progress(console=console) as bars:
-        bar = bars.add_task("working")
-        with CallbackPool(on_progress=lambda done, total: bars.update(bar, completed=done, total=total)) as pool:
-            for n in range(20):
-                pool.submit(add, n)
-        assert (bars.tasks[0].completed, bars.tasks[0].total, bars.finished) == (20, 20, True)
+    names: dict[str, Any] = {
+        "Progress": partial(progress, console=console),
+        "CallbackPool": CallbackPool,
+        "words": WORDS,
+    }
+    exec(recipe("Progress"), names)
+    assert names["lengths"] == [*map(len, WORDS)]
+    (bar,) = names["bars"].tasks
+    assert (bar.completed, bar.total, bar.finished) == (len(WORDS), len(WORDS), True)
 
 
 def test_progress_counts_every_task_once() -> None:
