@@ -7,7 +7,7 @@ import tempfile
 from concurrent.futures import CancelledError
 from pathlib import Path
 
-from polling import until_exists
+from polling import until, until_exists
 from pool_workers import add
 from syncprims import PoolClosedError, PoolTimeoutError
 
@@ -29,6 +29,7 @@ class Busy:
         self.running = self.witness.send(hang_here, self.release, mark)
         self.queued = [self.witness.send(add, n) for n in range(6)]
         until_exists(mark)
+        until(self.running.running)  # pebble hears of it later than the file is there
 
     def let_go(self) -> None:
         Path(self.release).touch()

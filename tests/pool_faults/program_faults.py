@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from polling import ended, until_exists
+from polling import ended, until, until_exists
 from pool_workers import add, announce_then_hang
 
 from . import work
@@ -77,6 +77,7 @@ def suffer_ctrl_c(place: str, release: str) -> None:
             running = witness.send(hang_here, release, release + ".mark")
             queued = [witness.send(add, n) for n in range(40)]
             until_exists(release + ".mark")
+            until(running.running)
             print("ready", flush=True)
             pool.join(LIMIT)
     except KeyboardInterrupt:
