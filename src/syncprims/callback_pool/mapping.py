@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._awaited import wait_visibly
 from .._deadline import Deadline
+from .._waits import note_report
 from ..errors import PoolTimeoutError
 from .checks import check_count
 from .engine import name_of
@@ -132,10 +133,13 @@ class MapOfChunks(Generic[T]):
 
     def _late(self) -> PoolTimeoutError:
         pending = sum(not task.done() for task in list(self._tasks))
-        return PoolTimeoutError(
+        error = PoolTimeoutError(
             f"waited {self._deadline.waited():.1f} s for the results of map in {self._pool.name!r}: "
-            f"{pending} submitted chunks are not done",
+            f"{pending} submitted chunks are not done, and those that had not begun are cancelled now. "
+            "Give it a longer timeout or smaller chunks",
             pending=pending,
             timeout=self._deadline.timeout,
             waited=self._deadline.waited(),
         )
+        note_report(error)
+        return error
