@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from docutils import nodes
+
 if TYPE_CHECKING:
-    from docutils import nodes
     from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
@@ -210,8 +211,17 @@ def _take_changelog(_app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = text
 
 
+def _frame_drawings(_app: Sphinx, doctree: nodes.document) -> None:
+    # On a narrow screen a drawing is wider than the page, so it gets a frame to move it in.
+    for image in list(doctree.findall(nodes.image)):
+        frame = nodes.container(classes=["drawing"])
+        image.replace_self(frame)
+        frame += image
+
+
 def setup(app: Sphinx) -> None:
     """Find names where their users know them, show public base classes alone, and take the changelog in."""
+    app.connect("doctree-read", _frame_drawings)
     app.connect("source-read", _take_changelog)
     app.connect("autodoc-process-docstring", _keep_colon, priority=1)
     app.connect("missing-reference", _find_elsewhere)

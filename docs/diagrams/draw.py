@@ -102,7 +102,7 @@ def gates() -> Drawing:
 def deadlock() -> Drawing:
     """The wait-for graph of a deadlock."""
     drawing = Drawing(720, 330, "A circle of two threads and two locks; the wait that would close it is refused")
-    drawing.box(140, 150, 170, "Thread 'billing'", "runs, then waits", round_by=22)
+    drawing.box(140, 150, 170, "Thread 'billing'", "waits already", round_by=22)
     drawing.box(580, 150, 170, "Thread 'audit'", "about to wait", round_by=22, kind="bad")
     drawing.box(360, 60, 150, "lock 'accounts'")
     drawing.box(360, 240, 150, "lock 'orders'")
@@ -152,8 +152,8 @@ def layers() -> Drawing:
         ("testing · diagnostics", "the kit; what to look at while a program runs"),
         ("callback_pool · adapters", "pools of workers; the seams to other locks and machines"),
         ("timed_lock · ordered_runner · atomic_counter · _acquire_all", "the primitives"),
-        ("_waits", "who waits for what, and the search for circles"),
-        ("errors · _facts · _deadline · _registry", "what all others stand on"),
+        ("_waits · _awaited", "who waits for what, and the search for circles"),
+        ("errors · _facts · _deadline · _registry · _stacks", "what all others stand on"),
     ]
     drawing = Drawing(720, 82 * len(rows) + 40, "The layers of the library; arrows point down only")
     for number, (rooms, purpose) in enumerate(rows):
