@@ -53,6 +53,15 @@ def _enter(primitive: Primitive, serial: int) -> None:
     _live.add(entry)
 
 
+class InnerName(str):
+    """The name of a lock of the library's own, which recordings and lock-order checks leave out.
+
+    Not a kind of lock of its own: the interpreter adapts a lock's code to its class, and everybody's would pay.
+    """
+
+    __slots__ = ()
+
+
 def check_name(name: str | None) -> str | None:
     """Return the name of a primitive, or raise the error for one that is no name."""
     if name is not None and not isinstance(name, str):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from operator import index as as_index
 from threading import get_ident
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from ._deadline import Deadline, check_timeout
-from ._registry import check_name, default_name, register
+from ._integers import integer
+from ._registry import InnerName, check_name, default_name, register
 from ._run import run_in_executor, run_in_threads, serve
 from ._sequence import ABORTED, FORKED, RESET, STOPPED, Sequence, State
 from ._steps import Seat, StepContext, nested
@@ -94,15 +94,15 @@ class OrderedRunner:
             raise ValueError("an OrderedRunner needs at least one step")
         for step in steps:
             if not isinstance(step, str):
-                raise TypeError(f"a step is named by a string, not by {step!r}")
+                raise TypeError(f"each step is named by a string of its own, not by {step!r}")
         check_name(name)
-        if rounds is not None and as_index(rounds) < 1:
+        if rounds is not None and integer(rounds, "rounds") < 1:
             raise ValueError(f"rounds must be at least 1, or None to repeat for ever, not {rounds!r}")
         self._steps = steps
         self._turns = None if rounds is None else rounds * len(steps)
         self._timeout = check_timeout(timeout)
         # Guards the replacing of _sequence: of two threads that reset at once, none may leave waiters behind.
-        self._resetting = TimedLock()
+        self._resetting = TimedLock(name=InnerName("resetting"))
         self._seats: defaultdict[int, Seat] = defaultdict(Seat)
         self._leaves: dict[int, Kept] = {}
         serial = register(self)
@@ -299,7 +299,7 @@ class OrderedRunner:
             >>> runner.state
             'finished'
         """
-        if rounds is not None and as_index(rounds) < 0:
+        if rounds is not None and integer(rounds, "rounds") < 0:
             raise ValueError(f"rounds must be None or not negative, not {rounds!r}")
         deadline = Deadline(self._limit(timeout))
         self._outside("wait").wait(rounds, deadline)

@@ -351,3 +351,24 @@ def test_lanes_are_nested_or_apart() -> None:
     lanes = in_lanes(spans)
     assert lanes[1, "one"] == [[0, 1, 3, 4], [2]]
     assert list(lanes) == [(1, "one"), (1, "worker-9"), (1, "worker-10")]
+
+
+def test_inner_locks_are_left_out() -> None:
+    """What pools and runners lock inside is in no recording, nor are waits for it; a user's lock beside them is."""
+    mine = TimedLock(name="mine")
+    runner = OrderedRunner("load", name="etl")
+    with record() as recording, CallbackPool(max_workers=1, max_pending=1, name="mill") as pool:
+        entrance = pool._intake._entrance
+        with Crew() as crew, held_elsewhere(entrance, "grinder") as let_go:
+            crew.start(lambda: pool.submit(len, "abc"), "miller")
+            eventually(lambda: entrance.waiting)
+            let_go()
+        assert list(pool.map(len, ["a", "bb"])) == [1, 2]
+        runner.reset()
+        with mine:
+            pass
+    assert kinds(recording, "mine") == [("hold", "")]
+    # What a pool has somebody wait for is no lock, and told of.
+    others = [span for span in recording.spans if span.name != "mine"]
+    assert all(span.name.startswith("mill: ") for span in others)
+    assert {"task", "wait"} <= {span.kind for span in others}

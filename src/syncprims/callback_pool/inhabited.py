@@ -12,6 +12,7 @@ from types import CodeType
 from typing import Any
 
 from .._deadline import Deadline
+from .._registry import InnerName
 from ..timed_lock import TimedLock
 from .envelope import flush_output
 from .exiting import after_draining
@@ -29,7 +30,7 @@ _PATIENCE = 0.5  # seconds for workers that are on their way out; to leave befor
 _UNKNOWN = 1  # the status where nobody could watch, as other tools have taken both ids
 _TOOLS = (4, 3)  # ids that have no customary user
 
-_mutex = TimedLock(name="other interpreters")  # taken by workers, and at exit
+_mutex = TimedLock(name=InnerName("other interpreters"))  # taken by workers, and at exit
 # Guarded by _mutex:
 _inhabited: set[Thread] = set()
 _tool: int | None = None

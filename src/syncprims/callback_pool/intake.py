@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .._awaited import wait_visibly
 from .._deadline import Deadline
+from .._registry import InnerName
 from .._waits import note_report
 from ..errors import ForkedError, PoolClosedError, PoolTimeoutError
 from ..timed_lock import TimedLock
@@ -44,7 +45,7 @@ class Intake:
         self._idle_gates: deque[LockType] = deque()
         self._room_gates: deque[LockType] = deque()
         # With max_pending, submitters from outside enter one at a time:
-        self._entrance = TimedLock(name=f"{pool_name} entrance")
+        self._entrance = TimedLock(name=InnerName(f"{pool_name} entrance"))
 
     def take_in(self, task: Task[Any]) -> None:
         """Store the task; from outside, block until there is room.

@@ -8,6 +8,7 @@ from os import getpid
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from .._registry import InnerName
 from ..timed_lock import TimedLock
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class StartBoard:
         with open(fd, "r+b", closefd=True) as file:
             file.truncate(_FIRST_SIZE)
             self._map: mmap = mmap(file.fileno(), _FIRST_SIZE)
-        self._mutex = TimedLock(name="start board")
+        self._mutex = TimedLock(name=InnerName("start board"))
         self._free: deque[int] = deque(range(_SLOT.size, _FIRST_SIZE, _SLOT.size))  # slot 0 is "none"
 
     def take(self) -> int:

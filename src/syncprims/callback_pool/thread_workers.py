@@ -10,6 +10,7 @@ from threading import Thread, current_thread
 from typing import Any
 
 from .._deadline import Deadline
+from .._registry import InnerName
 from ..timed_lock import TimedLock
 from .backend import Backend
 from .executors import run_task
@@ -53,7 +54,7 @@ class ThreadWorkers(Backend):
         self._initargs = initargs
         self._tasks: SimpleQueue[Task[Any] | None] = SimpleQueue()
         self._idle: deque[None] = deque()
-        self._mutex = TimedLock(name=f"{name} workers")
+        self._mutex = TimedLock(name=InnerName(f"{name} workers"))
         # Guarded by _mutex, like _stuck:
         self._threads: set[Thread] = set()
         self._hired = 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator
 from time import perf_counter_ns
 from typing import Protocol, TypeVar
 
+from .._registry import InnerName
 from ..adapters import LockAdapter
 from ..timed_lock import TimedLock, _c_release
 from .exchange import Exchange
@@ -47,7 +48,7 @@ _taking_back = TimedLock._taking_back
 
 
 def _observe(lock: TimedLock, endless: bool, take: Callable[..., _R], *args: object) -> _R:
-    if lock._is_owned():
+    if lock._is_owned() or isinstance(lock._name, InnerName):
         return take(lock, *args)
     observers = locks.observers
     for observer in observers:

@@ -7,6 +7,7 @@ from threading import get_ident
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
+from .._registry import InnerName
 from .._waits import Waiting, thread_name
 from ..timed_lock import TimedLock
 from .call_sites import Site, call_site, say_site
@@ -124,6 +125,8 @@ class Recorder:
     def wait_begins(self, waiting: Waiting, at: int) -> None:
         """A thread is about to block."""
         name = self._steps.get(waiting.ident) or waiting.node.name
+        if isinstance(name, InnerName):
+            return
         self._open[waiting.ident, ("wait", id(waiting))] = (call_site(), at, "wait", name, 0)
 
     def wait_ends(self, waiting: Waiting, at: int) -> None:
