@@ -52,7 +52,8 @@ def acquire_all(*locks: TimedLock | LockAdapter, timeout: float | None = None) -
     """
     for lock in locks:
         if not hasattr(lock, "_enter_within"):
-            raise TypeError(f"acquire_all takes locks of this library, not {lock!r}; wrap it in a LockAdapter")
+            advice = "give them one by one" if isinstance(lock, (list, tuple)) else "wrap it in a LockAdapter"
+            raise TypeError(f"acquire_all takes locks of this library, not {lock!r}; {advice}")
     if len(set(map(id, locks))) < len(locks):
         twice = next(lock for lock in locks if sum(lock is other for other in locks) > 1)
         raise ValueError(f"acquire_all got {twice.name!r} more than once; give it each lock once")

@@ -23,7 +23,7 @@ def check_timeout(timeout: float | SupportsIndex | None) -> float | None:
         return None
     if not isinstance(timeout, (int, float)):
         if not isinstance(timeout, SupportsIndex):
-            raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
+            raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
         timeout = index(timeout)
     if not timeout >= 0:  # so that NaN fails too
         raise ValueError(f"timeout must be None, 0 or a positive number of seconds, not {timeout!r}")

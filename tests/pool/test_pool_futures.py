@@ -28,7 +28,7 @@ def test_wait_and_as_completed_take_tasks() -> None:
         hold.set()
         assert set(as_completed([first, second], timeout=LIMIT)) == {first, second}
         assert second.cancelled()
-        with pytest.raises(CancelledError):
+        with pytest.raises(CancelledError, match=f"task len of '{pool.name}' was cancelled"):
             second.result(0)
 
 
@@ -49,6 +49,35 @@ def test_running_task_cannot_be_cancelled() -> None:
         task.result(LIMIT)
         assert not task.running()
         assert not task.cancel()
+
+
+def test_a_wait_for_a_result_that_fails_says_for_which() -> None:
+    """result, exception and get raise at their limit what names the task; a TimeoutError of the call's own stays it."""
+    hold, own = threading.Event(), TimeoutError("of the call")
+
+    def work() -> None:
+        assert hold.wait(LIMIT)
+        raise own
+
+    with CallbackPool(max_workers=1, name="jobs") as pool:
+        task = pool.submit(work)
+        for ask in (task.result, task.exception, task.get):
+            with pytest.raises(PoolTimeoutError, match=r"result of <syncprims\.Task .*work of 'jobs'") as late:
+                ask(0.01)
+            assert (late.value.pending, late.value.timeout) == (1, 0.01)
+            assert late.value.waited >= 0.01
+        with pytest.raises(PoolTimeoutError, match="wait again, or cancel it"):
+            task.result(0)
+        hold.set()
+        with pytest.raises(TimeoutError) as raised:
+            task.result(LIMIT)
+        assert raised.value is own
+
+
+def test_arguments_that_are_no_tuple_are_refused_at_once() -> None:
+    """apply_async(f, (3)), where a comma is missing, says so instead of failing somewhere inside."""
+    with CallbackPool(max_workers=1) as pool, pytest.raises(TypeError, match="args must be the arguments in a tuple"):
+        pool.apply_async(abs, (3))  # type: ignore[arg-type]
 
 
 def test_tasks_can_be_awaited() -> None:

@@ -238,9 +238,9 @@ def test_bad_arguments_are_refused_at_once() -> None:
     for rounds in (0, -1):
         with pytest.raises(ValueError, match="rounds must be at least 1"):
             OrderedRunner("a", rounds=rounds)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="rounds must be an integer, not 'two'"):
         OrderedRunner("a", rounds="two")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="named by a string"):
+    with pytest.raises(TypeError, match="named by a string of its own"):
         OrderedRunner("a", 2)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="name must be"):
         OrderedRunner("a", name=3)  # type: ignore[arg-type]

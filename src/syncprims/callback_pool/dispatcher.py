@@ -88,7 +88,7 @@ def _call_back(pool: Engine, task: Task[Any]) -> str:
     outcome: str
     error: BaseException
     if task._state == _NOTIFIED:
-        outcome, error = "cancelled", CancelledError(f"{task} was cancelled")
+        outcome, error = "cancelled", CancelledError(f"task {task._label} of {task._pool.name!r} was cancelled")
     elif (failure := task._exception) is not None:
         outcome, error = "failed", failure
     else:

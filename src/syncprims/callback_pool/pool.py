@@ -175,7 +175,7 @@ class CallbackPool(Engine):
 
         Raises:
             ValueError: ``timeout`` is negative or NaN.
-            TypeError: Something that must be callable is not.
+            TypeError: Something that must be callable is not, or ``args`` is no iterable.
             PoolClosedError: As for `submit`; so are `TransportError` and `ForkedError`.
         """
         if callback is not None:
@@ -184,6 +184,8 @@ class CallbackPool(Engine):
             check_callable("error_callback", error_callback)
         if timeout is not None:
             check_timeout(timeout)
+        if not isinstance(args, Iterable):
+            raise TypeError(f"args must be the arguments in a tuple, not {args!r}")
         task = self._make(func, tuple(args), {} if kwds is None else dict(kwds))
         task._kept = True
         if callback is not None:

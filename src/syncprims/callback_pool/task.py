@@ -157,9 +157,13 @@ class Task(Future[T]):
         return not self.done() and (self._state == _RUNNING or self._running_since() is not None)
 
     def result(self, timeout: float | None = None) -> T:
-        """Return what the call returned, or raise what it raised; `TimeoutError` after ``timeout`` seconds.
+        """Return what the call returned, or raise what it raised.
+
+        Args:
+            timeout: How long to wait for it, in seconds; None waits for ever.
 
         Raises:
+            PoolTimeoutError: It is not done, and the time is up. Nothing has changed; wait again if you like.
             concurrent.futures.CancelledError: It was cancelled.
             TaskTimeoutError: It ran for longer than the ``timeout`` it was started with.
             ForkedError: It is not done, and this is a forked child.
@@ -181,9 +185,25 @@ class Task(Future[T]):
         return error
 
     def _wait(self, wait: Callable[[float | None], R], timeout: float | None) -> R:
-        if self._state in _DONE:
-            return wait(timeout)
-        return wait_visibly(self._pool._intake, f"the result of {self._label}", timeout, wait, timeout)
+        started = monotonic()
+        try:
+            if self._state in _DONE:
+                return wait(timeout)
+            return wait_visibly(self._pool._intake, f"the result of {self._label}", timeout, wait, timeout)
+        except CancelledError:
+            if not self.cancelled():  # the call raised it
+                raise
+            raise CancelledError(f"task {self._label} of {self._pool.name!r} was cancelled") from None
+        except TimeoutError:
+            if self.done():  # the call raised it
+                raise
+            waited = monotonic() - started
+            raise PoolTimeoutError(
+                f"waited {waited:.1f} s for the result of {self}; wait again, or cancel it",
+                pending=1,
+                timeout=timeout,
+                waited=waited,
+            ) from None
 
     def _get_snapshot(self) -> Any:  # 3.15's asyncio looks through this private door
         self._look()
