@@ -22,6 +22,7 @@ import pytest
 
 import syncprims
 from odd_tree import ODD_NAMES, expected_manifest, grow_tree
+from syncprims import AtomicCounter
 from syncprims.__main__ import main
 from syncprims._tour import article, counting, job, locking, ordering
 from syncprims._tour.hashing import BATCH_FILES, FileHash, find_batches
@@ -386,6 +387,48 @@ def test_stdout_that_cannot_be_written_is_an_error(tree: Path, tmp_path: Path) -
         )
     assert done.returncode == 1
     assert done.stderr == "syncprims: can't write to stdout: No space left on device\n"
+
+
+def test_stage_outlives_a_reader_that_has_gone() -> None:
+    """What is said afterwards goes nowhere, checks are still counted, and closing the stream raises nothing either."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as stream:
+        stage = Stage(stream)
+        stage.say("nobody hears this")
+        assert isinstance(stage.lost, BrokenPipeError)
+        stage.check(False, "nor this")
+        stream.write("nor what is in the buffer")
+    assert (stage.checks, stage.failures) == (1, ["nor this"])
+
+
+def test_terminal_that_goes_away_takes_only_the_progress_along() -> None:
+    """The line is not drawn any more, and the work goes on."""
+    terminal, ours = pty.openpty()
+    files, size = AtomicCounter(3), AtomicCounter(4)
+    stream = open(ours, "w")  # noqa: SIM115  its end is what the test ends with
+    progress = job.Progress(stream, files, size)
+    progress.draw()
+    assert b"hashed 3 files" in os.read(terminal, 1 << 16)
+    os.close(terminal)
+    progress.finish()
+    progress.finish()
+    with pytest.raises(OSError, match="Input/output error"):  # there is something in its buffer still
+        stream.close()
+
+
+def test_interrupt_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A further Ctrl-C finds nothing to interrupt."""
+    monkeypatch.setattr(signal, "signal", lambda *arguments: set_to.append(arguments))
+    set_to: list[tuple[object, ...]] = []
+    monkeypatch.setattr(counting, "play", _raise_interrupt)
+    assert main(["--quiet"]) == 130
+    assert capsys.readouterr() == ("", "syncprims: interrupted\n")
+    assert set_to == [(signal.SIGINT, signal.SIG_IGN)]
+
+
+def _raise_interrupt(stage: Stage) -> None:
+    raise KeyboardInterrupt
 
 
 def _leave_out_all_scenes_but_the_job(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from adapters.examples import run_examples
 from adapters.servers import RedisServer
 from syncprims import DeadlockError, LockAdapter, LockTimeoutError, TimedLock, acquire_all
 from syncprims.adapters import LeaseExpiredError, RedisLock
+from syncprims.adapters.redis_server import Server
 from syncprims.testing import Threads, check_lock, patience
 
 if TYPE_CHECKING:
@@ -250,6 +251,31 @@ def test_a_free_lock_costs_one_round_trip_each_way(client: Redis, key: str) -> N
     with lock:
         pass
     assert client.info("commandstats")["cmdstat_eval"]["calls"] - before == 2
+
+
+@pytest.mark.parametrize("when", ["taking", "releasing"])
+def test_an_interrupt_that_hides_the_servers_answer_leaves_no_lease(
+    client: Redis, key: str, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """The server has granted or freed it, and nobody heard: afterwards the thread has nothing, and the lock is free."""
+    lock = RedisLock(client, key, lease=LEASE)
+    run = Server.run
+    interrupts = [KeyboardInterrupt()]
+
+    def run_unheard(server: Server, *arguments: str) -> object:
+        answer = run(server, *arguments)
+        if interrupts:
+            raise interrupts.pop()
+        return answer
+
+    if when == "releasing":
+        lock.acquire()
+    monkeypatch.setattr(Server, "run", run_unheard)
+    with pytest.raises(KeyboardInterrupt):
+        lock.acquire() if when == "taking" else lock.release()
+    assert not lock.held_by_me()
+    assert lock.acquire(False)
+    lock.release()
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

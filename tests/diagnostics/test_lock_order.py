@@ -20,7 +20,7 @@ import pytest
 
 from lock.crew import LIMIT, Crew, eventually
 from syncprims import DeadlockError, LockAdapter, LockOrderError, TimedLock, TimedRLock, acquire_all
-from syncprims.diagnostics import LockOrderWarning, check_lock_order, ignore_lock_order
+from syncprims.diagnostics import LockOrderWarning, check_lock_order, ignore_lock_order, lock_order
 from syncprims.testing.conformance import lock_waits
 
 AnyLock = TimedLock | LockAdapter
@@ -415,6 +415,25 @@ def test_without_the_environment_nothing_is_loaded() -> None:
     """With the variable unset or empty there is no check; and unset, no diagnostics are even imported."""
     assert run(None) == (["taken", "False"], "")
     assert run("")[0] == ["taken", "True"]
+
+
+def test_the_environment_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turned on twice it is one check, for the rest of the program."""
+    monkeypatch.setattr(lock_order, "_for_program", None)
+    monkeypatch.setenv("SYNCPRIMS_LOCK_ORDER", "Raise ")
+    a, b = TimedLock(name="a"), TimedLock(name="b")
+    lock_order.check_as_environment_says()
+    check = lock_order._for_program
+    assert check is not None
+    try:
+        lock_order.check_as_environment_says()
+        assert lock_order._for_program is check
+        with a, b:
+            pass
+        with pytest.raises(LockOrderError), b, a:
+            pass
+    finally:
+        check.__exit__(None, None, None)
 
 
 def test_a_value_that_means_nothing_is_warned_of() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+import pickle
 import threading
 from pathlib import Path
 from threading import Event
@@ -307,6 +308,7 @@ def test_durations_are_summed_up_right() -> None:
     assert (durations.total, durations.mean, durations.p99, durations.longest) == (20100.0, 100.5, 198.0, 200.0)
     assert Durations([3.0]).p99 == 3.0
     assert Durations([]).total == 0.0
+    assert pickle.loads(pickle.dumps(durations)) == durations
 
 
 @pytest.mark.parametrize(

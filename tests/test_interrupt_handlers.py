@@ -1,0 +1,304 @@
+"""What only an interrupt reaches, reached by a fault in its place: an exception that comes out of a call or a `yield`.
+
+The sweeps of the `*_interrupts` tests send real interrupts to every point there is. Coverage can't look on there; and
+they tell that nothing is left behind, not which handler saw to it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import CancelledError, Executor, Future
+from queue import SimpleQueue
+from typing import Any
+from weakref import WeakSet
+
+import pytest
+
+from syncprims import (
+    CallbackPool,
+    LockAdapter,
+    OrderedRunner,
+    PoolClosedError,
+    Task,
+    TimedLock,
+    _acquire_all,
+    _sequence,
+    acquire_all,
+)
+from syncprims._waits import Waiting
+from syncprims._waits import count_waits as waits
+from syncprims.callback_pool import exiting
+from syncprims.diagnostics import exchange, record
+from syncprims.diagnostics.lock_events import locks
+from syncprims.testing import assert_blocks, patience
+
+
+class Failing:
+    """A lock that is released, and then raises."""
+
+    def __init__(self, failure: BaseException) -> None:
+        self.lock = threading.Lock()
+        self.failure = failure
+
+    def acquire(self, *, timeout: float = -1) -> bool:
+        return self.lock.acquire(timeout=timeout)
+
+    def release(self) -> None:
+        self.lock.release()
+        raise self.failure
+
+
+def cut_off(leaving: Generator[int, Any, None]) -> BaseException:
+    """Interrupt a leaving where it waits for its beginning, which is where `with` enters it; return what comes out."""
+    next(leaving)
+    with pytest.raises(BaseException) as caught:  # noqa: PT011  which one is the question
+        leaving.throw(KeyboardInterrupt())
+    return caught.value
+
+
+# -- locks ------------------------------------------------------------------------------------------------------------
+
+
+def test_acquire_all_that_is_interrupted_while_leaving_lets_go_of_all() -> None:
+    """Each lock is free, and a release that fails on the way is a note of the interrupt."""
+    failing = LockAdapter(Failing(ConnectionError("gone")))
+    locks: list[TimedLock | LockAdapter] = [TimedLock(), failing, TimedLock()]
+    together: Any = acquire_all(*locks)
+    together.__enter__()
+    interrupt = cut_off(_acquire_all._leaving(together._held[threading.get_ident()]))
+    assert isinstance(interrupt, KeyboardInterrupt)
+    assert interrupt.__notes__ == ["then the release of a lock failed too: ConnectionError: gone"]
+    assert not any(lock.held_by_me() for lock in locks)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["entering", "leaving"])
+def test_acquire_all_lets_an_interrupt_of_a_release_out(late: bool) -> None:
+    """A second interrupt, in the release that the first one led to, comes out instead, and all locks are free."""
+
+    class Interrupted(TimedLock):
+        def _on_acquired(self, waited: float) -> None:
+            if not late:
+                raise KeyboardInterrupt
+
+    second = SystemExit("the second")
+    locks: list[TimedLock | LockAdapter] = [TimedLock(), LockAdapter(Failing(second)), Interrupted()]
+    together: Any = acquire_all(*locks)
+    if late:
+        together.__enter__()
+        raised = cut_off(_acquire_all._leaving(together._held[threading.get_ident()]))
+    else:
+        with pytest.raises(SystemExit) as caught:
+            together.__enter__()
+        raised = caught.value
+    assert raised is second
+    assert not any(lock.held_by_me() for lock in locks)
+
+
+@pytest.mark.parametrize("failure", [None, ConnectionError("gone")])
+def test_an_adapter_that_is_interrupted_while_leaving_lets_go(failure: Exception | None) -> None:
+    """The lock is free and the thread is struck off, whether its release fails or not."""
+    inner = threading.Lock() if failure is None else Failing(failure)
+    lock = LockAdapter(inner)
+    assert lock.acquire()
+    interrupt = cut_off(lock._leaving())
+    assert isinstance(interrupt, KeyboardInterrupt)
+    assert hasattr(interrupt, "__notes__") == (failure is not None)
+    assert not lock.held_by_me()
+    assert lock.acquire(False)
+
+
+# -- a runner ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_turn_that_came_with_an_interrupt_is_left_to_others(monkeypatch: pytest.MonkeyPatch, stopped: bool) -> None:
+    """A thread that has got its gate and is interrupted before it is in opens it again, and ends what was to stop."""
+    runner = OrderedRunner("a", "b")
+
+    class Interrupted:
+        def __init__(self, *arguments: Any) -> None:
+            self.real = Waiting(*arguments)
+            self.publish = self.real.publish
+
+        def withdraw(self) -> None:
+            self.real.withdraw()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_sequence, "Waiting", Interrupted)
+    with runner.step("a"):
+        enter_b = runner.step("b", timeout=patience()).__enter__
+        waiter = assert_blocks(enter_b, until=lambda: waits(runner._sequence) == 1)
+        if stopped:
+            runner.stop()
+    assert isinstance(waiter.exception(), KeyboardInterrupt)
+    monkeypatch.undo()
+    if stopped:
+        assert runner.state == "finished"
+    else:
+        with runner.step("b", timeout=0):
+            assert runner.current == "b"
+
+
+# -- a pool -----------------------------------------------------------------------------------------------------------
+
+
+def busy(begun: threading.Event, go: threading.Event) -> bool:
+    """Be a task that tells that it runs, and goes on when told."""
+    begun.set()
+    return go.wait(patience())
+
+
+def test_a_pool_that_is_interrupted_while_leaving_is_aborted() -> None:
+    """What waits is cancelled, what runs is let go of, and everybody is told."""
+    told: list[object] = []
+    go = threading.Event()
+    pool = CallbackPool(max_workers=1)
+    with pool:
+        begun = threading.Event()
+        pool.submit(busy, begun, go)
+        assert begun.wait(patience())
+        waiting = pool.apply_async(bool, error_callback=told.append)
+        try:
+            assert isinstance(cut_off(pool._leaving()), KeyboardInterrupt)
+        finally:
+            go.set()
+        assert waiting.cancelled()
+        assert [type(error) for error in told] == [CancelledError]
+
+
+def test_a_map_whose_items_are_interrupted_leaves_nothing_behind() -> None:
+    """An exception out of the iterable cancels what was submitted of it and has not begun."""
+    ran: list[int] = []
+    go = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield from range(5)
+        raise KeyboardInterrupt
+
+    with CallbackPool(max_workers=1) as pool:
+        first = pool.submit(go.wait, patience())
+        with pytest.raises(KeyboardInterrupt):
+            pool.map(ran.append, items())
+        go.set()
+        assert first.result() is True
+    assert ran == []
+    assert pool.stats.cancelled == 5
+
+
+class CutOff(Future[Any]):
+    """Never runs, and is interrupted in the middle of being cancelled."""
+
+    def cancel(self) -> bool:
+        with self._condition:
+            self._state = "CANCELLED"
+        raise KeyboardInterrupt
+
+
+class Idle(Executor):
+    """Runs nothing."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return CutOff()
+
+
+def test_a_cancelling_that_is_interrupted_is_completed_for_it() -> None:
+    """Cut off in the executor's half of it, the task is cancelled all the same, and its callback is told."""
+    told = SimpleQueue[object]()
+    with CallbackPool(Idle(), envelope=False) as pool:
+        task = pool.apply_async(bool, error_callback=told.put)
+        with pytest.raises(KeyboardInterrupt):
+            task.cancel()
+        assert isinstance(told.get(timeout=patience()), CancelledError)
+    assert task.cancelled()
+    assert pool.stats.cancelled == 1
+
+
+def test_a_cancelling_that_is_interrupted_in_the_middle_calls_everybody_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut off between the new state and those who wait for it, they hear of it all the same."""
+    told, done = SimpleQueue[object](), SimpleQueue[object]()
+    go = threading.Event()
+    call_back = Future._invoke_callbacks  # type: ignore[attr-defined]  # private
+    interrupts = [KeyboardInterrupt()]
+
+    def interrupted(task: Task[Any]) -> None:
+        if interrupts and task.cancelled():
+            raise interrupts.pop()
+        call_back(task)
+
+    monkeypatch.setattr(Task, "_invoke_callbacks", interrupted, raising=False)
+    with CallbackPool(max_workers=1) as pool:
+        pool.submit(go.wait, patience())
+        task = pool.apply_async(bool, error_callback=told.put)
+        task.add_done_callback(done.put)
+        with pytest.raises(KeyboardInterrupt):
+            task.cancel()
+        try:
+            assert done.get(timeout=patience()) is task
+            assert isinstance(told.get(timeout=patience()), CancelledError)
+        finally:
+            go.set()
+    assert interrupts == []
+
+
+@pytest.mark.parametrize("interrupt", [None, KeyboardInterrupt()])
+def test_the_programs_end_drains_the_pools_or_aborts_them(
+    monkeypatch: pytest.MonkeyPatch, interrupt: BaseException | None
+) -> None:
+    """At exit an open pool is waited for, and a Ctrl-C of that aborts it; either way its callbacks and threads end."""
+    told: list[object] = []
+    last: list[str] = []
+    begun, go = threading.Event(), threading.Event()
+    pool = CallbackPool(max_workers=1)
+    monkeypatch.setattr(exiting, "_pools", WeakSet([pool]))
+    monkeypatch.setattr(exiting, "_last", {})
+    exiting.after_draining(lambda: last.append("after"))
+    running = pool.apply_async(busy, (begun, go), callback=told.append)
+    pool.apply_async(bool, callback=told.append, error_callback=told.append)
+    assert begun.wait(patience())
+    drain = pool._drain
+
+    def drained() -> None:
+        if interrupt is not None:
+            raise interrupt
+        go.set()
+        drain()
+
+    monkeypatch.setattr(pool, "_drain", drained)
+    try:
+        if interrupt is None:
+            exiting._drain_all()
+            assert told == [True, False]
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                exiting._drain_all()
+            assert [type(outcome) for outcome in told] == [CancelledError]
+            assert isinstance(running.exception(0), PoolClosedError)
+    finally:
+        go.set()
+    assert last == ["after"]
+    with pytest.raises(PoolClosedError):
+        pool.submit(bool)
+
+
+# -- recordings -------------------------------------------------------------------------------------------------------
+
+
+def test_a_recording_that_is_interrupted_while_beginning_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The methods are as they were, and the next recording works."""
+    make = exchange.Exchange._make
+    before = dict(vars(TimedLock))
+
+    def make_and_raise(self: exchange.Exchange[Any]) -> None:
+        make(self)
+        if self is locks:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(exchange.Exchange, "_make", make_and_raise)
+    with pytest.raises(KeyboardInterrupt), record():
+        pytest.fail("it has not begun")
+    monkeypatch.undo()
+    assert dict(vars(TimedLock)) == before
+    with record() as recording, TimedLock(name="next"):
+        pass
+    assert [span.name for span in recording.spans if span.kind == "hold"] == ["next"]
