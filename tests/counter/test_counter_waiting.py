@@ -102,7 +102,7 @@ def test_a_timeout_carries_the_facts(wait: Callable[[AtomicCounter, float], int]
     assert isinstance(error, TimeoutError)
     assert (error.value, error.timeout) == (8, 0.02)
     assert 0.02 <= error.waited < patience()
-    assert str(error) == f"waited 0.0 s for 'arrivals' to be {what}, and it is 8"
+    assert str(error) == f"waited {error.waited:.1f} s for 'arrivals' to be {what}, and it is 8"
     assert counter._waiters == {}
     assert counter.increment() == 9
 
