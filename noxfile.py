@@ -12,16 +12,22 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.13t", "3.14", "3.14t", "3.15"]
 
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False  # few machines have all of them
-nox.options.sessions = ["tests", "wheel", "typing", "lint", "docs"]
+nox.options.sessions = ["tests", "coverage", "wheel", "typing", "lint", "docs"]
 nox.needs_version = ">=2024.10"
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests and every example in the documentation; on 3.11 hold the coverage as well."""
+    """Run the tests and every example in the documentation."""
     session.install("-e", ".[test]")
-    coverage = ["--cov", "--cov-report=term"] if session.python == PYTHONS[0] else []
-    session.run("pytest", *coverage, *session.posargs)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def coverage(session: nox.Session) -> None:
+    """Hold the coverage of lines and branches, by all tests that can be traced."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "--cov", *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])

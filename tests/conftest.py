@@ -18,6 +18,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what coverage's tracer would disturb or not see, where coverage is measured."""
+    if config.getoption("cov_source", None):
+        untraceable = [item for item in items if item.get_closest_marker("untraceable")]
+        config.hook.pytest_deselected(items=untraceable)
+        items[:] = [item for item in items if item not in set(untraceable)]
+
+
 @pytest.fixture(autouse=True)
 def inversions_on_purpose(request: pytest.FixtureRequest) -> Iterator[None]:
     """Exempt a test that deadlocks on purpose, where the whole suite is run under the lock-order check."""

@@ -11,6 +11,8 @@ import pytest
 from syncprims import LockTimeoutError, TimedLock, TimedRLock, acquire_all
 from syncprims.testing import MODES, Mode, interrupts, patience
 
+pytestmark = pytest.mark.untraceable
+
 each_mode = pytest.mark.parametrize("mode", MODES)
 worker_is_slow = pytest.param("worker", marks=pytest.mark.slow)
 each_mode_of_a_wait = pytest.mark.parametrize("mode", ["warm", "cold", "storm", worker_is_slow])

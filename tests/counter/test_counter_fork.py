@@ -16,7 +16,10 @@ from counter.cases import Recording, each_kind
 from syncprims import AtomicCounter, CounterTimeoutError
 from syncprims.testing import Threads, assert_blocks, patience
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+pytestmark = [
+    pytest.mark.untraceable,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork"),
+]
 
 
 def in_child(fn: Callable[[], object]) -> object:

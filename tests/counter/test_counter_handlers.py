@@ -18,6 +18,8 @@ from syncprims._deadline import Deadline
 from syncprims._waiters import Waiter
 from syncprims.testing import patience
 
+pytestmark = pytest.mark.untraceable
+
 
 class _Rearm:
     """A unary minus on it makes a SIGINT pending, without a call that would deliver it."""

@@ -12,9 +12,13 @@ from syncprims._waiters import Waiter, telling
 
 frontrun = pytest.importorskip("frontrun")
 cooperative = pytest.importorskip("frontrun._cooperative")
-pytestmark = pytest.mark.skipif(
-    "site-packages" in atomic_counter.__file__, reason="frontrun looks into no installed package: run it on the sources"
-)
+pytestmark = [
+    pytest.mark.untraceable,
+    pytest.mark.skipif(
+        "site-packages" in atomic_counter.__file__,
+        reason="frontrun looks into no installed package: run it on the sources",
+    ),
+]
 
 # frontrun runs one thread at a time and decides at each bytecode who is next, so no thread may block in C. It brings
 # locks that tell it who waits for whom instead, and under its virtual clock it knows at once that all are blocked.

@@ -11,6 +11,8 @@ from syncprims import AtomicCounter, CounterBoundsError, CounterTimeoutError, De
 from syncprims._waiters import Waiter
 from syncprims.testing import MODES, Mode, Running, assert_blocks, interrupts, patience
 
+pytestmark = pytest.mark.untraceable
+
 # Every opcode of a worker takes long: that one is in the slow part.
 each_mode = pytest.mark.parametrize(
     "mode", [pytest.param(mode, marks=pytest.mark.slow) if mode == "worker" else mode for mode in MODES]

@@ -15,7 +15,10 @@ import pytest
 from syncprims import AtomicCounter, BrokenSequenceError, OrderedRunner, TimedLock, TimedRLock, _waits, acquire_all
 from syncprims.testing import Threads
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no setitimer on Windows")
+pytestmark = [
+    pytest.mark.untraceable,
+    pytest.mark.skipif(sys.platform == "win32", reason="there is no setitimer on Windows"),
+]
 
 
 class Signals:

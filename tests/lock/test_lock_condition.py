@@ -145,6 +145,7 @@ def test_conditions_share_a_lock(kind: type[TimedLock]) -> None:
 
 
 @both
+@pytest.mark.untraceable
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="the system has no pthread_kill")
 @pytest.mark.parametrize("when", ["waiting for the notification", "waiting for the lock"])
 def test_an_interrupted_wait_gets_the_lock_back(kind: type[TimedLock], when: str) -> None:

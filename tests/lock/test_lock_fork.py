@@ -17,6 +17,7 @@ from lock.crew import LIMIT, Crew, eventually, held_elsewhere, take_and_let_go
 from syncprims import DeadlockError, TimedLock, TimedRLock, acquire_all
 
 pytestmark = [
+    pytest.mark.untraceable,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork"),
     # It is what is tested here.
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),

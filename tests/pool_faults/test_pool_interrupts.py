@@ -13,8 +13,11 @@ from syncprims import CallbackPool, PoolTimeoutError, SyncError, Task
 from syncprims.diagnostics import snapshot
 from syncprims.testing import MODES, Mode, interrupts, patience
 
-# An interrupt that comes in the callback of a weak reference, of which threading has some, can only be printed.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.untraceable,
+    # An interrupt that comes in the callback of a weak reference, of which threading has some, can only be printed.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 each_mode = pytest.mark.parametrize(
     "mode", [mode if mode == "warm" else pytest.param(mode, marks=pytest.mark.slow) for mode in MODES]

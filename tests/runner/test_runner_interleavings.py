@@ -15,6 +15,8 @@ from exploring import explore
 
 pytest.importorskip("frontrun", reason="explores interleavings, and is not there for every interpreter")
 
+pytestmark = pytest.mark.untraceable
+
 SCRIPT: Final = Path(__file__).with_name("exploration.py")
 Note = Callable[[str, object], None]
 

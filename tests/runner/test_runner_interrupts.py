@@ -14,6 +14,8 @@ from syncprims.errors import SequenceFinishedError, SyncError
 from syncprims.ordered_runner import OrderedRunner
 from syncprims.testing import MODES, Mode, interrupts, patience
 
+pytestmark = pytest.mark.untraceable
+
 # Every opcode of a worker takes long: that one is in the slow part.
 MOST_MODES = [pytest.param(mode, marks=pytest.mark.slow) if mode == "worker" else mode for mode in MODES]
 
