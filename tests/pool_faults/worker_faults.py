@@ -20,15 +20,15 @@ from .witness import LIMIT, Witness, check_accounts, still_works, wait_for
 
 # An executor that was handed in is not the pool's to replace: once it is broken, its owner has to make another one.
 
-
 OF_WHAT_RAN = "E of what ran"  # in the other worker too
 EACH_TOLD = "B, each told"
-MAY_BREAK = ("ProcessPoolExecutor", "loky")
+BREAK = ("ProcessPoolExecutor", "loky")
 
 
 @row("SIGKILL, os._exit or segfault in the task", PROCESSES)
 def worker_dies(place: str) -> str:
     """The task that did it has a clear error, every other one its result or an error, and nothing hangs."""
+    outcome = OF_WHAT_RAN if place in OWN_PROCESSES else ERROR
     for fatal in (kill_self, die, work.segfault):
         pool = open_pool(place)
         witness = Witness(pool)
@@ -40,24 +40,23 @@ def worker_dies(place: str) -> str:
             witness.send_unless_broken(add, n)
         told = witness.heard()[first + 1 :]
         hit = [heard for heard in told if isinstance(heard, BaseException)]
-        if place == "pebble":
-            assert isinstance(culprit.exception(0), Exception)
-            assert not hit, told
-        else:
-            assert isinstance(culprit.exception(0), BrokenExecutor)
-            assert all(isinstance(heard, BrokenExecutor) for heard in hit), told
+        blamed = culprit.exception(0)
+        assert isinstance(blamed, Exception if place == "pebble" else BrokenExecutor)
+        assert all(isinstance(heard, BrokenExecutor) for heard in hit), told
         if place in OWN_PROCESSES:
             # A broken executor takes the other worker down too, with what runs there and what it has just done. What
             # had not begun is not hit.
             assert all("died" in str(heard) and "while add ran" in str(heard) for heard in hit), told
-        if place not in MAY_BREAK:
+        # pebble replaces the worker, but for once in a while, when it sees one dead before having read what it began.
+        if place in BREAK or (place == "pebble" and isinstance(blamed, BrokenExecutor)):
+            outcome = EACH_TOLD
+        else:
             assert len(told) == 20
+            assert place in OWN_PROCESSES or not hit, told
             still_works(witness)
         pool.close(LIMIT)
         check_accounts(pool)
-    if place in MAY_BREAK:
-        return EACH_TOLD
-    return ERROR if place == "pebble" else OF_WHAT_RAN
+    return outcome
 
 
 # Not pebble, which hangs so by itself now and then: its idle workers wait with a lock in hand that they share, and one
