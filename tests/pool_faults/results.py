@@ -40,7 +40,7 @@ class Result(NamedTuple):
         """Return what the table has of it; a cell that came out differently shows each outcome with its count."""
         text = next(iter(self.outcomes))
         if len(self.outcomes) > 1:
-            text = ", ".join(f"{symbol} {count}" for symbol, count in self.outcomes.most_common())
+            text = " / ".join(f"{symbol} ({count})" for symbol, count in self.outcomes.most_common())
         return f"{text}, {median(self.seconds):.2f} s" if self.seconds else text
 
 
