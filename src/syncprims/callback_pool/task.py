@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from _thread import RLock
 from collections import deque
 from collections.abc import Callable, Generator
@@ -51,7 +52,21 @@ class _CCondition(Condition):
         self._lock = RLock()
         self._waiters: deque[Any] = deque()
 
-    __enter__ = property(attrgetter("_lock.__enter__"))
+    if sys.version_info[:2] == (3, 14):
+        # What C returns to a `with` may be lost there (gh-148874). What Python returns is not, and the outcome of an
+        # unpacking is stored before an interrupt can come.
+        def __enter__(self) -> bool:
+            taken = False
+            try:
+                (taken,) = map(self._lock.acquire, (True,))
+                return taken
+            except BaseException:
+                if taken:
+                    self._lock.release()
+                raise
+
+    else:
+        __enter__ = property(attrgetter("_lock.__enter__"))
     __exit__ = property(attrgetter("_lock.__exit__"))
     acquire = property(attrgetter("_lock.acquire"))
     release = property(attrgetter("_lock.release"))
@@ -133,13 +148,7 @@ class Task(Future[T]):
         except BaseException:
             # An interrupt may have come between the change of state and the notice of it. The first call in the
             # handler is a C function, so the notice itself can't be interrupted.
-            try:
-                self._pool._inbox.put(self)
-            finally:
-                try:
-                    self._condition.release()  # 3.14 may leave it taken, even by C (gh-148874)
-                except RuntimeError:  # we do not hold it
-                    pass
+            self._pool._inbox.put(self)
             raise
 
     # One look at the state needs no lock, and what takes none can't leave one taken.
