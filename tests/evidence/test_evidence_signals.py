@@ -18,6 +18,8 @@ from syncprims.testing import Threads
 pytestmark = [
     pytest.mark.untraceable,
     pytest.mark.skipif(sys.platform == "win32", reason="there is no setitimer on Windows"),
+    # An interrupt that comes in the callback of a weak reference, as threading has some, can only be printed.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
