@@ -87,3 +87,14 @@ def test_drawings_are_what_their_source_draws(name: str) -> None:
     spec.loader.exec_module(draw)
     drawn = (DOCS / "diagrams" / f"{name}.svg").read_text(encoding="utf-8")
     assert drawn == str(draw.DRAWINGS[name]()), "run docs/diagrams/draw.py"
+
+
+def test_the_layout_is_that_of_the_tree() -> None:
+    """CONTRIBUTING.md draws every room of the library and of the pool, what tests share, and nothing that is gone."""
+    drawn = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("```text\n")[2].partition("```")[0]
+    named = set(re.findall(r"\w+\.py\b", drawn))
+    package, tests = Path(syncprims.__file__).parent, Path(__file__).parent
+    rooms = {path.name for path in [*package.glob("*.py"), *package.glob("callback_pool/*.py"), *tests.glob("*.py")]}
+    known = {path.name for folder in (package, tests, DOCS, ROOT / ".ci") for path in folder.rglob("*.py")}
+    assert {name for name in rooms - named if not name.startswith(("__init__", "conftest", "test_"))} == set()
+    assert named - known == set()
