@@ -3,6 +3,8 @@
 Each thread can say one thing only: "fizz", "buzz", "fizzbuzz", or the number. Whose turn comes next depends on the
 number, so no fixed list of steps will do: `_next` computes it. It is called once for each turn, in the thread that has
 just had its own, so the rule needs no lock, and neither do the threads.
+
+Run it: ``python fizzbuzz_runner.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 ``local_hashing.py`` does it in processes of this machine, ``cluster_hashing.py`` on a Dask cluster, with a counter
 and a lock in Redis for all who work on the same manifest. Compare the two.
+
+Run it: ``python local_hashing.py [FOLDER]``; without a folder it takes a small one of Python's. ``manifest.sha256``
+comes to stand where you are. The other one is told by ``DASK_URL`` and ``REDIS_URL`` where its servers are.
 """
 
 from __future__ import annotations

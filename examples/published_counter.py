@@ -3,6 +3,8 @@
 The hook runs after the change, in the thread that made it, and with no lock held, so a slow client delays that thread
 and nobody else. Hooks of several threads may run out of order. A gauge that shows what is now therefore asks for the
 value itself, and one that adds up the steps takes them from the hook's arguments: both end up right.
+
+Run it: ``python published_counter.py``.
 """
 
 from __future__ import annotations

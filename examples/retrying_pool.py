@@ -3,6 +3,8 @@
 What is submitted is wrapped in a small object that calls it again where it fails with an error that may pass. The
 object can be pickled, so it travels to worker processes like any function. To the pool the tries are one task: its
 callbacks run once, when the last try is over, and a ``timeout`` counts for all tries together.
+
+Run it: ``python retrying_pool.py``.
 """
 
 from __future__ import annotations

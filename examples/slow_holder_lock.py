@@ -3,6 +3,8 @@
 A lock that threads have to wait long for is worth a line in the log: for how long, and who had it. `_on_wait` and
 `_on_timeout` cost nothing until a thread has to wait. `_on_acquired` is called at every acquisition, and that is its
 price; a subclass that need not know how long a wait took can do without it.
+
+Run it: ``python slow_holder_lock.py``.
 """
 
 from __future__ import annotations
