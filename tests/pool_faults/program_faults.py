@@ -66,7 +66,7 @@ def ctrl_c(place: str) -> str:
     Path(release).touch()
     status, lines, errors = end(program)
     assert (status, lines) == (0, []), (status, lines, errors)
-    return "told, out promptly"
+    return "told"
 
 
 def suffer_ctrl_c(place: str, release: str) -> None:

@@ -117,7 +117,7 @@ def _beside(path: Path, results: Results) -> str:
     with path.open(encoding="utf-8", newline="") as file:
         heading, *lines = csv.reader(file)
     rows = all_rows()
-    ours = [f"Callback\N{SOFT HYPHEN}Pool, {HEADINGS[place].partition(',')[0]}" for place in BESIDE_OTHERS]
+    ours = [f"ours, {HEADINGS[place].partition(',')[0]}" for place in BESIDE_OTHERS]
     return _table(
         ["", *heading[1:], *ours],
         (
@@ -133,7 +133,7 @@ def _cell(results: Results, row: Row, place: str) -> str:
 
 
 def _table(heading: list[str], lines: Iterable[list[str]]) -> str:
-    head = [".. list-table::", "   :header-rows: 1", "   :class: matrix", ""]
+    head = [".. list-table::", "   :header-rows: 1", "   :class: matrix dense", ""]
     cells = [
         f"   {'*' if place == 0 else ' '} - {text}".rstrip()
         for line in [heading, *lines]

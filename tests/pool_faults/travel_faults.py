@@ -120,4 +120,4 @@ def closure(place: str) -> str:
         pool = open_pool(place, dumps=cloudpickle.dumps)
     assert pool.submit(lambda n: factor * n, 7).result(LIMIT) == 42
     finish(pool)
-    return "E by submit, ✓ with cloudpickle" if place in PACKED else WORKS
+    return "E by submit, or ✓" if place in PACKED else WORKS
