@@ -200,7 +200,7 @@ def test_map_times_out_and_cancels_the_rest(name: str) -> None:
     hold = threading.Event()
     with CallbackPool(max_workers=1) as pool:
         results = getattr(pool, name)(lambda _: hold.wait(LIMIT), range(3), timeout=0.02)
-        with pytest.raises(PoolTimeoutError, match="3 submitted chunks are not done, .* longer timeout") as caught:
+        with pytest.raises(PoolTimeoutError, match=r"3 submitted chunks are not done, .* longer timeout") as caught:
             next(results)
         assert caught.value.pending == 3
         hold.set()
