@@ -187,7 +187,7 @@ class Task(Future[T]):
                 self._look()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Return what the call raised, or None; waits and raises as `result` does."""
+        """Return what the call raised, or None; in all else as `result`, which raises that instead."""
         self._check_fork()
         error = self._wait(super().exception, timeout)
         self._look()
