@@ -52,6 +52,8 @@ from .ordered_runner import OrderedRunner, StepContext, Turn
 from .timed_lock import TimedLock, TimedRLock
 
 if TYPE_CHECKING:
+    from . import diagnostics as diagnostics
+    from . import testing as testing
     from .callback_pool import CallbackPool, PoolStats, Task
 
 __all__ = [
@@ -87,9 +89,16 @@ __all__ = [
     "acquire_all",
 ]
 
+_MODULES = ("diagnostics", "testing")
+
 
 def __getattr__(name: str) -> object:
     # The pool comes when it is asked for: what it stands on, concurrent.futures, takes longer to import than the rest.
+    # So do the modules that a program under way may need at once: `syncprims.diagnostics.report()` in a debugger.
+    if name in _MODULES:
+        from importlib import import_module
+
+        return import_module(f"{__name__}.{name}")
     if name not in ("CallbackPool", "PoolStats", "Task"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import callback_pool
@@ -100,7 +109,7 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted(globals().keys() | set(__all__))
+    return sorted(globals().keys() | {*__all__, *_MODULES})
 
 
 if "SYNCPRIMS_LOCK_ORDER" in _environ:  # see diagnostics.check_lock_order: it has to see every lock

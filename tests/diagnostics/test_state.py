@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import pickle
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -34,6 +35,19 @@ def state_of(name: str) -> PrimitiveState | None:
     states = [state for state in snapshot() if state.name == name]
     assert len(states) <= 1
     return states[0] if states else None
+
+
+@pytest.mark.parametrize("use", ["syncprims.diagnostics.report()", "syncprims.testing.Threads()"])
+def test_the_package_alone_is_enough_to_reach_it(use: str) -> None:
+    """After `import syncprims`, as in a debugger, the modules beside it are there, and imported only when used."""
+    program = (
+        "import sys, syncprims\n"
+        "assert {'diagnostics', 'testing'} <= set(dir(syncprims))\n"
+        "assert not {'syncprims.diagnostics', 'syncprims.testing'} & set(sys.modules)\n"
+        f"{use}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_idle_primitives_are_left_out() -> None:
