@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._deadline import Deadline, check_timeout
 from ._leaving import Leave, LeaveInC, leave_by
+from .errors import LockTimeoutError
 from .timed_lock import TimedLock
 
 if TYPE_CHECKING:
@@ -97,6 +98,10 @@ class _All:
                 if not isinstance(failure, Exception):
                     raise
                 _note(error, failure)
+            if deadline is not None and isinstance(error, LockTimeoutError):
+                # The lock knew of nothing but what the others had left for it.
+                error.timeout = self._timeout
+                error.add_note(f"acquire_all() had {self._timeout} s for all {len(self._locks)} locks together")
             raise
 
     def _leave(self) -> Leave:

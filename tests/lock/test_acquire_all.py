@@ -118,6 +118,8 @@ def test_one_deadline_is_for_all_locks_together() -> None:
         assert monotonic() - started >= 0.39
     assert caught.value.lock_name == second.name
     assert caught.value.waited < 0.3
+    assert caught.value.timeout == 0.4  # what was asked for, of which the first has taken a part
+    assert caught.value.__notes__ == ["acquire_all() had 0.4 s for all 2 locks together"]
 
 
 @pytest.mark.parametrize("timeout", [None, LIMIT])
