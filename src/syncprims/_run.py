@@ -149,6 +149,8 @@ def run_in_executor(
     executor: Executor,
 ) -> list[R]:
     """Take every turn in this thread, and have the executor run the body meanwhile: one at a time."""
+    if not callable(getattr(executor, "submit", None)):
+        raise TypeError(f"executor must be a concurrent.futures.Executor or have its submit(), not {executor!r}")
     results: list[R] = []
     failures: list[BaseException] = []
 

@@ -160,8 +160,11 @@ class StepContext:
             fn: Any function that does its work when it is called.
 
         Raises:
-            TypeError: `fn` is a coroutine or generator function, which would do its work after the turn.
+            TypeError: `fn` can't be called, or is a coroutine or generator function, which would do its work after
+                the turn.
         """
+        if not callable(fn):
+            raise TypeError(f"the step {self._step!r} decorates a function, not {fn!r}")
         if getattr(getattr(fn, "__code__", None), "co_flags", 0) & (_GENERATOR | _COROUTINE | _ASYNC_GENERATOR):
             raise TypeError(
                 f"{fn!r} does not run when it is called, so its work would not be part of the turn of {self._step!r}; "

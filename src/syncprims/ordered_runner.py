@@ -216,10 +216,11 @@ class OrderedRunner:
 
         Example:
             >>> from syncprims import OrderedRunner
-            >>> OrderedRunner("beat", rounds=3).serve("beat", lambda turn: print(turn.round))
-            0
-            1
-            2
+            >>> turns = OrderedRunner("beat", rounds=3).serve("beat", lambda turn: print("round", turn.round))
+            round 0
+            round 1
+            round 2
+            >>> turns
             3
         """
         self._sequence.check_step(name)
@@ -251,7 +252,7 @@ class OrderedRunner:
 
         Raises:
             ValueError: A step has no body, or a body no step, or the timeout is negative or NaN; nothing was started.
-            TypeError: A body can't be called; nothing was started.
+            TypeError: A body can't be called, or the executor has no ``submit``; nothing was started.
             StepTimeoutError: The time was up. The sequence is aborted; a body that is in progress can't be killed, and
                 the error names its thread, which ends with its body. With an executor also, at once, if another
                 thread has taken a turn.
@@ -289,6 +290,7 @@ class OrderedRunner:
             SequenceFinishedError: It finished before that many rounds.
             DeadlockError: This thread is in a step of this runner, or holds a lock that a step waits for.
             ValueError: `rounds` is negative, or the timeout negative or NaN.
+            TypeError: `rounds` is not an integer, or the timeout not a number.
 
         Example:
             >>> from syncprims import OrderedRunner

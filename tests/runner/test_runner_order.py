@@ -126,6 +126,12 @@ def test_a_step_may_be_a_decorator() -> None:
         add(5, b=6)
 
 
+def test_what_cannot_be_called_cannot_be_decorated() -> None:
+    """What is no function is refused where it is decorated, not when it is called."""
+    with pytest.raises(TypeError, match="the step 'a' decorates a function, not 3"):
+        OrderedRunner("a").step("a")(3)  # type: ignore[arg-type]
+
+
 async def _coroutine() -> None: ...
 
 

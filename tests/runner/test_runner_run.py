@@ -164,6 +164,14 @@ def test_bodies_are_checked_before_anything_starts(
     assert (runner.state, runner.current) == ("open", "a")
 
 
+def test_what_is_no_executor_is_refused_before_anything_starts() -> None:
+    """Something without ``submit`` is no executor, and the sequence has not begun."""
+    runner = OrderedRunner("a")
+    with pytest.raises(TypeError, match="executor must be"):
+        runner.run({"a": nothing}, executor=3)  # type: ignore[arg-type]
+    assert (runner.state, runner.current) == ("open", "a")
+
+
 def test_a_body_that_outlives_the_timeout_is_named() -> None:
     """The run comes back in time, aborts, and says which thread is still at it."""
     runner = OrderedRunner("a", "slow", name="order")

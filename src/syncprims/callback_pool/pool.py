@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
 
 from .._deadline import Deadline, check_timeout
 from .._leaving import Leave, LeaveInC, leave_by
-from .._registry import default_name, register
+from .._registry import check_name, default_name, register
 from ..errors import SyncError
 from .backends import make_backend
 from .checks import check_callable, check_count
@@ -109,6 +109,7 @@ class CallbackPool(Engine):
         check_callable("initializer", initializer)
         if on_callback_error not in ("raise", "log") and not callable(on_callback_error):
             raise ValueError(f"on_callback_error must be 'raise', 'log' or a function, not {on_callback_error!r}")
+        check_name(name)
         serial = register(self)
         self.name: str = default_name(self, serial) if name is None else name
         intake = Intake(self.name, max_pending)
