@@ -1,9 +1,12 @@
-"""Races between submit, callbacks, close and abort: every order of their steps, with threads played by hand."""
+"""Races between submit, callbacks, join, close and abort: every order of their steps, with threads played by hand."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from _queue import Empty
+from _thread import LockType
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from typing import Any
@@ -11,9 +14,12 @@ from typing import Any
 import pytest
 
 from syncprims import CallbackPool, PoolClosedError, Task
-from syncprims.callback_pool import dispatcher, task
+from syncprims._deadline import Deadline
+from syncprims.callback_pool import dispatcher, gates, intake, task
 from syncprims.callback_pool.helper_thread import HelperThread
 from syncprims.callback_pool.inside import enter, leave
+
+Note = Callable[[str, object], None]
 
 
 class Puppets(Executor):
@@ -45,6 +51,8 @@ class Play:
         self.told: list[list[object]] = []
         self.accepted: list[Task[Any]] = []
         self.retired_early = False
+        self.joined_early = self.left_waiting = False
+        self.gates: list[LockType] = []
 
     def submit(self, again: bool = False) -> None:
         """Submit a task whose callback may submit another one."""
@@ -80,6 +88,15 @@ class Play:
         finally:
             leave(before)
 
+    def join(self) -> None:
+        """Join, up to the gate at which it would wait; where it must be let through in the end."""
+        before = Stage.play
+        Stage.play = self
+        try:
+            self.joined_early |= self.pool._intake._await_idle(Deadline(None)) and bool(self.pool._intake.tasks)
+        finally:
+            Stage.play = before
+
     def close(self) -> None:
         """The part of close that does not wait."""
         self.pool.shutdown(wait=False)
@@ -96,6 +113,7 @@ class Play:
             for index in range(len(self.executor.inner)):
                 self.executor.finish(index)
             self.serve()
+        self.left_waiting = any(gate.locked() for gate in self.gates)
         self.close()
 
     def problem(self, *, aborted: bool) -> str | None:
@@ -108,9 +126,26 @@ class Play:
             return f"the pool is {self.pool._intake.phase} for ever"
         if self.retired_early:
             return "the pool had retired when a callback ran"
+        if self.joined_early:
+            return "a join was over while a task was pending"
+        if self.left_waiting:
+            return "a join waits for ever"
         if not aborted and len(self.told) < 1:
             return "nothing was submitted"
         return None
+
+
+class Stage:
+    """Which play's join comes to a gate."""
+
+    play: Play | None = None
+
+    @staticmethod
+    def come_to(gate: LockType, deadline: Deadline) -> bool:
+        """Wait at the gate, as far as a thread that is played by hand can: it gives up, and somebody looks later."""
+        assert Stage.play is not None
+        Stage.play.gates.append(gate)
+        return False
 
 
 STEPS: dict[str, Callable[[Play], None]] = {
@@ -122,12 +157,14 @@ STEPS: dict[str, Callable[[Play], None]] = {
     "serve again": Play.serve,
     "close": Play.close,
     "abort": Play.abort,
+    "join": Play.join,
 }
 
 
 @pytest.fixture(autouse=True)
 def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HelperThread, "ensure", lambda self: None)
+    monkeypatch.setattr(intake, "pass_through", Stage.come_to)
 
 
 def problems(length: int) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -142,9 +179,68 @@ def problems(length: int) -> Iterator[tuple[tuple[str, ...], str]]:
             yield steps, problem
 
 
-def test_every_order_of_steps_ends_well() -> None:
-    """After every sequence of the other seven steps each task is settled and told of once, and the pool retires."""
-    assert list(problems(7)) == []
+@pytest.mark.parametrize("length", [5, pytest.param(8, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+def test_every_order_of_steps_ends_well(length: int, record_property: Note) -> None:
+    """After every sequence of so many of the other steps each task is settled and told of once, and none waits."""
+    assert list(problems(length)) == []
+    record_property("interleavings of the pool", math.perm(8, length))
+
+
+def arrivals(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[object, str | None]]:
+    """Let some steps fall into a join, before it has put up its gate or after; yield what they were and the problem."""
+    names = ["finish", "serve", "serve again", "cancel", "close", "abort", "submit another"]
+    for steps in itertools.permutations(names, 3):
+        for first, second in itertools.combinations_with_replacement(range(4), 2):
+            parts = steps[:first], steps[first:second], steps[second:]
+            yield parts, arrival(monkeypatch, *parts)
+
+
+def arrival(
+    monkeypatch: pytest.MonkeyPatch, before: tuple[str, ...], between: tuple[str, ...], after: tuple[str, ...]
+) -> str | None:
+    """Make steps before a join, between its first look and its gate, and before its second look."""
+    play = Play()
+    play.submit()
+
+    def make(steps: tuple[str, ...]) -> None:
+        for step in steps:
+            STEPS[step](play)
+
+    def put_up_slowly(closed: deque[LockType]) -> LockType:
+        if play.gates:
+            return gates.put_up(closed)
+        make(between)
+        gate = gates.put_up(closed)
+        make(after)
+        return gate
+
+    make(before)
+    with monkeypatch.context() as patch:
+        patch.setattr(intake, "put_up", put_up_slowly)
+        play.join()
+    play.to_the_end()
+    return play.problem(aborted="abort" in (*before, *between, *after))
+
+
+def test_steps_that_fall_into_a_join_end_well(monkeypatch: pytest.MonkeyPatch, record_property: Note) -> None:
+    """Wherever three steps fall beside the look and the gate of a join, it is not left waiting."""
+    outcomes = list(arrivals(monkeypatch))
+    assert [one for one in outcomes if one[1]] == []
+    record_property("interleavings of the pool", len(outcomes))
+
+
+def test_join_that_looks_only_once_is_caught(monkeypatch: pytest.MonkeyPatch, record_property: Note) -> None:
+    """Mutation: a join that does not look again when its gate is up waits for ever, if the last task has ended."""
+
+    def look_once(entrance: intake.Intake, deadline: Deadline) -> bool:
+        if not entrance.tasks:
+            return True
+        gate = intake.put_up(entrance._idle_gates)  # type: ignore[attr-defined]  # what was put in its place
+        return Stage.come_to(gate, deadline)
+
+    monkeypatch.setattr(intake.Intake, "_await_idle", look_once)
+    assert any(problem == "a join waits for ever" for _, problem in arrivals(monkeypatch))
+    record_property("mutations caught", 1)
 
 
 def callback_is_owed(play: Play) -> bool:
@@ -164,13 +260,14 @@ def test_callback_may_submit_while_the_pool_closes() -> None:
         assert callback_is_owed(play), steps
 
 
-def test_lost_notice_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_notice_is_caught(monkeypatch: pytest.MonkeyPatch, record_property: Note) -> None:
     """Mutation: where tasks that are done give no notice, some order ends with one pending for ever."""
     monkeypatch.setattr(task, "_notify", lambda one: None)
     assert any("told" in problem or "pending for ever" in problem for _, problem in problems(2))
+    record_property("mutations caught", 1)
 
 
-def test_pending_dropped_before_the_callback_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pending_dropped_before_the_callback_is_caught(monkeypatch: pytest.MonkeyPatch, record_property: Note) -> None:
     """Mutation: where a task is dropped before its callback, some order retires the pool under that callback."""
     call_back = dispatcher._call_back
 
@@ -180,9 +277,10 @@ def test_pending_dropped_before_the_callback_is_caught(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(dispatcher, "_call_back", too_early)
     assert any("had retired" in problem for _, problem in problems(3))
+    record_property("mutations caught", 1)
 
 
-def test_phase_read_before_the_store_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_phase_read_before_the_store_is_caught(monkeypatch: pytest.MonkeyPatch, record_property: Note) -> None:
     """A submitter that closing overtakes takes its task back; mutation: one that looks too early leaves it behind."""
 
     def overtaken(play: Play, look: Callable[[], None]) -> None:
@@ -202,3 +300,4 @@ def test_phase_read_before_the_store_is_caught(monkeypatch: pytest.MonkeyPatch) 
     play = Play()
     overtaken(play, lambda: None)
     assert len(play.executor.inner) == 1
+    record_property("mutations caught", 1)
