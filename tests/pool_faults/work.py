@@ -8,6 +8,8 @@ import sys
 import threading
 from pathlib import Path
 
+from polling import until
+
 lock = threading.Lock()
 
 
@@ -41,6 +43,13 @@ def append(path: str, text: str) -> None:
     """Add a line to a file, in one write."""
     with open(path, "a") as file:
         file.write(f"{text}\n")
+
+
+def meet(folder: str, count: int) -> int:
+    """Return this worker's process id once so many workers are here."""
+    note_pid(folder)
+    until(lambda: len(os.listdir(folder)) >= count)
+    return os.getpid()
 
 
 def note_pid(folder: str) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from polling import ended
-from pool_workers import add, announce_then_hang, die, fail_to_start, kill_self, pid
+from pool_workers import add, announce_then_hang, die, fail_to_start, kill_self
 
 from . import work
 from .places import OWN_PROCESSES, PROCESSES, open_pool
@@ -66,7 +66,11 @@ def idle_workers_die(place: str) -> str:
     """No task hangs after it; the pool's own processes are replaced and lose none."""
     pool = open_pool(place)
     witness = Witness(pool)
-    pids = {pool.submit(pid).result(LIMIT) for _ in range(20)}
+    # Both have to be there to be killed: what runs in one that is left goes down with the executor.
+    folder = tempfile.mkdtemp()
+    meeting = [pool.submit(work.meet, folder, 2) for _ in range(2)]
+    pids = {task.result(LIMIT) for task in meeting}
+    assert len(pids) == 2
     for victim in pids:
         os.kill(victim, signal.SIGKILL)
     for victim in pids:
@@ -75,7 +79,7 @@ def idle_workers_die(place: str) -> str:
         witness.send_unless_broken(add, n)
     told = witness.heard()
     if place in OWN_PROCESSES:
-        assert told == [*range(10)]
+        assert told == [*range(10)], told
     assert all(isinstance(heard, (int, BrokenExecutor)) for heard in told), told
     pool.close(LIMIT)
     check_accounts(pool)
