@@ -14,6 +14,7 @@ import pytest
 from syncprims import AtomicCounter, DeadlockError, OrderedRunner, TimedLock, TimedRLock, acquire_all
 from syncprims.testing import Threads, patience
 
+Note = Callable[[str, object], None]
 LONG = float(os.environ.get("SYNCPRIMS_EVIDENCE_SECONDS", "600"))
 a_while = pytest.param(LONG, marks=[pytest.mark.slow, pytest.mark.timeout(LONG + 120)])
 
@@ -61,7 +62,7 @@ def nest(locks: list[TimedLock], chosen: list[int], choice: random.Random) -> No
 
 
 @pytest.mark.parametrize("seconds", [1.5, a_while])
-def test_ordered_acquisition_is_never_reported(seconds: float) -> None:
+def test_ordered_acquisition_is_never_reported(seconds: float, record_property: Note) -> None:
     """Eight threads take random locks out of thirty, always in order, in every way there is: no report."""
     locks: list[TimedLock] = [TimedLock() if number % 3 else TimedRLock() for number in range(30)]
     taken = AtomicCounter()
@@ -78,6 +79,7 @@ def test_ordered_acquisition_is_never_reported(seconds: float) -> None:
             threads.start(roam, seed)
     assert taken.value > 100
     assert not any(lock.locked() for lock in locks)
+    record_property("seconds of ordered acquisition", seconds)
 
 
 def circle(size: int, kind: Callable[[], TimedLock], rounds: int) -> None:
@@ -109,13 +111,16 @@ def circle(size: int, kind: Callable[[], TimedLock], rounds: int) -> None:
 @pytest.mark.parametrize("rounds", [20, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", [2, 3, 8])
 @pytest.mark.parametrize("kind", [TimedLock, lambda: TimedLock(60.0), TimedRLock], ids=["lock", "timed", "rlock"])
-def test_a_circle_has_one_victim_every_time(size: int, kind: Callable[[], TimedLock], rounds: int) -> None:
+def test_a_circle_has_one_victim_every_time(
+    size: int, kind: Callable[[], TimedLock], rounds: int, record_property: Note
+) -> None:
     """Two, three and eight threads close a circle at once, again and again: one is told, all others get through."""
     circle(size, kind, rounds)
+    record_property("circles with one victim", rounds)
 
 
 @pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.slow)])
-def test_a_circle_through_a_runner_has_one_victim_every_time(rounds: int) -> None:
+def test_a_circle_through_a_runner_has_one_victim_every_time(rounds: int, record_property: Note) -> None:
     """One thread is in a step and wants the lock; another has the lock and waits for its own step."""
     for _ in range(rounds):
         runner, lock, line = OrderedRunner("first", "second"), TimedLock(), Barrier(2)
@@ -133,6 +138,7 @@ def test_a_circle_through_a_runner_has_one_victim_every_time(rounds: int) -> Non
         with Threads() as threads:
             told = [threads.start(in_step), threads.start(with_lock)]
         assert sorted(one.result() for one in told) == [False, True]
+    record_property("circles with one victim", rounds)
 
 
 @pytest.mark.inverts

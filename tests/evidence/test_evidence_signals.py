@@ -23,6 +23,9 @@ pytestmark = [
 ]
 
 
+Note = Callable[[str, object], None]
+
+
 class Signals:
     """Raises one KeyboardInterrupt in each round, at a random moment of it."""
 
@@ -141,7 +144,11 @@ WAYS = [
 @many
 @pytest.mark.parametrize(("way", "kind"), WAYS, ids=[f"{kind.__name__}-{way.__name__}" for way, kind in WAYS])
 def test_locks_survive_random_signals(
-    signals: Signals, way: Callable[[TimedLock, Exclusive], None], kind: type[TimedLock], rounds: int
+    signals: Signals,
+    way: Callable[[TimedLock, Exclusive], None],
+    kind: type[TimedLock],
+    rounds: int,
+    record_property: Note,
 ) -> None:
     """After each interrupted round the lock is not ours and we wait for nothing; nobody was ever inside together."""
     lock, exclusive = kind(), Exclusive()
@@ -153,10 +160,11 @@ def test_locks_survive_random_signals(
     assert not lock.locked()
     assert exclusive.clashes == 0
     assert signals.delivered == rounds
+    record_property("signals survived", rounds)
 
 
 @many
-def test_counter_survives_random_signals(signals: Signals, rounds: int) -> None:
+def test_counter_survives_random_signals(signals: Signals, rounds: int, record_property: Note) -> None:
     """Every change that returned is in the value, and of those that were cut off each is in it or not."""
     counter = AtomicCounter()
     returned = cut_off = 0
@@ -176,10 +184,12 @@ def test_counter_survives_random_signals(signals: Signals, rounds: int) -> None:
             signals.during(add)
             cut_off += 1
     assert 0 <= counter.value - others.value - returned <= cut_off
+    assert signals.delivered == rounds
+    record_property("signals survived", rounds)
 
 
 @many
-def test_runner_survives_random_signals(signals: Signals, rounds: int) -> None:
+def test_runner_survives_random_signals(signals: Signals, rounds: int, record_property: Note) -> None:
     """After each interrupt the sequence is intact or broken with it as the cause; reset() makes it work again."""
     runner = OrderedRunner("ours", "theirs", rounds=None)
     broken = AtomicCounter()
@@ -203,3 +213,4 @@ def test_runner_survives_random_signals(signals: Signals, rounds: int) -> None:
             ours()
         runner.abort()
     assert signals.delivered == rounds
+    record_property("signals survived", rounds)

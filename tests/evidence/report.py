@@ -1,0 +1,173 @@
+"""``python -m evidence.report``: run the evidence on this interpreter, keep what came of it, make the page's tables.
+
+Nothing is measured that no test asserts: the tests run as they are, and what they record while they do is added up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import sysconfig
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+
+import pytest
+
+from evidence.pages import write
+from syncprims.testing.interrupts import InterruptReport
+
+TESTS: Final = Path(__file__).parents[1]
+KEPT: Final = TESTS.parent / "docs" / "evidence"
+# Each part can be run by itself, and takes the place of its own results of before.
+PARTS: Final = {
+    "sweeps": (
+        "test_lock_interrupts.py",
+        "runner/test_runner_interrupts.py",
+        "counter/test_counter_interrupts.py",
+        "pool_faults/test_pool_interrupts.py",
+    ),
+    "explorations": (
+        "lock/test_lock_interleavings.py",
+        "runner/test_runner_interleavings.py",
+        "counter/test_counter_interleavings.py",
+        "pool_faults/test_pool_races.py",
+    ),
+    "peers": ("lock/test_lock_peers.py", "pool_faults/test_pool_cpython.py"),
+    "stress": ("lock/test_lock_fork.py", "evidence/test_evidence_deadlocks.py", "evidence/test_evidence_signals.py"),
+}
+PRIMITIVES: Final = {"runner": "OrderedRunner", "counter": "AtomicCounter", "pool": "CallbackPool"}
+
+
+class Evidence:
+    """A plugin of pytest that adds up what the tests come to."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.swept: Counter[str] = Counter()
+        self.leaks: Counter[str] = Counter()
+        self.controls: Counter[str] = Counter()
+        self.recorded: Counter[str] = Counter()
+        self.outcomes: Counter[str] = Counter()
+        self.failed: list[str] = []
+        self.skipped: dict[str, str] = {}
+        self._unchecked: list[InterruptReport] = []
+        self._subject = ""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
+        """Know what is swept; what nobody asked to be without leaks is a control."""
+        self._subject = primitive(item)
+        self._unchecked = []
+        try:
+            return (yield)
+        finally:
+            for report in self._unchecked:
+                self.controls[f"{self._subject} {report.mode}"] += bool(report.leaks)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note how a test came out, and what it recorded."""
+        if report.when == "call" or report.outcome != "passed":
+            self.outcomes[report.outcome] += 1
+        if report.outcome == "failed":
+            self.failed.append(report.nodeid)
+        elif report.outcome == "skipped":
+            assert isinstance(report.longrepr, tuple)
+            self.skipped[report.nodeid] = report.longrepr[2].removeprefix("Skipped: ")
+        if report.when == "call" and report.outcome == "passed":
+            for name, value in report.user_properties:
+                assert isinstance(value, (int, float))
+                self.recorded[name] += value  # type: ignore[assignment]  # seconds are not whole
+                if name.startswith("interleavings"):
+                    self.recorded[f"scenarios of {name.rpartition(' ')[2]}"] += 1
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note what was left out as a whole."""
+        if report.skipped:
+            assert isinstance(report.longrepr, tuple)
+            self.skipped[report.nodeid] = report.longrepr[2].removeprefix("Skipped: ")
+        elif report.failed:
+            self.failed.append(report.nodeid)
+
+    def listen(self) -> None:
+        """Have every report of a sweep noted when it is made, and when it is asked for leaks."""
+        make, check = InterruptReport.__init__, InterruptReport.check
+
+        def made(report: InterruptReport, *arguments: Any) -> None:
+            make(report, *arguments)
+            self._unchecked.append(report)
+
+        def checked(report: InterruptReport) -> InterruptReport:
+            self._unchecked = [one for one in self._unchecked if one is not report]  # equal ones are others
+            self.swept[f"{self._subject} {report.mode}"] += report.points
+            self.leaks[f"{self._subject} {report.mode}"] += len(report.leaks)
+            return check(report)
+
+        InterruptReport.__init__ = made  # type: ignore[assignment,method-assign]
+        InterruptReport.check = checked  # type: ignore[assignment,method-assign]
+
+
+def primitive(item: pytest.Item) -> str:
+    """What the test is about."""
+    parameters = getattr(item, "callspec", None) and item.callspec.params  # type: ignore[attr-defined]  # of a function
+    if parameters and getattr(parameters.get("scenario"), "__name__", "") == "by_acquire_all":
+        return "acquire_all"
+    if parameters and isinstance(parameters.get("kind"), type):
+        return str(parameters["kind"].__name__)
+    word = item.path.name.split("_")[1]
+    return PRIMITIVES.get(word, "TimedRLock" if "taken_again" in item.name else "TimedLock")
+
+
+def python() -> str:
+    """This interpreter's version, as the tables call it."""
+    return f"{sys.version_info[0]}.{sys.version_info[1]}{'t' if sysconfig.get_config_var('Py_GIL_DISABLED') else ''}"
+
+
+def run(part: str, expression: str) -> dict[str, Any]:
+    """Run the tests of one part; return what they came to."""
+    evidence = Evidence()
+    if part == "sweeps":
+        evidence.listen()
+    began = monotonic()
+    options = ["-q", "-p", "no:cacheprovider", "-n", "0", "-m", expression, "--rootdir", str(TESTS.parent)]
+    pytest.main([*options, *(str(TESTS / name) for name in PARTS[part])], plugins=[evidence])
+    return {
+        "python": sys.version.split()[0],
+        "seconds": round(monotonic() - began),
+        "passed": evidence.outcomes["passed"],
+        "failed": evidence.failed,
+        "skipped": evidence.skipped,
+        "swept": evidence.swept,
+        "leaks": evidence.leaks,
+        "controls": evidence.controls,
+        "recorded": evidence.recorded,
+    }
+
+
+def main() -> int:
+    """Run the parts, or nothing, and make the tables of all that is kept."""
+    parser = argparse.ArgumentParser(prog="python -m evidence.report", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; with none, only the tables")
+    parser.add_argument("--quick", action="store_true", help="leave out what is marked slow")
+    parser.add_argument("--into", type=Path, default=KEPT, metavar="DIR", help="where results are kept")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - PARTS.keys():
+        parser.error(f"there is no part {', '.join(sorted(unknown))}")
+    options.into.mkdir(parents=True, exist_ok=True)
+    kept = options.into / f"{python()}.json"
+    failed = []
+    for part in options.parts:
+        results = json.loads(kept.read_text()) if kept.exists() else {}
+        results[part] = run(part, "not slow" if options.quick else "")
+        kept.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        failed += results[part]["failed"]
+    write(options.into)
+    print(f"failed: {failed}" if failed else "nothing failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
