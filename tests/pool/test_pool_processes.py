@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -217,6 +218,21 @@ def test_task_that_a_breaking_executor_takes_and_forgets_is_heard_of(monkeypatch
         monkeypatch.setattr(ProcessPoolExecutor, "submit", forget)
         assert pool.submit(pool_workers.add, 2).result(LIMIT) == 2
     assert len(forgotten) == 1
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="from 3.12 on, breaking and submitting exclude each other")
+def test_no_process_starts_while_an_executor_may_break() -> None:
+    """All workers start with the first task, of a first executor and of its successor, and none with any later one."""
+    from syncprims.callback_pool.process_workers import ProcessWorkers
+
+    with CallbackPool("process", max_workers=3) as pool:
+        backend = pool._backend
+        assert isinstance(backend, ProcessWorkers)
+        for _ in range(2):
+            assert pool.submit(pool_workers.add, 1).result(LIMIT) == 1
+            assert backend._crew is not None
+            assert len(backend._crew.executor._processes) == 3
+            pool.apply_async(pool_workers.kill_self, error_callback=lambda _: None).wait_settled(LIMIT)
 
 
 def lose_a_worker(pool: CallbackPool, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,11 @@ from .task import Task
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
     from threading import Thread
+
+# Before 3.12 nothing keeps `submit` from starting a process while the executor breaks, out of pipes that are just being
+# closed. That fails the task that was submitted, and a fork server in the midst of it dies, which every pool of the
+# program has to suffer. So there all processes start with the first task.
+_ALL_AT_ONCE = sys.version_info < (3, 12)
 
 MakeExecutor = Callable[[], "ProcessPoolExecutor"]
 
@@ -77,9 +83,12 @@ def process_executor_maker(
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
 
     def make() -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
+        executor = ProcessPoolExecutor(
             max_workers, mp_context=context, initializer=prepare_worker, initargs=(initializer, initargs)
         )
+        if _ALL_AT_ONCE:
+            executor._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]  # typeshed lacks it
+        return executor
 
     return make
 
