@@ -39,14 +39,13 @@ def _workers(text: str) -> int:
 
 
 def _folder(text: str) -> Path:
-    path = Path(text)
     try:
-        os.scandir(path).close()
+        os.scandir(text).close()  # the text, since a Path("") is the current folder
     except OSError as error:
         raise argparse.ArgumentTypeError(f"can't list the folder {text!a}: {error.strerror}") from error
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"can't list the folder {text!a}: {error}") from error
-    return path
+    return Path(text)
 
 
 def _parser() -> argparse.ArgumentParser:
