@@ -258,6 +258,7 @@ def test_full_disk_is_a_failed_check(
     ("arguments", "word"),
     [
         (["nowhere"], "nowhere"),
+        ([""], "can't list the folder ''"),
         (["file"], "file"),
         (["nul\0byte"], "nul"),
         (["--workers", "0"], "at least 1"),
