@@ -54,7 +54,10 @@ class SlowWaits:
     def _watch(self) -> None:
         while not self._gate.acquire(True, self._look()):
             pass
-        self._gate.release()  # so that stopping again stays an error that stop() knows
+        try:
+            self._gate.release()  # so that stopping again stays an error that stop() knows
+        except RuntimeError:  # somebody stopped it again just now
+            pass
 
     def _look(self) -> float:
         """Warn of what is slow by now; return in how many seconds to look again."""
