@@ -52,9 +52,9 @@ class _CCondition(Condition):
         self._lock = RLock()
         self._waiters: deque[Any] = deque()
 
-    if sys.version_info[:2] == (3, 14):
-        # What C returns to a `with` may be lost there (gh-148874). What Python returns is not, and the outcome of an
-        # unpacking is stored before an interrupt can come.
+    if sys.version_info >= (3, 14):
+        # What C returns to a `with` may be lost on 3.14 (gh-148874), and on 3.15 under a tracer. What Python returns is
+        # not, and the outcome of an unpacking is stored before an interrupt can come.
         def __enter__(self) -> bool:
             taken = False
             try:
