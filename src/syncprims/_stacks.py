@@ -100,6 +100,13 @@ def without_ours(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
     return stack[:inner] or stack
 
 
+def without_start(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
+    """The stack from where it enters the program, without what every thread begins with."""
+    while stack and stack[0].filename == threading.__file__:
+        stack = stack[1:]
+    return stack
+
+
 def whereabouts(stack: tuple[FrameSummary, ...]) -> str:
     """Say in a few words where a stack stands: at its innermost frame that is the program's, if any is."""
     if not stack:

@@ -25,6 +25,7 @@ from ._stacks import (
     summaries,
     whereabouts,
     without_ours,
+    without_start,
 )
 from .errors import DeadlockError
 
@@ -306,7 +307,7 @@ def deadlock(circle: list[Waiting]) -> DeadlockError:
     lines = [f"deadlock: {_say(cycle)}"]
     for wait, stack in zip(cycle, stacks, strict=True):
         lines.append(f"  Thread {wait.thread!r} waits for {wait.lock_name!r} {whereabouts(stack)}:")
-        lines.extend(f"    {frame.filename}:{frame.lineno} in {frame.name}" for frame in stack)
+        lines.extend(f"    {frame.filename}:{frame.lineno} in {frame.name}" for frame in without_start(stack))
     lines.append(
         f"{_say(cycle)}; so Thread {names[0]!r} does not wait: let it release what it holds and try again, "
         f"or take the locks in one order everywhere, as acquire_all() does"

@@ -181,6 +181,8 @@ def test_the_error_tells_every_edge_and_where_its_thread_stands() -> None:
         assert edge in lines[0]
         assert edge in lines[-1]
     assert "release" in lines[-1]
+    assert any(line.endswith(" in take") for line in lines)
+    assert not [line for line in lines if "threading.py" in line]  # every thread begins there
     assert len(error.stacks) == 2
     # The victim's own stack ends where it called the library, with and without the GIL.
     assert error.stacks[0][-1].name == "take"

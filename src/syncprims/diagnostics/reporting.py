@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .._facts import Holder, Wait
-from .._stacks import whereabouts, without_ours
+from .._stacks import whereabouts, without_ours, without_start
 from .._waits import describe
 from .state import PrimitiveState, find_deadlocks, snapshot
 
@@ -67,8 +66,7 @@ def _say(state: PrimitiveState) -> Iterator[str]:
 
 
 def _say_stack(stack: tuple[FrameSummary, ...]) -> Iterator[str]:
-    while stack and stack[0].filename == threading.__file__:  # how every thread begins
-        stack = stack[1:]
+    stack = without_start(stack)
     if len(stack) > _FRAMES:
         yield f"      ... {len(stack) - _FRAMES} outer {'frame' if len(stack) == _FRAMES + 1 else 'frames'}"
     for frame in stack[-_FRAMES:]:
