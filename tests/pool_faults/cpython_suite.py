@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+import tempfile
+import threading
 import unittest
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from polling import until_exists
 from syncprims import CallbackPool
 
 # Each suite, by module and class of CPython's.
@@ -59,6 +63,22 @@ EXCLUDED_FOR_PROCESSES = {
 KINDS = ("thread", "process")
 
 
+class FileEvent:
+    """What of an event CPython's suites use, for processes that share nothing but the files."""
+
+    def __init__(self, path: Path) -> None:
+        """Be set once there is such a file."""
+        self._path = path
+
+    def set(self) -> None:
+        """Set it."""
+        self._path.touch()
+
+    def wait(self) -> None:
+        """Wait until it is set."""
+        until_exists(self._path)
+
+
 def make_case(kind: str, module: str, name: str) -> type[unittest.TestCase]:
     """Return CPython's test class, set up with a pool of that kind."""
     tests = getattr(importlib.import_module(f"test.test_concurrent_futures.{module}"), name)
@@ -75,12 +95,21 @@ def make_case(kind: str, module: str, name: str) -> type[unittest.TestCase]:
         self.executor.shutdown(wait=True)
         del self.executor
 
+    def create_event(self: Any) -> Any:
+        """Make an event that tasks can set; since 3.13.5 the suites ask for it."""
+        if kind == "thread":
+            return threading.Event()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        return FileEvent(Path(folder.name, "is-set"))
+
     def executor_type(**options: Any) -> CallbackPool:
         return CallbackPool(kind, **options)  # type: ignore[arg-type]  # a literal
 
     excluded = EXCLUDED | (EXCLUDED_FOR_PROCESSES if kind == "process" else {})
     kept = {key: value for key, value in own.items() if key not in excluded}
-    kept |= {"setUp": set_up, "tearDown": tear_down, "executor_type": staticmethod(executor_type), "worker_count": 5}
+    kept |= {"setUp": set_up, "tearDown": tear_down, "create_event": create_event, "worker_count": 5}
+    kept["executor_type"] = staticmethod(executor_type)
     return type(f"{kind}_{name}", (unittest.TestCase,), kept)
 
 
