@@ -135,5 +135,12 @@ def remembered() -> list[object]:
     return started_with
 
 
+def try_remembered() -> bool:
+    """Take the lock that was remembered, if it is free."""
+    lock: Any = started_with[-1]
+    taken: bool = lock.acquire(block=False)
+    return taken
+
+
 def fail_to_start() -> NoReturn:
     raise RuntimeError("this initializer always fails")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import signal
 import sys
@@ -144,6 +145,14 @@ def test_initializer_runs_in_each_process() -> None:
     with CallbackPool("process", max_workers=1, initializer=pool_workers.remember, initargs=("x",)) as pool:
         assert pool.submit(pool_workers.remembered).result(LIMIT) == ["x"]
         assert pool.submit(pool_workers.ignores_interrupts).result(LIMIT)
+
+
+def test_initargs_may_be_what_only_a_starting_process_gets() -> None:
+    """A lock of multiprocessing, which travels with the start of a process alone, reaches the initializer."""
+    lock = multiprocessing.get_context("spawn").Lock()
+    with CallbackPool("process", max_workers=1, initializer=pool_workers.remember, initargs=(lock,)) as pool:
+        assert pool.submit(pool_workers.try_remembered).result(LIMIT) is True
+        assert lock.acquire(block=False) is False  # it is one and the same
 
 
 def test_initializer_that_fails_fails_the_tasks() -> None:

@@ -14,6 +14,7 @@ from polling import ended
 
 TESTS = Path(__file__).resolve().parents[1]
 LIMIT = 20.0
+MADE_IN = {"process": (3, 11), "interpreter": (3, 14)}
 
 HEAD = """
 import os, sys, threading
@@ -80,6 +81,35 @@ if __name__ == "__main__":
     status, lines, errors = run(tmp_path, body, kind)
     assert (status, errors) == (0, "")
     assert sorted(map(int, lines)) == [*range(6), *range(100, 106)]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ("process", "interpreter") if sys.version_info >= MADE_IN[kind]])
+def test_workers_find_what_a_script_defines_that_has_ended(tmp_path: Path, kind: str) -> None:
+    """Workers that start when the script has come to its end find its functions, as those that started before do."""
+    program = tmp_path / "script.py"
+    program.write_text(f"""
+import sys
+from syncprims import CallbackPool
+
+def set_up(number):
+    sys.hundred = number
+
+def add_hundred(n):
+    return sys.hundred + n
+
+def again(n):
+    print(n, flush=True)
+    if n < 200:
+        pool.apply_async(add_hundred, (n,), callback=again)
+
+if __name__ == "__main__":
+    pool = CallbackPool({kind!r}, max_workers=2, initializer=set_up, initargs=(100,))
+    for n in range(6):
+        pool.apply_async(add_hundred, (n,), callback=again)
+""")
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(map(int, done.stdout.split())) == [*range(100, 106), *range(200, 206)]
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])

@@ -155,7 +155,7 @@ def test_a_worker_leaves_ctrl_c_to_its_parent_and_watches_it() -> None:
     before = signal.getsignal(signal.SIGINT)
     seen: list[object] = []
     try:
-        crew.prepare_worker(lambda *arguments: seen.append((signal.getsignal(signal.SIGINT), *arguments)), (1, 2))
+        crew.prepare_worker((lambda *arguments: seen.append((signal.getsignal(signal.SIGINT), *arguments)), (1, 2)))
     finally:
         signal.signal(signal.SIGINT, before)
     assert seen == [(signal.SIG_IGN, 1, 2)]

@@ -10,6 +10,7 @@ from .._deadline import Deadline
 from .custody import Custody, end
 from .doorbell import ring_once
 from .executors import make_board
+from .main_module import WithMain
 from .task import Task
 
 if TYPE_CHECKING:
@@ -81,11 +82,10 @@ def process_executor_maker(
 
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    setup: Any = WithMain((initializer, initargs))  # what arrives is the tuple
 
     def make() -> ProcessPoolExecutor:
-        executor = ProcessPoolExecutor(
-            max_workers, mp_context=context, initializer=prepare_worker, initargs=(initializer, initargs)
-        )
+        executor = ProcessPoolExecutor(max_workers, mp_context=context, initializer=prepare_worker, initargs=(setup,))
         if _ALL_AT_ONCE:
             executor._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]  # typeshed lacks it
         return executor
@@ -93,13 +93,14 @@ def process_executor_maker(
     return make
 
 
-def prepare_worker(initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+def prepare_worker(setup: tuple[Callable[..., object] | None, tuple[Any, ...]]) -> None:
     """Set up a worker process: Ctrl-C is the parent's business, and the parent's death is the worker's."""
     import signal
     from threading import Thread
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, name="syncprims-parent-watch", daemon=True).start()
+    initializer, initargs = setup
     if initializer is not None:
         initializer(*initargs)
 

@@ -12,6 +12,7 @@ from typing import Any
 from .envelope import Dumps, pack, portable, run_packed, unpack
 from .inhabited import move_in, move_out
 from .inside import Mark
+from .main_module import Source, import_main, main_source
 from .task import Task
 from .thread_workers import ThreadWorkers
 
@@ -43,13 +44,14 @@ class InterpreterWorkers(ThreadWorkers):
         self._start_call = None if initializer is None else pack(dumps, initializer, initargs, {})
         self._dumps_blob = portable(dumps)
         self._flush = flush
+        self._main = main_source()
 
     def _employ(self) -> BrokenExecutor | None:
         move_in()
         interpreter = None
         try:
             try:
-                interpreter = Interpreter(self._dumps_blob, self._flush)
+                interpreter = Interpreter(self._dumps_blob, self._flush, self._main)
                 self._initialize(interpreter)
             except BaseException as error:  # noqa: BLE001  whatever it is, it must not end the worker in silence
                 return self._broken_by(error)
@@ -88,12 +90,13 @@ class InterpreterWorkers(ThreadWorkers):
 class Interpreter:
     """An interpreter that one thread runs packed calls in; it finds what this one finds, `__main__` included."""
 
-    def __init__(self, dumps_blob: bytes | None, flush: bool) -> None:
+    def __init__(self, dumps_blob: bytes | None, flush: bool, main: Source) -> None:
         import sys
         from concurrent import interpreters  # type: ignore[attr-defined,unused-ignore]  # from 3.14
 
         self._dumps_blob = dumps_blob
         self._flush = flush
+        self._main = main
         self._has_main = False
         self._inner: Any = interpreters.create()
         self._inner.exec(f"__import__('sys').path[:] = {list(map(str, sys.path))!r}")
@@ -101,7 +104,7 @@ class Interpreter:
     def run(self, call: bytes) -> bytes:
         """Run a packed call and return its packed outcome; blocks as long as that takes."""
         if not self._has_main and b"__main__" in call:
-            outcome = self._enter(pack(pickle.dumps, _take_main, (_main_to_take(),), {}))
+            outcome = self._enter(pack(pickle.dumps, _take_main, (self._main,), {}))
             if unpack(outcome)[1] is not None:
                 return outcome
             self._has_main = True
@@ -116,19 +119,10 @@ class Interpreter:
         self._inner.close()
 
 
-def _main_to_take() -> dict[str, Any]:
-    """Return where the main module came from, as multiprocessing tells its workers."""
-    from multiprocessing.spawn import get_preparation_data
-
-    return {key: value for key, value in get_preparation_data("worker").items() if key.startswith("init_main")}
-
-
-def _take_main(where: dict[str, Any]) -> None:
-    """Import the main module under the name ``__mp_main__``, over there."""
-    from multiprocessing.spawn import prepare
-
+def _take_main(source: Source) -> None:
+    """Import the main module, over there."""
     try:
-        prepare(where)
+        import_main(source)
     except BaseException as error:
         raise RuntimeError(
             f"the main module can't be imported in the interpreter ({type(error).__name__}: {error}): "
