@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib.util import find_spec
+from shutil import which
 from typing import Any
 
 from syncprims import CallbackPool
@@ -31,6 +32,8 @@ def missing(place: str) -> str | None:
         return "this system has no forkserver"
     if place in ("loky", "pebble") and find_spec(place) is None:
         return f"{place} is not installed"
+    if place == "loky" and find_spec("psutil") is None and which("pgrep") is None:
+        return "loky needs psutil or pgrep to end its workers, and hangs at exit without"
     return None
 
 
