@@ -7,9 +7,11 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from traceback import FrameSummary
 from types import CodeType, FrameType
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    from traceback import FrameSummary
 
 # The frames of a thread are its own, and another that walks them may crash the interpreter.
 #
@@ -73,6 +75,17 @@ def own_places() -> list[Place]:
     return _walk(sys._getframe(2))
 
 
+def beneath(frame: FrameType, files: tuple[str, ...]) -> FrameType | None:
+    """The first frame of a stack, from its innermost on, that is of none of these files, while frames are shared."""
+
+    def walk(frame: FrameType | None) -> FrameType | None:
+        while frame is not None and frame.f_code.co_filename in files:
+            frame = frame.f_back
+        return frame
+
+    return without_collection(lambda: walk(frame))
+
+
 def _walk(frame: FrameType | None) -> list[Place]:
     found: list[Place] = []
     while frame is not None:
@@ -83,6 +96,9 @@ def _walk(frame: FrameType | None) -> list[Place]:
 
 def summaries(stack: list[Place]) -> tuple[FrameSummary, ...]:
     """Turn places into what `traceback` knows, outermost first."""
+    # Imported here: from 3.14 on it imports dataclasses and inspect, and nobody needs it before a wait has failed.
+    from traceback import FrameSummary
+
     # Built by hand: StackSummary.extract would read source files now, and its frames may hold what can't be pickled.
     return tuple(FrameSummary(code.co_filename, line, code.co_name, lookup_line=False) for code, line in stack)[::-1]
 

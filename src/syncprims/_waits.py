@@ -10,15 +10,15 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 from threading import get_ident
 from time import monotonic, sleep
-from traceback import FrameSummary
 from types import FrameType
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from . import _stacks
 from ._facts import Holder, Wait
 from ._stacks import (
     FRAMES_ARE_SHARED,
     Place,
+    beneath,
     frames_of_threads,
     own_places,
     places,
@@ -28,6 +28,9 @@ from ._stacks import (
     without_start,
 )
 from .errors import DeadlockError
+
+if TYPE_CHECKING:
+    from traceback import FrameSummary
 
 # The graph is never stored as one. A thread that has to block publishes a record, "I wait for this node", in a
 # dictionary under its ident; a node, when asked, tells its present owner. A walk goes from record to owner to that
@@ -245,8 +248,12 @@ def _undisturbed(circle: list[Waiting]) -> bool:
 
 
 def _stands_in(waiting: Waiting, frame: FrameType | None) -> bool:
-    # It stands here as long as it publishes. Where the thread has no frame nothing of it can be on top.
-    return frame is None or id(frame) == waiting.frame_id or frame.f_code.co_filename in _PUBLISHING
+    # It stands here as long as it publishes, as a handler on top of it may, too: then the frame below tells whose this
+    # is, where it may be looked at. Where the thread has no frame nothing of it can be on top.
+    if frame is None or id(frame) == waiting.frame_id:
+        return True
+    publishes = frame.f_code.co_filename in _PUBLISHING
+    return publishes and (not FRAMES_ARE_SHARED or id(beneath(frame, _PUBLISHING)) == waiting.frame_id)
 
 
 def thread_name(ident: int) -> str:

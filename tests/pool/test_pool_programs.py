@@ -203,6 +203,22 @@ pool.apply_async(pool_workers.fail, ("unheard",))
     assert "ValueError: unheard" in errors
 
 
+def test_importing_the_primitives_is_light(tmp_path: Path) -> None:
+    """Importing and using what needs no pool imports nothing heavy, on 3.14 not even by way of `traceback`."""
+    program = tmp_path / "light.py"
+    program.write_text("""
+import sys, threading
+heavy = {"asyncio", "multiprocessing", "dataclasses", "inspect", "logging", "traceback"} - set(sys.modules)
+from syncprims import AtomicCounter, LockAdapter, OrderedRunner, TimedLock, acquire_all
+assert threading.active_count() == 1
+with acquire_all(TimedLock(), LockAdapter(threading.Lock()), timeout=1), TimedLock().hold(1):
+    OrderedRunner("count").run({"count": lambda turn: AtomicCounter().increment()})
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+""")
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_importing_the_pool_is_light(tmp_path: Path) -> None:
     """Importing and using a thread pool imports nothing heavy, and importing starts no thread."""
     program = tmp_path / "light.py"
