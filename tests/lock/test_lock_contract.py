@@ -392,6 +392,7 @@ def test_a_lock_is_neither_pickled_nor_copied(kind: type[TimedLock], send: Any) 
 
 
 @both
+@pytest.mark.usefixtures("small_heap")
 def test_a_lock_can_be_referred_to_weakly(kind: type[TimedLock]) -> None:
     """Nothing in the library keeps a lock alive."""
     lock = kind()
@@ -421,6 +422,7 @@ def test_a_lock_can_be_referred_to_weakly(kind: type[TimedLock]) -> None:
     ids=["with", "hold", "acquire_all", "LockAdapter", "LockAdapter.hold"],
 )
 @both
+@pytest.mark.usefixtures("small_heap")
 def test_a_with_keeps_its_lock_alive(kind: type[TimedLock], enter: Callable[[TimedLock], Any]) -> None:
     """A lock out of a weak dictionary is the one for its key as long as the `with` lasts, as `threading`'s is."""
     locks: weakref.WeakValueDictionary[str, TimedLock] = weakref.WeakValueDictionary()

@@ -175,7 +175,7 @@ def test_no_deadlock_is_seen_with_threads_that_vanished() -> None:
         in_child(check)
 
 
-@pytest.mark.parametrize("forks", [50, pytest.param(300, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+@pytest.mark.parametrize("forks", [25, pytest.param(300, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
 def test_forks_under_load(forks: int, record_property: Callable[[str, object], None]) -> None:
     """Whatever the other threads are doing at the moment of the fork, every lock works in the child."""
     # A tuple: without the GIL a list has a mutex, which a vanished thread may have had.
