@@ -15,7 +15,8 @@ from exploring import explore
 
 pytest.importorskip("frontrun", reason="explores interleavings, and is not there for every interpreter")
 
-pytestmark = pytest.mark.untraceable
+# Each is bounded by what there is to explore, which on a busy machine takes a while.
+pytestmark = [pytest.mark.untraceable, pytest.mark.timeout(300)]
 
 SCRIPT: Final = Path(__file__).with_name("exploration.py")
 Note = Callable[[str, object], None]
