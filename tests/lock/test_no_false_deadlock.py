@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
+from _thread import allocate_lock
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from queue import SimpleQueue
 from threading import Event, get_ident
 
 import pytest
@@ -22,6 +24,7 @@ from syncprims import (
     _sequence,
     _waits,
 )
+from syncprims._stacks import FRAMES_ARE_SHARED, frames_of_threads
 from syncprims._waits import Waiting
 
 both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
@@ -298,3 +301,46 @@ def test_who_is_no_victim_of_one_circle_may_be_of_another(monkeypatch: pytest.Mo
     finally:
         for ident in (other, third):
             _waits._innermost.pop(ident, None)
+
+
+class Free:
+    """A node that nobody has."""
+
+    name = "free"
+
+    def _owner(self) -> None:
+        """Nobody has to act."""
+
+
+@pytest.mark.skipif(
+    not FRAMES_ARE_SHARED, reason="without the GIL one frame can be looked at, and it is of this library"
+)
+@pytest.mark.parametrize("on_top", [False, True], ids=["the wait itself", "a handler"])
+def test_who_publishes_is_told_by_the_frame_below(on_top: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler that is about to wait is on top of the wait below, though it stands where that once stood."""
+    going_on = allocate_lock()
+    going_on.acquire()
+    waits: SimpleQueue[Waiting] = SimpleQueue()
+
+    def publish(waiting: Waiting) -> None:
+        waiting.publish()
+        waiting.withdraw()
+
+    def handle() -> None:
+        publish(Waiting(Free()))
+
+    def wait() -> None:
+        waiting = Waiting(Free())
+        waits.put(waiting)
+        handle() if on_top else waiting.publish()
+        waiting.withdraw()
+
+    # The clock is read as the first thing, here by a C function that takes its time.
+    monkeypatch.setattr(_waits, "monotonic", partial(going_on.acquire, True, LIMIT))
+    with Crew() as crew:
+        crew.start(wait)
+        waiting = waits.get(timeout=LIMIT)
+        eventually(lambda: frames_of_threads()[waiting.ident].f_code.co_name == "publish")
+        eventually(lambda: frames_of_threads()[waiting.ident].f_code.co_filename == _waits.__file__)
+        assert _waits._stands_in(waiting, frames_of_threads()[waiting.ident]) is not on_top
+        going_on.release()
