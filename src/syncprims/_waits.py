@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 #    by its deadline or because what it waits for has come (its thread is about to withdraw).
 # 5. A thread that waits may run a signal handler or a finalizer on top, and what it has got there it will give back
 #    without any end of that wait. No lock tells which it got there. So where a thread of the circle does not stand in
-#    its wait, who found the circle looks again after a moment, until it does or the circle has gone.
+#    its wait, who found the circle looks again after a moment, until it does or the circle has gone. The look comes
+#    between two readings of the edges; one handler that has the lock at the first and another, of the same thread, that
+#    has it at the second would deceive it. To know would take a count of how often a lock was taken.
 # 6. Who finds a circle that another has claimed looks for a second one, without the wait that will give way.
 #
 # Rejected: serials, the highest in the circle being the victim's. A thread can be interrupted between drawing a serial
