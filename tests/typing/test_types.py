@@ -17,6 +17,7 @@ PACKAGES = Path(syncprims.__file__).parents[1]
 INSTALLED = PACKAGES.name == "site-packages"  # then checkers find it by themselves
 
 
+@pytest.mark.untraceable  # it runs nothing of the library
 def test_mypy_infers_what_is_asserted_and_nothing_is_ignored_in_vain(tmp_path: Path) -> None:
     """Strict mypy finds no error in the file, and no ignored line that is none."""
     pytest.importorskip("mypy", reason="mypy is not installed: pip install mypy")
