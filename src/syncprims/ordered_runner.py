@@ -94,7 +94,7 @@ class OrderedRunner:
             raise ValueError("an OrderedRunner needs at least one step")
         for step in steps:
             if not isinstance(step, str):
-                raise TypeError(f"each step is named by a string of its own, not by {step!r}")
+                raise TypeError(f"each step's name is an argument of its own and a string, not {step!r}")
         check_name(name)
         if rounds is not None and integer(rounds, "rounds") < 1:
             raise ValueError(f"rounds must be at least 1, or None to repeat for ever, not {rounds!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, as_completed, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, as_completed, wait
 from typing import Any
 
 import pytest
@@ -72,6 +72,24 @@ def test_a_wait_for_a_result_that_fails_says_for_which() -> None:
         with pytest.raises(TimeoutError) as raised:
             task.result(LIMIT)
         assert raised.value is own
+
+
+def test_a_result_that_comes_as_the_time_is_up_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between a wait that failed and the look whether the task is done, it may get done: that is no TimeoutError."""
+    hold = threading.Event()
+
+    def too_late(future: Future[Any], timeout: float | None = None) -> Any:
+        if hold.is_set():
+            return in_time(future, timeout)
+        hold.set()
+        in_time(future, LIMIT)
+        raise TimeoutError
+
+    with CallbackPool(max_workers=1) as pool:
+        task = pool.submit(hold.wait, LIMIT)
+        in_time = Future.result
+        monkeypatch.setattr(Future, "result", too_late)
+        assert task.result(0.01) is True
 
 
 def test_arguments_that_are_no_tuple_are_refused_at_once() -> None:

@@ -246,7 +246,7 @@ def test_bad_arguments_are_refused_at_once() -> None:
             OrderedRunner("a", rounds=rounds)
     with pytest.raises(TypeError, match="rounds must be an integer, not 'two'"):
         OrderedRunner("a", rounds="two")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="named by a string of its own"):
+    with pytest.raises(TypeError, match="an argument of its own and a string"):
         OrderedRunner("a", 2)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="name must be"):
         OrderedRunner("a", name=3)  # type: ignore[arg-type]

@@ -204,8 +204,8 @@ class Task(Future[T]):
                 raise
             raise CancelledError(f"task {self._label} of {self._pool.name!r} was cancelled") from None
         except TimeoutError:
-            if self.done():  # the call raised it
-                raise
+            if self.done():  # the call raised it, or it was done in the very last moment
+                return wait(0)
             waited = monotonic() - started
             raise PoolTimeoutError(
                 f"waited {waited:.1f} s for the result of {self}; wait again, or cancel it",
