@@ -155,6 +155,24 @@ def test_initargs_may_be_what_only_a_starting_process_gets() -> None:
         assert lock.acquire(block=False) is False  # it is one and the same
 
 
+def test_processes_that_cannot_be_started_early_are_started_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where starting them ahead fails, nothing is raised in the thread that does it, and the next task has new ones."""
+    with CallbackPool("process", max_workers=1) as pool:
+        workers: Any = pool._backend
+        make, ready = workers._make, threading.Event()
+
+        def make_one_that_fails() -> Any:
+            executor = make()
+            monkeypatch.setattr(executor, "submit", pool_workers.fail_to_start)
+            return executor
+
+        workers._make = make_one_that_fails
+        workers._start_threads(ready.set)
+        assert ready.is_set()
+        workers._make = make
+        assert pool.submit(pool_workers.add, 1, 2).result(LIMIT) == 3
+
+
 def test_initializer_that_fails_fails_the_tasks() -> None:
     """With an initializer that always raises, every task has an error and nothing hangs or respawns for ever."""
     told: list[BaseException] = []

@@ -93,6 +93,10 @@ class ProcessWorkers(Backend):
             if not self._threads_are_up:
                 # A call that goes through all of them; if it fails, the next ones will say so.
                 self._hire().executor.submit(abs, 0).exception()
+        except BaseException:  # noqa: BLE001  the feeder must live, also where the program ends meanwhile
+            if self._crew is not None:
+                self._crew.broken = True
+                self._crew.dismiss(kill=True)  # as in _hand
         finally:
             self._threads_are_up = True
             done()
