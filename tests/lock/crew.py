@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from threading import Condition, Event, Thread
 from time import monotonic
 from types import FrameType, TracebackType
@@ -146,3 +147,41 @@ def on_signal(handle: Callable[[], None]) -> Iterator[Callable[[], None]]:
         yield send
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+class Worker:
+    """A thread that does what it is told, one thing at a time, and tells how that ended."""
+
+    def __init__(self, name: str) -> None:
+        """Start it."""
+        self._orders: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
+        self._outcomes: SimpleQueue[Any] = SimpleQueue()
+        self.thread = Thread(target=self._run, name=name, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while (order := self._orders.get()) is not None:
+            try:
+                outcome = order()
+            except Exception as error:
+                outcome = error
+            self._outcomes.put(outcome)
+
+    def begin(self, order: Callable[[], Any]) -> None:
+        """Have it do something that may take its time."""
+        self._orders.put(order)
+
+    def outcome(self, timeout: float = LIMIT) -> Any:
+        """How that ended: what was returned, or the error that was raised."""
+        return self._outcomes.get(timeout=timeout)
+
+    def do(self, order: Callable[[], Any]) -> Any:
+        """Have it do something that ends at once, and return how that ended."""
+        self.begin(order)
+        return self.outcome()
+
+    def stop(self) -> None:
+        """End it."""
+        self._orders.put(None)
+        self.thread.join(LIMIT)
+        assert not self.thread.is_alive()

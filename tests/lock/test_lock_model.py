@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
-from threading import Thread
+from queue import Empty
 from typing import Any, Final
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from lock.crew import LIMIT, eventually
+from lock.crew import LIMIT, Worker, eventually
 from syncprims import DeadlockError, LockTimeoutError, TimedLock, TimedRLock
 
 WORKERS: Final = 3
@@ -21,44 +20,6 @@ LOCKS: Final = 2
 
 workers = st.integers(0, WORKERS - 1)
 locks = st.integers(0, LOCKS - 1)
-
-
-class Worker:
-    """A thread that does what it is told, one thing at a time, and tells how that ended."""
-
-    def __init__(self, name: str) -> None:
-        """Start it."""
-        self._orders: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
-        self._outcomes: SimpleQueue[Any] = SimpleQueue()
-        self.thread = Thread(target=self._run, name=name, daemon=True)
-        self.thread.start()
-
-    def _run(self) -> None:
-        while (order := self._orders.get()) is not None:
-            try:
-                outcome = order()
-            except Exception as error:
-                outcome = error
-            self._outcomes.put(outcome)
-
-    def begin(self, order: Callable[[], Any]) -> None:
-        """Have it do something that may take its time."""
-        self._orders.put(order)
-
-    def outcome(self, timeout: float = LIMIT) -> Any:
-        """How that ended: what was returned, or the error that was raised."""
-        return self._outcomes.get(timeout=timeout)
-
-    def do(self, order: Callable[[], Any]) -> Any:
-        """Have it do something that ends at once, and return how that ended."""
-        self.begin(order)
-        return self.outcome()
-
-    def stop(self) -> None:
-        """End it."""
-        self._orders.put(None)
-        self.thread.join(LIMIT)
-        assert not self.thread.is_alive()
 
 
 class Programs(RuleBasedStateMachine):

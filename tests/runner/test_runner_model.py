@@ -1,0 +1,184 @@
+"""Random programs of three threads at one runner, against a model that says how each step must end."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from queue import Empty
+from typing import Final
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from lock.crew import LIMIT, Worker, eventually
+from syncprims import BrokenSequenceError, OrderedRunner, SequenceFinishedError, StepTimeoutError, Turn
+
+WORKERS: Final = 3
+ORDER: Final = ("a", "b", "a", "c")
+ROUNDS: Final = 2
+
+workers = st.integers(0, WORKERS - 1)
+steps = st.sampled_from(["a", "b", "c"])
+
+
+class OwnError(Exception):
+    """What a step fails with."""
+
+
+class Programs(RuleBasedStateMachine):
+    """The model: whose turn it is, who has it, and who waits for which step."""
+
+    def __init__(self) -> None:
+        """Begin with a runner that nobody has come to, and idle workers."""
+        super().__init__()
+        self.runner = OrderedRunner(*ORDER, rounds=ROUNDS)
+        self.workers = [Worker(f"worker {number}") for number in range(WORKERS)]
+        self.contexts: dict[int, AbstractContextManager[Turn]] = {}
+        self.awaited: dict[int, str] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """What a fresh sequence is."""
+        self.status = "open"
+        self.turn = 0
+        self.inside: int | None = None
+        self.stopping = False
+
+    def is_next(self, step: str) -> bool:
+        """Whether that step can be entered now."""
+        return self.inside is None and not self.stopping and ORDER[self.turn % len(ORDER)] == step
+
+    def is_busy(self, worker: int) -> bool:
+        """Whether the worker waits, or is in a step, of this sequence or of one before a reset."""
+        return worker in self.awaited or worker in self.contexts
+
+    def error(self) -> type[Exception] | None:
+        """What whoever comes is told where the sequence is over."""
+        return {"open": None, "broken": BrokenSequenceError, "finished": SequenceFinishedError}[self.status]
+
+    @rule(worker=workers, step=steps, waits=st.booleans())
+    def enter(self, worker: int, step: str, waits: bool) -> None:
+        """A turn, a timeout, the end told at once, or a thread that blocks."""
+        if self.is_busy(worker):
+            return
+        context = self.runner.step(step, timeout=LIMIT if waits else 0)
+        mine = self.workers[worker]
+        if (over := self.error()) is not None:
+            assert isinstance(mine.do(context.__enter__), over)
+        elif self.is_next(step):
+            self.takes(worker, context, mine.do(context.__enter__))
+        elif not waits:
+            assert isinstance(mine.do(context.__enter__), StepTimeoutError)
+        else:
+            self.awaited[worker] = step
+            self.contexts[worker] = context
+            mine.begin(context.__enter__)
+            eventually(lambda: self.runner.waiting == len(self.awaited))
+
+    def takes(self, worker: int, context: AbstractContextManager[Turn], outcome: object) -> None:
+        """The worker has the turn that is next."""
+        assert outcome == Turn(ORDER[self.turn % len(ORDER)], self.turn, self.turn // len(ORDER))
+        self.inside = worker
+        self.contexts[worker] = context
+
+    @rule(worker=workers, fails=st.booleans())
+    def leave(self, worker: int, fails: bool) -> None:
+        """The end of a step hands on, finishes or breaks; that of a sequence which is over does nothing."""
+        if worker not in self.contexts or worker in self.awaited:
+            return
+        context = self.contexts.pop(worker)
+        failure = (OwnError, OwnError(), None) if fails else (None, None, None)
+        assert not self.workers[worker].do(lambda: context.__exit__(*failure))
+        if self.inside != worker:
+            return
+        self.inside = None
+        if self.status != "open":
+            return
+        if fails:
+            self.end("broken", BrokenSequenceError)
+            return
+        self.turn += 1
+        if self.stopping or self.turn == ROUNDS * len(ORDER):
+            self.end("finished", SequenceFinishedError)
+        else:
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """Wait until one of those who wait for the next step has it."""
+        waiting = [worker for worker, step in self.awaited.items() if self.is_next(step)]
+        got: list[tuple[int, object]] = []
+
+        def look() -> bool:
+            for worker in waiting:
+                try:
+                    got.append((worker, self.workers[worker].outcome(timeout=0)))
+                except Empty:
+                    continue
+            return bool(got)
+
+        if waiting:
+            eventually(look)
+            ((worker, outcome),) = got
+            del self.awaited[worker]
+            self.takes(worker, self.contexts[worker], outcome)
+
+    def end(self, status: str, error: type[Exception]) -> None:
+        """Everybody who waits is told how it ended."""
+        self.status = status
+        self.tell(error)
+
+    def tell(self, error: type[Exception]) -> None:
+        """Everybody who waits gets that error."""
+        for worker in list(self.awaited):
+            assert isinstance(self.workers[worker].outcome(), error)
+            del self.awaited[worker], self.contexts[worker]
+
+    @rule(worker=workers)
+    def stop(self, worker: int) -> None:
+        """It is over after the turn in progress, or at once."""
+        if worker in self.awaited:
+            return
+        assert self.workers[worker].do(self.runner.stop) is None
+        if self.status == "open" and self.inside is not None:
+            self.stopping = True
+        elif self.status == "open":
+            self.end("finished", SequenceFinishedError)
+
+    @rule(worker=workers)
+    def abort(self, worker: int) -> None:
+        """It is broken, unless it was over."""
+        if worker in self.awaited:
+            return
+        assert self.workers[worker].do(self.runner.abort) is None
+        if self.status == "open":
+            self.end("broken", BrokenSequenceError)
+
+    @rule(worker=workers)
+    def reset(self, worker: int) -> None:
+        """Who waited is told, and all begins anew, whoever is still in a step."""
+        if worker in self.awaited:
+            return
+        assert self.workers[worker].do(self.runner.reset) is None
+        self.tell(BrokenSequenceError)
+        self.begin()
+
+    @invariant()
+    def the_runner_is_as_the_model_says(self) -> None:
+        """State, and number of those who wait."""
+        assert self.runner.state == self.status
+        assert self.runner.waiting == len(self.awaited)
+
+    def teardown(self) -> None:
+        """Abort, whereupon everybody who waits must be told."""
+        idle = [worker for worker in range(WORKERS) if worker not in self.awaited]
+        self.abort(idle[0]) if idle else self.runner.abort()
+        if not idle:
+            self.end("broken", BrokenSequenceError)
+        for worker in list(self.contexts):
+            self.leave(worker, fails=False)
+        for stopping in self.workers:
+            stopping.stop()
+
+
+TestRunner = Programs.TestCase
+TestRunner.settings = settings(max_examples=60, stateful_step_count=25, deadline=None, database=None)
