@@ -25,8 +25,8 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0])
 def coverage(session: nox.Session) -> None:
-    """Hold the coverage of lines and branches, by all tests that can be traced."""
-    session.install("-e", ".[test]")
+    """Hold the coverage of lines and branches, by all tests that can be traced; some need a redis-server."""
+    session.install("-e", ".[test,redis,dask]")
     session.run("pytest", "--cov", *session.posargs)
 
 
