@@ -1,0 +1,92 @@
+"""The page on evidence shows what was kept of the runs, and nothing in it leaks, fails or is missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+import pytest
+
+from evidence.pages import MODES, SWEPT, tables
+from evidence.report import PARTS, Evidence, primitive
+from syncprims import TimedLock, TimedRLock
+from syncprims.testing import InterruptReport, Leak
+
+DOCS: Final = Path(__file__).parents[2] / "docs"
+KEPT: Final = DOCS / "evidence"
+PYTHONS: Final = {"3.11", "3.12", "3.13", "3.13t", "3.14", "3.15"}
+
+page = pytest.mark.skipif(not DOCS.is_dir(), reason="the pages are not there: only the tests were copied")
+
+
+def kept() -> dict[str, dict[str, Any]]:
+    """What is kept, by interpreter."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in KEPT.glob("3.*.json")}
+
+
+@page
+def test_page_shows_what_was_kept() -> None:
+    """The tables that the page includes are those that the kept results make, and it includes all of them."""
+    text = (DOCS / "evidence.rst").read_text(encoding="utf-8")
+    for name, table in tables(KEPT).items():
+        assert (KEPT / name).read_text(encoding="utf-8") == table, "run evidence.report"
+        assert f".. include:: evidence/{name}\n" in text
+
+
+@page
+def test_nothing_leaked_or_failed_anywhere() -> None:
+    """Every primitive was swept in every mode (on 3.13t in one), and no part of the evidence failed anywhere."""
+    results = kept()
+    assert results.keys() == PYTHONS
+    for python, parts in results.items():
+        assert parts.keys() == PARTS.keys(), python
+        assert [failed for part in parts.values() for failed in part["failed"]] == []
+        sweeps = parts["sweeps"]
+        assert sum(sweeps["leaks"].values()) == 0
+        for subject in SWEPT:
+            # Without the GIL, on a busy machine, all of a sweep takes longer than there was time for.
+            modes = ("warm",) if python.endswith("t") else MODES
+            assert all(sweeps["swept"][f"{subject} {mode}"] > 0 for mode in modes), python
+        assert sum(sweeps["controls"].values()) >= 9
+
+
+def test_leaks_would_be_counted() -> None:
+    """A sweep is counted when it is asked for leaks; one that is not is a control."""
+    make, check = InterruptReport.__init__, InterruptReport.check
+    evidence = Evidence()
+    evidence.listen()
+    try:
+        evidence._subject = "TimedLock"
+        leaking = InterruptReport("warm", 7, (Leak(3, "here", "still locked"),))
+        with pytest.raises(AssertionError):
+            leaking.check()
+        InterruptReport("cold", 5, ()).check()
+        InterruptReport("cold", 5, ())
+        assert evidence.swept == {"TimedLock warm": 7, "TimedLock cold": 5}
+        assert evidence.leaks == {"TimedLock warm": 1, "TimedLock cold": 0}
+        assert len(evidence._unchecked) == 1
+    finally:
+        InterruptReport.__init__, InterruptReport.check = make, check  # type: ignore[method-assign]
+
+
+def by_acquire_all() -> None:
+    """A scenario's name."""
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "parameters", "subject"),
+    [
+        ("test_lock_interrupts.py", "test_free", {"kind": TimedRLock, "scenario": len}, "TimedRLock"),
+        ("test_lock_interrupts.py", "test_free", {"kind": TimedLock, "scenario": by_acquire_all}, "acquire_all"),
+        ("test_lock_interrupts.py", "test_lock_taken_again_never_leaks", {}, "TimedRLock"),
+        ("test_runner_interrupts.py", "test_it", {"mode": "warm"}, "OrderedRunner"),
+        ("test_counter_interrupts.py", "test_it", {}, "AtomicCounter"),
+        ("test_pool_interrupts.py", "test_it", {"make": len}, "CallbackPool"),
+    ],
+)
+def test_a_sweep_is_counted_for_what_it_sweeps(file: str, name: str, parameters: dict[str, Any], subject: str) -> None:
+    """A test is about what its file says, unless a parameter says so better."""
+    item: Any = SimpleNamespace(path=Path(file), name=name, callspec=SimpleNamespace(params=parameters))
+    assert primitive(item) == subject
