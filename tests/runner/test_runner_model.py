@@ -18,7 +18,7 @@ ORDER: Final = ("a", "b", "a", "c")
 ROUNDS: Final = 2
 
 workers = st.integers(0, WORKERS - 1)
-steps = st.sampled_from(["a", "b", "c"])
+steps = st.sampled_from(["next", "next", "a", "b", "c"])
 
 
 class OwnError(Exception):
@@ -61,6 +61,8 @@ class Programs(RuleBasedStateMachine):
         """A turn, a timeout, the end told at once, or a thread that blocks."""
         if self.is_busy(worker):
             return
+        if step == "next":
+            step = ORDER[self.turn % len(ORDER)]
         context = self.runner.step(step, timeout=LIMIT if waits else 0)
         mine = self.workers[worker]
         if (over := self.error()) is not None:
@@ -81,11 +83,15 @@ class Programs(RuleBasedStateMachine):
         self.inside = worker
         self.contexts[worker] = context
 
-    @rule(worker=workers, fails=st.booleans())
-    def leave(self, worker: int, fails: bool) -> None:
+    @rule(first=st.booleans(), fails=st.sampled_from([False, False, False, True]))
+    def leave(self, first: bool, fails: bool) -> None:
+        """The first or the last of those who are in a step leaves it."""
+        inside = [worker for worker in self.contexts if worker not in self.awaited]
+        if inside:
+            self.leaves(inside[0 if first else -1], fails)
+
+    def leaves(self, worker: int, fails: bool) -> None:
         """The end of a step hands on, finishes or breaks; that of a sequence which is over does nothing."""
-        if worker not in self.contexts or worker in self.awaited:
-            return
         context = self.contexts.pop(worker)
         failure = (OwnError, OwnError(), None) if fails else (None, None, None)
         assert not self.workers[worker].do(lambda: context.__exit__(*failure))
@@ -133,31 +139,28 @@ class Programs(RuleBasedStateMachine):
             assert isinstance(self.workers[worker].outcome(), error)
             del self.awaited[worker], self.contexts[worker]
 
-    @rule(worker=workers)
+    @rule(worker=workers, way=st.sampled_from(["stop", "abort", "reset"]))
+    def end_it(self, worker: int, way: str) -> None:
+        """Some thread ends it or begins it anew, unless that thread waits."""
+        if worker not in self.awaited:
+            getattr(self, way)(worker)
+
     def stop(self, worker: int) -> None:
         """It is over after the turn in progress, or at once."""
-        if worker in self.awaited:
-            return
         assert self.workers[worker].do(self.runner.stop) is None
         if self.status == "open" and self.inside is not None:
             self.stopping = True
         elif self.status == "open":
             self.end("finished", SequenceFinishedError)
 
-    @rule(worker=workers)
     def abort(self, worker: int) -> None:
         """It is broken, unless it was over."""
-        if worker in self.awaited:
-            return
         assert self.workers[worker].do(self.runner.abort) is None
         if self.status == "open":
             self.end("broken", BrokenSequenceError)
 
-    @rule(worker=workers)
     def reset(self, worker: int) -> None:
         """Who waited is told, and all begins anew, whoever is still in a step."""
-        if worker in self.awaited:
-            return
         assert self.workers[worker].do(self.runner.reset) is None
         self.tell(BrokenSequenceError)
         self.begin()
@@ -175,7 +178,7 @@ class Programs(RuleBasedStateMachine):
         if not idle:
             self.end("broken", BrokenSequenceError)
         for worker in list(self.contexts):
-            self.leave(worker, fails=False)
+            self.leaves(worker, fails=False)
         for stopping in self.workers:
             stopping.stop()
 
