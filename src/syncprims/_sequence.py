@@ -247,6 +247,9 @@ class Sequence:
             if took:
                 try:
                     gate.release()
+                except RuntimeError:
+                    if not self.ends:  # otherwise it has been opened for good in between
+                        raise
                 finally:
                     if self.stopping:
                         self.end("finished", STOPPED, only_if_idle=True)
