@@ -26,6 +26,13 @@ _INLINE = "with counter.lock: counter.n += 1"
 Make = Callable[[], Any]
 
 
+def _alone(make: Make, statement: str) -> Callable[[ExitStack], Work]:
+    return lambda _: loop(statement, counter=make())
+
+
+INLINE = Case("with lock: n += 1", STDLIB, _alone(Inline, _INLINE))
+
+
 def _cases(goal: float | None, using: Callable[[Make, str], Callable[[ExitStack], Work]]) -> tuple[Case, ...]:
     return (
         Case("with lock: n += 1", STDLIB, using(Inline, _INLINE)),
@@ -42,10 +49,6 @@ def _cases(goal: float | None, using: Callable[[Make, str], Callable[[ExitStack]
 
 def _prometheus() -> Any:
     return package("prometheus_client").Counter("operations", "of this round", registry=None)
-
-
-def _alone(make: Make, statement: str) -> Callable[[ExitStack], Work]:
-    return lambda _: loop(statement, counter=make())
 
 
 def _among_four(make: Make, statement: str) -> Callable[[ExitStack], Work]:

@@ -13,11 +13,12 @@ from operator import attrgetter
 from queue import SimpleQueue
 from typing import Any, Self
 
-from syncprims import TimedLock
+from syncprims import AtomicCounter, TimedLock
 from syncprims._leaving import LeaveInC, leave_by
 from syncprims._waits import Waiting
 from syncprims.callback_pool.envelope import pack, run_packed, unpack
 
+from .counters import INLINE
 from .measuring import OURS, STDLIB, Case, Group, Work, loop
 from .orders import TURNS, play, runner
 from .pools import IN_PROCESSES, Submit, nothing, processes, with_callbacks
@@ -25,6 +26,7 @@ from .pools import IN_PROCESSES, Submit, nothing, processes, with_callbacks
 _CLock: Any = RLock
 _acquire = _CLock.acquire
 _release = _CLock.release
+_ONE = 1
 
 
 class Inherited(_CLock):  # type: ignore[misc]  # typeshed calls it final
@@ -103,6 +105,47 @@ class Slotted(Composed):
         self.__exit__ = self._exit
 
 
+class Method:
+    """A lock and a number, and adding one to it as a method: what it takes to be an object at all."""
+
+    __slots__ = ("lock", "n")
+
+    def __init__(self) -> None:
+        self.lock = RLock()  # re-entrant, as signal handlers and finalizers may count as well
+        self.n = 0
+
+    def increment(self) -> None:
+        """Add one."""
+        with self.lock:
+            self.n += 1
+
+
+class Returning(Method):
+    """It tells the new value, which by then may be no more the counter's."""
+
+    __slots__ = ()
+
+    def increment(self) -> int:  # type: ignore[override]
+        """Add one."""
+        with self.lock:
+            value = self.n = self.n + 1
+        return value
+
+
+class AnyNumber(Method):
+    """It adds any integer, and nothing that is none."""
+
+    __slots__ = ()
+
+    def increment(self, n: int = 1) -> int:  # type: ignore[override]
+        """Add an integer."""
+        if n is not _ONE and type(n) is not int:
+            raise TypeError(n)
+        with self.lock:
+            value = self.n = self.n + n
+        return value
+
+
 class Shortest:
     """The shortest ``with`` that takes one lock and opens the next; without any guarantee."""
 
@@ -170,6 +213,10 @@ def _alone(make: Any) -> Any:
         return loop("with lock: pass", lock=make())
 
     return open_
+
+
+def _counting(make: Any) -> Any:
+    return lambda _: loop("counter.increment()", counter=make())
 
 
 def _chain(size: int, before: int, after: int, turns: int) -> float:
@@ -257,6 +304,17 @@ GROUPS = (
             Case("+ not re-entrant: TimedLock", OURS, _alone(TimedLock)),
             Case("the same around a C lock (not kept alive)", STDLIB, _alone(Composed)),
             Case("the same, __exit__ in a slot (no ExitStack)", STDLIB, _alone(Slotted)),
+        ),
+    ),
+    Group(
+        "floor-counter",
+        "What each guarantee adds to a count",
+        (
+            INLINE,
+            Case("+ a method", STDLIB, _counting(Method)),
+            Case("+ the new value", STDLIB, _counting(Returning)),
+            Case("+ any integer", STDLIB, _counting(AnyNumber)),
+            Case("+ bounds, hooks, waiting: AtomicCounter", OURS, _counting(AtomicCounter)),
         ),
     ),
     Group(
