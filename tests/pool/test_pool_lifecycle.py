@@ -28,8 +28,8 @@ LIMIT = 10.0
     [
         ({"executor": "threads"}, ValueError, "'thread', 'process', 'interpreter'"),
         ({"executor": object()}, TypeError, "Executor"),
-        ({"max_workers": 0}, ValueError, "max_workers must be at least 1"),
-        ({"max_pending": 0}, ValueError, "max_pending must be at least 1"),
+        ({"max_workers": 0}, ValueError, "max_workers must be greater than 0"),
+        ({"max_pending": 0}, ValueError, "max_pending must be greater than 0"),
         ({"max_workers": "2"}, TypeError, "integer"),
         ({"on_callback_error": "ignore"}, ValueError, "'raise', 'log'"),
         ({"on_progress": 1}, TypeError, "on_progress must be callable"),

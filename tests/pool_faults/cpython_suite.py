@@ -30,7 +30,6 @@ SUITES = (
 )
 # What the suites ask for that `CallbackPool` does otherwise, each with the reason.
 EXCLUDED = {
-    "test_max_workers_negative": "the message of the ValueError is worded otherwise: 'max_workers must be at least 1'",
     "test_interpreter_shutdown": "tries the executor by its name in concurrent.futures; the exit has tests of its own",
     "test_submit_after_interpreter_shutdown": "likewise, and the pool's error is worded otherwise",
     "test_hang_gh83386": "likewise, by its name in concurrent.futures",

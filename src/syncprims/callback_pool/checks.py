@@ -10,7 +10,7 @@ def check_count(name: str, value: int | None) -> None:
     if not isinstance(value, int):
         raise TypeError(f"{name} must be an integer or None, not {type(value).__name__}")
     if value < 1:
-        raise ValueError(f"{name} must be at least 1 or None, not {value}")
+        raise ValueError(f"{name} must be greater than 0, or None, not {value}")
 
 
 def check_callable(name: str, value: object) -> None:
