@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
-from threading import Condition, Event, Thread
+from threading import Condition, Event, Lock, Thread
 from time import monotonic
 from types import FrameType, TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
@@ -126,7 +126,8 @@ def held_elsewhere(lock: TimedLock | LockAdapter, name: str = "holder") -> Itera
 @contextmanager
 def on_signal(handle: Callable[[], None]) -> Iterator[Callable[[], None]]:
     """Have the main thread call the function, wherever it is; what comes sends the signal until it has begun."""
-    begun = False
+    begun = over = False
+    mutex = Lock()
 
     def handler(number: int, frame: FrameType | None) -> None:
         nonlocal begun
@@ -137,8 +138,10 @@ def on_signal(handle: Callable[[], None]) -> Iterator[Callable[[], None]]:
     def send() -> None:
         # Again and again: a signal that comes just before a wait begins does not end that.
         def begins() -> bool:
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-            return begun
+            with mutex:
+                if not over:  # afterwards it would end the process
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+            return begun or over
 
         eventually(begins)
 
@@ -146,7 +149,9 @@ def on_signal(handle: Callable[[], None]) -> Iterator[Callable[[], None]]:
     try:
         yield send
     finally:
-        signal.signal(signal.SIGUSR1, before)
+        with mutex:
+            over = True
+            signal.signal(signal.SIGUSR1, before)
 
 
 class Worker:
