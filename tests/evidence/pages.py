@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from list_table import list_table
 from lock.left_out import LEFT_OUT
 from pool_faults.cpython_suite import EXCLUDED, EXCLUDED_FOR_PROCESSES
 
@@ -44,12 +45,12 @@ def tables(folder: Path) -> dict[str, str]:
     results: Results = {name: kept[name] for name in pythons}
     heading = ["", *pythons]
     return {
-        "sweeps.txt": _table([heading, *_sweeps(results)]),
-        "explorations.txt": _table([heading, *_explorations(results)]),
-        "stress.txt": _table([heading, *_stress(results)]),
-        "peers.txt": _table([heading, *_peers(results)]),
-        "runs.txt": _table([["", "interpreter", "tests", "failed", "skipped", "time"], *_runs(results)]),
-        "left-out.txt": _table([["CPython's test", "left out for", "because"], *_left_out()], widths="28 22 50"),
+        "sweeps.txt": list_table([heading, *_sweeps(results)]),
+        "explorations.txt": list_table([heading, *_explorations(results)]),
+        "stress.txt": list_table([heading, *_stress(results)]),
+        "peers.txt": list_table([heading, *_peers(results)]),
+        "runs.txt": list_table([["", "interpreter", "tests", "failed", "skipped", "time"], *_runs(results)]),
+        "left-out.txt": list_table([["CPython's test", "left out for", "because"], *_left_out()], widths="28 22 50"),
     }
 
 
@@ -123,16 +124,3 @@ def _left_out() -> Iterator[list[str]]:
     for kinds, tests in (("`CallbackPool`", EXCLUDED), ('``CallbackPool("process")``', EXCLUDED_FOR_PROCESSES)):
         for name, reason in tests.items():
             yield [f"``{name}``", kinds, re.sub(r"\b(_\w+|\w+_\w+)\b", r"``\1``", reason)]
-
-
-def _table(rows: Iterable[list[str]], widths: str = "") -> str:
-    lines = [".. list-table::", "   :header-rows: 1", "   :class: matrix"]
-    if widths:
-        lines.append(f"   :widths: {widths}")
-    for first, *others in rows:
-        lines += ["", f"   * - {first}".rstrip(), *(f"     - {cell}".rstrip() for cell in others)]
-    return "\n".join([*(line for number, line in enumerate(lines) if line or number == _blank(lines)), ""])
-
-
-def _blank(lines: list[str]) -> int:
-    return lines.index("")

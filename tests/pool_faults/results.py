@@ -15,6 +15,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from list_table import list_table
+
 from .places import ALL
 from .rows import Row, all_rows
 from .running import FAILS, HANGS, Cell, Outcome
@@ -27,6 +29,7 @@ HEADINGS = {
     "ThreadPoolExecutor": "Thread\N{SOFT HYPHEN}Pool\N{SOFT HYPHEN}Executor",
     "ProcessPoolExecutor": "Process\N{SOFT HYPHEN}Pool\N{SOFT HYPHEN}Executor",
 }
+LOOKS = "matrix dense"
 BESIDE_OTHERS = ("thread", "forkserver")  # ours, in the table that has the other pools
 
 
@@ -102,7 +105,7 @@ def tables(folder: Path) -> dict[str, str]:
     for results in by_file.values():
         best = {**results, **best}
     return {
-        "ours.txt": _table(["", *(HEADINGS.get(place, place) for place in ALL)], _our_lines(best)),
+        "ours.txt": list_table([["", *(HEADINGS.get(place, place) for place in ALL)], *_our_lines(best)], LOOKS),
         "beside.txt": _beside(folder / "others.csv", best),
         "runs.txt": "\n".join(_summary(path, results) for path, results in by_file.items()) + "\n",
     }
@@ -118,28 +121,16 @@ def _beside(path: Path, results: Results) -> str:
         heading, *lines = csv.reader(file)
     rows = all_rows()
     ours = [f"ours, {HEADINGS[place].partition(',')[0]}" for place in BESIDE_OTHERS]
-    return _table(
-        ["", *heading[1:], *ours],
-        (
-            [rows[name].title, *others, *(_cell(results, rows[name], place) for place in BESIDE_OTHERS)]
-            for name, *others in lines
-        ),
-    )
+    shown = [
+        [rows[name].title, *others, *(_cell(results, rows[name], place) for place in BESIDE_OTHERS)]
+        for name, *others in lines
+    ]
+    return list_table([["", *heading[1:], *ours], *shown], LOOKS)
 
 
 def _cell(results: Results, row: Row, place: str) -> str:
     result = results.get(Cell(row.name, place))
     return result.shown() if result else "\N{EN DASH}"
-
-
-def _table(heading: list[str], lines: Iterable[list[str]]) -> str:
-    head = [".. list-table::", "   :header-rows: 1", "   :class: matrix dense", ""]
-    cells = [
-        f"   {'*' if place == 0 else ' '} - {text}".rstrip()
-        for line in [heading, *lines]
-        for place, text in enumerate(line)
-    ]
-    return "\n".join([*head, *cells]) + "\n"
 
 
 def _summary(path: Path, results: Results) -> str:
