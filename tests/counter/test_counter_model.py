@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from random import Random
-from time import perf_counter_ns, sleep
-from types import FrameType
-from typing import Any
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from counter.cases import Recording, nothing
 from counter.sequential import Operation, Outcome, Sequential, outcome
+from history import Call, Recorder, linearizable, overlaps, record
 from syncprims import AtomicCounter
-from syncprims.testing import Threads, patience
 
 # -- one thread -------------------------------------------------------------------------------------------------
 
@@ -86,69 +81,24 @@ TestCounterMachine.settings = settings(
 
 
 # -- several threads --------------------------------------------------------------------------------------------
-# A history is linearizable if its operations can be put into one order in which each finds what the model says, and in
-# which none comes before one that had ended when it began. Wing and Gong's search tries those orders, first by first;
-# what it has tried already (the operations that are left, and the value) it does not try again.
 
 
-@dataclass(frozen=True)
-class Done:
-    """An operation of one thread, with its time."""
+def run(counter: object, plans: list[list[Operation]], random: Random) -> list[Call[int]]:
+    """Let each thread carry out its plan, all at once, and return what came of it."""
 
-    operation: Operation
-    outcome: Outcome
-    began: int
-    ended: int
-
-
-def linearizable(history: list[Done], make: Callable[[int], Sequential], value: int = 0) -> bool:
-    tried: set[tuple[frozenset[int], int]] = set()
-
-    def search(left: frozenset[int], value: int) -> bool:
-        if not left:
-            return True
-        if (left, value) in tried:
-            return False
-        tried.add((left, value))
-        soonest_end = min(history[index].ended for index in left)
-        for index in left:
-            done = history[index]
-            if done.began <= soonest_end:
-                model = make(value)
-                if outcome(model, done.operation) == done.outcome and search(left - {index}, model.value):
-                    return True
-        return False
-
-    return search(frozenset(range(len(history))), value)
-
-
-def run(counter: object, plans: list[list[Operation]], random: Random) -> list[Done]:
-    """Let each thread carry out its plan, all at once, and return what came of it.
-
-    Before every line of Python a thread may let another one go on, so that they meet in the middle of operations.
-    """
-
-    def restless(frame: FrameType, event: str, arg: object) -> Any:
-        if random.random() < 0.3:
-            sleep(0)
-        return restless
-
-    history: list[Done] = []
-    start = threading.Barrier(len(plans))
-
-    def work(plan: list[Operation]) -> None:
-        start.wait(patience())
-        sys.settrace(restless)
+    def carry_out(plan: list[Operation], do: Recorder[int]) -> None:
         for operation in plan:
-            began = perf_counter_ns()
-            came = outcome(counter, operation)
-            history.append(Done(operation, came, began, perf_counter_ns()))
-        sys.settrace(None)
+            do(operation, partial(outcome, counter, operation))
 
-    with Threads() as threads:
-        for plan in plans:
-            threads.start(work, plan)
-    return history
+    return record([partial(carry_out, plan) for plan in plans], random)
+
+
+def follow(value: int, call: Call[int], minimum: int | None = None, maximum: int | None = None) -> int | None:
+    """The value after the call, or None where it can't come out like that at this value."""
+    # The initial value, to which reset() goes back, is 0 for all of these models, whatever the value is now.
+    model = Sequential(0, minimum, maximum)
+    model.value = value
+    return model.value if outcome(model, cast(Operation, call.what)) == call.outcome else None
 
 
 def restlessly_triple(value: int) -> int:
@@ -183,18 +133,9 @@ def test_histories_are_linearizable(seed: int, bounds: tuple[int | None, int | N
     for _ in range(40):
         plans = [[some_operation(random) for _ in range(5)] for _ in range(3)]
         history = run(AtomicCounter(minimum=bounds[0], maximum=bounds[1]), plans, random)
-        # The initial value, to which reset() goes back, is 0 for all of these models, whatever the value is now.
-        assert linearizable(history, lambda value: at(value, *bounds)), history
-        overlapping += any(
-            one.began < other.began < one.ended for one in history for other in history if one is not other
-        )
+        assert linearizable(history, 0, partial(follow, minimum=bounds[0], maximum=bounds[1])), history
+        overlapping += overlaps(history)
     assert overlapping > 20, "the threads hardly met, so this proves nothing"
-
-
-def at(value: int, minimum: int | None = None, maximum: int | None = None) -> Sequential:
-    model = Sequential(0, minimum, maximum)
-    model.value = value
-    return model
 
 
 def test_a_counter_without_a_lock_is_not_linearizable() -> None:
@@ -202,46 +143,50 @@ def test_a_counter_without_a_lock_is_not_linearizable() -> None:
     random = Random(0)
     for _ in range(200):
         plans = [[("get_and_add", (random.randint(1, 3),)) for _ in range(8)] for _ in range(3)]
-        if not linearizable(run(Sequential(), plans, random), at):
+        if not linearizable(run(Sequential(), plans, random), 0, follow):
             return
     pytest.fail("the unguarded counter's histories all passed, so the check proves nothing")
 
 
-BY_HAND: list[tuple[str, list[Done], bool]] = [
+def done(operation: Operation, came: Outcome, began: int, ended: int) -> Call[int]:
+    return Call(0, operation, came, began, ended)
+
+
+BY_HAND: list[tuple[str, list[Call[int]], bool]] = [
     ("nothing", [], True),
     (
         "one after the other",
-        [Done(("increment", ()), ("returned", 1), 0, 1), Done(("increment", ()), ("returned", 2), 2, 3)],
+        [done(("increment", ()), ("returned", 1), 0, 1), done(("increment", ()), ("returned", 2), 2, 3)],
         True,
     ),
     (
         "in the wrong order",
-        [Done(("increment", ()), ("returned", 2), 0, 1), Done(("increment", ()), ("returned", 1), 2, 3)],
+        [done(("increment", ()), ("returned", 2), 0, 1), done(("increment", ()), ("returned", 1), 2, 3)],
         False,
     ),
     (
         "in either order, as they overlap",
-        [Done(("increment", ()), ("returned", 2), 0, 3), Done(("increment", ()), ("returned", 1), 2, 4)],
+        [done(("increment", ()), ("returned", 2), 0, 3), done(("increment", ()), ("returned", 1), 2, 4)],
         True,
     ),
     (
         "a lost change",
-        [Done(("get_and_add", (1,)), ("returned", 0), 0, 9), Done(("get_and_add", (2,)), ("returned", 0), 0, 9)],
+        [done(("get_and_add", (1,)), ("returned", 0), 0, 9), done(("get_and_add", (2,)), ("returned", 0), 0, 9)],
         False,
     ),
     (
         "two winners",
-        [Done(("compare_and_set", (0, n)), ("returned", True), 0, 9) for n in (1, 2)],
+        [done(("compare_and_set", (0, n)), ("returned", True), 0, 9) for n in (1, 2)],
         False,
     ),
     (
         "a value that never was",
-        [Done(("set", (5,)), ("returned", None), 0, 9), Done(("wait_until", (1, 0)), ("returned", 4), 0, 9)],
+        [done(("set", (5,)), ("returned", None), 0, 9), done(("wait_until", (1, 0)), ("returned", 4), 0, 9)],
         False,
     ),
     (
         "a failure that was none",
-        [Done(("set", (5,)), ("returned", None), 0, 1), Done(("wait_until", (1, 0)), ("CounterTimeoutError", 0), 2, 3)],
+        [done(("set", (5,)), ("returned", None), 0, 1), done(("wait_until", (1, 0)), ("CounterTimeoutError", 0), 2, 3)],
         False,
     ),
 ]
@@ -250,6 +195,6 @@ BY_HAND: list[tuple[str, list[Done], bool]] = [
 @pytest.mark.parametrize(
     ("history", "verdict"), [case[1:] for case in BY_HAND], ids=[case[0].replace(" ", "-") for case in BY_HAND]
 )
-def test_the_check_itself(history: list[Done], verdict: bool) -> None:
+def test_the_check_itself(history: list[Call[int]], verdict: bool) -> None:
     """Histories whose verdict is known get it."""
-    assert linearizable(history, at) is verdict
+    assert linearizable(history, 0, follow) is verdict
