@@ -14,9 +14,9 @@ from queue import SimpleQueue
 from typing import Any, Self
 
 from syncprims import AtomicCounter, TimedLock
-from syncprims._leaving import LeaveInC, leave_by
-from syncprims._waits import Waiting
-from syncprims.callback_pool.envelope import pack, run_packed, unpack
+from syncprims._core.interrupts import LeaveInC, leave_by
+from syncprims._core.waits import Waiting
+from syncprims.callback_pool.travel.envelope import pack, run_packed, unpack
 
 from .counters import INLINE
 from .measuring import OURS, STDLIB, Case, Group, Work, loop

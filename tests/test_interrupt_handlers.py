@@ -22,13 +22,13 @@ from syncprims import (
     PoolClosedError,
     Task,
     TimedLock,
-    _acquire_all,
-    _sequence,
     acquire_all,
 )
-from syncprims._waits import Waiting
-from syncprims._waits import count_waits as waits
-from syncprims.callback_pool import exiting
+from syncprims._core.waits import Waiting
+from syncprims._core.waits import count_waits as waits
+from syncprims._locks import acquire_all as _acquire_all
+from syncprims._runner import sequence as _sequence
+from syncprims.callback_pool import at_exit as exiting
 from syncprims.diagnostics import exchange, record
 from syncprims.diagnostics.lock_events import locks
 from syncprims.testing import assert_blocks, patience

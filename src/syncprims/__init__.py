@@ -25,10 +25,11 @@ from __future__ import annotations
 from os import environ as _environ
 from typing import TYPE_CHECKING
 
-from ._acquire_all import acquire_all
-from ._facts import Holder, Wait
+from ._counter.atomic_counter import AtomicCounter
+from ._locks.acquire_all import acquire_all
+from ._locks.timed_lock import TimedLock, TimedRLock
+from ._runner.ordered_runner import OrderedRunner, StepContext, Turn
 from .adapters import LockAdapter
-from .atomic_counter import AtomicCounter
 from .errors import (
     BrokenSequenceError,
     CallbackErrors,
@@ -48,8 +49,7 @@ from .errors import (
     TaskTimeoutError,
     TransportError,
 )
-from .ordered_runner import OrderedRunner, StepContext, Turn
-from .timed_lock import TimedLock, TimedRLock
+from .facts import Holder, Wait
 
 if TYPE_CHECKING:
     from . import diagnostics as diagnostics

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
-from ._facts import Holder, Wait
+from .facts import Holder, Wait
 
 if TYPE_CHECKING:
     from traceback import FrameSummary

@@ -14,8 +14,8 @@ import pytest
 
 from counter.cases import EXACT, Change, Recording, each_exact, each_kind, each_zero, nothing
 from syncprims import AtomicCounter, DeadlockError
-from syncprims._deadline import Deadline
-from syncprims._waiters import Waiter
+from syncprims._core.deadline import Deadline
+from syncprims._counter.waiting import Waiter
 from syncprims.testing import patience
 
 pytestmark = pytest.mark.untraceable

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from syncprims import AtomicCounter, _waiters, _waits, atomic_counter
-from syncprims._waiters import Waiter, telling
+from syncprims import AtomicCounter
+from syncprims._core import waits as _waits
+from syncprims._counter import atomic_counter
+from syncprims._counter import waiting as _waiters
+from syncprims._counter.waiting import Waiter, telling
 
 frontrun = pytest.importorskip("frontrun")
 cooperative = pytest.importorskip("frontrun._cooperative")

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from counter.cases import CHANGES, Change, Recording, nothing
-from syncprims import AtomicCounter, CounterBoundsError, CounterTimeoutError, DeadlockError, _waits
-from syncprims._waiters import Waiter
+from syncprims import AtomicCounter, CounterBoundsError, CounterTimeoutError, DeadlockError
+from syncprims._core import waits as _waits
+from syncprims._counter.waiting import Waiter
 from syncprims.testing import MODES, Mode, Running, assert_blocks, interrupts, patience
 
 pytestmark = pytest.mark.untraceable

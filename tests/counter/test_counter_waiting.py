@@ -12,8 +12,9 @@ from functools import partial
 import pytest
 
 from counter.cases import CHANGES, Change, Recording, each_kind
-from lock.crew import eventually
-from syncprims import AtomicCounter, CounterTimeoutError, SyncTimeoutError, _waits
+from locks.crew import eventually
+from syncprims import AtomicCounter, CounterTimeoutError, SyncTimeoutError
+from syncprims._core import waits as _waits
 from syncprims.testing import Running, Threads, assert_blocks, patience
 
 

@@ -9,9 +9,9 @@ from threading import Event, Lock, get_ident
 
 import pytest
 
-from lock.crew import LIMIT, Crew, eventually, take_and_let_go, wait_for
+from locks.crew import LIMIT, Crew, eventually, take_and_let_go, wait_for
 from syncprims import AtomicCounter, CallbackPool, LockAdapter, OrderedRunner, TimedLock
-from syncprims._waits import Waiting
+from syncprims._core.waits import Waiting
 from syncprims.diagnostics import Waiter, record, report, snapshot, warn_slow
 from syncprims.testing import interrupts
 

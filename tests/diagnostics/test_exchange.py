@@ -9,11 +9,11 @@ from typing import Any, Self
 
 import pytest
 
-from lock.crew import Crew
+from locks.crew import Crew
 from syncprims import LockAdapter, TimedLock, TimedRLock, acquire_all
-from syncprims._sequence import Sequence
-from syncprims._steps import StepContext
-from syncprims._waits import Waiting
+from syncprims._core.waits import Waiting
+from syncprims._runner.sequence import Sequence
+from syncprims._runner.steps import StepContext
 from syncprims.callback_pool import dispatcher
 from syncprims.callback_pool.task import Task
 from syncprims.diagnostics import check_lock_order, record

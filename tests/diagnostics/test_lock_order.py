@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from lock.crew import LIMIT, Crew, eventually
+from locks.crew import LIMIT, Crew, eventually
 from syncprims import DeadlockError, LockAdapter, LockOrderError, TimedLock, TimedRLock, acquire_all
 from syncprims.diagnostics import LockOrderWarning, check_lock_order, ignore_lock_order, lock_order
 from syncprims.testing.conformance import lock_waits

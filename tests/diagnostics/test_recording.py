@@ -11,7 +11,7 @@ from threading import Event
 
 import pytest
 
-from lock.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
+from locks.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
 from syncprims import AtomicCounter, CallbackPool, LockAdapter, LockTimeoutError, OrderedRunner, TimedLock, TimedRLock
 from syncprims.diagnostics import Recording, Span, record
 from syncprims.diagnostics.spans import hand_offs, in_lanes

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lock.crew import LIMIT, Crew, eventually
+from locks.crew import LIMIT, Crew, eventually
 from syncprims import TimedLock
 from syncprims.diagnostics import dump_on_signal
 

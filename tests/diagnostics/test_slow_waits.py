@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from lock.crew import LIMIT, Crew, eventually, held_elsewhere
+from locks.crew import LIMIT, Crew, eventually, held_elsewhere
 from syncprims import TimedLock
-from syncprims._waits import Waiting
+from syncprims._core.waits import Waiting
 from syncprims.diagnostics import warn_slow
 
 

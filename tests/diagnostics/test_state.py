@@ -12,7 +12,7 @@ from threading import Barrier, Event
 
 import pytest
 
-from lock.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
+from locks.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
 from syncprims import (
     AtomicCounter,
     CallbackPool,
@@ -23,8 +23,9 @@ from syncprims import (
     TimedRLock,
     Wait,
 )
-from syncprims._waits import Waiting
-from syncprims.diagnostics import PrimitiveState, attach_report, find_deadlocks, report, snapshot, state
+from syncprims._core import snapshot as state
+from syncprims._core.waits import Waiting
+from syncprims.diagnostics import PrimitiveState, attach_report, find_deadlocks, report, snapshot
 
 # Without the GIL, of another thread's stack only the innermost frame can be had safely, unless it waits.
 WHOLE_STACKS = getattr(sys, "_is_gil_enabled", lambda: True)()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lock.crew import LIMIT, Crew
+from locks.crew import LIMIT, Crew
 from syncprims import CallbackPool, OrderedRunner, TimedLock
 from syncprims.diagnostics import record
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from list_table import list_table
-from lock.left_out import LEFT_OUT
+from locks.left_out import LEFT_OUT
 from pool_faults.cpython_suite import EXCLUDED, EXCLUDED_FOR_PROCESSES
 
 Results = dict[str, dict[str, Any]]

@@ -25,19 +25,19 @@ KEPT: Final = TESTS.parent / "docs" / "evidence"
 # Each part can be run by itself, and takes the place of its own results of before.
 PARTS: Final = {
     "sweeps": (
-        "test_lock_interrupts.py",
+        "locks/test_lock_interrupts.py",
         "runner/test_runner_interrupts.py",
         "counter/test_counter_interrupts.py",
         "pool_faults/test_pool_interrupts.py",
     ),
     "explorations": (
-        "lock/test_lock_interleavings.py",
+        "locks/test_lock_interleavings.py",
         "runner/test_runner_interleavings.py",
         "counter/test_counter_interleavings.py",
         "pool_faults/test_pool_races.py",
     ),
-    "peers": ("lock/test_lock_peers.py", "pool_faults/test_pool_cpython.py"),
-    "stress": ("lock/test_lock_fork.py", "evidence/test_evidence_deadlocks.py", "evidence/test_evidence_signals.py"),
+    "peers": ("locks/test_lock_peers.py", "pool_faults/test_pool_cpython.py"),
+    "stress": ("locks/test_lock_fork.py", "evidence/test_evidence_deadlocks.py", "evidence/test_evidence_signals.py"),
 }
 PRIMITIVES: Final = {"runner": "OrderedRunner", "counter": "AtomicCounter", "pool": "CallbackPool"}
 

@@ -12,7 +12,8 @@ from types import FrameType
 
 import pytest
 
-from syncprims import AtomicCounter, BrokenSequenceError, OrderedRunner, TimedLock, TimedRLock, _waits, acquire_all
+from syncprims import AtomicCounter, BrokenSequenceError, OrderedRunner, TimedLock, TimedRLock, acquire_all
+from syncprims._core import waits as _waits
 from syncprims.testing import Threads
 
 pytestmark = [

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from syncprims import CallbackPool, PoolClosedError, Task
-from syncprims._deadline import Deadline
-from syncprims.callback_pool import dispatcher, gates, intake, task
+from syncprims._core import gates
+from syncprims._core.deadline import Deadline
+from syncprims.callback_pool import dispatcher, task
+from syncprims.callback_pool import open_tasks as intake
 from syncprims.callback_pool.helper_thread import HelperThread
 from syncprims.callback_pool.inside import enter, leave
 

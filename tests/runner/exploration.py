@@ -16,8 +16,10 @@ from frontrun._cooperative import (  # type: ignore[import-untyped]  # it has no
 )
 
 from exploring import main
-from syncprims import OrderedRunner, SyncError, Turn, _sequence, _waits
-from syncprims._sequence import End, Sequence, exhaust
+from syncprims import OrderedRunner, SyncError, Turn
+from syncprims._core import waits as _waits
+from syncprims._runner import sequence as _sequence
+from syncprims._runner.sequence import End, Sequence, exhaust
 
 
 class Gate:

@@ -10,6 +10,8 @@ from threading import Barrier, Event
 
 import pytest
 
+from syncprims._locks.timed_lock import TimedLock
+from syncprims._runner.ordered_runner import OrderedRunner, Turn
 from syncprims.errors import (
     BrokenSequenceError,
     DeadlockError,
@@ -17,9 +19,7 @@ from syncprims.errors import (
     SequenceFinishedError,
     SyncError,
 )
-from syncprims.ordered_runner import OrderedRunner, Turn
 from syncprims.testing import Running, Threads, assert_blocks, patience
-from syncprims.timed_lock import TimedLock
 
 
 class Lenient(OrderedRunner):

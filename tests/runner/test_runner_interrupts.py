@@ -8,10 +8,10 @@ from threading import Event, Thread
 
 import pytest
 
-from syncprims._steps import StepContext
-from syncprims._waits import count_waits
+from syncprims._core.waits import count_waits
+from syncprims._runner.ordered_runner import OrderedRunner
+from syncprims._runner.steps import StepContext
 from syncprims.errors import SequenceFinishedError, SyncError
-from syncprims.ordered_runner import OrderedRunner
 from syncprims.testing import MODES, Mode, interrupts, patience
 
 pytestmark = pytest.mark.untraceable

@@ -12,8 +12,8 @@ from threading import Barrier, get_ident
 
 import pytest
 
+from syncprims._runner.ordered_runner import OrderedRunner, Turn
 from syncprims.errors import DeadlockError, SequenceFinishedError, StepTimeoutError
-from syncprims.ordered_runner import OrderedRunner, Turn
 from syncprims.testing import Threads, assert_blocks, patience
 
 

@@ -11,8 +11,8 @@ from threading import Event, current_thread, get_ident
 
 import pytest
 
+from syncprims._runner.ordered_runner import OrderedRunner, Turn
 from syncprims.errors import BrokenSequenceError, DeadlockError, SequenceFinishedError, StepTimeoutError
-from syncprims.ordered_runner import OrderedRunner, Turn
 from syncprims.testing import Threads, assert_blocks, patience
 
 Bodies = dict[str, Callable[[Turn], object]]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from syncprims._runner.ordered_runner import OrderedRunner
 from syncprims.errors import BrokenSequenceError, SequenceFinishedError, StepTimeoutError
-from syncprims.ordered_runner import OrderedRunner
 from syncprims.testing import Threads, assert_blocks
 
 

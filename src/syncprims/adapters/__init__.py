@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .lock_adapter import LockAdapter, LockLike
+from .._locks.lock_adapter import LockAdapter, LockLike
 
 if TYPE_CHECKING:
     from .redis_counter import RedisCounter

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
-from .._counter_surface import CounterSurface
-from .._deadline import Deadline
-from .._integers import Bounds, integer
-from .._waits import Waiting
+from .._core.deadline import Deadline
+from .._core.integers import Bounds, integer
+from .._core.waits import Waiting
+from .._counter.surface import CounterSurface
 from ..errors import CounterTimeoutError
 from .redis_server import Server, poll, unanswered
 

@@ -10,9 +10,9 @@ from threading import current_thread, local
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from .._deadline import Deadline, check_timeout
+from .._core.deadline import Deadline, check_timeout
+from .._locks.lock_adapter import LockAdapter
 from ..errors import SyncError
-from .lock_adapter import LockAdapter
 from .redis_server import Server, poll, unanswered
 
 if TYPE_CHECKING:

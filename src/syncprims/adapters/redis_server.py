@@ -11,7 +11,7 @@ from time import sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from .._deadline import Deadline
+from .._core.deadline import Deadline
 
 if TYPE_CHECKING:
     from redis import ConnectionPool, Redis

@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError, Future
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
-from .gates import open_all
+from .._core.gates import open_all
 from .inside import Mark, enter
 from .task import _CANCELLED, _FINISHED, _NOTIFIED, Task, _Unseen
 

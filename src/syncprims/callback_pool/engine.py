@@ -10,21 +10,21 @@ from contextvars import copy_context
 from threading import current_thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._awaited import wait_visibly
-from .._deadline import Deadline
+from .._core.awaited import wait_visibly
+from .._core.deadline import Deadline
 from ..errors import DeadlockError, PoolClosedError
 from .dispatcher import Notice, serve
-from .envelope import flush_output, pack
 from .helper_thread import HelperThread
 from .inside import is_inside
 from .task import Task
-from .timer import Timer
+from .timeouts import Timer
+from .travel.envelope import flush_output, pack
 
 if TYPE_CHECKING:
-    from .backend import Backend
-    from .envelope import Dumps
-    from .intake import Intake
-    from .ledger import Ledger
+    from .open_tasks import Intake
+    from .travel.envelope import Dumps
+    from .unseen_errors import Ledger
+    from .workers.backend import Backend
 
 T = TypeVar("T")
 

@@ -8,20 +8,20 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
 
-from .._deadline import Deadline, check_timeout
-from .._leaving import Leave, LeaveInC, leave_by
-from .._registry import check_name, default_name, register
+from .._core.deadline import Deadline, check_timeout
+from .._core.interrupts import Leave, LeaveInC, leave_by
+from .._core.registry import check_name, default_name, register
 from ..errors import SyncError
-from .backends import make_backend
+from .at_exit import drain_at_exit
 from .checks import check_callable, check_count
 from .engine import ABORT_PATIENCE, Engine
-from .exiting import drain_at_exit
 from .inside import is_inside
-from .intake import Intake
-from .ledger import Ledger, OnError
 from .mapping import MapOfChunks
+from .open_tasks import Intake
 from .stats import PoolStats
 from .task import Task
+from .unseen_errors import Ledger, OnError
+from .workers.choice import make_backend
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._facts import Frozen
+from ..facts import Frozen
 
 
 class PoolStats(Frozen):

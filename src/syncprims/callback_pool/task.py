@@ -13,16 +13,16 @@ from threading import Condition
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._awaited import wait_visibly
-from .._deadline import Deadline, check_timeout
+from .._core.awaited import wait_visibly
+from .._core.deadline import Deadline, check_timeout
+from .._core.gates import pass_through, put_up
 from ..errors import DeadlockError, ForkedError, PoolTimeoutError
-from .gates import pass_through, put_up
 
 if TYPE_CHECKING:
     from contextvars import Context
 
     from .engine import Engine
-    from .starts import StartBoard
+    from .travel.start_board import StartBoard
 
 # Who settles a task? The first of result, timeout, cancel and abort to move the future out of its unfinished states,
 # which Future's own condition arbitrates; losers get InvalidStateError and drop what they have. Whoever wins, the

@@ -11,13 +11,13 @@ None of it costs anything until it is used.
 
 from __future__ import annotations
 
+from .._core.report import attach_report, report
+from .._core.snapshot import PrimitiveState, Waiter, find_deadlocks, snapshot
 from .lock_order import LockOrderCheck, LockOrderWarning, check_lock_order, ignore_lock_order
 from .recording import Recording, record
-from .reporting import attach_report, report
 from .signal_dump import SignalDump, dump_on_signal
 from .slow_waits import SlowWaits, warn_slow
 from .spans import Span
-from .state import PrimitiveState, Waiter, find_deadlocks, snapshot
 
 __all__ = [
     "LockOrderCheck",

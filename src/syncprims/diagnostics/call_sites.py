@@ -7,7 +7,7 @@ import sys
 from traceback import FrameSummary
 from types import CodeType, FrameType
 
-from .._stacks import is_passed_over, own_places, summaries, without_ours
+from .._core.stacks import is_passed_over, own_places, summaries, without_ours
 
 # A code object and a line: cheap to note, and put into words only when somebody looks.
 Site = tuple[CodeType, int]

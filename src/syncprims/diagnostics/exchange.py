@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..timed_lock import TimedRLock
+from .._locks.timed_lock import TimedRLock
 
 # Off means free: there is no `if somebody_observes` in any primitive. Observing exchanges the functions in the class
 # itself, and afterwards the very same function objects are put back (or what was not there is deleted again).

@@ -6,9 +6,9 @@ from collections.abc import Callable, Generator
 from time import perf_counter_ns
 from typing import Protocol, TypeVar
 
-from .._registry import InnerName
+from .._core.registry import InnerName
+from .._locks.timed_lock import TimedLock, _c_release
 from ..adapters import LockAdapter
-from ..timed_lock import TimedLock, _c_release
 from .exchange import Exchange
 
 # Only the outermost acquisition and release of a re-entrant lock are told: "taken" is told where the thread did not

@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Literal, Self
 from weakref import ref
 
-from .._stacks import whereabouts
+from .._core.stacks import whereabouts
+from .._locks.timed_lock import TimedLock
 from ..errors import LockOrderError
-from ..timed_lock import TimedLock
 from .call_sites import own_stack
 from .exchange import Unseen
 from .lock_events import Lock, locks

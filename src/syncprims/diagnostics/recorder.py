@@ -7,16 +7,16 @@ from threading import get_ident
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-from .._registry import InnerName
-from .._waits import Waiting, thread_name
-from ..timed_lock import TimedLock
+from .._core.registry import InnerName
+from .._core.waits import Waiting, thread_name
+from .._locks.timed_lock import TimedLock
 from .call_sites import Site, call_site, say_site
 from .lock_events import Lock
 from .spans import Key, Span
 
 if TYPE_CHECKING:
-    from .._sequence import Sequence
-    from .._turn import Turn
+    from .._runner.sequence import Sequence
+    from .._runner.turn import Turn
     from ..callback_pool.task import Task
     from .work_events import TaskNote
 

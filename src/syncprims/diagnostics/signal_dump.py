@@ -8,7 +8,7 @@ import sys
 from types import FrameType, TracebackType
 from typing import Any, Self, TextIO
 
-from .reporting import report
+from .._core.report import report
 
 
 class SignalDump:

@@ -9,10 +9,10 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from .._awaited import Awaited
-from .._deadline import check_timeout
-from .._waits import Waiting, all_waits, holder_of, thread_name
-from .reporting import report, say_holder
+from .._core.awaited import Awaited
+from .._core.deadline import check_timeout
+from .._core.report import report, say_holder
+from .._core.waits import Waiting, all_waits, holder_of, thread_name
 
 # A thread of its own looks at all waits now and then. It sleeps for half of `after`, or less where a wait that it knows
 # comes of age earlier; so it misses none and is never late by more than it takes to wake up.

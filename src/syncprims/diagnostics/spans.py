@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .._facts import Frozen
+from ..facts import Frozen
 
 # What a span belongs to: a lock by its serial, a sequence or a task by its identity at the time.
 Key = tuple[object, ...]

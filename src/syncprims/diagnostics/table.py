@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import ceil
 
-from .._facts import Frozen
+from ..facts import Frozen
 from .spans import Span
 
 

@@ -8,10 +8,10 @@ from threading import get_ident
 from time import monotonic, perf_counter_ns
 from typing import Any, Protocol
 
-from .._sequence import Sequence
-from .._steps import StepContext
-from .._turn import Turn
-from .._waits import Waiting
+from .._core.waits import Waiting
+from .._runner.sequence import Sequence
+from .._runner.steps import StepContext
+from .._runner.turn import Turn
 from ..callback_pool import dispatcher
 from ..callback_pool.task import Task
 from .call_sites import Site, call_site

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Generic, Literal, Self, TypeAlias, TypeVar
 
-from .._facts import Frozen
+from ..facts import Frozen
 from ._delivery import FreshCode, Hung, MainThread, Watcher, WorkerThread, comes_from, quiet
 from .threads import patience
 

@@ -11,8 +11,8 @@ from itertools import count
 from types import EllipsisType, TracebackType
 from typing import Generic, ParamSpec, Self, TypeVar
 
-from .._deadline import Deadline, check_timeout
-from .._stacks import without_collection
+from .._core.deadline import Deadline, check_timeout
+from .._core.stacks import without_collection
 
 __all__ = ["Running", "Threads", "WedgeError", "assert_blocks", "patience"]
 

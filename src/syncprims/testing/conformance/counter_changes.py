@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
 
-from ...atomic_counter import AtomicCounter
+from ..._counter.atomic_counter import AtomicCounter
 from ...errors import CounterBoundsError, DeadlockError
 from .contract import Contract
 from .trial import aside, expect, expect_that, finish, in_child, limit, raises, start, still, sweep, wait

@@ -6,7 +6,7 @@ import math
 import threading
 from time import monotonic
 
-from ...atomic_counter import AtomicCounter
+from ..._counter.atomic_counter import AtomicCounter
 from ...errors import CounterTimeoutError
 from .contract import Contract
 from .counter_changes import Make

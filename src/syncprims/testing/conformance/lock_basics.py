@@ -8,7 +8,7 @@ import pickle
 import threading
 import weakref
 
-from ..._acquire_all import acquire_all
+from ..._locks.acquire_all import acquire_all
 from ...errors import LockTimeoutError
 from .contract import Contract
 from .locks import Held, Lock, Make, expect_free, expect_taken

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeAlias
 
-from ..._facts import Holder
+from ..._locks.timed_lock import TimedLock
 from ...adapters import LockAdapter
-from ...timed_lock import TimedLock
+from ...facts import Holder
 from ..threads import patience
 from .trial import aside, expect, expect_that, finish, limit, start, wait
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from ..._locks.timed_lock import TimedLock
+from ..._runner.ordered_runner import OrderedRunner, Turn
 from ...errors import (
     BrokenSequenceError,
     DeadlockError,
@@ -12,8 +14,6 @@ from ...errors import (
     StepTimeoutError,
     SyncError,
 )
-from ...ordered_runner import OrderedRunner, Turn
-from ...timed_lock import TimedLock
 from ..threads import Running
 from .contract import Contract
 from .runner_order import InStep, Make, take

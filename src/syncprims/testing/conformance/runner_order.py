@@ -10,8 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
+from ..._runner.ordered_runner import OrderedRunner, Turn
 from ...errors import SequenceFinishedError, StepTimeoutError
-from ...ordered_runner import OrderedRunner, Turn
 from ..threads import Running
 from .contract import Contract
 from .trial import aside, expect, expect_that, finish, limit, moment, raises, settled, start, still, wait

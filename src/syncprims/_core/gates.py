@@ -1,0 +1,44 @@
+"""Gates: locks of one use that waiters wait on, so that an interrupted waiter leaves nothing behind."""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from collections import deque
+from typing import TYPE_CHECKING
+
+from .deadline import Deadline
+
+if TYPE_CHECKING:
+    from _thread import LockType
+
+# A signal that comes after the interpreter's last look and before the system call of a wait does not end that wait, on
+# any version. So a wait without limit is cut into slices: Ctrl-C is late by one at most, and never lost.
+
+_SLICE = 0.5
+
+
+def put_up(gates: deque[LockType]) -> LockType:
+    """Add a closed gate. Look once more at what you wait for, then `pass_through`."""
+    gate = allocate_lock()
+    gate.acquire()
+    gates.append(gate)
+    return gate
+
+
+def pass_through(gate: LockType, deadline: Deadline) -> bool:
+    """Wait until the gate opens; False if the time is up."""
+    while True:
+        left = deadline.remaining()
+        if gate.acquire(timeout=_SLICE if left is None else min(left, _SLICE)):
+            return True
+        if left is not None and left <= _SLICE:
+            return False
+
+
+def open_all(gates: deque[LockType]) -> None:
+    """Let everyone through who waits."""
+    try:
+        while gates:
+            gates.popleft().release()
+    except IndexError:  # somebody else took the last one
+        pass

@@ -1,0 +1,247 @@
+"""`snapshot`: who holds what and who waits for it, as frozen data; and `find_deadlocks`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from .._counter.atomic_counter import AtomicCounter
+from .._locks.timed_lock import TimedLock
+from ..diagnostics.exchange import Unseen
+from ..facts import Frozen, Holder, Wait
+from .awaited import Awaited, Named
+from .registry import live
+from .waits import Node, Waiting, all_waits, holder_of, stack_of, thread_name
+
+if TYPE_CHECKING:
+    from traceback import FrameSummary
+
+# A snapshot takes no lock and stops nobody: it reads what is written with single stores anyway. So its parts are not
+# of one instant, though each is true at some instant while it was taken.
+
+
+class Waiter(Frozen):
+    """A thread that waits: a snapshot, taken when somebody asked.
+
+    Attributes:
+        name: The thread's name, or ``""`` where `threading` knows none.
+        ident: Its `threading.get_ident`.
+        waited: For how long it has waited, in seconds.
+        stack: Where it waits, outermost frame first, as `traceback.FrameSummary` objects.
+        sought: What it waits for, where that is not simply the primitive or its turn: ``"the end of all tasks"`` of a
+            pool, for example; else ``""``.
+
+    Example:
+        >>> from syncprims.diagnostics import Waiter
+        >>> Waiter("billing", 1, 2.5, ()).waited
+        2.5
+    """
+
+    __slots__ = ("name", "ident", "waited", "stack", "sought")  # noqa: RUF023  the order of the arguments
+
+    name: str
+    ident: int
+    waited: float
+    stack: tuple[FrameSummary, ...]
+    sought: str
+
+    def __init__(self, name: str, ident: int, waited: float, stack: tuple[FrameSummary, ...], sought: str = "") -> None:
+        self._set(name, ident, waited, stack, sought)
+
+
+class PrimitiveState(Frozen):
+    """A lock, runner, counter or pool that somebody holds, waits for or keeps busy.
+
+    Attributes:
+        kind: The name of its class.
+        name: Its own.
+        holder: Who has it: the holder of a lock, the thread in a runner's step; None where nobody has.
+        waiters: The threads that wait for it, the longest wait first.
+        step: Whose turn it is, in a runner that is under way.
+        pending: How many tasks of a pool are not settled; None where it is no pool.
+        running: What a pool's running tasks call, each with the seconds that it has run, as far as that is known.
+        value: A counter's value; None where it is no counter, or one whose value is on a server.
+
+    Example:
+        >>> from syncprims import TimedLock
+        >>> from syncprims.diagnostics import snapshot
+        >>> with TimedLock(name="accounts"):
+        ...     [(state.kind, state.name, state.holder.name) for state in snapshot() if state.name == "accounts"]
+        [('TimedLock', 'accounts', 'MainThread')]
+    """
+
+    __slots__ = ("kind", "name", "holder", "waiters", "step", "pending", "running", "value")  # noqa: RUF023  the same
+
+    kind: str
+    name: str
+    holder: Holder | None
+    waiters: tuple[Waiter, ...]
+    step: str | None
+    pending: int | None
+    running: tuple[tuple[str, float | None], ...]
+    value: int | None
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        holder: Holder | None = None,
+        waiters: tuple[Waiter, ...] = (),
+        step: str | None = None,
+        pending: int | None = None,
+        running: tuple[tuple[str, float | None], ...] = (),
+        value: int | None = None,
+    ) -> None:
+        self._set(kind, name, holder, waiters, step, pending, running, value)
+
+
+def snapshot() -> tuple[PrimitiveState, ...]:
+    """Return every live primitive that somebody holds or waits for, and every pool with pending tasks.
+
+    It blocks nobody, takes no lock and may be called at any time and from any thread, signal handlers included. Its
+    parts are read one after the other, while everything goes on.
+
+    Returns:
+        The states in the order in which the primitives were made.
+
+    Example:
+        >>> from syncprims import OrderedRunner
+        >>> from syncprims.diagnostics import snapshot
+        >>> runner = OrderedRunner("load", "store", name="etl")
+        >>> with runner.step("load"):
+        ...     [(state.name, state.step) for state in snapshot() if state.name == "etl"]
+        [('etl', 'load')]
+    """
+    waits: dict[int, list[Waiting]] = {}
+    for waiting in all_waits():
+        waits.setdefault(id(_known_by(waiting)), []).append(waiting)
+    states = []
+    for primitive in _primitives():
+        node = getattr(primitive, "_sequence", None) or getattr(primitive, "_intake", primitive)
+        state = _look_at(primitive, node, waits.pop(id(node), []))
+        if state is not None:
+            states.append(state)
+    # What is left is what primitives have inside, as the former sequence of a runner that was reset.
+    for waiters in waits.values():
+        known_by = _known_by(waiters[0])
+        owner = waiters[0].node._owner()
+        states.append(PrimitiveState(type(known_by).__name__, known_by.name, holder_of(owner), _waiters(waiters)))
+    return tuple(states)
+
+
+def _known_by(waiting: Waiting) -> Named:
+    """What a snapshot lists the wait under."""
+    return waiting.node.of if isinstance(waiting.node, Awaited) else waiting.node
+
+
+def _primitives() -> Iterator[Any]:
+    for primitive in live():
+        if not isinstance(primitive, Unseen):
+            yield primitive
+
+
+def _look_at(primitive: Any, node: Any, waits: list[Waiting]) -> PrimitiveState | None:
+    owner = node._owner() if hasattr(node, "_owner") else None
+    step = getattr(node, "current", None)
+    intake = getattr(primitive, "_intake", None)
+    tasks = [] if intake is None else list(intake.tasks)
+    if owner is None and not waits and step is None and not tasks:
+        return None
+    running = tuple(
+        (task._label, None if since is None else monotonic() - since)
+        for task, since in ((task, task._running_since()) for task in tasks if task.running())
+    )
+    return PrimitiveState(
+        type(primitive).__name__,
+        primitive.name,
+        holder_of(owner),
+        _waiters(waits),
+        step,
+        None if intake is None else len(tasks),
+        running,
+        primitive.value if isinstance(primitive, AtomicCounter) else None,
+    )
+
+
+def _waiters(waits: list[Waiting]) -> tuple[Waiter, ...]:
+    now = monotonic()
+    return tuple(
+        Waiter(
+            thread_name(each.ident),
+            each.ident,
+            now - each.since,
+            stack_of(each.ident),
+            each.node.sought if isinstance(each.node, Awaited) else "",
+        )
+        for each in sorted(waits, key=lambda waiting: waiting.since)
+    )
+
+
+# -- deadlocks ---------------------------------------------------------------------------------------------------------
+
+_Edges = dict[int, list[tuple[Waiting, int]]]
+
+
+def find_deadlocks() -> tuple[tuple[Wait, ...], ...]:
+    """Return the circles of threads that wait for each other now, without end.
+
+    The locks refuse to deadlock among themselves (`DeadlockError`), so what is left to be found here is what they
+    can't know or prevent: locks of other kinds in a `LockAdapter`, and a `threading.Condition` that has to take its
+    lock back. A wait of `acquire` with a timeout does not count, since it ends by itself. Blocks nobody.
+
+    Returns:
+        For each circle its edges, as in `DeadlockError.cycle`.
+
+    Example:
+        >>> from syncprims.diagnostics import find_deadlocks
+        >>> find_deadlocks()
+        ()
+    """
+    # A wait is one uninterrupted record, and who waits releases nothing: a circle that is found in two looks, with the
+    # same records and owners, existed at the moment between the two.
+    first, second = _edges(), _edges()
+    confirmed = {ident: [edge for edge in edges if edge in second.get(ident, ())] for ident, edges in first.items()}
+    found: dict[frozenset[int], tuple[Wait, ...]] = {}
+    for ident in confirmed:
+        circle = _circle_from(ident, confirmed)
+        if circle:
+            found.setdefault(frozenset(waiting.ident for waiting, _ in circle), tuple(map(_say, circle)))
+    return tuple(found.values())
+
+
+def _edges() -> _Edges:
+    """For each thread its endless waits, each with the ident of the thread that must act."""
+    edges: _Edges = {}
+    for waiting in all_waits():
+        node: Node = waiting.node
+        owner = node._owner()
+        if owner is None or not (waiting.takes_part or waiting.deadline_at is None):
+            continue
+        if owner == waiting.ident and isinstance(node, TimedLock):
+            continue  # it has just got it, or waits out a timed acquire of its own lock
+        edges.setdefault(waiting.ident, []).append((waiting, owner))
+    return edges
+
+
+def _circle_from(start: int, edges: _Edges) -> list[tuple[Waiting, int]] | None:
+    paths: list[list[tuple[Waiting, int]]] = [[edge] for edge in edges[start]]
+    reached: set[int] = set()
+    while paths:
+        path = paths.pop()
+        owner = path[-1][1]
+        if owner == start:
+            return path
+        if owner not in reached:
+            reached.add(owner)
+            paths.extend([*path, edge] for edge in edges.get(owner, ()))
+    return None
+
+
+def _say(edge: tuple[Waiting, int]) -> Wait:
+    waiting, owner = edge
+    return Wait(_name(waiting.ident), waiting.node.name, _name(owner))
+
+
+def _name(ident: int) -> str:
+    return thread_name(ident) or f"ident {ident}"

@@ -1,0 +1,132 @@
+"""The stacks of threads: how to look at them while the threads run, and how to put them into words."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    from traceback import FrameSummary
+
+# The frames of a thread are its own, and another that walks them may crash the interpreter.
+#
+# 1. Without the GIL the thread goes on meanwhile. Not even a frame that it noted before it blocked is safe, as it may
+#    wake up. One frame can be had, its innermost; a thread that waits notes the lines of its stack before it blocks,
+#    which costs some microseconds.
+# 2. With the GIL the walk is safe from 3.12 on. Before, the collector may begin in the middle of C code that makes a
+#    frame object; then a finalizer in Python lets other threads in, and the frame that was at hand is gone. So the
+#    collector pauses while somebody looks.
+
+T = TypeVar("T")
+Place = tuple[CodeType, "int | None"]
+
+FRAMES_ARE_SHARED: Final = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+# The tour is in the package too, but uses it as anybody would.
+_TOUR = os.path.join(_PACKAGE, "_tour", "")
+_LIBRARY = os.path.dirname(threading.__file__)
+# What may stand between a program and the wait that it is in.
+_PASSED_OVER = (
+    _PACKAGE,
+    threading.__file__,
+    os.path.join(_LIBRARY, "contextlib.py"),
+    os.path.join(_LIBRARY, "concurrent", "futures", ""),
+)
+
+# Who looks now, and whether the collector is to be at work again afterwards.
+_lookers: dict[object, bool] = {}
+
+
+def without_collection(look: Callable[[], T]) -> T:
+    """Return ``look()``, during which no collection begins on versions where that could crash it."""
+    if sys.version_info >= (3, 12):
+        return look()
+    me = object()
+    try:
+        _lookers[me] = collects = gc.isenabled() or any(list(_lookers.values()))
+        gc.disable()
+        return look()
+    finally:
+        # No call before the last one, so no interrupt in between.
+        if me in _lookers:
+            del _lookers[me]
+            if collects and not _lookers:
+                gc.enable()
+
+
+def frames_of_threads() -> dict[int, FrameType]:
+    """The innermost frame of each thread, by its ident."""
+    return without_collection(sys._current_frames)
+
+
+def places(frame: FrameType) -> list[Place]:
+    """Where a stack stands, innermost first: one of the calling thread, or any while frames are shared."""
+    return without_collection(lambda: _walk(frame))
+
+
+def own_places() -> list[Place]:
+    """Where the caller's caller stands, innermost first."""
+    return _walk(sys._getframe(2))
+
+
+def beneath(frame: FrameType, files: tuple[str, ...]) -> FrameType | None:
+    """The first frame of a stack, from its innermost on, that is of none of these files, while frames are shared."""
+
+    def walk(frame: FrameType | None) -> FrameType | None:
+        while frame is not None and frame.f_code.co_filename in files:
+            frame = frame.f_back
+        return frame
+
+    return without_collection(lambda: walk(frame))
+
+
+def _walk(frame: FrameType | None) -> list[Place]:
+    found: list[Place] = []
+    while frame is not None:
+        found.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    return found
+
+
+def summaries(stack: list[Place]) -> tuple[FrameSummary, ...]:
+    """Turn places into what `traceback` knows, outermost first."""
+    # Imported here: from 3.14 on it imports dataclasses and inspect, and nobody needs it before a wait has failed.
+    from traceback import FrameSummary
+
+    # Built by hand: StackSummary.extract would read source files now, and its frames may hold what can't be pickled.
+    return tuple(FrameSummary(code.co_filename, line, code.co_name, lookup_line=False) for code, line in stack)[::-1]
+
+
+def is_passed_over(filename: str) -> bool:
+    """Whether frames of this file are ours, or stand between us and the program."""
+    return filename.startswith(_PASSED_OVER) and not filename.startswith(_TOUR)
+
+
+def without_ours(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
+    """The stack down to where it leaves the program; all of it where the program has no part in it."""
+    inner = len(stack)
+    while inner and is_passed_over(stack[inner - 1].filename):
+        inner -= 1
+    return stack[:inner] or stack
+
+
+def without_start(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
+    """The stack from where it enters the program, without what every thread begins with."""
+    while stack and stack[0].filename == threading.__file__:
+        stack = stack[1:]
+    return stack
+
+
+def whereabouts(stack: tuple[FrameSummary, ...]) -> str:
+    """Say in a few words where a stack stands: at its innermost frame that is the program's, if any is."""
+    if not stack:
+        return "at an unknown place"
+    theirs = (frame for frame in reversed(stack) if not is_passed_over(frame.filename))
+    frame = next(theirs, stack[-1])
+    return f"at {os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}"

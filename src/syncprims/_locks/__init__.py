@@ -1,0 +1,1 @@
+"""Locks: `TimedLock`, `TimedRLock`, `LockAdapter` and `acquire_all`."""

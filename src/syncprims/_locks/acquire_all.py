@@ -1,0 +1,162 @@
+"""`acquire_all`: several locks taken together, in one order everywhere, so that they can't deadlock."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager
+from operator import call
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from .._core.deadline import Deadline, check_timeout
+from .._core.interrupts import Leave, LeaveInC, leave_by
+from ..errors import LockTimeoutError
+from .timed_lock import TimedLock
+
+if TYPE_CHECKING:
+    from ..adapters import LockAdapter
+
+Release = Callable[[], object]
+
+# Runs through an iterator, in C.
+_exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
+
+
+def acquire_all(*locks: TimedLock | LockAdapter, timeout: float | None = None) -> AbstractContextManager[None]:
+    """Return what takes all the locks in a ``with``, in one global order, and lets go of them at its end.
+
+    Threads that take the same locks through this function can't deadlock with each other, however each of them lists
+    its locks: they are taken in the order of their creation (locks that live on a server, in the order of their names,
+    after the others), and released in the reverse order. What comes back may be used again, and by several threads.
+
+    Args:
+        *locks: Any number of `TimedLock`, `TimedRLock` and `LockAdapter`, no one twice.
+        timeout: How long to wait for all of them together, in seconds; None, the default, waits for ever and 0 not at
+            all. The locks' own timeouts have no part in it.
+
+    Raises:
+        ValueError: A lock is given twice, or the timeout is negative or NaN.
+        TypeError: Something is not a lock of these kinds; ``LockAdapter`` wraps others.
+        LockTimeoutError: On entry: one of them was not free in time. None is held.
+        DeadlockError: On entry: this thread holds one of them already, or waiting for one would close a circle of
+            waiting threads. None is held that was not before.
+
+    An interrupt while entering or leaving leaves no lock taken.
+
+    Example:
+        >>> from syncprims import TimedLock, acquire_all
+        >>> mine, yours = TimedLock(name="mine"), TimedLock(name="yours")
+        >>> with acquire_all(yours, mine, timeout=1.0):
+        ...     mine.held_by_me() and yours.held_by_me()
+        True
+    """
+    for lock in locks:
+        if not hasattr(lock, "_enter_within"):
+            advice = "give them one by one" if isinstance(lock, (list, tuple)) else "wrap it in a LockAdapter"
+            raise TypeError(f"acquire_all takes locks of this library, not {lock!r}; {advice}")
+    if len(set(map(id, locks))) < len(locks):
+        twice = next(lock for lock in locks if sum(lock is other for other in locks) > 1)
+        raise ValueError(f"acquire_all got {twice.name!r} more than once; give it each lock once")
+    return _All(sorted(locks, key=_rank), check_timeout(timeout))
+
+
+def _rank(lock: TimedLock | LockAdapter) -> tuple[bool, str, int, int]:
+    # Creation serials differ between processes: what several of them share is ordered by its name there.
+    shared_name: str = getattr(lock, "_shared_name", "")
+    return (bool(shared_name), shared_name, lock._serial, id(lock))
+
+
+class _All:
+    """What `acquire_all` returns."""
+
+    __slots__ = ("_held", "_locks", "_timeout")
+
+    def __init__(self, locks: list[TimedLock | LockAdapter], timeout: float | None) -> None:
+        self._locks = locks
+        self._timeout = timeout
+        # For each thread, how to release what it holds through us, last first; None stands before each entry's.
+        self._held: dict[int, list[Release | None]] = {}
+
+    def __enter__(self) -> None:
+        held = self._held.setdefault(get_ident(), [])
+        release_held = _releasing(held)
+        deadline = None if self._timeout is None else Deadline(self._timeout)
+        held.append(None)
+        try:
+            for lock in self._locks:
+                left = None if deadline is None else deadline.remaining()
+                release: Release = lock._release
+                # Nothing is delivered between the return of a Python function and the append.
+                lock._enter_within(left)
+                held.append(release)
+        except BaseException as error:
+            try:
+                _exhaust(release_held)
+            except BaseException as failure:
+                _go_on(release_held, failure)
+                if not isinstance(failure, Exception):
+                    raise
+                _note(error, failure)
+            if deadline is not None and isinstance(error, LockTimeoutError):
+                # The lock knew of nothing but what the others had left for it.
+                error.timeout = self._timeout
+                error.add_note(f"acquire_all() had {self._timeout} s for all {len(self._locks)} locks together")
+            raise
+
+    def _leave(self) -> Leave:
+        return leave_by(_leaving(self._held.setdefault(get_ident(), [])))
+
+    __exit__ = LeaveInC(_leave)
+
+    def __repr__(self) -> str:
+        return f"acquire_all({', '.join(repr(lock.name) for lock in self._locks)}, timeout={self._timeout})"
+
+
+def _releasing(held: list[Release | None]) -> Iterable[object]:
+    """An iterator that releases, as it is run through, everything in the list down to the last None."""
+    return map(call, iter(held.pop, None))
+
+
+def _go_on(release_held: Iterable[object], failure: BaseException) -> None:
+    """Release the rest, where the release of a foreign lock has raised: those of this library don't."""
+    try:
+        _exhaust(release_held)
+    except BaseException as another:
+        _go_on(release_held, another)
+        if not isinstance(another, Exception):
+            raise
+        _note(failure, another)
+
+
+def _note(error: BaseException, failure: Exception) -> None:
+    """Tell of a failed release without taking the place of the exception that was on its way."""
+    error.add_note(f"then the release of a lock failed too: {type(failure).__name__}: {failure}")
+
+
+def _leaving(held: list[Release | None]) -> Generator[int, Any, None]:
+    release_held = _releasing(held)
+    try:
+        yield 0
+        yield 0
+        error: BaseException | None = yield 0
+    except GeneratorExit:
+        raise
+    except BaseException as interrupt:
+        try:
+            _exhaust(release_held)
+        except BaseException as failure:
+            _go_on(release_held, failure)
+            if not isinstance(failure, Exception):
+                raise
+            _note(interrupt, failure)
+        raise
+    try:
+        _exhaust(release_held)
+    except BaseException as failure:
+        _go_on(release_held, failure)
+        if error is None or not isinstance(failure, Exception):
+            raise
+        _note(error, failure)
+    while True:
+        yield 0

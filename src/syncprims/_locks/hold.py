@@ -1,0 +1,40 @@
+"""`Hold`: what the ``hold()`` of the locks returns."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Generic, Protocol, Self, TypeVar
+
+from .._core.interrupts import LeaveInC
+
+
+class Lock(Protocol):
+    """What can be held: its ``__exit__`` is used too."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    def _enter_within(self, timeout: float | None) -> Self:
+        """Take the lock, waiting at most this many seconds, or raise."""
+
+
+_L = TypeVar("_L", bound=Lock)
+
+
+class Hold(Generic[_L]):
+    """A ``with`` on a lock with a timeout of its own; as safe as the lock, since its ``__exit__`` is the lock's."""
+
+    __slots__ = ("_lock", "timeout")
+
+    def __init__(self, lock: _L, timeout: float | None) -> None:
+        self._lock = lock
+        self.timeout = timeout
+
+    def __enter__(self) -> _L:
+        return self._lock._enter_within(self.timeout)
+
+    __exit__ = LeaveInC(attrgetter("_lock.__exit__"))
+
+    def __repr__(self) -> str:
+        return f"<{self._lock.name!r}, held within {self.timeout} s>"

@@ -1,0 +1,273 @@
+"""`LockAdapter`: the surface of a `TimedLock` over a lock that the program already has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
+from functools import partial
+from operator import call
+from threading import Lock, get_ident
+from time import monotonic
+from typing import Any, NoReturn, Protocol, Self
+
+from .._core.deadline import check_acquire, check_timeout
+from .._core.interrupts import Leave, LeaveInC, leave_by
+from .._core.registry import check_name, register
+from .._core.waits import Waiting, own_deadlock
+from .hold import Hold
+from .surface import LockSurface
+
+
+class LockLike(Protocol):
+    """What `LockAdapter` asks of a lock: to be acquired without a limit or within seconds, and to be released.
+
+    The locks of `threading` and `multiprocessing` are like this, and so are Dask's ``Lock`` and ``Semaphore``.
+
+    Example:
+        >>> import threading
+        >>> from syncprims.adapters import LockLike
+        >>> lock: LockLike = threading.Lock()
+    """
+
+    def acquire(self, *, timeout: float = ...) -> bool:
+        """Take the lock, without a limit or within ``timeout`` seconds; return whether it was taken."""
+
+    def release(self) -> object:
+        """Let go of it."""
+
+
+class LockAdapter(LockSurface):
+    """A lock that you already have, in a timeout-aware context manager: the surface of `TimedLock` over any lock.
+
+    Use it where the lock is not yours to replace: another library's `threading.Lock`, a `multiprocessing.Lock`, a lock
+    on a server. Locks of your own are better made as `TimedLock`.
+
+    Args:
+        lock: Anything with ``acquire()``, ``acquire(timeout=seconds)`` and ``release()``.
+        timeout: How long ``with`` waits, in seconds; None, the default, waits for ever and 0 not at all.
+        name: What messages call the lock; by default ``LockAdapter-7`` or the like.
+
+    Raises:
+        TypeError: The lock has no such methods, the timeout is not a number or the name not a string.
+        ValueError: The timeout is negative or NaN.
+        OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+
+    Example:
+        >>> import threading
+        >>> from syncprims import LockAdapter
+        >>> lock = LockAdapter(threading.Lock(), timeout=2.0, name="theirs")
+        >>> with lock:
+        ...     lock.locked()
+        True
+
+    What the lock inside weakens:
+
+    - Who holds it is known only where it was acquired through this adapter; `LockTimeoutError` says so otherwise.
+    - It takes no part in the detection of deadlocks, as its true owner can't be asked. One case is noticed: a thread
+      that waits without limit, or in a ``with``, for a `threading.Lock` that it has taken through this adapter.
+    - Where its ``acquire`` or ``release`` is written in Python, an interrupt inside may leave it taken. Where they are
+      C functions, as those of `threading` and `multiprocessing` are, ``with``, `hold` and `acquire_all` leak nothing;
+      but an interrupt that comes right at the call of the adapter's `release`, which is in Python, leaves it taken.
+    - After a fork it is what the lock inside is.
+
+    Where the ``release`` of the lock inside raises an error, as a lock on a server may, that comes out of the ``with``;
+    if an exception of the block is on its way, that one comes out, with the other as a note. Either way the adapter
+    regards the lock as released.
+
+    **Fairness.** That of the lock inside.
+
+    **Thread safety.** All methods may be called from any thread.
+
+    **Differences from threading.** Only a thread that acquired the lock through this adapter may release it through
+    this adapter (`RuntimeError`). Whether a thread may take it twice is as with the lock inside.
+
+    **Subclassing.** The hooks are those of `TimedLock`: `_on_wait`, `_on_acquired` and `_on_timeout`. ``with`` and
+    `hold` reach neither an overridden `acquire` nor `release`.
+    """
+
+    def __init__(self, lock: LockLike, timeout: float | None = None, *, name: str | None = None) -> None:
+        if not (callable(getattr(lock, "acquire", None)) and callable(getattr(lock, "release", None))):
+            raise TypeError(f"LockAdapter needs an object with acquire(timeout=...) and release(), not {lock!r}")
+        self._lock = lock
+        self._timeout = check_timeout(timeout)
+        self._name = check_name(name)
+        # For each thread, one entry for each time that it has taken the lock through this adapter.
+        self._holds: dict[int, list[None]] = {}
+        # What a thread is advised that would wait for itself; None where it may take the lock twice, or nobody knows.
+        self._own_wait = "release it first, or wrap a threading.RLock" if type(lock) is type(Lock()) else None
+        self._serial = register(self)
+
+    def locked(self) -> bool:
+        """Return whether the lock is taken, or, where the lock inside can't tell, taken through this adapter."""
+        locked = getattr(self._lock, "locked", None)
+        return bool(locked()) if callable(locked) else self._owner() is not None
+
+    def held_by_me(self) -> bool:
+        """Return whether the calling thread took the lock through this adapter."""
+        return bool(self._holds.get(get_ident()))
+
+    def _owner(self) -> int | None:
+        return next((ident for ident, holds in list(self._holds.items()) if holds), None)
+
+    def __repr__(self) -> str:
+        state = "unlocked" if self._owner() is None else "locked"
+        return f"<{state} syncprims.{type(self).__name__} object {self.name!r} over {self._lock!r}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"cannot pickle or copy {self!r}: it counts the threads of one process; send the lock inside, where that "
+            f"can be sent, and wrap it on the other side"
+        )
+
+    def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
+        """Take the lock as `threading.Lock.acquire` does; the constructor's timeout has no part in it.
+
+        Args:
+            blocking: False tries once and does not wait.
+            timeout: How long to wait, in seconds; -1, the default, and None wait for ever.
+
+        Returns:
+            Whether the lock was taken.
+
+        Raises:
+            DeadlockError: The wait has no limit, and this thread has taken this `threading.Lock` already.
+            ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
+            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+        """
+        return self._take(check_acquire(blocking, timeout), raises=False)
+
+    def release(self) -> None:
+        """Let go of the lock.
+
+        Raises:
+            RuntimeError: The calling thread has not taken it through this adapter. Nothing is changed.
+        """
+        if not self.held_by_me():
+            raise RuntimeError(f"cannot release {self.name!r}: this thread has not acquired it through this adapter")
+        self._release()
+
+    def hold(self, timeout: float | None) -> AbstractContextManager[Self]:
+        """Return what takes the lock in a ``with``, waiting at most this long instead of the constructor's timeout.
+
+        Args:
+            timeout: In seconds; None waits for ever and 0 not at all.
+
+        Raises:
+            ValueError: The timeout is negative or NaN.
+            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+        """
+        return Hold(self, check_timeout(timeout))
+
+    def __enter__(self) -> Self:
+        """Take the lock, waiting at most the constructor's timeout.
+
+        Raises:
+            LockTimeoutError: It was not free in time.
+            DeadlockError: This thread has taken this `threading.Lock` already.
+        """
+        return self._enter_within(self._timeout)
+
+    def _enter_within(self, timeout: float | None) -> Self:
+        self._take(timeout, raises=True)
+        return self
+
+    def _leave(self) -> Leave:
+        return leave_by(self._leaving())
+
+    __exit__: LeaveInC = LeaveInC(_leave)
+
+    def _leaving(self) -> Generator[int, Any, None]:
+        forget = self._forget
+        try:
+            yield 0
+            yield 0
+            error: BaseException | None = yield 0
+        except GeneratorExit:
+            raise
+        except BaseException as interrupt:
+            try:
+                self._lock.release()
+            except Exception as failure:  # noqa: BLE001  a foreign lock may raise anything
+                self._note(interrupt, failure)
+            finally:
+                forget()
+            raise
+        try:
+            self._lock.release()  # the first call: no interrupt gets in before it
+        except Exception as failure:
+            if error is None:
+                raise
+            self._note(error, failure)
+        finally:
+            forget()
+        while True:
+            yield 0
+
+    @LeaveInC
+    def _release(self) -> Callable[[], object]:
+        """What releases the lock, as a C function."""
+        return partial(leave_by(self._leaving()), None, None, None)
+
+    @LeaveInC
+    def _forget(self) -> Callable[[], object]:
+        """What strikes this thread off as a holder, once, as a C function; it does nothing where it is none."""
+        return partial(self._mine().__delitem__, slice(-1, None))
+
+    def _mine(self) -> list[None]:
+        return self._holds.setdefault(get_ident(), [])
+
+    def _note(self, error: BaseException, failure: Exception) -> None:
+        """Tell of a failed release without taking the place of the exception that was on its way."""
+        error.add_note(f"then the release of {self.name!r} failed too: {type(failure).__name__}: {failure}")
+
+    def _take(self, limit: float | None, *, raises: bool) -> bool:
+        started = monotonic()
+        mine = self._mine()
+        taken = noted = False
+        try:
+            # Through map(), so that no interrupt gets between the lock's answer and the store.
+            (taken,) = map(call, (partial(self._lock.acquire, timeout=0),))
+            if not taken and limit != 0:
+                if self._own_wait is not None and self.held_by_me() and (raises or limit is None):
+                    raise own_deadlock(self.name, self._own_wait)
+                self._on_wait(self.holder)
+                # A `with` counts as endless in what is reported, limit or not, as that of a TimedLock does.
+                waiting = Waiting(self, None if limit is None or raises else started + limit, takes_part=False)
+                try:
+                    waiting.publish()
+                    if limit is None:
+                        (taken,) = map(call, (self._lock.acquire,))
+                    else:
+                        left = max(0.0, started + limit - monotonic())
+                        (taken,) = map(call, (partial(self._lock.acquire, timeout=left),))
+                finally:
+                    waiting.withdraw()
+                waited = monotonic() - started
+            else:
+                waited = 0.0
+            if taken:
+                mine += (None,)  # no call: nothing is delivered before the next line is done
+                noted = True
+                self._on_acquired(waited)
+                return True
+        except BaseException as error:
+            if taken:
+                try:
+                    self._lock.release()
+                except Exception as failure:  # noqa: BLE001  as in _leaving
+                    self._note(error, failure)
+                finally:
+                    if noted:
+                        del mine[-1:]
+            raise
+        if raises:
+            raise self._late(limit, waited)
+        return False
+
+    def _somebody(self) -> str:
+        return "somebody who did not take it through this adapter"
+
+    def _after_fork(self) -> None:
+        for ident in list(self._holds):
+            if ident != get_ident():
+                del self._holds[ident]

@@ -1,0 +1,90 @@
+"""What `TimedLock` and `LockAdapter` have in common: what they tell of themselves, and the hooks for subclasses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._core.registry import default_name
+from .._core.waits import count_waits, describe, holder_of
+from ..errors import LockTimeoutError
+from ..facts import Holder
+
+
+class LockSurface:
+    """The part of a lock's surface that is the same whatever the lock inside is."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        _name: str | None
+        _timeout: float | None
+        _serial: int
+
+        def _owner(self) -> int | None: ...
+
+    @property
+    def name(self) -> str:
+        """What messages call the lock."""
+        return default_name(self, self._serial) if self._name is None else self._name
+
+    @property
+    def timeout(self) -> float | None:
+        """How long ``with`` waits, in seconds; None is for ever."""
+        return self._timeout
+
+    @property
+    def holder(self) -> Holder | None:
+        """Who holds the lock at this moment, or None. A snapshot, best effort; never blocks.
+
+        A `LockAdapter` knows only those who took the lock through it.
+        """
+        return holder_of(self._owner())
+
+    @property
+    def waiting(self) -> int:
+        """How many threads wait for the lock at this moment: an estimate, for monitoring.
+
+        A `LockAdapter` knows only those who wait through it.
+        """
+        return count_waits(self)
+
+    def _somebody(self) -> str:
+        """Say who holds the lock, where `holder` can't."""
+        return describe(None)
+
+    def _late(self, limit: float | None, waited: float, why: str | None = None) -> LockTimeoutError:
+        """Make the error for a wait that failed, and show it to the hook."""
+        holder = self.holder
+        error = LockTimeoutError(
+            f"waited {waited:.1f} s for {self.name!r}, "
+            f"{why or f'held by {describe(holder) if holder else self._somebody()}'}",
+            lock_name=self.name,
+            holder=holder,
+            timeout=limit,
+            waited=waited,
+        )
+        self._on_timeout(error)
+        return error
+
+    # -- hooks --------------------------------------------------------------------------------------------------
+
+    def _on_wait(self, holder: Holder | None) -> None:
+        """Called just before a thread blocks, in that thread; for subclasses.
+
+        Args:
+            holder: Who has the lock, as far as can be told.
+        """
+
+    def _on_acquired(self, waited: float) -> None:
+        """Called when a thread has taken the lock, in that thread, which holds it; for subclasses.
+
+        Args:
+            waited: For how long it had to wait, in seconds; 0.0 where it had not.
+        """
+
+    def _on_timeout(self, error: LockTimeoutError) -> None:
+        """Called just before a `LockTimeoutError` is raised, in the thread that gets it; for subclasses.
+
+        Args:
+            error: The error, which may be given notes.
+        """

@@ -1,0 +1,387 @@
+"""`TimedLock` and `TimedRLock`: locks with a time limit that name their holder and notice deadlocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+
+from .._core.deadline import check_acquire, check_timeout
+from .._core.registry import check_name, register
+from .._core.waits import Waiting, own_deadlock
+from .hold import Hold
+from .surface import LockSurface
+
+if TYPE_CHECKING:
+
+    class _CLock:
+        """The C type behind `threading.RLock`, as far as it is used here."""
+
+        def __enter__(self) -> object: ...
+        def __exit__(self, *exc_info: object) -> None: ...
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+        def release(self) -> None: ...
+        def _is_owned(self) -> bool: ...
+        def _at_fork_reinit(self) -> None: ...
+        def _release_save(self) -> Any: ...
+        def _acquire_restore(self, state: Any, /) -> None: ...
+else:
+    from _thread import RLock as _CLock
+
+# Why the lock *is* a C lock, and one that knows its owner
+# ---------------------------------------------------------
+# An interrupt (a KeyboardInterrupt, or any asynchronous exception) is delivered on entry to a Python function, after
+# the call of a C function, and on a loop's jump back; nowhere else. So a lock whose `__exit__` is a Python function can
+# be cut off on entry and stay taken for ever. Therefore `release` and `__exit__` are C's, inherited untouched.
+#
+# An acquisition may be Python: nothing is delivered between its `return` and the caller's next instruction. Inside it
+# an interrupt may fall between C's success and our noticing, so the handler's *first* call is C's release, which knows
+# whether there is anything to undo: it raises RuntimeError where this thread does not hold the lock. That is
+# conclusive, since every path into a `try` below began with the thread not holding it.
+#
+# Of the C locks only the one behind `threading.RLock` can be subclassed and knows its owner. It is re-entrant; asking
+# it first whether the caller holds it already makes it a lock that isn't.
+#
+# The uncontended path writes nothing down: no holder, no time. What a waiter needs to know, the C lock's repr tells.
+#
+# Rejected: a lock inside a Python object (its `__exit__` leaks; if it is the inner lock's own, a `with` costs a tenth
+# less, but keeps only that inner lock alive: locks out of a weak dictionary would no longer exclude each other);
+# `@contextmanager` (leaks, and costs nine times as much); a holder stored on acquisition (a second store that can be
+# cut off from the first, paid by everybody).
+
+_c_try: Callable[[_CLock, bool], bool] = _CLock.acquire
+_c_acquire = _CLock.acquire
+_c_release = _CLock.release
+_c_repr = _CLock.__repr__
+_c_release_save = _CLock._release_save
+_c_acquire_restore = _CLock._acquire_restore
+
+
+class TimedLock(LockSurface, _CLock):
+    """A `threading.Lock` with a time limit, which names its holder when a wait fails and refuses to deadlock.
+
+    Use it wherever you would use a `threading.Lock` and would rather hear about trouble than hang. In the words of a
+    library: it is the reading room's only key. Who waits too long for it gets told who has it and which desk they
+    are sitting at; and two readers who each have one key and wait for the other's are told so at once.
+
+    Args:
+        timeout: How long ``with`` waits, in seconds; None, the default, waits for ever and 0 not at all.
+        name: What messages call the lock; by default ``TimedLock-7`` or the like.
+
+    Raises:
+        ValueError: The timeout is negative or NaN.
+        OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+        TypeError: It is not a number, or the name is not a string.
+
+    Example:
+        >>> from syncprims import TimedLock
+        >>> accounts = TimedLock(timeout=2.0, name="accounts")
+        >>> with accounts:
+        ...     accounts.held_by_me()
+        True
+
+    **Fairness.** None, as with `threading.Lock`: a thread that comes at the right moment may overtake those that wait.
+
+    **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. The body of
+    a ``with`` never runs without the lock, and an interrupt (Ctrl-C, or any asynchronous exception) never leaves it
+    taken: entering either completes or undoes itself, and leaving is a C function.
+
+    **Differences from threading.** Two. Only the thread that acquired the lock may release it, as with
+    `threading.RLock` (`RuntimeError` for any other). And a thread that would wait for ever for a lock which it holds
+    itself, or which closes a circle of waiting threads, gets a `DeadlockError` at once; `acquire` with a finite timeout
+    keeps to `threading`'s channel and returns False when its time is up. A thread that ends while it holds the lock
+    leaves it locked; the system may give its ident to a new thread, which then is taken for the holder. Use ``with``.
+
+    **Subclassing.** Three hooks are there to be overridden; each runs in the thread that waits or acquires, with none
+    of the library's locks held, must be short, and costs nothing unless overridden: `_on_wait`, `_on_acquired` and
+    `_on_timeout`. If a hook raises, the lock is not taken, and the exception is the caller's. Public methods may be
+    overridden too, but they don't call each other: ``with`` reaches an overridden `__enter__` and `__exit__`, not
+    `acquire` and `release`; `hold` reaches `__exit__` alone; `acquire_all` reaches neither; a `threading.Condition`
+    reaches `acquire`, `release`, `__enter__` and `__exit__`, but waits without them. An overriding `__exit__` or
+    `release` in Python re-opens one hole: an interrupt on entry to it leaves the lock taken.
+    """
+
+    __slots__ = ("_name", "_serial", "_timeout", "_token")
+
+    # What the fast path tries first. Where hooks are overridden it is a C function that always says False, so that
+    # everything takes the slow path, which calls them.
+    _try: ClassVar[Callable[[TimedLock, bool], bool]] = _c_try
+    _overrides_on_wait: ClassVar[bool] = False
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:  # noqa: ARG004  they are for __init__
+        """Make the C lock, which takes no arguments; `__init__` and those of subclasses do."""
+        return super().__new__(cls)
+
+    def __init__(self, timeout: float | None = None, *, name: str | None = None) -> None:
+        self._timeout = check_timeout(timeout)
+        self._name = check_name(name)
+        self._token: Hold[Self] | None = None
+        self._serial = register(self)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls._on_acquired is not TimedLock._on_acquired:
+            cls._try = staticmethod(bool)  # type: ignore[assignment]  # bool(False) is False, and C
+        cls._overrides_on_wait = cls._on_wait is not TimedLock._on_wait
+
+    # What `acquire_all` releases by: C's function, whatever a subclass makes of `release`.
+    _release = _CLock.release
+
+    # -- what it is ---------------------------------------------------------------------------------------------
+
+    def locked(self) -> bool:
+        """Return whether any thread holds the lock at this moment; never blocks."""
+        return _c_repr(self).startswith("<locked")
+
+    def held_by_me(self) -> bool:
+        """Return whether the calling thread holds the lock; never blocks.
+
+        Example:
+            >>> from syncprims import TimedLock
+            >>> TimedLock().held_by_me()
+            False
+        """
+        return self._is_owned()
+
+    def _owner(self) -> int | None:
+        return int(_c_repr(self).rpartition(" owner=")[2].partition(" ")[0]) or None
+
+    def __repr__(self) -> str:
+        kind = type(self)
+        module = "syncprims" if kind.__module__ == __name__ else kind.__module__
+        state = "locked" if self.locked() else "unlocked"
+        return f"<{state} {module}.{kind.__qualname__} object {self.name!r} at {id(self):#x}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"cannot pickle or copy {self!r}: a lock belongs to one process; make one where it is needed, or share "
+            f"a multiprocessing.Lock through syncprims.LockAdapter"
+        )
+
+    # -- taking it ----------------------------------------------------------------------------------------------
+    # The three ways in repeat their few lines rather than share them: a call costs as much as the lock itself.
+
+    def __enter__(self) -> Self:
+        """Take the lock, waiting at most the constructor's timeout.
+
+        Returns:
+            The lock.
+
+        Raises:
+            LockTimeoutError: It was not free in time; it says who held it.
+            DeadlockError: This thread holds it already, or waiting would close a circle of waiting threads.
+        """
+        if self._is_owned():
+            return self._enter_again()
+        try:
+            if self._try(False):
+                return self
+            self._wait(self._timeout, True)
+            return self
+        except BaseException:
+            try:
+                _c_release(self)
+            except RuntimeError:
+                pass
+            raise
+
+    def _enter_within(self, timeout: float | None) -> Self:
+        if self._is_owned():
+            return self._enter_again()
+        try:
+            if self._try(False):
+                return self
+            self._wait(timeout, True)
+            return self
+        except BaseException:
+            try:
+                _c_release(self)
+            except RuntimeError:
+                pass
+            raise
+
+    def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
+        """Take the lock, exactly as `threading.Lock.acquire` does; the constructor's timeout has no part in it.
+
+        Args:
+            blocking: False tries once and does not wait.
+            timeout: How long to wait, in seconds; -1, the default, and None wait for ever.
+
+        Returns:
+            Whether the lock was taken. False is for a try that failed, or a time that was up.
+
+        Raises:
+            DeadlockError: The wait has no limit, and this thread holds the lock already or would close a circle of
+                waiting threads. A wait with a limit never raises this.
+            ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
+            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+
+        Example:
+            >>> from syncprims import TimedLock
+            >>> lock = TimedLock()
+            >>> if lock.acquire(timeout=0.5):
+            ...     try:
+            ...         print("working")
+            ...     finally:
+            ...         lock.release()
+            working
+        """
+        limit = None if blocking and timeout == -1 else check_acquire(blocking, timeout)
+        if self._is_owned():
+            return self._acquire_again(limit)
+        try:
+            return self._try(False) or self._wait(limit, False)
+        except BaseException:
+            try:
+                _c_release(self)
+            except RuntimeError:
+                pass
+            raise
+
+    def hold(self, timeout: float | None) -> AbstractContextManager[Self]:
+        """Return what takes the lock in a ``with``, waiting at most this long instead of the constructor's timeout.
+
+        What comes back may be kept and used again, and by several threads. The last one made is kept in the lock.
+
+        Args:
+            timeout: In seconds; None waits for ever and 0 not at all.
+
+        Raises:
+            ValueError: The timeout is negative or NaN.
+            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+
+        Example:
+            >>> from syncprims import TimedLock
+            >>> lock = TimedLock(name="ledger")
+            >>> with lock.hold(0.5):
+            ...     print("at most half a second")
+            at most half a second
+        """
+        token = self._token
+        if token is None or token.timeout != timeout:
+            token = self._token = Hold(self, check_timeout(timeout))
+        return token
+
+    def _wait(self, limit: float | None, raises: bool) -> bool:
+        """Take the lock the slow way: with the hooks, and waiting. Whoever calls it undoes it if it raises."""
+        waited = 0.0
+        if not _c_try(self, False):
+            if limit == 0:
+                return self._give_up(limit, 0.0, raises)
+            started = monotonic()
+            deadline_at = None if limit is None else started + limit
+            if self._overrides_on_wait:
+                self._on_wait(self.holder)
+            waiting = Waiting(self, deadline_at, takes_part=raises or limit is None)
+            try:
+                waiting.publish()
+                if deadline_at is None:
+                    taken = _c_acquire(self)
+                else:
+                    taken = _c_acquire(self, True, max(0.0, deadline_at - monotonic()))
+            finally:
+                waiting.withdraw()
+            waited = monotonic() - started
+            if not taken:
+                return self._give_up(limit, waited, raises)
+        self._on_acquired(waited)
+        return True
+
+    def _give_up(self, limit: float | None, waited: float, raises: bool) -> bool:
+        if raises:
+            raise self._late(limit, waited)
+        return False
+
+    def _enter_again(self) -> Self:
+        """Enter a lock that the thread holds."""
+        raise own_deadlock(self.name, "release it first, or use a TimedRLock")
+
+    def _acquire_again(self, limit: float | None) -> bool:
+        """Acquire a lock that the thread holds."""
+        if limit is None:
+            raise own_deadlock(self.name, "release it first, or use a TimedRLock")
+        if limit:
+            waiting = Waiting(self, takes_part=False)
+            try:
+                waiting.publish()
+                sleep(limit)
+            finally:
+                waiting.withdraw()
+        return False
+
+    # -- threading.Condition, fork ------------------------------------------------------------------------------
+    # A condition gives the lock up with _release_save() and takes it back with _acquire_restore(what that returned).
+    # The taking back must happen whatever comes, and be visible in the wait graph. What is handed over is therefore a
+    # generator, suspended inside its own `try`, and _acquire_restore is the C function that resumes it.
+
+    def _release_save(self) -> Generator[None, None, None]:
+        again = self._taking_back()
+        next(again)
+        return again
+
+    _acquire_restore = staticmethod(next)
+
+    def _taking_back(self) -> Generator[None, None, None]:
+        waiting = Waiting(self, victim=False)
+        state: Any = None
+        try:
+            # Between C's success and the store nothing is delivered this way, as it would be after a call.
+            (state,) = map(_c_release_save, (self,))
+            yield
+            waiting.publish()
+        finally:
+            try:
+                if state is not None:
+                    _c_acquire_restore(self, state)
+            finally:
+                waiting.withdraw()
+        yield
+
+    def _after_fork(self) -> None:
+        if not self._is_owned():
+            self._at_fork_reinit()
+
+
+class TimedRLock(TimedLock):
+    """A `TimedLock` that its holder may take again, as a `threading.RLock`; it is free after as many releases.
+
+    Use it where a method that holds the lock calls another that takes it.
+
+    Example:
+        >>> from syncprims import TimedRLock
+        >>> lock = TimedRLock(timeout=2.0)
+        >>> with lock, lock:
+        ...     lock.held_by_me()
+        True
+        >>> lock.held_by_me()
+        False
+
+    **Fairness.** None, as with `threading.RLock`.
+
+    **Thread safety.** As `TimedLock`: an interrupt never changes how often the lock is held.
+
+    **Differences from threading.** A thread that would close a circle of waiting threads gets a `DeadlockError`;
+    `acquire` with a finite timeout never raises it.
+
+    **Subclassing.** As `TimedLock`; `_on_acquired` is called for each acquisition, the repeated ones too.
+    """
+
+    __slots__ = ()
+
+    def _enter_again(self) -> Self:
+        self._acquire_again(None)
+        return self
+
+    def _acquire_again(self, limit: float | None) -> bool:  # noqa: ARG002  it never waits
+        # Here the lock's ownership can't tell whether there is something to undo: the outcome is stored, in a way
+        # that lets no interrupt in between.
+        taken = False
+        try:
+            (taken,) = map(_c_acquire, (self,))
+            self._on_acquired(0.0)
+            return True
+        except BaseException:
+            if taken:
+                _c_release(self)
+            raise

@@ -1,0 +1,1 @@
+"""`OrderedRunner`: the runner, its steps, and one pass through the order."""

@@ -1,0 +1,381 @@
+"""One pass through a runner's order, from its start or `reset()` on: whose turn it is, the gates, and how it ended."""
+
+from __future__ import annotations
+
+from _thread import LockType, allocate_lock
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain, tee
+from math import inf
+from operator import attrgetter, methodcaller
+from threading import get_ident
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Literal
+
+from .._core.deadline import Deadline, lock_seconds
+from .._core.waits import Waiting, describe, holder_of, note_report
+from ..errors import BrokenSequenceError, ForkedError, SequenceFinishedError, StepTimeoutError, SyncError
+from .turn import Turn, new_tuple
+
+if TYPE_CHECKING:
+    from .steps import Seat, StepContext
+
+# Each step has a gate: a plain lock, taken at first. A thread enters its step by taking the gate, and after the step
+# opens (releases) the gate of the step that comes next. So at any time one gate at most is open, or one thread is in
+# a step; that thread alone moves the sequence on, which is why nothing here is guarded by a mutex.
+#
+# 1. The first to come takes the start gate, which is open at first and never opened again, asks for the first step
+#    and opens its gate.
+# 2. The end is final. It is told by the first entry in `ends` (several may try; the first store wins), and after that
+#    every gate is opened for good: whoever takes one sees the end and opens it again for the next.
+# 3. stop() sets `stopping` and tries to take the gate whose turn it is: if it succeeds nobody is in a step, and the
+#    sequence ends. Everyone who opens a gate looks at `stopping` afterwards and tries the same. Either the stopper
+#    finds the gate open or the opener finds the mark: it can't be missed. Who takes a gate before the opener has looked
+#    finds the mark too, so no turn begins after stop() has returned.
+# 4. Interrupts. Where a gate is taken, the outcome is stored through `map`, since no interrupt is delivered between C's
+#    success and that store; there is no call either between storing the end and the one C call that opens every gate,
+#    whose argument has been prepared before.
+#
+# Rejected: Condition.notify_all() (wakes every thread at each turn: ten times slower with 32 threads), and a mutex
+# around it all (one more thing to wait for on each hand-off).
+
+State = Literal["open", "finished", "broken"]
+Next = Callable[[Turn | None], "str | None"]
+
+RAISED: Final = "raised"
+ABORTED: Final = "aborted"
+RESET: Final = "reset"
+STOPPED: Final = "stopped"
+FORKED: Final = "forked"
+
+# How it ended: the state, what broke it, the step whose turn it was, the manner, and how many turns were completed.
+End = tuple[State, "BaseException | None", "str | None", str, int]
+
+_acquire_now = methodcaller("acquire", False)
+_release = methodcaller("release")
+_gate_of = attrgetter("gate")
+
+# Runs through an iterator, in C.
+exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
+
+
+class Sequence:
+    """One pass: a node of the wait-for graph, owned by the thread whose step is active."""
+
+    __slots__ = (
+        "ends",
+        "gate",
+        "gates",
+        "name",
+        "opening",
+        "owner",
+        "round_length",
+        "start",
+        "stopping",
+        "turn",
+        "watchers",
+    )
+
+    def __init__(self, name: str, steps: tuple[str, ...]) -> None:
+        self.name: str = name
+        self.round_length: int = len(steps)
+        self.gates: dict[str, LockType] = {step: _locked() for step in steps}
+        self.start: LockType = allocate_lock()
+        self.stopping: bool = False  # set for good by stop(), which any thread may call
+        self.ends: list[End] = []
+        # How many completed turns each thread in wait() waits for, by the lock that it waits on.
+        self.watchers: dict[LockType, float] = {}
+        # Written by the thread that is in a step (or starts the sequence) alone:
+        self.turn: Turn | None = None
+        self.gate: LockType = self.start  # of the present turn
+        self.owner: int | None = None
+        # For that thread, for the case that an interrupt hits it on its way out.
+        self.opening: Iterable[object] = self.prepare_opening()
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """Whether it goes on, and if not, how it ended."""
+        return self.ends[0][0] if self.ends else "open"
+
+    @property
+    def current(self) -> str | None:
+        """The step whose turn it is; None before the start and after the end."""
+        turn = self.turn
+        return None if turn is None or self.ends else turn.step
+
+    @property
+    def completed(self) -> int:
+        """How many turns are completed."""
+        turn = self.turn  # read before `ends`, which may be stored in between and is the truth from then on
+        return self.ends[0][4] if self.ends else 0 if turn is None else turn.index
+
+    def _owner(self) -> int | None:
+        # After the end nobody has to wait for a step that is still in progress: the gates are open.
+        return None if self.ends else self.owner
+
+    # -- moving on, by the thread whose turn it is ----------------------------------------------------------------
+
+    def begin(self, seat: Seat, find_next: Next) -> None:
+        """Find the first step and open its gate, unless another thread has been or is at it."""
+        took = opened = False
+        try:
+            (took,) = map(self.start.acquire, (False,))
+            if not took or self.ends:
+                return
+            seat.sequence = self
+            self.owner = get_ident()
+            gate = self._move_to(find_next(None), 0)
+            self.owner = None
+            opened = True
+            if gate is not None:
+                try:
+                    gate.release()
+                except RuntimeError:
+                    if not self.ends:  # otherwise it has been opened for good in between
+                        raise
+        except BaseException as error:
+            if took and not opened:
+                self.owner = None
+                ends = self.ends
+                ends += (("broken", error, None, RAISED, 0),)
+                try:
+                    exhaust(self.opening)
+                except RuntimeError:
+                    go_on(self.opening)
+            raise
+        finally:
+            if took:
+                seat.sequence = None
+                if self.stopping:
+                    self.end("finished", STOPPED, only_if_idle=True)
+
+    def advance(self, error: BaseException | None, context: StepContext) -> LockType | None:
+        """End the turn in progress and return the gate to open, or None where the sequence is over."""
+        turn = self.turn
+        assert turn is not None
+        if self.ends:
+            return None
+        if error is not None and not (isinstance(error, Exception) and context._on_error(turn, error)):
+            self.end("broken", RAISED, error)
+            return None
+        return self._move_to(None if self.stopping else context._runner._next(turn), turn.index + 1)
+
+    def _move_to(self, step: str | None, index: int) -> LockType | None:
+        if step is None:
+            self.end("finished", STOPPED, completed=index)
+            return None
+        if step not in self.gates:
+            raise ValueError(f"_next() of {self.name!r} returned {step!r}, which is none of its steps: {self.known()}")
+        self.turn = new_tuple(Turn, (step, index, index // self.round_length))
+        self.gate = gate = self.gates[step]
+        if self.watchers:
+            self._wake_watchers(index)
+        return gate
+
+    def _wake_watchers(self, completed: int) -> None:
+        for lock, target in list(self.watchers.items()):
+            if completed >= target:
+                try:
+                    lock.release()
+                except RuntimeError:  # it is awake already
+                    pass
+
+    # -- ending, by any thread ------------------------------------------------------------------------------------
+
+    def prepare_opening(self) -> Iterable[object]:
+        """Return an iterator that opens every gate and wakes every watcher, in C, as it is run through."""
+        # Each is taken if it is open and then released, so that releasing an open one is no error. It is one still
+        # where another thread comes between the two without the GIL, and where, up to 3.13, one has just got the gate
+        # but not the GIL, which it needs to mark the gate as taken: it will open the gate again when it sees the end.
+        # go_on() goes on with the others. The watchers are listed when their turn comes, so that none who has come
+        # before the end was stored is left out.
+        taken, opened = tee(chain.from_iterable(map(list[LockType], (self.gates.values(), self.watchers))))
+        return zip(map(_acquire_now, taken), map(_release, opened), strict=True)
+
+    def end(
+        self,
+        state: State,
+        manner: str,
+        cause: BaseException | None = None,
+        *,
+        completed: int | None = None,
+        only_if_idle: bool = False,
+    ) -> None:
+        """End the sequence, unless it has ended already, and open every gate for good.
+
+        With `only_if_idle` it ends now if nobody is in a step, else after the turn in progress.
+        """
+        ends, opening, taking = self.ends, self.prepare_opening(), map(_acquire_now, map(_gate_of, (self,)))
+        if only_if_idle:
+            self.stopping = True
+            (took,) = taking
+            if not took:
+                return
+        turn = self.turn
+        if completed is None:
+            completed = 0 if turn is None else turn.index
+        ends += ((state, cause, None if turn is None else turn.step, manner, completed),)
+        try:
+            exhaust(opening)
+        except RuntimeError:
+            go_on(opening)
+
+    # -- waiting --------------------------------------------------------------------------------------------------
+
+    def take_gate(self, step: str, timeout: float | None) -> None:
+        """Wait for the gate and take it, or raise without it."""
+        gate = self.gates[step]
+        started = monotonic()
+        took = False
+        try:
+            if timeout != 0:
+                waiting = Waiting(self, None if timeout is None else started + timeout)
+                try:
+                    waiting.publish()
+                    (took,) = map(gate.acquire, (True,), (-1 if timeout is None else timeout,))
+                finally:
+                    waiting.withdraw()
+            if not took:
+                if self.ends:  # another thread that saw the end has the gate for a moment
+                    raise self.over(step)
+                deadline = Deadline(timeout)
+                deadline.started = started
+                raise self.timeout_error(f"the turn of {step!r} in {self.name!r}", deadline, step)
+        except BaseException:
+            if took:
+                try:
+                    gate.release()
+                except RuntimeError:
+                    if not self.ends:  # otherwise it has been opened for good in between
+                        raise
+                finally:
+                    if self.stopping:
+                        self.end("finished", STOPPED, only_if_idle=True)
+            raise
+
+    def watch(self, target: float, deadline: Deadline) -> bool:
+        """Wait until so many turns are completed or the sequence has ended; return False where the time was up."""
+        lock = _locked()
+        # By the time that its thread has woken up another may be in a step.
+        waiting = Waiting(self, deadline.at, over=lambda: self.completed >= target)
+        self.watchers[lock] = target
+        try:
+            if self.completed >= target or self.ends:
+                return True
+            if deadline.timeout == 0:
+                return False
+            waiting.publish()
+            return lock.acquire(True, lock_seconds(deadline.remaining()))
+        finally:
+            del self.watchers[lock]
+            waiting.withdraw()
+
+    def wait(self, rounds: int | None, deadline: Deadline) -> None:
+        """Wait until so many rounds are completed, or for the end; raise where that will not come, or not in time."""
+        target = inf if rounds is None else rounds * self.round_length
+        in_time = self.watch(target, deadline)
+        if self.completed >= target or (rounds is None and self.state == "finished"):
+            return
+        if self.ends:
+            raise self.over(None)
+        if not in_time:
+            sought = "finish" if rounds is None else f"complete {rounds} rounds"
+            raise self.timeout_error(f"{self.name!r} to {sought}", deadline)
+
+    def come_through_fork(self, steps: tuple[str, ...]) -> Sequence:
+        """Break it for those of the child who still refer to it, and return what takes its place: broken, too."""
+        self.ends[:0] = [("broken", None, None, FORKED, self.completed)]
+        # The gates are as the vanished threads left them; in their place come new ones, which are open.
+        successor = Sequence(self.name, steps)
+        successor.ends += self.ends
+        successor.end("broken", FORKED)
+        return successor
+
+    # -- checking -------------------------------------------------------------------------------------------------
+
+    def check_step(self, step: str) -> None:
+        """Raise unless it is one of the steps."""
+        if step not in self.gates:
+            raise ValueError(f"{self.name!r} has no step {step!r}; it has {self.known()}")
+
+    def check_bodies(self, bodies: Mapping[str, object]) -> None:
+        """Raise unless there is a body for each step, for nothing else, and each can be called."""
+        missing = [step for step in self.gates if step not in bodies]
+        if missing:
+            raise ValueError(f"run() needs a body for every step; missing: {', '.join(map(repr, missing))}")
+        for step, body in bodies.items():
+            self.check_step(step)
+            if not callable(body):
+                raise TypeError(f"the body of {step!r} must be callable, not {body!r}")
+
+    # -- telling --------------------------------------------------------------------------------------------------
+
+    def known(self) -> str:
+        """The names of the steps, for a message."""
+        return ", ".join(map(repr, self.gates))
+
+    def over(self, step: str | None) -> SyncError:
+        """Make the error for a thread that wants `step` (or waits for it all) after the end."""
+        _, cause, last, manner, completed = self.ends[0]
+        rounds = completed // self.round_length
+        sought = "the rounds waited for" if step is None else f"further turns of {step!r}"
+        if manner == FORKED:
+            return ForkedError(
+                f"{self.name!r} came through a fork, and the threads of its steps did not: make a new one in the child"
+            )
+        if manner == STOPPED:
+            return SequenceFinishedError(
+                f"{self.name!r} finished after {completed} turns ({rounds} full round{'' if rounds == 1 else 's'}), "
+                f"so {sought} will not come; "
+                f"reset() starts it afresh"
+            )
+        where = "before its first turn" if last is None else f"in the turn of {last!r}"
+        what = f"by {type(cause).__name__}: {cause}" if cause is not None else "with no cause given"
+        said = {
+            RAISED: f"{self.name!r} was broken {where} {what}; no further turn will come until reset()",
+            ABORTED: f"{self.name!r} was aborted {where} {what}; no further turn will come until reset()",
+            RESET: f"{self.name!r} was reset {where}, and this thread belonged to what was before; it may begin anew",
+        }[manner]
+        error = BrokenSequenceError(said, step=last)
+        error.__cause__ = cause
+        return error
+
+    def timeout_error(self, sought: str, deadline: Deadline, step: str | None = None) -> StepTimeoutError:
+        """Make the error for a thread whose time is up."""
+        waited, current, holder, turn = deadline.waited(), self.current, holder_of(self.owner), self.turn
+        if holder is not None and turn is not None:
+            current = turn.step  # after the end, too: a step in progress then goes on to its own end
+            whose = f"it is the turn of {current!r}, held by {describe(holder)}"
+        elif current is not None:
+            whose = f"it is the turn of {current!r}, which no thread has come for: let one enter it, or call abort()"
+        else:
+            whose = "it is nobody's turn"
+        error = StepTimeoutError(
+            f"waited {waited:.1f} s for {sought}: {whose}",
+            step=step,
+            current=current,
+            holder=holder,
+            timeout=deadline.timeout,
+            waited=waited,
+        )
+        if step is None:  # the whole sequence was waited for, and anything may be what holds it up
+            note_report(error)
+        return error
+
+
+def go_on(opening: Iterable[object]) -> None:
+    """Open the other gates, where another thread opened one in the very middle of our opening it."""
+    while True:
+        try:
+            exhaust(opening)
+        except RuntimeError:
+            continue
+        return
+
+
+def _locked() -> LockType:
+    lock = allocate_lock()
+    lock.acquire()
+    return lock

@@ -1,0 +1,1 @@
+"""Workarounds for bugs of CPython, one in each file."""

@@ -1,0 +1,116 @@
+"""A crew: one standard process executor with its start board, and how to end it even when a worker is stuck."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..._core.deadline import Deadline
+from ..task import Task
+from ..travel.main_module import WithMain
+from ..workers.borrowed import make_board
+from .custody import Custody, end
+from .doorbell import ring_once
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+    from threading import Thread
+
+# Before 3.12 nothing keeps `submit` from starting a process while the executor breaks, out of pipes that are just being
+# closed. That fails the task that was submitted, and a fork server in the midst of it dies, which every pool of the
+# program has to suffer. So there all processes start with the first task.
+_ALL_AT_ONCE = sys.version_info < (3, 12)
+
+MakeExecutor = Callable[[], "ProcessPoolExecutor"]
+
+
+class Crew:
+    """An executor's life: hired, proved once any task began, broken when a worker died, dismissed in the end."""
+
+    def __init__(self, make: MakeExecutor) -> None:
+        self._board = make_board()
+        self.path: str | None = None if self._board is None else self._board.path
+        self.executor: ProcessPoolExecutor = make()
+        ring_once(self.executor)
+        self._manager: Thread | None = None
+        self._proved = False
+        self.broken: bool = False
+        self.custody: Custody = Custody(self.executor)
+
+    def post(self, task: Task[Any]) -> None:
+        """Give the task a slot on the start board."""
+        if self._board is not None:
+            task._slot = self._board.take()
+            task._board = self._board
+
+    def withdraw(self, task: Task[Any]) -> bool:
+        """Free the task's slot; return whether the task had begun."""
+        board = self._board
+        if board is None:
+            return True  # nobody can tell, and what has begun must not run twice
+        task._started = board.read(task._slot)
+        task._board = None
+        board.give_back(task._slot)
+        began = task._started is not None
+        self._proved = self._proved or began
+        return began
+
+    def proved(self, tasks: Iterable[Task[Any]]) -> bool:
+        """Whether any task ever began in this crew, those included."""
+        return self._proved or any(task._board is self._board and task._running_since() is not None for task in tasks)
+
+    def dismiss(self, *, kill: bool) -> None:
+        """Shut the executor down without waiting; kill its processes if one of them would never end by itself."""
+        self._manager = getattr(self.executor, "_executor_manager_thread", None)  # gone after the shutdown
+        end(self.executor, kill=kill)
+
+    def join(self, deadline: Deadline) -> bool:
+        """Wait for the dismissed executor's processes to end; False if the time is up."""
+        if self._manager is None:
+            return True
+        self._manager.join(deadline.remaining())
+        return not self._manager.is_alive()
+
+
+def process_executor_maker(
+    max_workers: int, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+) -> MakeExecutor:
+    """Return what makes the standard process executor, by any start method but ``fork``."""
+    import multiprocessing
+    from concurrent.futures.process import ProcessPoolExecutor
+
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    setup: Any = WithMain((initializer, initargs))  # what arrives is the tuple
+
+    def make() -> ProcessPoolExecutor:
+        executor = ProcessPoolExecutor(max_workers, mp_context=context, initializer=prepare_worker, initargs=(setup,))
+        if _ALL_AT_ONCE:
+            executor._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]  # typeshed lacks it
+        return executor
+
+    return make
+
+
+def prepare_worker(setup: tuple[Callable[..., object] | None, tuple[Any, ...]]) -> None:
+    """Set up a worker process: Ctrl-C is the parent's business, and the parent's death is the worker's."""
+    import signal
+    from threading import Thread
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, name="syncprims-parent-watch", daemon=True).start()
+    initializer, initargs = setup
+    if initializer is not None:
+        initializer(*initargs)
+
+
+def _end_with_parent() -> None:
+    from multiprocessing import parent_process
+    from multiprocessing.connection import wait
+    from os import _exit
+
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        _exit(1)

@@ -1,0 +1,130 @@
+"""`InterpreterWorkers`: the pool's own threads, each with an interpreter of its own (from Python 3.14)."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from ..cpython.inhabited import move_in, move_out
+from ..inside import Mark
+from ..task import Task
+from ..travel.envelope import Dumps, pack, portable, run_packed, unpack
+from ..travel.main_module import Source, import_main, main_source
+from .threads import ThreadWorkers
+
+# Not the standard executor: its threads are no daemons, so one endless task keeps the program from ending, and when all
+# of them are stuck it runs nothing any more.
+
+
+class InterpreterWorkers(ThreadWorkers):
+    """Daemon threads as `ThreadWorkers` has, which run packed calls in interpreters of their own.
+
+    **Thread safety**: all methods may be called from any thread.
+    """
+
+    packs = True
+    fate = "its interpreter can't be stopped, its result will be dropped, and another one takes its place"
+
+    def __init__(
+        self,
+        name: str,
+        mark: Mark,
+        max_workers: int,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        *,
+        dumps: Dumps,
+        flush: bool,
+    ) -> None:
+        super().__init__(name, mark, max_workers, None, ())
+        self._start_call = None if initializer is None else pack(dumps, initializer, initargs, {})
+        self._dumps_blob = portable(dumps)
+        self._flush = flush
+        self._main = main_source()
+
+    def _employ(self) -> BrokenExecutor | None:
+        move_in()
+        interpreter = None
+        try:
+            try:
+                interpreter = Interpreter(self._dumps_blob, self._flush, self._main)
+                self._initialize(interpreter)
+            except BaseException as error:  # noqa: BLE001  whatever it is, it must not end the worker in silence
+                return self._broken_by(error)
+            self._serve(partial(self._run, interpreter))
+            return None
+        finally:
+            if interpreter is not None:
+                interpreter.close()
+            move_out()
+
+    def _initialize(self, interpreter: Interpreter) -> None:
+        if self._start_call is not None:
+            _, error = unpack(interpreter.run(self._start_call))
+            if error is not None:
+                raise error
+
+    def _run(self, interpreter: Interpreter, task: Task[Any]) -> bool:
+        """Run the task over there and set its outcome; False if that came too late, because it had expired."""
+        if not task._begin():
+            return True
+        call, task._call = task._call, None
+        assert isinstance(call, bytes)
+        try:
+            task._started = monotonic()
+            if task._timeout is not None:
+                task._pool._timer.watch(task)
+            result, error = unpack(interpreter.run(call))
+        except BaseException as failure:  # noqa: BLE001  an interpreter that can't be entered; the worker must live
+            result, error = None, failure
+        try:
+            return task._finish(result) if error is None else task._fail(error)
+        finally:
+            del error, task  # the error's traceback may hold this frame: no cycle through it
+
+
+class Interpreter:
+    """An interpreter that one thread runs packed calls in; it finds what this one finds, `__main__` included."""
+
+    def __init__(self, dumps_blob: bytes | None, flush: bool, main: Source) -> None:
+        import sys
+        from concurrent import interpreters  # type: ignore[attr-defined,unused-ignore]  # from 3.14
+
+        self._dumps_blob = dumps_blob
+        self._flush = flush
+        self._main = main
+        self._has_main = False
+        self._inner: Any = interpreters.create()
+        self._inner.exec(f"__import__('sys').path[:] = {list(map(str, sys.path))!r}")
+
+    def run(self, call: bytes) -> bytes:
+        """Run a packed call and return its packed outcome; blocks as long as that takes."""
+        if not self._has_main and b"__main__" in call:
+            outcome = self._enter(pack(pickle.dumps, _take_main, (self._main,), {}))
+            if unpack(outcome)[1] is not None:
+                return outcome
+            self._has_main = True
+        return self._enter(call)
+
+    def _enter(self, call: bytes) -> bytes:
+        outcome: bytes = self._inner.call(run_packed, call, self._dumps_blob, None, 0, self._flush)
+        return outcome
+
+    def close(self) -> None:
+        """End it; blocks while threads that were started in it run."""
+        self._inner.close()
+
+
+def _take_main(source: Source) -> None:
+    """Import the main module, over there."""
+    try:
+        import_main(source)
+    except BaseException as error:
+        raise RuntimeError(
+            f"the main module can't be imported in the interpreter ({type(error).__name__}: {error}): "
+            "does it start work without its __main__ guard?"
+        ) from error

@@ -1,0 +1,179 @@
+"""`ThreadWorkers`: the pool's own threads, which an endless task can neither starve nor keep from ending."""
+
+from __future__ import annotations
+
+from _queue import SimpleQueue
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
+from threading import Thread, current_thread
+from typing import Any
+
+from ..._core.deadline import Deadline
+from ..._core.registry import InnerName
+from ..._locks.timed_lock import TimedLock
+from ..inside import Mark, enter
+from ..task import Task
+from .backend import Backend
+from .borrowed import run_task
+
+# The submitter's path takes no mutex: a put into a C queue, and one token taken from `_idle`. A token is a worker's
+# promise to take one task from the queue; whoever finds none starts a worker while there may be more.
+#
+# A token may outlive its promise: a worker that found the queue empty puts it down although a task has come meanwhile,
+# and takes that one. This is harmless while the worker will be back. So whenever one is lost, or leaves, all tokens go:
+# too few of them cost a needless look for a place, too many a task that nobody takes.
+#
+# A task that expires takes its worker out of the count (`abandon`), so another one may start. When the late task ends,
+# its worker finds the outcome refused and leaves. Counting it out comes *before* the task is settled: the worker must
+# not find itself refused and still counted in.
+
+
+class ThreadWorkers(Backend):
+    """Daemon threads that take tasks from one queue, at most ``max_workers`` besides those that are stuck.
+
+    **Thread safety**: all methods may be called from any thread.
+    """
+
+    packs = False
+    fate = "its thread can't be stopped, its result will be dropped, and another thread takes its place"
+
+    def __init__(
+        self,
+        name: str,
+        mark: Mark,
+        max_workers: int,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+    ) -> None:
+        super().__init__()
+        self._name = name
+        self._mark = mark
+        self._max_workers = max_workers
+        self._initializer = initializer
+        self._initargs = initargs
+        self._tasks: SimpleQueue[Task[Any] | None] = SimpleQueue()
+        self._idle: deque[None] = deque()
+        self._mutex = TimedLock(name=InnerName(f"{name} workers"))
+        # Guarded by _mutex, like _stuck:
+        self._threads: set[Thread] = set()
+        self._hired = 0
+
+    def start(self, task: Task[Any]) -> None:
+        """Queue the task, and start a worker for it if none is idle."""
+        self._tasks.put(task)
+        try:
+            self._idle.pop()
+        except IndexError:
+            if len(self._threads) < self._max_workers + len(self._stuck):
+                self._hire()
+
+    def _hire(self) -> None:
+        with self._mutex:
+            if len(self._threads) >= self._max_workers + len(self._stuck):
+                return
+            self._hired += 1
+            thread = Thread(target=self._work, name=f"{self._name}-worker-{self._hired}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                # No more threads to be had: those that are there will do.
+                if len(self._threads) > len(self._stuck):
+                    return
+                raise
+            self._threads.add(thread)
+
+    def _work(self) -> None:
+        # Once more, in case an interrupt kept the starter from it.
+        self._threads.add(current_thread())
+        enter(self._mark)
+        broken = self._employ()
+        with self._mutex:
+            self._threads.discard(current_thread())
+        if broken is not None:
+            # After having made room: who submits later than this look finds it, and starts a worker of its own.
+            self._fail_queued(broken)
+
+    def _employ(self) -> BrokenExecutor | None:
+        """Run tasks until there are no more; an error means that the worker could not start."""
+        if self._initializer is not None:
+            try:
+                self._initializer(*self._initargs)
+            except BaseException as error:  # noqa: BLE001  a SystemExit must not end the worker in silence
+                return self._broken_by(error)
+        self._serve(run_task)
+        return None
+
+    def _broken_by(self, error: BaseException) -> BrokenExecutor:
+        broken = BrokenExecutor(
+            f"the initializer of {self._name!r} raised {type(error).__name__}: {error}; no worker could start"
+        )
+        broken.__cause__ = error
+        return broken
+
+    def _fail_queued(self, error: BaseException) -> None:
+        from _queue import Empty
+
+        while True:
+            try:
+                task = self._tasks.get_nowait()
+            except Empty:
+                return
+            if task is None:
+                self._tasks.put(None)
+                return
+            task._fail(error)
+
+    def _serve(self, run: Callable[[Task[Any]], bool]) -> None:
+        tasks, idle = self._tasks, self._idle
+        while True:
+            if tasks.empty():
+                idle.append(None)
+            task = tasks.get()
+            if task is None:
+                tasks.put(None)  # for the next worker
+                return
+            if not run(task) and self._leave(task):
+                return
+            del task  # while idle, a worker keeps nothing alive
+
+    def _leave(self, task: Task[Any]) -> bool:
+        """Tell whether this worker was replaced when its task expired."""
+        with self._mutex:
+            if task not in self._stuck:
+                return False
+            self._threads.discard(current_thread())
+            self._stuck.discard(task)
+        self._make_up_for_a_worker()
+        return True
+
+    def abandon(self, task: Task[Any]) -> None:
+        """Count the task's worker out, so that another one may start."""
+        with self._mutex:
+            self._stuck.add(task)
+        self._make_up_for_a_worker()
+
+    def _make_up_for_a_worker(self) -> None:
+        self._idle.clear()  # before the look: who takes a token earlier has queued its task already
+        if not self._tasks.empty():
+            try:
+                self._hire()
+            except RuntimeError as error:  # no thread to be had, as at 3.12's exit: what waits could never run
+                self._fail_queued(error)
+
+    def take_back(self, task: Task[Any]) -> None:
+        """Count the task's worker in again."""
+        with self._mutex:
+            self._stuck.discard(task)
+
+    def stop(self) -> None:
+        """Let each worker end when it finds the queue empty."""
+        self._tasks.put(None)
+
+    def finish(self, deadline: Deadline) -> None:
+        """Wait for the workers that are not stuck; daemon threads need no more than that."""
+        with self._mutex:
+            threads, stuck = list(self._threads), len(self._stuck)
+        if not stuck:
+            for thread in threads:
+                thread.join(deadline.remaining())

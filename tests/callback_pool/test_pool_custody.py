@@ -1,0 +1,88 @@
+"""Custody: a process executor that forgets futures when it breaks, as 3.11's does, with its breaking played by hand."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+from typing import Any
+
+import pytest
+
+import pool_workers
+from syncprims import CallbackPool
+from syncprims.callback_pool.cpython.custody import Custody
+
+LIMIT = 15.0
+
+
+class Forgetful(ProcessPoolExecutor):
+    """Takes calls and never runs them; breaks when the test says so, and tells nobody."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.inners: list[Future[Any]] = []
+        self.breaks_in_submit = False
+        self.fails_half_way = False
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if self.breaks_in_submit:
+            self._broken = True
+        if self.fails_half_way:
+            raise OSError("handle is closed")
+        self.inners.append(Future())
+        return self.inners[-1]
+
+
+only_where_needed = pytest.mark.skipif(sys.version_info >= (3, 12), reason="forgets none from 3.12 on")
+
+
+@only_where_needed
+@pytest.mark.parametrize("fails_half_way", [False, True])
+def test_handed_in_executor_that_forgets_is_noticed(fails_half_way: bool) -> None:
+    """The submission that meets the breaking brings every forgotten task its error, and fails as what it is."""
+    executor = Forgetful()
+    pool = CallbackPool(executor)
+    told: list[BaseException] = []
+    earlier = pool.apply_async(pool_workers.add, (1,), error_callback=told.append)
+    executor.breaks_in_submit, executor.fails_half_way = True, fails_half_way
+    if fails_half_way:
+        with pytest.raises(BrokenProcessPool, match="make a new one") as caught:
+            pool.submit(pool_workers.add, 2)
+        assert isinstance(caught.value.__cause__, OSError)
+    else:
+        assert isinstance(pool.submit(pool_workers.add, 2).exception(LIMIT), BrokenExecutor)
+    earlier.wait_settled(LIMIT)
+    assert [type(error) for error in told] == [BrokenProcessPool]
+    pool.close(LIMIT)
+
+
+@only_where_needed
+def test_other_errors_of_submit_come_out_as_they_are() -> None:
+    """An executor that is not broken raises what it raises."""
+    executor = Forgetful()
+    executor.fails_half_way = True
+    with CallbackPool(executor) as pool, pytest.raises(OSError, match="handle is closed"):
+        pool.submit(pool_workers.add, 2)
+
+
+@only_where_needed
+def test_cancelled_future_does_not_stop_the_one_who_tells() -> None:
+    """A broken executor may fail a future in custody although it is cancelled."""
+    inner: Future[bytes] = Future()
+    Custody(Forgetful()).prepare(inner)
+    assert inner.cancel()
+    inner.set_exception(BrokenProcessPool("a worker died"))
+    assert inner.cancelled()
+
+
+def test_custody_ends_with_the_future() -> None:
+    """A future that is done is kept no longer, whether it was when it came or is given back."""
+    custody = Custody(Forgetful())
+    early, late = Future[bytes](), Future[bytes]()
+    early.set_result(b"")
+    assert not custody.take(early)
+    assert not custody.take(late)
+    assert list(custody._inners) == [late]
+    custody.give_back(late)
+    assert not custody._inners

@@ -1,0 +1,319 @@
+"""Process pools: whatever a task, its arguments, its result or its worker do, it is an error of that task only."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pool_workers
+from polling import until
+from syncprims import CallbackErrors, TransportError
+from syncprims.callback_pool import CallbackPool
+
+LIMIT = 15.0
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[CallbackPool]:
+    """One pool for all tests that leave it as it was."""
+    with CallbackPool("process", max_workers=2, name="shared") as pool:
+        yield pool
+
+
+def test_call_with_keywords_and_callback(shared: CallbackPool) -> None:
+    """Arguments, keywords and results travel, and the callback runs here."""
+    seen: list[tuple[int, int]] = []
+    shared.apply_async(pool_workers.add, (1,), {"b": 2}, callback=lambda n: seen.append((n, os.getpid()))).wait_settled(
+        LIMIT
+    )
+    assert seen == [(3, os.getpid())]
+
+
+def test_error_brings_the_remote_traceback(shared: CallbackPool) -> None:
+    """An error keeps its type and text, and its cause is the worker's traceback."""
+    with pytest.raises(ValueError, match="remote") as caught:
+        shared.submit(pool_workers.fail, "remote").result(LIMIT)
+    assert "pool_workers.py" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("function", "words", "cause"),
+    [
+        (pool_workers.lock_result, r"lock_result\(\) returned a _thread.lock", "cannot pickle"),
+        (pool_workers.refusing_result, "result can't be unpickled here", "will not be unpickled"),
+        (pool_workers.raise_two_argument_error, "TwoArgumentError: 7: lost on the way", "raise_two_argument_error"),
+        (pool_workers.raise_lock_error, "LockError: holds a lock", "raise_lock_error"),
+    ],
+)
+def test_outcome_that_cannot_travel_is_a_clear_error(
+    shared: CallbackPool, function: Any, words: str, cause: str
+) -> None:
+    """Results and errors that can't be pickled or unpickled fail their own task, with type and traceback named."""
+    error = shared.submit(function).exception(LIMIT)
+    assert isinstance(error, TransportError)
+    assert isinstance(error, TypeError)
+    with pytest.raises(TransportError, match=words):
+        raise error
+    assert cause in str(error.__cause__)
+    assert shared.submit(pool_workers.add, 1).result(LIMIT) == 1
+
+
+def test_argument_that_cannot_be_pickled_is_raised_by_submit(shared: CallbackPool) -> None:
+    """Submit itself refuses what can't be pickled, names it, and nothing was submitted."""
+    before = shared.stats.submitted
+    calls: list[tuple[Any, str]] = [
+        ((pool_workers.add, threading.Lock()), r"argument 0 \(a _thread.lock\)"),
+        ((lambda: 1,), "the function .*<lambda>"),
+    ]
+    for arguments, words in calls:
+        with pytest.raises(TransportError, match=words) as caught:
+            shared.submit(*arguments)
+        assert caught.value.__cause__ is not None
+    assert shared.stats.submitted == before
+
+
+def test_argument_that_cannot_be_unpickled_fails_its_task(shared: CallbackPool) -> None:
+    """An argument that raises in the worker while it is unpickled is that task's error."""
+    with pytest.raises(TransportError, match="unpickled in the worker: ValueError: will not be unpickled"):
+        shared.submit(pool_workers.identity, pool_workers.Refusing()).result(LIMIT)
+
+
+def test_system_exit_in_a_task_is_its_error(shared: CallbackPool) -> None:
+    """sys.exit in a task ends no worker; the task has the SystemExit, and a group has it wrapped."""
+    worker = {shared.submit(pool_workers.pid).result(LIMIT) for _ in range(20)}
+    assert isinstance(shared.submit(pool_workers.leave, 3).exception(LIMIT), SystemExit)
+    shared.apply_async(pool_workers.leave, (3,))
+    with pytest.raises(CallbackErrors, match="SystemExit"):
+        shared.join(LIMIT)
+    assert {shared.submit(pool_workers.pid).result(LIMIT) for _ in range(20)} & worker
+
+
+def test_workers_ignore_interrupts(shared: CallbackPool) -> None:
+    """Ctrl-C at the terminal, which reaches the workers too, is the parent's business."""
+    assert shared.submit(pool_workers.ignores_interrupts).result(LIMIT)
+
+
+def test_map_in_chunks(shared: CallbackPool) -> None:
+    """Map and its chunks work across processes."""
+    assert list(shared.map(pool_workers.add, range(100), chunksize=16)) == list(range(100))
+
+
+@pytest.mark.parametrize("death", [pool_workers.die, pool_workers.kill_self])
+def test_worker_death_fails_its_task_and_the_others_go_on(shared: CallbackPool, death: Any) -> None:
+    """A task that takes its worker down has a clear error; tasks that had not begun run in new processes."""
+    told: list[BaseException] = []
+    tasks = [shared.apply_async(death, error_callback=told.append)]
+    tasks += [shared.submit(pool_workers.add, i) for i in range(30)]
+    error = tasks[0].exception(LIMIT)
+    assert isinstance(error, BrokenExecutor)
+    assert f"while {death.__name__} ran" in str(error)
+    ends = [task.exception(LIMIT) for task in tasks[1:]]
+    # The other worker is ended with its comrade: what it ran, or had just done, goes with it; the rest runs again.
+    hit = [end for end in ends if end is not None]
+    assert all(isinstance(end, BrokenExecutor) and "while add ran" in str(end) for end in hit)
+    assert len(hit) <= 8
+    shared.join(LIMIT)
+    assert told == [error]
+
+
+def test_death_of_idle_workers_is_survived(shared: CallbackPool) -> None:
+    """Killing the idle workers loses no task: the next ones run in new processes."""
+    pids = set(shared.map(pid_for, range(20)))
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    ends = [shared.submit(pool_workers.add, i).exception(LIMIT) for i in range(6)]
+    assert ends == [None] * 6
+
+
+def pid_for(_: int) -> int:
+    return pool_workers.pid()
+
+
+def test_initializer_runs_in_each_process() -> None:
+    """Initializer and initargs reach the workers, on top of the pool's own set-up."""
+    with CallbackPool("process", max_workers=1, initializer=pool_workers.remember, initargs=("x",)) as pool:
+        assert pool.submit(pool_workers.remembered).result(LIMIT) == ["x"]
+        assert pool.submit(pool_workers.ignores_interrupts).result(LIMIT)
+
+
+def test_initargs_may_be_what_only_a_starting_process_gets() -> None:
+    """A lock of multiprocessing, which travels with the start of a process alone, reaches the initializer."""
+    lock = multiprocessing.get_context("spawn").Lock()
+    with CallbackPool("process", max_workers=1, initializer=pool_workers.remember, initargs=(lock,)) as pool:
+        assert pool.submit(pool_workers.try_remembered).result(LIMIT) is True
+        assert lock.acquire(block=False) is False  # it is one and the same
+
+
+def test_processes_that_cannot_be_started_early_are_started_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where starting them ahead fails, nothing is raised in the thread that does it, and the next task has new ones."""
+    with CallbackPool("process", max_workers=1) as pool:
+        workers: Any = pool._backend
+        make, ready = workers._make, threading.Event()
+
+        def make_one_that_fails() -> Any:
+            executor = make()
+            monkeypatch.setattr(executor, "submit", pool_workers.fail_to_start)
+            return executor
+
+        workers._make = make_one_that_fails
+        workers._start_threads(ready.set)
+        assert ready.is_set()
+        workers._make = make
+        assert pool.submit(pool_workers.add, 1, 2).result(LIMIT) == 3
+
+
+def test_initializer_that_fails_fails_the_tasks() -> None:
+    """With an initializer that always raises, every task has an error and nothing hangs or respawns for ever."""
+    told: list[BaseException] = []
+    with CallbackPool("process", max_workers=1, initializer=pool_workers.fail_to_start) as pool:
+        for i in range(100):
+            pool.apply_async(pool_workers.add, (i,), error_callback=told.append)
+    assert len(told) == 100
+    assert "initializer" in str(told[-1])
+
+
+def test_cloudpickle_lets_lambdas_through() -> None:
+    """With cloudpickle's dumps, lambdas travel both ways."""
+    cloudpickle = pytest.importorskip("cloudpickle")
+    with CallbackPool("process", max_workers=1, dumps=cloudpickle.dumps) as pool:
+        assert pool.submit(lambda: lambda: 5).result(LIMIT)() == 5
+
+
+def test_abort_tells_the_queue_and_returns_what_was_fetched(tmp_path: Path) -> None:
+    """After abort each task is told cancelled or is returned, and those returned end by themselves."""
+    go = tmp_path / "go"
+    told: list[BaseException] = []
+    pool = CallbackPool("process", max_workers=1)
+    first = pool.submit(pool_workers.wait_for_file, str(go))
+    tasks = [pool.apply_async(pool_workers.add, (i,), error_callback=told.append) for i in range(40)]
+    while not first.running():
+        assert not first.done()
+    left = pool.abort()
+    assert first in left
+    assert len(told) + len(left) == 41
+    assert len(left) <= 3
+    go.touch()
+    pool.close(LIMIT)
+    assert all(task.done() for task in tasks)
+
+
+def test_growing_start_board() -> None:
+    """A start board hands out more slots than it began with, each one its own."""
+    from syncprims.callback_pool.travel.start_board import StartBoard, stamp
+
+    board = StartBoard()
+    slots = [board.take() for _ in range(2000)]
+    assert len(set(slots)) == 2000
+    stamp(board.path, slots[0])
+    stamp(board.path, slots[-1])
+    assert [slot for slot in slots if board.read(slot) is not None] == [slots[0], slots[-1]]
+    board.give_back(slots[-1])
+    path = board.path
+    del board
+    assert not os.path.exists(path)
+    stamp(path, slots[3] + 10**6)  # the pool is gone, the worker is still there
+
+
+def test_task_that_a_breaking_executor_takes_and_forgets_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A submission that comes in when the executor has just told all its futures that it is broken is not lost."""
+    from concurrent.futures import Future, ProcessPoolExecutor
+
+    forgotten: list[Future[Any]] = []
+    submit = ProcessPoolExecutor.submit
+
+    def forget(executor: ProcessPoolExecutor, fn: Any, /, *args: Any) -> Future[Any]:
+        if forgotten:
+            return submit(executor, fn, *args)
+        # As on 3.11, where breaking takes no lock against this method.
+        executor._broken = True
+        forgotten.append(Future())
+        return forgotten[0]
+
+    with CallbackPool("process", max_workers=1) as pool:
+        assert pool.submit(pool_workers.add, 1).result(LIMIT) == 1
+        monkeypatch.setattr(ProcessPoolExecutor, "submit", forget)
+        assert pool.submit(pool_workers.add, 2).result(LIMIT) == 2
+    assert len(forgotten) == 1
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="from 3.12 on, breaking and submitting exclude each other")
+def test_no_process_starts_while_an_executor_may_break() -> None:
+    """All workers start with the first task, of a first executor and of its successor, and none with any later one."""
+    from syncprims.callback_pool.workers.processes import ProcessWorkers
+
+    with CallbackPool("process", max_workers=3) as pool:
+        backend = pool._backend
+        assert isinstance(backend, ProcessWorkers)
+        for _ in range(2):
+            assert pool.submit(pool_workers.add, 1).result(LIMIT) == 1
+            assert backend._crew is not None
+            assert len(backend._crew.executor._processes) == 3
+            pool.apply_async(pool_workers.kill_self, error_callback=lambda _: None).wait_settled(LIMIT)
+
+
+def lose_a_worker(pool: CallbackPool, folder: Path) -> None:
+    """Let one worker after the other die in a task."""
+    for _ in range(2):
+        pool.apply_async(pool_workers.kill_self, error_callback=lambda _: None).wait_settled(LIMIT)
+
+
+def get_stuck(pool: CallbackPool, folder: Path) -> None:
+    """Let a worker be killed at the end."""
+    mark = str(folder / "pid")
+    pool.apply_async(pool_workers.announce_then_hang, (mark,), error_callback=lambda _: None, timeout=0.1)
+    assert pool.submit(pool_workers.wait_for_file, mark).result(LIMIT) == mark
+
+
+@pytest.mark.parametrize(
+    "trouble", [lambda pool, folder: None, lose_a_worker, get_stuck], ids=["none", "died", "stuck"]
+)
+def test_closed_pool_is_gone_without_a_collection(
+    trouble: Callable[[CallbackPool, Path], None], tmp_path: Path
+) -> None:
+    """Pipes and semaphores of a closed pool go at once: nothing refers to itself, and a kept task holds none."""
+    gc.collect()
+    gc.disable()
+    try:
+        pool = CallbackPool("process", max_workers=2)
+        kept = pool.submit(pool_workers.add, 1, 2)
+        assert kept.result(LIMIT) == 3
+        backend = weakref.ref(pool._backend)
+        crews = [weakref.ref(pool._backend._crew)]  # type: ignore[attr-defined]  # the processes' own
+        trouble(pool, tmp_path)
+        crews.append(weakref.ref(pool._backend._crew))  # type: ignore[attr-defined]
+        pool.close(LIMIT)
+        del pool
+        until(lambda: [crew() for crew in crews] == [None] * 2)
+        del kept
+        until(lambda: backend() is None)
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("fn", [pool_workers.raise_speechless_error, pool_workers.refusing_result_without_words])
+def test_error_that_cannot_be_printed_is_told_of(shared: CallbackPool, fn: Callable[[], object]) -> None:
+    """An exception whose text raises is an error of its task as any other, wherever it comes up."""
+    told: list[BaseException] = []
+    shared.apply_async(fn, error_callback=told.append).wait_settled(LIMIT)
+    assert "SpeechlessError" in repr(told[0])
+
+
+def test_error_of_a_result_holds_no_frame(shared: CallbackPool) -> None:
+    """What went wrong while a result was unpickled here is told as text: frames would hold the executor's pipes."""
+    error = shared.submit(pool_workers.refusing_result).exception(LIMIT)
+    assert isinstance(error, TransportError)
+    cause = error.__cause__
+    assert isinstance(cause, ValueError)
+    assert (cause.__traceback__, cause.__context__) == (None, None)
+    assert "in fail" in str(cause.__cause__)

@@ -1,0 +1,168 @@
+"""What makes the pool quick: fewer wakeups and lighter tasks, with nothing lost for it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+from syncprims import CallbackPool
+from syncprims.callback_pool import dispatcher
+from syncprims.callback_pool.cpython.crew import Crew
+from syncprims.callback_pool.dispatcher import _MANY
+from syncprims.callback_pool.workers.backend import Backend
+
+LIMIT = 10.0
+
+
+# -- the doorbell ------------------------------------------------------------------------------------------------------
+
+posix = pytest.mark.skipif(os.name != "posix", reason="the standard bell is left as it is")
+
+
+@pytest.fixture
+def bell() -> Iterator[Any]:
+    """The bell of an executor as the pool makes them, which has no task yet."""
+    crew = Crew(lambda: ProcessPoolExecutor(1))
+    bell: Any = crew.executor._executor_manager_thread_wakeup
+    yield bell
+    bell.close()
+    crew.dismiss(kill=False)
+
+
+@posix
+def test_bell_rings_once_until_it_is_heard(bell: Any) -> None:
+    """Many wakeups write one message, and after it was heard the next one writes again."""
+    for _ in range(2):
+        for _ in range(3):
+            bell.wakeup()
+        assert bell._reader.poll(0)
+        assert bell._reader.recv_bytes() == b""
+        assert not bell._reader.poll(0)
+        bell.clear()
+
+
+@posix
+def test_bell_that_was_cleared_is_silent(bell: Any) -> None:
+    """Clearing takes what there is out of the pipe, and blocks on nothing where there is none."""
+    bell.wakeup()
+    bell.clear()
+    assert not bell._reader.poll(0)
+    bell.clear()
+    assert not bell._reader.poll(0)
+
+
+@posix
+def test_bell_that_rings_while_it_is_cleared_is_heard_later(bell: Any) -> None:
+    """A message that is written after the pipe was emptied, its flag fallen with the others', is not lost."""
+    send = bell._writer.send_bytes
+
+    class Late:
+        """A writer that is overtaken by the listener."""
+
+        def send_bytes(self, message: bytes) -> None:
+            bell.clear()
+            send(message)
+
+        def close(self) -> None: ...
+
+    writer, bell._writer = bell._writer, Late()
+    try:
+        bell.wakeup()
+    finally:
+        bell._writer = writer
+    assert bell._reader.poll(0)
+    bell.clear()
+    assert not bell._reader.poll(0)
+    bell.wakeup()
+    assert bell._reader.poll(0)
+
+
+# -- the dispatcher's rest ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("queued", "rests"), [(_MANY, 1), (_MANY - 1, 0)])
+def test_dispatcher_rests_only_while_many_tasks_are_open(
+    monkeypatch: pytest.MonkeyPatch, queued: int, rests: int
+) -> None:
+    """Behind a backend that asks for it, it rests when it has settled what there was and many tasks are left."""
+    rested: SimpleQueue[float] = SimpleQueue()
+    monkeypatch.setattr(Backend, "rest", 0.25)
+    monkeypatch.setattr(dispatcher, "sleep", rested.put)
+    begin, hold = threading.Event(), threading.Event()
+    with CallbackPool(max_workers=1) as pool:
+        pool.submit(begin.wait, LIMIT)
+        for _ in range(queued):
+            pool.submit(hold.wait, LIMIT)
+        begin.set()
+        for _ in range(rests):
+            assert rested.get(timeout=LIMIT) == 0.25
+        hold.set()
+    assert rested.empty()
+
+
+# -- light tasks and maps ----------------------------------------------------------------------------------------------
+
+
+def test_task_has_all_that_a_future_has() -> None:
+    """A task stores by itself, or on its class, what the constructor of Future would have stored."""
+    with CallbackPool(max_workers=1) as pool:
+        task = pool.submit(len, "abc")
+    for name in vars(Future()):
+        assert hasattr(task, name), name
+
+
+def test_two_wait_for_one_task_each_with_a_limit() -> None:
+    """Waiters of a task time out on their own, and are all released when it is done."""
+    hold, results = threading.Event(), []
+    with CallbackPool(max_workers=1) as pool:
+        task = pool.submit(hold.wait, LIMIT)
+        with pytest.raises(TimeoutError):
+            task.result(0.01)
+        waiters = [threading.Thread(target=lambda: results.append(task.result(LIMIT)), daemon=True) for _ in range(2)]
+        for waiter in waiters:
+            waiter.start()
+        hold.set()
+        for waiter in waiters:
+            waiter.join(LIMIT)
+    assert results == [True, True]
+
+
+class Thing:
+    """Something that can be referred to weakly."""
+
+
+@pytest.mark.parametrize("way", ["map", "map_unordered"])
+def test_map_keeps_no_result_that_was_taken(way: str) -> None:
+    """A result of a chunk is its taker's alone as soon as it is taken."""
+    with CallbackPool(max_workers=1) as pool:
+        results: Iterator[Thing] = getattr(pool, way)(lambda _: Thing(), range(3), chunksize=3)
+        taken = weakref.ref(next(results))
+        gc.collect()  # free-threaded builds leave it to that to count what another thread has made
+        assert taken() is None
+        assert len(list(results)) == 2
+
+
+@pytest.mark.parametrize("iterables", [(), ([],), ([1], [])])
+def test_map_over_nothing(iterables: tuple[list[int], ...]) -> None:
+    """Without items, or without iterables, a map has no results, as the builtin's."""
+    with CallbackPool(max_workers=1) as pool:
+        assert list(pool.map(lambda *_: 1, *iterables)) == []
+
+
+def stop(_: int) -> int:
+    raise StopIteration("this is no end")
+
+
+def test_map_does_not_end_by_a_call_that_raises_stop_iteration() -> None:
+    """What a call raises is an error of the map, never the silent end of it."""
+    with CallbackPool(max_workers=1) as pool, pytest.raises(RuntimeError) as caught:
+        list(pool.map(stop, range(3), chunksize=3))
+    assert isinstance(caught.value.__cause__, StopIteration)

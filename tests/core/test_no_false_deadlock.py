@@ -1,0 +1,346 @@
+"""Circles that are none: what looks like a deadlock, and will come undone by itself, is not reported as one."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from _thread import allocate_lock
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from queue import SimpleQueue
+from threading import Event, get_ident
+
+import pytest
+
+from locks.crew import LIMIT, Crew, eventually, held_elsewhere, on_signal, wait_for
+from syncprims import (
+    BrokenSequenceError,
+    DeadlockError,
+    LockTimeoutError,
+    OrderedRunner,
+    TimedLock,
+    TimedRLock,
+)
+from syncprims._core import waits as _waits
+from syncprims._core.stacks import FRAMES_ARE_SHARED, frames_of_threads
+from syncprims._core.waits import Waiting
+from syncprims._runner import sequence as _sequence
+
+both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
+needs_signals = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="the system has no pthread_kill")
+
+
+def take(lock: TimedLock) -> bool:
+    """Take the lock, and tell whether that was refused as a deadlock."""
+    try:
+        with lock.hold(LIMIT):
+            return False
+    except DeadlockError:
+        return True
+
+
+# -- what a handler took on top of a wait -------------------------------------------------------------------------
+
+
+class Handled:
+    """The main thread waits for `outer`, which another thread has; in a signal handler on top of it it has `inner`."""
+
+    def __init__(self, kind: type[TimedLock]) -> None:
+        """Make the locks."""
+        self.outer, self.inner = kind(name="outer"), kind(name="inner")
+        self.owns_outer, self.wants_inner = Event(), Event()
+        self.searches = 0
+
+    def other(self) -> bool:
+        """Have `outer` and want `inner`, when told to."""
+        with self.outer:
+            self.owns_outer.set()
+            wait_for(self.wants_inner)
+            return take(self.inner)
+
+    def interrupt_its_wait(self, interrupt: Callable[[], object]) -> None:
+        """Send the signal once the main thread waits."""
+        eventually(lambda: self.outer.waiting == 1)
+        interrupt()
+
+    def counting(self, find: Callable[..., list[Waiting] | None]) -> Callable[..., list[Waiting] | None]:
+        """Count how often a circle is found."""
+
+        def find_and_count(*arguments: object) -> list[Waiting] | None:
+            circle = find(*arguments)
+            self.searches += circle is not None
+            return circle
+
+        return find_and_count
+
+    def the_circle_is_seen_twice(self) -> None:
+        """Wait until the other thread has found what looks like a circle, and has looked again."""
+        self.wants_inner.set()
+        eventually(lambda: self.searches >= 2)
+
+
+@needs_signals
+@both
+def test_what_a_handler_will_give_back_is_waited_for(kind: type[TimedLock], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock that a handler holds on top of a wait depends on the handler alone: who wants it gets it after that."""
+    scene = Handled(kind)
+    monkeypatch.setattr(_waits, "find_circle", scene.counting(_waits.find_circle))
+
+    def handle() -> None:
+        with scene.inner:
+            scene.the_circle_is_seen_twice()
+
+    with Crew() as crew, on_signal(handle) as interrupt:
+        other = crew.start(scene.other, "other")
+        wait_for(scene.owns_outer)
+        crew.start(partial(scene.interrupt_its_wait, interrupt))
+        assert take(scene.outer) is False
+        assert other.result() is False
+
+
+@needs_signals
+def test_what_a_handler_does_not_give_back_is_a_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as the handler has ended without releasing, the circle is real, and is reported."""
+    scene = Handled(TimedLock)
+    monkeypatch.setattr(_waits, "find_circle", scene.counting(_waits.find_circle))
+
+    def handle() -> None:
+        scene.inner.acquire()
+        scene.the_circle_is_seen_twice()
+
+    with Crew() as crew, on_signal(handle) as interrupt:
+        other = crew.start(scene.other, "other")
+        wait_for(scene.owns_outer)
+        crew.start(partial(scene.interrupt_its_wait, interrupt))
+        assert take(scene.outer) is False
+        assert other.result() is True
+        scene.inner.release()
+
+
+@needs_signals
+def test_who_looks_again_gives_up_when_its_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler that goes on and on does not keep a wait with a limit from ending, by a timeout."""
+    scene, given_up = Handled(TimedLock), Event()
+
+    def give_up() -> None:
+        with scene.outer:
+            scene.owns_outer.set()
+            wait_for(scene.wants_inner)
+            with pytest.raises(LockTimeoutError), scene.inner.hold(0.05):
+                pass
+            given_up.set()
+
+    def handle() -> None:
+        with scene.inner:
+            scene.wants_inner.set()
+            wait_for(given_up)
+
+    with Crew() as crew, on_signal(handle) as interrupt:
+        crew.start(give_up, "other")
+        wait_for(scene.owns_outer)
+        crew.start(partial(scene.interrupt_its_wait, interrupt))
+        assert take(scene.outer) is False
+
+
+@needs_signals
+def test_a_handler_that_waits_hides_the_wait_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it waits for another lock, which it will get, what it holds is no part of a circle either."""
+    scene, third = Handled(TimedLock), TimedLock(name="third")
+    monkeypatch.setattr(_waits, "find_circle", scene.counting(_waits.find_circle))
+
+    def handle() -> None:
+        with scene.inner, third:
+            pass
+
+    with Crew() as crew, ExitStack() as stack:
+        free_third = stack.enter_context(held_elsewhere(third))
+        interrupt = stack.enter_context(on_signal(handle))
+        other = crew.start(scene.other, "other")
+        wait_for(scene.owns_outer)
+
+        def direct() -> None:
+            eventually(lambda: scene.outer.waiting == 1)
+            interrupt()
+            eventually(lambda: third.waiting == 1)
+            scene.the_circle_is_seen_twice()
+            free_third()
+
+        crew.start(direct)
+        assert take(scene.outer) is False
+        assert other.result() is False
+
+
+# -- waits of a runner that are over ------------------------------------------------------------------------------
+
+
+class Sluggish:
+    """A lock whose waiter takes its time to go on after it has got it."""
+
+    def __init__(self) -> None:
+        """Make it taken."""
+        self.lock = threading.Lock()
+        self.lock.acquire()
+        self.got, self.go_on = Event(), Event()
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take it, and stay here for a while."""
+        took = self.lock.acquire(blocking, timeout)
+        if took and blocking:
+            self.got.set()
+            wait_for(self.go_on)
+        return took
+
+    def release(self) -> None:
+        """Let go of it."""
+        self.lock.release()
+
+
+def test_a_step_of_a_sequence_that_has_ended_holds_up_nobody() -> None:
+    """Who waited for a turn of it will wake up, so what that thread holds can be waited for by who is in the step."""
+    runner, lock, gate = OrderedRunner("a", "b"), TimedLock(name="lock"), Sluggish()
+    runner._sequence.gates["b"] = gate  # type: ignore[assignment]  # it does what is used of a lock
+
+    def wait_for_the_turn() -> None:
+        with lock, pytest.raises(BrokenSequenceError), runner.step("b"):
+            pytest.fail("there is no turn any more")
+
+    with Crew() as crew, runner.step("a"):
+        crew.start(wait_for_the_turn)
+        eventually(lambda: runner.waiting == 1)
+        runner.abort()
+        wait_for(gate.got)
+        assert runner.waiting == 1
+        with pytest.raises(LockTimeoutError), lock.hold(0.01):
+            pass
+        gate.go_on.set()
+        assert take(lock) is False
+
+
+def test_who_has_been_told_that_the_round_is_over_waits_for_no_later_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that `wait` has not returned in yet is held up by nobody, whoever is in the next step by now."""
+    runner, lock, bell = OrderedRunner("a", rounds=2), TimedLock(name="lock"), Sluggish()
+    monkeypatch.setattr(_sequence, "_locked", lambda: bell)
+
+    def wait_for_the_round() -> None:
+        with lock:
+            runner.wait(rounds=1)
+
+    with Crew() as crew:
+        with runner.step("a"):
+            crew.start(wait_for_the_round)
+            eventually(lambda: runner.waiting == 1)
+        wait_for(bell.got)
+        with runner.step("a"):
+            assert runner.waiting == 1
+            with pytest.raises(LockTimeoutError), lock.hold(0.01):
+                pass
+            bell.go_on.set()
+            assert take(lock) is False
+
+
+@pytest.mark.parametrize("through", ["turn", "round"])
+def test_before_that_it_is_a_deadlock(through: str) -> None:
+    """The control: while the sequence goes on, and the round, the same circle is reported."""
+    runner, lock = OrderedRunner("a", "b"), TimedLock(name="lock")
+
+    def wait_for_the_runner() -> None:
+        with lock:
+            try:
+                if through == "round":
+                    runner.wait(rounds=1)
+                else:
+                    with runner.step("b"):
+                        pass
+            except BrokenSequenceError:
+                pass
+
+    with Crew() as crew:
+        with runner.step("a"):
+            crew.start(wait_for_the_runner)
+            eventually(lambda: runner.waiting == 1)
+            assert take(lock) is True
+        runner.abort()
+
+
+# -- circles that have a victim already ---------------------------------------------------------------------------
+
+
+class Held:
+    """What the owner of never changes."""
+
+    def __init__(self, name: str, owner: int) -> None:
+        """Make it with its owner."""
+        self.name, self.owner = name, owner
+
+    def _owner(self) -> int:
+        return self.owner
+
+
+def test_who_is_no_victim_of_one_circle_may_be_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait that closes two circles at once breaks the second one, where another thread gives way for the first."""
+    other, third, me = -2, -3, get_ident()
+    published: list[Waiting] = []
+    try:
+        for ident, node in ((other, Held("outer", third)), (other, Held("inner", me)), (third, Held("mine", me))):
+            waiting = Waiting(node)
+            waiting.ident, waiting.below = ident, _waits._innermost.get(ident)
+            _waits._innermost[ident] = waiting
+            published.append(waiting)
+        outer, inner, _ = published
+        mine = Waiting(Held("theirs", other))
+        assert inner._claims([mine, inner])
+        # Whoever looks again finds that the victim of the first circle has withdrawn.
+        monkeypatch.setattr(_waits, "sleep", lambda seconds: _waits._innermost.update({other: outer}))
+        try:
+            with pytest.raises(DeadlockError) as caught:
+                mine.publish()
+        finally:
+            mine.withdraw()
+        assert [wait.lock_name for wait in caught.value.cycle] == ["theirs", "outer", "mine"]
+    finally:
+        for ident in (other, third):
+            _waits._innermost.pop(ident, None)
+
+
+class Free:
+    """A node that nobody has."""
+
+    name = "free"
+
+    def _owner(self) -> None:
+        """Nobody has to act."""
+
+
+@pytest.mark.skipif(
+    not FRAMES_ARE_SHARED, reason="without the GIL one frame can be looked at, and it is of this library"
+)
+@pytest.mark.parametrize("on_top", [False, True], ids=["the wait itself", "a handler"])
+def test_who_publishes_is_told_by_the_frame_below(on_top: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler that is about to wait is on top of the wait below, though it stands where that once stood."""
+    going_on = allocate_lock()
+    going_on.acquire()
+    waits: SimpleQueue[Waiting] = SimpleQueue()
+
+    def publish(waiting: Waiting) -> None:
+        waiting.publish()
+        waiting.withdraw()
+
+    def handle() -> None:
+        publish(Waiting(Free()))
+
+    def wait() -> None:
+        waiting = Waiting(Free())
+        waits.put(waiting)
+        handle() if on_top else waiting.publish()
+        waiting.withdraw()
+
+    # The clock is read as the first thing, here by a C function that takes its time.
+    monkeypatch.setattr(_waits, "monotonic", partial(going_on.acquire, True, LIMIT))
+    with Crew() as crew:
+        crew.start(wait)
+        waiting = waits.get(timeout=LIMIT)
+        eventually(lambda: frames_of_threads()[waiting.ident].f_code.co_name == "publish")
+        eventually(lambda: frames_of_threads()[waiting.ident].f_code.co_filename == _waits.__file__)
+        assert _waits._stands_in(waiting, frames_of_threads()[waiting.ident]) is not on_top
+        going_on.release()

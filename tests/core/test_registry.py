@@ -1,0 +1,45 @@
+"""The registry of live primitives, while other threads make and drop some."""
+
+from __future__ import annotations
+
+import sys
+from threading import Event
+
+from locks.crew import Crew
+from syncprims import TimedLock, TimedRLock
+from syncprims._core.registry import live
+
+
+def test_live_primitives_come_in_the_order_of_their_creation() -> None:
+    """Those that are gone are not among them."""
+    locks = [TimedLock(), TimedRLock(), TimedLock()]
+    assert [lock for lock in live() if lock in locks] == locks
+    del locks[1]
+    assert [lock for lock in live() if lock in locks] == locks
+
+
+def test_looking_while_others_make_and_drop_locks() -> None:
+    """What lives all the time is found every time, in order, and nothing is raised."""
+    locks = [TimedLock() for _ in range(1000)]
+    ids = [id(lock) for lock in locks]
+    stop = Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            assert len([TimedLock() for _ in range(20)]) == 20
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with Crew() as crew:
+            for _ in range(2):
+                crew.start(churn)
+            try:
+                for _ in range(100):
+                    found = {id(lock) for lock in live()}
+                    assert found.issuperset(ids)
+            finally:
+                stop.set()
+    finally:
+        sys.setswitchinterval(interval)
+    assert [id(lock) for lock in live() if id(lock) in set(ids)] == ids

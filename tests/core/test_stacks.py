@@ -1,0 +1,160 @@
+"""Where threads stand: whole stacks of all that wait, with the GIL and without, and only what tells something."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from threading import Barrier, Event
+from traceback import FrameSummary
+
+import pytest
+
+from locks.crew import LIMIT, Crew, eventually, take_and_let_go, wait_for
+from syncprims import CallbackPool, DeadlockError, LockTimeoutError, TimedLock
+from syncprims.diagnostics import report, snapshot
+
+COLLECTS_AT_ANY_TIME = sys.version_info < (3, 12)
+
+
+def names(stack: tuple[FrameSummary, ...]) -> list[str]:
+    """The functions of a stack, outermost first, from the test's own on."""
+    return [frame.name for frame in stack if frame.filename == __file__]
+
+
+@pytest.mark.inverts
+def test_a_deadlock_tells_the_whole_stack_of_each_thread() -> None:
+    """Both threads are shown down to the call that waits, the one that gets the error and the one that does not."""
+    red, blue = TimedLock(name="red"), TimedLock(name="blue")
+    barrier = Barrier(2)
+
+    def left() -> None:
+        with red:
+            barrier.wait(LIMIT)
+            take_blue()
+
+    def take_blue() -> None:
+        with blue:
+            pass
+
+    def right() -> None:
+        with blue:
+            barrier.wait(LIMIT)
+            take_red()
+
+    def take_red() -> None:
+        with red:
+            pass
+
+    with Crew() as crew:
+        errors = [job.error() for job in (crew.start(left, "left"), crew.start(right, "right"))]
+    (error,) = [error for error in errors if isinstance(error, DeadlockError)]
+    assert sorted(names(stack)[-2:] for stack in error.stacks) == [["left", "take_blue"], ["right", "take_red"]]
+    assert all(stack[-1].filename == __file__ for stack in error.stacks)
+    assert "in take_blue" in str(error)
+    assert "in take_red" in str(error)
+
+
+def test_a_holder_that_waits_itself_is_shown_where_it_waits() -> None:
+    """The error of a time-out has the holder's whole stack, and its text the place in the program."""
+    accounts, ledger = TimedLock(name="accounts"), TimedLock(name="ledger")
+
+    def charge() -> None:
+        with accounts:
+            book()
+
+    def book() -> None:
+        with ledger:
+            pass
+
+    with Crew() as crew, ledger:
+        crew.start(charge, "billing")
+        eventually(lambda: ledger.waiting)
+        with pytest.raises(LockTimeoutError) as caught:
+            accounts.hold(0).__enter__()
+    assert caught.value.holder is not None
+    assert names(caught.value.holder.stack)[-2:] == ["charge", "book"]
+    assert f"which is at test_stacks.py:{book.__code__.co_firstlineno + 1} in book" in str(caught.value)
+
+
+def test_the_standard_library_in_between_is_no_place() -> None:
+    """Who waits for a task stands where it asked for the result, not in a condition of the standard library."""
+    end = Event()
+
+    def ask() -> None:
+        task.result(LIMIT)
+
+    with CallbackPool(max_workers=1, name="mill") as pool, Crew() as crew:
+        task = pool.submit(wait_for, end)
+        crew.start(ask, "guest")
+        eventually(lambda: [waiter for state in snapshot() for waiter in state.waiters if waiter.name == "guest"])
+        lines = report().splitlines()
+        end.set()
+    place = next(number for number, line in enumerate(lines) if "Thread 'guest'" in line)
+    assert lines[place].endswith("in ask")
+    shown = [line.rpartition(" in ")[2] for line in lines[place + 1 :] if line.startswith("      ")]
+    assert shown[-1] == "ask"
+    assert "_bootstrap" not in shown
+
+
+@pytest.fixture
+def busy_collector() -> Iterator[None]:
+    """Collect at each chance, where that can be at any time, and call something in Python then, as finalizers do."""
+    before = gc.get_threshold()
+
+    def call(phase: str, info: dict[str, int]) -> None:
+        for _ in range(20):
+            pass
+
+    gc.callbacks.append(call)
+    if COLLECTS_AT_ANY_TIME:
+        gc.set_threshold(1)
+    yield
+    gc.set_threshold(*before)
+    gc.callbacks.remove(call)
+
+
+@pytest.mark.usefixtures("busy_collector")
+def test_looking_at_threads_that_wake_up_is_safe() -> None:
+    """Deep stacks of threads that wait for moments are looked at without end, and the interpreter survives it."""
+    lock = TimedLock()
+    over = Event()
+
+    def sink(depth: int) -> None:
+        if depth:
+            sink(depth - 1)
+        else:
+            take_and_let_go(lock, True, 1e-5)
+
+    def churn() -> None:
+        depth = 0
+        while not over.is_set():
+            depth = (depth * 37 + 3) % 300
+            sink(depth)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with Crew() as crew, lock:
+            for _ in range(3):
+                crew.start(churn)
+            try:
+                for _ in range(60 if COLLECTS_AT_ANY_TIME else 300):
+                    snapshot()
+            finally:
+                over.set()
+    finally:
+        sys.setswitchinterval(interval)
+    assert gc.isenabled()
+
+
+def test_the_collector_is_left_as_it_was() -> None:
+    """Looking at threads pauses the collector at most: who has switched it off finds it off, and else it is on."""
+    gc.disable()
+    try:
+        report()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    report()
+    assert gc.isenabled()

@@ -1,0 +1,411 @@
+"""Explore interleavings of threads at the locks, run as a program: ``exploration.py SCENARIO PREEMPTIONS SECONDS``.
+
+frontrun schedules what is written in Python, so the C lock under `TimedLock` is replaced, before the library is
+imported, by a model of it in Python. Everything above it is the library's own code: the two tries, the wait-for graph
+with its publication, walk and confirmation, the undoing.
+"""
+
+from __future__ import annotations
+
+import _thread
+import sys
+import time
+from collections.abc import Callable
+from itertools import count
+from threading import get_ident
+from types import TracebackType
+from typing import Any, ClassVar
+
+from frontrun._cooperative import (  # type: ignore[import-untyped]  # it has no types
+    CooperativeLock,
+    CooperativeSemaphore,
+    patch_locks,
+)
+
+from exploring import main
+
+
+class ModelOfCLock:
+    """What `_thread.RLock` does, over a lock at which frontrun can switch threads."""
+
+    __slots__ = ("__weakref__", "c_count", "c_lock", "c_owner")
+
+    c_lock: Any
+    c_owner: int
+    c_count: int
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        """Only `__new__` matters, as with the C type."""
+
+    def __new__(cls, *args: object, **kwargs: object) -> ModelOfCLock:  # noqa: PYI034  subclasses call it untyped
+        """Make a free lock."""
+        self = object.__new__(cls)
+        self.c_lock = CooperativeLock()
+        self.c_owner = 0
+        self.c_count = 0
+        return self
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take it once more where it is the caller's."""
+        if self.c_owner == get_ident():
+            self.c_count += 1
+            return True
+        if not self.c_lock.acquire(blocking, timeout):
+            return False
+        self.c_owner = get_ident()
+        self.c_count = 1
+        return True
+
+    __enter__ = acquire
+
+    def release(self) -> None:
+        """Let go of it once."""
+        if self.c_owner != get_ident():
+            raise RuntimeError("cannot release un-acquired lock")
+        self.c_count -= 1
+        if self.c_count == 0:
+            self.c_owner = 0
+            self.c_lock.release()
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self.release()
+
+    def _is_owned(self) -> bool:
+        return self.c_owner == get_ident()
+
+    def __repr__(self) -> str:
+        state = "locked" if self.c_owner else "unlocked"
+        return f"<{state} model object owner={self.c_owner} count={self.c_count} at 0x0>"
+
+    def _release_save(self) -> tuple[int, int]:
+        raise NotImplementedError
+
+    def _acquire_restore(self, state: tuple[int, int]) -> None:
+        raise NotImplementedError
+
+    def _at_fork_reinit(self) -> None:
+        raise NotImplementedError
+
+
+_true, _thread.RLock = _thread.RLock, ModelOfCLock  # type: ignore[misc,assignment]  # before the library looks it up
+
+from syncprims import DeadlockError, LockTimeoutError, TimedLock  # noqa: E402  the model came first
+from syncprims._core import waits as _waits  # noqa: E402  the same
+from syncprims._locks import timed_lock  # noqa: E402  the same
+
+_thread.RLock = _true  # type: ignore[misc]  # imports take it too, from 3.12 on
+# They have imported the function; under frontrun's clock it is another one.
+_waits.monotonic = timed_lock.monotonic = lambda: time.monotonic()  # type: ignore[attr-defined]
+# A thread that is not its turn stands in frontrun's code, which looks like a handler on top of its wait.
+_waits._undisturbed = lambda circle: True
+
+
+class Exclusion:
+    """Two threads add to one counter under a lock, without anything else that would keep the sum right."""
+
+    def __init__(self) -> None:
+        """Make the state of one execution."""
+        self.lock = TimedLock(name="lock")
+        self.total = 0
+
+    def add(self) -> None:
+        """What each thread does."""
+        with self.lock:
+            before = self.total
+            self.total = before + 1
+
+    workers: ClassVar[tuple[Callable[[Any], None], ...]] = (add, add)
+
+    def holds(self) -> bool:
+        """Nothing is lost, and the lock is free."""
+        return self.total == 2 and not self.lock.locked() and not self.lock.waiting
+
+
+class NoExclusion(Exclusion):
+    """The same without the lock: an exploration that finds nothing here explores nothing."""
+
+    def add(self) -> None:
+        """What each thread does."""
+        before = self.total
+        self.total = before + 1
+
+    workers = (add, add)
+
+
+class Crossing:
+    """Two threads take two locks in opposite order."""
+
+    def __init__(self) -> None:
+        """Make the state of one execution."""
+        self.one, self.other = TimedLock(name="one"), TimedLock(name="other")
+        self.done: list[str] = []
+        self.victims: list[int] = []
+
+    def take(self, first: TimedLock, second: TimedLock, me: str) -> None:
+        """Take both, or be the victim."""
+        try:
+            with first, second:
+                self.done.append(me)
+        except DeadlockError as error:
+            self.victims.append(len(error.cycle))
+
+    def forth(self) -> None:
+        """What one thread does."""
+        self.take(self.one, self.other, "forth")
+
+    def back(self) -> None:
+        """What the other does."""
+        self.take(self.other, self.one, "back")
+
+    workers: ClassVar[tuple[Callable[[Any], None], ...]] = (forth, back)
+
+    def holds(self) -> bool:
+        """At most one was the victim, of a circle of two, and everybody else came through."""
+        self.note()
+        return self.are_free(self.one, self.other) and (len(self.done), self.victims) in ((2, []), (1, [2]))
+
+    def note(self) -> None:
+        """Note how it came out."""
+        outcome = str((len(self.done), self.victims))
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+
+    def are_free(self, *locks: TimedLock) -> bool:
+        """Whether nobody has them or waits for them."""
+        return not any(lock.locked() or lock.waiting for lock in locks)
+
+
+class Meeting(Crossing):
+    """The same, and each waits until the other has its first lock: always a deadlock, always with one victim."""
+
+    def __init__(self) -> None:
+        """Make the state of one execution."""
+        super().__init__()
+        self.has_come = {"forth": CooperativeSemaphore(0), "back": CooperativeSemaphore(0)}
+
+    def take(self, first: TimedLock, second: TimedLock, me: str) -> None:
+        """Take both, or be the victim."""
+        (other,) = self.has_come.keys() - {me}
+        try:
+            with first:
+                self.has_come[me].release()
+                self.has_come[other].acquire()
+                with second:
+                    self.done.append(me)
+        except DeadlockError as error:
+            self.victims.append(len(error.cycle))
+
+
+class Order(Crossing):
+    """The same in one order: no interleaving is a deadlock."""
+
+    def back(self) -> None:
+        """What the other does."""
+        self.take(self.one, self.other, "back")
+
+    workers = (Crossing.forth, back)
+
+    def holds(self) -> bool:
+        """Both came through."""
+        return super().holds() and len(self.done) == 2
+
+
+class OneAfterTheOther(Crossing):
+    """One thread never has a lock while it wants another: nothing is a deadlock, though it may look like one."""
+
+    def forth(self) -> None:
+        """What one thread does."""
+        with self.one:
+            pass
+        with self.other:
+            self.done.append("forth")
+
+    workers = (forth, Crossing.back)
+
+    def holds(self) -> bool:
+        """Both came through."""
+        return super().holds() and len(self.done) == 2
+
+
+class BackingOff(Crossing):
+    """One thread waits for its second lock for a while only, by a method that is never told of a deadlock."""
+
+    def forth(self) -> None:
+        """What one thread does."""
+        with self.one:
+            if self.other.acquire(timeout=1.0):
+                self.other.release()
+            self.done.append("forth")
+
+    workers = (forth, Crossing.back)
+
+    def holds(self) -> bool:
+        """Both came through."""
+        return super().holds() and len(self.done) == 2
+
+
+class Expiring(Crossing):
+    """The time of one thread may be up at any moment, also while the other looks whether there is a circle."""
+
+    clock = "explored"
+
+    def forth(self) -> None:
+        """What one thread does."""
+        try:
+            with self.one, self.other.hold(1.0):
+                self.done.append("forth")
+        except DeadlockError as error:
+            self.victims.append(len(error.cycle))
+        except LockTimeoutError:
+            self.done.append("expired")
+
+    workers = (forth, Crossing.back)
+
+
+class Ring(Crossing):
+    """Three threads take three locks, each the next one's second: a circle of three, if all have their first."""
+
+    def __init__(self) -> None:
+        """Make the state of one execution."""
+        super().__init__()
+        self.third = TimedLock(name="third")
+
+    def first(self) -> None:
+        """What one thread does."""
+        self.take(self.one, self.other, "first")
+
+    def second(self) -> None:
+        """What the next one does."""
+        self.take(self.other, self.third, "second")
+
+    def last(self) -> None:
+        """What closes the ring."""
+        self.take(self.third, self.one, "last")
+
+    workers = (first, second, last)
+
+    def holds(self) -> bool:
+        """At most one was the victim, of a circle of three, and everybody else came through."""
+        self.note()
+        return self.are_free(self.one, self.other, self.third) and (len(self.done), self.victims) in ((3, []), (2, [3]))
+
+
+class TwoVictims(Meeting):
+    """A mutation: every thread that sees a circle gives way."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the library."""
+        _waits.Waiting._claimant = lambda waiting, circle: waiting  # type: ignore[assignment,method-assign]
+
+
+class NotConfirmed(OneAfterTheOther):
+    """A mutation: each edge is looked at once, by one walk, with no look before it and none after."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the library."""
+        _waits._confirmed = lambda circle: True
+        publish_otherwise(walk_once)
+
+
+class OwnerClearedLate(Exclusion):
+    """A mutation: a lock is free before its owner is cleared."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the model of the C lock."""
+
+        def release(lock: ModelOfCLock) -> None:
+            if lock.c_owner != get_ident():
+                raise RuntimeError("cannot release un-acquired lock")
+            lock.c_lock.release()
+            lock.c_owner = lock.c_count = 0
+
+        ModelOfCLock.release = release  # type: ignore[assignment,method-assign]
+
+
+class WakeUpDropped(Exclusion):
+    """A mutation: a release clears the owner, and frees nobody."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the model of the C lock."""
+
+        def release(lock: ModelOfCLock) -> None:
+            lock.c_owner = lock.c_count = 0
+
+        ModelOfCLock.release = release  # type: ignore[assignment,method-assign]
+
+
+class NoVictim(Meeting):
+    """A mutation: the record is published after the walk, so that two threads may miss each other."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the library."""
+        _waits._confirmed = lambda circle: True  # the walker's own record is not there yet
+        publish_otherwise(walk_first)
+
+
+class Serials(Meeting):
+    """A mutation: the victim is who has the highest serial, which is drawn and stored in two steps."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the library."""
+        publish_otherwise(draw_and_walk)
+
+
+Publish = Callable[[_waits.Waiting], None]
+
+
+def publish_otherwise(otherwise: Callable[[_waits.Waiting, Publish], None]) -> None:
+    """Replace what publishes and walks; it gets what publishes alone."""
+    publish = _waits.Waiting.publish
+
+    def alone(waiting: _waits.Waiting) -> None:
+        waiting.takes_part = False
+        publish(waiting)
+        waiting.takes_part = True
+
+    _waits.Waiting.publish = lambda waiting: otherwise(waiting, alone)  # type: ignore[assignment,method-assign]
+
+
+def walk_once(waiting: _waits.Waiting, publish: Publish) -> None:
+    """Publish and walk, with no look before that."""
+    publish(waiting)
+    give_way(_waits.find_circle(waiting))
+
+
+def walk_first(waiting: _waits.Waiting, publish: Publish) -> None:
+    """Walk and publish."""
+    give_way(_waits.find_circle(waiting))
+    publish(waiting)
+
+
+serials: dict[_waits.Waiting, int] = {}
+drawn = count()
+
+
+def draw_and_walk(waiting: _waits.Waiting, publish: Publish) -> None:
+    """Publish, draw a serial and walk."""
+    publish(waiting)
+    serial = next(drawn)
+    serials[waiting] = serial
+    circle = _waits.find_circle(waiting)
+    if circle is not None and all(serial > serials.get(other, 1 << 62) for other in circle[1:]):
+        give_way(circle)
+
+
+def give_way(circle: list[_waits.Waiting] | None) -> None:
+    """Be the victim of the circle, if there is one."""
+    if circle is not None:
+        raise _waits.deadlock(circle)
+
+
+outcomes: dict[str, int] = {}
+
+
+if __name__ == "__main__":
+    patch_locks()
+    main(globals(), outcomes, *sys.argv[1:])

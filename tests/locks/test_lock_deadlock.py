@@ -1,0 +1,309 @@
+"""Deadlocks of living threads: each is noticed by exactly one of them, and nothing else is called one."""
+
+from __future__ import annotations
+
+import pickle
+import random
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+from threading import Barrier, Event
+from time import monotonic
+from typing import Final
+
+import pytest
+
+from locks.crew import LIMIT, Crew, eventually, wait_for
+from syncprims import DeadlockError, LockTimeoutError, SyncError, TimedLock, TimedRLock, Wait, acquire_all
+
+both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
+
+pytestmark = pytest.mark.inverts  # each deadlock is an inversion
+
+Enter = Callable[[TimedLock], AbstractContextManager[object]]
+
+
+@contextmanager
+def acquired(lock: TimedLock) -> Iterator[None]:
+    """The lock, taken by acquire() without a limit."""
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def plainly(lock: TimedLock) -> AbstractContextManager[object]:
+    """The lock itself."""
+    return lock
+
+
+WAYS: Final[dict[str, Enter]] = {
+    "with": plainly,
+    "acquire": acquired,
+    "hold for ever": lambda lock: lock.hold(None),
+    "hold within a time": lambda lock: lock.hold(LIMIT),
+    "acquire_all": lambda lock: acquire_all(lock),
+    "acquire_all within a time": lambda lock: acquire_all(lock, timeout=LIMIT),
+}
+each_way = pytest.mark.parametrize("enter", WAYS.values(), ids=WAYS)
+
+
+@contextmanager
+def switching_often() -> Iterator[None]:
+    """Let threads be interrupted after nearly every instruction."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+
+
+# -- with oneself -------------------------------------------------------------------------------------------------
+
+
+@each_way
+def test_waiting_for_oneself_is_a_deadlock_at_once(enter: Enter) -> None:
+    """The error comes without a wait, the lock stays the holder's, and one release frees it."""
+    lock = TimedLock(name="accounts")
+    with lock:
+        with pytest.raises(DeadlockError) as caught, enter(lock):
+            pytest.fail("the body ran without the lock")
+        assert lock.held_by_me()
+        assert lock.waiting == 0
+    assert not lock.locked()
+    me = threading.current_thread().name
+    assert caught.value.cycle == (Wait(me, "accounts", me),)
+    assert "'accounts'" in str(caught.value)
+    assert isinstance(caught.value, (SyncError, RuntimeError))
+
+
+@pytest.mark.parametrize("timeout", [0, 0.001, LIMIT])
+def test_a_timed_with_waits_for_oneself_no_longer_than_an_untimed_one(timeout: float) -> None:
+    """It is a deadlock at once, not a timeout."""
+    lock = TimedLock(timeout)
+    with lock, pytest.raises(DeadlockError), lock:
+        pass
+    assert not lock.locked()
+
+
+def test_acquire_with_a_limit_is_no_deadlock_with_oneself() -> None:
+    """It keeps threading's channel: False when the time is up, and not earlier."""
+    lock = TimedLock()
+    with lock:
+        assert lock.acquire(False) is False
+        started = monotonic()
+        assert lock.acquire(timeout=0.05) is False
+        assert monotonic() - started >= 0.045
+        assert lock.held_by_me()
+
+
+@each_way
+def test_a_reentrant_lock_is_no_deadlock_with_oneself(enter: Enter) -> None:
+    """Its holder just enters again."""
+    lock = TimedRLock()
+    with lock, enter(lock), enter(lock):
+        assert lock.held_by_me()
+    assert not lock.locked()
+
+
+# -- with others --------------------------------------------------------------------------------------------------
+
+
+def dine(locks: list[TimedLock], enter: Enter) -> list[BaseException | None]:
+    """Have a thread for each lock take it, then, once all have theirs, wait for the next one's; tell how each ended."""
+    ready = Barrier(len(locks))
+
+    def take(mine: TimedLock, next_one: TimedLock) -> None:
+        with mine:
+            ready.wait(LIMIT)
+            with enter(next_one):
+                assert mine.held_by_me()
+                assert next_one.held_by_me()
+
+    with Crew() as crew:
+        jobs = [
+            crew.start(partial(take, mine, next_one), f"diner {number}")
+            for number, (mine, next_one) in enumerate(zip(locks, [*locks[1:], locks[0]], strict=True))
+        ]
+        return [job.error() for job in jobs]
+
+
+@both
+@each_way
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_a_circle_has_exactly_one_victim(kind: type[TimedLock], enter: Enter, size: int) -> None:
+    """All others get their locks once it lets go, and its error tells the circle."""
+    for _ in range(3):
+        locks = [kind(name=f"fork {number}") for number in range(size)]
+        errors = dine(locks, enter)
+        victims = [number for number, error in enumerate(errors) if error is not None]
+        assert len(victims) == 1
+        (victim,) = victims
+        error = errors[victim]
+        assert isinstance(error, DeadlockError)
+        order = [(victim + step) % size for step in range(size)]
+        assert error.cycle == tuple(
+            Wait(f"diner {diner}", f"fork {(diner + 1) % size}", f"diner {(diner + 1) % size}") for diner in order
+        )
+        assert not any(lock.locked() or lock.waiting for lock in locks)
+
+
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_a_circle_closed_at_once_has_exactly_one_victim(size: int) -> None:
+    """However the threads that close it together are interleaved."""
+    with switching_often():
+        for _ in range(25):
+            errors = dine([TimedLock() for _ in range(size)], plainly)
+            assert [type(error) for error in errors if error is not None] == [DeadlockError]
+
+
+def test_a_circle_goes_through_locks_of_both_kinds() -> None:
+    """A TimedRLock, held twice, is an edge as a TimedLock is."""
+    for _ in range(5):
+        plain, reentrant = TimedLock(), TimedRLock()
+        with reentrant:  # and let go again: only its present holder matters
+            pass
+        errors = dine([plain, reentrant, TimedLock()], plainly)
+        assert [type(error) for error in errors if error is not None] == [DeadlockError]
+
+
+def test_the_error_tells_every_edge_and_where_its_thread_stands() -> None:
+    """The last line alone says who waits for what, who holds it, and what to do; everything survives pickling."""
+    error = next(error for error in dine([TimedLock(name="salt"), TimedLock(name="pepper")], plainly) if error)
+    assert isinstance(error, DeadlockError)
+    lines = str(error).splitlines()
+    for wait in error.cycle:
+        edge = f"Thread {wait.thread!r} waits for {wait.lock_name!r} held by {wait.holder!r}"
+        assert edge in lines[0]
+        assert edge in lines[-1]
+    assert "release" in lines[-1]
+    assert any(line.endswith(" in take") for line in lines)
+    assert not [line for line in lines if "threading.py" in line]  # every thread begins there
+    assert len(error.stacks) == 2
+    # The victim's own stack ends where it called the library, with and without the GIL.
+    assert error.stacks[0][-1].name == "take"
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), vars(copy)) == (str(error), vars(error))
+
+
+# -- what is none -------------------------------------------------------------------------------------------------
+
+
+@both
+def test_acquire_with_a_limit_is_never_an_edge(kind: type[TimedLock]) -> None:
+    """Neither of two threads that wait crosswise is told of a deadlock where one of them waits by acquire(timeout=)."""
+    one, other = kind(name="one"), kind(name="other")
+    both_held = Barrier(2)
+    give_up = Event()
+    late: list[bool] = []
+
+    def back_off() -> None:
+        with one:
+            both_held.wait(LIMIT)
+            while not give_up.is_set():
+                assert other.acquire(timeout=0.02) is False
+            late.append(other.acquire(timeout=0.02))
+
+    def insist() -> bool:
+        with other:
+            both_held.wait(LIMIT)
+            with one:
+                return True
+
+    with Crew() as crew:
+        crew.start(back_off)
+        insisting = crew.start(insist)
+        eventually(lambda: one.waiting == 1 and other.waiting == 1)
+        give_up.set()
+        assert insisting.result()
+    assert late == [False]
+
+
+@both
+def test_acquire_with_a_limit_that_closes_a_circle_returns_false(kind: type[TimedLock]) -> None:
+    """It never raises a DeadlockError, even where every other wait of the circle is without limit."""
+    mine, theirs = kind(), kind()
+    held = Event()
+
+    def insist() -> None:
+        with theirs:
+            held.set()
+            with mine:
+                pass
+
+    with Crew() as crew, mine:
+        crew.start(insist)
+        wait_for(held)
+        eventually(lambda: mine.waiting == 1)
+        started = monotonic()
+        assert theirs.acquire(timeout=0.05) is False
+        assert monotonic() - started >= 0.045
+        assert theirs.acquire(False) is False
+
+
+def test_a_timed_with_that_has_given_up_is_no_edge() -> None:
+    """After its timeout the same threads may wait the other way round."""
+    one, other = TimedLock(), TimedLock()
+    gave_up, go_on = Event(), Event()
+
+    def give_up_then_work() -> None:
+        with one:
+            with pytest.raises(LockTimeoutError), other.hold(0.01):
+                pytest.fail("the body ran without the lock")
+            gave_up.set()
+            wait_for(go_on)
+
+    def let_work() -> None:
+        eventually(lambda: one.waiting == 1)
+        go_on.set()
+
+    with Crew() as crew, other:
+        crew.start(give_up_then_work)
+        wait_for(gave_up)
+        crew.start(let_work)
+        with one:
+            pass
+
+
+def test_a_chain_that_ends_is_no_deadlock() -> None:
+    """Eight threads that each wait for the next all come through when the last lets go."""
+    locks = [TimedLock() for _ in range(9)]
+
+    def take(mine: TimedLock, next_one: TimedLock) -> None:
+        with mine, next_one:
+            pass
+
+    def awaited(lock: TimedLock) -> bool:
+        return lock.waiting == 1
+
+    with Crew() as crew, locks[-1]:
+        for mine, next_one in zip(locks[-2::-1], locks[:0:-1], strict=True):
+            crew.start(partial(take, mine, next_one))
+            eventually(partial(awaited, next_one))
+    assert not any(lock.locked() for lock in locks)
+
+
+def test_ordered_acquisition_is_never_called_a_deadlock() -> None:
+    """A second of six threads that take random locks in one order, in all ways, report nothing."""
+    locks = [kind(name=f"{number}") for number, kind in enumerate([TimedLock, TimedRLock] * 3)]
+    end = monotonic() + 1.0
+    ways = [*WAYS.values()]
+
+    def take(seed: int) -> int:
+        random_numbers = random.Random(seed)
+        rounds = 0
+        while monotonic() < end:
+            with ExitStack() as stack:
+                for number in sorted(random_numbers.sample(range(len(locks)), random_numbers.randint(1, 4))):
+                    stack.enter_context(random_numbers.choice(ways)(locks[number]))
+            rounds += 1
+        return rounds
+
+    with switching_often(), Crew() as crew:
+        rounds = [job.result() for job in [crew.start(partial(take, seed)) for seed in range(6)]]
+    assert all(rounds)
+    assert not any(lock.locked() or lock.waiting for lock in locks)

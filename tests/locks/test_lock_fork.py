@@ -1,0 +1,208 @@
+"""Locks in a forked child: those of threads that do not exist there are free, one's own stay one's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from threading import Event, Thread
+from time import monotonic
+
+import pytest
+
+from locks.crew import LIMIT, Crew, eventually, held_elsewhere, take_and_let_go
+from syncprims import DeadlockError, TimedLock, TimedRLock, acquire_all
+
+pytestmark = [
+    pytest.mark.untraceable,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork"),
+    # It is what is tested here.
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
+both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
+
+
+def in_child(check: Callable[[], None]) -> None:
+    """Fork, run the check in the child, and fail if that fails or hangs."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            check()
+            code = 0
+        except BaseException:
+            traceback.print_exc(file=sys.__stderr__)
+        finally:
+            os._exit(code)  # whatever happens, the child must not go on with the tests
+    end = monotonic() + LIMIT
+    pause = Event()
+    while (status := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+        if monotonic() > end:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            pytest.fail("the child hangs")
+        pause.wait(0.001)
+    assert os.waitstatus_to_exitcode(status[1]) == 0, "the check failed in the child"
+
+
+def in_thread(body: Callable[[], object]) -> None:
+    """Run the function in another thread of the child, which must end."""
+    done: list[object] = []
+    thread = Thread(target=lambda: done.append(body()), daemon=True)
+    thread.start()
+    thread.join(LIMIT / 2)
+    assert done
+
+
+def assert_usable(lock: TimedLock) -> None:
+    """Take the lock in every way, and see that it still excludes."""
+    assert not lock.locked()
+    assert lock.holder is None
+    assert lock.waiting == 0
+    assert lock.acquire(timeout=LIMIT / 4)
+    lock.release()
+    refused: list[bool] = []
+    with lock.hold(LIMIT / 4), acquire_all(TimedLock()):
+        assert lock.held_by_me()
+        in_thread(lambda: refused.append(not lock.acquire(False)))
+        assert refused == [True]
+        waiter = Thread(target=take_and_let_go, args=(lock,), daemon=True)
+        waiter.start()
+        eventually(lambda: lock.waiting == 1)
+    waiter.join(LIMIT / 2)
+    assert not waiter.is_alive()
+    assert not lock.locked()
+
+
+@both
+def test_a_lock_of_a_vanished_thread_is_free(kind: type[TimedLock]) -> None:
+    """It can be taken in the child, and is still held in the parent."""
+    lock = kind()
+    with held_elsewhere(lock, "owner"):
+        in_child(lambda: assert_usable(lock))
+        assert lock.locked()
+        assert lock.holder is not None
+        assert lock.holder.name == "owner"
+    assert not lock.locked()
+
+
+@both
+def test_a_lock_that_vanished_threads_wait_for_works(kind: type[TimedLock]) -> None:
+    """No wait of theirs is left over, whether another thread holds it or the one that forks."""
+    lock = kind()
+
+    def enter() -> None:
+        with lock:
+            pass
+
+    def check_held() -> None:
+        assert lock.held_by_me()
+        assert lock.waiting == 0
+        lock.release()
+        assert_usable(lock)
+
+    with Crew() as crew:
+        with held_elsewhere(lock):
+            waiter = crew.start(enter)
+            eventually(lambda: lock.waiting == 1)
+            in_child(lambda: assert_usable(lock))
+        waiter.result()
+        with lock:
+            crew.start(enter)
+            eventually(lambda: lock.waiting == 1)
+            in_child(check_held)
+            assert lock.held_by_me()
+
+
+def test_ones_own_lock_stays_ones_own() -> None:
+    """The thread that forks holds in the child what it held, as often as it held it."""
+    plain, reentrant = TimedLock(), TimedRLock()
+
+    def check() -> None:
+        assert plain.held_by_me()
+        try:
+            plain.acquire()
+        except DeadlockError:
+            pass
+        else:
+            raise AssertionError("a lock was taken twice")
+        plain.release()
+        for _ in range(2):
+            assert reentrant.held_by_me()
+            reentrant.release()
+        assert_usable(plain)
+        assert_usable(reentrant)
+
+    with plain, reentrant, reentrant:
+        in_child(check)
+
+
+def test_a_thread_may_fork() -> None:
+    """The thread that forks is the one whose locks stay taken, and it need not be the main thread."""
+    mine, mains = TimedLock(), TimedLock()
+
+    def check() -> None:
+        assert mine.held_by_me()
+        assert_usable(mains)
+
+    def fork() -> None:
+        with mine:
+            in_child(check)
+
+    with Crew() as crew, mains:
+        crew.start(fork).result()
+
+
+@pytest.mark.inverts
+def test_no_deadlock_is_seen_with_threads_that_vanished() -> None:
+    """Their waits are gone, so that none of them closes a circle."""
+    mine, theirs = TimedLock(), TimedLock()
+
+    def insist() -> None:
+        with theirs, mine:
+            pass
+
+    def check() -> None:
+        with theirs.hold(LIMIT / 4):
+            assert mine.held_by_me()
+
+    with Crew() as crew, mine:
+        crew.start(insist)
+        eventually(lambda: mine.waiting == 1)
+        in_child(check)
+
+
+@pytest.mark.parametrize("forks", [25, pytest.param(300, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+def test_forks_under_load(forks: int, record_property: Callable[[str, object], None]) -> None:
+    """Whatever the other threads are doing at the moment of the fork, every lock works in the child."""
+    # A tuple: without the GIL a list has a mutex, which a vanished thread may have had.
+    locks = tuple(kind() for kind in (TimedLock, TimedRLock) * 3)
+    stop = Event()
+
+    def work(first: int) -> None:
+        while not stop.is_set():
+            for one, other in zip(locks[first:], locks[first + 1 :], strict=False):
+                with one, other.hold(LIMIT):
+                    pass
+            TimedLock()  # so the registry changes too
+
+    def check() -> None:
+        refused: list[bool] = []
+        taken: list[bool] = []
+        with acquire_all(*locks, timeout=LIMIT / 4):
+            in_thread(lambda: refused.extend(not lock.acquire(False) for lock in locks))
+        in_thread(lambda: taken.extend(lock.acquire(timeout=LIMIT / 4) for lock in locks))
+        assert refused == taken == [True] * len(locks)
+
+    with Crew() as crew:
+        try:
+            for first in range(4):
+                crew.start(partial(work, first))
+            for _ in range(forks):
+                in_child(check)
+        finally:
+            stop.set()
+    record_property("forks survived", forks)

@@ -1,0 +1,201 @@
+"""Random programs of three threads and two locks, against a model that says how each step must end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Empty
+from typing import Any, Final
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from locks.crew import LIMIT, Worker, eventually
+from syncprims import DeadlockError, LockTimeoutError, TimedLock, TimedRLock
+
+WORKERS: Final = 3
+LOCKS: Final = 2
+
+workers = st.integers(0, WORKERS - 1)
+locks = st.integers(0, LOCKS - 1)
+
+
+class Programs(RuleBasedStateMachine):
+    """The model: who holds which lock how often, and who waits for which."""
+
+    kind: type[TimedLock] = TimedLock
+
+    def __init__(self) -> None:
+        """Begin with free locks and idle workers."""
+        super().__init__()
+        self.locks = [self.kind(name=f"lock {number}") for number in range(LOCKS)]
+        self.workers = [Worker(f"worker {number}") for number in range(WORKERS)]
+        self.holder: list[int | None] = [None] * LOCKS
+        self.depth = [0] * LOCKS
+        self.awaited: dict[int, int] = {}
+
+    @property
+    def reentrant(self) -> bool:
+        """Whether a holder may enter again."""
+        return issubclass(self.kind, TimedRLock)
+
+    def takes(self, worker: int, lock: int) -> bool:
+        """Whether the worker gets the lock without waiting; then it does in the model, too."""
+        if self.holder[lock] is None or (self.holder[lock] == worker and self.reentrant):
+            self.holder[lock] = worker
+            self.depth[lock] += 1
+            return True
+        return False
+
+    def circle(self, worker: int, lock: int) -> list[int]:
+        """The workers of the circle that this wait would close, if it would."""
+        path = [worker]
+        while (holder := self.holder[lock]) is not None:
+            if holder == worker:
+                return path
+            path.append(holder)
+            if holder not in self.awaited:
+                break
+            lock = self.awaited[holder]
+        return []
+
+    @rule(worker=workers, lock=locks, timeout=st.sampled_from([None, 0, 0.001]))
+    def try_to_acquire(self, worker: int, lock: int, timeout: float | None) -> None:
+        """A try, or a wait with a limit that nobody ends: True or False, never an error."""
+        if worker in self.awaited:
+            return
+        expected = self.takes(worker, lock)
+        arguments = (False,) if timeout is None else (True, timeout)
+        assert self.workers[worker].do(lambda: self.locks[lock].acquire(*arguments)) is expected
+
+    @rule(worker=workers, lock=locks, timeout=st.sampled_from([0, 0.001]))
+    def enter_within(self, worker: int, lock: int, timeout: float) -> None:
+        """A with and a limit that nobody ends: the lock, a timeout, or a deadlock."""
+        if worker in self.awaited:
+            return
+        held_by = self.holder[lock]
+        circle = self.circle(worker, lock)
+        taken = self.takes(worker, lock)
+        if circle and timeout:  # which is told at once, and on a busy machine not before a short time is up
+            timeout = LIMIT
+        outcome = self.workers[worker].do(self.locks[lock].hold(timeout).__enter__)
+        if taken:
+            assert outcome is self.locks[lock]
+        elif held_by == worker or (circle and timeout):
+            self.check_deadlock(outcome, circle)
+        elif circle:  # a try does not wait, so that it closes nothing
+            assert isinstance(outcome, LockTimeoutError)
+        else:
+            assert isinstance(outcome, LockTimeoutError)
+            assert outcome.holder is not None
+            assert outcome.holder.name == f"worker {held_by}"
+
+    @rule(worker=workers, lock=locks, way=st.sampled_from(["enter", "hold", "acquire"]))
+    def wait(self, worker: int, lock: int, way: str) -> None:
+        """A wait without limit: the lock, a deadlock told at once, or a thread that blocks."""
+        if worker in self.awaited:
+            return
+        target = self.locks[lock]
+        ways: dict[str, Callable[[], Any]] = {
+            "enter": target.__enter__,
+            "hold": target.hold(LIMIT).__enter__,
+            "acquire": target.acquire,
+        }
+        order = ways[way]
+        circle = self.circle(worker, lock)
+        if self.takes(worker, lock):
+            assert self.workers[worker].do(order) in (True, target)
+        elif circle:
+            self.check_deadlock(self.workers[worker].do(order), circle)
+        else:
+            self.awaited[worker] = lock
+            self.workers[worker].begin(order)
+            eventually(lambda: target.waiting == self.waiting_for(lock))
+
+    def check_deadlock(self, outcome: object, circle: list[int]) -> None:
+        """The error tells exactly the circle of the model."""
+        assert isinstance(outcome, DeadlockError)
+        assert [wait.thread for wait in outcome.cycle] == [f"worker {number}" for number in circle]
+
+    @rule(worker=workers, lock=locks, leaves=st.booleans())
+    def let_go(self, worker: int, lock: int, leaves: bool) -> None:
+        """A release: of the holder it hands over to exactly one of those who wait, of others it is an error."""
+        if worker in self.awaited:
+            return
+        target = self.locks[lock]
+        outcome = self.workers[worker].do(lambda: target.__exit__(None, None, None) if leaves else target.release())
+        if self.holder[lock] != worker:
+            assert isinstance(outcome, RuntimeError)
+            return
+        assert outcome is None
+        self.depth[lock] -= 1
+        if self.depth[lock] == 0:
+            self.holder[lock] = None
+            self.hand_over(lock)
+
+    def hand_over(self, lock: int) -> None:
+        """Wait until one of those who wait for the lock has it."""
+        waiting = [worker for worker, awaited in self.awaited.items() if awaited == lock]
+        if not waiting:
+            return
+        got: list[int] = []
+
+        def look() -> bool:
+            for worker in waiting:
+                try:
+                    outcome = self.workers[worker].outcome(timeout=0)
+                except Empty:
+                    continue
+                assert outcome in (True, self.locks[lock])
+                got.append(worker)
+            return bool(got)
+
+        eventually(look)
+        (worker,) = got
+        del self.awaited[worker]
+        assert self.takes(worker, lock)
+
+    def waiting_for(self, lock: int) -> int:
+        """How many wait for the lock in the model."""
+        return sum(awaited == lock for awaited in self.awaited.values())
+
+    @invariant()
+    def the_locks_are_as_the_model_says(self) -> None:
+        """State, holder and number of those who wait."""
+        for number, lock in enumerate(self.locks):
+            worker = self.holder[number]
+            assert lock.locked() == (worker is not None)
+            assert lock.waiting == self.waiting_for(number)
+            holder = lock.holder
+            assert (holder and holder.name) == (None if worker is None else f"worker {worker}")
+            assert not lock.held_by_me()
+
+    def teardown(self) -> None:
+        """Let go of everything, whereupon everybody who waits must come through."""
+        for _ in range(WORKERS * LOCKS * 100):
+            for lock in range(LOCKS):
+                worker = self.holder[lock]
+                if worker is not None and worker not in self.awaited:
+                    self.let_go(worker, lock, leaves=False)
+        assert not self.awaited
+        assert not any(lock.locked() for lock in self.locks)
+        for stopping in self.workers:
+            stopping.stop()
+        assert not any(thread.name.startswith("worker ") for thread in threading.enumerate())
+
+
+class ReentrantPrograms(Programs):
+    """The same with locks that may be taken again."""
+
+    kind = TimedRLock
+
+
+pytestmark = pytest.mark.inverts  # the programs deadlock as they like
+# Without a database: it would be a folder that the tests leave behind.
+few = settings(max_examples=60, stateful_step_count=25, deadline=None, database=None)
+TestTimedLock = Programs.TestCase
+TestTimedLock.settings = few
+TestTimedRLock = ReentrantPrograms.TestCase
+TestTimedRLock.settings = few
