@@ -1,0 +1,247 @@
+"""The one place that touches objects of the user's: it puts them into words, and notes, chains and logs exceptions."""
+
+from __future__ import annotations
+
+import sys
+from _thread import get_ident
+from collections.abc import Callable
+from types import FunctionType, TracebackType
+from typing import Any, Final, TypeVar
+
+# A name, an argument or an exception may have a `__repr__`, `__str__`, `__setattr__`, `__bool__` or `__eq__` that
+# raises, lies or takes long. While a message is made, that must lose neither the message nor the thread.
+#
+# 1. Whatever an object raises while it is put into words is swallowed, and a plainer description takes its place:
+#    a SystemExit of a `__str__` too, since it would end a thread of ours.
+# 2. A real interrupt is not swallowed. It comes from a signal handler, which only the main thread runs: a
+#    KeyboardInterrupt there, or an exception whose traceback shows a handler's frame, goes on.
+# 3. What the interpreter itself keeps in an exception (cause, context, traceback, notes) is set by the interpreter's
+#    own functions, past a `__setattr__` that refuses.
+
+T = TypeVar("T")
+
+_MOST: Final = 200  # characters of one object
+
+# The interpreter's own getters and setters.
+_CAUSE: Final[Any] = BaseException.__dict__["__cause__"]
+_CONTEXT: Final[Any] = BaseException.__dict__["__context__"]
+_TRACEBACK: Final[Any] = BaseException.__dict__["__traceback__"]
+_QUALNAME: Final[Any] = type.__dict__["__qualname__"]
+_MODULE: Final[Any] = type.__dict__["__module__"]
+
+
+def guarded(default: T, call: Callable[..., T], *args: Any) -> T:
+    """Return what the call returns, or the default if it raises; a real interrupt comes out."""
+    try:
+        return call(*args)
+    except Exception:  # noqa: BLE001  a user's object may raise anything
+        return default
+    except BaseException as error:
+        if _is_interrupt(error):
+            raise
+        return default
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    main = getattr(sys.modules.get("threading"), "main_thread", None)
+    if main is None or main().ident != get_ident():
+        return False
+    return isinstance(error, KeyboardInterrupt) or _passed_a_handler(traceback_of(error))
+
+
+def _passed_a_handler(traceback: TracebackType | None) -> bool:
+    import signal
+
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    codes = [getattr(handler, "__code__", None) or _code_of_call(handler) for handler in handlers if callable(handler)]
+    while traceback is not None:
+        if any(traceback.tb_frame.f_code is code for code in codes):
+            return True
+        traceback = traceback.tb_next
+    return False
+
+
+def _code_of_call(handler: object) -> object:
+    return getattr(getattr(type(handler), "__call__", None), "__code__", None)  # noqa: B004  the function, not a test
+
+
+# -- into words --------------------------------------------------------------------------------------------------------
+
+
+def printable(text: str) -> str:
+    """Return the text with everything escaped that a terminal or a log would not show as one line.
+
+    Control characters, line ends, lone surrogates and marks that change the direction of writing come out as in a
+    string literal.
+    """
+    plain = str.__str__(text)  # past the methods of a subclass
+    if plain.isprintable():
+        return plain
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in plain)
+
+
+def shortened(text: str, most: int = _MOST) -> str:
+    """Return the text, or its beginning with an ellipsis if it is longer than that."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def words(thing: object, most: int = _MOST) -> str:
+    """Return the ``repr`` of any object, on one line, no longer than that; of its type if it has none."""
+    return shortened(printable(guarded(_bare(thing), _short_repr, thing, most)), most)
+
+
+def _short_repr(thing: object, most: int) -> str:
+    if type(thing) in (int, float, bool, type(None), FunctionType):
+        return repr(thing)
+    from reprlib import Repr  # which looks at no more of a large container than it shows
+
+    short = Repr()
+    short.maxstring = short.maxother = short.maxlong = most
+    return short.repr(thing)
+
+
+def _bare(thing: object) -> str:
+    return f"<{type_name(thing)} object>"
+
+
+def text_of(thing: object, most: int = _MOST) -> str:
+    """Return the ``str`` of any object, on one line, no longer than that; of its type if it has none."""
+    return shortened(printable(guarded(_bare(thing), _text, thing)), most)
+
+
+def _text(thing: object) -> str:
+    return str.__str__(str(thing))
+
+
+def type_name(thing: object) -> str:
+    """Return the name of the object's type, with its module unless that is ``builtins``."""
+    kind = type(thing)
+    name = printable(guarded("object", _own_name, kind))
+    module = guarded("builtins", _own_module, kind)
+    return name if module == "builtins" else f"{printable(module)}.{name}"
+
+
+def _own_name(kind: type) -> str:
+    return str.__str__(_QUALNAME.__get__(kind))
+
+
+def _own_module(kind: type) -> str:
+    return str.__str__(_MODULE.__get__(kind))
+
+
+def name_of(function: object) -> str:
+    """Return what a callable is called: its qualified name, or its ``repr``."""
+    name = guarded(None, getattr, function, "__qualname__", None)
+    return shortened(printable(name)) if isinstance(name, str) else words(function)
+
+
+def error_words(error: BaseException, most: int = 1000) -> str:
+    """Return an exception as the last line of its traceback would show it: its type, and its text if it has one."""
+    kind = type(error)
+    short = printable(guarded("exception", _own_name, kind))
+    said = guarded(None, _text, error)
+    if said is None:
+        return f"{short} (its text can't be shown: its __str__ fails)"
+    return shortened(f"{short}: {printable(said)}" if said else short, most)
+
+
+def traceback_words(error: BaseException) -> str:
+    """Return the whole traceback of an exception as text of several lines; its last line alone if that fails."""
+    return guarded(error_words(error), _format, error)
+
+
+def _format(error: BaseException) -> str:
+    from traceback import format_exception
+
+    return "".join(format_exception(type(error), error, traceback_of(error)))
+
+
+# -- exceptions --------------------------------------------------------------------------------------------------------
+
+
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """Return the exception's traceback, past a property of its class."""
+    traceback: TracebackType | None = _TRACEBACK.__get__(error)
+    return traceback
+
+
+def without_traceback(error: BaseException) -> BaseException:
+    """Take the exception's traceback away, and return it."""
+    BaseException.with_traceback(error, None)
+    return error
+
+
+def chain(error: BaseException, cause: BaseException | None) -> BaseException:
+    """Set the exception's cause, even if its class refuses to have attributes set, and return it."""
+    _CAUSE.__set__(error, cause)
+    return error
+
+
+def set_context(error: BaseException, context: BaseException | None) -> BaseException:
+    """Set the exception's context in the same way, and return it."""
+    _CONTEXT.__set__(error, context)
+    return error
+
+
+def notes_of(error: BaseException) -> tuple[str, ...]:
+    """Return the exception's notes, as far as they are text."""
+    notes = guarded(None, _notes, error)
+    return tuple(str.__str__(each) for each in notes if isinstance(each, str)) if type(notes) is list else ()
+
+
+def note(error: BaseException, text: str) -> bool:
+    """Add a note to an exception, once; tell whether it has it now.
+
+    A class that refuses attributes gets it all the same. Where ``__notes__`` is something else than a list, it stays.
+    """
+    return guarded(False, _note, error, text)
+
+
+def _note(error: BaseException, text: str) -> bool:
+    notes = _notes(error)
+    if notes is None:
+        # The dictionary that every exception has: add_note() would go by a `__setattr__` of its class.
+        _dict_of(error)["__notes__"] = [text]
+        return True
+    if type(notes) is not list:
+        return False
+    if not any(type(each) is str and each == text for each in notes):
+        notes.append(text)
+    return True
+
+
+def _notes(error: BaseException) -> Any:
+    return getattr(error, "__notes__", None)
+
+
+def _dict_of(error: BaseException) -> dict[str, Any]:
+    entries: dict[str, Any] = object.__getattribute__(error, "__dict__")
+    return entries
+
+
+# -- the log -----------------------------------------------------------------------------------------------------------
+
+
+def log(level: int, message: str, error: BaseException | None = None) -> None:
+    """Log a message to the logger ``syncprims``, with an exception's traceback; never raises.
+
+    A handler of the program that fails does not lose the message: it goes to ``sys.stderr``, as far as there is one.
+    """
+    import logging
+
+    def emit() -> bool:
+        # The three parts, as logging asks a lone exception whether it is true.
+        info = None if error is None else (type(error), error, traceback_of(error))
+        logging.getLogger("syncprims").log(level, "%s", message, exc_info=info)
+        return True
+
+    if not guarded(False, emit):
+        told = message if error is None else f"{message}\n{traceback_words(error)}"
+        guarded(None, _write, f"a handler of the logger 'syncprims' failed; the message was: {told}\n")
+
+
+def _write(text: str) -> None:
+    stream = sys.stderr
+    if stream is not None:
+        stream.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+        stream.flush()

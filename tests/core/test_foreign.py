@@ -1,0 +1,277 @@
+"""Objects of the user's that raise, lie or refuse at any touch: the one place that touches them gets through."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from io import StringIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncprims._core import foreign
+from syncprims.testing import Threads
+
+
+class Exits:
+    """Raises what ends a thread, wherever it is put into words."""
+
+    def __repr__(self) -> str:
+        raise SystemExit("from __repr__")
+
+    __str__ = __repr__
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenError(Exception):
+    """RefusesError that any attribute be set."""
+
+    text: str
+
+
+class RefusesError(Exception):
+    """RefusesError in its own words, and has no text."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise SystemExit(f"no {name}")
+
+    def __getattribute__(self, name: str) -> object:
+        if name.startswith("__") and name != "__class__":
+            raise RuntimeError(f"no {name}")
+        return super().__getattribute__(name)
+
+    def __str__(self) -> str:
+        raise SystemExit("no words")
+
+    __repr__ = __str__
+
+
+class OddNotesError(Exception):
+    """Has notes that are no list."""
+
+    __notes__ = "not a list"  # type: ignore[assignment]
+
+
+class FalsyError(Exception):
+    """Is false, and equal to everything."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Meta(type):
+    """A metaclass that lies about names."""
+
+    def __getattribute__(cls, name: str) -> object:
+        if name in ("__qualname__", "__name__", "__module__"):
+            raise RuntimeError("no name")
+        return super().__getattribute__(name)
+
+
+def nameless() -> BaseException:
+    """An exception whose class says no name; made here, as pytest asks all that a module has for its name."""
+
+    class NamelessError(Exception, metaclass=Meta):
+        pass
+
+    return NamelessError()
+
+
+class LyingText(str):
+    """A string whose methods lie."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+    def isprintable(self) -> bool:
+        return True
+
+    def __format__(self, spec: str) -> str:
+        raise ValueError("no format")
+
+
+HOSTILE: list[Callable[[], BaseException]] = [
+    lambda: FrozenError("text"),
+    RefusesError,
+    OddNotesError,
+    FalsyError,
+    nameless,
+    lambda: ValueError(Exits()),
+    lambda: ExceptionGroup("a group", [FalsyError(), FrozenError("inner")]),
+    lambda: KeyError("\x1b[31m\n\ud800\u202e"),
+]
+each_hostile = pytest.mark.parametrize("make", HOSTILE)
+
+
+@each_hostile
+def test_every_exception_comes_into_words_of_one_line(make: Callable[[], BaseException]) -> None:
+    """With its type's name, whatever its text does."""
+    said = foreign.error_words(make())
+    assert said.isprintable()
+    assert type.__dict__["__name__"].__get__(type(make())) in said
+    assert foreign.words(make()).isprintable()
+    assert foreign.text_of(make()).isprintable()
+    assert foreign.traceback_words(make())
+
+
+@each_hostile
+def test_every_exception_can_be_chained(make: Callable[[], BaseException]) -> None:
+    """A class that refuses attributes has a cause and a context all the same."""
+    error, cause, context = make(), ValueError("the cause"), ValueError("the context")
+    foreign.set_context(foreign.chain(error, cause), context)
+    assert BaseException.__dict__["__cause__"].__get__(error) is cause
+    assert BaseException.__dict__["__context__"].__get__(error) is context
+
+
+@pytest.mark.parametrize("make", [make for make in HOSTILE if make not in (RefusesError, OddNotesError)])
+def test_a_note_is_added_once(make: Callable[[], BaseException]) -> None:
+    """Also to what refuses attributes, and next to notes that it has."""
+    error = make()
+    assert foreign.note(error, "first")
+    assert foreign.note(error, "second")
+    assert foreign.note(error, "first")
+    assert foreign.notes_of(error) == ("first", "second")
+
+
+@pytest.mark.parametrize("make", [RefusesError, OddNotesError])
+def test_a_note_that_can_not_be_added_is_let_be(make: Callable[[], BaseException]) -> None:
+    """What the user keeps there stays."""
+    assert not foreign.note(make(), "a note")
+    assert foreign.notes_of(make()) == ()
+
+
+def test_a_note_does_not_reach_the_class() -> None:
+    """Notes that a class keeps for all its exceptions are its own: the list is the same, and ours is one of them."""
+    first = FrozenError("first")
+    foreign.note(first, "only here")
+    assert foreign.notes_of(FrozenError("second")) == ()
+
+
+@given(st.text(alphabet=st.characters(codec=None)))
+def test_printable_is_one_line_and_reversible(text: str) -> None:
+    """Any text at all; what is printable stays as it is."""
+    shown = foreign.printable(text)
+    assert shown.isprintable()
+    if text.isprintable():
+        assert shown == text
+
+
+def test_a_string_that_lies_is_read_past_its_methods() -> None:
+    """A name may be of a subclass of str."""
+    assert foreign.printable(LyingText("a\nb")) == "a\\nb"
+    assert type(foreign.printable(LyingText("ab"))) is str
+    assert "a\\nb" in foreign.words({"key": "a\nb"})
+
+
+def test_long_objects_are_cut_short() -> None:
+    """However much is in them, and without looking at all of it."""
+
+    class Looked:
+        seen = 0
+
+        def __repr__(self) -> str:
+            Looked.seen += 1
+            return "x"
+
+    assert len(foreign.words("x" * 10**6)) <= 200
+    assert len(foreign.words([Looked() for _ in range(10_000)])) <= 200
+    assert Looked.seen < 100
+    assert len(foreign.words("x" * 500, most=20)) <= 20
+    assert foreign.name_of(len) == "len"
+    assert foreign.name_of(Exits()).startswith("<")
+
+
+def test_an_interrupt_is_not_swallowed_in_the_main_thread() -> None:
+    """Ctrl-C, and what a handler of the program raises, while an object is put into words."""
+
+    class StopError(BaseException):
+        pass
+
+    def handler(number: int, frame: object) -> None:
+        raise StopError
+
+    class Signals:
+        def __repr__(self) -> str:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            return "said"
+
+    class Interrupts:
+        def __repr__(self) -> str:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(StopError):
+            foreign.words(Signals())
+        with pytest.raises(KeyboardInterrupt):
+            foreign.words(Interrupts())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_thread_outlives_whatever_an_object_raises() -> None:
+    """In another thread no signal handler runs: there all is the object's own doing."""
+
+    class Interrupts:
+        def __repr__(self) -> str:
+            raise KeyboardInterrupt
+
+    said: list[str] = []
+    with Threads() as threads:
+        threads.start(lambda: said.append(foreign.words(Interrupts())))
+    assert len(said) == 1
+    assert "Interrupts object" in said[0]
+
+
+@pytest.fixture
+def failing_handler() -> Iterator[None]:
+    """A log handler that raises at each record."""
+
+    class Failing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise SystemExit("the handler failed")
+
+    logger, handler = logging.getLogger("syncprims"), Failing()
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)
+
+
+@pytest.mark.usefixtures("failing_handler")
+def test_a_log_handler_that_fails_loses_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes out on stderr instead, with the traceback."""
+    stream = StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    foreign.log(logging.ERROR, "something failed", FrozenError("the error"))
+    assert "something failed" in stream.getvalue()
+    assert "FrozenError: the error" in stream.getvalue()
+    monkeypatch.setattr(sys, "stderr", None)
+    foreign.log(logging.ERROR, "something failed", FrozenError("the error"))
+
+
+@each_hostile
+def test_every_exception_can_be_logged(make: Callable[[], BaseException], caplog: pytest.LogCaptureFixture) -> None:
+    """The record has the exception itself, a falsy one too."""
+    error = make()
+    foreign.log(logging.ERROR, "something failed", error)
+    (record,) = caplog.records
+    assert record.getMessage() == "something failed"
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+def test_the_threads_module_is_not_needed() -> None:
+    """A program that never imported threading has only its main thread; nothing fails there."""
+    assert threading.main_thread() is threading.current_thread()
+    assert foreign.guarded(7, int, "no number") == 7
