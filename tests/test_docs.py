@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +15,7 @@ import syncprims
 from syncprims import adapters, diagnostics, errors, testing
 
 ROOT = Path(__file__).parents[1]
+PACKAGE, TESTS = Path(syncprims.__file__).parent, Path(__file__).parent
 DOCS = ROOT / "docs"
 
 if not DOCS.is_dir():
@@ -89,12 +91,33 @@ def test_drawings_are_what_their_source_draws(name: str) -> None:
     assert drawn == str(draw.DRAWINGS[name]()), "run docs/diagrams/draw.py"
 
 
-def test_the_layout_is_that_of_the_tree() -> None:
-    """CONTRIBUTING.md draws every room of the library and of the pool, what tests share, and nothing that is gone."""
+def on_the_map() -> Iterator[Path]:
+    """Yield each file and folder that CONTRIBUTING.md's map names; what is further in stands in the folder above it."""
     drawn = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("```text\n")[2].partition("```")[0]
-    named = set(re.findall(r"\w+\.py\b", drawn))
-    package, tests = Path(syncprims.__file__).parent, Path(__file__).parent
-    rooms = {path.name for path in [*package.glob("*.py"), *package.glob("callback_pool/*.py"), *tests.glob("*.py")]}
-    known = {path.name for folder in (package, tests, DOCS, ROOT / ".ci") for path in folder.rglob("*.py")}
-    assert {name for name in rooms - named if not name.startswith(("__init__", "conftest", "test_"))} == set()
-    assert named - known == set()
+    folders: list[tuple[int, Path]] = []
+    for line in drawn.splitlines():
+        depth = len(line) - len(line.lstrip())
+        folders = [(outer, folder) for outer, folder in folders if outer < depth]
+        for name in re.split(r" {3,}", line.strip())[0].split():
+            # The package may be one that was installed, beside tests that were copied alone.
+            path = PACKAGE if name == "src/syncprims/" else (folders[-1][1] if folders else ROOT) / name
+            if name.endswith("/"):
+                folders.append((depth, path))
+            yield path
+
+
+def test_the_map_is_that_of_the_tree() -> None:
+    """CONTRIBUTING.md's map names every folder of the library and what its tests share, and nothing that is gone."""
+    named = list(on_the_map())
+    assert [path for path in named if not path.exists()] == []
+    folders = {path for path in PACKAGE.rglob("*") if path.is_dir() and path.name != "__pycache__"}
+    shared = {path for path in TESTS.glob("*.py") if not path.name.startswith(("test_", "conftest"))}
+    assert sorted(folders | shared) == sorted(path for path in named if path in folders | shared)
+
+
+def test_the_folders_of_the_tests_are_those_of_the_library() -> None:
+    """Each subject has one name: its tests stand in a folder that is called as the library's is."""
+    subjects = {path.name.strip("_") for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert subjects | {"evidence", "pool_faults", "typing"} == {
+        path.name for path in TESTS.iterdir() if any(path.glob("*.py"))
+    }

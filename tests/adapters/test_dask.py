@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import pool_workers
 from adapters.dask_servers import Scheduler, dask_cluster
+from callback_pool import pool_workers
 from syncprims import CallbackPool, LockAdapter, LockTimeoutError, OrderedRunner, TimedLock, Turn, acquire_all
 from syncprims.testing import Threads, assert_blocks, patience
 

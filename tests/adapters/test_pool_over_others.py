@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-import pool_workers
+from callback_pool import pool_workers
 from syncprims import CallbackErrors, CallbackPool, DeadlockError, PoolClosedError, TaskTimeoutError, TransportError
 from syncprims.testing import patience
 

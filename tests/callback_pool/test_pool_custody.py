@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import pool_workers
+from callback_pool import pool_workers
 from syncprims import CallbackPool
 from syncprims.callback_pool.cpython.custody import Custody
 

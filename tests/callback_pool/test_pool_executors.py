@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import pool_workers
+from callback_pool import pool_workers
 from syncprims import DeadlockError, TransportError
 from syncprims.callback_pool import CallbackPool
 

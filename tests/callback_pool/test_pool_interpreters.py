@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-import pool_workers
+from callback_pool import pool_workers
 from syncprims import CallbackPool, TaskTimeoutError, TransportError
 from syncprims.callback_pool.cpython import inhabited
 

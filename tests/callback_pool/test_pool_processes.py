@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-import pool_workers
+from callback_pool import pool_workers
 from polling import until
 from syncprims import CallbackErrors, TransportError
 from syncprims.callback_pool import CallbackPool

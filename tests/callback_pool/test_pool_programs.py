@@ -19,7 +19,7 @@ MADE_IN = {"process": (3, 11), "interpreter": (3, 14)}
 HEAD = """
 import os, sys, threading
 sys.path.insert(0, sys.argv[1])
-import pool_workers
+from callback_pool import pool_workers
 from polling import until_exists
 from syncprims.callback_pool import CallbackPool
 """

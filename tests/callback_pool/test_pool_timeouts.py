@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import pool_workers
+from callback_pool import pool_workers
 from polling import ended
 from syncprims import PoolTimeoutError, TaskTimeoutError
 from syncprims.callback_pool import CallbackPool, Task

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from callback_pool.cpython_suite import EXCLUDED, EXCLUDED_FOR_PROCESSES
 from list_table import list_table
 from locks.left_out import LEFT_OUT
-from pool_faults.cpython_suite import EXCLUDED, EXCLUDED_FOR_PROCESSES
 
 Results = dict[str, dict[str, Any]]
 

@@ -28,15 +28,15 @@ PARTS: Final = {
         "locks/test_lock_interrupts.py",
         "runner/test_runner_interrupts.py",
         "counter/test_counter_interrupts.py",
-        "pool_faults/test_pool_interrupts.py",
+        "callback_pool/test_pool_interrupts.py",
     ),
     "explorations": (
         "locks/test_lock_interleavings.py",
         "runner/test_runner_interleavings.py",
         "counter/test_counter_interleavings.py",
-        "pool_faults/test_pool_races.py",
+        "callback_pool/test_pool_races.py",
     ),
-    "peers": ("locks/test_lock_peers.py", "pool_faults/test_pool_cpython.py"),
+    "peers": ("locks/test_lock_peers.py", "callback_pool/test_pool_cpython.py"),
     "stress": ("locks/test_lock_fork.py", "evidence/test_evidence_deadlocks.py", "evidence/test_evidence_signals.py"),
 }
 PRIMITIVES: Final = {"runner": "OrderedRunner", "counter": "AtomicCounter", "pool": "CallbackPool"}

@@ -7,7 +7,7 @@ import threading
 from time import monotonic
 from typing import Any
 
-from pool_workers import add, fail
+from callback_pool.pool_workers import add, fail
 from syncprims import CallbackErrors, CallbackExit, Task
 
 from .places import open_pool

@@ -7,8 +7,8 @@ import tempfile
 from concurrent.futures import CancelledError
 from pathlib import Path
 
+from callback_pool.pool_workers import add
 from polling import until, until_exists
-from pool_workers import add
 from syncprims import PoolClosedError, PoolTimeoutError
 
 from .places import open_pool

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from callback_pool.pool_workers import add, announce_then_hang
 from polling import ended, until, until_exists
-from pool_workers import add, announce_then_hang
 
 from . import work
 from .places import OWN, OWN_PROCESSES, open_pool

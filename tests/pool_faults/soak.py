@@ -19,8 +19,8 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import polling
-import pool_workers
-from pool_workers import Refusing, add, identity
+from callback_pool import pool_workers
+from callback_pool.pool_workers import Refusing, add, identity
 from syncprims import CallbackPool, PoolTimeoutError, Task, TransportError
 
 from . import work

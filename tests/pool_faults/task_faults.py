@@ -9,8 +9,8 @@ import threading
 import time
 from pathlib import Path
 
+from callback_pool.pool_workers import add, announce_then_hang, fail, leave, wait_for_file
 from polling import ended, until_exists
-from pool_workers import add, announce_then_hang, fail, leave, wait_for_file
 from syncprims import TaskTimeoutError
 
 from .places import OWN_PROCESSES, PACKED, open_pool

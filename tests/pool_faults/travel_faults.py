@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from pool_workers import (
+from callback_pool.pool_workers import (
     LockError,
     Refusing,
     TwoArgumentError,

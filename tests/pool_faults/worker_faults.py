@@ -10,8 +10,8 @@ from concurrent.futures import BrokenExecutor, CancelledError
 from pathlib import Path
 from typing import NoReturn
 
+from callback_pool.pool_workers import add, announce_then_hang, die, fail_to_start, kill_self
 from polling import ended
-from pool_workers import add, announce_then_hang, die, fail_to_start, kill_self
 
 from . import work
 from .places import OWN_PROCESSES, PROCESSES, open_pool

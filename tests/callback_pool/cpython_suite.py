@@ -1,4 +1,4 @@
-"""CPython's own executor tests, against `CallbackPool`: ``python -m pool_faults.cpython_suite [--quick]``.
+"""CPython's own executor tests, against `CallbackPool`: ``python -m callback_pool.cpython_suite [--quick]``.
 
 Interpreters from 3.13 on that ship their tests have them as ``test.test_concurrent_futures``.
 """

@@ -8,15 +8,15 @@ import sys
 
 import pytest
 
+from callback_pool.pool_workers import add
 from pool_faults.running import environment
-from pool_workers import add
 from syncprims import CallbackPool
 
 LIMIT = 20.0
 
 PROGRAM = """
 import os, sys
-from pool_workers import add
+from callback_pool.pool_workers import add
 from syncprims import CallbackPool
 
 def peak():

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from odd_tree import ODD_NAMES, digest, expected_manifest, grow_tree
 from syncprims._tour.hashing import FileHash, find_batches, hash_files
 from syncprims._tour.manifest import Manifest, format_line, parse_line, verifier, verify
+from tour.odd_tree import ODD_NAMES, digest, expected_manifest, grow_tree
 
 LIMIT = 50.0  # seconds, for any program
 

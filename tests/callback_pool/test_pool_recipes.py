@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from callback_pool.pool_workers import add, fail
 from pool_faults.callback_faults import complain
-from pool_workers import add, fail
 from syncprims import CallbackPool
 from syncprims.testing import Threads
 

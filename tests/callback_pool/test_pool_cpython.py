@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pool_faults.cpython_suite import EXCLUDED, EXCLUDED_FOR_PROCESSES
+from callback_pool.cpython_suite import EXCLUDED, EXCLUDED_FOR_PROCESSES
 from pool_faults.running import environment
 
 Note = Callable[[str, object], None]
@@ -16,7 +16,7 @@ Note = Callable[[str, object], None]
 
 def run_suite(*arguments: str, limit: float, note: Note) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pool_faults.cpython_suite", *arguments],
+        [sys.executable, "-m", "callback_pool.cpython_suite", *arguments],
         capture_output=True,
         text=True,
         env=environment(),

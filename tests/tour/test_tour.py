@@ -21,13 +21,13 @@ from types import ModuleType
 import pytest
 
 import syncprims
-from odd_tree import ODD_NAMES, expected_manifest, grow_tree
 from syncprims import AtomicCounter
 from syncprims.__main__ import main
 from syncprims._tour import article, counting, job, locking, ordering
 from syncprims._tour.hashing import BATCH_FILES, FileHash, find_batches
 from syncprims._tour.manifest import Manifest
 from syncprims._tour.stage import Stage, together
+from tour.odd_tree import ODD_NAMES, expected_manifest, grow_tree
 
 LIMIT = 50.0  # seconds, for any program
 
