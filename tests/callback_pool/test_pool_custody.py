@@ -11,7 +11,7 @@ import pytest
 
 from callback_pool import pool_workers
 from syncprims import CallbackPool
-from syncprims.callback_pool.cpython.custody import Custody
+from syncprims.callback_pool.cpython.forgotten_futures_before_312 import Custody
 
 LIMIT = 15.0
 

@@ -14,7 +14,7 @@ import pytest
 
 from callback_pool import pool_workers
 from syncprims import CallbackPool, TaskTimeoutError, TransportError
-from syncprims.callback_pool.cpython import inhabited
+from syncprims.callback_pool.cpython import interpreters_at_exit_since_314 as inhabited
 
 LIMIT = 20.0
 TESTS = Path(__file__).resolve().parents[1]

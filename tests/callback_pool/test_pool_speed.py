@@ -15,9 +15,9 @@ import pytest
 
 from syncprims import CallbackPool
 from syncprims.callback_pool import dispatcher
-from syncprims.callback_pool.cpython.crew import Crew
 from syncprims.callback_pool.dispatcher import _MANY
 from syncprims.callback_pool.workers.backend import Backend
+from syncprims.callback_pool.workers.crew import Crew
 
 LIMIT = 10.0
 

@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 import pytest
 
 from syncprims import TransportError
-from syncprims.callback_pool.cpython import crew
 from syncprims.callback_pool.travel import start_board as starts
 from syncprims.callback_pool.travel.envelope import pack, portable, run_packed, unpack
+from syncprims.callback_pool.workers import crew
 
 LIMIT = 10.0
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..._core.deadline import Deadline
 from ...errors import TaskTimeoutError
 from ..at_exit import drain_before
-from ..cpython.custody import Custody
+from ..cpython.forgotten_futures_before_312 import Custody
 from ..inside import enter, leave
 from ..task import Task
 from ..travel.envelope import run_packed, unpack

@@ -45,7 +45,7 @@ def make_backend(
         workers = max_workers or min(32, _cpus() + 4)
         return ThreadWorkers(name, mark, workers, initializer, initargs)
     if executor == "process":
-        from ..cpython.crew import process_executor_maker
+        from .crew import process_executor_maker
         from .processes import ProcessWorkers
 
         workers = max_workers or (min(61, _cpus()) if sys.platform == "win32" else _cpus())

@@ -9,7 +9,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from ..cpython.inhabited import move_in, move_out
+from ..cpython.interpreters_at_exit_since_314 import move_in, move_out
 from ..inside import Mark
 from ..task import Task
 from ..travel.envelope import Dumps, pack, portable, run_packed, unpack

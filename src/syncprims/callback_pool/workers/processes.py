@@ -12,15 +12,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..._core.deadline import Deadline
-from ..cpython.crew import Crew
 from ..helper_thread import HelperThread
 from ..task import Task
 from ..travel.envelope import run_packed
 from .backend import Backend
 from .borrowed import deliver
+from .crew import Crew
 
 if TYPE_CHECKING:
-    from ..cpython.crew import MakeExecutor
+    from .crew import MakeExecutor
 
 # Only one thread, the feeder, talks to the executor. It is never the main thread, so no signal splits a submission;
 # and it is not the executor's own thread, which from 3.13 on calls done-callbacks with the lock that `submit` takes.
