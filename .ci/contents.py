@@ -34,8 +34,8 @@ def check_sdist(path: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     top = {name.partition("/")[0] for name in names}
     assert top == TOP_OF_SDIST, sorted(top ^ TOP_OF_SDIST)
-    missing = tracked("src") | tracked("tests") | tracked("docs") | tracked("examples")
-    assert missing <= names, sorted(missing - names)
+    wanted = {name for name in tracked(".") if name.partition("/")[0] in TOP_OF_SDIST} | {"PKG-INFO"}
+    assert wanted == names, sorted(wanted ^ names)
 
 
 for archive in map(Path, sys.argv[1:]):

@@ -1,15 +1,15 @@
-"""``python -m benchmarks``: measure with this interpreter, keep the raw numbers, and draw all that have been kept."""
+"""``python -m benchmarks``: measure with this interpreter, keep the figures, and draw all that have been kept."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
-from . import machine
-from .measuring import Measured, groups, measure, python
+from . import figures, machine
+from .figures import Figures
+from .groups import GROUPS
+from .measuring import Measured, measure, python
 from .pages import draw
 
 DOCS = Path(__file__).parents[1] / "docs" / "benchmarks"
@@ -25,24 +25,28 @@ def main() -> int:
     options = parser.parse_args()
     options.into.mkdir(parents=True, exist_ok=True)
     if not options.draw:
-        kept = options.into / f"{python()}.json"
-        found = json.loads(kept.read_text())["groups"] if kept.exists() and options.only else {}
-        for group in groups(options.only):
-            print(f"{group.title} ({group.key})")
-            results = measure(group, options.rounds, report=lambda line: print(f"  {line}"))
-            for measured in results:
-                print(f"  {_line(measured)}")
-            found[group.key] = [asdict(measured) for measured in results]
-        kept.write_text(json.dumps({"machine": machine.describe(), "groups": found}))
+        raw: list[tuple[str, Measured]] = []
+        found: list[Figures] = []
+        for group in GROUPS:
+            if options.only in group.key:
+                print(f"{group.title} ({group.key})")
+                measured = measure(group, options.rounds, report=lambda line: print(f"  {line}"))
+                goals = {case.name: case.goal for case in group.cases}
+                raw += [(group.key, one) for one in measured]
+                for one in measured:
+                    found.append(figures.of(python(), group.key, one))
+                    print(f"  {_line(found[-1], goals[one.name])}")
+        figures.keep(options.into, found)
+        figures.keep_raw(options.into / "raw" / f"{python()}.csv", raw)
+        machine.keep(options.into, python())
     for path in draw(options.into):
         print(path)
     return 0
 
 
-def _line(measured: Measured) -> str:
-    low, high = measured.spread
-    goal = "" if measured.goal is None else f"  (goal {measured.goal:g})"
-    return f"{measured.ratio:8.2f}  [{low:.2f} to {high:.2f}]  {measured.name}{goal}"
+def _line(figures: Figures, goal: float | None) -> str:
+    aim = "" if goal is None else f"  (goal {goal:g})"
+    return f"{figures.ratio:8.2f}  [{figures.low:.2f} to {figures.high:.2f}]  {figures.case}{aim}"
 
 
 if __name__ == "__main__":

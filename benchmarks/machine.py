@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
 import sysconfig
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
+FILE = "machines.json"
 PEERS = (
     "aiologic",
     "atomicx",
@@ -37,6 +40,19 @@ def describe() -> dict[str, str]:
         "load": " ".join(f"{load:.1f}" for load in os.getloadavg()) if hasattr(os, "getloadavg") else "unknown",
         "peers": ", ".join(filter(None, map(_with_version, PEERS))) or "none",
     }
+
+
+def load(folder: Path) -> dict[str, dict[str, str]]:
+    """Return for each interpreter what is kept in the folder about the machine that measured it."""
+    path = folder / FILE
+    found: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
+
+
+def keep(folder: Path, python: str) -> None:
+    """Keep that this machine has measured this interpreter."""
+    every = load(folder) | {python: describe()}
+    (folder / FILE).write_text(json.dumps(every, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _flags() -> list[str]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib import import_module
-from statistics import median, quantiles
 from time import perf_counter
 from typing import Any, Literal
 
@@ -54,25 +53,12 @@ class Group:
 
 @dataclass
 class Measured:
-    """What came of one case: the ratio of each round, and the time of one operation."""
+    """The result of one case: for each round the ratio, and the time of one operation."""
 
     name: str
-    package: str
-    goal: float | None
+    operations: int
     ratios: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    operations: int = 0
-
-    @property
-    def ratio(self) -> float:
-        """The median of the rounds."""
-        return median(self.ratios)
-
-    @property
-    def spread(self) -> tuple[float, float]:
-        """The quartiles of the rounds."""
-        low, _, high = quantiles(self.ratios, n=4) if len(self.ratios) > 1 else [self.ratios[0]] * 3
-        return low, high
 
 
 def package(name: str) -> Any:
@@ -92,7 +78,7 @@ def measure(group: Group, rounds: int, report: Callable[[str], None]) -> list[Me
             except ImportError as error:
                 report(f"{case.name}: not measured, {error}")
             else:
-                works.append((Measured(case.name, case.package, case.goal, operations=operations), work))
+                works.append((Measured(case.name, operations), work))
         tries = 1 if group.operations else TRIES
         for number in range(rounds):
             times = _round(works[:: -1 if number % 2 else 1], tries)
@@ -137,16 +123,6 @@ def loop(statement: str, **names: object) -> Work:
     exec(source, space)
     made = space["work"]
     return lambda operations: made(operations, clock=perf_counter, **names)
-
-
-def groups(only: str = "") -> Iterator[Group]:
-    """All groups, or those whose key contains the word."""
-    from . import costs, counters, floors, locks, orders, pools
-
-    for module in (locks, counters, orders, pools, costs, floors):
-        for group in module.GROUPS:
-            if only in group.key:
-                yield group
 
 
 def python() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
+import shutil
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,14 +16,19 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))  # they are no part of the package
 try:
     from benchmarks import __main__ as command
-    from benchmarks.measuring import OURS, STDLIB, Case, Group, Work, groups, loop, measure
+    from benchmarks import figures
+    from benchmarks.groups import GROUPS
+    from benchmarks.measuring import OURS, STDLIB, Case, Group, Measured, Work, loop, measure
+    from benchmarks.pages import draw
 finally:
     del sys.path[0]
 
 pytestmark = pytest.mark.usefixtures("small_heap")  # every round collects garbage first
 
+KEPT = Path(__file__).parents[1] / "docs" / "benchmarks"
+
 # Those that start no process: the others take their time.
-QUICK = [group for group in groups() if not group.key.endswith(("processes", "import"))]
+QUICK = [group for group in GROUPS if not group.key.endswith(("processes", "import"))]
 
 
 def steady(seconds: float) -> Work:
@@ -68,14 +73,15 @@ def test_ratios_are_of_one_round_and_their_median_is_told() -> None:
     base, ours = measure(group, 1, report=pytest.fail)
     assert base.seconds == [10.0]
     assert ours.ratios == [2.0]
-    assert replace(ours, ratios=[2.0, 9.0, 1.0]).ratio == 2.0
+    kept = figures.of("3.14", "drift", replace(ours, ratios=[2.0, 9.0, 1.0], seconds=[5.0, 4.0, 6.0]))
+    assert (kept.ratio, kept.low, kept.high, kept.value) == (2.0, 1.0, 9.0, 5.0)
 
 
 def test_more_is_better_turns_the_ratio_round() -> None:
     """Throughput is told as a share of the baseline's."""
     cases = (Case("a", STDLIB, lambda _: steady(1.0)), Case("b", OURS, lambda _: steady(4.0)))
     _, ours = measure(Group("speed", "Speed", cases, better="more", operations=3), 3, report=pytest.fail)
-    assert ours.ratio == 0.25
+    assert ours.ratios == [0.25] * 3
 
 
 def test_order_of_the_cases_alternates() -> None:
@@ -112,19 +118,52 @@ def test_loop_repeats_its_statement_as_often_as_told() -> None:
     assert hits == [1] * 5
 
 
-def test_command_keeps_the_numbers_and_draws_them(
+def test_command_keeps_the_figures_and_draws_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Raw numbers as JSON and CSV, tables and well-formed plots: all in the folder, and added to on the next run."""
+    """Figures and raw numbers, tables and well-formed plots: all in the folder, and added to on the next run."""
     for only in ("memory", "counter-contended"):
         monkeypatch.setattr(sys, "argv", ["benchmarks", "--rounds", "2", "--only", only, "--into", str(tmp_path)])
         assert command.main() == 0
     assert "AtomicCounter.increment" in capsys.readouterr().out
-    (kept,) = tmp_path.glob("*.json")
-    assert set(json.loads(kept.read_text())["groups"]) == {"memory", "counter-contended"}
-    rows = list(csv.DictReader((tmp_path / "raw.csv").read_text().splitlines()))
+    assert {one.group for one in figures.load(tmp_path)} == {"memory", "counter-contended"}
+    (raw,) = tmp_path.glob("raw/*.csv")
+    rows = list(csv.DictReader(raw.read_text().splitlines()))
     assert {row["round"] for row in rows} == {"0", "1"}
-    assert {row["case"] for row in rows} >= {"TimedLock", "AtomicCounter.increment"}
+    assert {row["group"] for row in rows} == {"counter-contended"}
     for picture in ("memory.svg", "counter-contended.svg"):
         assert "AtomicCounter" in "".join(ElementTree.fromstring((tmp_path / picture).read_text()).itertext())
     assert "**AtomicCounter.increment**" in (tmp_path / "tables.txt").read_text()
+    assert sys.version.split()[0] in (tmp_path / "machines.txt").read_text()
+
+
+def test_figures_come_back_as_they_were_kept_and_new_ones_replace_their_group(tmp_path: Path) -> None:
+    """In the order of the page and of the interpreters, whichever was measured last."""
+
+    def measured(python: str, group: str, *cases: str) -> list[figures.Figures]:
+        return [figures.of(python, group, Measured(case, 64, [1.5, 2.5], [1e-7, 3e-7])) for case in cases]
+
+    figures.keep(tmp_path, measured("3.13t", "counter", "a", "b") + measured("3.13t", "lock", "a"))
+    figures.keep(tmp_path, measured("3.14", "lock", "a") + measured("3.9", "lock", "a"))
+    figures.keep(tmp_path, measured("3.13", "lock", "a") + measured("3.13t", "counter", "c"))
+    wanted = [("3.9", "lock"), ("3.13", "lock"), ("3.13t", "lock"), ("3.13t", "counter"), ("3.14", "lock")]
+    kept = figures.load(tmp_path)
+    assert [(one.python, one.group) for one in kept] == wanted
+    assert kept[3] == measured("3.13t", "counter", "c")[0]
+
+
+def test_the_page_shows_what_is_kept(tmp_path: Path) -> None:
+    """The tables and plots of the pages are those that the kept figures give, to the letter; no plot is left over."""
+    if not KEPT.is_dir():
+        pytest.skip("the pages are not there: only the tests were copied")
+    for name in ("figures.csv", "machines.json"):
+        shutil.copy(KEPT / name, tmp_path)
+    drawn = {path.name: path.read_text(encoding="utf-8") for path in draw(tmp_path)}
+    shown = {path.name: path.read_text(encoding="utf-8") for path in [*KEPT.glob("*.svg"), *KEPT.glob("*.txt")]}
+    assert drawn == shown, "run python -m benchmarks --draw"
+
+
+def test_every_kept_figure_is_of_a_case_that_is_still_measured() -> None:
+    """A case that was renamed or removed takes its figures with it, or they would vanish from the page in silence."""
+    known = {(group.key, case.name) for group in GROUPS for case in group.cases}
+    assert {(one.group, one.case) for one in figures.load(KEPT)} <= known

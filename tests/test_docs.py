@@ -91,6 +91,13 @@ def test_drawings_are_what_their_source_draws(name: str) -> None:
     assert drawn == str(draw.DRAWINGS[name]()), "run docs/diagrams/draw.py"
 
 
+def test_the_pages_stay_light() -> None:
+    """All that is kept for them is at most 1.5 MB: figures belong there, the raw numbers behind them do not."""
+    made = {DOCS / "_build", DOCS / "benchmarks" / "raw"}
+    kept = [path for path in DOCS.rglob("*") if path.is_file() and path.suffix != ".pyc" and not made & {*path.parents}]
+    assert sum(path.stat().st_size for path in kept) <= 1_500_000
+
+
 def on_the_map() -> Iterator[Path]:
     """Yield each file and folder that CONTRIBUTING.md's map names; what is further in stands in the folder above it."""
     drawn = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("```text\n")[2].partition("```")[0]

@@ -1,0 +1,10 @@
+"""All that is measured, in the order of the page."""
+
+from __future__ import annotations
+
+from . import costs, counters, floors, locks, orders, pools
+from .measuring import Group
+
+GROUPS: tuple[Group, ...] = tuple(
+    group for module in (locks, counters, orders, pools, costs, floors) for group in module.GROUPS
+)
