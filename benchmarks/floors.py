@@ -189,6 +189,9 @@ class Seen(LeftInC):
         finally:
             waiting.withdraw()
 
+    def _state(self) -> None:
+        """In no snapshot."""
+
     def _owner(self) -> int | None:
         return None
 

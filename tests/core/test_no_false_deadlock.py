@@ -276,6 +276,9 @@ class Held:
     def _owner(self) -> int:
         return self.owner
 
+    def _state(self) -> None:
+        """In no snapshot."""
+
 
 def test_who_is_no_victim_of_one_circle_may_be_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wait that closes two circles at once breaks the second one, where another thread gives way for the first."""
@@ -310,6 +313,9 @@ class Free:
 
     def _owner(self) -> None:
         """Nobody has to act."""
+
+    def _state(self) -> None:
+        """In no snapshot."""
 
 
 @pytest.mark.skipif(

@@ -24,6 +24,7 @@ from syncprims import (
     Wait,
 )
 from syncprims._core import snapshot as state
+from syncprims._core.state import State
 from syncprims._core.waits import Waiting
 from syncprims.diagnostics import PrimitiveState, attach_report, find_deadlocks, report, snapshot
 
@@ -127,6 +128,9 @@ def test_what_belongs_to_no_primitive_is_shown_while_somebody_waits_for_it() -> 
         def _owner(self) -> None:
             """Nobody."""
 
+        def _state(self) -> State:
+            return State(self, "Orphan", self.name)
+
     waiting = Waiting(Orphan())
     waiting.publish()
     try:
@@ -136,6 +140,43 @@ def test_what_belongs_to_no_primitive_is_shown_while_somebody_waits_for_it() -> 
     assert seen is not None
     assert (seen.kind, [waiter.name for waiter in seen.waiters]) == ("Orphan", ["MainThread"])
     assert state_of("orphan") is None
+
+
+def test_who_waits_in_a_former_pass_of_a_runner_is_shown() -> None:
+    """Who has not noticed yet that the runner was reset is listed under the runner's name, apart from the new pass."""
+    runner = OrderedRunner("load", "store", name="etl")
+    waiting = Waiting(runner._sequence)
+    runner.reset()
+    waiting.publish()
+    try:
+        with runner.step("load"):
+            old, new = sorted(
+                (state for state in snapshot() if state.name == "etl"), key=lambda state: state.step or ""
+            )
+    finally:
+        waiting.withdraw()
+    assert (old.kind, old.step, [waiter.name for waiter in old.waiters]) == ("OrderedRunner", None, ["MainThread"])
+    assert (new.kind, new.step, new.waiters) == ("OrderedRunner", "load", ())
+
+
+def test_one_primitive_that_fails_when_it_is_asked_spoils_no_snapshot() -> None:
+    """A subclass whose name raises is listed without its name while threads wait for it, and the others as ever."""
+
+    class Nameless(TimedLock):
+        @property
+        def name(self) -> str:
+            raise LookupError("no name")
+
+    waiting = Waiting(Nameless())
+    waiting.publish()
+    try:
+        with TimedLock(name="sound"):
+            names = {(each.kind, each.name) for each in snapshot()}
+            text = report()
+    finally:
+        waiting.withdraw()
+    assert names == {("Nameless", "a name that can't be read"), ("TimedLock", "sound")}
+    assert "TimedLock 'sound': held by" in text
 
 
 def test_a_pool_tells_what_is_pending_and_running() -> None:
@@ -215,6 +256,22 @@ def test_the_report_says_who_holds_and_who_waits() -> None:
     assert "in want_the_ledger" in text
     assert "timed_lock.py" not in text
     assert "DEADLOCK" not in text
+
+
+def test_only_of_a_lock_it_is_news_that_its_holder_is_not_known() -> None:
+    """A lock that was taken past its adapter is held by nobody that is known; a counter was never held by anybody."""
+    inner = threading.Lock()
+    adapter, counter = LockAdapter(inner, name="past"), AtomicCounter(name="number")
+    inner.acquire()
+    with Crew() as crew:
+        crew.start(lambda: adapter.acquire(timeout=LIMIT), "guest")
+        crew.start(lambda: counter.wait_until(1, LIMIT), "counting")
+        eventually(lambda: adapter.waiting and state_of("number"))
+        text = report()
+        counter.increment()
+        inner.release()
+    assert "LockAdapter 'past': held by nobody that is known\n" in text
+    assert "AtomicCounter 'number': at 0\n" in text
 
 
 def test_many_waiters_make_no_endless_report() -> None:
@@ -300,6 +357,9 @@ def test_a_circle_has_to_be_there_twice(monkeypatch: pytest.MonkeyPatch) -> None
 
         def _owner(self) -> int:
             return threading.get_ident()
+
+        def _state(self) -> None:
+            """In no snapshot."""
 
     waiting = Waiting(Ring())
     looks = [{waiting.ident: [(waiting, waiting.ident)]}, {waiting.ident: [(waiting, waiting.ident)]}]

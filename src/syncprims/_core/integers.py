@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NoReturn, Protocol, SupportsIndex
+from typing import NoReturn, SupportsIndex
 
 from ..errors import CounterBoundsError
+from .state import Named
 
 
 def integer(number: SupportsIndex, what: str) -> int:
@@ -12,14 +13,6 @@ def integer(number: SupportsIndex, what: str) -> int:
     if isinstance(number, bool) or not hasattr(type(number), "__index__"):
         raise TypeError(f"{what} must be an integer, not {number!r}")
     return int.__index__(number.__index__())
-
-
-class Named(Protocol):
-    """What messages can be about."""
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
 
 
 class Bounds:

@@ -10,6 +10,8 @@ from threading import local
 from typing import Protocol
 from weakref import ref
 
+from .state import Stated
+
 # No mutex guards the registry. Its only writers are single C-level stores, and under the GIL fork() copies it at a
 # moment when no other thread is in the middle of one. A primitive that a vanished thread was just creating belongs to
 # that thread alone. Without the GIL a set has a mutex, and a thread that vanishes may have it, or have just been
@@ -17,7 +19,7 @@ from weakref import ref
 # set. (What another thread makes between the two is not repaired.)
 
 
-class Primitive(Protocol):
+class Primitive(Stated, Protocol):
     """What the registry needs of what it registers."""
 
     def _after_fork(self) -> None:
@@ -40,9 +42,18 @@ _serials = count(1)
 _live: set[_Ref] = set()
 
 
-def register(primitive: Primitive) -> int:
-    """Take the primitive into the registry and return its creation serial."""
-    serial = next(_serials)
+def new_serial() -> int:
+    """Return the creation serial of a primitive that is being made."""
+    return next(_serials)
+
+
+def register(primitive: Primitive, serial: int | None = None) -> int:
+    """Take a primitive into the registry and return its creation serial, a new one unless it has one.
+
+    From then on other threads may ask it for its state, so the primitive must be complete but for its serial.
+    """
+    if serial is None:
+        serial = next(_serials)
     _enter(primitive, serial)
     return serial
 

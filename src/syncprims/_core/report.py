@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..facts import Holder, Wait
-from .snapshot import PrimitiveState, find_deadlocks, snapshot
+from .snapshot import PrimitiveState, busy, find_deadlocks, look_at
 from .stacks import whereabouts, without_ours, without_start
 from .waits import describe
 
@@ -30,26 +30,28 @@ def report() -> str:
         ...     "TimedLock 'accounts': held by Thread 'MainThread'" in report()
         True
     """
-    states = snapshot()
-    busy = f"{len(states)} {'is' if len(states) == 1 else 'are'} busy" if states else "nothing is held or waited for"
-    lines = [f"syncprims in process {os.getpid()}: {busy}"]
-    for state in states:
-        lines.extend(_say(state))
+    found = busy()
+    many = f"{len(found)} {'is' if len(found) == 1 else 'are'} busy" if found else "nothing is held or waited for"
+    lines = [f"syncprims in process {os.getpid()}: {many}"]
+    for state, waits in found:
+        lines.extend(_say(look_at(state, waits), state.is_lock))
     lines.extend(f"DEADLOCK: {_say_circle(circle)}" for circle in find_deadlocks())
     return "\n".join(lines)
 
 
-def _say(state: PrimitiveState) -> Iterator[str]:
+def _say(state: PrimitiveState, is_lock: bool) -> Iterator[str]:
     facts = []
     if state.step is not None:
         facts.append(f"turn of {state.step!r}")
     if state.holder is not None:
         facts.append(f"held by {describe(state.holder)}")
+    elif is_lock:
+        facts.append("held by nobody that is known")
     if state.pending is not None:
         facts.append(f"{state.pending} pending, {len(state.running)} running")
     if state.value is not None:
         facts.append(f"at {state.value}")
-    yield f"{state.kind} {state.name!r}: {', '.join(facts) or 'held by nobody that is known'}"
+    yield f"{state.kind} {state.name!r}: {', '.join(facts) or 'waited for'}"
     if state.holder is not None:
         yield from _say_stack(without_ours(state.holder.stack))
     for label, seconds in state.running[:_WAITERS]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .._counter.atomic_counter import AtomicCounter
-from .._locks.timed_lock import TimedLock
-from ..diagnostics.exchange import Unseen
 from ..facts import Frozen, Holder, Wait
-from .awaited import Awaited, Named
+from .awaited import subject
+from .foreign import guarded
 from .registry import live
-from .waits import Node, Waiting, all_waits, holder_of, stack_of, thread_name
+from .state import State, Stated
+from .waits import Waiting, all_waits, holder_of, stack_of, thread_name
 
 if TYPE_CHECKING:
     from traceback import FrameSummary
@@ -113,54 +111,36 @@ def snapshot() -> tuple[PrimitiveState, ...]:
         ...     [(state.name, state.step) for state in snapshot() if state.name == "etl"]
         [('etl', 'load')]
     """
+    return tuple(look_at(state, waits) for state, waits in busy())
+
+
+def busy() -> list[tuple[State, list[Waiting]]]:
+    """The states that are worth showing, each with the waits for it."""
     waits: dict[int, list[Waiting]] = {}
     for waiting in all_waits():
-        waits.setdefault(id(_known_by(waiting)), []).append(waiting)
-    states = []
-    for primitive in _primitives():
-        node = getattr(primitive, "_sequence", None) or getattr(primitive, "_intake", primitive)
-        state = _look_at(primitive, node, waits.pop(id(node), []))
-        if state is not None:
-            states.append(state)
-    # What is left is what primitives have inside, as the former sequence of a runner that was reset.
+        waits.setdefault(id(subject(waiting)[0]), []).append(waiting)
+    found = [_ask(primitive) for primitive in live()]
+    shown = [(state, waits.pop(id(state.waited_for), [])) for state in found if state is not None]
+    # What is left is waits for what no primitive stands for any more, as the former sequence of a runner that was
+    # reset, and for what is in no registry, as a counter on a server.
     for waiters in waits.values():
-        known_by = _known_by(waiters[0])
-        owner = waiters[0].node._owner()
-        states.append(PrimitiveState(type(known_by).__name__, known_by.name, holder_of(owner), _waiters(waiters)))
-    return tuple(states)
+        state = _ask(subject(waiters[0])[0])
+        if state is not None:
+            shown.append((state, waiters))
+    return [(state, waiters) for state, waiters in shown if waiters or state.busy]
 
 
-def _known_by(waiting: Waiting) -> Named:
-    """What a snapshot lists the wait under."""
-    return waiting.node.of if isinstance(waiting.node, Awaited) else waiting.node
+def _ask(thing: Stated) -> State | None:
+    # A subclass may have overridden its name, or whatever else goes into a state, by something that fails.
+    unknown: State | None = State(thing, type(thing).__name__, "a name that can't be read")
+    return guarded(unknown, thing._state)
 
 
-def _primitives() -> Iterator[Any]:
-    for primitive in live():
-        if not isinstance(primitive, Unseen):
-            yield primitive
-
-
-def _look_at(primitive: Any, node: Any, waits: list[Waiting]) -> PrimitiveState | None:
-    owner = node._owner() if hasattr(node, "_owner") else None
-    step = getattr(node, "current", None)
-    intake = getattr(primitive, "_intake", None)
-    tasks = [] if intake is None else list(intake.tasks)
-    if owner is None and not waits and step is None and not tasks:
-        return None
-    running = tuple(
-        (task._label, None if since is None else monotonic() - since)
-        for task, since in ((task, task._running_since()) for task in tasks if task.running())
-    )
+def look_at(state: State, waits: list[Waiting]) -> PrimitiveState:
+    """What a snapshot shows of a state, with the waits for it."""
+    holder, waiters = holder_of(state.owner), _waiters(waits)
     return PrimitiveState(
-        type(primitive).__name__,
-        primitive.name,
-        holder_of(owner),
-        _waiters(waits),
-        step,
-        None if intake is None else len(tasks),
-        running,
-        primitive.value if isinstance(primitive, AtomicCounter) else None,
+        state.kind, state.name, holder, waiters, state.step, state.pending, state.running, state.value
     )
 
 
@@ -172,7 +152,7 @@ def _waiters(waits: list[Waiting]) -> tuple[Waiter, ...]:
             each.ident,
             now - each.since,
             stack_of(each.ident),
-            each.node.sought if isinstance(each.node, Awaited) else "",
+            subject(each)[1],
         )
         for each in sorted(waits, key=lambda waiting: waiting.since)
     )
@@ -214,12 +194,11 @@ def _edges() -> _Edges:
     """For each thread its endless waits, each with the ident of the thread that must act."""
     edges: _Edges = {}
     for waiting in all_waits():
-        node: Node = waiting.node
-        owner = node._owner()
+        owner = waiting.node._owner()
         if owner is None or not (waiting.takes_part or waiting.deadline_at is None):
             continue
-        if owner == waiting.ident and isinstance(node, TimedLock):
-            continue  # it has just got it, or waits out a timed acquire of its own lock
+        if owner == waiting.ident and waiting.takes_part:
+            continue  # it has just got it: a wait that takes part is refused before it would be for its own thread
         edges.setdefault(waiting.ident, []).append((waiting, owner))
     return edges
 

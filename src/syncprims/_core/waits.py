@@ -28,6 +28,7 @@ from .stacks import (
     without_ours,
     without_start,
 )
+from .state import Stated
 
 if TYPE_CHECKING:
     from traceback import FrameSummary
@@ -57,12 +58,8 @@ if TYPE_CHECKING:
 # and storing it; each of two threads then takes the other's for the higher one, and both wait for ever.
 
 
-class Node(Protocol):
+class Node(Stated, Protocol):
     """What a thread can wait for."""
-
-    @property
-    def name(self) -> str:
-        """What reports call it."""
 
     def _owner(self) -> int | None:
         """The ident of the thread that must act before a waiter can go on, or None where nobody has to."""
@@ -336,13 +333,6 @@ def own_deadlock(name: str, advice: str) -> DeadlockError:
         cycle=[Wait(me, name, me)],
         stacks=[without_ours(stack_of(get_ident()))],
     )
-
-
-def note_report(error: BaseException) -> None:
-    """Add what everybody holds and waits for to an error, as a note."""
-    from ..diagnostics import attach_report  # the one arrow that points up, and only once a wait has failed
-
-    attach_report(error)
 
 
 def _log_unbreakable(circle: list[Waiting]) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, NoReturn
 
 from .._core.integers import Bounds, integer
-from .._core.registry import check_name, default_name, register
+from .._core.registry import check_name, default_name, new_serial, register
+from .._core.state import State
 from .._locks.timed_lock import TimedRLock
 from ..errors import DeadlockError
 from .surface import CounterSurface
@@ -110,8 +111,9 @@ class AtomicCounter(CounterSurface):
         self._updating = False
         self._waiters: dict[Waiter, None] = {}
         self._special: object = self._ordinarily
-        self._serial = register(self)
+        self._serial = new_serial()
         self._bounds.check(self._initial, self, self._initial)
+        register(self, self._serial)
 
     # -- what it is ---------------------------------------------------------------------------------------------
 
@@ -385,6 +387,9 @@ class AtomicCounter(CounterSurface):
 
     def _owner(self) -> None:
         """Nobody in particular has to act before a waiter can go on."""
+
+    def _state(self) -> State:
+        return State(self, type(self).__name__, self.name, value=self._value)
 
     def _after_fork(self) -> None:
         forget_others(self._waiters)

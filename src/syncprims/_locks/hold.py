@@ -6,14 +6,11 @@ from operator import attrgetter
 from typing import Generic, Protocol, Self, TypeVar
 
 from .._core.interrupts import LeaveInC
+from .._core.state import Named
 
 
-class Lock(Protocol):
+class Lock(Named, Protocol):
     """What can be held: its ``__exit__`` is used too."""
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
 
     def _enter_within(self, timeout: float | None) -> Self:
         """Take the lock, waiting at most this many seconds, or raise."""

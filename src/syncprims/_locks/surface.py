@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._core.registry import default_name
+from .._core.state import State
 from .._core.waits import count_waits, describe, holder_of
 from ..errors import LockTimeoutError
 from ..facts import Holder
@@ -47,6 +48,9 @@ class LockSurface:
         A `LockAdapter` knows only those who wait through it.
         """
         return count_waits(self)
+
+    def _state(self) -> State | None:
+        return State(self, type(self).__name__, self.name, self._owner(), is_lock=True)
 
     def _somebody(self) -> str:
         """Say who holds the lock, where `holder` can't."""

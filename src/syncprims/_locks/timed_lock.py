@@ -302,7 +302,7 @@ class TimedLock(LockSurface, _CLock):
         if limit is None:
             raise own_deadlock(self.name, "release it first, or use a TimedRLock")
         if limit:
-            waiting = Waiting(self, takes_part=False)
+            waiting = Waiting(self, monotonic() + limit, takes_part=False)
             try:
                 waiting.publish()
                 sleep(limit)

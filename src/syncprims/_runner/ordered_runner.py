@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from .._core.deadline import Deadline, check_timeout
 from .._core.integers import integer
-from .._core.registry import InnerName, check_name, default_name, register
+from .._core.registry import InnerName, check_name, default_name, new_serial, register
+from .._core.state import State
 from .._core.waits import count_waits
 from .._locks.timed_lock import TimedLock
 from .run import run_in_executor, run_in_threads, serve
-from .sequence import ABORTED, FORKED, RESET, STOPPED, Sequence, State
+from .sequence import ABORTED, FORKED, RESET, STOPPED, Sequence, SequenceState
 from .steps import Seat, StepContext, nested
 from .turn import Turn
 
@@ -105,9 +106,10 @@ class OrderedRunner:
         self._resetting = TimedLock(name=InnerName("resetting"))
         self._seats: defaultdict[int, Seat] = defaultdict(Seat)
         self._leaves: dict[int, Kept] = {}
-        serial = register(self)
+        serial = new_serial()
         self._name = default_name(self, serial) if name is None else name
         self._sequence = Sequence(self._name, steps)
+        register(self, serial)
 
     # -- what it is ---------------------------------------------------------------------------------------------
 
@@ -127,7 +129,7 @@ class OrderedRunner:
         return self._timeout
 
     @property
-    def state(self) -> State:
+    def state(self) -> SequenceState:
         """Return ``"open"``, ``"finished"`` or ``"broken"``, as it is at this moment."""
         return self._usable().state
 
@@ -418,7 +420,8 @@ class OrderedRunner:
     def _limit(self, timeout: float | EllipsisType | None) -> float | None:
         return self._timeout if timeout is ... else check_timeout(timeout)
 
+    def _state(self) -> State:
+        return self._sequence._state(type(self).__name__)
+
     def _after_fork(self) -> None:
-        left: Sequence | None = getattr(self, "_sequence", None)
-        if left is not None:  # otherwise a thread that did not come along was just making it
-            self._sequence = left.come_through_fork(self._steps)
+        self._sequence = self._sequence.come_through_fork(self._steps)

@@ -13,7 +13,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal
 
 from .._core.deadline import Deadline, lock_seconds
-from .._core.waits import Waiting, describe, holder_of, note_report
+from .._core.state import State
+from .._core.waits import Waiting, describe, holder_of
 from ..errors import BrokenSequenceError, ForkedError, SequenceFinishedError, StepTimeoutError, SyncError
 from .turn import Turn, new_tuple
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 # Rejected: Condition.notify_all() (wakes every thread at each turn: ten times slower with 32 threads), and a mutex
 # around it all (one more thing to wait for on each hand-off).
 
-State = Literal["open", "finished", "broken"]
+SequenceState = Literal["open", "finished", "broken"]
 Next = Callable[[Turn | None], "str | None"]
 
 RAISED: Final = "raised"
@@ -49,7 +50,7 @@ STOPPED: Final = "stopped"
 FORKED: Final = "forked"
 
 # How it ended: the state, what broke it, the step whose turn it was, the manner, and how many turns were completed.
-End = tuple[State, "BaseException | None", "str | None", str, int]
+End = tuple[SequenceState, "BaseException | None", "str | None", str, int]
 
 _acquire_now = methodcaller("acquire", False)
 _release = methodcaller("release")
@@ -95,7 +96,7 @@ class Sequence:
     # -- looking ------------------------------------------------------------------------------------------------
 
     @property
-    def state(self) -> State:
+    def state(self) -> SequenceState:
         """Whether it goes on, and if not, how it ended."""
         return self.ends[0][0] if self.ends else "open"
 
@@ -114,6 +115,9 @@ class Sequence:
     def _owner(self) -> int | None:
         # After the end nobody has to wait for a step that is still in progress: the gates are open.
         return None if self.ends else self.owner
+
+    def _state(self, kind: str = "OrderedRunner") -> State:
+        return State(self, kind, self.name, self._owner(), self.current)
 
     # -- moving on, by the thread whose turn it is ----------------------------------------------------------------
 
@@ -196,7 +200,7 @@ class Sequence:
 
     def end(
         self,
-        state: State,
+        state: SequenceState,
         manner: str,
         cause: BaseException | None = None,
         *,
@@ -361,7 +365,9 @@ class Sequence:
             waited=waited,
         )
         if step is None:  # the whole sequence was waited for, and anything may be what holds it up
-            note_report(error)
+            from .._core.report import attach_report  # here, since nobody needs it before a wait has failed
+
+            attach_report(error)
         return error
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
 from .._core.deadline import Deadline
 from .._core.integers import Bounds, integer
+from .._core.state import State
 from .._core.waits import Waiting
 from .._counter.surface import CounterSurface
 from ..errors import CounterTimeoutError
@@ -272,6 +273,9 @@ class RedisCounter(CounterSurface):
             timeout=deadline.timeout,
             waited=waited,
         )
+
+    def _state(self) -> State:
+        return State(self, type(self).__name__, self.name)
 
     def _owner(self) -> None:
         """Nobody in particular has to act before a waiter can go on."""

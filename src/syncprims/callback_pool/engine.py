@@ -150,8 +150,7 @@ class Engine(Executor):
         self._ledger.settle_in_log()
 
     def _after_fork(self) -> None:
-        if hasattr(self, "_intake"):  # else some thread of the parent was still making it
-            self._intake.phase = "forked"
+        self._intake.phase = "forked"
 
     def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # Nothing is pending: open tasks keep their pool alive. All of these are puts into C queues.

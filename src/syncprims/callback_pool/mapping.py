@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._core.awaited import wait_visibly
 from .._core.deadline import Deadline
-from .._core.waits import note_report
+from .._core.report import attach_report
 from ..errors import PoolTimeoutError
 from .checks import check_count
 from .engine import name_of
@@ -141,5 +141,5 @@ class MapOfChunks(Generic[T]):
             timeout=self._deadline.timeout,
             waited=self._deadline.waited(),
         )
-        note_report(error)
+        attach_report(error)
         return error

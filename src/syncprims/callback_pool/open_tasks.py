@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 from .._core.awaited import wait_visibly
 from .._core.deadline import Deadline
 from .._core.gates import open_all, pass_through, put_up
 from .._core.registry import InnerName
-from .._core.waits import note_report
+from .._core.report import attach_report
+from .._core.state import State
 from .._locks.timed_lock import TimedLock
 from ..errors import ForkedError, PoolClosedError, PoolTimeoutError
 from .inside import Mark, is_inside
@@ -143,6 +145,14 @@ class Intake:
                 return not self.tasks
         return True
 
+    def _state(self, kind: str = "CallbackPool") -> State:
+        tasks = list(self.tasks)
+        running = tuple(
+            (task._label, None if since is None else monotonic() - since)
+            for task, since in ((task, task._running_since()) for task in tasks if task.running())
+        )
+        return State(self, kind, self.name, pending=len(tasks), running=running)
+
     def late(self, deadline: Deadline, settling: Task[Any] | None) -> PoolTimeoutError:
         """Return the error that says what is still open."""
         tasks = list(self.tasks)
@@ -158,5 +168,5 @@ class Intake:
             timeout=deadline.timeout,
             waited=deadline.waited(),
         )
-        note_report(error)
+        attach_report(error)
         return error

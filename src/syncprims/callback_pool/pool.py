@@ -10,7 +10,8 @@ from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
 
 from .._core.deadline import Deadline, check_timeout
 from .._core.interrupts import Leave, LeaveInC, leave_by
-from .._core.registry import check_name, default_name, register
+from .._core.registry import check_name, default_name, new_serial, register
+from .._core.state import State
 from ..errors import SyncError
 from .at_exit import drain_at_exit
 from .checks import check_callable, check_count
@@ -110,7 +111,7 @@ class CallbackPool(Engine):
         if on_callback_error not in ("raise", "log") and not callable(on_callback_error):
             raise ValueError(f"on_callback_error must be 'raise', 'log' or a function, not {on_callback_error!r}")
         check_name(name)
-        serial = register(self)
+        serial = new_serial()
         self.name: str = default_name(self, serial) if name is None else name
         intake = Intake(self.name, max_pending)
         backend = make_backend(
@@ -131,6 +132,7 @@ class CallbackPool(Engine):
         self._hooked = type(self)._on_settled is not CallbackPool._on_settled
         self._ledger = Ledger(self.name, on_callback_error)
         self._set_up(intake, backend)
+        register(self, serial)
         drain_at_exit(self)
 
     # -- submitting --------------------------------------------------------------------------------------------------
@@ -386,6 +388,9 @@ class CallbackPool(Engine):
             callback_errors=self._ledger.callback_errors,
             **self._tally,
         )
+
+    def _state(self) -> State:
+        return self._intake._state(type(self).__name__)
 
     def _on_settled(self, task: Task[Any]) -> None:
         """Do nothing: for subclasses, called on the dispatcher thread after each task's callback.

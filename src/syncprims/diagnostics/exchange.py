@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from .._core.state import State
 from .._locks.timed_lock import TimedRLock
 
 # Off means free: there is no `if somebody_observes` in any primitive. Observing exchanges the functions in the class
@@ -21,6 +22,9 @@ class Unseen(TimedRLock):
     """
 
     __slots__ = ()
+
+    def _state(self) -> State | None:
+        return None
 
     if not TYPE_CHECKING:  # which know these from the base
         __enter__ = TimedRLock.__enter__

@@ -9,7 +9,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from .._core.awaited import Awaited
+from .._core.awaited import subject
 from .._core.deadline import check_timeout
 from .._core.report import report, say_holder
 from .._core.waits import Waiting, all_waits, holder_of, thread_name
@@ -80,14 +80,11 @@ class SlowWaits:
 
 
 def _say(waiting: Waiting) -> str:
-    node = waiting.node
-    owner, holder = node._owner(), ""
-    if isinstance(node, Awaited):
-        what = f"{node.of.name!r}, {node.sought},"
-    else:
-        what = repr(node.name)
-        if owner is not None or hasattr(node, "holder"):  # of a lock it is worth knowing that nobody knows
-            holder = f"; it is held by {say_holder(holder_of(owner))}"
+    thing, sought = subject(waiting)
+    what, holder = (f"{thing.name!r}, {sought},", "") if sought else (repr(thing.name), "")
+    state = None if sought else thing._state()
+    if state is not None and (state.owner is not None or state.is_lock):
+        holder = f"; it is held by {say_holder(holder_of(state.owner))}"
     return (
         f"Thread {thread_name(waiting.ident)!r} (ident {waiting.ident}) has waited {monotonic() - waiting.since:.1f} s "
         f"for {what} and still waits{holder}"

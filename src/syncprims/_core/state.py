@@ -1,0 +1,69 @@
+"""`State`: what a primitive says of itself when somebody looks, on which snapshots and reports are built."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..facts import Frozen
+
+
+class Named(Protocol):
+    """What messages can be about."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+
+class Stated(Named, Protocol):
+    """A primitive, or the part of one that its waits name."""
+
+    def _state(self) -> State | None:
+        """Say what a snapshot shows, without blocking; None keeps it out of every snapshot."""
+
+
+class State(Frozen):
+    """What a primitive is at this moment, as far as it can say without blocking.
+
+    Attributes:
+        waited_for: What the waits for it name: the primitive itself, or the part of it that threads wait for.
+        kind: The name of its class.
+        name: Its own.
+        owner: The ident of the thread that has it: the holder of a lock, the thread in a runner's step; or None.
+        step: Whose turn it is, in a runner that is under way.
+        pending: How many tasks of a pool are not settled; None if it is not a pool.
+        running: What a pool's running tasks call, each with the seconds that it has run, as far as that is known.
+        value: A counter's value; None if it is not a counter, or if the value is on a server.
+        is_lock: Whether it can be held, so that it is news if the holder is not known.
+    """
+
+    __slots__ = ("waited_for", "kind", "name", "owner", "step", "pending", "running", "value", "is_lock")  # noqa: RUF023  the order of the arguments
+
+    waited_for: object
+    kind: str
+    name: str
+    owner: int | None
+    step: str | None
+    pending: int | None
+    running: tuple[tuple[str, float | None], ...]
+    value: int | None
+    is_lock: bool
+
+    def __init__(
+        self,
+        waited_for: object,
+        kind: str,
+        name: str,
+        owner: int | None = None,
+        step: str | None = None,
+        pending: int | None = None,
+        running: tuple[tuple[str, float | None], ...] = (),
+        value: int | None = None,
+        is_lock: bool = False,
+    ) -> None:
+        self._set(waited_for, kind, name, owner, step, pending, running, value, is_lock)
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is worth showing though no thread waits for it."""
+        return self.owner is not None or self.step is not None or bool(self.pending)
