@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from operator import index
 from threading import TIMEOUT_MAX
-from time import monotonic
 from typing import SupportsIndex
+
+from .clock import monotonic
 
 
 def check_timeout(timeout: float | SupportsIndex | None) -> float | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..facts import Frozen, Holder, Wait
 from .awaited import subject
+from .clock import monotonic
 from .foreign import guarded
 from .registry import live
 from .state import State, Stated

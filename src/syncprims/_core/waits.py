@@ -9,13 +9,13 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from functools import partial
 from threading import get_ident
-from time import monotonic, sleep
 from types import FrameType
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import DeadlockError
 from ..facts import Holder, Wait
 from . import stacks as _stacks
+from .clock import monotonic, sleep
 from .stacks import (
     FRAMES_ARE_SHARED,
     Place,

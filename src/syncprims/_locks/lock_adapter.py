@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from functools import partial
 from operator import call
 from threading import Lock, get_ident
-from time import monotonic
 from typing import Any, NoReturn, Protocol, Self
 
+from .._core.clock import monotonic
 from .._core.deadline import check_acquire, check_timeout
 from .._core.interrupts import Leave, LeaveInC, leave_by
 from .._core.registry import check_name, register

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
-from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
+from .._core.clock import monotonic, sleep
 from .._core.deadline import check_acquire, check_timeout
 from .._core.registry import check_name, register
 from .._core.waits import Waiting, own_deadlock

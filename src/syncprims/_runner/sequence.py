@@ -9,9 +9,9 @@ from itertools import chain, tee
 from math import inf
 from operator import attrgetter, methodcaller
 from threading import get_ident
-from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal
 
+from .._core.clock import monotonic
 from .._core.deadline import Deadline, lock_seconds
 from .._core.state import State
 from .._core.waits import Waiting, describe, holder_of

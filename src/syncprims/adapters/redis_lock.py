@@ -7,9 +7,9 @@ from functools import partial
 from secrets import token_hex
 from socket import gethostname
 from threading import current_thread, local
-from time import monotonic
 from typing import TYPE_CHECKING
 
+from .._core.clock import monotonic
 from .._core.deadline import Deadline, check_timeout
 from .._locks.lock_adapter import LockAdapter
 from ..errors import SyncError

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable
 from random import uniform
 from threading import TIMEOUT_MAX
-from time import sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from .._core.clock import sleep
 from .._core.deadline import Deadline
 
 if TYPE_CHECKING:

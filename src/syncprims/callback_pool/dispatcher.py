@@ -5,9 +5,9 @@ from __future__ import annotations
 from _queue import SimpleQueue
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from time import sleep
 from typing import TYPE_CHECKING, Any
 
+from .._core.clock import sleep
 from .._core.gates import open_all
 from .inside import Mark, enter
 from .task import _CANCELLED, _FINISHED, _NOTIFIED, Task, _Unseen

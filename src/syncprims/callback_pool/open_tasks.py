@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 from .._core.awaited import wait_visibly
+from .._core.clock import monotonic
 from .._core.deadline import Deadline
 from .._core.gates import open_all, pass_through, put_up
 from .._core.registry import InnerName

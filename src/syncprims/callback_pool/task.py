@@ -10,10 +10,10 @@ from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from operator import attrgetter
 from threading import Condition
-from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._core.awaited import wait_visibly
+from .._core.clock import monotonic
 from .._core.deadline import Deadline, check_timeout
 from .._core.gates import pass_through, put_up
 from ..errors import DeadlockError, ForkedError, PoolTimeoutError

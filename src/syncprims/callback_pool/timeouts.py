@@ -5,10 +5,10 @@ from __future__ import annotations
 from _queue import Empty, SimpleQueue
 from heapq import heapify, heappop, heappush
 from itertools import count
-from time import monotonic
 from typing import Any
 from weakref import ref
 
+from .._core.clock import monotonic
 from ..errors import TaskTimeoutError
 from .helper_thread import HelperThread
 from .task import Task

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from time import perf_counter_ns
 from typing import Protocol, TypeVar
 
+from .._core.clock import perf_counter_ns
 from .._core.registry import InnerName
 from .._locks.timed_lock import TimedLock, _c_release
 from ..adapters import LockAdapter

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from threading import get_ident
-from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
+from .._core.clock import perf_counter_ns
 from .._core.registry import InnerName
 from .._core.waits import Waiting, thread_name
 from .._locks.timed_lock import TimedLock

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from time import perf_counter_ns
 from types import TracebackType
 from typing import Self
 
+from .._core.clock import perf_counter_ns
 from .lock_events import locks
 from .recorder import Recorder
 from .spans import Span

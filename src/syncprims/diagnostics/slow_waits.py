@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from _thread import allocate_lock
 from threading import TIMEOUT_MAX, Thread
-from time import monotonic
 from types import TracebackType
 from typing import Self
 
 from .._core.awaited import subject
+from .._core.clock import monotonic
 from .._core.deadline import check_timeout
 from .._core.report import report, say_holder
 from .._core.waits import Waiting, all_waits, holder_of, thread_name

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from threading import get_ident
-from time import monotonic, perf_counter_ns
 from typing import Any, Protocol
 
+from .._core.clock import monotonic, perf_counter_ns
 from .._core.waits import Waiting
 from .._runner.sequence import Sequence
 from .._runner.steps import StepContext

@@ -10,9 +10,10 @@ from _thread import interrupt_main
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from time import monotonic
 from types import CodeType, FrameType, FunctionType
 from typing import Any, Final, Generic, TypeVar, cast
+
+from .._core.clock import monotonic
 
 T = TypeVar("T")
 

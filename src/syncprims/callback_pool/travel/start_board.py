@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from collections import deque
 from os import getpid
-from time import monotonic
 from typing import TYPE_CHECKING
 
+from ..._core.clock import monotonic
 from ..._core.registry import InnerName
 from ..._locks.timed_lock import TimedLock
 

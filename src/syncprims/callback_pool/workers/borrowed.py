@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
 from functools import partial
-from time import monotonic
 from typing import Any
 
+from ..._core.clock import monotonic
 from ..._core.deadline import Deadline
 from ...errors import TaskTimeoutError
 from ..at_exit import drain_before

@@ -6,9 +6,9 @@ import pickle
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from functools import partial
-from time import monotonic
 from typing import Any
 
+from ..._core.clock import monotonic
 from ..cpython.interpreters_at_exit_since_314 import move_in, move_out
 from ..inside import Mark
 from ..task import Task

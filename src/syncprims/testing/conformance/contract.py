@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
-from time import monotonic
 from typing import Generic, TypeVar
 
+from ..._core.clock import monotonic
 from ..threads import Running, patience
 from .report import BrokenClause, ClauseNotRun, ConformanceError, ConformanceReport
 from .trial import BrokenError, NotHereError, standing, told

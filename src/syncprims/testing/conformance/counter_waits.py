@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from time import monotonic
 
+from ..._core.clock import monotonic
 from ..._counter.atomic_counter import AtomicCounter
 from ...errors import CounterTimeoutError
 from .contract import Contract

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from time import monotonic, sleep
 
+from ..._core.clock import monotonic, sleep
 from ...diagnostics import ignore_lock_order
 from ...errors import DeadlockError, LockTimeoutError
 from ..threads import Running

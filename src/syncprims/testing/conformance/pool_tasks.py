@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from time import monotonic, sleep
 from types import TracebackType
 from typing import Self
 
+from ..._core.clock import monotonic, sleep
 from ..threads import patience
 from .trial import until
 

@@ -10,10 +10,10 @@ import traceback
 import warnings
 from collections.abc import Callable
 from select import select
-from time import monotonic, sleep
 from types import FrameType
 from typing import NoReturn, ParamSpec, TypeVar
 
+from ..._core.clock import monotonic, sleep
 from ..interrupts import Mode, interrupts
 from ..threads import Running, patience
 
