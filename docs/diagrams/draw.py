@@ -145,27 +145,7 @@ def task() -> Drawing:
     return drawing
 
 
-def layers() -> Drawing:
-    """The layout of the library."""
-    rows = [
-        ("__main__, _tour", "the tour"),
-        ("testing · diagnostics", "the kit; what to look at while a program runs"),
-        ("callback_pool · adapters", "pools of workers; the seams to other locks and machines"),
-        ("timed_lock · ordered_runner · atomic_counter · _acquire_all", "the primitives"),
-        ("_waits · _awaited", "who waits for what, and the search for circles"),
-        ("errors · _facts · _deadline · _registry · _stacks", "what all others stand on"),
-    ]
-    drawing = Drawing(720, 82 * len(rows) + 40, "The layers of the library; arrows point down only")
-    for number, (rooms, purpose) in enumerate(rows):
-        y = 58 + 82 * number
-        drawing.box(360, y, 560, rooms, purpose)
-        if number:
-            drawing.arrow((360, y - 52), (360, y - 31))
-    drawing.text(360, 82 * len(rows) + 20, "A room imports from those below it, never from above.")
-    return drawing
-
-
-DRAWINGS = {"gates": gates, "deadlock": deadlock, "task": task, "layers": layers}
+DRAWINGS = {"gates": gates, "deadlock": deadlock, "task": task}
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from ..errors import LockTimeoutError
 from .timed_lock import TimedLock
 
 if TYPE_CHECKING:
-    from ..adapters import LockAdapter
+    from .lock_adapter import LockAdapter
 
 Release = Callable[[], object]
 

@@ -14,8 +14,8 @@ from .._core.state import State
 from .._core.waits import count_waits
 from .._locks.timed_lock import TimedLock
 from .run import run_in_executor, run_in_threads, serve
-from .sequence import ABORTED, FORKED, RESET, STOPPED, Sequence, SequenceState
-from .steps import Seat, StepContext, nested
+from .sequence import ABORTED, FORKED, RESET, STOPPED, Seat, Sequence, SequenceState
+from .steps import StepContext, nested
 from .turn import Turn
 
 if TYPE_CHECKING:

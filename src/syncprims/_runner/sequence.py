@@ -9,7 +9,7 @@ from itertools import chain, tee
 from math import inf
 from operator import attrgetter, methodcaller
 from threading import get_ident
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal, Protocol
 
 from .._core.clock import monotonic
 from .._core.deadline import Deadline, lock_seconds
@@ -17,9 +17,6 @@ from .._core.state import State
 from .._core.waits import Waiting, describe, holder_of
 from ..errors import BrokenSequenceError, ForkedError, SequenceFinishedError, StepTimeoutError, SyncError
 from .turn import Turn, new_tuple
-
-if TYPE_CHECKING:
-    from .steps import Seat, StepContext
 
 # Each step has a gate: a plain lock, taken at first. A thread enters its step by taking the gate, and after the step
 # opens (releases) the gate of the step that comes next. So at any time one gate at most is open, or one thread is in
@@ -58,6 +55,36 @@ _gate_of = attrgetter("gate")
 
 # Runs through an iterator, in C.
 exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
+
+
+class Orders(Protocol):
+    """What a sequence asks of its runner."""
+
+    def _next(self, done: Turn | None) -> str | None: ...
+
+
+class Step(Protocol):
+    """What a sequence asks of the context whose step ends."""
+
+    @property
+    def _runner(self) -> Orders: ...
+
+    def _on_error(self, turn: Turn, error: Exception) -> bool: ...
+
+
+class Seat:
+    """A thread's place at a runner: which sequence it is in a step of, if any, and how it got there.
+
+    Its own thread alone reads and writes it, so that a hand-off changes nothing that other threads look at but the
+    sequence itself.
+    """
+
+    __slots__ = ("context", "sequence")
+
+    def __init__(self) -> None:
+        self.sequence: Sequence | None = None
+        # None outside of a step; while the first step is looked for there is a sequence, but no context.
+        self.context: Step | None = None
 
 
 class Sequence:
@@ -155,7 +182,7 @@ class Sequence:
                 if self.stopping:
                     self.end("finished", STOPPED, only_if_idle=True)
 
-    def advance(self, error: BaseException | None, context: StepContext) -> LockType | None:
+    def advance(self, error: BaseException | None, context: Step) -> LockType | None:
         """End the turn in progress and return the gate to open, or None where the sequence is over."""
         turn = self.turn
         assert turn is not None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from .._core.interrupts import Leave, LeaveInC, leave_by
 from .._core.waits import own_deadlock
-from .sequence import RAISED, STOPPED, Sequence, exhaust, go_on
+from .sequence import RAISED, STOPPED, Seat, Sequence, exhaust, go_on
 from .turn import Turn
 
 P = ParamSpec("P")
@@ -25,21 +25,6 @@ Leaving = Generator[int, BaseException | None, None]
 # leaves any step that its thread is in. Between two steps it refers to no more than the thread's seat, which is empty
 # then, so that a runner that nobody needs is gone at once.
 Kept = tuple[Leaving, Leave]
-
-
-class Seat:
-    """A thread's place at a runner: which sequence it is in a step of, if any, and how it got there.
-
-    Its own thread alone reads and writes it, so that a hand-off changes nothing that other threads look at but the
-    sequence itself.
-    """
-
-    __slots__ = ("context", "sequence")
-
-    def __init__(self) -> None:
-        self.sequence: Sequence | None = None
-        # None outside of a step; while the first step is looked for there is a sequence, but no context.
-        self.context: StepContext | None = None
 
 
 class Runner(Protocol):
