@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from typing import Any, Self
 
 from syncprims import AtomicCounter, TimedLock
+from syncprims._core.deadlocks import refuse_deadlock
 from syncprims._core.interrupts import LeaveInC, leave_by
 from syncprims._core.waits import Waiting
 from syncprims.callback_pool.travel.envelope import pack, run_packed, unpack
@@ -185,6 +186,7 @@ class Seen(LeftInC):
         waiting = Waiting(self)
         try:
             waiting.publish()
+            refuse_deadlock(waiting)
             (_,) = map(self.mine.acquire, (True,))
         finally:
             waiting.withdraw()

@@ -119,7 +119,9 @@ def test_a_turn_that_came_with_an_interrupt_is_left_to_others(monkeypatch: pytes
     class Interrupted:
         def __init__(self, *arguments: Any) -> None:
             self.real = Waiting(*arguments)
-            self.publish = self.real.publish
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.real, name)
 
         def withdraw(self) -> None:
             self.real.withdraw()

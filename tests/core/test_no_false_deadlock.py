@@ -22,7 +22,9 @@ from syncprims import (
     TimedLock,
     TimedRLock,
 )
+from syncprims._core import deadlocks as _deadlocks
 from syncprims._core import waits as _waits
+from syncprims._core.deadlocks import refuse_deadlock
 from syncprims._core.stacks import FRAMES_ARE_SHARED, frames_of_threads
 from syncprims._core.waits import Waiting
 from syncprims._runner import sequence as _sequence
@@ -85,7 +87,7 @@ class Handled:
 def test_what_a_handler_will_give_back_is_waited_for(kind: type[TimedLock], monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that a handler holds on top of a wait depends on the handler alone: who wants it gets it after that."""
     scene = Handled(kind)
-    monkeypatch.setattr(_waits, "find_circle", scene.counting(_waits.find_circle))
+    monkeypatch.setattr(_deadlocks, "find_circle", scene.counting(_deadlocks.find_circle))
 
     def handle() -> None:
         with scene.inner:
@@ -103,7 +105,7 @@ def test_what_a_handler_will_give_back_is_waited_for(kind: type[TimedLock], monk
 def test_what_a_handler_does_not_give_back_is_a_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
     """As soon as the handler has ended without releasing, the circle is real, and is reported."""
     scene = Handled(TimedLock)
-    monkeypatch.setattr(_waits, "find_circle", scene.counting(_waits.find_circle))
+    monkeypatch.setattr(_deadlocks, "find_circle", scene.counting(_deadlocks.find_circle))
 
     def handle() -> None:
         scene.inner.acquire()
@@ -147,7 +149,7 @@ def test_who_looks_again_gives_up_when_its_time_is_up(monkeypatch: pytest.Monkey
 def test_a_handler_that_waits_hides_the_wait_below(monkeypatch: pytest.MonkeyPatch) -> None:
     """While it waits for another lock, which it will get, what it holds is no part of a circle either."""
     scene, third = Handled(TimedLock), TimedLock(name="third")
-    monkeypatch.setattr(_waits, "find_circle", scene.counting(_waits.find_circle))
+    monkeypatch.setattr(_deadlocks, "find_circle", scene.counting(_deadlocks.find_circle))
 
     def handle() -> None:
         with scene.inner, third:
@@ -292,12 +294,13 @@ def test_who_is_no_victim_of_one_circle_may_be_of_another(monkeypatch: pytest.Mo
             published.append(waiting)
         outer, inner, _ = published
         mine = Waiting(Held("theirs", other))
-        assert inner._claims([mine, inner])
+        assert inner.claimant([mine, inner]) is inner
         # Whoever looks again finds that the victim of the first circle has withdrawn.
-        monkeypatch.setattr(_waits, "sleep", lambda seconds: _waits._innermost.update({other: outer}))
+        monkeypatch.setattr(_deadlocks, "sleep", lambda seconds: _waits._innermost.update({other: outer}))
         try:
+            mine.publish()
             with pytest.raises(DeadlockError) as caught:
-                mine.publish()
+                refuse_deadlock(mine)
         finally:
             mine.withdraw()
         assert [wait.lock_name for wait in caught.value.cycle] == ["theirs", "outer", "mine"]
@@ -348,5 +351,5 @@ def test_who_publishes_is_told_by_the_frame_below(on_top: bool, monkeypatch: pyt
         waiting = waits.get(timeout=LIMIT)
         eventually(lambda: frames_of_threads()[waiting.ident].f_code.co_name == "publish")
         eventually(lambda: frames_of_threads()[waiting.ident].f_code.co_filename == _waits.__file__)
-        assert _waits._stands_in(waiting, frames_of_threads()[waiting.ident]) is not on_top
+        assert _deadlocks._stands_in(waiting, frames_of_threads()[waiting.ident]) is not on_top
         going_on.release()

@@ -13,8 +13,10 @@ import pytest
 
 from locks.crew import Crew
 from syncprims import DeadlockError
+from syncprims._core import deadlocks as _deadlocks
 from syncprims._core import waits as _waits
-from syncprims._core.waits import Waiting, all_waits, count_waits, find_circle, waits_of
+from syncprims._core.deadlocks import find_circle, refuse_deadlock
+from syncprims._core.waits import Waiting, all_waits, count_waits, waits_of
 
 ME: Final = -1  # idents that no thread has
 OTHER: Final = -2
@@ -194,7 +196,7 @@ def test_without_confirmation_a_circle_would_be_invented(
     scenario: Callable[[], list[Waiting] | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scenarios above bite: a graph that does not look twice reports every one of them."""
-    monkeypatch.setattr(_waits, "_confirmed", lambda circle: True)
+    monkeypatch.setattr(_deadlocks, "_confirmed", lambda circle: True)
     assert names(scenario()) == ["a", "b"]
 
 
@@ -215,18 +217,15 @@ def test_exactly_one_of_a_circle_gives_way(order: tuple[int, ...]) -> None:
     idents = (ME, OTHER, THIRD)
     circle = [waits(ident, Node(str(ident), owner)) for ident, owner in zip(idents, (OTHER, THIRD, ME), strict=True)]
     found = [find_circle(circle[number]) for number in order]  # each sees it before any gives way
-    assert [circle[number]._claims(seen) for number, seen in zip(order, found, strict=True) if seen is not None] == [
-        True,
-        False,
-        False,
-    ]
+    claimed = [circle[number].claimant(seen) for number, seen in zip(order, found, strict=True) if seen is not None]
+    assert claimed == [circle[order[0]]] * 3
 
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_wait_that_cannot_give_way_leaves_it_to_the_others(first: int) -> None:
     """Whether it sees the circle before or after them, one of those that can is the victim."""
     circle = [waits(ME, Node("a", OTHER)), waits(OTHER, Node("b", ME), victim=False)]
-    claimed = {number: circle[number]._claims(circle) for number in (first, 1 - first)}
+    claimed = {number: circle[number].claimant(circle) is circle[number] for number in (first, 1 - first)}
     assert claimed[0]
 
 
@@ -234,8 +233,8 @@ def test_two_circles_have_a_victim_each() -> None:
     """A wait that is part of both does not make the second one look claimed."""
     mine = waits(ME, Node("a", OTHER))
     outer, inner = waits(OTHER, Node("outer", ME)), waits(OTHER, Node("inner", ME))
-    assert inner._claims([inner, mine])
-    assert outer._claims([outer, mine])
+    assert inner.claimant([inner, mine]) is inner
+    assert outer.claimant([outer, mine]) is outer
 
 
 # -- publishing ---------------------------------------------------------------------------------------------------
@@ -245,8 +244,9 @@ def test_publishing_what_closes_a_circle_raises() -> None:
     """The error tells the edges; a thread without a name is told by its ident."""
     waits(OTHER, Node("b", get_ident()))
     mine = Waiting(Node("a", OTHER))
+    mine.publish()
     with pytest.raises(DeadlockError) as caught:
-        mine.publish()
+        refuse_deadlock(mine)
     mine.withdraw()
     me = threading.current_thread().name
     assert [(wait.thread, wait.lock_name, wait.holder) for wait in caught.value.cycle] == [
@@ -259,8 +259,9 @@ def test_publishing_what_closes_a_circle_that_has_a_victim_already_waits() -> No
     """Who finds a circle that another is about to break goes on."""
     theirs = waits(OTHER, Node("b", get_ident()))
     mine = Waiting(Node("a", OTHER))
-    assert theirs._claims([theirs, mine])
+    assert theirs.claimant([theirs, mine]) is theirs
     mine.publish()
+    refuse_deadlock(mine)
     mine.withdraw()
 
 
@@ -269,6 +270,7 @@ def test_publishing_what_cannot_give_way_logs(caplog: pytest.LogCaptureFixture) 
     waits(OTHER, Node("b", get_ident()), victim=False)
     mine = Waiting(Node("a", OTHER), victim=False)
     mine.publish()
+    refuse_deadlock(mine)
     mine.withdraw()
     assert [record.name for record in caplog.records] == ["syncprims"]
     assert "'a'" in caplog.text

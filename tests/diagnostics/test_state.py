@@ -23,7 +23,7 @@ from syncprims import (
     TimedRLock,
     Wait,
 )
-from syncprims._core import snapshot as state
+from syncprims._core import deadlocks
 from syncprims._core.state import State
 from syncprims._core.waits import Waiting
 from syncprims.diagnostics import PrimitiveState, attach_report, find_deadlocks, report, snapshot
@@ -363,7 +363,7 @@ def test_a_circle_has_to_be_there_twice(monkeypatch: pytest.MonkeyPatch) -> None
 
     waiting = Waiting(Ring())
     looks = [{waiting.ident: [(waiting, waiting.ident)]}, {waiting.ident: [(waiting, waiting.ident)]}]
-    monkeypatch.setattr(state, "_edges", lambda: looks.pop())
+    monkeypatch.setattr(deadlocks, "_edges", lambda: looks.pop())
     assert find_deadlocks() == ((Wait("MainThread", "ring", "MainThread"),),)
     looks.extend([{}, {waiting.ident: [(waiting, waiting.ident)]}])
     assert find_deadlocks() == ()

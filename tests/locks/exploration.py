@@ -90,6 +90,7 @@ class ModelOfCLock:
 _true, _thread.RLock = _thread.RLock, ModelOfCLock  # type: ignore[misc,assignment]  # before the library looks it up
 
 from syncprims import DeadlockError, LockTimeoutError, TimedLock  # noqa: E402  the model came first
+from syncprims._core import deadlocks as _deadlocks  # noqa: E402  the same
 from syncprims._core import waits as _waits  # noqa: E402  the same
 from syncprims._locks import timed_lock  # noqa: E402  the same
 
@@ -97,7 +98,7 @@ _thread.RLock = _true  # type: ignore[misc]  # imports take it too, from 3.12 on
 # They have imported the function; under frontrun's clock it is another one.
 _waits.monotonic = timed_lock.monotonic = lambda: time.monotonic()  # type: ignore[attr-defined]
 # A thread that is not its turn stands in frontrun's code, which looks like a handler on top of its wait.
-_waits._undisturbed = lambda circle: True
+_deadlocks._undisturbed = lambda circle: True
 
 
 class Exclusion:
@@ -295,7 +296,7 @@ class TwoVictims(Meeting):
     @staticmethod
     def mutate() -> None:
         """Break the library."""
-        _waits.Waiting._claimant = lambda waiting, circle: waiting  # type: ignore[assignment,method-assign]
+        _waits.Waiting.claimant = lambda waiting, circle: waiting  # type: ignore[assignment,method-assign]
 
 
 class NotConfirmed(OneAfterTheOther):
@@ -304,7 +305,7 @@ class NotConfirmed(OneAfterTheOther):
     @staticmethod
     def mutate() -> None:
         """Break the library."""
-        _waits._confirmed = lambda circle: True
+        _deadlocks._confirmed = lambda circle: True
         publish_otherwise(walk_once)
 
 
@@ -343,7 +344,7 @@ class NoVictim(Meeting):
     @staticmethod
     def mutate() -> None:
         """Break the library."""
-        _waits._confirmed = lambda circle: True  # the walker's own record is not there yet
+        _deadlocks._confirmed = lambda circle: True  # the walker's own record is not there yet
         publish_otherwise(walk_first)
 
 
@@ -362,24 +363,19 @@ Publish = Callable[[_waits.Waiting], None]
 def publish_otherwise(otherwise: Callable[[_waits.Waiting, Publish], None]) -> None:
     """Replace what publishes and walks; it gets what publishes alone."""
     publish = _waits.Waiting.publish
-
-    def alone(waiting: _waits.Waiting) -> None:
-        waiting.takes_part = False
-        publish(waiting)
-        waiting.takes_part = True
-
-    _waits.Waiting.publish = lambda waiting: otherwise(waiting, alone)  # type: ignore[assignment,method-assign]
+    _waits.Waiting.publish = lambda waiting: otherwise(waiting, publish)  # type: ignore[assignment,method-assign]
+    timed_lock.refuse_deadlock = lambda waiting: None  # type: ignore[attr-defined]
 
 
 def walk_once(waiting: _waits.Waiting, publish: Publish) -> None:
     """Publish and walk, with no look before that."""
     publish(waiting)
-    give_way(_waits.find_circle(waiting))
+    give_way(_deadlocks.find_circle(waiting))
 
 
 def walk_first(waiting: _waits.Waiting, publish: Publish) -> None:
     """Walk and publish."""
-    give_way(_waits.find_circle(waiting))
+    give_way(_deadlocks.find_circle(waiting))
     publish(waiting)
 
 
@@ -392,7 +388,7 @@ def draw_and_walk(waiting: _waits.Waiting, publish: Publish) -> None:
     publish(waiting)
     serial = next(drawn)
     serials[waiting] = serial
-    circle = _waits.find_circle(waiting)
+    circle = _deadlocks.find_circle(waiting)
     if circle is not None and all(serial > serials.get(other, 1 << 62) for other in circle[1:]):
         give_way(circle)
 
@@ -400,7 +396,7 @@ def draw_and_walk(waiting: _waits.Waiting, publish: Publish) -> None:
 def give_way(circle: list[_waits.Waiting] | None) -> None:
     """Be the victim of the circle, if there is one."""
     if circle is not None:
-        raise _waits.deadlock(circle)
+        raise _deadlocks.deadlock(circle)
 
 
 outcomes: dict[str, int] = {}

@@ -17,7 +17,7 @@ from frontrun._cooperative import (  # type: ignore[import-untyped]  # it has no
 
 from exploring import main
 from syncprims import OrderedRunner, SyncError, Turn
-from syncprims._core import waits as _waits
+from syncprims._core import deadlocks as _deadlocks
 from syncprims._runner import sequence as _sequence
 from syncprims._runner.sequence import End, Sequence, exhaust
 
@@ -73,7 +73,7 @@ def make_seen(sequence: Sequence, name: str, steps: tuple[str, ...]) -> None:
 
 make, Sequence.__init__ = Sequence.__init__, make_seen  # type: ignore[assignment,method-assign]
 # A thread that is not its turn stands in frontrun's code, which looks like a handler on top of its wait.
-_waits._undisturbed = lambda circle: True
+_deadlocks._undisturbed = lambda circle: True
 _sequence.allocate_lock = Gate  # type: ignore[assignment,attr-defined]  # it does what is used of a lock
 
 outcomes: dict[str, int] = {}

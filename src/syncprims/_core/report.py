@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..facts import Holder, Wait
-from .snapshot import PrimitiveState, busy, find_deadlocks, look_at
+from .deadlocks import find_deadlocks
+from .holders import describe
+from .snapshot import PrimitiveState, busy, look_at
 from .stacks import whereabouts, without_ours, without_start
-from .waits import describe
 
 if TYPE_CHECKING:
     from traceback import FrameSummary

@@ -1,16 +1,16 @@
-"""`snapshot`: who holds what and who waits for it, as frozen data; and `find_deadlocks`."""
+"""`snapshot`: who holds what and who waits for it, as frozen data."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..facts import Frozen, Holder, Wait
-from .awaited import subject
+from ..facts import Frozen, Holder
 from .clock import monotonic
 from .foreign import guarded
+from .holders import holder_of, stack_of, thread_name
 from .registry import live
 from .state import State, Stated
-from .waits import Waiting, all_waits, holder_of, stack_of, thread_name
+from .waits import Waiting, all_waits, subject
 
 if TYPE_CHECKING:
     from traceback import FrameSummary
@@ -156,71 +156,3 @@ def _waiters(waits: list[Waiting]) -> tuple[Waiter, ...]:
         )
         for each in sorted(waits, key=lambda waiting: waiting.since)
     )
-
-
-# -- deadlocks ---------------------------------------------------------------------------------------------------------
-
-_Edges = dict[int, list[tuple[Waiting, int]]]
-
-
-def find_deadlocks() -> tuple[tuple[Wait, ...], ...]:
-    """Return the circles of threads that wait for each other now, without end.
-
-    The locks refuse to deadlock among themselves (`DeadlockError`), so what is left to be found here is what they
-    can't know or prevent: locks of other kinds in a `LockAdapter`, and a `threading.Condition` that has to take its
-    lock back. A wait of `acquire` with a timeout does not count, since it ends by itself. Blocks nobody.
-
-    Returns:
-        For each circle its edges, as in `DeadlockError.cycle`.
-
-    Example:
-        >>> from syncprims.diagnostics import find_deadlocks
-        >>> find_deadlocks()
-        ()
-    """
-    # A wait is one uninterrupted record, and who waits releases nothing: a circle that is found in two looks, with the
-    # same records and owners, existed at the moment between the two.
-    first, second = _edges(), _edges()
-    confirmed = {ident: [edge for edge in edges if edge in second.get(ident, ())] for ident, edges in first.items()}
-    found: dict[frozenset[int], tuple[Wait, ...]] = {}
-    for ident in confirmed:
-        circle = _circle_from(ident, confirmed)
-        if circle:
-            found.setdefault(frozenset(waiting.ident for waiting, _ in circle), tuple(map(_say, circle)))
-    return tuple(found.values())
-
-
-def _edges() -> _Edges:
-    """For each thread its endless waits, each with the ident of the thread that must act."""
-    edges: _Edges = {}
-    for waiting in all_waits():
-        owner = waiting.node._owner()
-        if owner is None or not (waiting.takes_part or waiting.deadline_at is None):
-            continue
-        if owner == waiting.ident and waiting.takes_part:
-            continue  # it has just got it: a wait that takes part is refused before it would be for its own thread
-        edges.setdefault(waiting.ident, []).append((waiting, owner))
-    return edges
-
-
-def _circle_from(start: int, edges: _Edges) -> list[tuple[Waiting, int]] | None:
-    paths: list[list[tuple[Waiting, int]]] = [[edge] for edge in edges[start]]
-    reached: set[int] = set()
-    while paths:
-        path = paths.pop()
-        owner = path[-1][1]
-        if owner == start:
-            return path
-        if owner not in reached:
-            reached.add(owner)
-            paths.extend([*path, edge] for edge in edges.get(owner, ()))
-    return None
-
-
-def _say(edge: tuple[Waiting, int]) -> Wait:
-    waiting, owner = edge
-    return Wait(_name(waiting.ident), waiting.node.name, _name(owner))
-
-
-def _name(ident: int) -> str:
-    return thread_name(ident) or f"ident {ident}"

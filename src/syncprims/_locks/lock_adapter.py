@@ -11,9 +11,10 @@ from typing import Any, NoReturn, Protocol, Self
 
 from .._core.clock import monotonic
 from .._core.deadline import check_acquire, check_timeout
+from .._core.deadlocks import own_deadlock
 from .._core.interrupts import Leave, LeaveInC, leave_by
 from .._core.registry import check_name, register
-from .._core.waits import Waiting, own_deadlock
+from .._core.waits import Waiting
 from .hold import Hold
 from .surface import LockSurface
 

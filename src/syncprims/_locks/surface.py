@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._core.holders import describe, holder_of
 from .._core.registry import default_name
 from .._core.state import State
-from .._core.waits import count_waits, describe, holder_of
+from .._core.waits import count_waits
 from ..errors import LockTimeoutError
 from ..facts import Holder
 

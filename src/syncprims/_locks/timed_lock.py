@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from .._core.clock import monotonic, sleep
 from .._core.deadline import check_acquire, check_timeout
+from .._core.deadlocks import own_deadlock, refuse_deadlock
 from .._core.registry import check_name, register
-from .._core.waits import Waiting, own_deadlock
+from .._core.waits import Waiting
 from .hold import Hold
 from .surface import LockSurface
 
@@ -276,6 +277,7 @@ class TimedLock(LockSurface, _CLock):
             waiting = Waiting(self, deadline_at, takes_part=raises or limit is None)
             try:
                 waiting.publish()
+                refuse_deadlock(waiting)
                 if deadline_at is None:
                     taken = _c_acquire(self)
                 else:
@@ -330,6 +332,7 @@ class TimedLock(LockSurface, _CLock):
             (state,) = map(_c_release_save, (self,))
             yield
             waiting.publish()
+            refuse_deadlock(waiting)
         finally:
             try:
                 if state is not None:

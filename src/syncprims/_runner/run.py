@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from threading import Thread, get_ident
 from typing import TYPE_CHECKING, TypeVar
 
-from .._core.awaited import wait_visibly
 from .._core.deadline import Deadline
+from .._core.waits import wait_visibly
 from ..errors import BrokenSequenceError, SequenceFinishedError
 from .sequence import ABORTED, Sequence
 from .steps import Runner, StepContext

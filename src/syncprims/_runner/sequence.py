@@ -13,8 +13,10 @@ from typing import Final, Literal, Protocol
 
 from .._core.clock import monotonic
 from .._core.deadline import Deadline, lock_seconds
+from .._core.deadlocks import refuse_deadlock
+from .._core.holders import describe, holder_of
 from .._core.state import State
-from .._core.waits import Waiting, describe, holder_of
+from .._core.waits import Waiting
 from ..errors import BrokenSequenceError, ForkedError, SequenceFinishedError, StepTimeoutError, SyncError
 from .turn import Turn, new_tuple
 
@@ -265,6 +267,7 @@ class Sequence:
                 waiting = Waiting(self, None if timeout is None else started + timeout)
                 try:
                     waiting.publish()
+                    refuse_deadlock(waiting)
                     (took,) = map(gate.acquire, (True,), (-1 if timeout is None else timeout,))
                 finally:
                     waiting.withdraw()
@@ -298,6 +301,7 @@ class Sequence:
             if deadline.timeout == 0:
                 return False
             waiting.publish()
+            refuse_deadlock(waiting)
             return lock.acquire(True, lock_seconds(deadline.remaining()))
         finally:
             del self.watchers[lock]

@@ -8,8 +8,8 @@ from functools import wraps
 from threading import get_ident
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
+from .._core.deadlocks import own_deadlock
 from .._core.interrupts import Leave, LeaveInC, leave_by
-from .._core.waits import own_deadlock
 from .sequence import RAISED, STOPPED, Seat, Sequence, exhaust, go_on
 from .turn import Turn
 

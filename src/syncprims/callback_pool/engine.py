@@ -10,8 +10,8 @@ from contextvars import copy_context
 from threading import current_thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._core.awaited import wait_visibly
 from .._core.deadline import Deadline
+from .._core.waits import wait_visibly
 from ..errors import DeadlockError, PoolClosedError
 from .dispatcher import Notice, serve
 from .helper_thread import HelperThread

@@ -9,9 +9,9 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .._core.awaited import wait_visibly
 from .._core.deadline import Deadline
 from .._core.report import attach_report
+from .._core.waits import wait_visibly
 from ..errors import PoolTimeoutError
 from .checks import check_count
 from .engine import name_of

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Literal
 
-from .._core.awaited import wait_visibly
 from .._core.clock import monotonic
 from .._core.deadline import Deadline
 from .._core.gates import open_all, pass_through, put_up
 from .._core.registry import InnerName
 from .._core.report import attach_report
 from .._core.state import State
+from .._core.waits import wait_visibly
 from .._locks.timed_lock import TimedLock
 from ..errors import ForkedError, PoolClosedError, PoolTimeoutError
 from .inside import Mark, is_inside

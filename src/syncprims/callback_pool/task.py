@@ -12,10 +12,10 @@ from operator import attrgetter
 from threading import Condition
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._core.awaited import wait_visibly
 from .._core.clock import monotonic
 from .._core.deadline import Deadline, check_timeout
 from .._core.gates import pass_through, put_up
+from .._core.waits import wait_visibly
 from ..errors import DeadlockError, ForkedError, PoolTimeoutError
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ None of it costs anything until it is used.
 
 from __future__ import annotations
 
+from .._core.deadlocks import find_deadlocks
 from .._core.report import attach_report, report
-from .._core.snapshot import PrimitiveState, Waiter, find_deadlocks, snapshot
+from .._core.snapshot import PrimitiveState, Waiter, snapshot
 from .lock_order import LockOrderCheck, LockOrderWarning, check_lock_order, ignore_lock_order
 from .recording import Recording, record
 from .signal_dump import SignalDump, dump_on_signal

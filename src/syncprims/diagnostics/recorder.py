@@ -7,8 +7,9 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from .._core.clock import perf_counter_ns
+from .._core.holders import thread_name
 from .._core.registry import InnerName
-from .._core.waits import Waiting, thread_name
+from .._core.waits import Waiting
 from .._locks.timed_lock import TimedLock
 from .call_sites import Site, call_site, say_site
 from .lock_events import Lock

@@ -8,11 +8,11 @@ from threading import TIMEOUT_MAX, Thread
 from types import TracebackType
 from typing import Self
 
-from .._core.awaited import subject
 from .._core.clock import monotonic
 from .._core.deadline import check_timeout
+from .._core.holders import holder_of, thread_name
 from .._core.report import report, say_holder
-from .._core.waits import Waiting, all_waits, holder_of, thread_name
+from .._core.waits import Waiting, all_waits, subject
 
 # A thread of its own looks at all waits now and then. It sleeps for half of `after`, or less where a wait that it knows
 # comes of age earlier; so it misses none and is never late by more than it takes to wake up.

@@ -1,0 +1,61 @@
+"""Who holds something: the names of threads, where they are, and how to put a holder into words."""
+
+from __future__ import annotations
+
+import threading
+from threading import get_ident
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from ..facts import Holder
+from .stacks import FRAMES_ARE_SHARED, frames_of_threads, places, summaries, whereabouts
+from .waits import waits_of
+
+if TYPE_CHECKING:
+    from traceback import FrameSummary
+
+
+def thread_name(ident: int) -> str:
+    """Name of the thread with this ident, or ``""`` where `threading` knows none."""
+    # threading.enumerate() would take a lock of its own, and on 3.14 an interrupt in there would leave it taken.
+    active: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
+    thread = active.get(ident)
+    return "" if thread is None else thread.name
+
+
+def stack_of(ident: int) -> tuple[FrameSummary, ...]:
+    """Where the thread is now, outermost frame first; empty where there is no such thread."""
+    return stack_at(frames_of_threads().get(ident), ident)
+
+
+def stack_at(frame: FrameType | None, ident: int) -> tuple[FrameSummary, ...]:
+    if frame is None:
+        return ()
+    if ident == get_ident() or FRAMES_ARE_SHARED:
+        return summaries(places(frame))
+    # One frame can be had safely; the others are known where the thread waits.
+    found = [(frame.f_code, frame.f_lineno)]
+    for waiting in waits_of(ident)[:1]:
+        noted = [code for code, _ in waiting.places]
+        found += waiting.places[noted.index(frame.f_code) + 1 if frame.f_code in noted else 0 :]
+    return summaries(found)
+
+
+def holder_of(ident: int | None) -> Holder | None:
+    """A snapshot of the thread with this ident; None for None."""
+    if ident is None:
+        return None
+    frame = frames_of_threads().get(ident)
+    return Holder(thread_name(ident), ident, frame is not None, stack_at(frame, ident))
+
+
+def describe(holder: Holder | None) -> str:
+    """Say who a holder is and where it stands."""
+    if holder is None:
+        return "a holder that is not known"
+    if not holder.alive:
+        return (
+            f"a thread (ident {holder.ident}) that ended without releasing it, as far as can be told from an ident; "
+            f"use `with`, which always releases"
+        )
+    return f"Thread {holder.name!r} (ident {holder.ident}, alive) which is {whereabouts(holder.stack)}"
