@@ -1,58 +1,133 @@
-"""Everything that has to hold before a change goes in: ``nox``, or one session with ``nox -s typing``."""
+"""Everything that has to hold before a change goes in: ``nox``, or one session with ``nox -s typing``.
+
+The workflow and ``.ci/run`` call these sessions. What a check does is written here and nowhere else.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
+PYTEST = ("python", "-m", "pytest")
 PYTHONS = ["3.11", "3.12", "3.13", "3.13t", "3.14", "3.14t", "3.15"]
+
+# What is safe to run in several threads at once: pytest-run-parallel does so where there is no GIL.
+IN_FOUR_THREADS = [
+    "tests/counter/test_counter_contract.py",
+    "tests/counter/test_counter_update.py",
+    "tests/locks/test_acquire_all.py",
+    "tests/locks/test_lock_contract.py",
+    "tests/locks/test_lock_hold.py",
+]
+SLOW_SAMPLE = {
+    "SYNCPRIMS_EVIDENCE_SECONDS": "15",
+    "SYNCPRIMS_FAULT_SEED": "1",
+    "SYNCPRIMS_FAULT_CELLS": "2",
+    "SYNCPRIMS_FAULT_RUNS": "2",
+    "SYNCPRIMS_OUTPUT_RUNS": "4",
+}
+
+# The folder of a wheel that was built before, for the sessions that test one; without it each builds its own.
+DIST = os.environ.get("SYNCPRIMS_DIST")
 
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False  # few machines have all of them
-nox.options.sessions = ["tests", "coverage", "wheel", "typing", "lint", "docs"]
+nox.options.sessions = ["tests", "coverage", "wheel-3.11", "wheel_types", "typing", "lint", "docs"]
 nox.needs_version = ">=2024.10"
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests and every example in the documentation."""
-    session.install("-e", ".[test]")
-    session.run("pytest", *session.posargs)
+    _install(session, "-e", ".[test]")
+    _pytest(session, *session.posargs)
+
+
+@nox.session(python=False)
+def readme(session: nox.Session) -> None:
+    """Run the README's command for the tests, word for word, and the tour, which needs no installation."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", Path("README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    command = next(line for block in blocks for line in block.splitlines() if "pytest" in line)
+    _pytest(session, *session.posargs, command=["bash", "-c", f'{command} "$@"', "readme"])
+    session.run("python3", "-m", "syncprims", "--quiet", env={"PYTHONPATH": "src"}, external=True)
 
 
 @nox.session(python=PYTHONS[0])
 def coverage(session: nox.Session) -> None:
     """Hold the coverage of lines and branches, by all tests that can be traced; some need a redis-server."""
-    session.install("-e", ".[test,redis,dask]")
-    session.run("pytest", "--cov", *session.posargs)
+    _install(session, "-e", ".[test,redis,dask]")
+    Path(".coverage").unlink(missing_ok=True)
+    _pytest(session, "--cov", "--cov-append", *session.posargs)  # tests that are tried again add to it
 
 
 @nox.session(python=PYTHONS[0])
+def sample(session: nox.Session) -> None:
+    """Run a sample of the long part of the evidence: random signals, random orders, and faults of pools."""
+    _install(session, "-e", ".[test]")
+    faults = ["tests/pool_faults/test_fault_table.py", "tests/pool_faults/test_pool_output.py"]
+    _pytest(session, "-m", "slow", *(session.posargs or ["tests/evidence", *faults]), env=SLOW_SAMPLE)
+
+
+@nox.session(python=PYTHONS)
+def slow(session: nox.Session) -> None:
+    """Run all of the long part of the evidence, which the other sessions leave out."""
+    _install(session, "-e", ".[test]")
+    _pytest(session, "-m", "slow", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the wheel and the source archive into ``dist``, and check what is in them."""
+    shutil.rmtree("dist", ignore_errors=True)
+    _install(session, "build")
+    session.run("python", "-m", "build", "--outdir", "dist")
+    session.run("python", ".ci/contents.py", *map(os.fspath, Path("dist").iterdir()))
+
+
+@nox.session(python=PYTHONS)
 def wheel(session: nox.Session) -> None:
-    """Run the tests against the built wheel, where a file that was left out of it can't hide."""
-    built = Path(session.create_tmp()) / "dist"
-    shutil.rmtree(built, ignore_errors=True)
-    session.install("build")
-    session.run("python", "-m", "build", "--outdir", os.fspath(built))
-    (archive,) = built.glob("*.whl")
-    session.install("--force-reinstall", f"{archive}[test]")
-    session.run("pytest", "tests", *session.posargs)
+    """Run the tests against the wheel and away from the sources, where a file that was left out of it can't hide."""
+    free_threaded = str(session.python).endswith("t")
+    archive = _install_wheel(session)
+    _install(session, *(_group("free-threaded") if free_threaded else [f"{archive}[test]"]))
+    with session.chdir(_without_the_package(session)):
+        _pytest(session, *(session.posargs or ["tests"]))
+        if free_threaded:
+            parallel = ["-X", "gil=0", "-m", "pytest", "-n", "0", "--parallel-threads=4"]
+            session.run("python", *parallel, *IN_FOUR_THREADS)
+
+
+@nox.session(python=PYTHONS[0])
+def wheel_types(session: nox.Session) -> None:
+    """Check that the wheel's types are complete, and that type checkers infer from them what is asserted."""
+    archive = _install_wheel(session)
+    _install(session, f"{archive}[test]", "pyright[nodejs]", *_group("typing"))
+    try:
+        session.run("pyright", "--version")  # the first run gets the program itself
+    except CommandFailed:
+        _cannot_be_had(session, "pyright")
+    with session.chdir(_without_the_package(session)):
+        session.run("pyright", "--verifytypes", "syncprims", "--ignoreexternal")
+        _pytest(session, "-m", "", "tests/typing")  # all of them
 
 
 @nox.session(python=PYTHONS[0])
 def typing(session: nox.Session) -> None:
-    """Check the types of the library, its tests and its examples."""
-    session.install("-e", ".[test]", *nox.project.dependency_groups(_project(), "typing"), "nox")
+    """Check the types of the library, its tests, its examples and its benchmarks."""
+    _install(session, "-e", ".[test,redis,dask]", *_group("typing"), "nox")
     session.run("mypy", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and form."""
-    session.install(*nox.project.dependency_groups(_project(), "lint"))
+    _install(session, *_group("lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
 
@@ -60,17 +135,58 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the pages, with every warning an error, and run their examples."""
-    session.install("-e", ".[docs]")
+    _install(session, "-e", ".[docs]")
     for builder in ("html", "doctest"):
-        session.run("sphinx-build", "-W", "-n", "-b", builder, "docs", f"docs/_build/{builder}")
+        session.run("sphinx-build", "-W", "-n", "-q", "-b", builder, "docs", f"docs/_build/{builder}")
 
 
-@nox.session(python=PYTHONS)
-def slow(session: nox.Session) -> None:
-    """Run the long part of the evidence, which the other sessions leave out."""
-    session.install("-e", ".[test]")
-    session.run("pytest", "-m", "slow", *session.posargs)
+def _pytest(
+    session: nox.Session, *arguments: str, command: Sequence[str] = PYTEST, env: Mapping[str, str] | None = None
+) -> None:
+    """Run tests. Under CI what failed may try again, one after the other, since the machine may have been too busy."""
+    again = ["--last-failed", "--last-failed-no-failures", "none", "-n", "0"]
+    try:
+        session.run(*command, *arguments, env=env, external=command is not PYTEST)
+    except CommandFailed:
+        if not os.environ.get("CI"):
+            raise
+        session.warn(f"RETRIED, one after the other: what failed in {session.name}")
+        session.run(*command, *arguments, *again, env=env, external=command is not PYTEST)
 
 
-def _project() -> dict[str, object]:
-    return nox.project.load_toml("pyproject.toml")
+def _install(session: nox.Session, *what: str) -> None:
+    """Install packages from an index. Where that fails the session fails, and says that it never began."""
+    try:
+        session.install("-q", *what)
+    except CommandFailed:
+        _cannot_be_had(session, " ".join(what))
+
+
+def _cannot_be_had(session: nox.Session, what: str) -> None:
+    session.error(f"CANNOT BE HAD: {what}")  # .ci/run looks for these words
+
+
+def _install_wheel(session: nox.Session) -> str:
+    """Install the wheel by itself, which needs no index, and return its path."""
+    folder = Path(DIST or session.create_tmp(), "" if DIST else "dist")
+    if not DIST:
+        shutil.rmtree(folder, ignore_errors=True)
+        _install(session, "build")
+        session.run("python", "-m", "build", "--wheel", "--outdir", os.fspath(folder))
+    (archive,) = folder.glob("*.whl")
+    path = os.fspath(archive.resolve())
+    session.install("-q", "--no-deps", "--force-reinstall", path)
+    return path
+
+
+def _without_the_package(session: nox.Session) -> Path:
+    """Copy the project without the package and without what git ignores, and return the folder."""
+    ignored = [Path(line).name for line in Path(".gitignore").read_text(encoding="utf-8").splitlines()]
+    tree = Path(session.create_tmp()) / "tree"
+    shutil.rmtree(tree, ignore_errors=True)
+    shutil.copytree(".", tree, ignore=shutil.ignore_patterns(".git", "src", *ignored))
+    return tree
+
+
+def _group(name: str) -> tuple[str, ...]:
+    return nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), name)
