@@ -33,16 +33,6 @@ def test_callback_gets_the_result_on_the_dispatcher_thread() -> None:
     assert dispatcher not in (worker, threading.get_ident())
 
 
-def test_error_callback_gets_the_error_instead() -> None:
-    """A failed task calls its error callback once and its callback never."""
-    good: list[Any] = []
-    bad: list[BaseException] = []
-    with CallbackPool() as pool:
-        pool.apply_async(fail, ("x",), callback=good.append, error_callback=bad.append)
-    assert good == []
-    assert [str(error) for error in bad] == ["x"]
-
-
 def test_cancelled_task_tells_its_error_callback() -> None:
     """Cancelling a queued task is told like any other end, once."""
     hold = threading.Event()
@@ -55,31 +45,6 @@ def test_cancelled_task_tells_its_error_callback() -> None:
         task.wait_settled(LIMIT)
         hold.set()
     assert [type(error) for error in told] == [CancelledError]
-
-
-def test_callbacks_run_one_at_a_time_in_completion_order() -> None:
-    """The order of callbacks is that of completion, not of submission, and no two overlap."""
-    first, order, inside = threading.Event(), [], threading.Lock()
-
-    def note(value: str) -> None:
-        assert inside.acquire(blocking=False)
-        order.append(value)
-        inside.release()
-
-    def late() -> str:
-        assert first.wait(LIMIT)
-        return "late"
-
-    with CallbackPool(max_workers=2) as pool:
-        pool.apply_async(late, callback=note)
-        quick = pool.apply_async(str, ("quick",), callback=note)
-        quick.wait_settled(LIMIT)
-        first.set()
-        pool.join(LIMIT)
-        for i in range(200):
-            pool.apply_async(str, (i,), callback=note)
-    assert order[:2] == ["quick", "late"]
-    assert sorted(order[2:], key=int) == [str(i) for i in range(200)]
 
 
 def test_slow_callback_delays_no_result() -> None:
@@ -102,28 +67,6 @@ def test_slow_callback_delays_no_result() -> None:
         release.set()
         task.wait_settled(LIMIT)
         assert task.settled()
-
-
-def test_callback_may_wait_for_a_new_task() -> None:
-    """A callback that submits a task and waits for its result gets it."""
-    got: list[int] = []
-    with CallbackPool(max_workers=1) as pool:
-        pool.apply_async(len, ("a",), callback=lambda n: got.append(pool.submit(pow, n + 1, 5).result(LIMIT)))
-    assert got == [32]
-
-
-def test_chain_of_submissions_from_callbacks_is_drained_by_close() -> None:
-    """Thirty tasks, each submitted by the last one's callback while the pool closes, all run."""
-    seen: list[int] = []
-
-    def go_on(n: int) -> None:
-        seen.append(n)
-        if n < 30:
-            pool.apply_async(abs, (n + 1,), callback=go_on)
-
-    with CallbackPool(max_workers=2) as pool:
-        pool.apply_async(abs, (1,), callback=go_on)
-    assert seen == list(range(1, 31))
 
 
 @pytest.mark.parametrize("method", ["join", "close", "shutdown"])
@@ -188,13 +131,6 @@ def test_system_exit_in_callbacks_kills_nothing() -> None:
     assert seen == [2]
     assert [type(error) for error in caught.value.exceptions] == [CallbackExit] * 3
     assert isinstance(caught.value.exceptions[0].__cause__, SystemExit)
-
-
-def test_unseen_error_of_apply_async_is_raised_by_close() -> None:
-    """A failed apply_async without error callback, looked at by nobody, is in the group."""
-    with pytest.raises(CallbackErrors, match="lost") as caught, CallbackPool() as pool:
-        pool.apply_async(fail, ("lost",))
-    assert [str(error) for error in caught.value.exceptions] == ["lost"]
 
 
 @pytest.mark.parametrize("look", ["result", "exception", "get"])

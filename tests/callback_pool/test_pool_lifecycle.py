@@ -97,18 +97,6 @@ def test_close_that_times_out_stays_closed_and_can_be_called_again() -> None:
     assert queued.result(0) == 3
 
 
-def test_join_leaves_the_pool_open() -> None:
-    """After join everything is settled, and the pool takes more."""
-    done: list[int] = []
-    with CallbackPool(max_workers=2) as pool:
-        for i in range(20):
-            pool.apply_async(abs, (i,), callback=done.append)
-        pool.join(LIMIT)
-        assert sorted(done) == list(range(20))
-        assert pool.stats.pending == 0
-        assert pool.submit(len, "abc").result(LIMIT) == 3
-
-
 @pytest.mark.parametrize("method", ["abort", "terminate"])
 def test_abort_cancels_what_is_queued_and_tells_every_callback(method: str) -> None:
     """Six queued tasks are all told, what runs is returned and ends by itself, and the pool takes no more."""
@@ -171,26 +159,6 @@ def test_shutdown_without_waiting_still_runs_everything() -> None:
         if thread.name.startswith("unwaited"):
             thread.join(LIMIT)
             assert not thread.is_alive()
-
-
-def test_max_pending_blocks_outsiders_until_a_callback_has_ended() -> None:
-    """With max_pending=2 the third submission waits until a task is settled, and not longer."""
-    hold, submitted = threading.Event(), threading.Event()
-    with CallbackPool(max_workers=1, max_pending=2) as pool:
-        pool.submit(hold.wait, LIMIT)
-        pool.submit(len, "a")
-
-        def third() -> None:
-            pool.submit(len, "ab")
-            submitted.set()
-
-        thread = threading.Thread(target=third)
-        thread.start()
-        assert not submitted.wait(0.05)
-        assert pool.stats.pending == 2
-        hold.set()
-        assert submitted.wait(LIMIT)
-        thread.join(LIMIT)
 
 
 def test_max_pending_never_blocks_callbacks_and_tasks() -> None:

@@ -90,17 +90,6 @@ def test_a_timed_with_waits_for_oneself_no_longer_than_an_untimed_one(timeout: f
     assert not lock.locked()
 
 
-def test_acquire_with_a_limit_is_no_deadlock_with_oneself() -> None:
-    """It keeps threading's channel: False when the time is up, and not earlier."""
-    lock = TimedLock()
-    with lock:
-        assert lock.acquire(False) is False
-        started = monotonic()
-        assert lock.acquire(timeout=0.05) is False
-        assert monotonic() - started >= 0.045
-        assert lock.held_by_me()
-
-
 @each_way
 def test_a_reentrant_lock_is_no_deadlock_with_oneself(enter: Enter) -> None:
     """Its holder just enters again."""

@@ -125,15 +125,6 @@ def test_a_token_of_a_plain_lock_does_not_nest() -> None:
 
 
 @both
-def test_leaving_hold_by_an_exception_frees_the_lock(kind: type[TimedLock]) -> None:
-    """The exception goes on."""
-    lock = kind()
-    with pytest.raises(ZeroDivisionError), lock.hold(1.0):
-        raise ZeroDivisionError
-    assert not lock.locked()
-
-
-@both
 def test_the_repr_of_a_token_names_its_lock_and_time(kind: type[TimedLock]) -> None:
     """It can be told from others in a log."""
     text = repr(kind(name="accounts").hold(1.5))

@@ -34,16 +34,6 @@ def timeout_of(entering: AbstractContextManager[object]) -> LockTimeoutError:
 
 
 @both
-def test_a_free_lock_has_no_holder(kind: type[TimedLock]) -> None:
-    """None, before anybody took it and after it was let go."""
-    lock = kind()
-    assert lock.holder is None
-    with lock:
-        pass
-    assert lock.holder is None
-
-
-@both
 def test_the_holder_is_who_took_it(kind: type[TimedLock]) -> None:
     """Its name, ident and whether it lives, from inside and from outside."""
     lock = kind()

@@ -7,7 +7,6 @@ import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import partial
 from threading import Barrier, get_ident
 
 import pytest
@@ -70,25 +69,6 @@ def test_many_threads_share_the_turns_of_one_step() -> None:
     assert sum(running.result() for running in served) == 200
 
 
-def test_a_turn_is_waited_for() -> None:
-    """Entering blocks until the step before is left, and shows in `waiting` meanwhile."""
-    runner = OrderedRunner("first", "second")
-    with runner.step("first"):
-        second = assert_blocks(runner.step("second").__enter__, until=lambda: runner.waiting == 1)
-        assert runner.current == "first"
-    assert second.result() == Turn("second", 1, 0)
-    assert runner.waiting == 0
-
-
-def test_rounds_without_end_repeat_until_stopped() -> None:
-    """With rounds=None the last step releases the first, again and again."""
-    runner = OrderedRunner("a", "b", rounds=None, timeout=patience())
-    for index in range(200):
-        with runner.step("ab"[index % 2]) as turn:
-            assert (turn.index, turn.round) == (index, index // 2)
-    assert (runner.state, runner.rounds_completed, runner.current) == ("open", 100, "a")
-
-
 def test_coming_after_the_last_round_is_an_error() -> None:
     """A thread that comes when all is over gets an error that says so, at once."""
     runner = OrderedRunner("only", name="short")
@@ -96,18 +76,6 @@ def test_coming_after_the_last_round_is_an_error() -> None:
         pass
     with pytest.raises(SequenceFinishedError, match=r"'short' finished after 1 turns .* reset\(\)"):
         runner.step("only", timeout=None).__enter__()
-
-
-def test_waiters_of_a_finished_sequence_come_out() -> None:
-    """A thread that waits for a turn that will not come any more is told so when the sequence finishes."""
-    runner = OrderedRunner("a", "b")
-    late = []
-    with runner.step("a"):
-        late = [assert_blocks(runner.step("a").__enter__, until=partial(waited_for_by, runner, n)) for n in (1, 2, 3)]
-    with runner.step("b"):
-        pass
-    for running in late:
-        assert isinstance(running.exception(), SequenceFinishedError)
 
 
 def test_a_step_may_be_a_decorator() -> None:
