@@ -196,7 +196,7 @@ class Leaky(AtomicCounter):
         return self._value
 
 
-@pytest.mark.parametrize("mode", ["warm", "cold", "storm"])
+@pytest.mark.parametrize("mode", ["warm", "cold", "storm", "cold storm"])
 def test_a_careless_counter_is_caught(mode: Mode) -> None:
     """The sweep finds a counter that an interrupt leaves locked."""
     report = interrupts(

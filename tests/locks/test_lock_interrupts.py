@@ -15,7 +15,7 @@ pytestmark = pytest.mark.untraceable
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 worker_is_slow = pytest.param("worker", marks=pytest.mark.slow)
-each_mode_of_a_wait = pytest.mark.parametrize("mode", ["warm", "cold", "storm", worker_is_slow])
+each_mode_of_a_wait = pytest.mark.parametrize("mode", ["warm", "cold", "storm", "cold storm", worker_is_slow])
 each_kind = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
 
 
@@ -124,8 +124,15 @@ def by_giving_up(subject: Subject) -> None:
 def in_condition(subject: Subject) -> None:
     condition = threading.Condition(cast(threading.Lock, subject.lock))  # typeshed wants one of threading's own
     with subject.lock:  # not the condition, whose own `__exit__` is a Python function
-        condition.wait(0.0001)
-        subject.body(subject.lock)
+        try:
+            condition.wait(0.0001)
+        finally:
+            subject.body(subject.lock)
+
+
+def in_condition_twice(subject: Subject) -> None:
+    with subject.lock:
+        in_condition(subject)
 
 
 WAYS = [by_with, by_hold, by_acquire, by_timed_acquire, by_acquire_all]
@@ -173,10 +180,12 @@ def test_wait_that_gives_up_never_leaks(kind: type[TimedLock], mode: Mode) -> No
 
 
 @each_mode
-@each_kind
-def test_condition_never_leaks(kind: type[TimedLock], mode: Mode) -> None:
-    """A `threading.Condition` never keeps the lock, and its body never runs on after the wait without it."""
-    interrupts(lambda: Subject(kind), in_condition, Subject.broken, mode=mode).check()
+@pytest.mark.parametrize(
+    ("kind", "scenario"), [(TimedLock, in_condition), (TimedRLock, in_condition), (TimedRLock, in_condition_twice)]
+)
+def test_condition_never_leaks(kind: type[TimedLock], scenario: Callable[[Subject], None], mode: Mode) -> None:
+    """A `threading.Condition` never keeps the lock, and its wait is never left without it, by an interrupt or not."""
+    interrupts(lambda: Subject(kind), scenario, Subject.broken, mode=mode).check()
 
 
 class LeavingInPython(TimedLock):

@@ -164,7 +164,7 @@ class PythonExit(StepContext):
         super().__exit__(*exc_info)
 
 
-@pytest.mark.parametrize("mode", ["warm", "cold", "storm"])
+@pytest.mark.parametrize("mode", ["warm", "cold", "storm", "cold storm"])
 def test_the_sweep_finds_the_hole_of_a_python_exit(mode: Mode) -> None:
     """The control: a leaving that is not a C function leaves the others waiting at some point."""
 

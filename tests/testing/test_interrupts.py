@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
 from typing import Any, Self, cast
 
@@ -23,7 +23,7 @@ from syncprims.testing import (
     interrupts,
 )
 
-MAIN_MODES: tuple[Mode, ...] = ("warm", "cold", "storm")
+MAIN_MODES: tuple[Mode, ...] = ("warm", "cold", "storm", "cold storm")
 each_mode = pytest.mark.parametrize("mode", MODES)
 
 
@@ -315,7 +315,62 @@ def test_code_is_fresh_where_it_says_so(mode: Mode, frozen: bool) -> None:
     assert scenario.__code__ is own
     fresh = [code for code in codes if code is not own]
     assert len(set(map(id, fresh))) == len(fresh)
-    assert len(fresh) == (len(codes) - 1 if mode in ("cold", "worker") else 0)  # the first run learns what there is
+    assert len(fresh) == (
+        len(codes) - 1 if mode in ("cold", "cold storm", "worker") else 0
+    )  # the first run learns what there is
+
+
+class Dropped:
+    """Something that is given up in a generator, which takes it back for good when it is dropped too early."""
+
+    def __init__(self) -> None:
+        self.over = self.taken = False
+
+    def giving_up(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self.taken = not self.over
+
+
+def give_up(subject: Dropped) -> None:
+    given_up = subject.giving_up()
+    next(given_up)
+    enter_python()
+    subject.over = True
+
+
+def give_up_and_keep_the_error(subject: Dropped) -> None:
+    try:
+        give_up(subject)
+    except KeyboardInterrupt as error:
+        kept = error  # in a frame that it keeps: a cycle
+        raise kept from None
+
+
+@pytest.mark.parametrize("scenario", [give_up, give_up_and_keep_the_error])
+@each_mode
+def test_subject_is_judged_when_the_exception_has_gone(scenario: Callable[[Dropped], None], mode: Mode) -> None:
+    """What happens only as the exception lets go of its frames and generators is seen, cycles of references or not."""
+    assert interrupts(Dropped, scenario, lambda dropped: "taken back" if dropped.taken else None, mode=mode).leaks
+
+
+def test_an_exception_that_the_subject_keeps_stays() -> None:
+    """An error that is part of the subject is there when the subject is judged."""
+    kept: list[BaseException] = []
+
+    def scenario(subject: object) -> None:
+        try:
+            enter_python()
+        except KeyboardInterrupt as error:
+            kept.append(error)
+            raise
+
+    seen: list[int] = []
+    interrupts(object, scenario, lambda subject: seen.append(len(kept)))
+    assert seen[-1] == len(kept) == 1
+    assert isinstance(kept[0], KeyboardInterrupt)
+    assert kept[0].__traceback__ is not None
 
 
 @pytest.mark.parametrize("mode", ["warm", "cold"])
@@ -411,7 +466,7 @@ def test_unblock_is_called_once_for_each_subject() -> None:
         (
             lambda: interrupts(NaiveLock, use, naive_broken, mode=cast(Mode, "hot")),
             ValueError,
-            "warm, cold, storm, worker",
+            "warm, cold, storm, cold storm, worker",
         ),
         (lambda: interrupts(NaiveLock, use, naive_broken, unblock=bool), TypeError, "together"),
     ],

@@ -38,7 +38,7 @@ from syncprims import (
 )
 from syncprims.adapters import LockLike
 from syncprims.diagnostics import Recording, Span, find_deadlocks, record, report
-from syncprims.testing import ConformanceReport, InterruptReport, Running, Threads, check_lock, interrupts
+from syncprims.testing import MODES, ConformanceReport, InterruptReport, Mode, Running, Threads, check_lock, interrupts
 
 
 def locks(lock: TimedLock, relock: TimedRLock) -> None:
@@ -239,3 +239,8 @@ def tested() -> None:
     assert_type(
         interrupts(TimedLock, lambda lock: assert_type(lock, TimedLock).locked(), lambda lock: None), InterruptReport
     )
+    assert_type(MODES, tuple[Mode, ...])
+    for mode in MODES:
+        interrupts(TimedLock, TimedLock.locked, lambda lock: None, mode=mode)
+    interrupts(TimedLock, TimedLock.locked, lambda lock: None, mode="cold storm")
+    interrupts(TimedLock, TimedLock.locked, lambda lock: None, mode="storm cold")  # type: ignore[arg-type]

@@ -319,8 +319,14 @@ class TimedLock(LockSurface, _CLock):
 
     def _release_save(self) -> Generator[None, None, None]:
         again = self._taking_back()
-        next(again)
-        return again
+        try:
+            next(again)
+            return again
+        except BaseException:
+            # It was given up already, where the interrupt came after the generator: the block must have it again, and
+            # not later, when the exception has gone and the generator with it.
+            again.close()
+            raise
 
     _acquire_restore = staticmethod(next)
 

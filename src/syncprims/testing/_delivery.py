@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from types import CodeType, FrameType, FunctionType
 from typing import Any, Final, Generic, TypeVar, cast
+from weakref import ref
 
 from .._core.clock import monotonic
 
@@ -93,19 +94,35 @@ def place(frame: FrameType) -> str:  # pragma: no cover
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
 
 
-def comes_from(error: BaseException | None, kinds: tuple[type[BaseException], ...]) -> bool:
+def comes_from(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
     """Whether one of the kinds is the exception, or behind it, or in it."""
-    seen: set[int] = set()
-    todo = [error]
+    return any(isinstance(one, kinds) for one in _all_of(error))
+
+
+def _all_of(error: BaseException) -> list[BaseException]:
+    """The exception, and those that are behind it or in it."""
+    found: dict[int, BaseException] = {}
+    todo: list[BaseException | None] = [error]
     while todo:
         one = todo.pop()
-        if one is None or id(one) in seen:
-            continue
-        if isinstance(one, kinds):
-            return True
-        seen.add(id(one))
-        todo += [one.__context__, one.__cause__, *(one.exceptions if isinstance(one, BaseExceptionGroup) else ())]
-    return False
+        if one is not None and id(one) not in found:
+            found[id(one)] = one
+            todo += [one.__context__, one.__cause__, *(one.exceptions if isinstance(one, BaseExceptionGroup) else ())]
+    return list(found.values())
+
+
+class _Canary:
+    __slots__ = ("__weakref__",)
+
+
+def canary_in(error: BaseException) -> ref[_Canary]:
+    """Return what refers to an object as long as the exception lives, or one that is behind it or in it."""
+    canary = _Canary()
+    for one in _all_of(error):
+        object.__setattr__(
+            one, "_canary", canary
+        )  # past a `__setattr__` of its own; exceptions have no weak references
+    return ref(canary)
 
 
 class FreshCode:
@@ -227,9 +244,10 @@ class MainThread(Generic[T]):  # pragma: no cover
             self._raised += 1
             if self._raised == 1 or self._base:
                 self.where = place(frame)
-            interrupt = KeyboardInterrupt()
             _ = -self._rearm  # from here on no call, or this handler would be called in itself
-            raise interrupt
+            # Not by a variable of this frame, which the traceback keeps: that would be a cycle, and the exception would
+            # outlive its handling.
+            raise KeyboardInterrupt
         _ = -self._rearm
 
     def _fires(self) -> bool:
@@ -269,14 +287,13 @@ class MainThread(Generic[T]):  # pragma: no cover
         self._reset(chosen, after_wait=after_wait)
         watcher.start()
         try:
-            outcome = self._run(subject)
+            return self._run(subject)  # into no variable of this frame, which the traceback keeps: see _handle
+        finally:
             self._draining = True
             _nothing()  # takes the handler's last call of this run
-        finally:
             watcher.finish()
             _nothing()  # takes what the watcher sent too late
             self._draining = False
-        return outcome
 
     def _run(self, subject: T) -> BaseException | None:
         # Between the two stores of `_armed` an interrupt belongs to the scenario. Nothing is delivered between the
@@ -342,7 +359,8 @@ class WorkerThread(Generic[T]):  # pragma: no cover
             self.hung = True
             frame = sys._current_frames().get(thread.ident)
             self.where = place(frame) if frame else ""
-        return self._outcome
+        outcome, self._outcome = self._outcome, None
+        return outcome
 
     def _body(self, subject: T) -> None:
         set_here = partial(self._set, threading.get_ident(), KeyboardInterrupt)

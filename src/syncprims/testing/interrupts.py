@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -10,15 +11,19 @@ from functools import partial
 from typing import Final, Generic, Literal, Self, TypeAlias, TypeVar
 
 from ..facts import Frozen
-from ._delivery import FreshCode, Hung, MainThread, Watcher, WorkerThread, comes_from, quiet
+from ._delivery import FreshCode, Hung, MainThread, Watcher, WorkerThread, canary_in, comes_from, quiet
 from .threads import patience
 
 __all__ = ["MODES", "InterruptLeakError", "InterruptReport", "Leak", "Mode", "interrupts"]
 
 T = TypeVar("T")
 
-Mode: TypeAlias = Literal["warm", "cold", "storm", "worker"]
-MODES: Final[tuple[Mode, ...]] = ("warm", "cold", "storm", "worker")
+Mode: TypeAlias = Literal["warm", "cold", "storm", "cold storm", "worker"]
+MODES: Final[tuple[Mode, ...]] = ("warm", "cold", "storm", "cold storm", "worker")
+
+# What each mode is made of: code that never ran before, and every later point.
+_COLD: Final[tuple[Mode, ...]] = ("cold", "cold storm", "worker")
+_STORM: Final[tuple[Mode, ...]] = ("storm", "cold storm")
 
 _WARM_UP: Final = 16  # runs after which CPython has specialised what it will
 _MOST_POINTS: Final = 20_000
@@ -128,6 +133,8 @@ def interrupts(
       fresh ``__code__``, and its own one back in the end. (To find them, it thaws what ``gc.freeze()`` froze.)
     - ``"storm"``: from the chosen point on, every later point raises too (at most 1000 in a run, so that a scenario
       that tries again for ever comes to an end).
+    - ``"cold storm"``: a storm over code that never ran before. It finds most of all: the handlers that only a storm
+      reaches are delivered to where specialised code would not check.
     - ``"worker"``: the scenario runs in a new thread, and gets its KeyboardInterrupt by
       ``PyThreadState_SetAsyncExc``, set before each opcode in turn and delivered at the first delivery point after
       it. Tracing finds the opcode and is off when the exception comes, so it comes only where CPython delivers, in
@@ -138,10 +145,14 @@ def interrupts(
     With ``when_blocked`` and ``unblock`` the scenario has to wait in its middle. ``when_blocked(subject)`` is asked
     every millisecond, in another thread, until it has said yes five times in a row while no delivery point was
     passed; a signal then wakes the wait, which is one more interruption point, and ``unblock(subject)`` lets it end.
-    So the points are those before the wait, in it, and after it. Except in mode ``"storm"`` (where every point after
-    an interrupted wait raises anyway) and ``"worker"``, a second sweep follows: an interrupt in the wait, and another
-    at each later point of the way out. ``unblock`` is called exactly once for each subject, at the latest when the
+    So the points are those before the wait, in it, and after it. In the modes ``"warm"`` and ``"cold"`` a second sweep
+    follows: an interrupt in the wait, and another at each later point of the way out. (In a storm every point after an
+    interrupted wait raises anyway.) ``unblock`` is called exactly once for each subject, at the latest when the
     scenario is over and before ``broken`` is asked.
+
+    ``broken`` is asked when the exception of the run has gone, and with it the frames and generators that it kept
+    alive: dropping those may run code, such as a ``finally``, which takes or leaves something. (An exception that is
+    part of a reference cycle is collected first; one that the subject keeps stays.)
 
     Tracing, profiling, `sys.monitoring` and garbage collection are off while ``make`` and the scenario run, as
     their callbacks would be interruption points of their own; coverage sees nothing of them.
@@ -218,7 +229,7 @@ class _Sweep(Generic[T]):
         self._leaks: list[Leak] = []
 
     def in_main(self) -> InterruptReport:
-        with MainThread(self._scenario, storm=self._mode == "storm") as engine:
+        with MainThread(self._scenario, storm=self._mode in _STORM) as engine:
             return self._sweep(engine)
 
     def in_worker(self) -> InterruptReport:
@@ -227,7 +238,7 @@ class _Sweep(Generic[T]):
     def _sweep(self, engine: MainThread[T] | WorkerThread[T]) -> InterruptReport:
         twice = self._when_blocked is not None and self._mode in ("warm", "cold")
         try:
-            for _ in range(1 if self._mode in ("cold", "worker") else _WARM_UP):
+            for _ in range(1 if self._mode in _COLD else _WARM_UP):
                 self._one(engine, 0)
             # A run says whether the next one makes sense; the chosen points are numbered from 1 in both sweeps.
             for after_wait in (False, True) if twice else (False,):
@@ -242,7 +253,7 @@ class _Sweep(Generic[T]):
 
     def _one(self, engine: MainThread[T] | WorkerThread[T], chosen: int, after_wait: bool = False) -> bool:
         """Make one run, and return whether its chosen point was reached."""
-        unspecialised = self._mode in ("cold", "worker")
+        unspecialised = self._mode in _COLD
         if unspecialised:
             self._fresh.refresh()
         trace = sys.gettrace()
@@ -264,6 +275,11 @@ class _Sweep(Generic[T]):
         if outcome is not None and not comes_from(outcome, (KeyboardInterrupt, Hung) if chosen else (Hung,)):
             outcome.add_note(f"in a run with an interrupt at {engine.where or 'no point'} ({self._mode})")
             raise outcome
+        if outcome is not None:
+            alive = canary_in(outcome)
+            outcome = None
+            if alive() is not None:  # a cycle of references, or the subject, keeps it
+                gc.collect(0)
         if engine.delivered:
             self._points += 1
         where = engine.where if engine.delivered or engine.hung else "no interrupt"

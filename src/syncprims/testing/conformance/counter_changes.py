@@ -363,5 +363,5 @@ def _interrupts(make: Make) -> None:
         return None if incrementing.done() else "increment() in another thread hangs"
 
     for scenario in scenarios:
-        sweep(partial(make, 5, minimum=0, maximum=10), scenario, problem, "warm", "cold", "storm")
-        sweep(partial(make, 5), scenario, problem, "warm", "cold", "storm")
+        sweep(partial(make, 5, minimum=0, maximum=10), scenario, problem, "warm", "cold", "storm", "cold storm")
+        sweep(partial(make, 5), scenario, problem, "warm", "cold", "storm", "cold storm")

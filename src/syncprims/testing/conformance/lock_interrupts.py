@@ -10,7 +10,7 @@ from .trial import aside, limit, sweep
 interrupted: Contract[Make] = Contract()
 reentrant_interrupted: Contract[Make] = Contract()
 
-_MODES: tuple[Mode, ...] = ("warm", "cold", "storm")
+_MODES: tuple[Mode, ...] = ("warm", "cold", "storm", "cold storm")
 
 
 class Subject:

@@ -258,7 +258,7 @@ def _turn_of_a(runner: OrderedRunner) -> None:
     main_thread=True,
 )
 def _interrupts(make: Make) -> None:
-    sweep(lambda: make("a", "b"), _turn_of_a, _problem, "warm", "cold", "storm")
+    sweep(lambda: make("a", "b"), _turn_of_a, _problem, "warm", "cold", "storm", "cold storm")
 
 
 class Behind:
