@@ -173,7 +173,7 @@ def test_nothing_is_lost_while_waiting(scenario: Callable[[Case], object], mode:
         scenario,
         broken,
         mode=mode,
-        when_blocked=lambda case: bool(case.pool._intake._idle_gates),
+        when_blocked=lambda case: bool(case.pool._open_tasks._idle_gates),
         unblock=lambda case: case.hold.set(),
     ).check()
 
@@ -187,7 +187,7 @@ def test_nothing_is_lost_while_waiting_for_room(mode: Mode) -> None:
         submit,
         broken,
         mode=mode,
-        when_blocked=lambda case: bool(case.pool._intake._room_gates),
+        when_blocked=lambda case: bool(case.pool._open_tasks._room_gates),
         unblock=lambda case: case.hold.set(),
     ).check()
 
@@ -199,8 +199,8 @@ def test_lost_task_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ran twice" in str(broken(case))
     monkeypatch.setattr(f"{__name__}.patience", lambda: 0.2)
     case = Case()
-    lost = case.pool._make(bool, (), {})
-    case.pool._intake.take_in(lost)
+    lost = case.pool._make(None, bool, (), {})
+    case.pool._open_tasks.take_in(lost.task, lost)
     assert "1 pending" in str(broken(case))
     lost.cancel()
     case.pool.close(10)

@@ -315,7 +315,7 @@ def test_interrupt_while_waiting_cancels_the_queue_and_comes_out(wait: str) -> N
     pool.submit(hold.wait, LIMIT)
     for _ in range(5):
         pool.apply_async(len, ("a",), error_callback=told.append)
-    waiting = threading.Thread(target=interrupt_when, args=(lambda: bool(pool._intake._idle_gates),))
+    waiting = threading.Thread(target=interrupt_when, args=(lambda: bool(pool._open_tasks._idle_gates),))
     waiting.start()
     with pytest.raises(KeyboardInterrupt):
         getattr(pool, wait)(LIMIT)

@@ -16,10 +16,11 @@ import pytest
 from syncprims import CallbackPool, PoolClosedError, Task
 from syncprims._core import gates
 from syncprims._core.deadline import Deadline
-from syncprims.callback_pool import dispatcher, task
-from syncprims.callback_pool import open_tasks as intake
-from syncprims.callback_pool.helper_thread import HelperThread
-from syncprims.callback_pool.inside import enter, leave
+from syncprims.callback_pool import open_tasks as opened
+from syncprims.callback_pool import task
+from syncprims.callback_pool.dispatcher import Dispatcher
+from syncprims.callback_pool.own_threads import HelperThread, enter, leave
+from syncprims.callback_pool.task import Job
 
 Note = Callable[[str, object], None]
 
@@ -62,7 +63,7 @@ class Play:
 
         def tell(outcome: object) -> None:
             heard.append(outcome)
-            self.retired_early |= self.pool._intake.phase == "retired"
+            self.retired_early |= self.pool._open_tasks.phase == "retired"
             if again:
                 self.submit()
 
@@ -78,13 +79,11 @@ class Play:
 
     def serve(self) -> None:
         """Do as the dispatcher does with its next notice."""
-        before = enter(self.pool._intake.mark)
+        before = enter(self.pool._open_tasks, "callback")
         try:
-            notice = self.pool._inbox.get_nowait()
-            if isinstance(notice, tuple):
-                dispatcher._withdraw(notice[0])
-            elif notice is not None:
-                dispatcher._settle(notice)
+            notice = self.pool._open_tasks.ended.get_nowait()
+            if notice is not None:
+                self.pool._dispatcher.settle(notice)
         except Empty:
             pass
         finally:
@@ -95,7 +94,7 @@ class Play:
         before = Stage.play
         Stage.play = self
         try:
-            self.joined_early |= self.pool._intake._await_idle(Deadline(None)) and bool(self.pool._intake.tasks)
+            self.joined_early |= self.pool._open_tasks._await_idle(Deadline(None)) and bool(self.pool._open_tasks.jobs)
         finally:
             Stage.play = before
 
@@ -105,7 +104,7 @@ class Play:
 
     def abort(self) -> None:
         """Abort as a callback does, which waits for nobody."""
-        before = enter(self.pool._intake.mark)
+        before = enter(self.pool._open_tasks, "callback")
         self.pool.abort()
         leave(before)
 
@@ -122,10 +121,10 @@ class Play:
         """Say what is wrong at the end."""
         if any(len(heard) != 1 for heard in self.told):
             return f"told {self.told}"
-        if self.pool._intake.tasks or not all(one.settled() for one in self.accepted):
+        if self.pool._open_tasks.jobs or not all(one.settled() for one in self.accepted):
             return "a task is pending for ever"
-        if self.pool._intake.phase != "retired":
-            return f"the pool is {self.pool._intake.phase} for ever"
+        if self.pool._open_tasks.phase != "retired":
+            return f"the pool is {self.pool._open_tasks.phase} for ever"
         if self.retired_early:
             return "the pool had retired when a callback ran"
         if self.joined_early:
@@ -165,8 +164,8 @@ STEPS: dict[str, Callable[[Play], None]] = {
 
 @pytest.fixture(autouse=True)
 def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(HelperThread, "ensure", lambda self: None)
-    monkeypatch.setattr(intake, "pass_through", Stage.come_to)
+    monkeypatch.setattr(HelperThread, "ensure", lambda self, *_: None)
+    monkeypatch.setattr(opened, "pass_through", Stage.come_to)
 
 
 def problems(length: int) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -218,7 +217,7 @@ def arrival(
 
     make(before)
     with monkeypatch.context() as patch:
-        patch.setattr(intake, "put_up", put_up_slowly)
+        patch.setattr(opened, "put_up", put_up_slowly)
         play.join()
     play.to_the_end()
     return play.problem(aborted="abort" in (*before, *between, *after))
@@ -234,13 +233,13 @@ def test_steps_that_fall_into_a_join_end_well(monkeypatch: pytest.MonkeyPatch, r
 def test_join_that_looks_only_once_is_caught(monkeypatch: pytest.MonkeyPatch, record_property: Note) -> None:
     """Mutation: a join that does not look again when its gate is up waits for ever, if the last task has ended."""
 
-    def look_once(entrance: intake.Intake, deadline: Deadline) -> bool:
-        if not entrance.tasks:
+    def look_once(entrance: opened.OpenTasks[Any, Any], deadline: Deadline) -> bool:
+        if not entrance.jobs:
             return True
-        gate = intake.put_up(entrance._idle_gates)  # type: ignore[attr-defined]  # what was put in its place
+        gate = opened.put_up(entrance._idle_gates)  # type: ignore[attr-defined]  # what was put in its place
         return Stage.come_to(gate, deadline)
 
-    monkeypatch.setattr(intake.Intake, "_await_idle", look_once)
+    monkeypatch.setattr(opened.OpenTasks, "_await_idle", look_once)
     assert any(problem == "a join waits for ever" for _, problem in arrivals(monkeypatch))
     record_property("mutations caught", 1)
 
@@ -271,13 +270,13 @@ def test_lost_notice_is_caught(monkeypatch: pytest.MonkeyPatch, record_property:
 
 def test_pending_dropped_before_the_callback_is_caught(monkeypatch: pytest.MonkeyPatch, record_property: Note) -> None:
     """Mutation: where a task is dropped before its callback, some order retires the pool under that callback."""
-    call_back = dispatcher._call_back
+    call_back = Dispatcher._call_back
 
-    def too_early(pool: Any, one: Task[Any]) -> str:
-        pool._drop(one)
-        return call_back(pool, one)
+    def too_early(self: Dispatcher, one: Job[Any]) -> str:
+        self.drop(one.task)
+        return call_back(self, one)
 
-    monkeypatch.setattr(dispatcher, "_call_back", too_early)
+    monkeypatch.setattr(Dispatcher, "_call_back", too_early)
     assert any("had retired" in problem for _, problem in problems(3))
     record_property("mutations caught", 1)
 
@@ -287,9 +286,9 @@ def test_phase_read_before_the_store_is_caught(monkeypatch: pytest.MonkeyPatch, 
 
     def overtaken(play: Play, look: Callable[[], None]) -> None:
         """Close between the submitter's first look at the phase and its store."""
-        one = play.pool._make(bool, (), {})
+        one = play.pool._make(None, bool, (), {})
         play.close()
-        monkeypatch.setattr(play.pool._intake, "check_open", look)
+        monkeypatch.setattr(play.pool._open_tasks, "check_open", look)
         try:
             play.pool._start(one)
         except PoolClosedError:
@@ -297,8 +296,8 @@ def test_phase_read_before_the_store_is_caught(monkeypatch: pytest.MonkeyPatch, 
         play.to_the_end()
 
     play = Play()
-    overtaken(play, play.pool._intake.check_open)
-    assert (play.pool._intake.phase, len(play.executor.inner)) == ("retired", 0)
+    overtaken(play, play.pool._open_tasks.check_open)
+    assert (play.pool._open_tasks.phase, len(play.executor.inner)) == ("retired", 0)
     play = Play()
     overtaken(play, lambda: None)
     assert len(play.executor.inner) == 1

@@ -252,13 +252,13 @@ def test_the_programs_end_drains_the_pools_or_aborts_them(
     last: list[str] = []
     begun, go = threading.Event(), threading.Event()
     pool = CallbackPool(max_workers=1)
-    monkeypatch.setattr(exiting, "_pools", WeakSet([pool]))
+    monkeypatch.setattr(exiting, "_pools", WeakSet([pool._ending]))
     monkeypatch.setattr(exiting, "_last", {})
     exiting.after_draining(lambda: last.append("after"))
     running = pool.apply_async(busy, (begun, go), callback=told.append)
     pool.apply_async(bool, callback=told.append, error_callback=told.append)
     assert begun.wait(patience())
-    drain = pool._drain
+    drain = pool._ending.drain
 
     def drained() -> None:
         if interrupt is not None:
@@ -266,7 +266,7 @@ def test_the_programs_end_drains_the_pools_or_aborts_them(
         go.set()
         drain()
 
-    monkeypatch.setattr(pool, "_drain", drained)
+    monkeypatch.setattr(pool._ending, "drain", drained)
     try:
         if interrupt is None:
             exiting._drain_all()

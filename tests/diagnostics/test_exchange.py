@@ -14,14 +14,14 @@ from syncprims import LockAdapter, TimedLock, TimedRLock, acquire_all
 from syncprims._core.waits import Waiting
 from syncprims._runner.sequence import Sequence
 from syncprims._runner.steps import StepContext
-from syncprims.callback_pool import dispatcher
-from syncprims.callback_pool.task import Task
+from syncprims.callback_pool.dispatcher import Dispatcher
+from syncprims.callback_pool.task import Job
 from syncprims.diagnostics import check_lock_order, record
 from syncprims.diagnostics.exchange import Unseen
 
 Observe = Callable[[], AbstractContextManager[Any]]
 
-EXCHANGED = (TimedLock, TimedRLock, LockAdapter, Waiting, Sequence, StepContext, Task, dispatcher)
+EXCHANGED = (TimedLock, TimedRLock, LockAdapter, Waiting, Sequence, StepContext, Job, Dispatcher)
 
 
 def everything() -> list[dict[str, object]]:

@@ -360,7 +360,7 @@ def test_inner_locks_are_left_out() -> None:
     mine = TimedLock(name="mine")
     runner = OrderedRunner("load", name="etl")
     with record() as recording, CallbackPool(max_workers=1, max_pending=1, name="mill") as pool:
-        entrance = pool._intake._entrance
+        entrance = pool._open_tasks._entrance
         with Crew() as crew, held_elsewhere(entrance, "grinder") as let_go:
             crew.start(lambda: pool.submit(len, "abc"), "miller")
             eventually(lambda: entrance.waiting)

@@ -164,7 +164,7 @@ class Round:
         try:
             self.pool.close(PATIENCE)
         except PoolTimeoutError:
-            left = [vars(task) for task in self.pool._intake.tasks]
+            left = [(vars(task), vars(job)) for task, job in self.pool._open_tasks.jobs.items()]
             print(vars(self.pool._backend), left, file=sys.stderr)
             faulthandler.dump_traceback()
             raise

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..facts import PoolStats
 from .pool import CallbackPool
-from .stats import PoolStats
 from .task import Task
 
 __all__ = ["CallbackPool", "PoolStats", "Task"]

@@ -5,22 +5,36 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 from weakref import WeakSet
 
-if TYPE_CHECKING:
-    from .pool import CallbackPool
-
 # Plain `atexit` runs too late: by then threading has joined what it joins, and no new thread may start. The executors'
-# own modules use threading's private list, which is called newest first. So we register anew whenever an executor's
-# module may have registered a handler, lest that end the executor before we have drained ours.
+# own modules use threading's private list, which is called newest first. So we register again whenever an executor's
+# module may have registered a handler, so that it does not end the executor before we have drained ours.
 
-_pools: WeakSet[CallbackPool] = WeakSet()
+
+class Drains(Protocol):
+    """What is done about a pool when the program ends; in a forked child, nothing."""
+
+    def must_drain(self) -> bool:
+        """Whether it has tasks that no abort has given up."""
+
+    def drain(self) -> None:
+        """Block until it has none."""
+
+    def abort(self) -> object:
+        """Cancel what has not begun."""
+
+    def end_with_program(self) -> None:
+        """Close it, and wait a moment for its workers."""
+
+
+_pools: WeakSet[Drains] = WeakSet()
 _seen_handlers: set[str] = set()
 _last: dict[Callable[[], None], None] = {}
 
 
-def drain_at_exit(pool: CallbackPool) -> None:
+def drain_at_exit(pool: Drains) -> None:
     """Let the pool drain at exit."""
     _pools.add(pool)
     drain_before("syncprims")
@@ -46,19 +60,19 @@ def after_draining(handler: Callable[[], None]) -> None:
 def _drain_all() -> None:
     try:
         # A callback of one pool may submit to another, or make one: only when all are idle at once is it over.
-        while busy := [pool for pool in _living() if pool._must_drain()]:
+        while busy := _busy():
             for pool in busy:
-                pool._drain()
+                pool.drain()
     except BaseException:
-        for pool in _living():
+        for pool in _busy():
             pool.abort()
         raise
     finally:
-        for pool in _living():
-            pool._end()
+        for pool in list(_pools):
+            pool.end_with_program()
         for handler in list(_last):
             handler()
 
 
-def _living() -> list[CallbackPool]:
-    return [pool for pool in list(_pools) if pool._intake.phase != "forked"]
+def _busy() -> list[Drains]:
+    return [pool for pool in list(_pools) if pool.must_drain()]

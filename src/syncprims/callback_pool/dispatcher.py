@@ -2,126 +2,147 @@
 
 from __future__ import annotations
 
-from _queue import SimpleQueue
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from weakref import WeakMethod, ref
 
 from .._core.clock import sleep
-from .._core.gates import open_all
-from .inside import Mark, enter
-from .task import _CANCELLED, _FINISHED, _NOTIFIED, Task, _Unseen
+from .own_threads import HelperThread, enter, serve
+from .task import Job, Open, Task, was_looked_at
+from .timeouts import Timer
+from .unseen_errors import UnseenErrors
+from .workers.backend import Backend
 
-if TYPE_CHECKING:
-    from .engine import Engine
-
-# The inbox holds tasks that are done (maybe the same one twice: see task.py), 1-tuples of tasks that were withdrawn
-# because their submission failed, and None for the end. The dispatcher alone takes tasks out of the pool's open set,
-# and does so *after* the callback: what a callback submits is in the set before its own task leaves it, so the set is
-# empty only when nothing can follow.
+# The dispatcher's inbox holds tasks that are done or withdrawn (maybe the same one twice: see task.py), and None for
+# the end. It alone settles them, and takes a task out of the open ones *after* its callback: what a callback submits is
+# in the set before its own task leaves it, so the set is empty only when nothing can follow. It is also what finds out
+# that a pool which takes no more has become idle, so it ends the pool's threads.
+#
+# Its thread must not keep the pool alive, nor what users have given to the pool. So all that it holds while it is idle
+# are the inbox and a weak reference; an open task holds the pool, and the pool holds the rest.
 #
 # To wake a thread for each of many small tasks costs more than to settle them. So behind backends where it pays, and
 # while many tasks are open, the dispatcher rests a moment when it has settled what there was. A callback is late by
-# that at most; and no worker starves meanwhile, as so many tasks, even empty ones, take longer than that.
+# that at most; and no worker starves in that moment, as so many tasks, even empty ones, take longer than that.
 
 _MANY = 16
-_ENDED = (_FINISHED, _NOTIFIED)
-Notice = Task[Any] | tuple[Task[Any]] | None
 
 
-def serve(inbox: SimpleQueue[Notice], mark: Mark, rest: float) -> None:
-    """Settle what comes in until None does; while idle, hold no reference to the pool."""
-    enter(mark)
-    while (notice := inbox.get()) is not None:
-        if isinstance(notice, tuple):
-            _withdraw(notice[0])
+class Dispatcher:
+    """Settles the tasks of a pool.
+
+    **Thread safety**: `ensure`, `drop` and `stop_if_over` may be called from any thread. All else is done by the
+    dispatcher's own.
+
+    Attributes:
+        tally: How many tasks have ended in which way.
+        settling: What messages call the task whose callback or hook runs now.
+    """
+
+    def __init__(
+        self,
+        open_tasks: Open,
+        backend: Backend,
+        timer: Timer,
+        unseen: UnseenErrors,
+        on_settled: WeakMethod[Callable[[Task[Any]], None]] | None,
+        on_progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._open_tasks = open_tasks
+        self._backend = backend
+        self._timer = timer
+        self._unseen = unseen
+        self._on_settled = on_settled
+        self._on_progress = on_progress
+        self._thread = HelperThread(f"{open_tasks.name}-dispatcher")
+        # Written by its own thread only:
+        self.tally: dict[str, int] = {"done": 0, "failed": 0, "cancelled": 0}
+        self.settling: str | None = None
+
+    def ensure(self) -> None:
+        """Start the thread unless it runs; `RuntimeError` if the system has no more threads."""
+        self._thread.ensure(_settle_all, self._open_tasks, ref(self))
+
+    # -- the end of a task, and of the pool --------------------------------------------------------------------------
+
+    def drop(self, task: Task[Any]) -> None:
+        """Take the task out of the open ones; end the pool's threads if it was the last one of a closed pool."""
+        if self._open_tasks.drop(task):
+            self._stop()
+
+    def stop_if_over(self) -> None:
+        """End the pool's threads if it is closed, and no task is open."""
+        if not self._open_tasks.jobs:
+            self._open_tasks.went_idle()
+            if self._open_tasks.phase == "retired":  # also long since: an interrupt may have come in between
+                self._stop()
+
+    def _stop(self) -> None:
+        self._backend.stop()
+        self._timer.stop()
+        self._open_tasks.ended.put(None)
+
+    # -- settling ----------------------------------------------------------------------------------------------------
+
+    def settle(self, task: Task[Any]) -> None:
+        """Settle the task that is done, or take out the one that was withdrawn."""
+        job = self._open_tasks.jobs.get(task)
+        if job is None:  # a second notice
+            return
+        if job.withdrawn:
+            job.cancel()  # a worker that comes across it passes on
+            self.drop(task)
+        elif job.is_over():
+            self.settling = job.label
+            try:
+                self._settle(job)
+            finally:
+                self.settling = None
+                self.drop(task)
+            if self._backend.rest and self._open_tasks.ended.empty() and len(self._open_tasks.jobs) >= _MANY:
+                sleep(self._backend.rest)
+
+    def _settle(self, job: Job[Any]) -> None:
+        self.tally[self._call_back(job)] += 1
+        job.settle()
+        if self._on_settled is not None and (hook := self._on_settled()) is not None:
+            self.run(job, "_on_settled", hook, job.task)
+        if self._on_progress is not None:
+            settled = sum(self.tally.values())
+            self.run(job, "on_progress", self._on_progress, settled, settled + len(self._open_tasks.jobs) - 1)
+
+    def _call_back(self, job: Job[Any]) -> str:
+        """Run the job's callback, or see to it that its error is not lost; return how the task ended."""
+        outcome, value = job.outcome()
+        if outcome == "done":
+            if job.callback is not None:
+                self._tell(job, "callback", job.callback, value)
+        elif job.error_callback is not None:
+            job.look()
+            self._tell(job, "error_callback", job.error_callback, value)
+        elif outcome == "failed" and not was_looked_at(job.task):
+            self._unseen.task_failed(job, value)
+        return outcome
+
+    def _tell(self, job: Job[Any], which: str, callback: Callable[[Any], object], value: object) -> None:
+        if job.context is None:
+            self.run(job, which, callback, value)
         else:
-            _settle(notice)
-            if rest and inbox.empty() and len(notice._pool._intake.tasks) >= _MANY:
-                sleep(rest)
-        del notice
+            self.run(job, which, job.context.run, callback, value)
+
+    def run(self, job: Job[Any], which: str, call: Callable[..., object], *args: object) -> None:
+        """Call user code; whatever it raises, SystemExit too, is kept and kills nothing."""
+        try:
+            call(*args)
+        except BaseException as error:  # noqa: BLE001  see above
+            self._unseen.callback_failed(job, error, which)
 
 
-def _withdraw(task: Task[Any]) -> None:
-    task._quiet = True
-    task._pool._drop(task)
-    Future.cancel(task)  # a worker that comes across it passes on
+def _settle_all(open_tasks: Open, dispatcher: ref[Dispatcher]) -> None:
+    def settle(task: Task[Any]) -> None:
+        alive = dispatcher()
+        if alive is not None:
+            alive.settle(task)
 
-
-def _settle(task: Task[Any]) -> None:
-    pool = task._pool
-    if task not in pool._intake.tasks or not (task._state in _ENDED or _is_done(task)):
-        return
-    pool._settling = task
-    try:
-        outcome = _call_back(pool, task)
-        pool._tally[outcome] += 1
-        task._settled = True
-        if (gates := task.__dict__.get("_gates")) is not None:
-            open_all(gates)  # who puts one up now looks at `settled` once more
-        if pool._hooked:
-            _guard(pool, task, "_on_settled", pool._on_settled, task)
-        if pool._on_progress is not None:
-            settled = sum(pool._tally.values())
-            _guard(pool, task, "on_progress", pool._on_progress, settled, settled + len(pool._intake.tasks) - 1)
-    finally:
-        pool._settling = None
-        pool._drop(task)
-
-
-def _is_done(task: Task[Any]) -> bool:
-    """Complete what somebody who was interrupted while cancelling the task left undone; True if it is done."""
-    if not task.done():
-        inner = task._inner
-        if inner is not None and inner.cancelled():
-            Future.cancel(task)  # which sends a notice of its own
-        return False
-    if task._state == _CANCELLED:
-        with task._condition:
-            task._condition.notify_all()
-        task._invoke_callbacks()  # type: ignore[attr-defined]  # private; none has run, as the first changes the state
-    return True
-
-
-def _call_back(pool: Engine, task: Task[Any]) -> str:
-    """Run the task's callback, or see to it that its error is not lost; return how the task ended."""
-    outcome: str
-    error: BaseException
-    if task._state == _NOTIFIED:
-        outcome, error = "cancelled", CancelledError(f"task {task._label} of {task._pool.name!r} was cancelled")
-    elif (failure := task._exception) is not None:
-        outcome, error = "failed", failure
-    else:
-        if task._callback is not None:
-            _tell(pool, task, "callback", task._callback, task._result)
-        return "done"
-    if task._error_callback is not None:
-        task._look()
-        _tell(pool, task, "error_callback", task._error_callback, error)
-    elif outcome == "failed" and not task._seen and not task._quiet:
-        if task._kept:
-            pool._ledger.task_failed(task)
-        else:
-            _watch_unseen(pool, task, error)
-    return outcome
-
-
-def _tell(pool: Engine, task: Task[Any], which: str, callback: Callable[[Any], object], value: object) -> None:
-    if task._context is None:
-        _guard(pool, task, which, callback, value)
-    else:
-        _guard(pool, task, which, task._context.run, callback, value)
-
-
-def _watch_unseen(pool: Engine, task: Task[Any], error: BaseException) -> None:
-    task._unseen = unseen = _Unseen(task._label, pool.name, error)
-    if task._seen:  # meanwhile
-        unseen.error = None
-
-
-def _guard(pool: Engine, task: Task[Any], which: str, call: Callable[..., object], *args: object) -> None:
-    """Call user code; whatever it raises, SystemExit too, is kept and kills nothing."""
-    try:
-        call(*args)
-    except BaseException as error:  # noqa: BLE001  see above
-        pool._ledger.callback_failed(task, error, which)
+    enter(open_tasks, "callback")
+    serve(open_tasks.ended, settle)

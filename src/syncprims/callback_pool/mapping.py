@@ -7,18 +7,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .._core.deadline import Deadline
 from .._core.report import attach_report
 from .._core.waits import wait_visibly
 from ..errors import PoolTimeoutError
-from .checks import check_count
-from .engine import name_of
-from .task import Task
-
-if TYPE_CHECKING:
-    from .engine import Engine
+from .arguments import check_count, name_of
+from .task import Open, Task
 
 # A chunk is one task, not one for each item. By far most maps have one iterable, whose items need no tuples of their
 # own: to make these, pickle them and call with them costs as much as small calls themselves.
@@ -41,7 +37,8 @@ class MapOfChunks(Generic[T]):
 
     def __init__(
         self,
-        pool: Engine,
+        open_tasks: Open,
+        submit: Callable[..., Task[list[T]]],
         fn: Callable[..., T],
         iterables: tuple[Iterable[Any], ...],
         timeout: float | None,
@@ -50,8 +47,9 @@ class MapOfChunks(Generic[T]):
         check_count("chunksize", chunksize)
         if not callable(fn):
             raise TypeError(f"map needs a function to call, not {type(fn).__name__}")
-        pool._intake.check_open()
-        self._pool = pool
+        open_tasks.check_open()
+        self._open_tasks = open_tasks
+        self._submit_chunk = submit
         self._deadline = Deadline(timeout)
         self._fn = fn
         self._label = f"map of {name_of(fn)}"
@@ -70,14 +68,14 @@ class MapOfChunks(Generic[T]):
         check_count("buffersize", buffersize)
         if not in_order:
             self._done = SimpleQueue()
-        self._submit(self._pool._intake.max_pending if buffersize is None else buffersize)
+        self._submit(self._open_tasks.max_pending if buffersize is None else buffersize)
         return self._results(self._first if in_order else self._first_done)
 
     def _submit(self, most: int | None) -> None:
         """Submit that many more chunks; None is all there are."""
         try:
             for chunk in islice(self._chunks, most):
-                task = self._pool._submit_quietly(self._label, self._call, self._fn, chunk)
+                task = self._submit_chunk(self._label, self._call, self._fn, chunk)
                 self._tasks.append(task)
                 if self._done is not None:
                     task.add_done_callback(self._done.put)  # type: ignore[arg-type]  # it is the task
@@ -126,7 +124,7 @@ class MapOfChunks(Generic[T]):
         left = self._deadline.remaining()
         try:
             return wait_visibly(
-                self._pool._intake, f"the next result of {self._label}", left, partial(self._done.get, timeout=left)
+                self._open_tasks, f"the next result of {self._label}", left, partial(self._done.get, timeout=left)
             )
         except Empty:
             raise self._late() from None
@@ -134,7 +132,7 @@ class MapOfChunks(Generic[T]):
     def _late(self) -> PoolTimeoutError:
         pending = sum(not task.done() for task in list(self._tasks))
         error = PoolTimeoutError(
-            f"waited {self._deadline.waited():.1f} s for the results of map in {self._pool.name!r}: "
+            f"waited {self._deadline.waited():.1f} s for the results of map in {self._open_tasks.name!r}: "
             f"{pending} submitted chunks are not done, and those that had not begun are cancelled now. "
             "Give it a longer timeout or smaller chunks",
             pending=pending,

@@ -1,92 +1,124 @@
-"""The intake: which tasks are open, who may bring in more, and when nothing is left to wait for."""
+"""The open tasks of a pool: which they are, who may bring in more, and when nothing is left to wait for."""
 
 from __future__ import annotations
 
+from _queue import SimpleQueue
 from collections import deque
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
 
 from .._core.clock import monotonic
 from .._core.deadline import Deadline
 from .._core.gates import open_all, pass_through, put_up
 from .._core.registry import InnerName
-from .._core.report import attach_report
 from .._core.state import State
 from .._core.waits import wait_visibly
 from .._locks.timed_lock import TimedLock
-from ..errors import ForkedError, PoolClosedError, PoolTimeoutError
-from .inside import Mark, is_inside
-from .task import Task
+from ..errors import ForkedError, PoolClosedError
+from .own_threads import role_in
 
 if TYPE_CHECKING:
     from _thread import LockType
 
 # The open set is a dict: one store takes a task in, one pop takes it out, and it is empty exactly when nothing can
-# follow. Closing needs no mutex either: a submitter first stores its task and *then* reads the phase, whoever closes
-# first stores the phase and *then* reads the open set, so at least one of them sees the other.
+# follow. Closing needs no mutex either: a submitter first stores its task and *then* reads the phase; who closes
+# first stores the phase and *then* reads the open set; so at least one of them sees the other.
 #
 # Waiters wait on locks of their own ("gates"), each in a deque, never on a Condition: an interrupted waiter leaves
-# nothing behind but a lock that nobody waits for. Each looks again after having put up its gate.
+# nothing behind but a lock that no thread waits for. Each looks again after having put up its gate.
 #
-# Rejected: a count of pending tasks (an interrupt between counting and queueing loses one for ever).
+# The threads that work for a pool know this object and not the pool itself, so they don't keep it alive. Open tasks do:
+# each job holds its pool.
+#
+# Rejected: a count of pending tasks (an interrupt between counting and queueing loses one forever).
 
 Phase = Literal["open", "closing", "aborted", "retired", "forked"]
 
 
-class Intake:
-    """The open tasks of a pool, its phase, and those who wait for either.
+class Pending(Protocol):
+    """What is to be done for a task, as far as its being open goes."""
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+
+    def running(self) -> bool:
+        """Whether it runs now, as far as that can be known."""
+
+    def running_since(self) -> float | None:
+        """When it began, by the library's clock; None if it did not, or if that can't be known."""
+
+
+K = TypeVar("K")
+V = TypeVar("V", bound=Pending)
+
+
+class OpenTasks(Generic[K, V]):
+    """The open tasks of one pool with the job that each stands for, the pool's phase, and those who wait for either.
 
     **Thread safety**: all methods may be called from any thread.
+
+    Attributes:
+        name: The pool's.
+        max_pending: With so many open tasks, a submitter from outside has to wait; None is no limit.
+        phase: Written here alone.
+        jobs: The open tasks, and what is to be done for each.
+        ended: The dispatcher's inbox: tasks that are done or withdrawn, maybe the same one twice; None ends it.
     """
 
-    def __init__(self, pool_name: str, max_pending: int | None) -> None:
+    def __init__(self, pool_kind: str, pool_name: str, max_pending: int | None) -> None:
+        self._kind = pool_kind
         self.name: str = pool_name
-        self.max_pending = max_pending
-        self.mark: Mark = Mark()
+        self.max_pending: int | None = max_pending
         self.phase: Phase = "open"
-        self.tasks: dict[Task[Any], None] = {}
+        self.jobs: dict[K, V] = {}
+        self.ended: SimpleQueue[K | None] = SimpleQueue()
         self._idle_gates: deque[LockType] = deque()
         self._room_gates: deque[LockType] = deque()
         # With max_pending, submitters from outside enter one at a time:
         self._entrance = TimedLock(name=InnerName(f"{pool_name} entrance"))
 
-    def take_in(self, task: Task[Any]) -> None:
+    # -- in and out --------------------------------------------------------------------------------------------------
+
+    def take_in(self, task: K, job: V) -> None:
         """Store the task; from outside, block until there is room.
 
         Raises:
             PoolClosedError: The pool takes no more. The task may be stored all the same: `drop` it.
             ForkedError: This is a forked child.
         """
-        if self.max_pending is None or is_inside(self.mark):
-            self.tasks[task] = None
-        elif not self._entered(task):
-            wait_visibly(self, "room for a task", None, self._enter, task)
+        if self.max_pending is None or role_in(self) is not None:
+            self.jobs[task] = job
+        elif not self._entered(task, job):
+            wait_visibly(self, "room for a task", None, self._enter, task, job)
         if self.phase != "open":  # read after the store: see the head of this module
             self.check_open()
 
-    def _enter(self, task: Task[Any]) -> None:
-        while not self._entered(task):
+    def _enter(self, task: K, job: V) -> None:
+        while not self._entered(task, job):
             self._wait_for_room()
 
-    def _entered(self, task: Task[Any]) -> bool:
+    def _entered(self, task: K, job: V) -> bool:
         with self._entrance:
             if not self._has_room():
                 return False
-            self.tasks[task] = None
+            self.jobs[task] = job
             return True
 
     def _has_room(self) -> bool:
-        return self.phase != "open" or self.max_pending is None or len(self.tasks) < self.max_pending
+        return self.phase != "open" or self.max_pending is None or len(self.jobs) < self.max_pending
 
     def _wait_for_room(self) -> None:
         gate = put_up(self._room_gates)
         if not self._has_room():
             pass_through(gate, Deadline(None))
 
-    def drop(self, task: Task[Any]) -> bool:
+    def drop(self, task: K) -> bool:
         """Take out a settled or withdrawn task and wake who waited for that; True if that retired the pool."""
-        self.tasks.pop(task, None)
+        self.jobs.pop(task, None)
         open_all(self._room_gates)
-        return not self.tasks and self.went_idle()
+        return not self.jobs and self.went_idle()
+
+    # -- the phases --------------------------------------------------------------------------------------------------
 
     def went_idle(self) -> bool:
         """Wake who waits for the pool to be idle; True if that retired the pool."""
@@ -99,7 +131,7 @@ class Intake:
         if before not in ("closing", "aborted"):
             return False
         self.phase = "retired"
-        if self.tasks:  # somebody inside slipped in before seeing that
+        if self.jobs:  # one from inside slipped in before seeing that
             self.phase = before
             return False
         return True
@@ -116,10 +148,14 @@ class Intake:
             self.phase = "aborted"
         open_all(self._room_gates)
 
+    def fork(self) -> None:
+        """Refuse everything: this is a forked child, and its parent has the workers."""
+        self.phase = "forked"
+
     def check_open(self) -> None:
         """Raise unless tasks are taken from this thread."""
         self.check_fork()
-        if self.phase == "open" or (self.phase == "closing" and is_inside(self.mark)):
+        if self.phase == "open" or (self.phase == "closing" and role_in(self) is not None):
             return
         verb = "aborted" if self.phase == "aborted" else "closed"
         raise PoolClosedError(f"{self.name!r} was {verb} and takes no more tasks: make a new pool")
@@ -132,41 +168,31 @@ class Intake:
                 "make a new pool in the child"
             )
 
+    # -- waiting for the end -----------------------------------------------------------------------------------------
+
     def await_idle(self, deadline: Deadline) -> bool:
         """Block until no task is open; False if the time is up."""
-        if not self.tasks:
+        if not self.jobs:
             return True
         return wait_visibly(self, "the end of all tasks", deadline.timeout, self._await_idle, deadline)
 
     def _await_idle(self, deadline: Deadline) -> bool:
-        while self.tasks:
+        while self.jobs:
             gate = put_up(self._idle_gates)
-            if self.tasks and not pass_through(gate, deadline):
-                return not self.tasks
+            if self.jobs and not pass_through(gate, deadline):
+                return not self.jobs
         return True
 
-    def _state(self, kind: str = "CallbackPool") -> State:
-        tasks = list(self.tasks)
-        running = tuple(
-            (task._label, None if since is None else monotonic() - since)
-            for task, since in ((task, task._running_since()) for task in tasks if task.running())
-        )
-        return State(self, kind, self.name, pending=len(tasks), running=running)
+    # -- for who looks -----------------------------------------------------------------------------------------------
 
-    def late(self, deadline: Deadline, settling: Task[Any] | None) -> PoolTimeoutError:
-        """Return the error that says what is still open."""
-        tasks = list(self.tasks)
-        running = [task._label for task in tasks if task.running()]
-        facts = [f"{len(tasks)} pending"]
-        if running:
-            facts.append(f"running: {', '.join(running[:3])}{', …' if len(running) > 3 else ''}")
-        if settling is not None:
-            facts.append(f"the callback of {settling._label} has not ended")
-        error = PoolTimeoutError(
-            f"waited {deadline.waited():.1f} s for {self.name!r}: {'; '.join(facts)}. Wait again, or abort()",
-            pending=len(tasks),
-            timeout=deadline.timeout,
-            waited=deadline.waited(),
+    def state(self) -> State:
+        """Say what is pending and what of it runs, without blocking."""
+        jobs = list(self.jobs.values())
+        running = tuple(
+            (job.label, None if since is None else monotonic() - since)
+            for job, since in ((job, job.running_since()) for job in jobs if job.running())
         )
-        attach_report(error)
-        return error
+        return State(self, self._kind, self.name, pending=len(jobs), running=running)
+
+    def _state(self) -> State:
+        return self.state()

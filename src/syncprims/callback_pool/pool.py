@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-import contextvars
 import pickle
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
+from contextvars import copy_context as copy_of_context
 from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
+from weakref import WeakMethod
 
 from .._core.deadline import Deadline, check_timeout
 from .._core.interrupts import Leave, LeaveInC, leave_by
 from .._core.registry import check_name, default_name, new_serial, register
 from .._core.state import State
 from ..errors import SyncError
+from ..facts import PoolStats
+from .arguments import check_callable, check_count, name_of
 from .at_exit import drain_at_exit
-from .checks import check_callable, check_count
-from .engine import ABORT_PATIENCE, Engine
-from .inside import is_inside
+from .dispatcher import Dispatcher
+from .ending import Ending
 from .mapping import MapOfChunks
-from .open_tasks import Intake
-from .stats import PoolStats
-from .task import Task
-from .unseen_errors import Ledger, OnError
+from .open_tasks import OpenTasks
+from .task import Job, Open, Task
+from .timeouts import Timer
+from .travel.envelope import flush_output as flush_own_output
+from .travel.envelope import pack
+from .unseen_errors import OnError, UnseenErrors
+from .workers.backend import Options
 from .workers.choice import make_backend
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class CallbackPool(Engine):
+class CallbackPool(Executor):
     """Runs calls in threads, processes or any executor, and a callback for each when it is done.
 
     Use it where `multiprocessing.Pool.apply_async` or an executor's ``add_done_callback`` would be used: here every
@@ -113,27 +119,31 @@ class CallbackPool(Engine):
         check_name(name)
         serial = new_serial()
         self.name: str = default_name(self, serial) if name is None else name
-        intake = Intake(self.name, max_pending)
-        backend = make_backend(
+        # Whatever works for the pool stands on the open tasks, and nothing of it refers to the pool. So a pool that is
+        # dropped is gone at once, and its threads end.
+        self._open_tasks: Open = OpenTasks(type(self).__name__, self.name, max_pending)
+        self._timer = Timer(f"{self.name}-timer")
+        self._unseen = UnseenErrors(self.name, on_callback_error)
+        self._backend = make_backend(
             executor,
-            self.name,
-            intake.mark,
-            max_workers=max_workers,
-            dumps=dumps,
-            flush=flush_output,
-            envelope=envelope,
-            initializer=initializer,
-            initargs=tuple(initargs),
+            envelope,
+            Options(self._open_tasks, self._timer, max_workers or 0, initializer, tuple(initargs), dumps, flush_output),
+        )
+        hooked = type(self)._on_settled is not CallbackPool._on_settled
+        self._dispatcher = Dispatcher(
+            self._open_tasks,
+            self._backend,
+            self._timer,
+            self._unseen,
+            WeakMethod(self._on_settled) if hooked else None,
+            on_progress,
         )
         self._dumps = dumps
         self._flush_output = flush_output
         self._copy_context = copy_context
-        self._on_progress = on_progress
-        self._hooked = type(self)._on_settled is not CallbackPool._on_settled
-        self._ledger = Ledger(self.name, on_callback_error)
-        self._set_up(intake, backend)
+        self._ending = Ending(self._open_tasks, self._backend, self._dispatcher, self._unseen)
         register(self, serial)
-        drain_at_exit(self)
+        drain_at_exit(self._ending)
 
     # -- submitting --------------------------------------------------------------------------------------------------
 
@@ -149,7 +159,7 @@ class CallbackPool(Engine):
             ForkedError: This is a forked child of the process that made the pool.
             TypeError: ``fn`` can't be called.
         """
-        return self._start(self._make(fn, args, kwargs))
+        return self._start(self._make(None, fn, args, kwargs))
 
     def apply_async(
         self,
@@ -189,18 +199,18 @@ class CallbackPool(Engine):
             check_timeout(timeout)
         if not isinstance(args, Iterable):
             raise TypeError(f"args must be the arguments in a tuple, not {args!r}")
-        task = self._make(func, tuple(args), {} if kwds is None else dict(kwds))
-        task._kept = True
+        job = self._make(None, func, tuple(args), {} if kwds is None else dict(kwds))
+        job.errors = "pool"
         if callback is not None:
-            task._callback = callback
+            job.callback = callback
         if error_callback is not None:
-            task._error_callback = error_callback
+            job.error_callback = error_callback
         if timeout is not None:
-            task._timeout = timeout
+            job.timeout = timeout
         if self._copy_context and (callback is not None or error_callback is not None):
             # Not the task's own copy: an expired task may still be in that one, and it can't be entered twice.
-            task._context = contextvars.copy_context()
-        return self._start(task)
+            job.context = copy_of_context()
+        return self._start(job)
 
     def map(
         self,
@@ -227,7 +237,7 @@ class CallbackPool(Engine):
             ValueError: ``chunksize`` or ``buffersize`` is below 1, or ``timeout`` is negative or NaN.
             PoolClosedError: As for `submit`; so are `TransportError` and `ForkedError`.
         """
-        return MapOfChunks(self, fn, iterables, timeout, chunksize).start(buffersize, in_order=True)
+        return self._map(fn, iterables, timeout, chunksize).start(buffersize, in_order=True)
 
     def map_unordered(
         self,
@@ -238,7 +248,49 @@ class CallbackPool(Engine):
         buffersize: int | None = None,
     ) -> Iterator[T]:
         """Return an iterator as `map` does, over the results in the order in which their chunks are done."""
-        return MapOfChunks(self, fn, iterables, timeout, chunksize).start(buffersize, in_order=False)
+        return self._map(fn, iterables, timeout, chunksize).start(buffersize, in_order=False)
+
+    def _map(
+        self, fn: Callable[..., T], iterables: tuple[Iterable[Any], ...], timeout: float | None, chunksize: int
+    ) -> MapOfChunks[T]:
+        return MapOfChunks(self._open_tasks, self._submit_chunk, fn, iterables, timeout, chunksize)
+
+    def _submit_chunk(self, label: str, fn: Callable[..., T], *args: Any) -> Task[T]:
+        job = self._make(label, fn, args, {})
+        job.errors = None  # the one that the map raises stands for all
+        return self._start(job)
+
+    def _make(self, label: str | None, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job[T]:
+        if self._open_tasks.phase != "open":
+            self._open_tasks.check_open()
+        if not callable(fn):
+            raise TypeError(f"a task needs a function to call, not {type(fn).__name__}")
+        if label is None:
+            label = name_of(fn)
+        if self._backend.packs:
+            call = pack(self._dumps, fn, args, kwargs)
+            if self._flush_output:
+                flush_own_output()  # what was printed before the call was made comes before what the call prints
+            return Job(self, self._open_tasks, label, call)
+        context = copy_of_context() if self._copy_context else None
+        return Job(self, self._open_tasks, label, (fn, args, kwargs, context))
+
+    def _start(self, job: Job[T]) -> Task[T]:
+        self._dispatcher.ensure()
+        if job.timeout is not None:
+            self._timer.prepare()
+        task = job.task
+        try:
+            self._open_tasks.take_in(task, job)
+            self._backend.start(job)
+        except BaseException:
+            # A store, and then a call of C: a second interrupt can't lose the task, as the dispatcher does the rest.
+            job.withdrawn = True
+            self._open_tasks.ended.put(task)
+            job.cancel()
+            self._dispatcher.drop(task)
+            raise
+        return task
 
     # -- waiting and ending ------------------------------------------------------------------------------------------
 
@@ -258,9 +310,9 @@ class CallbackPool(Engine):
             ForkedError: As for `submit`.
         """
         deadline = Deadline(timeout)
-        self._refuse_inside("join")
-        self._await_idle_or_abort(deadline)
-        self._ledger.settle()
+        self._ending.refuse_inside("join")
+        self._ending.await_idle(deadline)
+        self._unseen.settle()
 
     def close(self, timeout: float | None = None) -> None:
         """Take no more from outside, wait as `join` does, and let the workers end. Closing again does no harm.
@@ -275,12 +327,10 @@ class CallbackPool(Engine):
             PoolTimeoutError: The time was up. The pool is closed; call it again to wait on.
         """
         deadline = Deadline(timeout)
-        self._refuse_inside("close")
-        self._intake.close()
-        self._await_idle_or_abort(deadline)
-        self._if_idle()
-        self._finish(deadline)
-        self._ledger.settle()
+        self._ending.refuse_inside("close")
+        self._open_tasks.close()
+        self._ending.await_end(deadline)
+        self._unseen.settle()
 
     def abort(self) -> list[Task[Any]]:
         """Cancel what is queued, tell every callback, and let the workers end after what they run.
@@ -294,16 +344,7 @@ class CallbackPool(Engine):
         Raises:
             ForkedError: As for `submit`.
         """
-        self._intake.check_fork()
-        self._intake.abort()
-        cancelled = [task for task in list(self._intake.tasks) if task.cancel()]
-        self._backend.stop()
-        if not is_inside(self._intake.mark):
-            deadline = Deadline(ABORT_PATIENCE)
-            for task in cancelled:
-                task._await_settled(deadline)
-        self._if_idle()
-        return [task for task in list(self._intake.tasks) if not task.done()]
+        return self._ending.abort()
 
     def terminate(self) -> list[Task[Any]]:
         """Call `abort`, by multiprocessing's name."""
@@ -320,22 +361,21 @@ class CallbackPool(Engine):
             DeadlockError: ``wait`` is true, and a callback or a task of the pool called it.
             ForkedError: As for `submit`.
         """
-        self._intake.check_fork()
+        self._open_tasks.check_fork()
         if wait:
-            self._refuse_inside("shutdown(wait=True)")
-        self._intake.close()
+            self._ending.refuse_inside("shutdown(wait=True)")
+        self._open_tasks.close()
         if cancel_futures:
-            for task in list(self._intake.tasks):
+            for task in list(self._open_tasks.jobs):
                 task.cancel()
-        self._if_idle()
+        self._dispatcher.stop_if_over()
         if wait:
-            self._await_idle_or_abort(Deadline(None))
-            self._finish(Deadline(None))
-            self._ledger.settle_in_log()
+            self._ending.await_end(Deadline(None))
+            self._unseen.settle_in_log()
 
     def __enter__(self) -> Self:
         """Return the pool; `ForkedError` in a forked child."""
-        self._intake.check_fork()
+        self._open_tasks.check_fork()
         return self
 
     @LeaveInC
@@ -352,7 +392,7 @@ class CallbackPool(Engine):
                 self.close()
             else:
                 self.abort()
-                self._ledger.settle_as_note(error)
+                self._unseen.settle_as_note(error)
         except (SyncError, GeneratorExit):  # what close has to say; or the block was never entered
             raise
         except BaseException:  # an interrupt, at whatever point of leaving
@@ -361,36 +401,24 @@ class CallbackPool(Engine):
         while True:
             yield 0
 
-    def _await_idle_or_abort(self, deadline: Deadline) -> None:
-        try:
-            idle = self._intake.await_idle(deadline)
-        except BaseException:
-            self.abort()
-            raise
-        if not idle:
-            raise self._intake.late(deadline, self._settling)
-
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{self.name!r} can't be pickled: its workers belong to this process. Make a pool over there")
 
     @property
     def stats(self) -> PoolStats:
         """The pool's numbers now; each is right, though they may be a moment apart while tasks run."""
-        self._intake.check_fork()
+        self._open_tasks.check_fork()
         # A task leaves the open ones a little after it has been settled, and is in the tally by then.
-        tasks = [task for task in list(self._intake.tasks) if not task._settled]
-        settled = sum(self._tally.values())
+        tasks = [task for task in list(self._open_tasks.jobs) if not task.settled()]
+        tally = dict(self._dispatcher.tally)
         return PoolStats(
-            submitted=settled + len(tasks),
+            submitted=sum(tally.values()) + len(tasks),
             pending=len(tasks),
             running=sum(task.running() for task in tasks),
             abandoned=self._backend.abandoned(),
-            callback_errors=self._ledger.callback_errors,
-            **self._tally,
+            callback_errors=self._unseen.callback_errors,
+            **tally,
         )
-
-    def _state(self) -> State:
-        return self._intake._state(type(self).__name__)
 
     def _on_settled(self, task: Task[Any]) -> None:
         """Do nothing: for subclasses, called on the dispatcher thread after each task's callback.
@@ -400,5 +428,18 @@ class CallbackPool(Engine):
         """
 
     def __repr__(self) -> str:
-        state = "closed" if self._intake.phase == "retired" else self._intake.phase
-        return f"<{state} syncprims.{type(self).__name__} {self.name!r}, {len(self._intake.tasks)} pending>"
+        state = "closed" if self._open_tasks.phase == "retired" else self._open_tasks.phase
+        return f"<{state} syncprims.{type(self).__name__} {self.name!r}, {len(self._open_tasks.jobs)} pending>"
+
+    def _after_fork(self) -> None:
+        self._open_tasks.fork()
+
+    def _state(self) -> State:
+        return self._open_tasks.state()
+
+    def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # Nothing is pending: open tasks keep their pool alive. At the interpreter's end there is no one left to tell,
+        # and modules may have lost their names already.
+        ending = getattr(self, "_ending", None)
+        if ending is not None and not _finalizing():
+            ending.forget()

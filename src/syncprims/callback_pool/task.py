@@ -1,4 +1,4 @@
-"""`Task`: the future that a pool returns, and the few moves by which the pool drives it."""
+"""`Task`: the future that a pool returns; and `Job`: the pool's side of it, by which the pool drives it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,28 @@ from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from operator import attrgetter
 from threading import Condition
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from .._core.clock import monotonic
 from .._core.deadline import Deadline, check_timeout
-from .._core.gates import pass_through, put_up
+from .._core.gates import open_all, pass_through, put_up
 from .._core.waits import wait_visibly
 from ..errors import DeadlockError, ForkedError, PoolTimeoutError
+from .open_tasks import OpenTasks
+from .own_threads import role_in
+from .travel.start_board import StartBoard
 
 if TYPE_CHECKING:
     from contextvars import Context
 
-    from .engine import Engine
-    from .travel.start_board import StartBoard
-
 # Who settles a task? The first of result, timeout, cancel and abort to move the future out of its unfinished states,
 # which Future's own condition arbitrates; losers get InvalidStateError and drop what they have. Whoever wins, the
-# future's first done-callback puts the task into the pool's inbox. Only the dispatcher takes tasks out of the pool's
-# open set, so a second notice of the same task does no harm, and anyone who was interrupted half-way may send one.
+# future's first done-callback puts the task into the dispatcher's inbox. Only the dispatcher takes tasks out of the
+# open set, so a second notice of the same task does no harm, and a thread that was interrupted half-way may send one.
+#
+# A task is what its user holds: the outcome, and how far it has come. What the pool needs besides is in the job: what
+# to call and whose the outcome is. A job refers to its task and never the other way round, and it is gone when the task
+# has settled. So a task that is kept keeps neither callbacks nor the pool.
 #
 # `_state`, `_condition` and `_done_callbacks` are Future's private names, unchanged since 3.2. They are used here
 # because the public `set_running_or_notify_cancel` logs and raises for a task that was cancelled and has said so.
@@ -40,6 +44,7 @@ _PENDING, _RUNNING, _FINISHED = "PENDING", "RUNNING", "FINISHED"
 _CANCELLED, _NOTIFIED = "CANCELLED", "CANCELLED_AND_NOTIFIED"
 _DONE = (_FINISHED, _NOTIFIED, _CANCELLED)
 logger: logging.Logger = logging.getLogger("syncprims")
+Open = OpenTasks["Task[Any]", "Job[Any]"]
 
 
 class _CCondition(Condition):
@@ -102,34 +107,31 @@ class Task(Future[T]):
     """
 
     # Defaults on the class: a task stores only what differs, since pools make very many of them.
-    _callback: Callable[[T], object] | None = None
-    _error_callback: Callable[[BaseException], object] | None = None
-    _context: Context | None = None  # the callbacks'; the call has its own
-    _timeout: float | None = None
-    _kept = False  # an error that nobody looks at belongs to the pool's group (apply_async), not to the task's holder
-    _quiet = False  # nobody need hear of an unseen error: the one that map raises stands for the rest
-    _settled = False
-    _seen = False
-    _retried = False
-    _inner: Future[Any] | None = None
-    _started: float | None = None
-    _board: StartBoard | None = None
+
+    # Written by its job, on the thread that hands the call over or runs it:
+    _inner: Future[Any] | None = None  # the future of an executor that was given the call
+    _board: StartBoard | None = None  # where a worker process writes that the call began
     _slot = 0
-    _unseen: _Unseen | None = None
-    _call: Call | bytes | None
+    _began: float | None = None
+
+    # Written by the dispatcher, through its job:
+    _settled = False
+    _unseen: Unseen | None = None
+
+    # Written by those who look at the outcome:
+    _seen = False
 
     # What Future's own constructor stores, which is not called: its threading.Condition costs more than all the rest.
     _state = _PENDING
     _result: T | None = None
     _exception: BaseException | None = None
 
-    def __init__(self, pool: Engine, label: str, call: Call | bytes) -> None:
+    def __init__(self, open_tasks: Open, label: str) -> None:
         self._condition = _CCondition()
         self._waiters: list[Any] = []
         self._done_callbacks: list[Callable[[Future[T]], object]] = [_notify]
-        self._pool = pool
+        self._open_tasks = open_tasks
         self._label = label
-        self._call = call
 
     # -- what concurrent.futures has ---------------------------------------------------------------------------------
 
@@ -148,7 +150,7 @@ class Task(Future[T]):
         except BaseException:
             # An interrupt may have come between the change of state and the notice of it. The first call in the
             # handler is a C function, so the notice itself can't be interrupted.
-            self._pool._inbox.put(self)
+            self._open_tasks.ended.put(self)
             raise
 
     # One look at the state needs no lock, and what takes none can't leave one taken.
@@ -198,11 +200,11 @@ class Task(Future[T]):
         try:
             if self._state in _DONE:
                 return wait(timeout)
-            return wait_visibly(self._pool._intake, f"the result of {self._label}", timeout, wait, timeout)
+            return wait_visibly(self._open_tasks, f"the result of {self._label}", timeout, wait, timeout)
         except CancelledError:
             if not self.cancelled():  # the call raised it
                 raise
-            raise CancelledError(f"task {self._label} of {self._pool.name!r} was cancelled") from None
+            raise self._cancelled_error() from None
         except TimeoutError:
             if self.done():  # the call raised it, or it was done in the very last moment
                 return wait(0)
@@ -245,11 +247,11 @@ class Task(Future[T]):
         deadline = Deadline(timeout)
         if self._settled:
             return
-        self._pool._intake.check_fork()
-        if self._pool._on_dispatcher():
+        self._open_tasks.check_fork()
+        if role_in(self._open_tasks) == "callback":
             raise DeadlockError(
-                f"wait_settled() of {self} was called by a callback of {self._pool.name!r}, which runs callbacks one "
-                "at a time: it would wait for itself. Wait for result(), or give the task a callback"
+                f"wait_settled() of {self} was called by a callback of {self._open_tasks.name!r}, which runs callbacks "
+                "one at a time: it would wait for itself. Wait for result(), or give the task a callback"
             )
         if not self._await_settled(deadline):
             raise PoolTimeoutError(
@@ -265,7 +267,7 @@ class Task(Future[T]):
         return (
             self._settled
             or wait_visibly(
-                self._pool._intake, f"the callback of {self._label}", deadline.timeout, pass_through, gate, deadline
+                self._open_tasks, f"the callback of {self._label}", deadline.timeout, pass_through, gate, deadline
             )
             or self._settled
         )
@@ -301,57 +303,232 @@ class Task(Future[T]):
 
     def __repr__(self) -> str:
         state = "settled" if self._settled else self._state.replace("_AND_NOTIFIED", "").lower()
-        return f"<syncprims.Task {self._label} of {self._pool.name!r}, {state}>"
+        return f"<syncprims.Task {self._label} of {self._open_tasks.name!r}, {state}>"
 
-    # -- for the pool ------------------------------------------------------------------------------------------------
-
-    def _begin(self) -> bool:
-        """Mark the task as running; False if it was cancelled or withdrawn."""
-        with self._condition:
-            if self._state != _PENDING:
-                return False
-            self._state = _RUNNING
-            return True
-
-    def _finish(self, result: T) -> bool:
-        """Set the result; False if it comes too late."""
-        try:
-            self.set_result(result)
-        except InvalidStateError:
-            return False
-        return True
-
-    def _fail(self, error: BaseException) -> bool:
-        """Set the error; False if it comes too late."""
-        try:
-            self.set_exception(error)
-        except InvalidStateError:
-            return False
-        return True
+    # -- what its job sees of it too ---------------------------------------------------------------------------------
 
     def _running_since(self) -> float | None:
-        """When the call began, by `time.monotonic`; None if it did not, or if nobody can tell."""
-        if self._started is None:
+        if self._began is None:
             if (board := self._board) is not None:
-                self._started = board.read(self._slot)
+                self._began = board.read(self._slot)
             elif (inner := self._inner) is not None and inner.running():
-                self._started = monotonic()
-        return self._started
+                self._began = monotonic()
+        return self._began
 
     def _look(self) -> None:
         self._seen = True
         if (unseen := self._unseen) is not None:
             unseen.error = None
 
+    def _cancelled_error(self) -> CancelledError:
+        return CancelledError(f"task {self._label} of {self._open_tasks.name!r} was cancelled")
+
     def _check_fork(self) -> None:
-        if self._pool._intake.phase == "forked" and not self.done():
+        if self._open_tasks.phase == "forked" and not self.done():
             raise ForkedError(
                 f"{self} runs in the parent process; its result will not come to this forked child. "
                 "Make a pool in the child"
             )
 
 
-class _Unseen:
+def _notify(task: Future[Any]) -> None:
+    """Tell the waiters of a cancelled task, and hand every finished one to the dispatcher."""
+    assert isinstance(task, Task)
+    if task._state == _CANCELLED:
+        task.set_running_or_notify_cancel()
+    task._open_tasks.ended.put(task)
+
+
+class Job(Generic[T]):
+    """The pool's side of a task: what to call, who gets the outcome, and the moves by which the task goes on.
+
+    **Thread safety**: a job belongs to one thread after the other: who submits it, who runs it, the dispatcher.
+    `finish`, `fail` and `cancel` may be called by any of them at any time, and by the timer; the first one settles it.
+
+    Attributes:
+        task: The future that its user holds.
+        label: What messages call it.
+        timeout: How long the call may run.
+        errors: Who hears of an error that was not looked at: its ``"holder"`` (`submit`), the ``"pool"``
+            (`apply_async`), or no one, as another error stands for it.
+    """
+
+    # Defaults on the class, as for tasks.
+
+    # Written by who submits it:
+    errors: Literal["holder", "pool"] | None = "holder"
+    callback: Callable[[T], object] | None = None
+    error_callback: Callable[[BaseException], object] | None = None
+    context: Context | None = None  # the callbacks'; the call has its own
+    timeout: float | None = None
+    withdrawn = False
+
+    # Written by process workers: whether it was handed over to a second executor.
+    retried = False
+
+    def __init__(self, pool: object, open_tasks: Open, label: str, call: Call | bytes) -> None:
+        self.pool = pool  # an open task keeps its pool alive
+        self.label: str = label
+        self.call: Call | bytes | None = call
+        self.task: Task[T] = Task(open_tasks, label)
+
+    @property
+    def pool_name(self) -> str:
+        """The name of its pool."""
+        return self.task._open_tasks.name
+
+    # -- on its way --------------------------------------------------------------------------------------------------
+
+    def begin(self) -> bool:
+        """Mark the task as running; False if it was cancelled or withdrawn."""
+        task = self.task
+        with task._condition:
+            if task._state != _PENDING:
+                return False
+            task._state = _RUNNING
+            return True
+
+    def began_now(self) -> None:
+        """Note that the call begins; `Task.running` and the timer go by that."""
+        self.task._began = monotonic()
+
+    def running(self) -> bool:
+        """Whether the call runs, as far as that can be known."""
+        return self.task.running()
+
+    def running_since(self) -> float | None:
+        """Return when the call began, by `time.monotonic`; None if it did not, or if that can't be known."""
+        return self.task._running_since()
+
+    def hand_to(self, inner: Future[Any]) -> None:
+        """Note the future of the executor that was given the call: cancelling the task cancels it first."""
+        self.task._inner = inner
+
+    def hand_back(self, inner: Future[Any]) -> None:
+        """Forget that future, unless another one has taken its place.
+
+        Its callback holds the job: what refers to itself waits for the garbage collector, and a task that is kept must
+        not keep that.
+        """
+        if self.task._inner is inner:
+            self.task._inner = None
+
+    # -- its place on a start board ----------------------------------------------------------------------------------
+
+    @property
+    def slot(self) -> int:
+        """Where the worker writes that the call began; 0 is nowhere."""
+        return self.task._slot
+
+    def take_slot(self, board: StartBoard) -> None:
+        """Take a place on the board."""
+        self.task._slot = board.take()
+        self.task._board = board
+
+    def is_on(self, board: StartBoard | None) -> bool:
+        """Whether it has a place there."""
+        return board is not None and self.task._board is board
+
+    def tells_its_start(self) -> bool:
+        """Whether the worker writes down when the call begins, so that a look at it later is never too late."""
+        return self.task._board is not None
+
+    def give_slot_back(self) -> bool:
+        """Leave the board; return whether the call had begun. Without a board that can't be known, and is False."""
+        task = self.task
+        if (board := task._board) is None:
+            return False
+        task._began = board.read(task._slot)
+        task._board = None
+        board.give_back(task._slot)
+        return task._began is not None
+
+    # -- its outcome -------------------------------------------------------------------------------------------------
+
+    def finish(self, result: T) -> bool:
+        """Set the result; False if it comes too late."""
+        try:
+            self.task.set_result(result)
+        except InvalidStateError:
+            return False
+        return True
+
+    def fail(self, error: BaseException) -> bool:
+        """Set the error; False if it comes too late."""
+        try:
+            self.task.set_exception(error)
+        except InvalidStateError:
+            return False
+        return True
+
+    def cancel(self) -> bool:
+        """Cancel the task itself, without asking the executor that was given the call."""
+        return Future.cancel(self.task)
+
+    def done(self) -> bool:
+        """True once the task is done."""
+        return self.task._state in _DONE
+
+    def cancelled(self) -> bool:
+        """True once the task is cancelled."""
+        return self.task._state in (_CANCELLED, _NOTIFIED)
+
+    def is_over(self) -> bool:
+        """Complete what a thread that was interrupted while it cancelled the task left undone; True if it is done."""
+        task = self.task
+        if task._state in (_FINISHED, _NOTIFIED):
+            return True
+        if not task.done():
+            if task._inner is not None and task._inner.cancelled():
+                self.cancel()  # which sends a notice of its own
+            return False
+        with task._condition:
+            task._condition.notify_all()
+        task._invoke_callbacks()  # type: ignore[attr-defined]  # private; none has run, as the first changes the state
+        return True
+
+    def outcome(self) -> tuple[Literal["done"], T] | tuple[Literal["failed", "cancelled"], BaseException]:
+        """Return how a task that is over has ended, with its result or its error."""
+        task = self.task
+        if task._state == _NOTIFIED:
+            return "cancelled", task._cancelled_error()
+        if task._exception is not None:
+            return "failed", task._exception
+        return "done", task._result  # type: ignore[return-value]  # None where the call returned that
+
+    # -- its end -----------------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Note that its callback has ended, and let through who waits for that."""
+        self.task._settled = True
+        if (gates := self.task.__dict__.get("_gates")) is not None:
+            open_all(gates)  # who puts one up now looks at `settled` once more
+
+    def settled(self) -> bool:
+        """True once its callback has ended too."""
+        return self.task._settled
+
+    def await_settled(self, deadline: Deadline) -> bool:
+        """Block until its callback has ended; False if the time is up."""
+        return self.task._await_settled(deadline)
+
+    def look(self) -> None:
+        """Note that its outcome has reached somebody."""
+        self.task._look()
+
+    def report_if_dropped(self, error: BaseException) -> None:
+        """Log the error if the task is dropped before anybody looks at it."""
+        self.task._unseen = unseen = Unseen(self.label, self.task._open_tasks.name, error)
+        if self.task._seen:  # while that was made
+            unseen.error = None
+
+
+def was_looked_at(task: Task[Any]) -> bool:
+    """Whether anybody has looked at the outcome of the task."""
+    return task._seen
+
+
+class Unseen:
     """Reports an error of a task that was dropped before anybody looked at it: `Task` itself stays free of __del__."""
 
     def __init__(self, label: str, pool_name: str, error: BaseException) -> None:
@@ -368,11 +545,3 @@ class _Unseen:
                 self.error,
                 exc_info=self.error,
             )
-
-
-def _notify(task: Future[Any]) -> None:
-    """Tell the waiters of a cancelled task, and hand every finished one to the dispatcher."""
-    assert isinstance(task, Task)
-    if task._state == _CANCELLED:
-        task.set_running_or_notify_cancel()
-    task._pool._inbox.put(task)

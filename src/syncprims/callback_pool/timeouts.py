@@ -5,13 +5,13 @@ from __future__ import annotations
 from _queue import Empty, SimpleQueue
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 from weakref import ref
 
 from .._core.clock import monotonic
 from ..errors import TaskTimeoutError
-from .helper_thread import HelperThread
-from .task import Task
+from .own_threads import HelperThread
+from .task import Job
 
 # A task whose start is not known yet is looked at again after its whole timeout: if it began right after this look,
 # that is exactly when it expires, and if it began later, the next look knows its start. So nothing is polled, except
@@ -19,7 +19,24 @@ from .task import Task
 
 _POLL = 0.05
 _LONGEST = 3600.0
-_Entry = tuple[float, int, "ref[Task[Any]]"]
+
+
+class Place(Protocol):
+    """Where the task runs, as far as the timer has to know."""
+
+    @property
+    def fate(self) -> str:
+        """What becomes of the worker of a task that expired."""
+
+    def abandon(self, job: Job[Any]) -> None:
+        """Count the worker of a task that is about to expire as lost."""
+
+    def take_back(self, job: Job[Any]) -> None:
+        """Undo `abandon`: the task was done before it could expire."""
+
+
+_Entry = tuple[float, int, "ref[Job[Any]]", Place]
+_Inbox = SimpleQueue[tuple[float, Job[Any], Place] | None]
 
 
 class Timer:
@@ -29,32 +46,31 @@ class Timer:
     """
 
     def __init__(self, name: str) -> None:
-        self._inbox: SimpleQueue[tuple[float, Task[Any]] | None] = SimpleQueue()
-        self._thread = HelperThread(name, _keep_time, self._inbox)
+        self._inbox: _Inbox = SimpleQueue()
+        self._thread = HelperThread(name)
 
     def prepare(self) -> None:
         """Start the thread while threads can still be started: not at 3.12's interpreter exit."""
-        self._thread.ensure()
+        self._thread.ensure(_keep_time, self._inbox)
 
-    def watch(self, task: Task[Any]) -> None:
-        """Let the task expire when its time is up."""
-        assert task._timeout is not None
-        self._inbox.put((_next_look(task, monotonic()), task))
+    def watch(self, job: Job[Any], place: Place) -> None:
+        """Let the task that runs in that place expire when its time is up."""
+        self._inbox.put((_next_look(job, monotonic()), job, place))
 
     def stop(self) -> None:
         """End the thread."""
         self._inbox.put(None)
 
 
-def _next_look(task: Task[Any], now: float) -> float:
-    timeout = task._timeout or 0.0
-    since = task._running_since()
+def _next_look(job: Job[Any], now: float) -> float:
+    timeout = job.timeout or 0.0
+    since = job.running_since()
     if since is not None:
         return since + timeout
-    return now + (timeout if task._board is not None else min(timeout, _POLL))
+    return now + (timeout if job.tells_its_start() else min(timeout, _POLL))
 
 
-def _keep_time(inbox: SimpleQueue[tuple[float, Task[Any]] | None]) -> None:
+def _keep_time(inbox: _Inbox) -> None:
     # Weak references: a heap must not keep finished tasks, their results and an abandoned pool alive for an hour.
     heap: list[_Entry] = []
     serials = count()
@@ -68,43 +84,42 @@ def _keep_time(inbox: SimpleQueue[tuple[float, Task[Any]] | None]) -> None:
             continue
         if item is None:
             return
-        when, task = item
-        heappush(heap, (when, next(serials), ref(task)))
-        del item, task
+        when, job, place = item
+        heappush(heap, (when, next(serials), ref(job), place))
+        del item, job, place
         if len(heap) > purge_at:
             heap = [entry for entry in heap if _is_open(entry[2]())]
             heapify(heap)
             purge_at = max(1024, 2 * len(heap))
 
 
-def _is_open(task: Task[Any] | None) -> bool:
-    return task is not None and not task.done()
+def _is_open(job: Job[Any] | None) -> bool:
+    return job is not None and not job.done()
 
 
 def _look(heap: list[_Entry], serials: count[int]) -> None:
     now = monotonic()
     while heap and heap[0][0] <= now:
-        task = heappop(heap)[2]()
-        if task is None or task.done():
+        _, _, reference, place = heappop(heap)
+        job = reference()
+        if job is None or job.done():
             continue
-        when = _next_look(task, now)
+        when = _next_look(job, now)
         if when > now:
-            heappush(heap, (when, next(serials), ref(task)))
+            heappush(heap, (when, next(serials), reference, place))
         else:
-            _expire(task, now)
+            _expire(job, place, now)
 
 
-def _expire(task: Task[Any], now: float) -> None:
-    timeout, since = task._timeout, task._running_since()
+def _expire(job: Job[Any], place: Place, now: float) -> None:
+    since = job.running_since()
     waited = now - (since or now)
-    backend = task._pool._backend
-    backend.abandon(task)
+    place.abandon(job)
     error = TaskTimeoutError(
-        f"task {task._label} of {task._pool.name!r} runs for {waited:.1f} s, its timeout is {timeout} s; "
-        f"{backend.fate}",
+        f"task {job.label} of {job.pool_name!r} runs for {waited:.1f} s, its timeout is {job.timeout} s; {place.fate}",
         pending=1,
-        timeout=timeout,
+        timeout=job.timeout,
         waited=waited,
     )
-    if not task._fail(error):
-        backend.take_back(task)
+    if not job.fail(error):
+        place.take_back(job)

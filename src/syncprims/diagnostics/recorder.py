@@ -18,7 +18,7 @@ from .spans import Key, Span
 if TYPE_CHECKING:
     from .._runner.sequence import Sequence
     from .._runner.turn import Turn
-    from ..callback_pool.task import Task
+    from ..callback_pool.task import Job
     from .work_events import TaskNote
 
 # Taking notes must disturb as little as it can, so no mutex: notes are tuples in a deque with a greatest length, which
@@ -161,22 +161,22 @@ class Recorder:
 
     # -- pools ------------------------------------------------------------------------------------------------------
 
-    def task_done(self, task: Task[Any], note: TaskNote) -> None:
+    def task_done(self, job: Job[Any], note: TaskNote) -> None:
         """A task has run."""
         begun, ended = note.begun, note.ended
         if begun is None or ended is None:  # it failed before it ran, or nobody knows when it began
             return
-        name = f"{task._pool.name}: {task._label}"
+        name = f"{job.pool_name}: {job.label}"
         self._note(
-            "task", name, note.ident, note.site, begun, ended, ("task", id(task), note.submitted),
-            waited=max(0, begun - note.submitted), thread=f"workers of {task._pool.name}",
+            "task", name, note.ident, note.site, begun, ended, ("task", id(job), note.submitted),
+            waited=max(0, begun - note.submitted), thread=f"workers of {job.pool_name}",
         )  # fmt: skip
 
-    def callback_ended(self, task: Task[Any], note: TaskNote | None, which: str, begun: int, at: int) -> None:
+    def callback_ended(self, job: Job[Any], note: TaskNote | None, which: str, begun: int, at: int) -> None:
         """A callback has ended."""
-        name = f"{task._pool.name}: {which} of {task._label}"
+        name = f"{job.pool_name}: {which} of {job.label}"
         site, key, waited = None, (), 0
         if note is not None:
-            site, key = note.site, ("task", id(task), note.submitted)  # type: ignore[assignment]
+            site, key = note.site, ("task", id(job), note.submitted)  # type: ignore[assignment]
             waited = 0 if note.ended is None else max(0, begun - note.ended)
         self._note("callback", name, get_ident(), site, begun, at, key, waited=waited)

@@ -12,8 +12,8 @@ from .._core.waits import Waiting
 from .._runner.sequence import Sequence
 from .._runner.steps import StepContext
 from .._runner.turn import Turn
-from ..callback_pool import dispatcher
-from ..callback_pool.task import Task
+from ..callback_pool.dispatcher import Dispatcher
+from ..callback_pool.task import Job
 from .call_sites import Site, call_site
 from .exchange import Exchange
 
@@ -39,15 +39,15 @@ class WorkObserver(Protocol):
     def turn_ends(self, sequence: Sequence, at: int) -> None:
         """It has left the step that it was in."""
 
-    def task_done(self, task: Task[Any], note: TaskNote) -> None:
+    def task_done(self, job: Job[Any], note: TaskNote) -> None:
         """A task has run; the note is complete."""
 
-    def callback_ended(self, task: Task[Any], note: TaskNote | None, which: str, begun: int, at: int) -> None:
+    def callback_ended(self, job: Job[Any], note: TaskNote | None, which: str, begun: int, at: int) -> None:
         """A callback has ended; the note is of its task."""
 
 
 class TaskNote:
-    """When and where a task was submitted and run; kept in the task while somebody observes.
+    """When and where a task was submitted and run; kept in its job while somebody observes.
 
     Attributes:
         site: Where it was submitted.
@@ -72,11 +72,11 @@ _NOTE = "_diagnostics_note"
 _publish = Waiting.publish
 _enter_step = StepContext._enter
 _advance = Sequence.advance
-_init_task = Task.__init__
-_begin = Task._begin
-_finish = Task._finish
-_fail = Task._fail
-_guard = dispatcher._guard
+_init_job = Job.__init__
+_begin = Job.begin
+_finish = Job.finish
+_fail = Job.fail
+_run = Dispatcher.run
 
 
 def _observed_publish(self: Waiting) -> None:
@@ -118,17 +118,17 @@ def _observed_advance(self: Sequence, *args: Any) -> Any:
     return _advance(self, *args)
 
 
-def _observed_init_task(self: Task[Any], *args: Any) -> None:
-    _init_task(self, *args)
+def _observed_init_job(self: Job[Any], *args: Any) -> None:
+    _init_job(self, *args)
     self.__dict__[_NOTE] = TaskNote()
 
 
-def _note_of(task: Task[Any]) -> TaskNote | None:
-    note: TaskNote | None = task.__dict__.get(_NOTE)
+def _note_of(job: Job[Any]) -> TaskNote | None:
+    note: TaskNote | None = job.__dict__.get(_NOTE)
     return note
 
 
-def _observed_begin(self: Task[Any]) -> bool:
+def _observed_begin(self: Job[Any]) -> bool:
     begun = _begin(self)
     note = _note_of(self)
     if begun and note is not None:
@@ -137,37 +137,37 @@ def _observed_begin(self: Task[Any]) -> bool:
     return begun
 
 
-def _observed_finish(self: Task[Any], result: object) -> bool:
+def _observed_finish(self: Job[Any], result: object) -> bool:
     return _observe_end(self, partial(_finish, self, result))
 
 
-def _observed_fail(self: Task[Any], error: BaseException) -> bool:
+def _observed_fail(self: Job[Any], error: BaseException) -> bool:
     return _observe_end(self, partial(_fail, self, error))
 
 
-def _observe_end(task: Task[Any], end: Callable[[], bool]) -> bool:
-    note = _note_of(task)
+def _observe_end(job: Job[Any], end: Callable[[], bool]) -> bool:
+    note = _note_of(job)
     if note is None or note.ended is not None:
         return end()
     # Before the end, since after it the callback may begin in another thread at once.
     note.ended = perf_counter_ns()
     if note.begun is None:
-        since = task._running_since()
+        since = job.running_since()
         note.begun = None if since is None else note.ended - int((monotonic() - since) * 1e9)
     in_time = end()
     if in_time:
         for observer in works.observers:
-            observer.task_done(task, note)
+            observer.task_done(job, note)
     return in_time
 
 
-def _observed_guard(pool: Any, task: Task[Any], which: str, call: Callable[..., object], *args: object) -> None:
+def _observed_run(self: Dispatcher, job: Job[Any], which: str, call: Callable[..., object], *args: object) -> None:
     begun = perf_counter_ns()
-    _guard(pool, task, which, call, *args)
+    _run(self, job, which, call, *args)
     if which in ("callback", "error_callback"):
         at = perf_counter_ns()
         for observer in works.observers:
-            observer.callback_ended(task, _note_of(task), which, begun, at)
+            observer.callback_ended(job, _note_of(job), which, begun, at)
 
 
 works: Exchange[WorkObserver] = Exchange(
@@ -175,10 +175,10 @@ works: Exchange[WorkObserver] = Exchange(
         (Waiting, "publish", _observed_publish),
         (Sequence, "advance", _observed_advance),
         (StepContext, "_enter", _observed_enter_step),
-        (Task, "__init__", _observed_init_task),
-        (Task, "_begin", _observed_begin),
-        (Task, "_finish", _observed_finish),
-        (Task, "_fail", _observed_fail),
-        (dispatcher, "_guard", _observed_guard),
+        (Job, "__init__", _observed_init_job),
+        (Job, "begin", _observed_begin),
+        (Job, "finish", _observed_finish),
+        (Job, "fail", _observed_fail),
+        (Dispatcher, "run", _observed_run),
     ]
 )

@@ -76,6 +76,14 @@ class StartBoard:
             self._free.extend(range(size, 2 * size, _SLOT.size))
 
 
+def make_board() -> StartBoard | None:
+    """Return a start board, or None where no temporary file can be made."""
+    try:
+        return StartBoard()
+    except OSError:
+        return None
+
+
 _maps: dict[str, mmap] = {}  # the worker's side
 
 

@@ -1,16 +1,41 @@
-"""`Backend`: what the pool asks of the place where its tasks run."""
+"""`Backend`: what the pool asks of the place where its tasks run, and how a task runs in a thread."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from ..._core.deadline import Deadline
-from ..task import Task
+from ..task import Job, Open
+from ..timeouts import Timer
+from ..travel.envelope import Dumps
+
+
+class Options(NamedTuple):
+    """What a pool gives to each kind of backend.
+
+    Attributes:
+        open_tasks: The pool's; their name is the pool's, and workers enter it while they work.
+        timer: Lets tasks expire.
+        max_workers: How many; 0 where the executor was handed in and knows it itself.
+        initializer: Called in each worker at its start, with ``initargs``.
+        initargs: See ``initializer``.
+        dumps: The pickler, where calls and results travel.
+        flush: Whether workers flush their output after each task, where calls travel.
+    """
+
+    open_tasks: Open
+    timer: Timer
+    max_workers: int
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+    dumps: Dumps
+    flush: bool
 
 
 class Backend(ABC):
-    """Runs tasks, and counts those that expired and still occupy a worker.
+    """Runs jobs, and counts those that expired and still occupy a worker.
 
     **Thread safety**: all methods may be called from any thread.
 
@@ -24,20 +49,23 @@ class Backend(ABC):
     fate: str
     rest: float = 0.0
 
-    def __init__(self) -> None:
-        self._stuck: set[Task[Any]] = set()
+    def __init__(self, options: Options) -> None:
+        self._name = options.open_tasks.name
+        self._open_tasks = options.open_tasks
+        self._timer = options.timer
+        self._stuck: set[Job[Any]] = set()
 
     @abstractmethod
-    def start(self, task: Task[Any]) -> None:
-        """Take the task; an exception means that it was not taken."""
+    def start(self, job: Job[Any]) -> None:
+        """Take the job; an exception means that it was not taken."""
 
-    def abandon(self, task: Task[Any]) -> None:
+    def abandon(self, job: Job[Any]) -> None:
         """Count the worker of a task that is about to expire as lost."""
-        self._stuck.add(task)
+        self._stuck.add(job)
 
-    def take_back(self, task: Task[Any]) -> None:
+    def take_back(self, job: Job[Any]) -> None:
         """Undo `abandon`: the task was done before it could expire."""
-        self._stuck.discard(task)
+        self._stuck.discard(job)
 
     def abandoned(self) -> int:
         """Return how many expired tasks still occupy a worker."""
@@ -50,3 +78,22 @@ class Backend(ABC):
     @abstractmethod
     def finish(self, deadline: Deadline) -> None:
         """After `stop`: kill what is stuck where that is possible, and wait for the rest at most that long."""
+
+    def run(self, job: Job[Any]) -> bool:
+        """Run the job in this thread and set its outcome; False if that came too late, because it had expired."""
+        if not job.begin():
+            return True
+        assert isinstance(job.call, tuple)
+        fn, args, kwargs, context = job.call
+        job.call = None
+        try:
+            if job.timeout is not None:
+                job.began_now()
+                self._timer.watch(job, self)
+            result = fn(*args, **kwargs) if context is None else context.run(fn, *args, **kwargs)
+        except BaseException as error:  # noqa: BLE001  a task may raise anything, SystemExit too, and only it shall fail
+            return job.fail(error)
+        else:
+            return job.finish(result)
+        finally:
+            del self, fn, args, kwargs, context, job  # the error's traceback holds this frame: no cycle through it

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..._core.deadline import Deadline
 from ..cpython.forgotten_futures_before_312 import Custody, end
-from ..task import Task
+from ..task import Job
 from ..travel.main_module import WithMain
-from .borrowed import make_board
+from ..travel.start_board import make_board
 
 if TYPE_CHECKING:
     from threading import Thread
@@ -39,27 +39,22 @@ class Crew:
         self.broken: bool = False
         self.custody: Custody = Custody(self.executor)
 
-    def post(self, task: Task[Any]) -> None:
-        """Give the task a slot on the start board."""
+    def post(self, job: Job[Any]) -> None:
+        """Give the job a place on the start board."""
         if self._board is not None:
-            task._slot = self._board.take()
-            task._board = self._board
+            job.take_slot(self._board)
 
-    def withdraw(self, task: Task[Any]) -> bool:
-        """Free the task's slot; return whether the task had begun."""
-        board = self._board
-        if board is None:
-            return True  # nobody can tell, and what has begun must not run twice
-        task._started = board.read(task._slot)
-        task._board = None
-        board.give_back(task._slot)
-        began = task._started is not None
+    def withdraw(self, job: Job[Any]) -> bool:
+        """Take the job off the board; return whether its call had begun."""
+        if self._board is None:
+            return True  # that can't be known, and what has begun must not run twice
+        began = job.give_slot_back()
         self._proved = self._proved or began
         return began
 
-    def proved(self, tasks: Iterable[Task[Any]]) -> bool:
+    def proved(self, jobs: Iterable[Job[Any]]) -> bool:
         """Whether any task ever began in this crew, those included."""
-        return self._proved or any(task._board is self._board and task._running_since() is not None for task in tasks)
+        return self._proved or any(job.is_on(self._board) and job.running_since() is not None for job in jobs)
 
     def dismiss(self, *, kill: bool) -> None:
         """Shut the executor down without waiting; kill its processes if one of them would never end by itself."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import Any
 
-from ..._core.clock import monotonic
 from ..cpython.interpreters_at_exit_since_314 import move_in, move_out
-from ..inside import Mark
-from ..task import Task
-from ..travel.envelope import Dumps, pack, portable, run_packed, unpack
+from ..task import Job
+from ..travel.envelope import pack, portable, run_packed, unpack
 from ..travel.main_module import Source, import_main, main_source
+from .backend import Options
 from .threads import ThreadWorkers
 
 # Not the standard executor: its threads are no daemons, so one endless task keeps the program from ending, and when all
@@ -29,21 +27,12 @@ class InterpreterWorkers(ThreadWorkers):
     packs = True
     fate = "its interpreter can't be stopped, its result will be dropped, and another one takes its place"
 
-    def __init__(
-        self,
-        name: str,
-        mark: Mark,
-        max_workers: int,
-        initializer: Callable[..., object] | None,
-        initargs: tuple[Any, ...],
-        *,
-        dumps: Dumps,
-        flush: bool,
-    ) -> None:
-        super().__init__(name, mark, max_workers, None, ())
-        self._start_call = None if initializer is None else pack(dumps, initializer, initargs, {})
-        self._dumps_blob = portable(dumps)
-        self._flush = flush
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        initializer = options.initializer
+        self._start_call = None if initializer is None else pack(options.dumps, initializer, options.initargs, {})
+        self._dumps_blob = portable(options.dumps)
+        self._flush = options.flush
         self._main = main_source()
 
     def _employ(self) -> BrokenExecutor | None:
@@ -68,23 +57,23 @@ class InterpreterWorkers(ThreadWorkers):
             if error is not None:
                 raise error
 
-    def _run(self, interpreter: Interpreter, task: Task[Any]) -> bool:
-        """Run the task over there and set its outcome; False if that came too late, because it had expired."""
-        if not task._begin():
+    def _run(self, interpreter: Interpreter, job: Job[Any]) -> bool:
+        """Run the job over there and set its outcome; False if that came too late, because it had expired."""
+        if not job.begin():
             return True
-        call, task._call = task._call, None
+        call, job.call = job.call, None
         assert isinstance(call, bytes)
         try:
-            task._started = monotonic()
-            if task._timeout is not None:
-                task._pool._timer.watch(task)
+            job.began_now()
+            if job.timeout is not None:
+                self._timer.watch(job, self)
             result, error = unpack(interpreter.run(call))
         except BaseException as failure:  # noqa: BLE001  an interpreter that can't be entered; the worker must live
             result, error = None, failure
         try:
-            return task._finish(result) if error is None else task._fail(error)
+            return job.finish(result) if error is None else job.fail(error)
         finally:
-            del error, task  # the error's traceback may hold this frame: no cycle through it
+            del error, job  # the error's traceback may hold this frame: no cycle through it
 
 
 class Interpreter:

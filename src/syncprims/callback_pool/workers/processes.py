@@ -9,18 +9,15 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..._core.deadline import Deadline
-from ..helper_thread import HelperThread
-from ..task import Task
-from ..travel.envelope import run_packed
-from .backend import Backend
+from ..own_threads import HelperThread
+from ..task import Job
+from ..travel.envelope import portable, run_packed
+from .backend import Backend, Options
 from .borrowed import deliver
-from .crew import Crew
-
-if TYPE_CHECKING:
-    from .crew import MakeExecutor
+from .crew import Crew, process_executor_maker
 
 # Only one thread, the feeder, talks to the executor. It is never the main thread, so no signal splits a submission;
 # and it is not the executor's own thread, which from 3.13 on calls done-callbacks with the lock that `submit` takes.
@@ -46,24 +43,21 @@ class ProcessWorkers(Backend):
     fate = "its result will be dropped, and its process is killed when the pool ends or all processes are stuck"
     rest: float = 0.001
 
-    def __init__(
-        self, name: str, max_workers: int, make: MakeExecutor, *, dumps_blob: bytes | None, flush: bool
-    ) -> None:
-        super().__init__()
-        self._name = name
-        self._max_workers = max_workers
-        self._make = make
-        self._dumps_blob = dumps_blob
-        self._flush = flush
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._max_workers = options.max_workers
+        self._make = process_executor_maker(options.max_workers, options.initializer, options.initargs)
+        self._dumps_blob = portable(options.dumps)
+        self._flush = options.flush
         # Refilled when half empty: the feeder wakes for many tasks, and no worker waits for it.
-        self._window = max(8 * max_workers, 128)
+        self._window = max(8 * self._max_workers, 128)
         self._low = self._window // 2
-        self._queue: deque[Task[Any]] = deque()
-        self._again: deque[Task[Any]] = deque()
+        self._queue: deque[Job[Any]] = deque()
+        self._again: deque[Job[Any]] = deque()
         # By hand-over, not by task: a task may be handed over again before its first inner future is through.
-        self._handed: dict[object, Task[Any]] = {}
+        self._handed: dict[object, Job[Any]] = {}
         self._kicks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._feeder = HelperThread(f"{name}-feeder", _serve, self._kicks)
+        self._feeder = HelperThread(f"{self._name}-feeder")
         self._kicked = False
         self._stopped = False
         # Written by the feeder only:
@@ -71,12 +65,12 @@ class ProcessWorkers(Backend):
         self._crew: Crew | None = None
         self._leaving: Crew | None = None
 
-    def start(self, task: Task[Any]) -> None:
+    def start(self, job: Job[Any]) -> None:
         """Queue the task, and wake the feeder if there may be a worker for it."""
-        self._feeder.ensure()
+        self._feeder.ensure(_serve, self._kicks)
         if _THREADS_EARLY and not self._threads_are_up:
             self._await_threads()
-        self._queue.append(task)
+        self._queue.append(job)
         if len(self._handed) <= self._low:
             self._kick()
 
@@ -116,41 +110,41 @@ class ProcessWorkers(Backend):
             self._dismiss()
             self._kicks.put(None)
 
-    def _hand(self, task: Task[Any]) -> None:
-        if task.done():
+    def _hand(self, job: Job[Any]) -> None:
+        if job.done():
             return
         crew = self._crew
         ticket = object()
         try:
             if crew is None or crew.broken:
                 crew = self._hire()
-            crew.post(task)
-            assert isinstance(task._call, bytes)
-            self._handed[ticket] = task
+            crew.post(job)
+            assert isinstance(job.call, bytes)
+            self._handed[ticket] = job
             inner: Future[bytes] = crew.executor.submit(
-                run_packed, task._call, self._dumps_blob, crew.path, task._slot, self._flush
+                run_packed, job.call, self._dumps_blob, crew.path, job.slot, self._flush
             )
         except BrokenExecutor:
             assert crew is not None
             crew.broken = True
-            self._again.appendleft(task)
+            self._again.appendleft(job)
             self._handed.pop(ticket, None)
         except BaseException as error:  # noqa: BLE001  the feeder must live; the task gets whatever it is
             self._handed.pop(ticket, None)
-            task._fail(error)
+            job.fail(error)
             if crew is not None:
                 # It may have started processes and not the thread that ends them: exit would wait for them for ever.
                 crew.broken = True
                 crew.dismiss(kill=True)
         else:
             crew.custody.prepare(inner)
-            task._inner = inner
-            if task._timeout is not None:
-                task._pool._timer.watch(task)
-            inner.add_done_callback(partial(self._done, ticket, task, crew))
+            job.hand_to(inner)
+            if job.timeout is not None:
+                self._timer.watch(job, self)
+            inner.add_done_callback(partial(self._done, ticket, job, crew))
             if crew.custody.take(inner):
                 crew.broken = True
-            if task.cancelled():  # while it had no inner future to cancel
+            if job.cancelled():  # while it had no inner future to cancel
                 inner.cancel()
 
     def _hire(self) -> Crew:
@@ -164,43 +158,42 @@ class ProcessWorkers(Backend):
             self._leaving = crew
             crew.dismiss(kill=bool(self._stuck or self._handed))
 
-    def _done(self, ticket: object, task: Task[Any], crew: Crew, inner: Future[bytes]) -> None:
+    def _done(self, ticket: object, job: Job[Any], crew: Crew, inner: Future[bytes]) -> None:
         crew.custody.give_back(inner)
-        began = crew.withdraw(task)
-        self._stuck.discard(task)
-        error = deliver(task, inner)
-        if error is not None and not task.done():
-            self._failed(task, crew, began, error)
-        if task._inner is inner:
-            task._inner = None  # whose callback holds task and crew: a task that is kept must not keep those
+        began = crew.withdraw(job)
+        self._stuck.discard(job)
+        error = deliver(job, inner)
+        if error is not None and not job.done():
+            self._failed(job, inner, crew, began, error)
+        job.hand_back(inner)
         self._handed.pop(ticket, None)
         if self._again or self._stopped or (self._queue and len(self._handed) <= self._low):
             self._kick()
 
-    def _failed(self, task: Task[Any], crew: Crew, began: bool, error: BaseException) -> None:
+    def _failed(self, job: Job[Any], inner: Future[bytes], crew: Crew, began: bool, error: BaseException) -> None:
         if not isinstance(error, BrokenExecutor):
-            task._fail(error)
+            job.fail(error)
             return
         crew.broken = True
         if began:
             what = (
-                f"a worker process of {self._name!r} died (killed, crashed or exited) while {task._label} ran; "
+                f"a worker process of {self._name!r} died (killed, crashed or exited) while {job.label} ran; "
                 "tasks that had not begun go on in new processes"
             )
-        elif (proved := crew.proved(list(self._handed.values()))) or not task._retried:
+        elif (proved := crew.proved(list(self._handed.values()))) or not job.retried:
             # Where a task had begun, it was that one's doing: each round takes one such task away, so it ends.
-            task._retried = not proved
-            task._inner = None
-            self._again.append(task)
+            job.retried = not proved
+            job.hand_back(inner)  # before it is handed over again
+            self._again.append(job)
             return
         else:
             what = (
-                f"the worker processes of {self._name!r} died twice before {task._label} could begin: does "
+                f"the worker processes of {self._name!r} died twice before {job.label} could begin: does "
                 "the initializer fail, or does the main module start work without its __main__ guard?"
             )
         died = type(error)(what)
         died.__cause__ = error
-        task._fail(died)
+        job.fail(died)
         if not began:
             self._fail_queued(died)
 
@@ -208,13 +201,13 @@ class ProcessWorkers(Backend):
         """Fail what waits: two executors in a row could not begin a single task (a failing initializer, mostly)."""
         while self._queue:
             try:
-                self._queue.popleft()._fail(error)
+                self._queue.popleft().fail(error)
             except IndexError:  # the feeder was quicker
                 return
 
-    def abandon(self, task: Task[Any]) -> None:
+    def abandon(self, job: Job[Any]) -> None:
         """Count the task's process as lost; replace all of them when all are."""
-        super().abandon(task)
+        super().abandon(job)
         if self._stopped:
             self._kick()
         elif len(self._stuck) >= self._max_workers:

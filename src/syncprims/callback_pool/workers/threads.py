@@ -12,10 +12,9 @@ from typing import Any
 from ..._core.deadline import Deadline
 from ..._core.registry import InnerName
 from ..._locks.timed_lock import TimedLock
-from ..inside import Mark, enter
-from ..task import Task
-from .backend import Backend
-from .borrowed import run_task
+from ..own_threads import enter
+from ..task import Job
+from .backend import Backend, Options
 
 # The submitter's path takes no mutex: a put into a C queue, and one token taken from `_idle`. A token is a worker's
 # promise to take one task from the queue; whoever finds none starts a worker while there may be more.
@@ -38,30 +37,21 @@ class ThreadWorkers(Backend):
     packs = False
     fate = "its thread can't be stopped, its result will be dropped, and another thread takes its place"
 
-    def __init__(
-        self,
-        name: str,
-        mark: Mark,
-        max_workers: int,
-        initializer: Callable[..., object] | None,
-        initargs: tuple[Any, ...],
-    ) -> None:
-        super().__init__()
-        self._name = name
-        self._mark = mark
-        self._max_workers = max_workers
-        self._initializer = initializer
-        self._initargs = initargs
-        self._tasks: SimpleQueue[Task[Any] | None] = SimpleQueue()
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._max_workers = options.max_workers
+        self._initializer = options.initializer
+        self._initargs = options.initargs
+        self._jobs: SimpleQueue[Job[Any] | None] = SimpleQueue()
         self._idle: deque[None] = deque()
-        self._mutex = TimedLock(name=InnerName(f"{name} workers"))
+        self._mutex = TimedLock(name=InnerName(f"{self._name} workers"))
         # Guarded by _mutex, like _stuck:
         self._threads: set[Thread] = set()
         self._hired = 0
 
-    def start(self, task: Task[Any]) -> None:
+    def start(self, job: Job[Any]) -> None:
         """Queue the task, and start a worker for it if none is idle."""
-        self._tasks.put(task)
+        self._jobs.put(job)
         try:
             self._idle.pop()
         except IndexError:
@@ -86,7 +76,7 @@ class ThreadWorkers(Backend):
     def _work(self) -> None:
         # Once more, in case an interrupt kept the starter from it.
         self._threads.add(current_thread())
-        enter(self._mark)
+        enter(self._open_tasks, "task")
         broken = self._employ()
         with self._mutex:
             self._threads.discard(current_thread())
@@ -101,7 +91,7 @@ class ThreadWorkers(Backend):
                 self._initializer(*self._initargs)
             except BaseException as error:  # noqa: BLE001  a SystemExit must not end the worker in silence
                 return self._broken_by(error)
-        self._serve(run_task)
+        self._serve(self.run)
         return None
 
     def _broken_by(self, error: BaseException) -> BrokenExecutor:
@@ -116,59 +106,59 @@ class ThreadWorkers(Backend):
 
         while True:
             try:
-                task = self._tasks.get_nowait()
+                job = self._jobs.get_nowait()
             except Empty:
                 return
-            if task is None:
-                self._tasks.put(None)
+            if job is None:
+                self._jobs.put(None)
                 return
-            task._fail(error)
+            job.fail(error)
 
-    def _serve(self, run: Callable[[Task[Any]], bool]) -> None:
-        tasks, idle = self._tasks, self._idle
+    def _serve(self, run: Callable[[Job[Any]], bool]) -> None:
+        jobs, idle = self._jobs, self._idle
         while True:
-            if tasks.empty():
+            if jobs.empty():
                 idle.append(None)
-            task = tasks.get()
-            if task is None:
-                tasks.put(None)  # for the next worker
+            job = jobs.get()
+            if job is None:
+                jobs.put(None)  # for the next worker
                 return
-            if not run(task) and self._leave(task):
+            if not run(job) and self._leave(job):
                 return
-            del task  # while idle, a worker keeps nothing alive
+            del job  # while idle, a worker keeps nothing alive
 
-    def _leave(self, task: Task[Any]) -> bool:
+    def _leave(self, job: Job[Any]) -> bool:
         """Tell whether this worker was replaced when its task expired."""
         with self._mutex:
-            if task not in self._stuck:
+            if job not in self._stuck:
                 return False
             self._threads.discard(current_thread())
-            self._stuck.discard(task)
+            self._stuck.discard(job)
         self._make_up_for_a_worker()
         return True
 
-    def abandon(self, task: Task[Any]) -> None:
+    def abandon(self, job: Job[Any]) -> None:
         """Count the task's worker out, so that another one may start."""
         with self._mutex:
-            self._stuck.add(task)
+            self._stuck.add(job)
         self._make_up_for_a_worker()
 
     def _make_up_for_a_worker(self) -> None:
         self._idle.clear()  # before the look: who takes a token earlier has queued its task already
-        if not self._tasks.empty():
+        if not self._jobs.empty():
             try:
                 self._hire()
             except RuntimeError as error:  # no thread to be had, as at 3.12's exit: what waits could never run
                 self._fail_queued(error)
 
-    def take_back(self, task: Task[Any]) -> None:
+    def take_back(self, job: Job[Any]) -> None:
         """Count the task's worker in again."""
         with self._mutex:
-            self._stuck.discard(task)
+            self._stuck.discard(job)
 
     def stop(self) -> None:
         """Let each worker end when it finds the queue empty."""
-        self._tasks.put(None)
+        self._jobs.put(None)
 
     def finish(self, deadline: Deadline) -> None:
         """Wait for the workers that are not stuck; daemon threads need no more than that."""

@@ -1,4 +1,4 @@
-"""What the pool's arguments may be."""
+"""What may be given to a pool, and what messages call it."""
 
 from __future__ import annotations
 
@@ -17,3 +17,12 @@ def check_callable(name: str, value: object) -> None:
     """Raise unless the value is None or can be called."""
     if value is not None and not callable(value):
         raise TypeError(f"{name} must be callable or None, not {type(value).__name__}")
+
+
+def name_of(fn: object) -> str:
+    """Return what messages call a function."""
+    name: str | None = getattr(fn, "__qualname__", None)
+    if name:
+        return name
+    inner = getattr(fn, "func", fn)  # a partial's
+    return str(getattr(inner, "__qualname__", type(inner).__name__))

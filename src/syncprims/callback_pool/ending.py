@@ -1,0 +1,135 @@
+"""How a pool ends: when nothing is left to do, at once, or with the program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._core.deadline import Deadline
+from .._core.report import attach_report
+from .._core.waits import wait_visibly
+from ..errors import DeadlockError, PoolClosedError, PoolTimeoutError
+from .dispatcher import Dispatcher
+from .own_threads import role_in
+from .task import Open, Task
+from .unseen_errors import UnseenErrors
+from .workers.backend import Backend
+
+_ABORT_PATIENCE = 2.0  # seconds that `abort` gives the callbacks of what it cancelled
+_EXIT_PATIENCE = 5.0  # seconds that the interpreter's exit gives workers that were told to end
+
+
+class Ending:
+    """The ends of one pool.
+
+    **Thread safety**: all methods may be called from any thread.
+    """
+
+    def __init__(self, open_tasks: Open, backend: Backend, dispatcher: Dispatcher, unseen: UnseenErrors) -> None:
+        self._open_tasks = open_tasks
+        self._backend = backend
+        self._dispatcher = dispatcher
+        self._unseen = unseen
+
+    # -- when nothing is left to do ----------------------------------------------------------------------------------
+
+    def refuse_inside(self, method: str) -> None:
+        """Raise in a callback or a task of the pool, which must not wait for it; and in a forked child."""
+        self._open_tasks.check_fork()
+        role = role_in(self._open_tasks)
+        if role is not None:
+            raise DeadlockError(
+                f"{method} of {self._open_tasks.name!r} was called by a {role} of the same pool, so it would wait for "
+                "itself; call it outside"
+            )
+
+    def await_idle(self, deadline: Deadline) -> None:
+        """Block until no task is open; an interrupt aborts the pool.
+
+        Raises:
+            PoolTimeoutError: The time was up.
+        """
+        try:
+            idle = self._open_tasks.await_idle(deadline)
+        except BaseException:
+            self.abort()
+            raise
+        if not idle:
+            raise self._late(deadline)
+
+    def _late(self, deadline: Deadline) -> PoolTimeoutError:
+        jobs = list(self._open_tasks.jobs.values())
+        running = [job.label for job in jobs if job.running()]
+        facts = [f"{len(jobs)} pending"]
+        if running:
+            facts.append(f"running: {', '.join(running[:3])}{', …' if len(running) > 3 else ''}")
+        settling = self._dispatcher.settling
+        if settling is not None:
+            facts.append(f"the callback of {settling} has not ended")
+        error = PoolTimeoutError(
+            f"waited {deadline.waited():.1f} s for {self._open_tasks.name!r}: {'; '.join(facts)}. Wait again, or "
+            "abort()",
+            pending=len(jobs),
+            timeout=deadline.timeout,
+            waited=deadline.waited(),
+        )
+        attach_report(error)
+        return error
+
+    def await_end(self, deadline: Deadline) -> None:
+        """After `OpenTasks.close`: block until no task is open and the workers have ended."""
+        self.await_idle(deadline)
+        self._dispatcher.stop_if_over()
+        self._await_workers(deadline)
+
+    def _await_workers(self, deadline: Deadline) -> None:
+        wait_visibly(self._open_tasks, "the end of its workers", deadline.timeout, self._backend.finish, deadline)
+
+    # -- at once -----------------------------------------------------------------------------------------------------
+
+    def abort(self) -> list[Task[Any]]:
+        """Cancel what has not begun, give its callbacks a moment, and return what runs."""
+        self._open_tasks.check_fork()
+        self._open_tasks.abort()
+        cancelled = [job for job in list(self._open_tasks.jobs.values()) if job.task.cancel()]
+        self._backend.stop()
+        if role_in(self._open_tasks) is None:
+            deadline = Deadline(_ABORT_PATIENCE)
+            for job in cancelled:
+                job.await_settled(deadline)
+        self._dispatcher.stop_if_over()
+        return [task for task in list(self._open_tasks.jobs) if not task.done()]
+
+    def forget(self) -> None:
+        """End a pool that no one refers to any more, and of which no task is open."""
+        if self._open_tasks.phase != "forked":
+            # All of these are puts into C queues.
+            self._open_tasks.close()
+            self._dispatcher.stop_if_over()
+            self._unseen.settle_in_log()
+
+    # -- with the program: see at_exit.py ----------------------------------------------------------------------------
+
+    def must_drain(self) -> bool:
+        """Whether it has tasks that no abort has given up."""
+        return self._open_tasks.phase in ("open", "closing") and bool(self._open_tasks.jobs)
+
+    def drain(self) -> None:
+        """Block until it has none."""
+        if self.must_drain():
+            self._open_tasks.await_idle(Deadline(None))
+
+    def end_with_program(self) -> None:
+        """Close it: what an abort left running gets an error, and nothing is waited for without success."""
+        if self._open_tasks.phase == "forked":
+            return
+        self._open_tasks.close()
+        deadline = Deadline(_ABORT_PATIENCE)
+        left = list(self._open_tasks.jobs.values())
+        for job in left:
+            self._backend.abandon(job)
+            job.fail(PoolClosedError(f"{job.pool_name!r} was aborted, and the program ends while {job.label} runs"))
+        for job in left:
+            job.await_settled(deadline)
+        self._dispatcher.stop_if_over()
+        self._await_workers(Deadline(_EXIT_PATIENCE))
+        self._unseen.settle_in_log()

@@ -1,0 +1,89 @@
+"""The pool's own threads: started once, serving an inbox, and known by the pools that they work for."""
+
+from __future__ import annotations
+
+from _queue import SimpleQueue
+from _thread import allocate_lock
+from collections.abc import Callable
+from threading import Thread, current_thread, local
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+# -- their start and their work ----------------------------------------------------------------------------------------
+
+
+class HelperThread:
+    """A daemon thread that starts when it is first needed, however many threads ask and whatever interrupts them.
+
+    The thread claims its role itself. So an interrupt between starting and remembering it, or two starters at once,
+    make a second thread that finds the role taken and ends.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._role = allocate_lock()
+        self.started: bool = False
+        self.thread: Thread | None = None
+
+    def ensure(self, target: Callable[..., object], *args: Any) -> None:
+        """Let the thread call ``target(*args)`` unless it was started; `RuntimeError` if there are no more threads."""
+        if not self.started:
+            Thread(target=self._run, args=(target, args), name=self._name, daemon=True).start()
+            self.started = True
+
+    def over(self) -> bool:
+        """True once the thread has ended."""
+        return self.thread is not None and not self.thread.is_alive()
+
+    def _run(self, target: Callable[..., object], args: tuple[Any, ...]) -> None:
+        if self._role.acquire(blocking=False):
+            self.started = True
+            self.thread = current_thread()
+            target(*args)
+
+
+def serve(inbox: SimpleQueue[T | None], handle: Callable[[T], object]) -> None:
+    """Handle what comes in until None does; while idle, keep nothing of it alive."""
+    while (item := inbox.get()) is not None:
+        handle(item)
+        del item
+
+
+# -- whom they work for ------------------------------------------------------------------------------------------------
+
+Role = Literal["task", "callback"]
+
+
+class _Here(local):
+    # A tuple, since an executor may run a task of one pool in the middle of another's.
+    roles: tuple[tuple[object, Role], ...] = ()
+
+
+_here = _Here()
+
+
+def enter(pool: object, role: Role) -> tuple[tuple[object, Role], ...]:
+    """Note that this thread works for the pool from now on; returns what to give to `leave`."""
+    before = _here.roles
+    _here.roles = (*before, (pool, role))
+    return before
+
+
+def leave(before: tuple[tuple[object, Role], ...]) -> None:
+    """Take back an `enter`."""
+    _here.roles = before
+
+
+def role_in(pool: object) -> Role | None:
+    """Return what this thread does for the pool: run a callback, or else a task, or neither.
+
+    Whoever does either may submit past limits, and must not wait for the pool.
+    """
+    found: Role | None = None
+    for employer, role in _here.roles:
+        if employer is pool:
+            if role == "callback":
+                return role
+            found = role
+    return found
