@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from io import BufferedIOBase, RawIOBase
 from types import FrameType, TracebackType
 from typing import Any, Self, TextIO
 
+from .._core.foreign import guarded, words
 from .._core.report import report
+from .c_handlers import Action, Faulthandler, action_of, unregister_faulthandler
 
 
 class SignalDump:
@@ -27,19 +31,67 @@ class SignalDump:
     def __init__(self, signum: int, file: TextIO | None) -> None:
         self._signum = signum
         self._file = file
-        # What was in place is put back by stop(), and called after each report if it can be.
-        self._before: Any = signal.signal(signum, self._dump)
         self._stopped = False
+        self._calls_c = False
+        # One object, by which it is recognized.
+        self._handler = self._dump
+        # What handled the signal before: as Python knows it, and in C.
+        self._before: Any = signal.getsignal(signum)
+        self._before_in_c: Action | None = None
+        self._faulthandler: Faulthandler | None = None
+        was = action_of(signum)
+        signal.signal(signum, self._handler)
+        # Python has one function in C for all of its handlers; this is the record that has it.
+        self._python: Action | None = action_of(signum)
+        if was is not None and self._python is not None and was.is_code_other_than(self._python):
+            self._keep(was)
+
+    def _keep(self, in_c: Action) -> None:
+        """Keep a handler in C at work."""
+        self._faulthandler = unregister_faulthandler(self._signum)
+        if self._faulthandler is None:
+            self._before_in_c = in_c
+        else:
+            # Above our handler, not below: there it works while the main thread is in C code, too. What it was chained
+            # to until now, it has put back in our place.
+            signal.signal(self._signum, self._handler)
+            self._faulthandler.register(self._signum, self._file, chain=True)
 
     def stop(self) -> None:
-        """Put back what handled the signal before. Only the main thread may do so.
+        """Write no more reports, and put back what handled the signal before. Only the main thread may do so.
+
+        A handler that was installed on top in the meantime stays. Several for one signal may be stopped in any order.
 
         Raises:
             ValueError: The calling thread is another one.
         """
+        if threading.current_thread() is not threading.main_thread():
+            raise ValueError("only the main thread can stop the reports, since no other may change handlers of signals")
         if not self._stopped:
-            signal.signal(self._signum, signal.SIG_DFL if self._before is None else self._before)
             self._stopped = True
+            self._put_back()
+
+    def _put_back(self) -> bool:
+        """Put back what was before, and tell whether that was possible: it is not while something else is on top."""
+        faulthandler = None if self._faulthandler is None else unregister_faulthandler(self._signum)
+        on_top = signal.getsignal(self._signum) is self._handler and not self._is_below_c()
+        before: Any = self._handler
+        if on_top:
+            lowest = self
+            # Past those below that were stopped earlier.
+            while isinstance(below := getattr(lowest._before, "__self__", None), SignalDump) and below._stopped:
+                lowest = below
+            before = signal.SIG_DFL if lowest._before is None else lowest._before
+            signal.signal(self._signum, before)
+            if lowest._before_in_c is not None:
+                lowest._before_in_c.put_back()
+        if faulthandler is not None:
+            faulthandler.register(self._signum, self._file, chain=callable(before))
+        return on_top
+
+    def _is_below_c(self) -> bool:
+        now = action_of(self._signum)
+        return now is not None and self._python is not None and now.is_code_other_than(self._python)
 
     def __enter__(self) -> Self:
         return self
@@ -50,42 +102,81 @@ class SignalDump:
         self.stop()
 
     def _dump(self, signum: int, frame: FrameType | None) -> None:
-        _write(report() + "\n", sys.stderr if self._file is None else self._file)
-        if callable(self._before):
+        if self._stopped and self._put_back():
+            signal.raise_signal(signum)  # for what is there now
+            return
+        try:
+            if not self._stopped and not self._calls_c:
+                guarded(None, _write, guarded(_FAILED, report) + "\n", sys.stderr if self._file is None else self._file)
+        finally:
+            self._call_what_was_before(signum, frame)
+
+    def _call_what_was_before(self, signum: int, frame: FrameType | None) -> None:
+        if self._before_in_c is not None and not self._calls_c:
+            self._calls_c = True
+            try:
+                self._before_in_c.call()
+            finally:
+                self._calls_c = False
+        elif callable(self._before):
+            # This too while C code is called: it has passed the signal on to Python's handler, which was below it.
             self._before(signum, frame)
+
+
+_FAILED = "syncprims could not make its report"
+
+
+def _takes_text(file: object) -> bool:
+    return hasattr(file, "write") and not isinstance(file, RawIOBase | BufferedIOBase)
 
 
 def _write(text: str, file: TextIO | None) -> None:
     if file is None:  # as sys.stderr is in a program without a console
         return
     try:
-        # Past the file's buffer, which the main thread may be in the midst of writing to.
-        left = text.encode("utf-8", "backslashreplace")
         number = file.fileno()
-        while left:
-            left = left[os.write(number, left) :]
-    except (AttributeError, OSError, ValueError):  # no real file, like io.StringIO, or a closed one
-        try:
-            file.write(text)
-        except (OSError, ValueError):  # a report that nobody can get must not end the program
-            pass
+    except Exception:  # noqa: BLE001  no real file, like io.StringIO, or a closed one
+        file.write(text)
+        return
+    # Past the file's buffer, which the main thread may be in the midst of writing to.
+    left = text.encode("utf-8", "backslashreplace")
+    while left:
+        left = left[os.write(number, left) :]
 
 
 def dump_on_signal(signum: int | None = None, file: TextIO | None = None) -> SignalDump:
     """Write the `report` whenever the process gets a signal, so that a hung one can be asked what it hangs on.
 
-    Then ``kill -USR1 <pid>`` shows it. The handler runs in the main thread, also while that waits for a lock; what
-    handled the signal before is called afterwards.
+    Then ``kill -USR1 <pid>`` shows it. The report is written by the main thread, also while that waits for a lock. A
+    handler that was there before is called afterwards, one in C too (on systems with ``sigaction``); the default
+    action, which would end the process, is not taken.
+
+    A main thread that hangs in C code runs no handlers, so no report comes. `faulthandler` works there, and the two
+    work together, whichever is called first:
+
+    .. code-block:: python
+
+       diagnostics.dump_on_signal()
+       faulthandler.register(signal.SIGUSR1, chain=True)
+
+    Then the signal first shows the stacks of all threads, at once and from C, and the report as soon as the main thread
+    can write it. (If `faulthandler` was there first, it is registered again with ``chain=True``. It can't be asked for
+    its file: from 3.14 on it then writes to that of the report.) Registered later and without ``chain=True``, it comes
+    alone.
 
     Args:
         signum: The signal; None, the default, is ``SIGUSR1``.
-        file: Where to write; None, the default, is what ``sys.stderr`` is when the signal comes.
+        file: Where to write; None, the default, is what ``sys.stderr`` is when the signal comes. A report that can't be
+            written is dropped.
 
     Returns:
         What stops it; it may be used in a ``with``, or ignored to go on to the end of the program.
 
     Raises:
-        ValueError: This is not the main thread; or no signal is given, and this system has no ``SIGUSR1``.
+        ValueError: This is not the main thread; or the number is not one of a signal; or no signal is given, and this
+            system has no ``SIGUSR1``.
+        OSError: The system lets no program handle this signal, as ``SIGKILL``.
+        TypeError: The file is not a text file.
 
     Example:
         >>> import signal
@@ -97,4 +188,6 @@ def dump_on_signal(signum: int | None = None, file: TextIO | None = None) -> Sig
         signum = getattr(signal, "SIGUSR1", None)
         if signum is None:
             raise ValueError("this system has no SIGUSR1: say which signal to use, for example signal.SIGBREAK")
+    if file is not None and not _takes_text(file):
+        raise TypeError(f"file must be a text file that is open for writing, not {words(file)}")
     return SignalDump(signum, file)

@@ -1,0 +1,110 @@
+"""Handlers of signals that C code has installed, of which Python's `signal` module knows nothing."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from .._core.foreign import guarded
+
+# `signal.getsignal` tells what Python's own table says. C code, `faulthandler` first of all, installs its handlers past
+# that table. The system's own record of a signal (`struct sigaction`) has another layout on every system, so it is
+# copied and put back as a whole; for the one field that matters, the interpreter has a function.
+
+_MORE_THAN_ENOUGH: Final = 1024  # bytes; the record has 152 on Linux, 16 on macOS
+
+_STDERR: Final = 2  # the number of the standard error file
+
+_DEFAULT_AND_IGNORE: Final = (0, 1)  # SIG_DFL and SIG_IGN, on every system that has sigaction()
+
+
+class Action:
+    """What the system does at a signal: a copy of its record.
+
+    Attributes:
+        handler: The address of the handler's code.
+    """
+
+    __slots__ = ("_record", "_sigaction", "_signum", "handler")
+
+    def __init__(self, signum: int, sigaction: Any, handler: int, record: Any) -> None:
+        self._signum = signum
+        self._sigaction = sigaction
+        self._record = record
+        self.handler = handler
+
+    def is_code_other_than(self, other: Action) -> bool:
+        """Whether this is a handler, neither the default nor to ignore it, and another one than `other`'s."""
+        return self.handler not in _DEFAULT_AND_IGNORE and self.handler != other.handler
+
+    def put_back(self) -> None:
+        """Let the system do this again."""
+        self._sigaction(self._signum, self._record, None)
+
+    def call(self) -> None:
+        """Call the handler as the system would, in this thread, with its own flags; then all is as it was."""
+        now = action_of(self._signum)
+        assert now is not None  # as this one is of the same system
+        sigaction, signum, record = now._sigaction, now._signum, now._record
+        try:
+            self.put_back()
+            signal.raise_signal(signum)
+        finally:
+            sigaction(signum, record, None)  # C code, so no interrupt comes before it
+
+
+def action_of(signum: int) -> Action | None:
+    """Return what the system does at a signal now, or None on a system where that can't be asked."""
+    try:
+        import ctypes
+
+        handler_of = ctypes.pythonapi.PyOS_getsig
+        sigaction = ctypes.CDLL(None).sigaction
+    except (ImportError, AttributeError, TypeError, OSError):  # as on Windows, or a Python without ctypes
+        return None
+    handler_of.restype = ctypes.c_void_p
+    record = ctypes.create_string_buffer(_MORE_THAN_ENOUGH)
+    if sigaction(signum, None, record) != 0:
+        return None
+    return Action(signum, sigaction, handler_of(signum) or 0, record)
+
+
+class Faulthandler:
+    """A registration of `faulthandler` for a signal, as far as it is known, to be made again."""
+
+    def __init__(self, file: object) -> None:
+        self._file = file
+
+    def register(self, signum: int, file: object, *, chain: bool) -> None:
+        """Register it for the file that it wrote to; if that is not known, or closed, for this one or `sys.stderr`."""
+        for each in (self._file, file, sys.stderr, _STDERR):
+            if each is not None and guarded(False, _register, signum, each, chain):
+                return
+
+
+def _register(signum: int, file: Any, chain: bool) -> bool:
+    import faulthandler
+
+    faulthandler.register(signum, file, chain=chain)  # raises for a file that is closed or has no number
+    return True
+
+
+def unregister_faulthandler(signum: int) -> Faulthandler | None:
+    """Take `faulthandler` away from a signal, and return what was registered; None if nothing was."""
+    import faulthandler
+    from gc import get_referents
+
+    # It can't be asked for its file. But before 3.14 it refers to the files of all its signals, and after this to one
+    # file less.
+    before = get_referents(faulthandler)
+    unregister: Callable[[int], bool] = faulthandler.unregister  # type: ignore[assignment]  # typeshed says None
+    if not unregister(signum):
+        return None
+    after = list(map(id, get_referents(faulthandler)))
+    for file in before:
+        if id(file) not in after:
+            return Faulthandler(file)
+        after.remove(id(file))
+    return Faulthandler(None)
