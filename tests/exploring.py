@@ -43,14 +43,13 @@ class Scenario(Protocol):
 
 def explore(script: Path, scenario: str, *, preemptions: int, seconds: float) -> Report:
     """Explore in another process, and return its report."""
-    import syncprims  # here, since that process changes what the library will import before it does
+    from programs import environment  # here, since that process changes what the library imports before it does
 
     # A check would look at the order of the locks whose order is explored.
-    inherited = {name: text for name, text in os.environ.items() if name != "SYNCPRIMS_LOCK_ORDER"}
-    paths = [os.fspath(Path(syncprims.__file__).parents[1]), os.fspath(Path(__file__).parent)]
+    inherited = environment(tests=True, without=["SYNCPRIMS_LOCK_ORDER"])
     ran = subprocess.run(
         [sys.executable, script, scenario, str(preemptions), str(seconds)],
-        env={**inherited, "PYTHONPATH": os.pathsep.join(paths), "FRONTRUN_ACTIVE": "1"},
+        env={**inherited, "FRONTRUN_ACTIVE": "1"},
         capture_output=True,
         text=True,
         timeout=seconds + 30,

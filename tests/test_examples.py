@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import syncprims
+from programs import environment
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PROGRAMS = sorted(EXAMPLES.glob("*.py"))
@@ -19,10 +18,9 @@ LIMIT = 50.0  # seconds
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.stem)
 def test_example_runs(program: Path, tmp_path: Path) -> None:
     """A program ends with exit code 0, in time, having printed something, and without a traceback or a warning."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(syncprims.__file__).parents[1])}
     done = subprocess.run(
         [sys.executable, "-W", "error", str(program)],
-        env=environment,
+        env=environment(),
         cwd=tmp_path,
         capture_output=True,
         text=True,

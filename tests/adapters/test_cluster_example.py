@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-import syncprims
 from adapters.servers import RedisServer
+from programs import environment
 from syncprims.adapters import RedisCounter
 
 if TYPE_CHECKING:
@@ -41,11 +40,10 @@ def test_the_job_runs_on_a_cluster(dask_client: Client, shared_server: RedisServ
         urls = {
             "DASK_URL": dask_client.scheduler_info()["address"],
             "REDIS_URL": f"redis://127.0.0.1:{shared_server.port}",
-            "PYTHONPATH": str(Path(syncprims.__file__).parents[1]),
         }
         done = subprocess.run(
             [sys.executable, str(CLUSTER)],
-            env=os.environ | urls,
+            env=environment() | urls,
             cwd=tmp_path,
             capture_output=True,
             text=True,

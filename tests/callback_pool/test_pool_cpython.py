@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from callback_pool.cpython_suite import EXCLUDED, EXCLUDED_FOR_PROCESSES
-from pool_faults.running import environment
+from programs import environment
 
 Note = Callable[[str, object], None]
 
@@ -19,7 +19,7 @@ def run_suite(*arguments: str, limit: float, note: Note) -> None:
         [sys.executable, "-m", "callback_pool.cpython_suite", *arguments],
         capture_output=True,
         text=True,
-        env=environment(),
+        env=environment(tests=True),
         timeout=limit,
         check=False,
     )

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from callback_pool.pool_workers import add
-from pool_faults.running import environment
+from programs import environment
 from syncprims import CallbackPool
 
 LIMIT = 20.0
@@ -53,7 +53,7 @@ def extra_megabytes(kind: str, way: str, tasks: int) -> float:
         [sys.executable, "-c", PROGRAM, kind, way, str(tasks)],
         capture_output=True,
         text=True,
-        env=environment(),
+        env=environment(tests=True),
         timeout=300,
         check=False,
     )

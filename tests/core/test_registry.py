@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from threading import Event
+
+import pytest
 
 from locks.crew import Crew
 from syncprims import TimedLock, TimedRLock
@@ -18,6 +19,7 @@ def test_live_primitives_come_in_the_order_of_their_creation() -> None:
     assert [lock for lock in live() if lock in locks] == locks
 
 
+@pytest.mark.usefixtures("restless")
 def test_looking_while_others_make_and_drop_locks() -> None:
     """What lives all the time is found every time, in order, and nothing is raised."""
     locks = [TimedLock() for _ in range(1000)]
@@ -28,18 +30,13 @@ def test_looking_while_others_make_and_drop_locks() -> None:
         while not stop.is_set():
             assert len([TimedLock() for _ in range(20)]) == 20
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with Crew() as crew:
-            for _ in range(2):
-                crew.start(churn)
-            try:
-                for _ in range(100):
-                    found = {id(lock) for lock in live()}
-                    assert found.issuperset(ids)
-            finally:
-                stop.set()
-    finally:
-        sys.setswitchinterval(interval)
+    with Crew() as crew:
+        for _ in range(2):
+            crew.start(churn)
+        try:
+            for _ in range(100):
+                found = {id(lock) for lock in live()}
+                assert found.issuperset(ids)
+        finally:
+            stop.set()
     assert [id(lock) for lock in live() if id(lock) in set(ids)] == ids

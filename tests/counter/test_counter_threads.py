@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -13,17 +12,10 @@ from counter.cases import EXACT, Change, Recording, each_exact, each_zero, nothi
 from syncprims import AtomicCounter, CounterBoundsError
 from syncprims.testing import Threads, patience
 
+pytestmark = pytest.mark.usefixtures("restless")
+
 THREADS = 6
 ROUNDS = 400
-
-
-@pytest.fixture(autouse=True)
-def _restless() -> Iterator[None]:
-    """Threads take turns as often as they can."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
 
 
 def race(work: Callable[[], object], threads: int = THREADS, rounds: int = ROUNDS) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -353,12 +352,11 @@ def test_an_update_while_somebody_waits_puts_everything_back() -> None:
     assert counter.told == [(0, 1)]
 
 
+@pytest.mark.usefixtures("restless")
 def test_waiters_come_and_go_while_others_change() -> None:
     """Waits that begin and end at any moment disturb no change, lose none, and see no value that never was."""
     counter = AtomicCounter()
     rounds = 300
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
     start = threading.Barrier(6)
 
     def change() -> None:
@@ -373,11 +371,8 @@ def test_waiters_come_and_go_while_others_change() -> None:
             with pytest.raises(CounterTimeoutError):
                 counter.wait_until(10 * rounds, timeout=0)
 
-    try:
-        with Threads() as threads:
-            for work in [change] * 3 + [wait] * 3:
-                threads.start(work)
-    finally:
-        sys.setswitchinterval(interval)
+    with Threads() as threads:
+        for work in [change] * 3 + [wait] * 3:
+            threads.start(work)
     assert counter.value == 3 * rounds
     assert counter._waiters == {}

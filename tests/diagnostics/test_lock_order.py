@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import os
 import random
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 
 from locks.crew import LIMIT, Crew, eventually
+from programs import environment
 from syncprims import DeadlockError, LockAdapter, LockOrderError, TimedLock, TimedRLock, acquire_all
 from syncprims.diagnostics import LockOrderWarning, check_lock_order, ignore_lock_order, lock_order
 from syncprims.testing.conformance import lock_waits
@@ -394,11 +394,15 @@ print("diagnostics" in str(sorted(sys.modules)))
 
 def run(value: str | None) -> tuple[list[str], str]:
     """Run the program with the environment variable; return its lines and its standard error."""
-    environment = {name: text for name, text in os.environ.items() if name != "SYNCPRIMS_LOCK_ORDER"}
-    if value is not None:
-        environment["SYNCPRIMS_LOCK_ORDER"] = value
+    inherited = environment(without=["SYNCPRIMS_LOCK_ORDER"])
+    seen = inherited if value is None else {**inherited, "SYNCPRIMS_LOCK_ORDER": value}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=LIMIT, check=True
+        [sys.executable, "-c", PROGRAM],
+        env=inherited | asked,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=True,
     )
     return done.stdout.split(), done.stderr
 

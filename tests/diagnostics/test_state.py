@@ -291,6 +291,7 @@ def test_many_waiters_make_no_endless_report() -> None:
     assert "and 3 more threads wait for it" in text
 
 
+@pytest.mark.usefixtures("restless")
 def test_snapshots_are_safe_while_everything_runs() -> None:
     """While threads make, take and drop locks, turns and tasks, snapshots and reports neither fail nor disturb."""
     done = Event()
@@ -303,21 +304,16 @@ def test_snapshots_are_safe_while_everything_runs() -> None:
             with OrderedRunner("a").step("a"):
                 pass
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        with Crew() as crew:
-            for _ in range(4):
-                crew.start(churn)
-            try:
-                for _ in range(150):
-                    snapshot()
-                    find_deadlocks()
-                report()
-            finally:
-                done.set()
-    finally:
-        sys.setswitchinterval(interval)
+    with Crew() as crew:
+        for _ in range(4):
+            crew.start(churn)
+        try:
+            for _ in range(150):
+                snapshot()
+                find_deadlocks()
+            report()
+        finally:
+            done.set()
 
 
 def test_a_circle_of_adapted_locks_is_found() -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from threading import Barrier
 from time import monotonic
 
@@ -14,18 +13,11 @@ import pytest
 from syncprims import AtomicCounter, DeadlockError, OrderedRunner, TimedLock, TimedRLock, acquire_all
 from syncprims.testing import Threads, patience
 
+pytestmark = pytest.mark.usefixtures("restless")
+
 Note = Callable[[str, object], None]
 LONG = float(os.environ.get("SYNCPRIMS_EVIDENCE_SECONDS", "600"))
 a_while = pytest.param(LONG, marks=[pytest.mark.slow, pytest.mark.timeout(LONG + 120)])
-
-
-@pytest.fixture(autouse=True)
-def hasty_switching() -> Iterator[None]:
-    """Threads take turns every ten microseconds."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
 
 
 def take_some(locks: list[TimedLock], choice: random.Random) -> None:

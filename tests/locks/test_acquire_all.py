@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -211,6 +210,7 @@ def test_leaving_by_an_exception_lets_go_of_all() -> None:
     assert not any(lock.locked() for lock in locks)
 
 
+@pytest.mark.usefixtures("restless")
 def test_threads_that_list_locks_in_every_order_come_through() -> None:
     """No circle arises, whatever subset each takes in whatever order."""
     locks: list[TimedLock | LockAdapter] = [TimedLock(), TimedRLock(), LockAdapter(threading.Lock()), TimedLock()]
@@ -223,14 +223,9 @@ def test_threads_that_list_locks_in_every_order_come_through() -> None:
             with acquire_all(*random_numbers.sample(locks, random_numbers.randint(1, 4)), timeout=LIMIT):
                 pass
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with Crew() as crew:
-            for seed in range(4):
-                crew.start(partial(take, seed))
-    finally:
-        sys.setswitchinterval(interval)
+    with Crew() as crew:
+        for seed in range(4):
+            crew.start(partial(take, seed))
     assert not any(lock.locked() for lock in locks)
 
 

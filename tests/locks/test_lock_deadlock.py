@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import random
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -49,17 +48,6 @@ WAYS: Final[dict[str, Enter]] = {
     "acquire_all within a time": lambda lock: acquire_all(lock, timeout=LIMIT),
 }
 each_way = pytest.mark.parametrize("enter", WAYS.values(), ids=WAYS)
-
-
-@contextmanager
-def switching_often() -> Iterator[None]:
-    """Let threads be interrupted after nearly every instruction."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval)
 
 
 # -- with oneself -------------------------------------------------------------------------------------------------
@@ -141,13 +129,13 @@ def test_a_circle_has_exactly_one_victim(kind: type[TimedLock], enter: Enter, si
         assert not any(lock.locked() or lock.waiting for lock in locks)
 
 
+@pytest.mark.usefixtures("restless")
 @pytest.mark.parametrize("size", [2, 3, 8])
 def test_a_circle_closed_at_once_has_exactly_one_victim(size: int) -> None:
     """However the threads that close it together are interleaved."""
-    with switching_often():
-        for _ in range(25):
-            errors = dine([TimedLock() for _ in range(size)], plainly)
-            assert [type(error) for error in errors if error is not None] == [DeadlockError]
+    for _ in range(25):
+        errors = dine([TimedLock() for _ in range(size)], plainly)
+        assert [type(error) for error in errors if error is not None] == [DeadlockError]
 
 
 def test_a_circle_goes_through_locks_of_both_kinds() -> None:
@@ -276,6 +264,7 @@ def test_a_chain_that_ends_is_no_deadlock() -> None:
     assert not any(lock.locked() for lock in locks)
 
 
+@pytest.mark.usefixtures("restless")
 def test_ordered_acquisition_is_never_called_a_deadlock() -> None:
     """A second of six threads that take random locks in one order, in all ways, report nothing."""
     locks = [kind(name=f"{number}") for number, kind in enumerate([TimedLock, TimedRLock] * 3)]
@@ -292,7 +281,7 @@ def test_ordered_acquisition_is_never_called_a_deadlock() -> None:
             rounds += 1
         return rounds
 
-    with switching_often(), Crew() as crew:
+    with Crew() as crew:
         rounds = [job.result() for job in [crew.start(partial(take, seed)) for seed in range(6)]]
     assert all(rounds)
     assert not any(lock.locked() or lock.waiting for lock in locks)

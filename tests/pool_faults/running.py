@@ -8,11 +8,10 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-import syncprims
+from programs import environment
 
 from .places import missing
 from .rows import all_rows
@@ -39,11 +38,9 @@ class Outcome(NamedTuple):
     said: str = ""
 
 
-def environment() -> dict[str, str]:
+def buffered() -> dict[str, str]:
     """Return the environment of a program that finds the tests and the library, and buffers its output."""
-    here = [str(Path(__file__).resolve().parents[1]), str(Path(syncprims.__file__).resolve().parents[1])]
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    return {**kept, "PYTHONPATH": os.pathsep.join(here), "PYTHONUTF8": "1"}
+    return {**environment(tests=True, without=["PYTHONUNBUFFERED"]), "PYTHONUTF8": "1"}
 
 
 def all_cells() -> list[Cell]:
@@ -74,7 +71,7 @@ def run_cell(cell: Cell) -> Outcome:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(),
+        env=buffered(),
         start_new_session=True,
     )
     try:

@@ -13,7 +13,7 @@ import pytest
 
 from pool_faults.places import OWN, missing
 from pool_faults.program_faults import check_order
-from pool_faults.running import AT_A_TIME, environment
+from pool_faults.running import AT_A_TIME, buffered
 
 LIMIT = 30.0
 RUNS = int(os.environ.get("SYNCPRIMS_OUTPUT_RUNS", "100"))
@@ -25,7 +25,7 @@ def to_pipe(command: list[str], folder: Path) -> list[str]:
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=environment(),
+        env=buffered(),
         timeout=LIMIT,
         text=True,
         check=True,
@@ -38,7 +38,7 @@ def to_file(command: list[str], folder: Path) -> list[str]:
     path = folder / "output"
     # Appending, as a shell's >> does: several processes share one offset.
     with path.open("ab") as file:
-        subprocess.run(command, stdout=file, stderr=file, env=environment(), timeout=LIMIT, check=True)
+        subprocess.run(command, stdout=file, stderr=file, env=buffered(), timeout=LIMIT, check=True)
     return path.read_text().splitlines()
 
 
@@ -50,7 +50,7 @@ def to_terminal(command: list[str], folder: Path) -> list[str]:
     with ThreadPoolExecutor(1) as reader:
         reading = reader.submit(read_all, ours)
         try:
-            subprocess.run(command, stdout=theirs, stderr=theirs, env=environment(), timeout=LIMIT, check=True)
+            subprocess.run(command, stdout=theirs, stderr=theirs, env=buffered(), timeout=LIMIT, check=True)
         finally:
             os.close(theirs)  # the last writer's end is the reader's
         return reading.result(LIMIT).decode().splitlines()

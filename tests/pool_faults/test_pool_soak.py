@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pool_faults.running import environment
+from pool_faults.running import buffered
 from pool_faults.soak import PROCESSES, THREADS, Usage, check_growth
 
 SECONDS = float(os.environ.get("SYNCPRIMS_SOAK_SECONDS", "600"))
@@ -21,7 +21,7 @@ def run_soak(seconds: float, seed: int) -> None:
         [sys.executable, "-m", "pool_faults.soak", str(seconds), str(seed)],
         capture_output=True,
         text=True,
-        env=environment(),
+        env=buffered(),
         timeout=seconds * 2 + 200,
         check=False,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from threading import Barrier, get_ident
@@ -18,15 +17,6 @@ from syncprims.testing import Threads, assert_blocks, patience
 
 def waited_for_by(runner: OrderedRunner, count: int) -> bool:
     return runner.waiting == count
-
-
-@pytest.fixture
-def restless() -> Iterator[None]:
-    """Let the threads switch as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 @pytest.mark.usefixtures("restless")

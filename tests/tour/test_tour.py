@@ -21,6 +21,7 @@ from types import ModuleType
 import pytest
 
 import syncprims
+from programs import environment
 from syncprims import AtomicCounter
 from syncprims.__main__ import main
 from syncprims._tour import article, counting, job, locking, ordering
@@ -32,7 +33,7 @@ from tour.odd_tree import ODD_NAMES, expected_manifest, grow_tree
 LIMIT = 50.0  # seconds, for any program
 
 TOUR = [sys.executable, "-m", "syncprims"]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(syncprims.__file__).parents[1])}
+ENVIRONMENT = environment()
 
 
 def run_tour(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
