@@ -19,22 +19,15 @@ from syncprims import DeadlockError, LockAdapter, LockTimeoutError, TimedLock, a
 from syncprims.adapters import LeaseExpiredError, RedisLock
 from syncprims.adapters.redis_server import Server
 from syncprims.testing import Threads, check_lock, patience
+from testing.rejections import NOT_OF_FOREIGN_LOCKS, NOT_OF_LOCKS_IN_PYTHON
 
 if TYPE_CHECKING:
     from redis import Redis
 
 LEASE: Final = 30.0
 
-# What the documentation says that a lock on a server does not keep.
-WEAKENED: Final = (
-    "a lock that another thread held at a fork is free in the child",
-    "of two threads that wait for each other's lock exactly one gets DeadlockError",
-    "a DeadlockError tells the circle",
-    "an interrupt anywhere in a with leaves the lock free",
-    "an interrupt anywhere in a hold() leaves the lock free",
-    "an interrupt anywhere in acquire(); try: ... finally: release() leaves the lock free",
-    "an interrupt while a thread waits leaves the lock with its holder, then free",
-)
+# The page of adapters lists these, too.
+WEAKENED: Final = (*NOT_OF_FOREIGN_LOCKS, *NOT_OF_LOCKS_IN_PYTHON)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # interrupted, redis-py drops sockets

@@ -398,7 +398,7 @@ def run(value: str | None) -> tuple[list[str], str]:
     seen = inherited if value is None else {**inherited, "SYNCPRIMS_LOCK_ORDER": value}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
-        env=inherited | asked,
+        env=seen,
         capture_output=True,
         text=True,
         timeout=LIMIT,

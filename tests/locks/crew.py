@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from queue import SimpleQueue
 from threading import Condition, Event, Lock, Thread
 from time import monotonic
@@ -121,6 +121,21 @@ def held_elsewhere(lock: TimedLock | LockAdapter, name: str = "holder") -> Itera
             yield leave.set
         finally:
             leave.set()
+
+
+def gets_it_in_the_end(lock: TimedLock | LockAdapter, take: Callable[[], T]) -> T:
+    """Have a thread take the lock while another one holds it, which it lets go once that waits; return its result."""
+    with Crew() as crew, held_elsewhere(lock) as let_go:
+        waiter = crew.start(take)
+        eventually(lambda: lock.waiting == 1)
+        let_go()
+        return waiter.result()
+
+
+def held_in(entering: AbstractContextManager[object], lock: TimedLock | LockAdapter) -> bool:
+    """Enter, and tell whether this thread holds the lock then."""
+    with entering:
+        return lock.held_by_me()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
+from locks.crew import LIMIT, Crew, eventually, gets_it_in_the_end, held_elsewhere, held_in, wait_for
 from syncprims import DeadlockError, LockAdapter, LockTimeoutError, TimedLock, TimedRLock, acquire_all
 
 
@@ -125,16 +125,7 @@ def test_one_deadline_is_for_all_locks_together() -> None:
 def test_the_locks_own_timeouts_have_no_part(timeout: float | None) -> None:
     """A lock whose own timeout is 0 is waited for."""
     lock = TimedLock(0)
-
-    def enter() -> bool:
-        with acquire_all(lock, timeout=timeout):
-            return lock.held_by_me()
-
-    with Crew() as crew, held_elsewhere(lock) as let_go:
-        waiter = crew.start(enter)
-        eventually(lambda: lock.waiting == 1)
-        let_go()
-        assert waiter.result()
+    assert gets_it_in_the_end(lock, lambda: held_in(acquire_all(lock, timeout=timeout), lock))
 
 
 def test_a_lock_that_is_held_already_is_a_deadlock() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually, held_elsewhere, take_and_let_go
+from locks.crew import LIMIT, Crew, eventually, gets_it_in_the_end, held_elsewhere, held_in, take_and_let_go
 from syncprims import LockAdapter, LockTimeoutError, SyncError, SyncTimeoutError, TimedLock, TimedRLock, acquire_all
 
 KINDS: Final = [TimedLock, TimedRLock]
@@ -50,11 +50,7 @@ def test_acquire_returns_false_where_it_fails(kind: type[TimedLock], arguments: 
 def test_acquire_waits_whatever_the_constructor_said(kind: type[TimedLock], arguments: tuple[Any, ...]) -> None:
     """The constructor's timeout, 0 here, has no part in acquire()."""
     lock = kind(timeout=0)
-    with Crew() as crew, held_elsewhere(lock) as let_go:
-        waiter = crew.start(lambda: lock.acquire(*arguments))
-        eventually(lambda: lock.waiting == 1)
-        let_go()
-        assert waiter.result() is True
+    assert gets_it_in_the_end(lock, lambda: lock.acquire(*arguments)) is True
 
 
 @both
@@ -120,16 +116,7 @@ def test_with_waits_for_ever_by_default(kind: type[TimedLock]) -> None:
     """Without a timeout it gets the lock once that is free."""
     lock = kind()
     assert lock.timeout is None
-
-    def enter() -> bool:
-        with lock:
-            return lock.held_by_me()
-
-    with Crew() as crew, held_elsewhere(lock) as let_go:
-        waiter = crew.start(enter)
-        eventually(lambda: lock.waiting == 1)
-        let_go()
-        assert waiter.result()
+    assert gets_it_in_the_end(lock, lambda: held_in(lock, lock))
 
 
 @both

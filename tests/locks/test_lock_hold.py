@@ -8,7 +8,7 @@ from threading import Barrier
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually, held_elsewhere
+from locks.crew import LIMIT, Crew, gets_it_in_the_end, held_elsewhere, held_in
 from syncprims import DeadlockError, LockTimeoutError, TimedLock, TimedRLock
 
 both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
@@ -65,16 +65,7 @@ def test_hold_replaces_the_constructors_timeout(kind: type[TimedLock], timeout: 
 def test_hold_may_wait_longer_than_the_constructor_said(kind: type[TimedLock], timeout: float | None) -> None:
     """It may be longer, and without a limit too."""
     lock = kind(0)
-
-    def enter() -> bool:
-        with lock.hold(timeout):
-            return lock.held_by_me()
-
-    with Crew() as crew, held_elsewhere(lock) as let_go:
-        waiter = crew.start(enter)
-        eventually(lambda: lock.waiting == 1)
-        let_go()
-        assert waiter.result()
+    assert gets_it_in_the_end(lock, lambda: held_in(lock.hold(timeout), lock))
 
 
 @both

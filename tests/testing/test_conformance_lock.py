@@ -9,25 +9,19 @@ from collections.abc import Callable
 import pytest
 
 from syncprims import LockAdapter, TimedLock
-from syncprims.testing import ConformanceError, ConformanceReport, Threads, check_lock, check_rlock
+from syncprims.testing import ConformanceReport, check_lock, check_rlock
 from testing import broken
+from testing.rejections import (
+    ENTERED_TWICE,
+    NOT_OF_FOREIGN_LOCKS,
+    NOT_OF_FOREIGN_REENTRANT_LOCKS,
+    NOT_OF_LOCKS_IN_PYTHON,
+    expect_named,
+    rejection,
+    rejection_aside,
+)
 
-# What a LockAdapter does not keep, over a lock of whatever kind: who truly holds it is not known, a fork leaves the
-# lock inside as it is, and the adapter's own release is written in Python.
-WEAKENED = (
-    "a lock that another thread held at a fork is free in the child",
-    "of two threads that wait for each other's lock exactly one gets DeadlockError",
-    "a DeadlockError tells the circle",
-    "an interrupt anywhere in a with leaves the lock free",
-    "an interrupt anywhere in a hold() leaves the lock free",
-    "an interrupt anywhere in acquire(); try: ... finally: release() leaves the lock free",
-    "an interrupt while a thread waits leaves the lock with its holder, then free",
-)
-OWN = "a thread that enters a lock which it holds gets DeadlockError at once"
-REENTRANT = (
-    "a threading.Condition works with it",
-    "an interrupt never changes how often the lock is held",
-)
+WEAKENED = (*NOT_OF_FOREIGN_LOCKS, *NOT_OF_LOCKS_IN_PYTHON)
 
 BROKEN: list[tuple[type[TimedLock], str]] = [
     (broken.KeepsOnError, "a with frees the lock when its body raises"),
@@ -56,41 +50,16 @@ LEAKING: list[tuple[type[TimedLock], str]] = [
 ]
 
 
-def rejection(check: Callable[..., ConformanceReport], factory: Callable[[], object]) -> ConformanceReport:
-    """Check, expect a rejection, and return its report."""
-    with pytest.raises(ConformanceError) as caught:
-        check(factory)
-    assert caught.value.report is not None
-    return caught.value.report
-
-
-def rejection_aside(check: Callable[..., ConformanceReport], factory: Callable[[], object]) -> ConformanceReport:
-    """Do it in a thread, where the clauses that deliver signals are left out: they take most of the time."""
-    with Threads(timeout=50.0) as threads:
-        return threads.start(rejection, check, factory).result(50.0)
-
-
-@pytest.fixture
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SYNCPRIMS_TEST_DELAY_FACTOR", "0.25")
-
-
-@pytest.mark.usefixtures("hurry")
 @pytest.mark.parametrize(("cls", "clause"), BROKEN)
 def test_broken_lock_is_rejected(cls: type[TimedLock], clause: str) -> None:
     """A lock with one fault is rejected, and the clause that it breaks is named."""
-    report = rejection_aside(check_lock, cls)
-    assert clause in [one.clause for one in report.broken], str(report)
-    assert len(report.kept) > len(report.broken), f"one fault should leave most of the contract:\n{report}"
+    expect_named(check_lock, cls, clause)
 
 
-@pytest.mark.usefixtures("hurry")
 @pytest.mark.parametrize(("cls", "clause"), BROKEN_REENTRANT)
 def test_broken_reentrant_lock_is_rejected(cls: type[TimedLock], clause: str) -> None:
     """A lock with one fault is rejected as re-entrant, and the clause that it breaks is named."""
-    report = rejection_aside(check_rlock, cls)
-    assert clause in [one.clause for one in report.broken], str(report)
-    assert len(report.kept) > len(report.broken), f"one fault should leave most of the contract:\n{report}"
+    expect_named(check_rlock, cls, clause)
 
 
 @pytest.mark.parametrize(("cls", "clause"), LEAKING)
@@ -106,7 +75,7 @@ def test_leaking_lock_is_rejected(cls: type[TimedLock], clause: str) -> None:
 
 def test_faults_that_are_quite_apart_break_nothing_else() -> None:
     """Where a fault touches one thing only, only its clauses are broken."""
-    report = rejection_aside(check_lock, broken.ForgetsHolder)
+    report = rejection_aside(check_lock, broken.ForgetsHolder, hurry="1")
     assert [one.clause for one in report.broken] == [
         "holder names the thread that holds the lock",
         "a LockTimeoutError tells the lock, the limit, the wait and the holder",
@@ -133,9 +102,9 @@ def adapted_semaphore() -> LockAdapter:
     ("check", "factory", "without"),
     [
         (check_lock, adapted_lock, WEAKENED),
-        (check_lock, adapted_process_lock, (*WEAKENED, OWN)),
-        (check_lock, adapted_semaphore, (*WEAKENED, OWN)),
-        (check_rlock, adapted_rlock, (*WEAKENED, *REENTRANT)),
+        (check_lock, adapted_process_lock, (*WEAKENED, ENTERED_TWICE)),
+        (check_lock, adapted_semaphore, (*WEAKENED, ENTERED_TWICE)),
+        (check_rlock, adapted_rlock, (*WEAKENED, *NOT_OF_FOREIGN_REENTRANT_LOCKS)),
     ],
 )
 def test_adapter_keeps_the_rest_of_the_contract(

@@ -7,7 +7,7 @@ import pytest
 from syncprims import OrderedRunner
 from syncprims.testing import check_runner
 from testing import broken
-from testing.test_conformance_lock import rejection_aside
+from testing.rejections import expect_named
 
 BREAKS = "a step that raises breaks the sequence: who waits, or comes later, gets BrokenSequenceError from it"
 
@@ -22,11 +22,9 @@ BROKEN: list[tuple[type[OrderedRunner], str]] = [
 
 
 @pytest.mark.parametrize(("cls", "clause"), BROKEN)
-def test_broken_runner_is_rejected(cls: type[OrderedRunner], clause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_runner_is_rejected(cls: type[OrderedRunner], clause: str) -> None:
     """A runner with one fault is rejected, and the clause that it breaks is named."""
-    monkeypatch.setenv("SYNCPRIMS_TEST_DELAY_FACTOR", "0.4")
-    report = rejection_aside(check_runner, cls)
-    assert clause in [one.clause for one in report.broken], str(report)
+    expect_named(check_runner, cls, clause, hurry="0.4", most_kept=False)
 
 
 def test_clause_that_a_subclass_gives_up_is_left_out() -> None:
