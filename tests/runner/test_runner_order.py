@@ -86,7 +86,7 @@ def test_a_step_may_be_a_decorator() -> None:
 
 def test_what_cannot_be_called_cannot_be_decorated() -> None:
     """What is no function is refused where it is decorated, not when it is called."""
-    with pytest.raises(TypeError, match="the step 'a' decorates a function, not 3"):
+    with pytest.raises(TypeError, match="the function for the step 'a' must be callable, not 3"):
         OrderedRunner("a").step("a")(3)  # type: ignore[arg-type]
 
 
@@ -100,7 +100,7 @@ def _generator() -> Iterator[int]:
 @pytest.mark.parametrize("fn", [_coroutine, _generator])
 def test_a_decorated_function_must_run_when_called(fn: Callable[[], object]) -> None:
     """A coroutine or generator function would run after its turn, so it is refused."""
-    with pytest.raises(TypeError, match="does not run when it is called"):
+    with pytest.raises(TypeError, match="runs nothing of it"):
         OrderedRunner("a").step("a")(fn)
 
 

@@ -7,13 +7,16 @@ from threading import TIMEOUT_MAX
 from typing import SupportsIndex
 
 from .clock import monotonic
+from .foreign import words
 
 
 def check_timeout(timeout: float | SupportsIndex | None) -> float | None:
-    """Return the timeout, or raise for one that no wait can have.
+    """Return the timeout as an exact `int` or `float`, or raise for one that no wait can have.
+
+    An exact one is compared and printed without running a method of the user's.
 
     Args:
-        timeout: Seconds; ``None`` is for ever and ``0`` is not at all.
+        timeout: Seconds; ``None`` is forever and ``0`` is not at all.
 
     Raises:
         ValueError: It is negative or NaN.
@@ -22,24 +25,48 @@ def check_timeout(timeout: float | SupportsIndex | None) -> float | None:
     """
     if timeout is None:
         return None
-    if not isinstance(timeout, (int, float)):
-        if not isinstance(timeout, SupportsIndex):
-            raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
-        timeout = index(timeout)
-    if not timeout >= 0:  # so that NaN fails too
-        raise ValueError(f"timeout must be None, 0 or a positive number of seconds, not {timeout!r}")
-    if timeout > TIMEOUT_MAX:
-        raise OverflowError(f"timeout must be at most {TIMEOUT_MAX:.0f} s, not {timeout!r}; None waits for ever")
-    return timeout
+    seconds = _seconds(timeout)
+    if 0 <= seconds <= TIMEOUT_MAX:
+        return seconds
+    if seconds > TIMEOUT_MAX:
+        raise OverflowError(f"timeout must be at most {TIMEOUT_MAX:.0f} s, not {words(seconds)}; None waits forever")
+    raise ValueError(f"timeout must be None, 0 or a positive number of seconds, not {words(seconds)}")  # or NaN
 
 
-def check_acquire(blocking: bool, timeout: float | None) -> float | None:
-    """Turn the arguments of an ``acquire`` like `threading`'s into a timeout, or raise as `threading` does."""
-    if not blocking:
-        if timeout is not None and timeout != -1:
+def _seconds(timeout: float | SupportsIndex) -> float:
+    if type(timeout) is float or type(timeout) is int:
+        return timeout
+    if isinstance(timeout, float):
+        return float.__float__(timeout)
+    if not hasattr(type(timeout), "__index__"):
+        raise TypeError(f"timeout must be a number of seconds or None, not {words(timeout)}")
+    return int.__int__(index(timeout))
+
+
+def check_acquire(blocking: object, timeout: float | None) -> float | None:
+    """Turn the arguments of an ``acquire`` like `threading`'s into a timeout, or raise as `threading` does.
+
+    Raises:
+        TypeError: `blocking` is neither a `bool` nor 0 or 1: a timeout, as a rule, that would be waited for endlessly.
+        ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
+        OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
+    """
+    if blocking is True and (type(timeout) is float or type(timeout) is int) and 0 <= timeout <= TIMEOUT_MAX:
+        return timeout  # as nearly always
+    seconds = None if timeout is None else _seconds(timeout)
+    if seconds == -1:
+        seconds = None
+    if blocking is True or (type(blocking) is int and blocking == 1):
+        return check_timeout(seconds)
+    if blocking is False or (type(blocking) is int and blocking == 0):
+        if seconds is not None:
             raise ValueError("can't specify a timeout for a non-blocking call")
         return 0
-    return None if timeout == -1 else check_timeout(timeout)
+    meant = words(blocking) if type(blocking) in (int, float) else "5"
+    raise TypeError(
+        f"the first argument of acquire() is blocking, True or False, not {words(blocking)}; "
+        f"to wait for at most {meant} s write acquire(timeout={meant})"
+    )
 
 
 class Deadline:
@@ -55,10 +82,10 @@ class Deadline:
     def __init__(self, timeout: float | None) -> None:
         self.timeout: float | None = check_timeout(timeout)
         self.started: float = monotonic()
-        self.at: float | None = None if timeout is None else self.started + timeout
+        self.at: float | None = None if self.timeout is None else self.started + self.timeout
 
     def remaining(self) -> float | None:
-        """Seconds that are left, never below zero; ``None`` for ever."""
+        """Seconds that are left, never below zero; ``None`` is forever."""
         return None if self.at is None else max(0.0, self.at - monotonic())
 
     def waited(self) -> float:
@@ -67,5 +94,5 @@ class Deadline:
 
 
 def lock_seconds(remaining: float | None) -> float:
-    """Turn seconds that are left into what `threading.Lock.acquire` takes, where for ever is ``-1``."""
+    """Turn seconds that are left into what `threading.Lock.acquire` takes, which means forever by ``-1``."""
     return -1 if remaining is None else remaining

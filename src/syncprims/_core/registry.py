@@ -10,6 +10,7 @@ from threading import local
 from typing import Protocol
 from weakref import ref
 
+from .foreign import type_name
 from .state import Stated
 
 # No mutex guards the registry. Its only writers are single C-level stores, and under the GIL fork() copies it at a
@@ -74,10 +75,16 @@ class InnerName(str):
 
 
 def check_name(name: str | None) -> str | None:
-    """Return the name of a primitive, or raise the error for one that is no name."""
-    if name is not None and not isinstance(name, str):
-        raise TypeError(f"name must be a string or None, not {type(name).__name__}")
-    return name
+    """Return the name of a primitive as an exact `str`, or raise a TypeError for something that is no name.
+
+    An exact one is compared and printed without running a method of the user's.
+    """
+    kind = type(name)
+    if name is None or kind is str or kind is InnerName:
+        return name
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string or None, not {type_name(name)}")
+    return str.__str__(name)
 
 
 def default_name(primitive: object, serial: int) -> str:

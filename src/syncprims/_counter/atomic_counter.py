@@ -7,7 +7,9 @@ from _thread import RLock
 from collections.abc import Callable
 from typing import Any, Final, Literal, NoReturn
 
-from .._core.integers import Bounds, integer
+from .._core.foreign import words
+from .._core.integers import Bounds, integer, shown
+from .._core.lazy import refuse_lazy
 from .._core.registry import check_name, default_name, new_serial, register
 from .._core.state import State
 from .._locks.timed_lock import TimedRLock
@@ -130,7 +132,7 @@ class AtomicCounter(CounterSurface):
     def __repr__(self) -> str:
         kind = type(self)
         module = "syncprims" if kind.__module__ == __name__ else kind.__module__
-        return f"<{module}.{kind.__qualname__} object {self.name!r} at {self._value}>"
+        return f"<{module}.{kind.__qualname__} object {self.name!r} at {shown(self._value)}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -256,7 +258,8 @@ class AtomicCounter(CounterSurface):
             fn: Takes the present value and returns the new one.
 
         Raises:
-            TypeError: It is not callable, or what it returned is not an integer. The value stays.
+            TypeError: It is not callable, or what it returned is not an integer (as of a coroutine function). The value
+                stays.
             CounterBoundsError: What it returned is out of bounds. The value stays.
             DeadlockError: It, or a signal handler that came in, tried to change this same counter, whose change one of
                 the two would have undone. The value stays.
@@ -268,13 +271,16 @@ class AtomicCounter(CounterSurface):
             10
         """
         if not callable(fn):
-            raise TypeError(f"update needs a function of the value, not {fn!r}")
+            raise TypeError(f"update needs a function of the value, not {words(fn)}")
         with self._lock:
             self._refuse_in_update()
             self._updating = self._special = True
             try:
                 # User code under a lock: the one place where the design says so.
-                new = integer(fn(self._value), "what the function returned")
+                answer = fn(self._value)
+                if type(answer) is not int:
+                    refuse_lazy(answer, "the function of update()")
+                new = integer(answer, "what the function returned")
                 old, _ = self._store(0, new)
             finally:
                 self._updating = False
@@ -338,7 +344,7 @@ class AtomicCounter(CounterSurface):
 
         Raises:
             CounterTimeoutError: The time was up; it carries the value then.
-            TypeError: The predicate is not callable.
+            TypeError: The predicate is not callable, or is a coroutine function or the like.
             ValueError: The timeout is negative or NaN.
             OverflowError: It is larger than `threading.TIMEOUT_MAX`.
             DeadlockError: The call comes from inside this counter's own `update`.
@@ -350,7 +356,7 @@ class AtomicCounter(CounterSurface):
             6
         """
         if not callable(predicate):
-            raise TypeError(f"wait_for needs a function of the value, not {predicate!r}")
+            raise TypeError(f"wait_for needs a function of the value, not {words(predicate)}")
         return Waiter(predicate, "a value that the predicate accepts").wait(self, timeout)
 
     def wait_until(self, value: int, timeout: float | None = None) -> int:
@@ -377,7 +383,7 @@ class AtomicCounter(CounterSurface):
             3
         """
         goal = integer(value, "value")
-        return Waiter(goal.__le__, f"{goal} or more", goal).wait(self, timeout)
+        return Waiter(goal.__le__, f"{shown(goal)} or more", goal).wait(self, timeout)
 
     def _admit(self, waiter: Waiter) -> None:
         with self._lock:

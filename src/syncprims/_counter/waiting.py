@@ -11,6 +11,8 @@ from threading import get_ident
 from typing import Protocol
 
 from .._core.deadline import Deadline
+from .._core.integers import shown
+from .._core.lazy import refuse_lazy
 from .._core.waits import Node, Waiting
 from ..errors import CounterTimeoutError
 
@@ -75,7 +77,7 @@ class Waiter:
 
     def _look(self, counter: Watched, deadline: Deadline, waiting: Waiting) -> int:
         counter._admit(self)
-        if self._predicate(value := counter._value):
+        if says_yes(self._predicate(value := counter._value)):
             return value
         if deadline.timeout != 0:
             waiting.publish()
@@ -85,14 +87,15 @@ class Waiter:
             if told is not None and self._goal is not None:
                 return told  # it reached the goal, even if it did not stay
             if left == 0:
+                waited = deadline.waited()
                 raise CounterTimeoutError(
-                    f"waited {deadline.waited():.1f} s for {counter.name!r} to be {self._what}, and it is {value}",
+                    f"waited {waited:.1f} s for {counter.name!r} to be {self._what}, and it is {shown(value)}",
                     value=value,
                     timeout=deadline.timeout,
-                    waited=deadline.waited(),
+                    waited=waited,
                 )
             counter._admit(self)
-            if self._predicate(value := counter._value):
+            if says_yes(self._predicate(value := counter._value)):
                 return value
 
     def _listen(self, seconds: float | None) -> int | None:
@@ -100,6 +103,14 @@ class Waiter:
             return self.told.get(True, seconds)
         except Empty:
             return None
+
+
+def says_yes(answer: object) -> bool:
+    """Whether a predicate's answer is true; a coroutine or the like is none."""
+    if answer is True or answer is False:
+        return answer
+    refuse_lazy(answer, "the predicate")
+    return bool(answer)
 
 
 def telling(waiters: dict[Waiter, None], value: int) -> Iterable[object]:

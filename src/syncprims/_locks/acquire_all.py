@@ -10,6 +10,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from .._core.deadline import Deadline, check_timeout
+from .._core.foreign import error_words, note, words
 from .._core.interrupts import Leave, LeaveInC, leave_by
 from ..errors import LockTimeoutError
 from .timed_lock import TimedLock
@@ -52,9 +53,9 @@ def acquire_all(*locks: TimedLock | LockAdapter, timeout: float | None = None) -
         True
     """
     for lock in locks:
-        if not hasattr(lock, "_enter_within"):
+        if not hasattr(type(lock), "_enter_within"):
             advice = "give them one by one" if isinstance(lock, (list, tuple)) else "wrap it in a LockAdapter"
-            raise TypeError(f"acquire_all takes locks of this library, not {lock!r}; {advice}")
+            raise TypeError(f"acquire_all takes locks of this library, not {words(lock)}; {advice}")
     if len(set(map(id, locks))) < len(locks):
         twice = next(lock for lock in locks if sum(lock is other for other in locks) > 1)
         raise ValueError(f"acquire_all got {twice.name!r} more than once; give it each lock once")
@@ -101,7 +102,7 @@ class _All:
             if deadline is not None and isinstance(error, LockTimeoutError):
                 # The lock knew of nothing but what the others had left for it.
                 error.timeout = self._timeout
-                error.add_note(f"acquire_all() had {self._timeout} s for all {len(self._locks)} locks together")
+                note(error, f"acquire_all() had {self._timeout} s for all {len(self._locks)} locks together")
             raise
 
     def _leave(self) -> Leave:
@@ -131,7 +132,7 @@ def _go_on(release_held: Iterable[object], failure: BaseException) -> None:
 
 def _note(error: BaseException, failure: Exception) -> None:
     """Tell of a failed release without taking the place of the exception that was on its way."""
-    error.add_note(f"then the release of a lock failed too: {type(failure).__name__}: {failure}")
+    note(error, f"then the release of a lock failed too: {error_words(failure)}")
 
 
 def _leaving(held: list[Release | None]) -> Generator[int, Any, None]:

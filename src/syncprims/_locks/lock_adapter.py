@@ -12,7 +12,10 @@ from typing import Any, NoReturn, Protocol, Self
 from .._core.clock import monotonic
 from .._core.deadline import check_acquire, check_timeout
 from .._core.deadlocks import own_deadlock
+from .._core.foreign import error_words, note, words
+from .._core.holders import describe, holder_of
 from .._core.interrupts import Leave, LeaveInC, leave_by
+from .._core.lazy import check_runs
 from .._core.registry import check_name, register
 from .._core.waits import Waiting
 from .hold import Hold
@@ -88,7 +91,9 @@ class LockAdapter(LockSurface):
 
     def __init__(self, lock: LockLike, timeout: float | None = None, *, name: str | None = None) -> None:
         if not (callable(getattr(lock, "acquire", None)) and callable(getattr(lock, "release", None))):
-            raise TypeError(f"LockAdapter needs an object with acquire(timeout=...) and release(), not {lock!r}")
+            raise TypeError(f"LockAdapter needs an object with acquire(timeout=...) and release(), not {words(lock)}")
+        for method in ("acquire", "release"):
+            check_runs(getattr(lock, method), f"the {method}() of a lock for threads")
         self._lock = lock
         self._timeout = check_timeout(timeout)
         self._name = check_name(name)
@@ -112,7 +117,7 @@ class LockAdapter(LockSurface):
 
     def __repr__(self) -> str:
         state = "unlocked" if self._owner() is None else "locked"
-        return f"<{state} syncprims.{type(self).__name__} object {self.name!r} over {self._lock!r}>"
+        return f"<{state} syncprims.{type(self).__name__} object {self.name!r} over {words(self._lock)}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -132,6 +137,7 @@ class LockAdapter(LockSurface):
 
         Raises:
             DeadlockError: The wait has no limit, and this thread has taken this `threading.Lock` already.
+            TypeError: ``blocking`` is neither a `bool` nor 0 or 1.
             ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
             OverflowError: It is larger than `threading.TIMEOUT_MAX`.
         """
@@ -144,7 +150,11 @@ class LockAdapter(LockSurface):
             RuntimeError: The calling thread has not taken it through this adapter. Nothing is changed.
         """
         if not self.held_by_me():
-            raise RuntimeError(f"cannot release {self.name!r}: this thread has not acquired it through this adapter")
+            owner = self._owner()
+            holder = "" if owner is None else f"; it is held by {describe(holder_of(owner))}"
+            raise RuntimeError(
+                f"cannot release {self.name!r}: this thread has not acquired it through this adapter{holder}"
+            )
         self._release()
 
     def hold(self, timeout: float | None) -> AbstractContextManager[Self]:
@@ -219,7 +229,7 @@ class LockAdapter(LockSurface):
 
     def _note(self, error: BaseException, failure: Exception) -> None:
         """Tell of a failed release without taking the place of the exception that was on its way."""
-        error.add_note(f"then the release of {self.name!r} failed too: {type(failure).__name__}: {failure}")
+        note(error, f"then the release of {self.name!r} failed too: {error_words(failure)}")
 
     def _take(self, limit: float | None, *, raises: bool) -> bool:
         started = monotonic()

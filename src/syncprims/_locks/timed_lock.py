@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
 
 from .._core.clock import monotonic, sleep
 from .._core.deadline import check_acquire, check_timeout
@@ -50,6 +50,9 @@ else:
 # less, but keeps only that inner lock alive: locks out of a weak dictionary would no longer exclude each other);
 # `@contextmanager` (leaks, and costs nine times as much); a holder stored on acquisition (a second store that can be
 # cut off from the first, paid by everybody).
+
+# What `timeout` is by default: compared by identity, which is as fast, and no method of the caller's.
+_ENDLESS: Final[float] = -1
 
 _c_try: Callable[[_CLock, bool], bool] = _CLock.acquire
 _c_acquire = _CLock.acquire
@@ -203,7 +206,7 @@ class TimedLock(LockSurface, _CLock):
             raise
 
     def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
-        """Take the lock, exactly as `threading.Lock.acquire` does; the constructor's timeout has no part in it.
+        """Take the lock as `threading.Lock.acquire` does; the constructor's timeout has no part in it.
 
         Args:
             blocking: False tries once and does not wait.
@@ -215,6 +218,7 @@ class TimedLock(LockSurface, _CLock):
         Raises:
             DeadlockError: The wait has no limit, and this thread holds the lock already or would close a circle of
                 waiting threads. A wait with a limit never raises this.
+            TypeError: ``blocking`` is neither a `bool` nor 0 or 1: ``acquire(5)`` waits without limit in `threading`.
             ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
             OverflowError: It is larger than `threading.TIMEOUT_MAX`.
 
@@ -228,7 +232,7 @@ class TimedLock(LockSurface, _CLock):
             ...         lock.release()
             working
         """
-        limit = None if blocking and timeout == -1 else check_acquire(blocking, timeout)
+        limit = None if blocking is True and timeout is _ENDLESS else check_acquire(blocking, timeout)
         if self._is_owned():
             return self._acquire_again(limit)
         try:
@@ -260,7 +264,7 @@ class TimedLock(LockSurface, _CLock):
             at most half a second
         """
         token = self._token
-        if token is None or token.timeout != timeout:
+        if token is None or (token.timeout is not timeout and token.timeout != (timeout := check_timeout(timeout))):
             token = self._token = Hold(self, check_timeout(timeout))
         return token
 

@@ -8,7 +8,9 @@ from threading import get_ident
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from .._core.deadline import Deadline, check_timeout
-from .._core.integers import integer
+from .._core.foreign import words
+from .._core.integers import integer, shown
+from .._core.lazy import check_runs
 from .._core.registry import InnerName, check_name, default_name, new_serial, register
 from .._core.state import State
 from .._core.waits import count_waits
@@ -95,10 +97,12 @@ class OrderedRunner:
             raise ValueError("an OrderedRunner needs at least one step")
         for step in steps:
             if not isinstance(step, str):
-                raise TypeError(f"each step's name is an argument of its own and a string, not {step!r}")
-        check_name(name)
-        if rounds is not None and integer(rounds, "rounds") < 1:
-            raise ValueError(f"rounds must be at least 1, or None to repeat for ever, not {rounds!r}")
+                raise TypeError(f"each step's name is an argument of its own and a string, not {words(step)}")
+        name = check_name(name)
+        rounds = None if rounds is None else integer(rounds, "rounds")
+        if rounds is not None and rounds < 1:
+            raise ValueError(f"rounds must be at least 1, or None to repeat forever, not {shown(rounds)}")
+        steps = tuple(map(str.__str__, steps))  # exact ones, past the methods of subclasses
         self._steps = steps
         self._turns = None if rounds is None else rounds * len(steps)
         self._timeout = check_timeout(timeout)
@@ -191,8 +195,8 @@ class OrderedRunner:
             >>> runner.current
             'store'
         """
-        if name not in self._sequence.gates:
-            self._sequence.check_step(name)
+        if type(name) is not str or name not in self._sequence.gates:
+            name = self._sequence.check_step(name)
         return StepContext(self, name, self._timeout if timeout is ... else check_timeout(timeout))
 
     def serve(self, name: str, fn: Callable[[Turn], object]) -> int:
@@ -209,7 +213,7 @@ class OrderedRunner:
 
         Raises:
             ValueError: There is no such step.
-            TypeError: `fn` can't be called.
+            TypeError: `fn` can't be called, or is a coroutine or generator function, which would do its work later.
             StepTimeoutError: A turn did not come in time; nothing has changed, and the caller may go on serving.
             BrokenSequenceError: Another step failed, or the sequence was aborted or reset.
             DeadlockError: This thread is in a step of this runner already, or waiting would close a circle.
@@ -225,9 +229,8 @@ class OrderedRunner:
             >>> turns
             3
         """
-        self._sequence.check_step(name)
-        if not callable(fn):
-            raise TypeError(f"fn must be callable, not {fn!r}")
+        name = self._sequence.check_step(name)
+        check_runs(fn, "fn")
         return serve(self, self._usable(), name, fn, self._timeout)
 
     def run(
@@ -254,7 +257,8 @@ class OrderedRunner:
 
         Raises:
             ValueError: A step has no body, or a body no step, or the timeout is negative or NaN; nothing was started.
-            TypeError: A body can't be called, or the executor has no ``submit``; nothing was started.
+            TypeError: A body can't be called, or is a coroutine or generator function, or the executor has no
+                ``submit``; nothing was started.
             StepTimeoutError: The time was up. The sequence is aborted; a body that is in progress can't be killed, and
                 the error names its thread, which ends with its body. With an executor also, at once, if another
                 thread has taken a turn.
@@ -271,7 +275,7 @@ class OrderedRunner:
             ['ping', 'pong', 'ping', 'pong']
         """
         deadline = Deadline(self._limit(timeout))
-        self._sequence.check_bodies(bodies)
+        bodies = self._sequence.check_bodies(bodies)
         sequence = self._outside("run it")
         if sequence.ends:
             raise sequence.over(None)
@@ -303,8 +307,9 @@ class OrderedRunner:
             >>> runner.state
             'finished'
         """
-        if rounds is not None and integer(rounds, "rounds") < 0:
-            raise ValueError(f"rounds must be None or not negative, not {rounds!r}")
+        rounds = None if rounds is None else integer(rounds, "rounds")
+        if rounds is not None and rounds < 0:
+            raise ValueError(f"rounds must be None or not negative, not {shown(rounds)}")
         deadline = Deadline(self._limit(timeout))
         self._outside("wait").wait(rounds, deadline)
 
@@ -330,7 +335,7 @@ class OrderedRunner:
             'broken'
         """
         if cause is not None and not isinstance(cause, BaseException):
-            raise TypeError(f"cause must be an exception or None, not {cause!r}")
+            raise TypeError(f"cause must be an exception or None, not {words(cause)}")
         self._usable().end("broken", ABORTED, cause)
 
     def stop(self) -> None:

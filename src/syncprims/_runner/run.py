@@ -7,6 +7,7 @@ from threading import Thread, get_ident
 from typing import TYPE_CHECKING, TypeVar
 
 from .._core.deadline import Deadline
+from .._core.foreign import error_words, note, words
 from .._core.waits import wait_visibly
 from ..errors import BrokenSequenceError, SequenceFinishedError
 from .sequence import ABORTED, Sequence
@@ -83,7 +84,7 @@ def conclude(sequence: Sequence, failures: list[BaseException]) -> None:
     if failures:
         first, *rest = failures
         for failure in rest:
-            first.add_note(f"then also failed: {type(failure).__name__}: {failure}")
+            note(first, f"then also failed: {error_words(failure)}")
         raise first
     if sequence.state == "broken":
         raise sequence.over(None)
@@ -120,9 +121,9 @@ def run_in_threads(
     except BaseException as error:
         sequence.end("broken", ABORTED, error)
         for thread in _left(sequence, threads, Deadline(_GRACE)):
-            error.add_note(f"the run was aborted, but Thread {thread.name!r} can't be killed: it ends with its body")
+            note(error, f"the run was aborted, but Thread {thread.name!r} can't be killed: it ends with its body")
         for failure in failures:
-            error.add_note(f"before, there failed: {type(failure).__name__}: {failure}")
+            note(error, f"before, there failed: {error_words(failure)}")
         raise
     conclude(sequence, failures)
     return results
@@ -150,23 +151,23 @@ def run_in_executor(
 ) -> list[R]:
     """Take every turn in this thread, and have the executor run the body meanwhile: one at a time."""
     if not callable(getattr(executor, "submit", None)):
-        raise TypeError(f"executor must be a concurrent.futures.Executor or have its submit(), not {executor!r}")
+        raise TypeError(f"executor must be a concurrent.futures.Executor or have its submit(), not {words(executor)}")
     results: list[R] = []
     failures: list[BaseException] = []
 
     def delegate(turn: Turn) -> None:
         future = executor.submit(bodies[turn.step], turn)
+        where = f"{turn.step!r} in {words(executor)}"
         try:
             left = deadline.remaining()
-            sought = f"the end of {turn.step!r} in {executor!r}"
-            results.append(wait_visibly(sequence, sought, left, future.result, left))
+            results.append(wait_visibly(sequence, f"the end of {where}", left, future.result, left))
         except BaseException as error:
             if future.done() and not future.cancelled():
                 raise
             future.cancel()
             if not isinstance(error, TimeoutError):
                 raise
-            late = sequence.timeout_error(f"{sequence.name!r} to finish, with {turn.step!r} in {executor!r}", deadline)
+            late = sequence.timeout_error(f"{sequence.name!r} to finish, with {where}", deadline)
             # Ended here, so that no _on_error() can let the next step start while this one runs.
             sequence.end("broken", ABORTED, late)
             raise late from None

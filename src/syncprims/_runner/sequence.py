@@ -9,12 +9,14 @@ from itertools import chain, tee
 from math import inf
 from operator import attrgetter, methodcaller
 from threading import get_ident
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, TypeVar
 
 from .._core.clock import monotonic
 from .._core.deadline import Deadline, lock_seconds
 from .._core.deadlocks import refuse_deadlock
+from .._core.foreign import error_words, words
 from .._core.holders import describe, holder_of
+from .._core.lazy import check_runs
 from .._core.state import State
 from .._core.waits import Waiting
 from ..errors import BrokenSequenceError, ForkedError, SequenceFinishedError, StepTimeoutError, SyncError
@@ -40,6 +42,8 @@ from .turn import Turn, new_tuple
 # around it all (one more thing to wait for on each hand-off).
 
 SequenceState = Literal["open", "finished", "broken"]
+T = TypeVar("T")
+
 Next = Callable[[Turn | None], "str | None"]
 
 RAISED: Final = "raised"
@@ -199,8 +203,8 @@ class Sequence:
         if step is None:
             self.end("finished", STOPPED, completed=index)
             return None
-        if step not in self.gates:
-            raise ValueError(f"_next() of {self.name!r} returned {step!r}, which is none of its steps: {self.known()}")
+        if type(step) is not str or step not in self.gates:
+            step = self.exact(step, f"_next() of {self.name!r} returned {words(step)}, which is none of its steps:")
         self.turn = new_tuple(Turn, (step, index, index // self.round_length))
         self.gate = gate = self.gates[step]
         if self.watchers:
@@ -330,20 +334,27 @@ class Sequence:
 
     # -- checking -------------------------------------------------------------------------------------------------
 
-    def check_step(self, step: str) -> None:
-        """Raise unless it is one of the steps."""
-        if step not in self.gates:
-            raise ValueError(f"{self.name!r} has no step {step!r}; it has {self.known()}")
+    def check_step(self, step: str) -> str:
+        """Return the step's name as an exact `str`, or raise if it is none of the steps."""
+        return self.exact(step, f"{self.name!r} has no step {words(step)}; it has")
 
-    def check_bodies(self, bodies: Mapping[str, object]) -> None:
-        """Raise unless there is a body for each step, for nothing else, and each can be called."""
-        missing = [step for step in self.gates if step not in bodies]
+    def exact(self, step: object, refusal: str) -> str:
+        """Return the step's name as an exact `str`, past the methods of a subclass, or raise with these words."""
+        name = str.__str__(step) if isinstance(step, str) else None
+        if name is None or name not in self.gates:
+            raise ValueError(f"{refusal} {self.known()}")
+        return name
+
+    def check_bodies(self, bodies: Mapping[str, T]) -> dict[str, T]:
+        """Return the body of each step; raise unless each has one that can be called, and nothing else has."""
+        found = dict(bodies)
+        missing = [step for step in self.gates if step not in found]
         if missing:
             raise ValueError(f"run() needs a body for every step; missing: {', '.join(map(repr, missing))}")
-        for step, body in bodies.items():
-            self.check_step(step)
-            if not callable(body):
-                raise TypeError(f"the body of {step!r} must be callable, not {body!r}")
+        checked = {self.check_step(step): body for step, body in found.items()}
+        for step, body in checked.items():
+            check_runs(body, f"the body of {step!r}")
+        return checked
 
     # -- telling --------------------------------------------------------------------------------------------------
 
@@ -367,7 +378,7 @@ class Sequence:
                 f"reset() starts it afresh"
             )
         where = "before its first turn" if last is None else f"in the turn of {last!r}"
-        what = f"by {type(cause).__name__}: {cause}" if cause is not None else "with no cause given"
+        what = f"by {error_words(cause)}" if cause is not None else "with no cause given"
         said = {
             RAISED: f"{self.name!r} was broken {where} {what}; no further turn will come until reset()",
             ABORTED: f"{self.name!r} was aborted {where} {what}; no further turn will come until reset()",

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from .._core.deadlocks import own_deadlock
 from .._core.interrupts import Leave, LeaveInC, leave_by
+from .._core.lazy import check_runs
 from .sequence import RAISED, STOPPED, Seat, Sequence, exhaust, go_on
 from .turn import Turn
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-# Flags of code objects that do not run where they are called; `inspect` has names for them, and is slow to import.
-_GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
 
 Leaving = Generator[int, BaseException | None, None]
 
@@ -148,13 +146,7 @@ class StepContext:
             TypeError: `fn` can't be called, or is a coroutine or generator function, which would do its work after
                 the turn.
         """
-        if not callable(fn):
-            raise TypeError(f"the step {self._step!r} decorates a function, not {fn!r}")
-        if getattr(getattr(fn, "__code__", None), "co_flags", 0) & (_GENERATOR | _COROUTINE | _ASYNC_GENERATOR):
-            raise TypeError(
-                f"{fn!r} does not run when it is called, so its work would not be part of the turn of {self._step!r}; "
-                f"use `with` inside it"
-            )
+        check_runs(fn, f"the function for the step {self._step!r}")
 
         @wraps(fn)
         def in_turn(*args: P.args, **kwargs: P.kwargs) -> R:
