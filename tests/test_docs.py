@@ -114,12 +114,14 @@ def on_the_map() -> Iterator[Path]:
 
 
 def test_the_map_is_that_of_the_tree() -> None:
-    """CONTRIBUTING.md's map names every folder of the library and what its tests share, and nothing that is gone."""
+    """CONTRIBUTING.md's map names each file and folder of the library, and what tests share, once."""
     named = list(on_the_map())
-    assert [path for path in named if not path.exists()] == []
-    folders = {path for path in PACKAGE.rglob("*") if path.is_dir() and path.name != "__pycache__"}
+    assert [path for path in named if not path.exists()] == [], "gone"
+    left_out = ("__init__.py", "__pycache__", "py.typed")
+    library = {path for path in PACKAGE.rglob("*") if path.name not in left_out and path.suffix != ".pyc"}
     shared = {path for path in TESTS.glob("*.py") if not path.name.startswith(("test_", "conftest"))}
-    assert sorted(folders | shared) == sorted(path for path in named if path in folders | shared)
+    assert sorted((library | shared).difference(named)) == [], "not on the map"
+    assert len(named) == len(set(named))
 
 
 def test_the_folders_of_the_tests_are_those_of_the_library() -> None:
@@ -128,3 +130,14 @@ def test_the_folders_of_the_tests_are_those_of_the_library() -> None:
     assert subjects | {"evidence", "pool_faults", "typing"} == {
         path.name for path in TESTS.iterdir() if any(path.glob("*.py"))
     }
+
+
+def test_each_likely_change_has_its_file_and_its_tests() -> None:
+    """CONTRIBUTING.md says for thirty changes and more where to make them, and what tests them: all of it is there."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## To change something")[2]
+    rows = [line.split("|")[1:-1] for line in text.partition("\n## ")[0].splitlines() if line.startswith("| ")][2:]
+    assert len(rows) >= 30
+    for change, where, tested in rows:
+        (place,), (tests,) = re.findall(r"`([\w./]+)`", where), re.findall(r"`([\w./]+)`", tested)
+        assert (PACKAGE / place).is_file() or (ROOT / place).is_file(), change
+        assert (ROOT / tests).is_file(), change
