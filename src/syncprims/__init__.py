@@ -109,7 +109,8 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted(globals().keys() | {*__all__, *_MODULES})
+    public = {*__all__, "adapters", "errors", *_MODULES}
+    return sorted(public | {name for name in globals() if name.startswith("__")})
 
 
 if "SYNCPRIMS_LOCK_ORDER" in _environ:  # see diagnostics.check_lock_order: it has to see every lock

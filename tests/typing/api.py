@@ -82,6 +82,14 @@ class Ward(TimedLock):
         assert_type(error.holder, Holder | None)
 
 
+class Renamed(TimedRLock):
+    """Hooks are called by position, so that a subclass may name their arguments as it likes."""
+
+    def _on_wait(self, who: Holder | None) -> None: ...
+    def _on_acquired(self, _: float) -> None: ...
+    def _on_timeout(self, late: LockTimeoutError, *more: object) -> None: ...
+
+
 def subclassed(ward: Ward) -> None:
     """``with`` and ``hold`` give the subclass."""
     with ward as held:
@@ -136,6 +144,28 @@ class Computed(OrderedRunner):
 
     def _on_error(self, turn: Turn, exc: Exception) -> bool:
         return False
+
+
+class RenamedRunner(OrderedRunner):
+    """Here, too."""
+
+    def _next(self, last: Turn | None) -> str | None:
+        return None
+
+    def _on_error(self, where: Turn, error: Exception) -> bool:
+        return True
+
+
+class RenamedCounter(AtomicCounter):
+    """Here, too."""
+
+    def _on_change(self, before: int, after: int) -> None: ...
+
+
+class RenamedPool(CallbackPool):
+    """Here, too."""
+
+    def _on_settled(self, done: Task[Any]) -> None: ...
 
 
 def counted(counter: AtomicCounter) -> None:

@@ -321,7 +321,7 @@ class AtomicCounter(CounterSurface):
                 f"let the function return the new value and do nothing else"
             )
 
-    def _on_change(self, old: int, new: int) -> None:
+    def _on_change(self, old: int, new: int, /) -> None:
         """Called after the value has changed, in the thread that changed it, with no lock held; for subclasses.
 
         Args:

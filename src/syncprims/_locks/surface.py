@@ -11,6 +11,25 @@ from .._core.waits import count_waits
 from ..errors import LockTimeoutError
 from ..facts import Holder
 
+if TYPE_CHECKING:
+    from inspect import Signature
+
+
+class SignatureOfInit:
+    """What `inspect.signature` shows of a class whose ``__new__`` takes whatever its ``__init__`` does."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._new = owner.__new__
+
+    def __get__(self, instance: object, owner: type) -> Signature | None:
+        """Return the signature of the class that is asked, or None if it has a ``__new__`` of its own."""
+        from inspect import signature  # slow to import, and imported already when anything asks
+
+        if owner.__new__ is not self._new:
+            return None
+        found = signature(owner.__init__)  # type: ignore[misc]  # of this very class
+        return found.replace(parameters=list(found.parameters.values())[1:])
+
 
 class LockSurface:
     """The part of a lock's surface that is the same whatever the lock inside is."""
@@ -73,21 +92,21 @@ class LockSurface:
 
     # -- hooks --------------------------------------------------------------------------------------------------
 
-    def _on_wait(self, holder: Holder | None) -> None:
+    def _on_wait(self, holder: Holder | None, /) -> None:
         """Called just before a thread blocks, in that thread; for subclasses.
 
         Args:
             holder: Who has the lock, as far as can be told.
         """
 
-    def _on_acquired(self, waited: float) -> None:
+    def _on_acquired(self, waited: float, /) -> None:
         """Called when a thread has taken the lock, in that thread, which holds it; for subclasses.
 
         Args:
             waited: For how long it had to wait, in seconds; 0.0 where it had not.
         """
 
-    def _on_timeout(self, error: LockTimeoutError) -> None:
+    def _on_timeout(self, error: LockTimeoutError, /) -> None:
         """Called just before a `LockTimeoutError` is raised, in the thread that gets it; for subclasses.
 
         Args:

@@ -12,7 +12,7 @@ from .._core.deadlocks import own_deadlock, refuse_deadlock
 from .._core.registry import check_name, register
 from .._core.waits import Waiting
 from .hold import Hold
-from .surface import LockSurface
+from .surface import LockSurface, SignatureOfInit
 
 if TYPE_CHECKING:
 
@@ -112,6 +112,8 @@ class TimedLock(LockSurface, _CLock):
     # everything takes the slow path, which calls them.
     _try: ClassVar[Callable[[TimedLock, bool], bool]] = _c_try
     _overrides_on_wait: ClassVar[bool] = False
+
+    __signature__ = SignatureOfInit()
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:  # noqa: ARG004  they are for __init__
         """Make the C lock, which takes no arguments; `__init__` and those of subclasses do."""

@@ -377,7 +377,7 @@ class OrderedRunner:
 
     # -- hooks --------------------------------------------------------------------------------------------------
 
-    def _next(self, done: Turn | None) -> str | None:
+    def _next(self, done: Turn | None, /) -> str | None:
         """Return the step after `done`; for subclasses that want another order.
 
         It is called once for each turn, in the thread that finishes it, or for the first turn in the thread that comes
@@ -394,7 +394,7 @@ class OrderedRunner:
             return None
         return self._steps[index % len(self._steps)]
 
-    def _on_error(self, turn: Turn, exc: Exception) -> bool:  # noqa: ARG002  for subclasses
+    def _on_error(self, turn: Turn, exc: Exception, /) -> bool:  # noqa: ARG002  for subclasses
         """Return whether to go on to the next step, though this one raised; for subclasses. False, by default.
 
         It is called in the thread of the step, with no lock of the library held. The exception goes on in that thread,

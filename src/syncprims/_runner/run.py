@@ -43,12 +43,12 @@ class _Served(StepContext):
     def __enter__(self) -> Turn:
         return self._enter(self.sequence)
 
-    def _on_error(self, turn: Turn, error: Exception) -> bool:
-        passed = super()._on_error(turn, error)
+    def _on_error(self, turn: Turn, exc: Exception, /) -> bool:
+        passed = super()._on_error(turn, exc)
         if passed:
-            self._passed = error
+            self._passed = exc
             if len(self.failures) < _MOST_FAILURES:
-                self.failures.append(error)
+                self.failures.append(exc)
         return passed
 
     def serve_one(self, fn: Callable[[Turn], object]) -> bool:

@@ -66,7 +66,7 @@ exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
 class Orders(Protocol):
     """What a sequence asks of its runner."""
 
-    def _next(self, done: Turn | None) -> str | None: ...
+    def _next(self, done: Turn | None, /) -> str | None: ...
 
 
 class Step(Protocol):
@@ -75,7 +75,7 @@ class Step(Protocol):
     @property
     def _runner(self) -> Orders: ...
 
-    def _on_error(self, turn: Turn, error: Exception) -> bool: ...
+    def _on_error(self, turn: Turn, exc: Exception, /) -> bool: ...
 
 
 class Seat:

@@ -33,8 +33,8 @@ class Runner(Protocol):
     _seats: defaultdict[int, Seat]
     _leaves: dict[int, Kept]
 
-    def _next(self, done: Turn | None) -> str | None: ...
-    def _on_error(self, turn: Turn, exc: Exception) -> bool: ...
+    def _next(self, done: Turn | None, /) -> str | None: ...
+    def _on_error(self, turn: Turn, exc: Exception, /) -> bool: ...
 
 
 class StepContext:
@@ -133,8 +133,8 @@ class StepContext:
     else:
         __exit__ = LeaveInC(_leave)
 
-    def _on_error(self, turn: Turn, error: Exception) -> bool:
-        return self._runner._on_error(turn, error)
+    def _on_error(self, turn: Turn, exc: Exception, /) -> bool:
+        return self._runner._on_error(turn, exc)
 
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
         """Return a function that waits for a turn of the step, calls `fn` in it and returns what `fn` returns.

@@ -420,7 +420,7 @@ class CallbackPool(Executor):
             **tally,
         )
 
-    def _on_settled(self, task: Task[Any]) -> None:
+    def _on_settled(self, task: Task[Any], /) -> None:
         """Do nothing: for subclasses, called on the dispatcher thread after each task's callback.
 
         It should be short, as it holds up other callbacks. What it raises is kept like a callback's error. `join` and
