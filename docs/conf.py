@@ -167,16 +167,12 @@ def _find_elsewhere(
 
 
 def _name_bases(_app: Sphinx, _name: str, _thing: object, _options: object, bases: list[type | str]) -> None:
-    # A base class that is nobody's business makes room for its own bases, and one that is has the name that its users
-    # know.
+    # A base class has the name that its users know, and one that is internal is left out.
     public: list[type | str] = []
     for base in bases:
         module, name = getattr(base, "__module__", ""), getattr(base, "__name__", str(base))
         if module.startswith("concurrent.futures."):
             public.append(f":py:class:`concurrent.futures.{name}`")
-        elif module.startswith("syncprims.callback_pool.") and not hasattr(syncprims, name):
-            _name_bases(_app, _name, _thing, _options, inner := list(getattr(base, "__bases__", ())))
-            public.extend(inner)
         elif not any(part.startswith("_") for part in module.split(".")):
             public.append(base)
     bases[:] = public or [object]

@@ -176,8 +176,8 @@ def test_thread_that_a_task_left_behind_holds_nothing_up(tmp_path: Path) -> None
     """A thread that goes on in an interpreter keeps close with a limit, and the end of the program, from nothing."""
     body = """
 if __name__ == "__main__":
-    from syncprims.callback_pool import engine
-    engine._EXIT_PATIENCE = 0.2
+    from syncprims.callback_pool import ending
+    ending._EXIT_PATIENCE = 0.2
     pool = CallbackPool("interpreter", max_workers=1)
     pool.submit(leave_a_thread).result(10)
     pool.close(0.2)
