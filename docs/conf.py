@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "src"))
 
-import syncprims  # noqa: E402  it is found by now
 
 with open(HERE.parent / "pyproject.toml", "rb") as _file:
     _project = tomllib.load(_file)["project"]
