@@ -6,14 +6,16 @@ import logging
 import math
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from threading import Event
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually, held_elsewhere
-from syncprims import TimedLock
-from syncprims._core.waits import Waiting
-from syncprims.diagnostics import warn_slow
+from locks.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
+from syncprims import CallbackPool, TimedLock
+from syncprims._core.clock import monotonic
+from syncprims._core.waits import Waiting, all_waits
+from syncprims.diagnostics import SlowWaits, warn_slow
 
 
 class Kept(logging.Handler):
@@ -39,28 +41,218 @@ def warnings_kept() -> Iterator[list[str]]:
         logger.removeHandler(handler)
 
 
-def test_a_slow_wait_is_warned_of_once_while_it_is_on() -> None:
-    """Each wait that lasts longer than the time gets one warning, with the report, before it has ended."""
+def enter(lock: TimedLock, *further: TimedLock) -> None:
+    """Take locks one after the other, and give them back."""
+    with lock:
+        if further:
+            enter(*further)
+
+
+def grow_old(watching: SlowWaits, lock: TimedLock, number: int = 1) -> None:
+    """Let the threads that wait for the lock have waited for an hour, and let a look see it."""
+    eventually(lambda: lock.waiting == number)
+    for waiting in all_waits():
+        if waiting.node is lock:
+            waiting.since -= 3600.0
+    watching._look()
+
+
+@pytest.fixture
+def watching() -> Iterator[SlowWaits]:
+    """A watch that looks when a test lets it, and for itself only in half an hour."""
+    with warn_slow(after=3600.0) as watching:
+        yield watching
+
+
+def test_a_slow_wait_is_warned_of_while_it_is_on() -> None:
+    """A wait that lasts longer than the time gets a warning, with the report, before it has ended."""
     lock = TimedLock(name="slow")
-
-    def queue() -> None:
-        with lock:
-            pass
-
     with warnings_kept() as texts, Crew() as crew, held_elsewhere(lock, "sleeper") as let_go, warn_slow(after=0.05):
-        crew.start(queue, "first")
+        crew.start(lambda: enter(lock), "first")
         eventually(lambda: texts)
         assert lock.waiting == 1
-        crew.start(queue, "second")
-        eventually(lambda: len(texts) == 2)
-        # A third look, at which the first two waits are still on, warns of the third alone.
-        crew.start(queue, "third")
-        eventually(lambda: len(texts) == 3)
         let_go()
-    for name, text in zip(("first", "second", "third"), texts, strict=True):
-        assert text.startswith(f"Thread {name!r} (ident")
-        assert "for 'slow' and still waits; it is held by Thread 'sleeper'" in text
-        assert "TimedLock 'slow': held by" in text
+    (text,) = texts
+    assert text.startswith("Thread 'first' (ident")
+    assert "for 'slow' and still waits; it is held by Thread 'sleeper'" in text
+    assert "TimedLock 'slow': held by" in text
+
+
+def test_a_jam_is_warned_of_once(watching: SlowWaits) -> None:
+    """Of fifty threads that wait for one lock, the first that gets old is warned of, and those that follow are not."""
+    lock = TimedLock(name="stock")
+    with warnings_kept() as texts, Crew() as crew, held_elsewhere(lock) as let_go:
+        for number in range(50):
+            crew.start(lambda: enter(lock), f"queuer-{number}")
+            if number in (0, 1, 49):
+                grow_old(watching, lock, number + 1)
+        let_go()
+    assert len(texts) == 1
+    assert texts[0].startswith("Thread 'queuer-0'")
+
+
+def test_those_that_wait_as_well_are_counted(watching: SlowWaits) -> None:
+    """The one line of a jam says how many threads wait beside the one that has waited longest."""
+    lock = TimedLock(name="stock")
+    with warnings_kept() as texts, Crew() as crew, held_elsewhere(lock) as let_go:
+        crew.start(lambda: enter(lock), "queuer-0")
+        eventually(lambda: lock.waiting == 1)
+        for number in (1, 2):
+            crew.start(lambda: enter(lock), f"queuer-{number}")
+        grow_old(watching, lock, 3)
+        let_go()
+    lines = texts[0].splitlines()
+    assert lines[0].startswith("Thread 'queuer-0'")
+    assert lines[0].endswith("; 2 more threads wait for it")
+    assert lines[1].startswith("syncprims in process")
+
+
+def pretend_to_wait(lock: TimedLock, end: Event) -> None:
+    """Register a wait for the lock that a test can end."""
+    waiting = Waiting(lock, takes_part=False)
+    waiting.publish()
+    try:
+        wait_for(end)
+    finally:
+        waiting.withdraw()
+
+
+def test_a_jam_lasts_as_long_as_a_wait_that_got_old(watching: SlowWaits) -> None:
+    """As long as one of its waits is on, though not the first one, it is the same jam; after the last, another one."""
+    lock = TimedLock(name="stock")
+    ends = [Event() for _ in range(4)]
+    with warnings_kept() as texts, Crew() as crew:
+        first = crew.start(lambda: pretend_to_wait(lock, ends[0]))
+        grow_old(watching, lock)
+        second = crew.start(lambda: pretend_to_wait(lock, ends[1]))
+        grow_old(watching, lock, 2)
+        ends[0].set()
+        first.result()
+        third = crew.start(lambda: pretend_to_wait(lock, ends[2]))
+        grow_old(watching, lock, 2)
+        assert len(texts) == 1
+        for job, end in ((second, ends[1]), (third, ends[2])):
+            end.set()
+            job.result()
+        watching._look()
+        crew.start(lambda: pretend_to_wait(lock, ends[3]), "later")
+        grow_old(watching, lock)
+        ends[3].set()
+    assert len(texts) == 2
+    assert texts[1].startswith("Thread 'later'")
+
+
+def test_each_lock_has_its_own_jam(watching: SlowWaits) -> None:
+    """While one lock is jammed, another one that gets jammed is warned of too."""
+    locks = [TimedLock(name=name) for name in ("stock", "prices")]
+    with (
+        warnings_kept() as texts,
+        Crew() as crew,
+        held_elsewhere(locks[0]) as first,
+        held_elsewhere(locks[1]) as second,
+    ):
+        for lock in locks:
+            crew.start(lambda lock=lock: enter(lock))  # type: ignore[misc]  # bound now
+            grow_old(watching, lock)
+        first()
+        second()
+    assert ["for 'stock'" in texts[0], "for 'prices'" in texts[1], len(texts)] == [True, True, 2]
+
+
+def test_those_that_wait_behind_a_jam_are_part_of_it(watching: SlowWaits) -> None:
+    """A wait for what a jammed thread holds is not warned of, until that thread is out of its jam."""
+    database, account, printer = (TimedLock(name=name) for name in ("database", "account", "printer"))
+    with (
+        warnings_kept() as texts, Crew() as crew,
+        held_elsewhere(database) as database_goes, held_elsewhere(printer) as printer_goes,
+    ):  # fmt: skip
+        crew.start(lambda: enter(account, database, printer))
+        grow_old(watching, database)
+        crew.start(lambda: enter(account))
+        grow_old(watching, account)
+        assert len(texts) == 1
+        database_goes()
+        eventually(lambda: printer.waiting)
+        watching._look()
+        printer_goes()
+    assert [text.splitlines()[0].count("for 'account' and still waits") for text in texts] == [0, 1]
+
+
+def test_many_jams_at_once_are_one_message(watching: SlowWaits) -> None:
+    """Jams that a look finds together have one message with one report, which does not name each of them."""
+    locks = [TimedLock(name=f"lock-{number}") for number in range(13)]
+    with warnings_kept() as texts, Crew() as crew, ExitStack() as held:
+        let_go = [held.enter_context(held_elsewhere(lock)) for lock in locks]
+        for lock in locks:
+            crew.start(lambda lock=lock: enter(lock))  # type: ignore[misc]  # bound now
+        eventually(lambda: all(lock.waiting for lock in locks))
+        for waiting in all_waits():
+            waiting.since -= 3600.0
+        watching._look()
+        for each in let_go:
+            each()
+    (text,) = texts
+    assert text.count("and still waits") == 10
+    assert text.splitlines()[10] == "and so have threads for 3 other things"
+    assert text.count("syncprims in process") == 1
+
+
+def test_a_pool_that_is_joined_for_long_hides_no_other_wait(watching: SlowWaits) -> None:
+    """What is waited for of a pool counts: its end, a result and room are three jams."""
+    gate = Event()
+    with warnings_kept() as texts, Crew() as crew, CallbackPool(max_workers=1, name="mill") as pool:
+        task = pool.submit(wait_for, gate)
+        for wait in (pool.join, task.result):
+            crew.start(lambda wait=wait: wait(LIMIT))  # type: ignore[misc]  # bound now
+            eventually(lambda: len(all_waits()) > len(texts))
+            for waiting in all_waits():
+                waiting.since = monotonic() - 3600.0
+            watching._look()
+        gate.set()
+    assert ["the end of all tasks" in texts[0], "the result of" in texts[1], len(texts)] == [True, True, 2]
+
+
+class Broken(logging.Handler):
+    """A handler that ends whatever it is called by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called = Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Refuse."""
+        self.called.set()
+        raise SystemExit("no")
+
+
+class Unnamed(TimedLock):
+    """A lock that does not tell its name."""
+
+    @property
+    def name(self) -> str:
+        """Refuse."""
+        raise LookupError("no name")
+
+
+def test_its_thread_survives_what_the_program_does_to_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither a log handler that raises nor a lock without a name ends the watch: the next jam is warned of."""
+    handler, logger = Broken(), logging.getLogger("syncprims")
+    nameless, other = Unnamed(), TimedLock(name="other")
+    with Crew() as crew, held_elsewhere(other) as let_other_go, warn_slow(after=0.05):
+        nameless.acquire()
+        logger.addHandler(handler)
+        try:
+            crew.start(lambda: enter(nameless))
+            wait_for(handler.called)
+        finally:
+            logger.removeHandler(handler)
+        with warnings_kept() as texts:
+            crew.start(lambda: enter(other))
+            eventually(lambda: texts)
+        assert "for 'other'" in texts[0]
+        nameless.release()
+        let_other_go()
+    assert "a handler of the logger 'syncprims' failed" in capsys.readouterr().err
 
 
 def test_a_short_wait_is_not_warned_of() -> None:

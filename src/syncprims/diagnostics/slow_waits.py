@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import logging
 from _thread import allocate_lock
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from threading import TIMEOUT_MAX, Thread
 from types import TracebackType
 from typing import Self
 
 from .._core.clock import monotonic
 from .._core.deadline import check_timeout
+from .._core.foreign import guarded, log, printable, words
 from .._core.holders import holder_of, thread_name
 from .._core.report import report, say_holder
-from .._core.waits import Waiting, all_waits, subject
+from .._core.waits import Waiting, all_waits, subject, waits_of
 
 # A thread of its own looks at all waits now and then. It sleeps for half of `after`, or less where a wait that it knows
 # comes of age earlier; so it misses none and is never late by more than it takes to wake up.
+#
+# A jam begins with the first wait for something that comes of age, and lasts as long as one that came of age is on.
+# Whatever comes of age for the same thing belongs to it. So does a wait for what a thread holds that is in a jam
+# itself, for as long as it is: fifty accounts whose holders all wait for the database are one jam, not fifty. Only the
+# beginning of a jam is logged.
+
+_LINES = 10  # of one message, for as many jams; the report has all
 
 
 class SlowWaits:
@@ -32,7 +42,8 @@ class SlowWaits:
         self._after = after
         self._gate = allocate_lock()
         self._gate.acquire()
-        self._warned: set[Waiting] = set()
+        # Used by the thread alone:
+        self._jams: dict[_Key, set[Waiting]] = {}
         self._thread = Thread(target=self._watch, name="syncprims-slow-waits", daemon=True)
         self._thread.start()
 
@@ -52,51 +63,82 @@ class SlowWaits:
         self.stop()
 
     def _watch(self) -> None:
-        while not self._gate.acquire(True, self._look()):
+        while not self._gate.acquire(True, guarded(min(self._after / 2, TIMEOUT_MAX), self._look)):
             pass
         try:
             self._gate.release()  # so that stopping again stays an error that stop() knows
-        except RuntimeError:  # somebody stopped it again just now
+        except RuntimeError:  # it was stopped again just now
             pass
 
     def _look(self) -> float:
-        """Warn of what is slow by now; return in how many seconds to look again."""
-        waits = all_waits()
-        self._warned.intersection_update(waits)
-        pause = self._after / 2
-        slow = []
+        """Warn of the jams that have begun; return in how many seconds to look again."""
+        waits = sorted(all_waits(), key=lambda waiting: waiting.since)
+        self._forget(set(waits))
+        begun, pause = [], self._after / 2
         for waiting in waits:
-            if waiting not in self._warned:
-                left = waiting.since + self._after - monotonic()
-                if left > 0:
-                    pause = min(pause, left)
-                else:
-                    slow.append(waiting)
-        if slow:
-            self._warned.update(slow)
-            # In one message, as those of a jam come of age together and have one report.
-            logging.getLogger("syncprims").warning("%s\n%s", "\n".join(map(_say, slow)), report())
+            left = waiting.since + self._after - monotonic()
+            if left > 0:
+                pause = min(pause, left)
+            elif (key := _key(waiting)) in self._jams:
+                self._jams[key].add(waiting)
+            elif not self._is_in_a_jam(_owner(waiting)):
+                self._jams[key] = {waiting}
+                begun.append(waiting)
+        if begun:
+            lines = [guarded("a wait is long", _say, waiting, waits) for waiting in begun[:_LINES]]
+            if len(begun) > _LINES:
+                lines.append(f"and so have threads for {len(begun) - _LINES} other things")
+            log(logging.WARNING, "\n".join([*lines, guarded("(the report of it failed)", report)]))
         return min(pause, TIMEOUT_MAX)
 
+    def _forget(self, waits: AbstractSet[Waiting]) -> None:
+        """Forget the jams of which no wait is left."""
+        for key, jam in list(self._jams.items()):
+            jam &= waits
+            if not jam:
+                del self._jams[key]
 
-def _say(waiting: Waiting) -> str:
+    def _is_in_a_jam(self, ident: int | None) -> bool:
+        return ident is not None and any(waiting in self._jams.get(_key(waiting), ()) for waiting in waits_of(ident))
+
+
+# What a jam is of: something, by its identity, and what of it is waited for. The waits of a jam keep it alive.
+_Key = tuple[int, str]
+
+
+def _key(waiting: Waiting) -> _Key:
     thing, sought = subject(waiting)
-    what, holder = (f"{thing.name!r}, {sought},", "") if sought else (repr(thing.name), "")
-    state = None if sought else thing._state()
+    return id(thing), sought
+
+
+def _owner(waiting: Waiting) -> int | None:
+    return guarded(None, waiting.node._owner)
+
+
+def _say(waiting: Waiting, waits: Sequence[Waiting]) -> str:
+    thing, sought = subject(waiting)
+    name = words(guarded("a name that can't be read", getattr, thing, "name"))
+    what, holder = (f"{name}, {printable(sought)},", "") if sought else (name, "")
+    state = None if sought else guarded(None, thing._state)
     if state is not None and (state.owner is not None or state.is_lock):
         holder = f"; it is held by {say_holder(holder_of(state.owner))}"
+    others = sum(_key(each) == _key(waiting) for each in waits) - 1
+    more = f"; {others} more {'thread waits' if others == 1 else 'threads wait'} for it" if others else ""
     return (
-        f"Thread {thread_name(waiting.ident)!r} (ident {waiting.ident}) has waited {monotonic() - waiting.since:.1f} s "
-        f"for {what} and still waits{holder}"
+        f"Thread {words(thread_name(waiting.ident))} (ident {waiting.ident}) has waited "
+        f"{monotonic() - waiting.since:.1f} s for {what} and still waits{holder}{more}"
     )
 
 
 def warn_slow(after: float = 5.0) -> SlowWaits:
-    """Log a warning, with the `report`, of each wait that lasts longer than this: once, while it is still on.
+    """Log a warning, with the `report`, when a wait lasts longer than this, while it is still on.
 
-    Use it in production, to learn of a jam before anything fails. It goes to the logger ``syncprims``. It takes a
-    daemon thread that looks at the waits twice in that time; the locks themselves don't get slower. After a fork, call
-    it again in the child.
+    Use it in production, to learn of a jam before anything fails. A jam is logged once, when it begins: the waits for
+    the same thing that get that long while it lasts belong to it, and so do those for what its waiters hold. It is over
+    when no wait of that length is left; what gets long after that is another jam.
+
+    It goes to the logger ``syncprims``. It takes a daemon thread that looks at the waits twice in that time; the locks
+    themselves don't get slower. After a fork, call it again in the child.
 
     Args:
         after: In seconds, more than 0.
