@@ -6,6 +6,7 @@ import itertools
 import operator
 import pickle
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 
@@ -56,9 +57,10 @@ def test_a_wait_and_the_holds_around_it_are_recorded(lock: TimedLock | LockAdapt
     assert first.key == wait.key == second.key
 
 
-def test_a_wait_in_vain_is_recorded_as_such() -> None:
+@pytest.mark.parametrize("make", [TimedLock, lambda name: LockAdapter(threading.Lock(), name=name)])
+def test_a_wait_in_vain_is_recorded_as_such(make: Callable[..., TimedLock | LockAdapter]) -> None:
     """A wait that gave up is marked, and followed by no hold."""
-    lock = TimedLock(name="taken")
+    lock = make(name="taken")
     with held_elsewhere(lock), record() as recording, pytest.raises(LockTimeoutError), lock.hold(0.01):
         pass
     assert kinds(recording, "taken") == [("wait", "gave up")]

@@ -7,10 +7,11 @@ import sys
 from itertools import count
 from operator import itemgetter
 from threading import local
-from typing import Protocol
+from typing import ClassVar, Protocol
 from weakref import ref
 
 from .foreign import type_name
+from .observing import Observable
 from .state import Stated
 
 # No mutex guards the registry. Its only writers are single C-level stores, and under the GIL fork() copies it at a
@@ -22,6 +23,8 @@ from .state import Stated
 
 class Primitive(Stated, Protocol):
     """What the registry needs of what it registers."""
+
+    _observable: ClassVar[Observable]
 
     def _after_fork(self) -> None:
         """Repair the object in a forked child, where the forking thread is the only one left."""

@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from threading import get_ident
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from .clock import monotonic
+from .observing import Event, Observable
 from .stacks import FRAMES_ARE_SHARED, Place, own_places
 from .state import State, Stated
 
@@ -113,6 +114,8 @@ class Waiting:
             and (self.deadline_at is None or monotonic() < self.deadline_at)
             and (self.over is None or not self.over())
         )
+
+    _observable: ClassVar[Observable] = Observable({"publish": Event("waits")})
 
 
 def innermost_of(ident: int | None) -> Waiting | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from _thread import RLock
 from collections.abc import Callable
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, ClassVar, Final, Literal, NoReturn
 
 from .._core.foreign import words
 from .._core.integers import Bounds, integer, shown
 from .._core.lazy import refuse_lazy
+from .._core.observing import Observable
 from .._core.registry import check_name, default_name, new_serial, register
 from .._core.state import State
 from .._locks.timed_lock import TimedRLock
@@ -396,6 +397,8 @@ class AtomicCounter(CounterSurface):
 
     def _state(self) -> State:
         return State(self, type(self).__name__, self.name, value=self._value)
+
+    _observable: ClassVar[Observable] = Observable({})  # there is nothing but its waits
 
     def _after_fork(self) -> None:
         forget_others(self._waiters)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from operator import call
 from threading import Lock, get_ident
-from typing import Any, NoReturn, Protocol, Self
+from typing import Any, ClassVar, NoReturn, Protocol, Self
 
 from .._core.clock import monotonic
 from .._core.deadline import check_acquire, check_timeout
@@ -16,6 +16,7 @@ from .._core.foreign import error_words, note, words
 from .._core.holders import describe, holder_of
 from .._core.interrupts import Leave, LeaveInC, leave_by
 from .._core.lazy import check_runs
+from .._core.observing import Event, Observable
 from .._core.registry import check_name, register
 from .._core.waits import Waiting
 from .hold import Hold
@@ -282,3 +283,11 @@ class LockAdapter(LockSurface):
         for ident in list(self._holds):
             if ident != get_ident():
                 del self._holds[ident]
+
+    _observable: ClassVar[Observable] = Observable(
+        {
+            "_take": Event("takes", lambda _, limit, *, raises: limit is None or (raises and limit != 0)),
+            "_forget": Event("gives"),
+        },
+        is_held=held_by_me,
+    )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
 from .._core.clock import monotonic, sleep
 from .._core.deadline import check_acquire, check_timeout
 from .._core.deadlocks import own_deadlock, refuse_deadlock
-from .._core.registry import check_name, register
+from .._core.observing import Event, Observable
+from .._core.registry import InnerName, check_name, register
 from .._core.waits import Waiting
 from .hold import Hold
 from .surface import LockSurface, SignatureOfInit
@@ -356,6 +357,24 @@ class TimedLock(LockSurface, _CLock):
     def _after_fork(self) -> None:
         if not self._is_owned():
             self._at_fork_reinit()
+
+    _observable: ClassVar[Observable] = Observable(
+        {
+            "__enter__": Event("takes", lambda lock: lock._timeout != 0),
+            "_enter_within": Event("takes", lambda _, timeout: timeout != 0),
+            "acquire": Event(
+                "takes", lambda _, blocking=True, timeout=-1: blocking and (timeout is None or timeout == -1)
+            ),
+            "release": Event("gives"),
+            "_release": Event("gives"),
+            "__exit__": Event("gives"),
+            "_taking_back": Event("lends"),
+        },
+        is_held=_CLock._is_owned,
+        undo=_c_release,
+        is_exclusive=True,
+        is_inner=lambda lock: type(lock._name) is InnerName,
+    )
 
 
 class TimedRLock(TimedLock):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from threading import get_ident
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
 
 from .._core.deadline import Deadline, check_timeout
 from .._core.foreign import words
 from .._core.integers import integer, shown
 from .._core.lazy import check_runs
+from .._core.observing import Observable
 from .._core.registry import InnerName, check_name, default_name, new_serial, register
 from .._core.state import State
 from .._core.waits import count_waits
@@ -427,6 +428,10 @@ class OrderedRunner:
 
     def _state(self) -> State:
         return self._sequence._state(type(self).__name__)
+
+    _observable: ClassVar[Observable] = Observable(
+        {}
+    )  # its waits, its contexts and its sequences declare what there is
 
     def _after_fork(self) -> None:
         self._sequence = self._sequence.come_through_fork(self._steps)

@@ -9,7 +9,7 @@ from itertools import chain, tee
 from math import inf
 from operator import attrgetter, methodcaller
 from threading import get_ident
-from typing import Final, Literal, Protocol, TypeVar
+from typing import ClassVar, Final, Literal, Protocol, TypeVar
 
 from .._core.clock import monotonic
 from .._core.deadline import Deadline, lock_seconds
@@ -17,6 +17,7 @@ from .._core.deadlocks import refuse_deadlock
 from .._core.foreign import error_words, words
 from .._core.holders import describe, holder_of
 from .._core.lazy import check_runs
+from .._core.observing import Event, Observable
 from .._core.state import State
 from .._core.waits import Waiting
 from ..errors import BrokenSequenceError, ForkedError, SequenceFinishedError, StepTimeoutError, SyncError
@@ -331,6 +332,8 @@ class Sequence:
         successor.ends += self.ends
         successor.end("broken", FORKED)
         return successor
+
+    _observable: ClassVar[Observable] = Observable({"advance": Event("leaves")})
 
     # -- checking -------------------------------------------------------------------------------------------------
 

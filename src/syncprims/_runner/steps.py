@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable, Generator
 from functools import wraps
 from threading import get_ident
-from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, ParamSpec, Protocol, TypeVar
 
 from .._core.deadlocks import own_deadlock
 from .._core.interrupts import Leave, LeaveInC, leave_by
 from .._core.lazy import check_runs
+from .._core.observing import Event, Observable
 from .sequence import RAISED, STOPPED, Seat, Sequence, exhaust, go_on
 from .turn import Turn
 
@@ -157,6 +158,10 @@ class StepContext:
 
     def __repr__(self) -> str:
         return f"<step {self._step!r} of {self._runner!r}>"
+
+    _observable: ClassVar[Observable] = Observable(
+        {"_enter": Event("enters", lambda context, sequence: (sequence, context._step))}
+    )
 
 
 def _leaving(seat: Seat) -> Leaving:

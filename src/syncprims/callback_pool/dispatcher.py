@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakMethod, ref
 
 from .._core.clock import sleep
+from .._core.observing import Event, Observable
 from .own_threads import HelperThread, enter, serve
 from .task import Job, Open, Task, was_looked_at
 from .timeouts import Timer
@@ -136,6 +137,8 @@ class Dispatcher:
             call(*args)
         except BaseException as error:  # noqa: BLE001  see above
             self._unseen.callback_failed(job, error, which)
+
+    _observable: ClassVar[Observable] = Observable({"run": Event("calls", lambda _, job, which, *__: (job, which))})
 
 
 def _settle_all(open_tasks: Open, dispatcher: ref[Dispatcher]) -> None:

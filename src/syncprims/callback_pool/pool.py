@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextvars import copy_context as copy_of_context
-from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, Literal, NoReturn, ParamSpec, Self, TypeVar
 from weakref import WeakMethod
 
 from .._core.deadline import Deadline, check_timeout
 from .._core.interrupts import Leave, LeaveInC, leave_by
+from .._core.observing import Observable
 from .._core.registry import check_name, default_name, new_serial, register
 from .._core.state import State
 from ..errors import SyncError
@@ -430,6 +431,8 @@ class CallbackPool(Executor):
     def __repr__(self) -> str:
         state = "closed" if self._open_tasks.phase == "retired" else self._open_tasks.phase
         return f"<{state} syncprims.{type(self).__name__} {self.name!r}, {len(self._open_tasks.jobs)} pending>"
+
+    _observable: ClassVar[Observable] = Observable({})  # its waits, its jobs and its dispatcher declare what there is
 
     def _after_fork(self) -> None:
         self._open_tasks.fork()

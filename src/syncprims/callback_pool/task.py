@@ -10,11 +10,12 @@ from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from operator import attrgetter
 from threading import Condition
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from .._core.clock import monotonic
 from .._core.deadline import Deadline, check_timeout
 from .._core.gates import open_all, pass_through, put_up
+from .._core.observing import Event, Observable
 from .._core.waits import wait_visibly
 from ..errors import DeadlockError, ForkedError, PoolTimeoutError
 from .open_tasks import OpenTasks
@@ -366,6 +367,9 @@ class Job(Generic[T]):
     # Written by process workers: whether it was handed over to a second executor.
     retried = False
 
+    # Written by `diagnostics.record`: when and where it was submitted and ran.
+    noted: object = None
+
     def __init__(self, pool: object, open_tasks: Open, label: str, call: Call | bytes) -> None:
         self.pool = pool  # an open task keeps its pool alive
         self.label: str = label
@@ -521,6 +525,10 @@ class Job(Generic[T]):
         self.task._unseen = unseen = Unseen(self.label, self.task._open_tasks.name, error)
         if self.task._seen:  # while that was made
             unseen.error = None
+
+    _observable: ClassVar[Observable] = Observable(
+        {"__init__": Event("makes"), "begin": Event("begins"), "finish": Event("ends"), "fail": Event("ends")}
+    )
 
 
 def was_looked_at(task: Task[Any]) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from .._core.observing import Kind, Observable, declared, hear_of_classes
 from .._core.state import State
 from .._locks.timed_lock import TimedRLock
 
@@ -34,24 +35,26 @@ class Unseen(TimedRLock):
 _MISSING: Any = object()
 _O = TypeVar("_O")
 
-# What is to be exchanged: the class or module, the attribute, and what takes its place.
-Change = tuple[Any, str, object]
-
 
 class Exchange(Generic[_O]):
     """A set of changes that are made while there is at least one observer.
 
     Args:
-        changes: In the order in which they are made; they are undone in reverse.
+        replace: For each kind of event, in the order in which the changes are made, what makes the function that takes
+            the place of such a method. It gets the method, the `about` of its event, and the class's `Observable`. The
+            changes are undone in reverse.
     """
 
-    def __init__(self, changes: Iterable[Change]) -> None:
-        self._changes = tuple(changes)
+    def __init__(
+        self, replace: Mapping[Kind, Callable[[Callable[..., Any], Callable[..., Any], Observable], object]]
+    ) -> None:
+        self._replace = replace
         self._mutex = Unseen()
         # Read by the observed functions without the mutex; replaced with one store.
         self.observers: tuple[_O, ...] = ()
         # Guarded by _mutex:
-        self._originals: list[tuple[Any, str, object]] = []
+        self._originals: dict[tuple[Any, str], object] = {}
+        hear_of_classes(self._go_on)
 
     def add(self, observer: _O) -> None:
         """Let the observer see what happens from now on."""
@@ -68,22 +71,33 @@ class Exchange(Generic[_O]):
         with self._mutex:
             self._let_go(observer)
 
+    def _go_on(self) -> None:
+        """Observe what was declared since the beginning, too."""
+        with self._mutex:
+            if self.observers:
+                self._make()
+
     def _let_go(self, observer: _O) -> None:
         self.observers = tuple(each for each in self.observers if each is not observer)
         if not self.observers:
             self._undo()
 
     def _make(self) -> None:
-        if not self._originals:
-            for owner, name, replacement in self._changes:
-                self._originals.append((owner, name, vars(owner).get(name, _MISSING)))
-                setattr(owner, name, replacement)
+        for kind, replace in self._replace.items():
+            for owner, name, observable in declared(kind):
+                if (owner, name) not in self._originals:
+                    self._change(owner, name, replace(getattr(owner, name), observable.events[name].about, observable))
+
+    def _change(self, owner: Any, name: str, instead: object) -> None:
+        self._originals[owner, name] = vars(owner).get(name, _MISSING)
+        setattr(owner, name, instead)
 
     def _undo(self) -> None:
         while self._originals:
-            owner, name, original = self._originals[-1]
+            owner, name = next(reversed(self._originals))
+            original = self._originals[owner, name]
             if original is not _MISSING:
                 setattr(owner, name, original)
             elif name in vars(owner):
                 delattr(owner, name)
-            self._originals.pop()
+            del self._originals[owner, name]

@@ -1,29 +1,26 @@
-"""What happens to locks, for whoever observes it: `locks.add(observer)`."""
+"""What happens to locks, for observers of it: `locks.add(observer)`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 from .._core.clock import perf_counter_ns
-from .._core.registry import InnerName
-from .._locks.timed_lock import TimedLock, _c_release
-from ..adapters import LockAdapter
+from .._core.observing import Observable, ObservableLock
 from .exchange import Exchange
 
+# What is observed are the methods that the classes of locks declare (see `_core.observing`), of whatever class.
+#
 # Only the outermost acquisition and release of a re-entrant lock are told: "taken" is told where the thread did not
 # own the lock before, "released" where it does not own it after.
 #
 # Times are read after the lock was taken and before it is released, so that the holds of two threads don't overlap.
 
-Lock = TimedLock | LockAdapter
-_R = TypeVar("_R")
-
 
 class LockObserver(Protocol):
     """Hears of every lock, in the thread that takes or releases it, with no lock of the library held."""
 
-    def asks(self, lock: Lock, endless: bool) -> None:
+    def asks(self, lock: ObservableLock, endless: bool) -> None:
         """A thread that does not hold the lock is about to take it; if this raises, it does not.
 
         Args:
@@ -31,128 +28,87 @@ class LockObserver(Protocol):
             endless: Whether the wait could be part of a deadlock, which a try or a timed ``acquire`` can't.
         """
 
-    def taken(self, lock: Lock, at: int) -> None:
+    def taken(self, lock: ObservableLock, at: int) -> None:
         """It has taken it, at this `time.perf_counter_ns`."""
 
-    def released(self, lock: Lock, at: int) -> None:
+    def refused(self, lock: ObservableLock) -> None:
+        """It did not get it: it came too late, or something was raised."""
+
+    def released(self, lock: ObservableLock, at: int) -> None:
         """It has released it, at this `time.perf_counter_ns`."""
 
 
-# -- TimedLock, TimedRLock ---------------------------------------------------------------------------------------------
+def _taking(take: Callable[..., object], is_endless: Callable[..., bool], observable: Observable) -> object:
+    is_held, is_inner, undo = observable.is_held, observable.is_inner, observable.undo
 
-_enter = TimedLock.__enter__
-_enter_within = TimedLock._enter_within
-_acquire = TimedLock.acquire
-_exit = TimedLock.__exit__
-_taking_back = TimedLock._taking_back
-
-
-def _observe(lock: TimedLock, endless: bool, take: Callable[..., _R], *args: object) -> _R:
-    if lock._is_owned() or isinstance(lock._name, InnerName):
-        return take(lock, *args)
-    observers = locks.observers
-    for observer in observers:
-        observer.asks(lock, endless)
-    try:
-        outcome = take(lock, *args)
-        if outcome is not False:
-            _tell_taken(observers, lock)
-        return outcome
-    except BaseException:
+    def observed(lock: ObservableLock, *args: Any, **kwargs: Any) -> object:
+        if is_held(lock) or (is_inner is not None and is_inner(lock)):
+            return take(lock, *args, **kwargs)
+        observers = locks.observers
+        endless = is_endless(lock, *args, **kwargs)
+        for observer in observers:
+            observer.asks(lock, endless)
         try:
-            _c_release(lock)
-        except RuntimeError:
-            pass
-        raise
+            outcome = take(lock, *args, **kwargs)
+            if outcome is False:
+                _tell_refused(observers, lock)
+            else:
+                _tell_taken(observers, lock)
+            return outcome
+        except BaseException:
+            try:
+                if undo is not None:
+                    undo(lock)
+            except RuntimeError:
+                pass
+            _tell_refused(observers, lock)
+            raise
+
+    return observed
 
 
-def _tell_taken(observers: tuple[LockObserver, ...], lock: Lock) -> None:
+def _giving(give: Callable[..., object], _: object, observable: Observable) -> object:
+    is_held = observable.is_held
+
+    def observed(lock: ObservableLock, *args: Any) -> None:
+        held = is_held(lock)
+        at = perf_counter_ns()
+        give(lock, *args)
+        if held and not is_held(lock):
+            _tell_released(lock, at)
+
+    return observed
+
+
+def _lending(lend: Callable[..., Generator[None, None, None]], *_: object) -> object:
+    def observed(lock: ObservableLock) -> Generator[None, None, None]:
+        again = lend(lock)
+        at = perf_counter_ns()
+        next(again)
+        _tell_released(lock, at)
+        yield
+        next(again)
+        _tell_taken(locks.observers, lock)
+        yield
+
+    return observed
+
+
+def _tell_taken(observers: tuple[LockObserver, ...], lock: ObservableLock) -> None:
     at = perf_counter_ns()
     for observer in observers:
         observer.taken(lock, at)
 
 
-def _tell_released(lock: Lock, at: int) -> None:
+def _tell_refused(observers: tuple[LockObserver, ...], lock: ObservableLock) -> None:
+    for observer in observers:
+        observer.refused(lock)
+
+
+def _tell_released(lock: ObservableLock, at: int) -> None:
     for observer in locks.observers:
         observer.released(lock, at)
 
 
-def _observed_enter(self: TimedLock) -> TimedLock:
-    _observe(self, self._timeout != 0, _enter)
-    return self
-
-
-def _observed_enter_within(self: TimedLock, timeout: float | None) -> TimedLock:
-    _observe(self, timeout != 0, _enter_within, timeout)
-    return self
-
-
-def _observed_acquire(self: TimedLock, blocking: bool = True, timeout: float | None = -1) -> bool:
-    return _observe(self, blocking and (timeout is None or timeout == -1), _acquire, blocking, timeout)
-
-
-def _observed_release(self: TimedLock) -> None:
-    at = perf_counter_ns()
-    _c_release(self)
-    if not self._is_owned():
-        _tell_released(self, at)
-
-
-def _observed_exit(self: TimedLock, *exc_info: object) -> None:
-    at = perf_counter_ns()
-    _exit(self, *exc_info)
-    if not self._is_owned():
-        _tell_released(self, at)
-
-
-def _observed_taking_back(self: TimedLock) -> Generator[None, None, None]:
-    again = _taking_back(self)
-    at = perf_counter_ns()
-    next(again)
-    _tell_released(self, at)
-    yield
-    next(again)
-    _tell_taken(locks.observers, self)
-    yield
-
-
-# -- LockAdapter -------------------------------------------------------------------------------------------------------
-
-_take = LockAdapter._take
-_forget = LockAdapter._forget
-
-
-def _observed_take(self: LockAdapter, limit: float | None, *, raises: bool) -> bool:
-    if self.held_by_me():
-        return _take(self, limit, raises=raises)
-    observers = locks.observers
-    for observer in observers:
-        observer.asks(self, limit is None or (raises and limit != 0))
-    taken = _take(self, limit, raises=raises)
-    if taken:
-        _tell_taken(observers, self)
-    return taken
-
-
-def _observed_forget(self: LockAdapter) -> None:
-    held = self.held_by_me()
-    at = perf_counter_ns()
-    _forget(self)
-    if held and not self.held_by_me():
-        _tell_released(self, at)
-
-
 # Releasing first: so there is no moment at which a lock's taking is seen and its release is not.
-locks: Exchange[LockObserver] = Exchange(
-    [
-        (TimedLock, "release", _observed_release),
-        (TimedLock, "_release", _observed_release),
-        (TimedLock, "__exit__", _observed_exit),
-        (TimedLock, "_taking_back", _observed_taking_back),
-        (TimedLock, "__enter__", _observed_enter),
-        (TimedLock, "_enter_within", _observed_enter_within),
-        (TimedLock, "acquire", _observed_acquire),
-        (LockAdapter, "_forget", _observed_forget),
-        (LockAdapter, "_take", _observed_take),
-    ]
-)
+locks: Exchange[LockObserver] = Exchange({"gives": _giving, "lends": _lending, "takes": _taking})

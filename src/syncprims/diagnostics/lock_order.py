@@ -13,12 +13,12 @@ from types import TracebackType
 from typing import Literal, Self
 from weakref import ref
 
+from .._core.observing import ObservableLock, observable_of, serial_of
 from .._core.stacks import whereabouts
-from .._locks.timed_lock import TimedLock
 from ..errors import LockOrderError
 from .call_sites import own_stack
 from .exchange import Unseen
-from .lock_events import Lock, locks
+from .lock_events import locks
 
 # The graph has an edge from A to B if some thread took B, or was about to, while it held A. A new edge that closes a
 # circle is an inversion: threads that run through all of its edges at once can deadlock.
@@ -74,13 +74,13 @@ class _Edge:
 class _Held:
     __slots__ = ("key", "lock")
 
-    def __init__(self, lock: Lock) -> None:
+    def __init__(self, lock: ObservableLock) -> None:
         self.key = _key(lock)
         self.lock = ref(lock)
 
 
-def _key(lock: Lock) -> Key:
-    return lock._serial, id(lock)  # free-threaded 3.13 may hand out a serial twice
+def _key(lock: ObservableLock) -> Key:
+    return serial_of(lock), id(lock)  # free-threaded 3.13 may hand out a serial twice
 
 
 class LockOrderCheck:
@@ -110,7 +110,7 @@ class LockOrderCheck:
         self._mutex = Unseen()
         # Guarded by _mutex:
         self._edges: dict[Key, dict[Key, _Edge]] = {}
-        self._refs: dict[Key, ref[Lock]] = {}
+        self._refs: dict[Key, ref[ObservableLock]] = {}
         self._inversions: list[LockOrderError] = []
 
     @property
@@ -129,25 +129,32 @@ class LockOrderCheck:
 
     # -- what locks tell ------------------------------------------------------------------------------------------
 
-    def asks(self, lock: Lock, endless: bool) -> None:
+    def asks(self, lock: ObservableLock, endless: bool) -> None:
         """Note the order in which the thread takes its locks, and report an inversion."""
         holding = self._held.get(get_ident())
         if not holding or not endless or _ignoring:
             return
         # A lock may have been released unseen, by a function that was looked up before the check began.
-        held = [(each, holder) for each in list(holding) if (holder := each.lock()) is not None and holder.held_by_me()]
+        held = [
+            (each, holder)
+            for each in list(holding)
+            if (holder := each.lock()) is not None and observable_of(holder).is_held(holder)
+        ]
         key = _key(lock)
-        guards = frozenset(each.key for each, holder in held if isinstance(holder, TimedLock))
+        guards = frozenset(each.key for each, holder in held if observable_of(holder).is_exclusive)
         for each, holder in held:
             edge = self._edges.get(each.key, {}).get(key)
             if edge is None or edge.reported or not edge.guards <= guards:
                 self._see(holder, lock, guards - {each.key, key})
 
-    def taken(self, lock: Lock, at: int) -> None:  # noqa: ARG002  when does not matter here
+    def taken(self, lock: ObservableLock, at: int) -> None:  # noqa: ARG002  when does not matter here
         """Note that the thread has the lock."""
         self._held.setdefault(get_ident(), []).append(_Held(lock))
 
-    def released(self, lock: Lock, at: int) -> None:  # noqa: ARG002  the same
+    def refused(self, lock: ObservableLock) -> None:
+        """What a thread did not get makes no order."""
+
+    def released(self, lock: ObservableLock, at: int) -> None:  # noqa: ARG002  the same
         """Note that it has it no more."""
         me, key = get_ident(), _key(lock)
         left = [each for each in self._held.get(me, ()) if each.key != key]
@@ -158,7 +165,7 @@ class LockOrderCheck:
 
     # -- the graph ------------------------------------------------------------------------------------------------
 
-    def _see(self, held: Lock, lock: Lock, guards: frozenset[Key]) -> None:
+    def _see(self, held: ObservableLock, lock: ObservableLock, guards: frozenset[Key]) -> None:
         stack = own_stack()
         with self._mutex:
             error, fresh = self._add(held, lock, guards, stack)
@@ -169,7 +176,7 @@ class LockOrderCheck:
             warnings.warn_explicit(str(error), LockOrderWarning, place.filename, place.lineno or 1)
 
     def _add(
-        self, held: Lock, lock: Lock, guards: frozenset[Key], stack: tuple[FrameSummary, ...]
+        self, held: ObservableLock, lock: ObservableLock, guards: frozenset[Key], stack: tuple[FrameSummary, ...]
     ) -> tuple[LockOrderError | None, bool]:
         """Add an edge; return the error if it is an inversion, and whether that is news."""
         self._forget_gone()
@@ -214,7 +221,7 @@ class LockOrderCheck:
                 )
         return None
 
-    def _watch(self, lock: Lock) -> None:
+    def _watch(self, lock: ObservableLock) -> None:
         key, gone = _key(lock), self._gone
         if key not in self._refs:
             self._refs[key] = ref(lock, lambda _: gone.append(key))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
+from operator import itemgetter
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from .._core.clock import perf_counter_ns
 from .._core.holders import thread_name
+from .._core.observing import ObservableLock, serial_of
 from .._core.registry import InnerName
 from .._core.waits import Waiting
-from .._locks.timed_lock import TimedLock
 from .call_sites import Site, call_site, say_site
-from .lock_events import Lock
 from .spans import Key, Span
 
 if TYPE_CHECKING:
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from ..callback_pool.task import Job
     from .work_events import TaskNote
 
-# Taking notes must disturb as little as it can, so no mutex: notes are tuples in a deque with a greatest length, which
-# drops the oldest by itself, and what is under way is in a dictionary under the thread's ident, where no other thread
-# writes. The number of notes is counted by each thread under its ident, since one counter for all would lose some.
+# Taking notes must disturb as little as it can, so no mutex: notes are in a deque with a greatest length, which drops
+# the oldest by itself, and what is under way is in a dictionary under the thread's ident, where no other thread writes.
+# The number of notes is counted by each thread under its ident, since one counter for all would lose some.
 
-_Note = tuple[str, str, str, "int | None", "Site | None", int, int, int, str, Key, int]
+
+# Kind, name, thread, ident, site, start, end, for how long it was queued, index; and the key and the outcome, of a wait
+# in a list, since they are known only when the thread has got what it waited for or has given it up.
+_Fate = tuple[Key, str] | list[Any]
+_Note = tuple[str, str, str, "int | None", "Site | None", int, int, int, int, _Fate]
 
 
 class Recorder:
@@ -43,6 +47,8 @@ class Recorder:
         # What is under way, by thread and key: where, since when, and its kind, name and index.
         self._open: dict[tuple[int, Key], tuple[Site | None, int, str, str, int]] = {}
         self._steps: dict[int, str] = {}
+        # For each thread that takes a lock, its wait so far and the identity of what that was for.
+        self._waited: dict[int, tuple[int, list[Any]]] = {}
 
     @property
     def dropped(self) -> int:
@@ -56,8 +62,8 @@ class Recorder:
         notes = list(self._notes.copy())
         for (ident, key), (site, start, kind, name, index) in self._open.copy().items():
             if start <= now:
-                notes.append((kind, name, thread_name(ident), ident, site, start, now, 0, "not over", key, index))
-        notes.sort(key=lambda note: note[5])
+                notes.append((kind, name, thread_name(ident), ident, site, start, now, 0, index, (key, "not over")))
+        notes.sort(key=itemgetter(5))
         return [self._span(*note) for note in notes]
 
     def _span(
@@ -70,12 +76,12 @@ class Recorder:
         start: int,
         end: int,
         waited: int,
-        outcome: str,
-        key: Key,
         index: int,
+        fate: _Fate,
     ) -> Span:
-        start, end = ((at - self.began) / 1e9 for at in (start, max(start, end)))  # type: ignore[assignment]
-        return Span(kind, name, thread, ident, say_site(site), start, end, waited / 1e9, outcome, key, index)
+        begun, ended = ((at - self.began) / 1e9 for at in (start, max(start, end)))
+        key, outcome = fate
+        return Span(kind, name, thread, ident, say_site(site), begun, ended, waited / 1e9, outcome, key, index)
 
     def _note(
         self,
@@ -85,41 +91,54 @@ class Recorder:
         site: Site | None,
         start: int,
         end: int,
-        key: Key,
+        fate: _Fate,
         *,
         index: int = 0,
         waited: int = 0,
-        outcome: str = "",
         thread: str = "",
     ) -> None:
         me = get_ident()
         if ident is not None:
             thread = thread_name(ident) or f"ident {ident}"
-        self._notes.append((kind, name, thread, ident, site, start, end, waited, outcome, key, index))
+        self._notes.append((kind, name, thread, ident, site, start, end, waited, index, fate))
         try:
             self._written[me] += 1
         except KeyError:
             self._written[me] = 1
 
-    def _close(self, key: Key, end: int, *, outcome: str = "") -> None:
+    def _close(self, key: Key, end: int) -> None:
         me = get_ident()
         begun = self._open.pop((me, key), None)
         if begun is not None:
             site, start, kind, name, index = begun
-            self._note(kind, name, me, site, start, end, key, index=index, outcome=outcome)
+            self._note(kind, name, me, site, start, end, (key, ""), index=index)
 
     # -- locks ------------------------------------------------------------------------------------------------------
 
-    def asks(self, lock: Lock, endless: bool) -> None:
+    def asks(self, lock: ObservableLock, endless: bool) -> None:  # noqa: ARG002  it will be told again
         """A thread is about to take a lock; if it has to wait, that is told as well."""
+        if self._waited:
+            self._waited.pop(get_ident(), None)
 
-    def taken(self, lock: Lock, at: int) -> None:
+    def taken(self, lock: ObservableLock, at: int) -> None:
         """A thread has taken a lock."""
-        self._open[get_ident(), ("lock", lock._serial)] = (call_site(), at, "hold", lock.name, 0)
+        self._open[get_ident(), self._key_after_wait(lock, "")] = (call_site(), at, "hold", lock.name, 0)
 
-    def released(self, lock: Lock, at: int) -> None:
+    def refused(self, lock: ObservableLock) -> None:
+        """It did not get it."""
+        self._open.pop((get_ident(), self._key_after_wait(lock, "gave up")), None)
+
+    def released(self, lock: ObservableLock, at: int) -> None:
         """It has released it."""
-        self._close(("lock", lock._serial), at)
+        self._close(("lock", serial_of(lock)), at)
+
+    def _key_after_wait(self, lock: ObservableLock, outcome: str) -> Key:
+        """Return the lock's key; if the thread has just waited for it, the wait gets that too, with its outcome."""
+        key = "lock", serial_of(lock)
+        last = self._waited.pop(get_ident(), None) if self._waited else None
+        if last is not None and last[0] == id(lock):
+            last[1][:] = key, outcome
+        return key
 
     # -- waits ------------------------------------------------------------------------------------------------------
 
@@ -135,11 +154,9 @@ class Recorder:
         begun = self._open.pop((waiting.ident, ("wait", id(waiting))), None)
         if begun is not None:
             site, start, kind, name, _ = begun
-            node = waiting.node
-            in_vain = isinstance(node, TimedLock) and not node._is_owned()
-            serial = getattr(node, "_serial", None)
-            key = ("sequence", id(node)) if serial is None else ("lock", serial)
-            self._note(kind, name, waiting.ident, site, start, at, key, outcome="gave up" if in_vain else "")
+            fate = [("wait", id(waiting.node)), ""]
+            self._waited[waiting.ident] = id(waiting.node), fate
+            self._note(kind, name, waiting.ident, site, start, at, fate)
 
     # -- runners ----------------------------------------------------------------------------------------------------
 
@@ -167,10 +184,9 @@ class Recorder:
         if begun is None or ended is None:  # it failed before it ran, or nobody knows when it began
             return
         name = f"{job.pool_name}: {job.label}"
-        self._note(
-            "task", name, note.ident, note.site, begun, ended, ("task", id(job), note.submitted),
-            waited=max(0, begun - note.submitted), thread=f"workers of {job.pool_name}",
-        )  # fmt: skip
+        key, waited = ("task", id(job), note.submitted), max(0, begun - note.submitted)
+        workers = f"workers of {job.pool_name}"
+        self._note("task", name, note.ident, note.site, begun, ended, (key, ""), waited=waited, thread=workers)
 
     def callback_ended(self, job: Job[Any], note: TaskNote | None, which: str, begun: int, at: int) -> None:
         """A callback has ended."""
@@ -179,4 +195,4 @@ class Recorder:
         if note is not None:
             site, key = note.site, ("task", id(job), note.submitted)  # type: ignore[assignment]
             waited = 0 if note.ended is None else max(0, begun - note.ended)
-        self._note("callback", name, get_ident(), site, begun, at, key, waited=waited)
+        self._note("callback", name, get_ident(), site, begun, at, (key, ""), waited=waited)

@@ -11,6 +11,7 @@ from .lock_events import locks
 from .recorder import Recorder
 from .spans import Span
 from .table import as_text, rows
+from .work_events import works
 
 
 class Recording:
@@ -45,8 +46,6 @@ class Recording:
         Raises:
             RuntimeError: It has recorded already; make another one.
         """
-        from .work_events import works  # here, as it imports the pools
-
         if self._recorder is not None:
             raise RuntimeError("a recording can't be used again: call record() for another one")
         self._recorder = recorder = Recorder(self._capacity)
@@ -61,8 +60,6 @@ class Recording:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        from .work_events import works
-
         recorder = self._recorded()
         recorder.stopped = perf_counter_ns()
         try:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from threading import get_ident
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .._core.clock import monotonic, perf_counter_ns
 from .._core.waits import Waiting
-from .._runner.sequence import Sequence
-from .._runner.steps import StepContext
-from .._runner.turn import Turn
-from ..callback_pool.dispatcher import Dispatcher
-from ..callback_pool.task import Job
 from .call_sites import Site, call_site
 from .exchange import Exchange
 
-# Every wait of every primitive goes through `Waiting.publish` and the `withdraw` that this makes, so that one exchange
-# sees them all. Every time here is a `time.perf_counter_ns`.
+if TYPE_CHECKING:  # recording a program that has no pools imports none
+    from .._runner.sequence import Sequence
+    from .._runner.turn import Turn
+    from ..callback_pool.task import Job
+
+# What is observed are the methods that the parts of runners and pools declare (see `_core.observing`), and the one by
+# which every wait of every primitive is registered. Every time here is a `time.perf_counter_ns`.
 
 
 class WorkObserver(Protocol):
@@ -67,118 +67,119 @@ class TaskNote:
         self.ident: int | None = None
 
 
-_NOTE = "_diagnostics_note"
+def _waiting(publish: Callable[[Waiting], None], *_: object) -> object:
+    def observed(waiting: Waiting) -> None:
+        at = perf_counter_ns()
+        for observer in works.observers:
+            observer.wait_begins(waiting, at)
+        try:
+            publish(waiting)
+        finally:
+            waiting.withdraw = partial(_withdrawing, waiting, waiting.withdraw)
 
-_publish = Waiting.publish
-_enter_step = StepContext._enter
-_advance = Sequence.advance
-_init_job = Job.__init__
-_begin = Job.begin
-_finish = Job.finish
-_fail = Job.fail
-_run = Dispatcher.run
-
-
-def _observed_publish(self: Waiting) -> None:
-    at = perf_counter_ns()
-    for observer in works.observers:
-        observer.wait_begins(self, at)
-    try:
-        _publish(self)
-    finally:
-        self.withdraw = partial(_observed_withdraw, self, self.withdraw)
+    return observed
 
 
-def _observed_withdraw(waiting: Waiting, withdraw: Callable[[], object]) -> None:
+def _withdrawing(waiting: Waiting, withdraw: Callable[[], object]) -> None:
     withdraw()
     at = perf_counter_ns()
     for observer in works.observers:
         observer.wait_ends(waiting, at)
 
 
-def _observed_enter_step(self: StepContext, sequence: Sequence) -> Turn:
-    observers = works.observers
-    for observer in observers:
-        observer.step_sought(sequence, self._step)
-    try:
-        turn = _enter_step(self, sequence)
+def _entering(enter: Callable[..., Turn], about: Callable[..., tuple[Sequence, str]], *_: object) -> object:
+    def observed(context: object, *args: object) -> Turn:
+        observers = works.observers
+        sequence, step = about(context, *args)
+        for observer in observers:
+            observer.step_sought(sequence, step)
+        try:
+            turn = enter(context, *args)
+            at = perf_counter_ns()
+            for observer in observers:
+                observer.turn_begins(sequence, turn, at)
+        finally:
+            for observer in observers:
+                observer.step_sought(sequence, None)
+        return turn
+
+    return observed
+
+
+def _leaving(advance: Callable[..., object], *_: object) -> object:
+    def observed(sequence: Sequence, *args: object) -> object:
         at = perf_counter_ns()
-        for observer in observers:
-            observer.turn_begins(sequence, turn, at)
-    finally:
-        for observer in observers:
-            observer.step_sought(sequence, None)
-    return turn
+        for observer in works.observers:
+            observer.turn_ends(sequence, at)
+        return advance(sequence, *args)
+
+    return observed
 
 
-def _observed_advance(self: Sequence, *args: Any) -> Any:
-    at = perf_counter_ns()
-    for observer in works.observers:
-        observer.turn_ends(self, at)
-    return _advance(self, *args)
+def _making(make: Callable[..., None], *_: object) -> object:
+    def observed(job: Job[Any], *args: Any, **kwargs: Any) -> None:
+        make(job, *args, **kwargs)
+        job.noted = TaskNote()
+
+    return observed
 
 
-def _observed_init_job(self: Job[Any], *args: Any) -> None:
-    _init_job(self, *args)
-    self.__dict__[_NOTE] = TaskNote()
+def _beginning(begin: Callable[..., bool], *_: object) -> object:
+    def observed(job: Job[Any], *args: Any) -> bool:
+        begun = begin(job, *args)
+        note = _note_of(job)
+        if begun and note is not None:
+            note.ident = get_ident()
+            note.begun = perf_counter_ns()
+        return begun
+
+    return observed
+
+
+def _ending(end: Callable[..., bool], *_: object) -> object:
+    def observed(job: Job[Any], *args: Any) -> bool:
+        note = _note_of(job)
+        if note is None or note.ended is not None:
+            return end(job, *args)
+        # Before the end, since after it the callback may begin in another thread at once.
+        note.ended = perf_counter_ns()
+        if note.begun is None:
+            since = job.running_since()
+            note.begun = None if since is None else note.ended - int((monotonic() - since) * 1e9)
+        in_time = end(job, *args)
+        if in_time:
+            for observer in works.observers:
+                observer.task_done(job, note)
+        return in_time
+
+    return observed
+
+
+def _calling(call: Callable[..., None], about: Callable[..., tuple[Job[Any], str]], *_: object) -> object:
+    def observed(dispatcher: object, *args: Any) -> None:
+        job, which = about(dispatcher, *args)
+        begun = perf_counter_ns()
+        call(dispatcher, *args)
+        if which in ("callback", "error_callback"):
+            at = perf_counter_ns()
+            for observer in works.observers:
+                observer.callback_ended(job, _note_of(job), which, begun, at)
+
+    return observed
 
 
 def _note_of(job: Job[Any]) -> TaskNote | None:
-    note: TaskNote | None = job.__dict__.get(_NOTE)
-    return note
-
-
-def _observed_begin(self: Job[Any]) -> bool:
-    begun = _begin(self)
-    note = _note_of(self)
-    if begun and note is not None:
-        note.ident = get_ident()
-        note.begun = perf_counter_ns()
-    return begun
-
-
-def _observed_finish(self: Job[Any], result: object) -> bool:
-    return _observe_end(self, partial(_finish, self, result))
-
-
-def _observed_fail(self: Job[Any], error: BaseException) -> bool:
-    return _observe_end(self, partial(_fail, self, error))
-
-
-def _observe_end(job: Job[Any], end: Callable[[], bool]) -> bool:
-    note = _note_of(job)
-    if note is None or note.ended is not None:
-        return end()
-    # Before the end, since after it the callback may begin in another thread at once.
-    note.ended = perf_counter_ns()
-    if note.begun is None:
-        since = job.running_since()
-        note.begun = None if since is None else note.ended - int((monotonic() - since) * 1e9)
-    in_time = end()
-    if in_time:
-        for observer in works.observers:
-            observer.task_done(job, note)
-    return in_time
-
-
-def _observed_run(self: Dispatcher, job: Job[Any], which: str, call: Callable[..., object], *args: object) -> None:
-    begun = perf_counter_ns()
-    _run(self, job, which, call, *args)
-    if which in ("callback", "error_callback"):
-        at = perf_counter_ns()
-        for observer in works.observers:
-            observer.callback_ended(job, _note_of(job), which, begun, at)
+    return job.noted if isinstance(job.noted, TaskNote) else None
 
 
 works: Exchange[WorkObserver] = Exchange(
-    [
-        (Waiting, "publish", _observed_publish),
-        (Sequence, "advance", _observed_advance),
-        (StepContext, "_enter", _observed_enter_step),
-        (Job, "__init__", _observed_init_job),
-        (Job, "begin", _observed_begin),
-        (Job, "finish", _observed_finish),
-        (Job, "fail", _observed_fail),
-        (Dispatcher, "run", _observed_run),
-    ]
+    {
+        "waits": _waiting,
+        "leaves": _leaving,
+        "enters": _entering,
+        "makes": _making,
+        "begins": _beginning,
+        "ends": _ending,
+        "calls": _calling,
+    }
 )
