@@ -306,10 +306,10 @@ def test_the_table_is_sorted_by_total_wait(crowded: Recording) -> None:
 
 def test_durations_are_summed_up_right() -> None:
     """Mean, 99th percentile and maximum are those of the numbers, and of no numbers zero."""
-    durations = Durations([float(number) for number in range(1, 201)])
+    durations = Durations.of([float(number) for number in range(1, 201)])
     assert (durations.total, durations.mean, durations.p99, durations.longest) == (20100.0, 100.5, 198.0, 200.0)
-    assert Durations([3.0]).p99 == 3.0
-    assert Durations([]).total == 0.0
+    assert Durations.of([3.0]).p99 == 3.0
+    assert Durations.of([]).total == 0.0
     assert pickle.loads(pickle.dumps(durations)) == durations
 
 

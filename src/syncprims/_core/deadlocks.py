@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from threading import get_ident
 from types import FrameType
@@ -129,18 +130,19 @@ def deadlock(circle: list[Waiting]) -> DeadlockError:
     ]
     frames = frames_of_threads()  # once, since it stops the world for as long as there are threads to list
     stacks = [without_ours(stack_at(frames.get(waiting.ident), waiting.ident)) for waiting in circle]
-    lines = [f"deadlock: {_say(cycle)}"]
+    lines = [f"deadlock: {say_cycle(cycle)}"]
     for wait, stack in zip(cycle, stacks, strict=True):
         lines.append(f"  Thread {wait.thread!r} waits for {wait.lock_name!r} {whereabouts(stack)}:")
         lines.extend(f"    {frame.filename}:{frame.lineno} in {frame.name}" for frame in without_start(stack))
     lines.append(
-        f"{_say(cycle)}; so Thread {names[0]!r} does not wait: let it release what it holds and try again, "
+        f"{say_cycle(cycle)}; so Thread {names[0]!r} does not wait: let it release what it holds and try again, "
         f"or take the locks in one order everywhere, as acquire_all() does"
     )
     return DeadlockError("\n".join(lines), cycle=cycle, stacks=stacks)
 
 
-def _say(cycle: list[Wait]) -> str:
+def say_cycle(cycle: Sequence[Wait]) -> str:
+    """Put a cycle into one line."""
     return ", ".join(f"Thread {wait.thread!r} waits for {wait.lock_name!r} held by {wait.holder!r}" for wait in cycle)
 
 

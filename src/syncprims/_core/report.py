@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..facts import Holder, Wait
-from .deadlocks import find_deadlocks
+from ..facts import Holder
+from .deadlocks import find_deadlocks, say_cycle
 from .holders import describe
 from .snapshot import PrimitiveState, busy, look_at
 from .stacks import whereabouts, without_ours, without_start
@@ -35,12 +35,12 @@ def report() -> str:
     many = f"{len(found)} {'is' if len(found) == 1 else 'are'} busy" if found else "nothing is held or waited for"
     lines = [f"syncprims in process {os.getpid()}: {many}"]
     for state, waits in found:
-        lines.extend(_say(look_at(state, waits), state.is_lock))
-    lines.extend(f"DEADLOCK: {_say_circle(circle)}" for circle in find_deadlocks())
+        lines.extend(_say_state(look_at(state, waits), state.is_lock))
+    lines.extend(f"DEADLOCK: {say_cycle(cycle)}" for cycle in find_deadlocks())
     return "\n".join(lines)
 
 
-def _say(state: PrimitiveState, is_lock: bool) -> Iterator[str]:
+def _say_state(state: PrimitiveState, is_lock: bool) -> Iterator[str]:
     facts = []
     if state.step is not None:
         facts.append(f"turn of {state.step!r}")
@@ -74,10 +74,6 @@ def _say_stack(stack: tuple[FrameSummary, ...]) -> Iterator[str]:
         yield f"      ... {len(stack) - _FRAMES} outer {'frame' if len(stack) == _FRAMES + 1 else 'frames'}"
     for frame in stack[-_FRAMES:]:
         yield f"      {frame.filename}:{frame.lineno} in {frame.name}"
-
-
-def _say_circle(circle: tuple[Wait, ...]) -> str:
-    return ", ".join(f"Thread {wait.thread!r} waits for {wait.lock_name!r} held by {wait.holder!r}" for wait in circle)
 
 
 def say_holder(holder: Holder | None) -> str:

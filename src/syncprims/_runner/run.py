@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from threading import Thread, get_ident
+from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from .._core.deadline import Deadline
@@ -11,7 +11,7 @@ from .._core.foreign import error_words, note, words
 from .._core.waits import wait_visibly
 from ..errors import BrokenSequenceError, SequenceFinishedError
 from .sequence import ABORTED, Sequence
-from .steps import Runner, StepContext
+from .steps import Runner, StepContext, begin
 from .turn import Turn
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def run_in_executor(
 
     try:
         while True:
-            sequence.begin(runner._seats[get_ident()], runner._next)
+            begin(runner, sequence)
             step = sequence.current
             if step is None or not _Served(runner, sequence, step, 0, failures).serve_one(delegate):
                 break

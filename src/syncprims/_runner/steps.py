@@ -210,6 +210,11 @@ def _leaving(seat: Seat) -> Leaving:
         yield 0
 
 
+def begin(runner: Runner, sequence: Sequence) -> None:
+    """Find the first step of a sequence and open its gate, unless another thread has been or is at it."""
+    sequence.begin(runner._seats[get_ident()], runner._next)
+
+
 def nested(sequence: Sequence, what: str) -> BaseException:
     """Make the error for a thread that wants something which waits for its own step."""
     if sequence.ends and sequence.ends[0][3] == "forked":

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 
-from .spans import Span, hand_offs, in_lanes
+from .spans import Span, hand_offs, in_lanes, micros
 from .table import rows
 
 _KINDS = ("wait", "hold", "turn", "task", "callback")
@@ -59,9 +59,9 @@ def _data(spans: Sequence[Span], note: str) -> dict[str, object]:
                 _KINDS.index(span.kind),
                 names.number(span.name),
                 sites.number(span.site),
-                _micros(span.start),
-                _micros(span.seconds),
-                _micros(span.waited),
+                micros(span.start),
+                micros(span.seconds),
+                micros(span.waited),
                 span.outcome,
             ]
             for place, span in enumerate(spans)
@@ -74,7 +74,7 @@ def _data(spans: Sequence[Span], note: str) -> dict[str, object]:
                 row.name,
                 row.site,
                 row.count,
-                *(_micros(getattr(part, field)) for part in (row.wait, row.hold) for field in part.__slots__),
+                *(micros(seconds) for part in (row.wait, row.hold) for seconds in part.all()),
             ]
             for row in rows(spans)
         ],
@@ -93,7 +93,3 @@ class _Texts:
             self._numbers[text] = len(self.texts)
             self.texts.append(text)
         return self._numbers[text]
-
-
-def _micros(seconds: float) -> float:
-    return round(seconds * 1e6, 3)

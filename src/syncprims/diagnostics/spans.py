@@ -135,6 +135,11 @@ def in_lanes(spans: Sequence[Span]) -> dict[tuple[int | None, str], list[list[in
     return dict(sorted(lanes.items(), key=lambda item: (item[0][1] != "MainThread", _numbers_as_such(item[0][1]))))
 
 
+def micros(seconds: float) -> float:
+    """Return seconds in microseconds, as the files count, which need no finer ones than nanoseconds."""
+    return round(seconds * 1e6, 3)
+
+
 def _numbers_as_such(name: str) -> list[str | int]:
     """A key by which worker-2 comes before worker-10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

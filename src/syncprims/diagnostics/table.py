@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import ceil
+from typing import Self
 
 from ..facts import Frozen
 from .spans import Span
@@ -26,22 +27,21 @@ class Durations(Frozen):
     p99: float
     longest: float
 
-    def __init__(self, durations: Iterable[float]) -> None:
+    def __init__(self, total: float, mean: float, p99: float, longest: float) -> None:
+        self._set(total, mean, p99, longest)
+
+    @classmethod
+    def of(cls, durations: Iterable[float]) -> Self:
+        """Return the statistics of these."""
         values = sorted(durations)
+        if not values:
+            return cls(0.0, 0.0, 0.0, 0.0)
         total = sum(values)
-        if values:
-            self._set(total, total / len(values), values[ceil(0.99 * len(values)) - 1], values[-1])
-        else:
-            self._set(0.0, 0.0, 0.0, 0.0)
+        return cls(total, total / len(values), values[ceil(0.99 * len(values)) - 1], values[-1])
 
-    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return _restore, self._values()  # type: ignore[return-value]  # a function will do
-
-
-def _restore(*values: object) -> Durations:
-    durations = Durations(())
-    durations._set(*values)
-    return durations
+    def all(self) -> tuple[float, float, float, float]:
+        """Return the four of them."""
+        return self.total, self.mean, self.p99, self.longest
 
 
 class Row(Frozen):
@@ -87,7 +87,7 @@ def rows(spans: Iterable[Span]) -> list[Row]:
     for place, waited in waits.items():
         count = max(len(waited), len(holds[place]) + in_vain.get(place, 0))
         at_once = [0.0] * (count - len(waited))
-        found.append(Row(*place, count, Durations(waited + at_once), Durations(holds[place])))
+        found.append(Row(*place, count, Durations.of(waited + at_once), Durations.of(holds[place])))
     return sorted(found, key=lambda row: (-row.wait.total, -row.hold.total, row.name, row.site))
 
 
@@ -99,7 +99,7 @@ def as_text(lines: Sequence[Row]) -> str:
             row.name,
             row.site,
             str(row.count),
-            *(say_seconds(part) for kind in (row.wait, row.hold) for part in kind._values() if isinstance(part, float)),
+            *(say_seconds(part) for kind in (row.wait, row.hold) for part in kind.all()),
         ]
         for row in lines
     ]

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 
-from .spans import Span, hand_offs, in_lanes
+from .spans import Span, hand_offs, in_lanes, micros
 
 # The format: "Trace Event Format" of the Chromium project. "X" is a complete event with a duration, "M" metadata, and
 # "s" and "f" the ends of an arrow. Times are in microseconds. Events of one track must be nested or apart, so a thread
@@ -38,7 +38,7 @@ def trace(spans: Sequence[Span], dropped: int) -> str:
         if span.ident is not None:
             args["ident"] = span.ident
         if span.waited:
-            args["waited_us"] = _micros(span.waited)
+            args["waited_us"] = micros(span.waited)
         if span.outcome:
             args["outcome"] = span.outcome
         events.append(
@@ -48,8 +48,8 @@ def trace(spans: Sequence[Span], dropped: int) -> str:
                 "name": f"{span.kind} {span.name}",
                 "pid": pid,
                 "tid": track_of[place],
-                "ts": _micros(span.start),
-                "dur": _micros(span.seconds),
+                "ts": micros(span.start),
+                "dur": micros(span.seconds),
                 "args": args,
             }
         )
@@ -57,12 +57,8 @@ def trace(spans: Sequence[Span], dropped: int) -> str:
         # An arrow's end belongs to the span that is there at that time, so it must not lie on the giver's last moment.
         left = max(spans[giver].start, min(spans[giver].end, spans[taker].start) - 1e-6)
         common = {"cat": "hand-off", "name": "hand-off", "id": number, "pid": pid}
-        events.append({"ph": "s", **common, "tid": track_of[giver], "ts": _micros(left)})
-        arrived = _micros(spans[taker].start)
+        events.append({"ph": "s", **common, "tid": track_of[giver], "ts": micros(left)})
+        arrived = micros(spans[taker].start)
         events.append({"ph": "f", "bp": "e", **common, "tid": track_of[taker], "ts": arrived})
     about = {"dropped": dropped, "producer": "syncprims"}
     return json.dumps({"traceEvents": events, "displayTimeUnit": "ms", "otherData": about})
-
-
-def _micros(seconds: float) -> float:
-    return round(seconds * 1e6, 3)
