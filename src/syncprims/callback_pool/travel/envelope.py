@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import pickle
+import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from ..._core.foreign import error_words, name_of, traceback_of, type_name, words
 from ...errors import TransportError
+from .exceptions import Dumps, PackedError, pack_error, unloadable, unpack_error
 from .start_board import stamp
 
-# Outcomes travel as dumps((True, result)) or dumps((False, dumps(error) or None, its description, the traceback)).
-# The error has a pickle of its own: one that this side can't load must not take the traceback with it.
+# Outcomes travel as dumps((True, result)) or pickle.dumps((False, *PackedError)). The error has a pickle of its own:
+# one that this side can't load must not take the traceback with it.
 
-Dumps = Callable[[Any], bytes]
-
-
-class RemoteTraceback(Exception):  # noqa: N818  it is shown as a cause, and is no error in itself
-    """The traceback of an error in a worker, as text: the cause of the error here."""
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.args[0]}"""' if self.args else ""
+__all__ = ["Dumps", "flush_output", "pack", "portable", "run_packed", "unpack"]
 
 
 def portable(dumps: Dumps) -> bytes | None:
@@ -33,6 +30,9 @@ def portable(dumps: Dumps) -> bytes | None:
         return None
 
 
+# -- where the call is made --------------------------------------------------------------------------------------------
+
+
 def pack(dumps: Dumps, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     """Pickle a call.
 
@@ -43,9 +43,62 @@ def pack(dumps: Dumps, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: di
         return dumps((fn, args, kwargs))
     except Exception as error:
         raise TransportError(
-            f"{_culprit(dumps, fn, args, kwargs)} can't be pickled, so it can't go to a worker: "
-            f"{type(error).__name__}: {error}. Pass something that can, or dumps=cloudpickle.dumps"
+            f"{_culprit(dumps, fn, args, kwargs)} can't be pickled, so it can't go to a worker: {error_words(error)}"
+            f"{advice(error, 'Pass something that can')}"
         ) from error
+
+
+def _culprit(dumps: Dumps, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    parts = [(f"the function {name_of(fn)}", fn)]
+    parts += [(f"argument {i} (a {type_name(arg)})", arg) for i, arg in enumerate(args)]
+    parts += [(f"argument {words(key)} (a {type_name(arg)})", arg) for key, arg in kwargs.items()]
+    for what, part in parts:
+        try:
+            dumps(part)
+        except Exception:  # noqa: BLE001  whatever it is, this is the part
+            return what
+    return "the call"
+
+
+_OF_ONE_PROCESS = re.compile(r"'(_thread\.\w+|_queue\.SimpleQueue)'")
+
+
+def advice(error: BaseException, otherwise: str) -> str:
+    """Say, as the rest of a message, what to do about an object that can't be pickled.
+
+    Args:
+        error: What the pickler raised.
+        otherwise: What to do if nothing better is known.
+    """
+    raised_in = _module_of(error)
+    if raised_in.startswith("syncprims.") and raised_in != __name__:
+        return ""  # a primitive of ours, which has said it
+    if raised_in == "multiprocessing.context":
+        return (
+            ". What multiprocessing makes is handed over when a worker starts: make it with "
+            'multiprocessing.get_context("spawn") and pass it in initargs= to an initializer that keeps it in a global '
+            "variable; or pass the proxy that a multiprocessing.Manager() makes"
+        )
+    if _OF_ONE_PROCESS.search(error_words(error)):
+        return (
+            ". A lock, event or queue of threads works in one process only: make one with "
+            'multiprocessing.get_context("spawn") and pass it in initargs=, or pass the proxy that a '
+            "multiprocessing.Manager() makes"
+        )
+    if isinstance(error, (AttributeError, pickle.PicklingError)):  # of a function or a class that can't be found
+        return f". {otherwise}, or make the pool with dumps=cloudpickle.dumps"
+    return f". {otherwise}"
+
+
+def _module_of(error: BaseException) -> str:
+    """Return the name of the module that raised the error."""
+    traceback = traceback_of(error)
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return "" if traceback is None else str(traceback.tb_frame.f_globals.get("__name__", ""))
+
+
+# -- in the worker -----------------------------------------------------------------------------------------------------
 
 
 def run_packed(call: bytes, dumps_blob: bytes | None, board: str | None, slot: int, flush: bool) -> bytes:
@@ -58,110 +111,33 @@ def run_packed(call: bytes, dumps_blob: bytes | None, board: str | None, slot: i
         fn, args, kwargs = _unpack_call(call)
         outcome = _pack_result(dumps, fn(*args, **kwargs), fn)
     except BaseException as error:  # noqa: BLE001  a task may raise anything, SystemExit too, and only it shall fail
-        outcome = _pack_error(dumps, error)
+        outcome = pickle.dumps((False, *pack_error(dumps, error)))
     if flush:
-        flush_output()  # before the outcome leaves, so that the worker's lines come before those of the callback
+        # Before the outcome leaves, so that the worker's lines come before those of the callback.
+        with suppress(BaseException):  # of a stream that the task has put there
+            flush_output()
     return outcome
 
 
 def _unpack_call(call: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
     try:
         fn, args, kwargs = pickle.loads(call)
-    except Exception as error:
+    except BaseException as error:
         raise TransportError(
-            f"the call can't be unpickled in the worker: {type(error).__name__}: {error}. The worker must be able to "
-            f"import what it needs; what it can't, dumps=cloudpickle.dumps sends along"
+            f"the call can't be unpickled in the worker: {error_words(error)}. The worker must be able to import what "
+            "it needs; what it can't, dumps=cloudpickle.dumps sends along"
         ) from error
     return fn, args, kwargs
-
-
-def unpack(outcome: bytes) -> tuple[Any, BaseException | None]:
-    """Return the result and None, or None and the error."""
-    try:
-        succeeded, *rest = pickle.loads(outcome)
-    except BaseException as error:  # noqa: BLE001  __setstate__ may raise anything
-        return None, _unloadable(error)
-    if succeeded:
-        return rest[0], None
-    pickled, description, text = rest
-    failure = _load_error(pickled, description)
-    # The worker's text has the whole chain already.
-    failure.__cause__ = RemoteTraceback(text)
-    return None, failure
-
-
-def _unloadable(error: BaseException) -> TransportError:
-    text, description = _describe(error)
-    broken = TransportError(
-        f"the result can't be unpickled here: {description}. Return something that this process can import and rebuild"
-    )
-    # As text, like the worker's: frames hold those that called them, here the executor's with its pipes and semaphores.
-    broken.__cause__ = error.with_traceback(None)
-    error.__cause__ = RemoteTraceback(text)
-    error.__context__ = None
-    return broken
-
-
-def _load_error(pickled: bytes | None, description: str) -> BaseException:
-    if pickled is None:
-        return TransportError(f"the worker's error does not survive pickling, this is what it was: {description}")
-    try:
-        error = pickle.loads(pickled)
-        if isinstance(error, BaseException):
-            return error
-    except BaseException:  # noqa: BLE001  __setstate__ may raise anything
-        pass
-    return TransportError(f"the worker's error can't be unpickled here, this is what it was: {description}")
 
 
 def _pack_result(dumps: Dumps, result: Any, fn: Any) -> bytes:
     try:
         return dumps((True, result))
-    except Exception as error:
-        name = getattr(fn, "__qualname__", repr(fn))
+    except BaseException as error:
         raise TransportError(
-            f"{name}() returned a {_type_name(result)}, which can't be pickled: {type(error).__name__}: {error}. "
-            f"Return something that can, or make the pool with dumps=cloudpickle.dumps"
+            f"{name_of(fn)}() returned a {type_name(result)}, which can't be pickled: {error_words(error)}"
+            f"{advice(error, 'Return something that can')}"
         ) from error
-
-
-def _pack_error(dumps: Dumps, error: BaseException) -> bytes:
-    text, description = _describe(error)
-    pickled: bytes | None
-    try:
-        pickled = dumps(error)
-        # Many an exception pickles and does not come back: its __init__ takes other arguments than its `args` hold.
-        if not isinstance(pickle.loads(pickled), BaseException):
-            pickled = None
-    except BaseException:  # noqa: BLE001  __reduce__ and __setstate__ may raise anything
-        pickled = None
-    return pickle.dumps((False, pickled, description, text))
-
-
-def _describe(error: BaseException) -> tuple[str, str]:
-    from traceback import format_exception
-
-    try:
-        return "".join(format_exception(error)), f"{_type_name(error)}: {error}"
-    except BaseException:  # noqa: BLE001  a __str__ may raise
-        return _type_name(error), _type_name(error)
-
-
-def _culprit(dumps: Dumps, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    parts = [(f"the function {getattr(fn, '__qualname__', repr(fn))}", fn)]
-    parts += [(f"argument {i} (a {_type_name(arg)})", arg) for i, arg in enumerate(args)]
-    parts += [(f"argument {key!r} (a {_type_name(arg)})", arg) for key, arg in kwargs.items()]
-    for what, part in parts:
-        try:
-            dumps(part)
-        except Exception:  # noqa: BLE001  whatever it is, this is the part
-            return what
-    return "the call"
-
-
-def _type_name(thing: object) -> str:
-    kind = type(thing)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def flush_output() -> None:
@@ -171,3 +147,17 @@ def flush_output() -> None:
             stream.flush()
         except Exception:  # noqa: BLE001  a process without that stream, or with a closed one, has nothing to show
             pass
+
+
+# -- back where the call was made --------------------------------------------------------------------------------------
+
+
+def unpack(outcome: bytes) -> tuple[Any, BaseException | None]:
+    """Return the result and None, or None and the error."""
+    try:
+        succeeded, *rest = pickle.loads(outcome)
+    except BaseException as error:  # noqa: BLE001  __setstate__ may raise anything
+        return None, unloadable(error)
+    if succeeded:
+        return rest[0], None
+    return None, unpack_error(PackedError(*rest))
