@@ -91,6 +91,13 @@ def test_drawings_are_what_their_source_draws(name: str) -> None:
     assert drawn == str(draw.DRAWINGS[name]()), "run docs/diagrams/draw.py"
 
 
+@pytest.mark.parametrize("path", [*PAGES, "../README.md", "../CONTRIBUTING.md"])
+def test_paths_of_tests_that_are_shown_exist(path: str) -> None:
+    """A command in the pages names no test that was moved."""
+    shown = re.findall(r"\btests/[\w/.]*\w", (DOCS / path).read_text(encoding="utf-8"))
+    assert [name for name in shown if not (ROOT / name).exists()] == []
+
+
 def test_the_pages_stay_light() -> None:
     """All that is kept for them is at most 1.5 MB: figures belong there, the raw numbers behind them do not."""
     made = {DOCS / "_build", DOCS / "benchmarks" / "raw"}
