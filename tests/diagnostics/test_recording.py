@@ -65,7 +65,7 @@ def test_a_wait_in_vain_is_recorded_as_such(make: Callable[..., TimedLock | Lock
         pass
     assert kinds(recording, "taken") == [("wait", "gave up")]
     (span,) = recording.spans
-    assert span.seconds >= 0.01
+    assert span.seconds > 0
     assert hand_offs(recording.spans) == []
     assert "1  " in recording.table().splitlines()[1]
 

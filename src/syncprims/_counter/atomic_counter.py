@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from _thread import RLock
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Final, Literal, NoReturn
 
 from .._core.foreign import words
 from .._core.integers import Bounds, integer, shown
 from .._core.lazy import refuse_lazy
 from .._core.observing import Observable
-from .._core.registry import check_name, default_name, new_serial, register
+from .._core.registry import InnerName, check_name, default_name, new_serial, register
 from .._core.state import State
 from .._locks.timed_lock import TimedRLock
 from ..errors import DeadlockError
@@ -37,7 +38,9 @@ from .waiting import Waiter, forget_others, tell, telling
 # What `n` is, as nearly always; looking whether it is costs less than looking what type it has.
 _ONE: Final = 1
 
-_Guard: Any = TimedRLock if sys.version_info >= (3, 14) else RLock
+_new_guard: Callable[[], Any] = (
+    partial(TimedRLock, name=InnerName("the lock of a counter")) if sys.version_info >= (3, 14) else RLock
+)
 
 
 class AtomicCounter(CounterSurface):
@@ -108,7 +111,7 @@ class AtomicCounter(CounterSurface):
         bounded = minimum is not None or maximum is not None
         hooked = type(self)._on_change is not AtomicCounter._on_change
         self._ordinarily: Literal[True] | None = True if bounded or hooked else None
-        self._lock = _Guard()
+        self._lock = _new_guard()
         # Guarded by _lock:
         self._value = self._initial
         self._updating = False

@@ -287,7 +287,8 @@ class LockAdapter(LockSurface):
     _observable: ClassVar[Observable] = Observable(
         {
             "_take": Event("takes", lambda _, limit, *, raises: limit is None or (raises and limit != 0)),
-            "_forget": Event("gives"),
+            "_release": Event("gives"),
+            "__exit__": Event("gives"),
         },
         is_held=held_by_me,
     )

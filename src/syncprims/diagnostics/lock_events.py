@@ -73,9 +73,11 @@ def _giving(give: Callable[..., object], _: object, observable: Observable) -> o
     def observed(lock: ObservableLock, *args: Any) -> None:
         held = is_held(lock)
         at = perf_counter_ns()
-        give(lock, *args)
-        if held and not is_held(lock):
-            _tell_released(lock, at)
+        try:
+            give(lock, *args)
+        finally:  # a foreign lock may be let go of by a release that raises
+            if held and not is_held(lock):
+                _tell_released(lock, at)
 
     return observed
 
