@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+import os
 import pickle
 import threading
 from collections.abc import Callable
@@ -13,7 +14,20 @@ from threading import Event
 import pytest
 
 from locks.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
-from syncprims import AtomicCounter, CallbackPool, LockAdapter, LockTimeoutError, OrderedRunner, TimedLock, TimedRLock
+from syncprims import (
+    AtomicCounter,
+    CallbackErrors,
+    CallbackPool,
+    CounterTimeoutError,
+    DeadlockError,
+    LockAdapter,
+    LockTimeoutError,
+    OrderedRunner,
+    PoolTimeoutError,
+    StepTimeoutError,
+    TimedLock,
+    TimedRLock,
+)
 from syncprims.diagnostics import Recording, Span, record
 from syncprims.diagnostics.spans import hand_offs, in_lanes
 from syncprims.diagnostics.table import Durations, say_seconds
@@ -143,11 +157,185 @@ def test_two_sequences_of_one_runner_are_not_mixed_up() -> None:
 
 
 def test_a_step_that_raises_is_recorded() -> None:
-    """A turn that breaks the sequence is a span like any other."""
+    """A turn that breaks the sequence is a span that says so."""
     runner = OrderedRunner("only", name="breaks")
     with record() as recording, pytest.raises(ZeroDivisionError), runner.step("only"):
         raise ZeroDivisionError
-    assert kinds(recording, "breaks[only]") == [("turn", "")]
+    assert kinds(recording, "breaks[only]") == [("turn", "failed: ZeroDivisionError")]
+
+
+# -- how things ended --------------------------------------------------------------------------------------------------
+
+
+def refuse(*args: object) -> object:
+    """Fail as tasks, callbacks and bodies may."""
+    raise LookupError("no")
+
+
+def test_a_deadlock_that_was_refused_is_recorded() -> None:
+    """Of two threads that take two locks crosswise, the wait of the one that gave way says so, and who had the lock."""
+    one, other = TimedLock(name="one"), TimedLock(name="other")
+    both = threading.Barrier(2)
+
+    def cross(first: TimedLock, second: TimedLock) -> None:
+        with first:
+            both.wait(LIMIT)
+            with second:
+                pass
+
+    with record() as recording, Crew() as crew:
+        jobs = [crew.start(lambda: cross(one, other), "there"), crew.start(lambda: cross(other, one), "back")]
+        errors = [job.error() for job in jobs]
+    assert sum(isinstance(error, DeadlockError) for error in errors) == 1
+    (refused,) = [span for span in recording.spans if span.outcome]
+    loser = "there" if errors[0] else "back"
+    assert (refused.kind, refused.outcome, refused.thread) == ("wait", "deadlock refused", loser)
+    assert refused.holder == ("back" if errors[0] else "there")
+    assert "1 deadlock refused" in recording.table()
+
+
+@pytest.mark.parametrize("again", [operator.methodcaller("acquire"), lambda lock: lock.__enter__()])
+def test_a_deadlock_of_one_thread_is_recorded(again: Callable[[TimedLock], object]) -> None:
+    """A lock that its own holder wants again is a refused deadlock that took no time."""
+    lock = TimedLock(name="mine")
+    with record() as recording, lock, pytest.raises(DeadlockError):
+        again(lock)
+    hold, refused = recording.spans
+    assert (hold.kind, hold.outcome) == ("hold", "")
+    assert (refused.kind, refused.outcome, refused.seconds) == ("wait", "deadlock refused", 0.0)
+    assert refused.holder == refused.thread == "MainThread"
+    assert "test_recording.py" in refused.site
+
+
+def test_a_step_inside_a_step_is_recorded_as_refused() -> None:
+    """So is a step that a thread wants which is in one of the same runner."""
+    runner = OrderedRunner("first", "second", name="game")
+    with record() as recording, pytest.raises(DeadlockError), runner.step("first"), runner.step("second"):
+        pass
+    assert ("wait", "deadlock refused") in kinds(recording, "game[second]")
+
+
+def test_a_deadlock_of_the_task_is_not_one_of_the_thread_that_waits_for_it() -> None:
+    """Where a task was refused, its thread's wait says so; the wait for its result ended well."""
+    lock = TimedLock(name="mine")
+
+    def twice() -> None:
+        with lock, lock:
+            pass
+
+    with record() as recording, CallbackPool(max_workers=1, name="mill") as pool:
+        task = pool.submit(twice)
+        assert isinstance(task.exception(LIMIT), DeadlockError)
+        with pytest.raises(DeadlockError):
+            task.result(LIMIT)
+    refused = [span for span in recording.spans if span.outcome == "deadlock refused"]
+    assert [span.name for span in refused] == ["mine"]
+    assert [span.outcome for span in recording.spans if span.kind == "task"] == [
+        "failed: syncprims.errors.DeadlockError"
+    ]
+
+
+def test_waits_that_gave_up_are_recorded_as_such() -> None:
+    """A step, a counter and a result for which the time was up."""
+    runner, counter = OrderedRunner("first", "second", name="game"), AtomicCounter(name="arrivals")
+    gate = Event()
+    with record() as recording:
+        with pytest.raises(StepTimeoutError), runner.step("second", timeout=0.01):
+            pass
+        with pytest.raises(CounterTimeoutError):
+            counter.wait_until(1, timeout=0.01)
+        with CallbackPool(max_workers=1, name="mill") as pool:
+            task = pool.submit(wait_for, gate)
+            with pytest.raises(PoolTimeoutError):
+                task.result(0.01)
+            gate.set()
+    waits = [(span.name, span.outcome) for span in recording.spans if span.kind == "wait"][:3]
+    assert waits[:2] == [("game[second]", "gave up"), ("arrivals", "gave up")]
+    assert waits[2][0].startswith("mill: the result of")
+    assert waits[2][1] == "gave up"
+
+
+def test_an_error_that_is_handled_around_a_wait_is_not_its_own() -> None:
+    """A wait in an `except` block ends as it ends."""
+    lock = TimedLock(name="slow")
+    with Crew() as crew, record() as recording, held_elsewhere(lock) as let_go:
+
+        def wait_while_handling() -> None:
+            try:
+                raise TimeoutError
+            except TimeoutError:
+                queue_for(lock)
+
+        job = crew.start(wait_while_handling)
+        eventually(lambda: lock.waiting)
+        let_go()
+        job.result()
+    assert ("wait", "") in kinds(recording, "slow")
+
+
+def test_an_interrupted_wait_is_recorded_as_such() -> None:
+    """What ends a wait from outside is told from a time that was up."""
+    counter = AtomicCounter(name="arrivals")
+
+    def interrupt(value: int) -> bool:
+        raise KeyboardInterrupt
+
+    with record() as recording, Crew() as crew:
+        job = crew.start(lambda: counter.wait_for(lambda value: value > 0 and interrupt(value), LIMIT))
+        eventually(lambda: kinds(recording, "arrivals"))
+        counter.increment()
+        assert isinstance(job.error(), KeyboardInterrupt)
+    assert kinds(recording, "arrivals") == [("wait", "interrupted")]
+
+
+def test_tasks_and_callbacks_that_failed_are_recorded_as_such() -> None:
+    """Each says what it raised, or that its time was up; the table counts them."""
+    end = Event()
+    with record() as recording:
+        pool = CallbackPool(max_workers=1, name="mill")
+        pool.apply_async(refuse, error_callback=str)
+        pool.apply_async(int, callback=refuse)
+        pool.apply_async(wait_for, (end,), error_callback=str, timeout=0.01).wait_settled(LIMIT)
+        end.set()
+        with pytest.raises(CallbackErrors):
+            pool.close(LIMIT)
+    tasks = [span.outcome for span in recording.spans if span.kind == "task"]
+    callbacks = [span.outcome for span in recording.spans if span.kind == "callback"]
+    assert tasks == ["failed: LookupError", "", "failed: syncprims.errors.TaskTimeoutError"]
+    assert callbacks == ["", "failed: LookupError", ""]
+    (line,) = [line for line in recording.table().splitlines() if "callback of int" in line]
+    assert line.endswith("  1 failed: LookupError")
+
+
+def test_a_task_that_failed_before_it_ran_is_recorded() -> None:
+    """A worker that dies fails its task, though nobody knows when that began."""
+    with record() as recording, CallbackPool("process", max_workers=1, name="far") as pool:
+        task = pool.submit(os._exit, 3)
+        assert task.exception(LIMIT) is not None
+    (span,) = [span for span in recording.spans if span.kind == "task"]
+    assert span.outcome.startswith("failed: ")
+
+
+class OddError(Exception):
+    """An exception whose class has a name that no table can take."""
+
+
+OddError.__qualname__ = OddError.__name__ = "Odd\x1b[31m\n"
+
+
+def test_the_type_of_an_error_can_be_printed() -> None:
+    """An error's type is foreign text like any other."""
+
+    def fail() -> None:
+        raise OddError
+
+    runner = OrderedRunner("only", name="breaks")
+    with record() as recording, pytest.raises(OddError), runner.step("only"):
+        fail()
+    assert recording.spans[-1].outcome == rf"failed: {__name__}.Odd\x1b[31m\n"
+
+
+# -- pools -------------------------------------------------------------------------------------------------------------
 
 
 def test_tasks_and_callbacks_of_a_pool_are_recorded() -> None:

@@ -8,6 +8,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from ..facts import Holder
+from .foreign import guarded
 from .stacks import FRAMES_ARE_SHARED, frames_of_threads, places, summaries, whereabouts
 from .waits import waits_of
 
@@ -20,7 +21,9 @@ def thread_name(ident: int) -> str:
     # threading.enumerate() would take a lock of its own, and on 3.14 an interrupt in there would leave it taken.
     active: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
     thread = active.get(ident)
-    return "" if thread is None else thread.name
+    # A subclass of Thread may have made anything of its name.
+    name = None if thread is None else guarded(None, getattr, thread, "name")
+    return str.__str__(name) if isinstance(name, str) else ""
 
 
 def stack_of(ident: int) -> tuple[FrameSummary, ...]:

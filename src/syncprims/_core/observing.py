@@ -36,7 +36,7 @@ Of a runner:
 enters
     The calling thread waits for a turn, takes it and returns it. `about` returns the sequence and the step's name.
 leaves
-    A method of the sequence: the turn of the calling thread is over.
+    A method of the sequence: the turn of the calling thread is over. Its first argument is what was raised, or None.
 
 Of a job of a pool, which has a ``label``, a ``pool_name``, ``running_since()``, and a place for notes as ``noted``:
 
@@ -47,7 +47,8 @@ begins
 ends
     It has got its outcome; False is for one that had one already.
 calls
-    A method of the dispatcher, which calls the user's code. `about` returns the job, and which code of it that is.
+    A method of the dispatcher, which calls the user's code. Its arguments are the job, which code of it that is, the
+    code, and the code's arguments.
 """
 
 

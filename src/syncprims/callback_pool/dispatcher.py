@@ -138,7 +138,7 @@ class Dispatcher:
         except BaseException as error:  # noqa: BLE001  see above
             self._unseen.callback_failed(job, error, which)
 
-    _observable: ClassVar[Observable] = Observable({"run": Event("calls", lambda _, job, which, *__: (job, which))})
+    _observable: ClassVar[Observable] = Observable({"run": Event("calls")})
 
 
 def _settle_all(open_tasks: Open, dispatcher: ref[Dispatcher]) -> None:

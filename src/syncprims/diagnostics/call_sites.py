@@ -7,6 +7,7 @@ import sys
 from traceback import FrameSummary
 from types import CodeType, FrameType
 
+from .._core.foreign import printable
 from .._core.stacks import is_passed_over, own_places, summaries, without_ours
 
 # A code object and a line: cheap to note, and put into words only when somebody looks.
@@ -33,4 +34,4 @@ def say_site(site: Site | None) -> str:
     if site is None:
         return "a thread of the library"
     code, line = site
-    return f"{os.path.basename(code.co_filename)}:{line} in {code.co_name}"
+    return printable(f"{os.path.basename(code.co_filename)}:{line} in {code.co_name}")

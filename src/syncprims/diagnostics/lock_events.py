@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from .._core.clock import perf_counter_ns
 from .._core.observing import Observable, ObservableLock
+from ..errors import DeadlockError
 from .exchange import Exchange
 
 # What is observed are the methods that the classes of locks declare (see `_core.observing`), of whatever class.
@@ -31,8 +32,8 @@ class LockObserver(Protocol):
     def taken(self, lock: ObservableLock, at: int) -> None:
         """It has taken it, at this `time.perf_counter_ns`."""
 
-    def refused(self, lock: ObservableLock) -> None:
-        """It did not get it: it came too late, or something was raised."""
+    def refused(self, lock: ObservableLock, error: BaseException | None) -> None:
+        """It did not get it: its time was up, or this was raised. A lock that it holds refuses it without `asks`."""
 
     def released(self, lock: ObservableLock, at: int) -> None:
         """It has released it, at this `time.perf_counter_ns`."""
@@ -42,8 +43,14 @@ def _taking(take: Callable[..., object], is_endless: Callable[..., bool], observ
     is_held, is_inner, undo = observable.is_held, observable.is_inner, observable.undo
 
     def observed(lock: ObservableLock, *args: Any, **kwargs: Any) -> object:
-        if is_held(lock) or (is_inner is not None and is_inner(lock)):
+        if is_inner is not None and is_inner(lock):
             return take(lock, *args, **kwargs)
+        if is_held(lock):
+            try:
+                return take(lock, *args, **kwargs)
+            except DeadlockError as error:
+                _tell_refused(locks.observers, lock, error)
+                raise
         observers = locks.observers
         endless = is_endless(lock, *args, **kwargs)
         for observer in observers:
@@ -51,17 +58,17 @@ def _taking(take: Callable[..., object], is_endless: Callable[..., bool], observ
         try:
             outcome = take(lock, *args, **kwargs)
             if outcome is False:
-                _tell_refused(observers, lock)
+                _tell_refused(observers, lock, None)
             else:
                 _tell_taken(observers, lock)
             return outcome
-        except BaseException:
+        except BaseException as error:
             try:
                 if undo is not None:
                     undo(lock)
             except RuntimeError:
                 pass
-            _tell_refused(observers, lock)
+            _tell_refused(observers, lock, error)
             raise
 
     return observed
@@ -102,9 +109,9 @@ def _tell_taken(observers: tuple[LockObserver, ...], lock: ObservableLock) -> No
         observer.taken(lock, at)
 
 
-def _tell_refused(observers: tuple[LockObserver, ...], lock: ObservableLock) -> None:
+def _tell_refused(observers: tuple[LockObserver, ...], lock: ObservableLock, error: BaseException | None) -> None:
     for observer in observers:
-        observer.refused(lock)
+        observer.refused(lock, error)
 
 
 def _tell_released(lock: ObservableLock, at: int) -> None:

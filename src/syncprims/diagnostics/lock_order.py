@@ -151,7 +151,7 @@ class LockOrderCheck:
         """Note that the thread has the lock."""
         self._held.setdefault(get_ident(), []).append(_Held(lock))
 
-    def refused(self, lock: ObservableLock) -> None:
+    def refused(self, lock: ObservableLock, error: BaseException | None) -> None:
         """What a thread did not get makes no order."""
 
     def released(self, lock: ObservableLock, at: int) -> None:  # noqa: ARG002  the same

@@ -8,12 +8,15 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from .._core.clock import perf_counter_ns
+from .._core.foreign import guarded, type_name
 from .._core.holders import thread_name
 from .._core.observing import ObservableLock, serial_of
 from .._core.registry import InnerName
+from .._core.state import Named
 from .._core.waits import Waiting
+from ..errors import DeadlockError, SyncTimeoutError
 from .call_sites import Site, call_site, say_site
-from .spans import Key, Span
+from .spans import FAILED, GAVE_UP, INTERRUPTED, NOT_OVER, REFUSED, Key, Span
 
 if TYPE_CHECKING:
     from .._runner.sequence import Sequence
@@ -26,10 +29,10 @@ if TYPE_CHECKING:
 # The number of notes is counted by each thread under its ident, since one counter for all would lose some.
 
 
-# Kind, name, thread, ident, site, start, end, for how long it was queued, index; and the key and the outcome, of a wait
-# in a list, since they are known only when the thread has got what it waited for or has given it up.
+# Kind, name, thread, ident, site, start, end, for how long it was queued, index, holder; and the key and the outcome,
+# of a wait in a list, since they are known only when the thread has got what it waited for or has given it up.
 _Fate = tuple[Key, str] | list[Any]
-_Note = tuple[str, str, str, "int | None", "Site | None", int, int, int, int, _Fate]
+_Note = tuple[str, str, str, "int | None", "Site | None", int, int, int, int, str, _Fate]
 
 
 class Recorder:
@@ -44,8 +47,8 @@ class Recorder:
         self.stopped: int | None = None
         self._notes: deque[_Note] = deque(maxlen=capacity)
         self._written: dict[int, int] = {}
-        # What is under way, by thread and key: where, since when, and its kind, name and index.
-        self._open: dict[tuple[int, Key], tuple[Site | None, int, str, str, int]] = {}
+        # What is under way, by thread and key: where, since when, and its kind, name, index and holder.
+        self._open: dict[tuple[int, Key], tuple[Site | None, int, str, str, int, str]] = {}
         self._steps: dict[int, str] = {}
         # For each thread that takes a lock, its wait so far and the identity of what that was for.
         self._waited: dict[int, tuple[int, list[Any]]] = {}
@@ -60,9 +63,10 @@ class Recorder:
         now = perf_counter_ns() if self.stopped is None else self.stopped
         # Copies in C, which other threads can't disturb.
         notes = list(self._notes.copy())
-        for (ident, key), (site, start, kind, name, index) in self._open.copy().items():
+        for (ident, key), (site, start, kind, name, index, holder) in self._open.copy().items():
             if start <= now:
-                notes.append((kind, name, thread_name(ident), ident, site, start, now, 0, index, (key, "not over")))
+                fate = key, NOT_OVER
+                notes.append((kind, name, _thread(ident), ident, site, start, now, 0, index, holder, fate))
         notes.sort(key=itemgetter(5))
         return [self._span(*note) for note in notes]
 
@@ -77,11 +81,12 @@ class Recorder:
         end: int,
         waited: int,
         index: int,
+        holder: str,
         fate: _Fate,
     ) -> Span:
         begun, ended = ((at - self.began) / 1e9 for at in (start, max(start, end)))
         key, outcome = fate
-        return Span(kind, name, thread, ident, say_site(site), begun, ended, waited / 1e9, outcome, key, index)
+        return Span(kind, name, thread, ident, say_site(site), begun, ended, waited / 1e9, outcome, key, index, holder)
 
     def _note(
         self,
@@ -96,22 +101,23 @@ class Recorder:
         index: int = 0,
         waited: int = 0,
         thread: str = "",
+        holder: str = "",
     ) -> None:
         me = get_ident()
         if ident is not None:
-            thread = thread_name(ident) or f"ident {ident}"
-        self._notes.append((kind, name, thread, ident, site, start, end, waited, index, fate))
+            thread = _thread(ident)
+        self._notes.append((kind, name, thread, ident, site, start, end, waited, index, holder, fate))
         try:
             self._written[me] += 1
         except KeyError:
             self._written[me] = 1
 
-    def _close(self, key: Key, end: int) -> None:
+    def _close(self, key: Key, end: int, error: BaseException | None = None) -> None:
         me = get_ident()
         begun = self._open.pop((me, key), None)
         if begun is not None:
-            site, start, kind, name, index = begun
-            self._note(kind, name, me, site, start, end, (key, ""), index=index)
+            site, start, kind, name, index, _ = begun
+            self._note(kind, name, me, site, start, end, (key, _failure(error)), index=index)
 
     # -- locks ------------------------------------------------------------------------------------------------------
 
@@ -122,11 +128,16 @@ class Recorder:
 
     def taken(self, lock: ObservableLock, at: int) -> None:
         """A thread has taken a lock."""
-        self._open[get_ident(), self._key_after_wait(lock, "")] = (call_site(), at, "hold", lock.name, 0)
+        self._open[get_ident(), self._key_after_wait(lock, "")] = (call_site(), at, "hold", name_of(lock), 0, "")
 
-    def refused(self, lock: ObservableLock) -> None:
+    def refused(self, lock: ObservableLock, error: BaseException | None) -> None:
         """It did not get it."""
-        self._open.pop((get_ident(), self._key_after_wait(lock, "gave up")), None)
+        me = get_ident()
+        if isinstance(error, DeadlockError) and (not self._waited or self._waited.get(me, (0,))[0] != id(lock)):
+            # It did not even begin to wait.
+            self._note_refusal(name_of(lock), ("lock", serial_of(lock)))
+        else:
+            self._open.pop((me, self._key_after_wait(lock, GAVE_UP)), None)
 
     def released(self, lock: ObservableLock, at: int) -> None:
         """It has released it."""
@@ -135,28 +146,40 @@ class Recorder:
     def _key_after_wait(self, lock: ObservableLock, outcome: str) -> Key:
         """Return the lock's key; if the thread has just waited for it, the wait gets that too, with its outcome."""
         key = "lock", serial_of(lock)
-        last = self._waited.pop(get_ident(), None) if self._waited else None
-        if last is not None and last[0] == id(lock):
-            last[1][:] = key, outcome
+        self._settle_wait(lock, key, outcome)
         return key
+
+    def _settle_wait(self, thing: object, key: Key, outcome: str) -> bool:
+        """Give the thread's last wait its key and outcome, if that was for this thing; tell whether it was."""
+        last = self._waited.pop(get_ident(), None) if self._waited else None
+        if last is None or last[0] != id(thing):
+            return False
+        last[1][:] = key, last[1][1] or outcome
+        return True
+
+    def _note_refusal(self, name: str, key: Key) -> None:
+        me, at = get_ident(), perf_counter_ns()
+        self._note("wait", name, me, call_site(), at, at, (key, REFUSED), holder=_thread(me))
 
     # -- waits ------------------------------------------------------------------------------------------------------
 
     def wait_begins(self, waiting: Waiting, at: int) -> None:
         """A thread is about to block."""
-        name = self._steps.get(waiting.ident) or waiting.node.name
+        name = self._steps.get(waiting.ident) or name_of(waiting.node)
         if isinstance(name, InnerName):
             return
-        self._open[waiting.ident, ("wait", id(waiting))] = (call_site(), at, "wait", name, 0)
+        owner = waiting.node._owner()
+        holder = "" if owner is None else _thread(owner)
+        self._open[waiting.ident, ("wait", id(waiting))] = (call_site(), at, "wait", name, 0, holder)
 
-    def wait_ends(self, waiting: Waiting, at: int) -> None:
+    def wait_ends(self, waiting: Waiting, at: int, error: BaseException | None) -> None:
         """It goes on."""
         begun = self._open.pop((waiting.ident, ("wait", id(waiting))), None)
         if begun is not None:
-            site, start, kind, name, _ = begun
-            fate = [("wait", id(waiting.node)), ""]
+            site, start, kind, name, _, holder = begun
+            fate = [("wait", id(waiting.node)), _end_of_wait(error)]
             self._waited[waiting.ident] = id(waiting.node), fate
-            self._note(kind, name, waiting.ident, site, start, at, fate)
+            self._note(kind, name, waiting.ident, site, start, at, fate, holder=holder)
 
     # -- runners ----------------------------------------------------------------------------------------------------
 
@@ -165,34 +188,70 @@ class Recorder:
         if step is None:
             self._steps.pop(get_ident(), None)
         else:
-            self._steps[get_ident()] = f"{sequence.name}[{step}]"
+            self._steps[get_ident()] = f"{name_of(sequence)}[{step}]"
+
+    def step_refused(self, sequence: Sequence, step: str, error: BaseException) -> None:
+        """It did not get it."""
+        key = "sequence", id(sequence)
+        waited = self._settle_wait(sequence, key, _end_of_wait(error))
+        if not waited and isinstance(error, DeadlockError):
+            self._note_refusal(f"{name_of(sequence)}[{step}]", key)
 
     def turn_begins(self, sequence: Sequence, turn: Turn, at: int) -> None:
         """It has its turn."""
-        name = f"{sequence.name}[{turn.step}]"
-        self._open[get_ident(), ("sequence", id(sequence))] = (call_site(), at, "turn", name, turn.index)
+        name, key = f"{name_of(sequence)}[{turn.step}]", ("sequence", id(sequence))
+        self._settle_wait(sequence, key, "")
+        self._open[get_ident(), key] = (call_site(), at, "turn", name, turn.index, "")
 
-    def turn_ends(self, sequence: Sequence, at: int) -> None:
+    def turn_ends(self, sequence: Sequence, at: int, error: BaseException | None) -> None:
         """Its turn is over."""
-        self._close(("sequence", id(sequence)), at)
+        self._close(("sequence", id(sequence)), at, error)
 
     # -- pools ------------------------------------------------------------------------------------------------------
 
     def task_done(self, job: Job[Any], note: TaskNote) -> None:
         """A task has run."""
         begun, ended = note.begun, note.ended
-        if begun is None or ended is None:  # it failed before it ran, or nobody knows when it began
+        if begun is None and note.error is not None:
+            begun = ended  # it failed before it ran
+        if begun is None or ended is None:  # it is not known when it began
             return
         name = f"{job.pool_name}: {job.label}"
         key, waited = ("task", id(job), note.submitted), max(0, begun - note.submitted)
-        workers = f"workers of {job.pool_name}"
-        self._note("task", name, note.ident, note.site, begun, ended, (key, ""), waited=waited, thread=workers)
+        workers, fate = f"workers of {job.pool_name}", (key, _failure(note.error))
+        self._note("task", name, note.ident, note.site, begun, ended, fate, waited=waited, thread=workers)
 
-    def callback_ended(self, job: Job[Any], note: TaskNote | None, which: str, begun: int, at: int) -> None:
+    def callback_ended(
+        self, job: Job[Any], note: TaskNote | None, which: str, begun: int, at: int, error: BaseException | None
+    ) -> None:
         """A callback has ended."""
         name = f"{job.pool_name}: {which} of {job.label}"
         site, key, waited = None, (), 0
         if note is not None:
             site, key = note.site, ("task", id(job), note.submitted)  # type: ignore[assignment]
             waited = 0 if note.ended is None else max(0, begun - note.ended)
-        self._note("callback", name, get_ident(), site, begun, at, (key, ""), waited=waited)
+        self._note("callback", name, get_ident(), site, begun, at, (key, _failure(error)), waited=waited)
+
+
+def name_of(thing: Named) -> str:
+    """Return the name of a primitive, or of a part of one, whatever a subclass has made of it."""
+    name = guarded(None, getattr, thing, "name")
+    return name if isinstance(name, str) else "a name that can't be read"
+
+
+def _thread(ident: int) -> str:
+    return thread_name(ident) or f"ident {ident}"
+
+
+def _failure(error: BaseException | None) -> str:
+    return "" if error is None else f"{FAILED}{type_name(error)}"
+
+
+def _end_of_wait(error: BaseException | None) -> str:
+    """How a wait has ended in which this was raised."""
+    if isinstance(error, DeadlockError):
+        # A task that was waited for may have failed by one of its own.
+        return REFUSED if error.cycle and error.cycle[0].thread == _thread(get_ident()) else ""
+    if isinstance(error, SyncTimeoutError) or type(error) is TimeoutError:
+        return GAVE_UP
+    return "" if error is None or isinstance(error, Exception) else INTERRUPTED

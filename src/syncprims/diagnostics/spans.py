@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
 from ..facts import Frozen
 
 # What a span belongs to: a lock by its serial, a sequence or a task by its identity at the time.
 Key = tuple[object, ...]
+
+# Outcomes; the last one is followed by the type of an error.
+GAVE_UP: Final = "gave up"
+REFUSED: Final = "deadlock refused"
+INTERRUPTED: Final = "interrupted"
+NOT_OVER: Final = "not over"
+FAILED: Final = "failed: "
 
 
 class Span(Frozen):
@@ -24,13 +32,29 @@ class Span(Frozen):
         start: When it began, in seconds since the recording did.
         end: When it ended, likewise.
         waited: For a task, how long it was queued; for a callback, how long after the task it began; else 0.
-        outcome: ``""``; ``"gave up"`` for a wait for a lock that was in vain; ``"not over"`` where the recording
-            ended before.
+        outcome: How it ended. ``""`` if there is nothing to say; ``"gave up"`` for a wait whose time was up;
+            ``"deadlock refused"`` for one that would have been part of a deadlock; ``"interrupted"`` for one that ended
+            by a KeyboardInterrupt or the like; ``"failed: ValueError"``, with the type of the error, for a task, a
+            callback or a turn that raised; ``"not over"`` if the recording ended before.
         key: What it belongs to: the same for spans of the same lock, sequence or task.
         index: The number of the turn, for a turn.
+        holder: For a wait, the name of the thread that had what it was for when it began; ``""`` if no thread had.
     """
 
-    __slots__ = ("kind", "name", "thread", "ident", "site", "start", "end", "waited", "outcome", "key", "index")  # noqa: RUF023  the order of the arguments
+    __slots__ = (  # noqa: RUF023  the order of the arguments
+        "kind",
+        "name",
+        "thread",
+        "ident",
+        "site",
+        "start",
+        "end",
+        "waited",
+        "outcome",
+        "key",
+        "index",
+        "holder",
+    )
 
     kind: str
     name: str
@@ -43,6 +67,7 @@ class Span(Frozen):
     outcome: str
     key: Key
     index: int
+    holder: str
 
     def __init__(
         self,
@@ -57,8 +82,9 @@ class Span(Frozen):
         outcome: str = "",
         key: Key = (),
         index: int = 0,
+        holder: str = "",
     ) -> None:
-        self._set(kind, name, thread, ident, site, start, end, waited, outcome, key, index)
+        self._set(kind, name, thread, ident, site, start, end, waited, outcome, key, index, holder)
 
     @property
     def seconds(self) -> float:
@@ -140,6 +166,8 @@ def micros(seconds: float) -> float:
     return round(seconds * 1e6, 3)
 
 
-def _numbers_as_such(name: str) -> list[str | int]:
+def _numbers_as_such(name: str) -> list[str | tuple[int, str]]:
     """A key by which worker-2 comes before worker-10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+    # No int: one of more digits than the interpreter allows raises.
+    parts = re.split(r"([0-9]+)", name)
+    return [(len(part.lstrip("0")), part.lstrip("0")) if place % 2 else part for place, part in enumerate(parts)]

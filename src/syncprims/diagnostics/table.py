@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import ceil
-from typing import Self
+from typing import Final, Self
 
+from .._core.foreign import printable
 from ..facts import Frozen
 from .spans import Span
 
@@ -53,29 +55,47 @@ class Row(Frozen):
         count: How often it was taken, waited for in vain, or run.
         wait: For how long it was waited for; what was taken at once counts as 0.
         hold: For how long it was held, or ran.
+        outcomes: How often what there is to say of a span's outcome, the most frequent first.
     """
 
-    __slots__ = ("name", "site", "count", "wait", "hold")  # noqa: RUF023  the order of the arguments
+    __slots__ = ("name", "site", "count", "wait", "hold", "outcomes")  # noqa: RUF023  the order of the arguments
 
     name: str
     site: str
     count: int
     wait: Durations
     hold: Durations
+    outcomes: tuple[tuple[str, int], ...]
 
-    def __init__(self, name: str, site: str, count: int, wait: Durations, hold: Durations) -> None:
-        self._set(name, site, count, wait, hold)
+    def __init__(
+        self,
+        name: str,
+        site: str,
+        count: int,
+        wait: Durations,
+        hold: Durations,
+        outcomes: tuple[tuple[str, int], ...] = (),
+    ) -> None:
+        self._set(name, site, count, wait, hold, outcomes)
+
+    @property
+    def ended(self) -> str:
+        """What there is to say of the outcomes, like ``2 failed: ValueError, 1 gave up``."""
+        return ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes)
 
 
 def rows(spans: Iterable[Span]) -> list[Row]:
-    """Return the table's lines, the longest total wait first."""
+    """Return the table's lines, the longest total wait first, with names and sites that can be printed."""
     waits: dict[tuple[str, str], list[float]] = {}
     holds: dict[tuple[str, str], list[float]] = {}
     in_vain: dict[tuple[str, str], int] = {}
+    outcomes: dict[tuple[str, str], Counter[str]] = {}
     for span in spans:
-        place = (span.name, span.site)
+        place = printable(span.name), printable(span.site)
         for kind in (waits, holds):
             kind.setdefault(place, [])
+        if span.outcome:
+            outcomes.setdefault(place, Counter())[printable(span.outcome)] += 1
         if span.kind == "wait":
             waits[place].append(span.seconds)
             in_vain[place] = in_vain.get(place, 0) + (span.outcome != "")
@@ -87,19 +107,26 @@ def rows(spans: Iterable[Span]) -> list[Row]:
     for place, waited in waits.items():
         count = max(len(waited), len(holds[place]) + in_vain.get(place, 0))
         at_once = [0.0] * (count - len(waited))
-        found.append(Row(*place, count, Durations.of(waited + at_once), Durations.of(holds[place])))
+        ended = tuple(outcomes.get(place, Counter()).most_common())
+        found.append(Row(*place, count, Durations.of(waited + at_once), Durations.of(holds[place]), ended))
     return sorted(found, key=lambda row: (-row.wait.total, -row.hold.total, row.name, row.site))
+
+
+_COLUMNS: Final = 11  # of which there is one more where something has ended otherwise than usual
 
 
 def as_text(lines: Sequence[Row]) -> str:
     """Lay the table out for a terminal or a log."""
     heads = ["lock", "call site", "count", "wait sum", "mean", "p99", "max", "hold sum", "mean", "p99", "max"]
+    if any(row.outcomes for row in lines):
+        heads.append("how some ended")
     body = [
         [
             row.name,
             row.site,
             str(row.count),
             *(say_seconds(part) for kind in (row.wait, row.hold) for part in kind.all()),
+            *([row.ended] if len(heads) > _COLUMNS else []),
         ]
         for row in lines
     ]
@@ -107,8 +134,8 @@ def as_text(lines: Sequence[Row]) -> str:
 
     def lay_out(cells: list[str]) -> str:
         texts = [cell.ljust(width) for cell, width in zip(cells[:2], widths[:2], strict=True)]
-        numbers = [cell.rjust(width) for cell, width in zip(cells[2:], widths[2:], strict=True)]
-        return "  ".join(texts + numbers).rstrip()
+        numbers = [cell.rjust(width) for cell, width in zip(cells[2:_COLUMNS], widths[2:_COLUMNS], strict=True)]
+        return "  ".join([*texts, *numbers, *cells[_COLUMNS:]]).rstrip()
 
     return "\n".join(map(lay_out, [heads, *body]))
 

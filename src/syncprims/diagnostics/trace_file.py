@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 
+from .._core.foreign import printable
 from .spans import Span, hand_offs, in_lanes, micros
 
 # The format: "Trace Event Format" of the Chromium project. "X" is a complete event with a duration, "M" metadata, and
@@ -29,23 +30,26 @@ def trace(spans: Sequence[Span], dropped: int) -> str:
     for (_, thread), lanes in in_lanes(spans).items():
         for number, lane in enumerate(lanes):
             tid += 1
-            name = thread if number == 0 else f"{thread} +{number}"
+            name = printable(thread) if number == 0 else f"{printable(thread)} +{number}"
             events.append({"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": {"name": name}})
             events.append({"ph": "M", "name": "thread_sort_index", "pid": pid, "tid": tid, "args": {"sort_index": tid}})
             track_of.update(dict.fromkeys(lane, tid))
     for place, span in enumerate(spans):
-        args: dict[str, object] = {"site": span.site}
+        args: dict[str, object] = {"site": printable(span.site)}
         if span.ident is not None:
             args["ident"] = span.ident
         if span.waited:
             args["waited_us"] = micros(span.waited)
         if span.outcome:
-            args["outcome"] = span.outcome
+            args["outcome"] = printable(span.outcome)
+        if span.holder:
+            args["holder"] = printable(span.holder)
         events.append(
             {
                 "ph": "X",
                 "cat": span.kind,
-                "name": f"{span.kind} {span.name}",
+                "name": f"{span.kind} {printable(span.name)}"
+                + (f" ({printable(span.outcome)})" if span.outcome else ""),
                 "pid": pid,
                 "tid": track_of[place],
                 "ts": micros(span.start),

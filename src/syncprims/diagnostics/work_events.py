@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from threading import get_ident
@@ -27,8 +28,8 @@ class WorkObserver(Protocol):
     def wait_begins(self, waiting: Waiting, at: int) -> None:
         """The thread is about to block."""
 
-    def wait_ends(self, waiting: Waiting, at: int) -> None:
-        """It goes on, with or without what it waited for."""
+    def wait_ends(self, waiting: Waiting, at: int, error: BaseException | None) -> None:
+        """It goes on, with or without what it waited for; with an error if one was raised in the meantime."""
 
     def step_sought(self, sequence: Sequence, step: str | None) -> None:
         """It wants this step of the sequence; with None, it has it or has given it up."""
@@ -36,14 +37,19 @@ class WorkObserver(Protocol):
     def turn_begins(self, sequence: Sequence, turn: Turn, at: int) -> None:
         """It is in a step."""
 
-    def turn_ends(self, sequence: Sequence, at: int) -> None:
-        """It has left the step that it was in."""
+    def step_refused(self, sequence: Sequence, step: str, error: BaseException) -> None:
+        """It did not get it."""
+
+    def turn_ends(self, sequence: Sequence, at: int, error: BaseException | None) -> None:
+        """It has left the step that it was in, by this error or by none."""
 
     def task_done(self, job: Job[Any], note: TaskNote) -> None:
         """A task has run; the note is complete."""
 
-    def callback_ended(self, job: Job[Any], note: TaskNote | None, which: str, begun: int, at: int) -> None:
-        """A callback has ended; the note is of its task."""
+    def callback_ended(
+        self, job: Job[Any], note: TaskNote | None, which: str, begun: int, at: int, error: BaseException | None
+    ) -> None:
+        """A callback has ended, by this error or by none; the note is of its task."""
 
 
 class TaskNote:
@@ -55,9 +61,10 @@ class TaskNote:
         begun: When its call began, or None where that is not known.
         ended: When it was done, or None.
         ident: The thread that ran it, or None where it was in another process.
+        error: What it raised, or what it failed of; None if it did not fail.
     """
 
-    __slots__ = ("begun", "ended", "ident", "site", "submitted")
+    __slots__ = ("begun", "ended", "error", "ident", "site", "submitted")
 
     def __init__(self) -> None:
         self.site: Site | None = call_site()
@@ -65,6 +72,7 @@ class TaskNote:
         self.begun: int | None = None
         self.ended: int | None = None
         self.ident: int | None = None
+        self.error: BaseException | None = None
 
 
 def _waiting(publish: Callable[[Waiting], None], *_: object) -> object:
@@ -75,16 +83,18 @@ def _waiting(publish: Callable[[Waiting], None], *_: object) -> object:
         try:
             publish(waiting)
         finally:
-            waiting.withdraw = partial(_withdrawing, waiting, waiting.withdraw)
+            waiting.withdraw = partial(_withdrawing, waiting, waiting.withdraw, sys.exception())
 
     return observed
 
 
-def _withdrawing(waiting: Waiting, withdraw: Callable[[], object]) -> None:
+def _withdrawing(waiting: Waiting, withdraw: Callable[[], object], handled: BaseException | None) -> None:
     withdraw()
     at = perf_counter_ns()
+    # This is called in a `finally`. What is raised there is not what was being handled around the wait.
+    error = sys.exception()
     for observer in works.observers:
-        observer.wait_ends(waiting, at)
+        observer.wait_ends(waiting, at, None if error is handled else error)
 
 
 def _entering(enter: Callable[..., Turn], about: Callable[..., tuple[Sequence, str]], *_: object) -> object:
@@ -98,6 +108,10 @@ def _entering(enter: Callable[..., Turn], about: Callable[..., tuple[Sequence, s
             at = perf_counter_ns()
             for observer in observers:
                 observer.turn_begins(sequence, turn, at)
+        except BaseException as error:
+            for observer in observers:
+                observer.step_refused(sequence, step, error)
+            raise
         finally:
             for observer in observers:
                 observer.step_sought(sequence, None)
@@ -107,11 +121,11 @@ def _entering(enter: Callable[..., Turn], about: Callable[..., tuple[Sequence, s
 
 
 def _leaving(advance: Callable[..., object], *_: object) -> object:
-    def observed(sequence: Sequence, *args: object) -> object:
+    def observed(sequence: Sequence, error: BaseException | None, *args: object) -> object:
         at = perf_counter_ns()
         for observer in works.observers:
-            observer.turn_ends(sequence, at)
-        return advance(sequence, *args)
+            observer.turn_ends(sequence, at, error)
+        return advance(sequence, error, *args)
 
     return observed
 
@@ -148,6 +162,8 @@ def _ending(end: Callable[..., bool], *_: object) -> object:
             note.begun = None if since is None else note.ended - int((monotonic() - since) * 1e9)
         in_time = end(job, *args)
         if in_time:
+            outcome, value = job.outcome()
+            note.error = None if outcome == "done" else value
             for observer in works.observers:
                 observer.task_done(job, note)
         return in_time
@@ -155,15 +171,25 @@ def _ending(end: Callable[..., bool], *_: object) -> object:
     return observed
 
 
-def _calling(call: Callable[..., None], about: Callable[..., tuple[Job[Any], str]], *_: object) -> object:
-    def observed(dispatcher: object, *args: Any) -> None:
-        job, which = about(dispatcher, *args)
+def _calling(run: Callable[..., None], *_: object) -> object:
+    def observed(dispatcher: object, job: Job[Any], which: str, call: Callable[..., object], *args: object) -> None:
+        if which not in ("callback", "error_callback"):
+            return run(dispatcher, job, which, call, *args)
+        raised: list[BaseException] = []
+
+        def noting(*args: object) -> object:
+            try:
+                return call(*args)
+            except BaseException as error:
+                raised.append(error)
+                raise
+
         begun = perf_counter_ns()
-        call(dispatcher, *args)
-        if which in ("callback", "error_callback"):
-            at = perf_counter_ns()
-            for observer in works.observers:
-                observer.callback_ended(job, _note_of(job), which, begun, at)
+        run(dispatcher, job, which, noting, *args)
+        at, error = perf_counter_ns(), raised[0] if raised else None
+        for observer in works.observers:
+            observer.callback_ended(job, _note_of(job), which, begun, at, error)
+        return None
 
     return observed
 
