@@ -97,7 +97,7 @@ def wheel(session: nox.Session) -> None:
     archive = _install_wheel(session)
     _install(session, *(_group("free-threaded") if free_threaded else [f"{archive}[test]"]))
     with session.chdir(_without_the_package(session)):
-        # With the examples in the package: they try the whole contract of each primitive.
+        # With the examples in the docstrings, which only the installed package has here.
         _pytest(session, "--pyargs", "syncprims", *(session.posargs or ["tests"]))
         if free_threaded:
             parallel = ["-X", "gil=0", "-m", "pytest", "-n", "0", "--parallel-threads=4"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from threading import get_ident
@@ -161,6 +160,8 @@ def own_deadlock(name: str, advice: str) -> DeadlockError:
 
 
 def _log_unbreakable(circle: list[Waiting]) -> None:
+    import logging  # importing the locks stays light
+
     foreign.log(
         logging.ERROR,
         f"Condition.wait() must take its lock back, and that closes a circle which it can't break: {deadlock(circle)}",
