@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 # wrapper in Python would be a place for interrupts to come in.)
 
 if TYPE_CHECKING:
-    from time import monotonic, perf_counter_ns, sleep
+    from time import monotonic, perf_counter_ns, sleep, strftime
 else:
     _own = time.__spec__.loader.create_module(time.__spec__)
     time.__spec__.loader.exec_module(_own)
-    monotonic, perf_counter_ns, sleep = _own.monotonic, _own.perf_counter_ns, _own.sleep
+    monotonic, perf_counter_ns, sleep, strftime = _own.monotonic, _own.perf_counter_ns, _own.sleep, _own.strftime
 
-__all__ = ["monotonic", "perf_counter_ns", "sleep"]
+__all__ = ["monotonic", "perf_counter_ns", "sleep", "strftime"]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..facts import Holder
+from .clock import strftime
 from .deadlocks import find_deadlocks, say_cycle
-from .holders import describe
+from .foreign import words
+from .holders import describe, stack_of, thread_name
 from .snapshot import PrimitiveState, busy, look_at
-from .stacks import whereabouts, without_ours, without_start
+from .stacks import FRAMES_ARE_SHARED, frames_of_threads, programs_own, whereabouts, without_library
 
 if TYPE_CHECKING:
     from traceback import FrameSummary
@@ -19,10 +23,17 @@ _FRAMES = 8  # of a stack; further out, stacks tell little
 _WAITERS = 10  # of one primitive; the hundredth stack tells nothing new
 
 
-def report() -> str:
+def report(*, all_threads: bool = False) -> str:
     """Return what `snapshot` and `find_deadlocks` find, as text for a log.
 
-    It blocks nobody, and may be called at any time and from any thread, signal handlers included.
+    The first line has the process, how many primitives are busy and how many threads wait, the date and the
+    interpreter. The stacks leave out the frames of this library. It blocks no thread, and may be called at any time and
+    from any thread, signal handlers included.
+
+    Args:
+        all_threads: Whether to add every other Python thread with its stack, also those that have nothing to do with
+            this library. Without the GIL, of a thread that does not wait for a primitive only the innermost frame can
+            be seen.
 
     Example:
         >>> from syncprims import TimedLock
@@ -32,12 +43,49 @@ def report() -> str:
         True
     """
     found = busy()
-    many = f"{len(found)} {'is' if len(found) == 1 else 'are'} busy" if found else "nothing is held or waited for"
-    lines = [f"syncprims in process {os.getpid()}: {many}"]
-    for state, waits in found:
-        lines.extend(_say_state(look_at(state, waits), state.is_lock))
+    states = [(look_at(state, waits), state.is_lock) for state, waits in found]
+    lines = [_heading([state for state, _ in states])]
+    for state, is_lock in states:
+        lines.extend(_say_state(state, is_lock))
     lines.extend(f"DEADLOCK: {say_cycle(cycle)}" for cycle in find_deadlocks())
+    if all_threads:
+        lines.extend(_say_threads({ident for state, _ in states for ident in _threads_of(state)}))
     return "\n".join(lines)
+
+
+def _heading(states: list[PrimitiveState]) -> str:
+    waiting = len({waiter.ident for state in states for waiter in state.waiters})
+    busy = f"{len(states)} {'is' if len(states) == 1 else 'are'} busy" if states else "nothing is held or waited for"
+    wait = f"{waiting or 'no'} {'thread waits' if waiting == 1 else 'threads wait'}"
+    kind = "CPython" if sys.implementation.name == "cpython" else sys.implementation.name
+    interpreter = f"{kind} {sys.version.split()[0]}{'' if FRAMES_ARE_SHARED else ' without the GIL'}"
+    return f"syncprims in process {os.getpid()}: {busy}, {wait}; {strftime('%Y-%m-%d %H:%M:%S %z')}, {interpreter}"
+
+
+def _threads_of(state: PrimitiveState) -> Iterator[int]:
+    """The threads that a report shows with a primitive."""
+    if state.holder is not None:
+        yield state.holder.ident
+    yield from (waiter.ident for waiter in state.waiters[:_WAITERS])
+
+
+def _say_threads(shown: set[int]) -> Iterator[str]:
+    main = threading.main_thread().ident
+    names = {ident: thread_name(ident) for ident in frames_of_threads() if ident not in shown}
+    if not names:
+        return
+    yield "other threads:"
+    for ident, name in sorted(names.items(), key=lambda thread: (thread[0] != main, thread[1], thread[0])):
+        stack = stack_of(ident)
+        stack = programs_own(stack) or without_library(stack)
+        where = whereabouts(stack) if stack else "in this library alone"
+        me = ", which writes this," if ident == threading.get_ident() else ""
+        yield f"  {_say_thread(name, ident)}{me} is {where}"
+        yield from _say_stack(stack)
+
+
+def _say_thread(name: str, ident: int) -> str:
+    return f"Thread {words(name) if name else 'without a name'} (ident {ident})"
 
 
 def _say_state(state: PrimitiveState, is_lock: bool) -> Iterator[str]:
@@ -52,24 +100,22 @@ def _say_state(state: PrimitiveState, is_lock: bool) -> Iterator[str]:
         facts.append(f"{state.pending} pending, {len(state.running)} running")
     if state.value is not None:
         facts.append(f"at {state.value}")
-    yield f"{state.kind} {state.name!r}: {', '.join(facts) or 'waited for'}"
+    yield f"{state.kind} {words(state.name)}: {', '.join(facts) or 'waited for'}"
     if state.holder is not None:
-        yield from _say_stack(without_ours(state.holder.stack))
+        yield from _say_stack(programs_own(state.holder.stack))
     for label, seconds in state.running[:_WAITERS]:
         yield f"  runs {label}" + ("" if seconds is None else f" for {seconds:.1f} s")
     for waiter in state.waiters[:_WAITERS]:
-        name = repr(waiter.name) if waiter.name else "without a name"
         yield (
-            f"  Thread {name} (ident {waiter.ident}) has waited {waiter.waited:.1f} s for {waiter.sought or 'it'}, "
-            f"{whereabouts(waiter.stack)}"
+            f"  {_say_thread(waiter.name, waiter.ident)} has waited {waiter.waited:.1f} s for "
+            f"{waiter.sought or 'it'}, {whereabouts(waiter.stack)}"
         )
-        yield from _say_stack(without_ours(waiter.stack))
+        yield from _say_stack(programs_own(waiter.stack))
     if len(state.waiters) > _WAITERS:
         yield f"  and {len(state.waiters) - _WAITERS} more threads wait for it"
 
 
 def _say_stack(stack: tuple[FrameSummary, ...]) -> Iterator[str]:
-    stack = without_start(stack)
     if len(stack) > _FRAMES:
         yield f"      ... {len(stack) - _FRAMES} outer {'frame' if len(stack) == _FRAMES + 1 else 'frames'}"
     for frame in stack[-_FRAMES:]:

@@ -39,6 +39,9 @@ _PASSED_OVER = (
     os.path.join(_LIBRARY, "concurrent", "futures", ""),
 )
 
+# What a thread of `threading` begins with.
+_START = ("_bootstrap", "_bootstrap_inner", "run")
+
 # Who looks now, and whether the collector is to be at work again afterwards.
 _lookers: dict[object, bool] = {}
 
@@ -114,6 +117,19 @@ def without_ours(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
     while inner and is_passed_over(stack[inner - 1].filename):
         inner -= 1
     return stack[:inner] or stack
+
+
+def programs_own(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
+    """The frames of the program alone, without those of this library and of what stands between the two."""
+    return tuple(frame for frame in stack if not is_passed_over(frame.filename))
+
+
+def without_library(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
+    """The frames that are not of this library, without what every thread begins with."""
+    rest = [frame for frame in stack if not frame.filename.startswith(_PACKAGE) or frame.filename.startswith(_TOUR)]
+    while rest and rest[0].filename == threading.__file__ and rest[0].name in _START:
+        del rest[0]
+    return tuple(rest)
 
 
 def without_start(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:

@@ -1,0 +1,158 @@
+"""What a report prints: its first line, the stacks of the program alone, and every thread if asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from threading import Event
+
+from locks.crew import LIMIT, Crew, eventually, held_elsewhere, take_and_let_go, wait_for
+from syncprims import CallbackPool, TimedLock
+from syncprims.diagnostics import report
+
+WHOLE_STACKS = getattr(sys, "_is_gil_enabled", lambda: True)()
+PACKAGE = os.path.dirname(sys.modules["syncprims"].__file__ or "")
+
+
+def block_of(text: str, head: str) -> list[str]:
+    """The lines of the one thread or primitive whose line begins like this, with its stack."""
+    lines = text.splitlines()
+    (start,) = [number for number, line in enumerate(lines) if line.lstrip().startswith(head)]
+    depth = len(lines[start]) - len(lines[start].lstrip())
+    block = [lines[start]]
+    for line in lines[start + 1 :]:
+        if len(line) - len(line.lstrip()) <= depth:
+            break
+        block.append(line)
+    return block
+
+
+def test_the_first_line_has_date_process_interpreter_and_how_many_wait() -> None:
+    """A report that was found in a log says when and where it was made, and how bad it looks."""
+    lock = TimedLock(name="ledger")
+    with Crew() as crew, held_elsewhere(lock) as let_go:
+        for _ in range(2):
+            crew.start(lambda: take_and_let_go(lock, True, LIMIT))
+        eventually(lambda: lock.waiting == 2)
+        heading = report().splitlines()[0]
+        let_go()
+    found = re.fullmatch(
+        rf"syncprims in process {os.getpid()}: (\d+) (?:is|are) busy, 2 threads wait; "
+        r"(.+), CPython (\S+)( without the GIL)?",
+        heading,
+    )
+    assert found, heading
+    assert int(found[1]) >= 1
+    assert abs(datetime.strptime(found[2], "%Y-%m-%d %H:%M:%S %z") - datetime.now(UTC)) < timedelta(minutes=5)
+    assert found[3] == sys.version.split()[0]
+    assert (found[4] is None) == WHOLE_STACKS
+
+
+def test_no_frame_of_the_library_is_printed() -> None:
+    """Neither at the end of a stack nor in its middle, where the library calls the program, is there one."""
+    lock, begun, end = TimedLock(name="ledger"), Event(), Event()
+
+    def grind() -> None:
+        with lock:
+            begun.set()
+            wait_for(end)
+
+    def want_the_ledger() -> None:
+        with lock:
+            pass
+
+    with CallbackPool(max_workers=2, name="mill") as pool:
+        pool.submit(grind)
+        wait_for(begun)
+        pool.submit(want_the_ledger)
+        try:
+            eventually(lambda: lock.waiting == 1)
+            text = report(all_threads=True)
+        finally:
+            end.set()
+    assert " in want_the_ledger\n" in text
+    assert (" in grind\n" in text) == WHOLE_STACKS
+    assert PACKAGE not in text
+
+
+def test_other_threads_are_added_on_demand() -> None:
+    """A thread that has nothing to do with this library is there with its stack, the main thread before it."""
+    begun, end = Event(), Event()
+
+    def far_away() -> None:
+        begun.set()
+        wait_for(end)
+
+    with Crew() as crew:
+        crew.start(far_away, "stranger")
+        wait_for(begun)
+        try:
+            without, text = report(), report(all_threads=True)
+        finally:
+            end.set()
+    assert "stranger" not in without
+    assert "other threads:" not in without
+    if WHOLE_STACKS:
+        block = block_of(text, "Thread 'stranger' (ident ")
+        assert block[-1].endswith(" in wait_for")
+        assert any(line.endswith(" in far_away") for line in block)
+    mine = block_of(text, f"Thread {threading.current_thread().name!r} (ident {threading.get_ident()})")
+    assert ", which writes this, is at test_report.py:" in mine[0]
+    assert mine[-1].endswith(" in test_other_threads_are_added_on_demand")
+    assert text.index("Thread 'MainThread'") < text.index("Thread 'stranger'")
+
+
+def test_a_thread_is_listed_once() -> None:
+    """Who holds something or waits is with that, and not among the other threads."""
+    lock = TimedLock(name="ledger")
+
+    def want_the_ledger() -> None:
+        with lock:
+            pass
+
+    with Crew() as crew, held_elsewhere(lock, "billing") as let_go:
+        crew.start(want_the_ledger, "audit")
+        eventually(lambda: lock.waiting)
+        text = report(all_threads=True)
+        let_go()
+    assert text.count("Thread 'billing'") == text.count("Thread 'audit'") == 1
+
+
+def test_an_idle_thread_of_the_library_has_no_stack() -> None:
+    """A worker that waits for work is in no code of the program, and the report says so."""
+    with CallbackPool(max_workers=1, name="mill") as pool:
+        pool.submit(int).result(LIMIT)
+        eventually(lambda: len(block_of(report(all_threads=True), "Thread 'mill-worker-1'")) == 1)
+        block = block_of(report(all_threads=True), "Thread 'mill-worker-1'")
+    if WHOLE_STACKS:
+        assert block[0].endswith(" is in this library alone")
+
+
+class Shy(threading.Thread):
+    """A thread that does not tell its name."""
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # read-only
+        """Nothing."""
+        raise LookupError("no name")
+
+
+def test_a_name_that_fails_spoils_no_report() -> None:
+    """A thread whose name raises is listed all the same, and so are the others."""
+    lock = TimedLock(name="ledger")
+
+    def want_the_ledger() -> None:
+        with lock:
+            pass
+
+    waiter = Shy(target=want_the_ledger)
+    with lock:
+        waiter.start()
+        eventually(lambda: lock.waiting)
+        text = report(all_threads=True)
+    waiter.join(LIMIT)
+    assert re.search(r"Thread without a name \(ident \d+\) has waited", text)
+    assert "TimedLock 'ledger': held by Thread 'MainThread'" in text
