@@ -7,11 +7,16 @@ import re
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Event
+from typing import Any
 
+import pytest
+
+from callback_pool.pool_workers import wait_for_file
 from locks.crew import LIMIT, Crew, eventually, held_elsewhere, take_and_let_go, wait_for
-from syncprims import CallbackPool, TimedLock
-from syncprims.diagnostics import report
+from syncprims import CallbackPool, Task, TimedLock
+from syncprims.diagnostics import report, snapshot
 
 WHOLE_STACKS = getattr(sys, "_is_gil_enabled", lambda: True)()
 PACKAGE = os.path.dirname(sys.modules["syncprims"].__file__ or "")
@@ -79,18 +84,21 @@ def test_no_frame_of_the_library_is_printed() -> None:
 
 
 def test_other_threads_are_added_on_demand() -> None:
-    """A thread that has nothing to do with this library is there with its stack, the main thread before it."""
+    """A thread that has nothing to do with this library is there with its stack, and so is the one that reports."""
     begun, end = Event(), Event()
 
     def far_away() -> None:
         begun.set()
         wait_for(end)
 
+    def write_home() -> str:
+        return report(all_threads=True)
+
     with Crew() as crew:
         crew.start(far_away, "stranger")
         wait_for(begun)
         try:
-            without, text = report(), report(all_threads=True)
+            without, text = report(), crew.start(write_home, "reporter").result()
         finally:
             end.set()
     assert "stranger" not in without
@@ -99,10 +107,10 @@ def test_other_threads_are_added_on_demand() -> None:
         block = block_of(text, "Thread 'stranger' (ident ")
         assert block[-1].endswith(" in wait_for")
         assert any(line.endswith(" in far_away") for line in block)
-    mine = block_of(text, f"Thread {threading.current_thread().name!r} (ident {threading.get_ident()})")
+    mine = block_of(text, "Thread 'reporter' (ident ")
     assert ", which writes this, is at test_report.py:" in mine[0]
-    assert mine[-1].endswith(" in test_other_threads_are_added_on_demand")
-    assert text.index("Thread 'MainThread'") < text.index("Thread 'stranger'")
+    assert mine[-1].endswith(" in write_home")
+    assert text.count("Thread 'MainThread'") == 1
 
 
 def test_a_thread_is_listed_once() -> None:
@@ -128,7 +136,87 @@ def test_an_idle_thread_of_the_library_has_no_stack() -> None:
         eventually(lambda: len(block_of(report(all_threads=True), "Thread 'mill-worker-1'")) == 1)
         block = block_of(report(all_threads=True), "Thread 'mill-worker-1'")
     if WHOLE_STACKS:
-        assert block[0].endswith(" is in this library alone")
+        assert block[0].endswith(" is in no code of the program that can be seen from here")
+
+
+def test_a_running_task_has_its_thread_age_and_stack() -> None:
+    """Of each task that runs the report and the snapshot say where and for how long, as of one who waits."""
+    begun, end = Event(), Event()
+
+    def grind() -> None:
+        begun.set()
+        wait_for(end)
+
+    with CallbackPool(max_workers=1, name="mill") as pool:
+        pool.submit(grind)
+        pool.submit(int)
+        wait_for(begun)
+        try:
+            (state,) = [state for state in snapshot() if state.name == "mill"]
+            block = block_of(report(), "CallbackPool 'mill'")
+        finally:
+            end.set()
+    assert block[0] == "CallbackPool 'mill': 2 pending, 1 running"
+    (work,) = state.work
+    assert work.what.endswith("grind")
+    assert work.thread == "mill-worker-1"
+    assert work.seconds is not None
+    assert 0 <= work.seconds < LIMIT
+    assert state.running == ((work.what, work.seconds),)
+    who = rf"Thread 'mill-worker-1' \(ident {work.ident}\)"
+    assert re.fullmatch(rf"  runs \S+grind for \d+\.\d s in {who}, at .+", block[1])
+    if WHOLE_STACKS:
+        assert "grind" in [frame.name for frame in work.stack]
+        assert any(line.endswith(" in grind") for line in block)
+
+
+@pytest.mark.parametrize("which", ["callback", "error_callback", "on_progress", "_on_settled"])
+def test_the_dispatcher_says_what_it_runs(which: str) -> None:
+    """While a callback or a hook holds up the others, the report shows which one of which task, and where it is."""
+    begun, end = Event(), Event()
+
+    def hold_up(*args: object) -> None:
+        if not begun.is_set():
+            begun.set()
+            wait_for(end)
+
+    class Hooked(CallbackPool):
+        def _on_settled(self, task: Task[Any]) -> None:
+            if which == "_on_settled":
+                hold_up()
+
+    pool = Hooked(max_workers=1, name="mill", on_progress=hold_up if which == "on_progress" else None)
+    with pool:
+        pool.apply_async(
+            int,
+            ("seven" if which == "error_callback" else "7",),
+            callback=hold_up if which == "callback" else None,
+            error_callback=hold_up if which == "error_callback" else None,
+        )
+        wait_for(begun)
+        try:
+            text = report(all_threads=True)
+        finally:
+            end.set()
+    block = block_of(text, f"runs {which} of int for ")
+    assert re.search(r" for \d+\.\d s in Thread 'mill-dispatcher' \(ident \d+\), at ", block[0])
+    if WHOLE_STACKS:
+        assert any(line.endswith(" in hold_up") for line in block)
+    assert text.count("'mill-dispatcher'") == 1
+    assert "runs" not in report()
+
+
+def test_a_task_elsewhere_has_its_age(tmp_path: Path) -> None:
+    """What runs in a process has no stack here, but the report says for how long it has run."""
+    end = tmp_path / "end"
+    with CallbackPool("process", max_workers=1, name="mill") as pool:
+        task = pool.submit(wait_for_file, str(end))
+        try:
+            eventually(task.running)
+            (line,) = [line for line in report().splitlines() if "runs wait_for_file" in line]
+        finally:
+            end.touch()
+    assert re.fullmatch(r"  runs wait_for_file for \d+\.\d s outside this process", line)
 
 
 class Shy(threading.Thread):

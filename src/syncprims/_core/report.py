@@ -67,6 +67,7 @@ def _threads_of(state: PrimitiveState) -> Iterator[int]:
     if state.holder is not None:
         yield state.holder.ident
     yield from (waiter.ident for waiter in state.waiters[:_WAITERS])
+    yield from (work.ident for work in state.work[:_WAITERS] if work.ident is not None)
 
 
 def _say_threads(shown: set[int]) -> Iterator[str]:
@@ -77,11 +78,14 @@ def _say_threads(shown: set[int]) -> Iterator[str]:
     yield "other threads:"
     for ident, name in sorted(names.items(), key=lambda thread: (thread[0] != main, thread[1], thread[0])):
         stack = stack_of(ident)
-        stack = programs_own(stack) or without_library(stack)
-        where = whereabouts(stack) if stack else "in this library alone"
         me = ", which writes this," if ident == threading.get_ident() else ""
-        yield f"  {_say_thread(name, ident)}{me} is {where}"
-        yield from _say_stack(stack)
+        yield f"  {_say_thread(name, ident)}{me} is {_where(stack)}"
+        yield from _say_stack(programs_own(stack) or without_library(stack))
+
+
+def _where(stack: tuple[FrameSummary, ...]) -> str:
+    stack = programs_own(stack) or without_library(stack)
+    return whereabouts(stack) if stack else "in no code of the program that can be seen from here"
 
 
 def _say_thread(name: str, ident: int) -> str:
@@ -103,8 +107,15 @@ def _say_state(state: PrimitiveState, is_lock: bool) -> Iterator[str]:
     yield f"{state.kind} {words(state.name)}: {', '.join(facts) or 'waited for'}"
     if state.holder is not None:
         yield from _say_stack(programs_own(state.holder.stack))
-    for label, seconds in state.running[:_WAITERS]:
-        yield f"  runs {label}" + ("" if seconds is None else f" for {seconds:.1f} s")
+    for work in state.work[:_WAITERS]:
+        age = "" if work.seconds is None else f" for {work.seconds:.1f} s"
+        if work.ident is None:
+            yield f"  runs {work.what}{age} outside this process"
+        else:
+            yield f"  runs {work.what}{age} in {_say_thread(work.thread, work.ident)}, {_where(work.stack)}"
+            yield from _say_stack(programs_own(work.stack))
+    if len(state.work) > _WAITERS:
+        yield f"  and runs {len(state.work) - _WAITERS} more"
     for waiter in state.waiters[:_WAITERS]:
         yield (
             f"  {_say_thread(waiter.name, waiter.ident)} has waited {waiter.waited:.1f} s for "

@@ -48,6 +48,36 @@ class Waiter(Frozen):
         self._set(name, ident, waited, stack, sought)
 
 
+class Work(Frozen):
+    """What a pool runs at this moment: a task, or on its dispatcher's thread a callback or hook.
+
+    Attributes:
+        what: The task's function, or ``"callback of"`` it, ``"on_progress of"`` it and so on.
+        seconds: For how long it has run, or None if that is not known.
+        thread: The name of the thread that runs it, or ``""`` if it runs in another process.
+        ident: The ident of that thread, or None if it runs in another process.
+        stack: Where it is now, outermost frame first; empty if it runs in another process.
+
+    Example:
+        >>> from syncprims.diagnostics import Work
+        >>> Work("grind", 2.5, "mill-worker-1", 1, ()).thread
+        'mill-worker-1'
+    """
+
+    __slots__ = ("what", "seconds", "thread", "ident", "stack")  # noqa: RUF023  the order of the arguments
+
+    what: str
+    seconds: float | None
+    thread: str
+    ident: int | None
+    stack: tuple[FrameSummary, ...]
+
+    def __init__(
+        self, what: str, seconds: float | None, thread: str, ident: int | None, stack: tuple[FrameSummary, ...] = ()
+    ) -> None:
+        self._set(what, seconds, thread, ident, stack)
+
+
 class PrimitiveState(Frozen):
     """A lock, runner, counter or pool that somebody holds, waits for or keeps busy.
 
@@ -60,6 +90,7 @@ class PrimitiveState(Frozen):
         pending: How many tasks of a pool are not settled; None where it is no pool.
         running: What a pool's running tasks call, each with the seconds that it has run, as far as that is known.
         value: A counter's value; None where it is no counter, or one whose value is on a server.
+        work: What a pool runs, tasks and callbacks, each with its thread, age and stack.
 
     Example:
         >>> from syncprims import TimedLock
@@ -69,7 +100,7 @@ class PrimitiveState(Frozen):
         [('TimedLock', 'accounts', 'MainThread')]
     """
 
-    __slots__ = ("kind", "name", "holder", "waiters", "step", "pending", "running", "value")  # noqa: RUF023  the same
+    __slots__ = ("kind", "name", "holder", "waiters", "step", "pending", "running", "value", "work")  # noqa: RUF023  the same
 
     kind: str
     name: str
@@ -79,6 +110,7 @@ class PrimitiveState(Frozen):
     pending: int | None
     running: tuple[tuple[str, float | None], ...]
     value: int | None
+    work: tuple[Work, ...]
 
     def __init__(
         self,
@@ -90,8 +122,9 @@ class PrimitiveState(Frozen):
         pending: int | None = None,
         running: tuple[tuple[str, float | None], ...] = (),
         value: int | None = None,
+        work: tuple[Work, ...] = (),
     ) -> None:
-        self._set(kind, name, holder, waiters, step, pending, running, value)
+        self._set(kind, name, holder, waiters, step, pending, running, value, work)
 
 
 def snapshot() -> tuple[PrimitiveState, ...]:
@@ -138,9 +171,17 @@ def _ask(thing: Stated) -> State | None:
 
 def look_at(state: State, waits: list[Waiting]) -> PrimitiveState:
     """What a snapshot shows of a state, with the waits for it."""
-    holder, waiters = holder_of(state.owner), _waiters(waits)
+    holder, waiters, now = holder_of(state.owner), _waiters(waits), monotonic()
+    seconds = [None if each.since is None else now - each.since for each in state.running]
+    running = tuple((each.what, age) for each, age in zip(state.running, seconds, strict=True) if each.is_task)
+    work = tuple(
+        Work(each.what, age, "", None)
+        if each.ident is None
+        else Work(each.what, age, thread_name(each.ident), each.ident, stack_of(each.ident))
+        for each, age in zip(state.running, seconds, strict=True)
+    )
     return PrimitiveState(
-        state.kind, state.name, holder, waiters, state.step, state.pending, state.running, state.value
+        state.kind, state.name, holder, waiters, state.step, state.pending, running, state.value, work
     )
 
 

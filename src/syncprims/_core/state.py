@@ -22,6 +22,27 @@ class Stated(Named, Protocol):
         """Say what a snapshot shows, without blocking; None keeps it out of every snapshot."""
 
 
+class Running(Frozen):
+    """Something that a pool runs at this moment: a task, or a callback or hook.
+
+    Attributes:
+        what: What messages call it.
+        is_task: Whether it is a task.
+        since: When it began, by the library's clock, or None if that is not known.
+        ident: The thread that runs it, or None if it runs in another process.
+    """
+
+    __slots__ = ("what", "is_task", "since", "ident")  # noqa: RUF023  the order of the arguments
+
+    what: str
+    is_task: bool
+    since: float | None
+    ident: int | None
+
+    def __init__(self, what: str, is_task: bool, since: float | None, ident: int | None) -> None:
+        self._set(what, is_task, since, ident)
+
+
 class State(Frozen):
     """What a primitive is at this moment, as far as it can say without blocking.
 
@@ -32,7 +53,7 @@ class State(Frozen):
         owner: The ident of the thread that has it: the holder of a lock, the thread in a runner's step; or None.
         step: Whose turn it is, in a runner that is under way.
         pending: How many tasks of a pool are not settled; None if it is not a pool.
-        running: What a pool's running tasks call, each with the seconds that it has run, as far as that is known.
+        running: What a pool runs.
         value: A counter's value; None if it is not a counter, or if the value is on a server.
         is_lock: Whether it can be held, so that it is news if the holder is not known.
     """
@@ -45,7 +66,7 @@ class State(Frozen):
     owner: int | None
     step: str | None
     pending: int | None
-    running: tuple[tuple[str, float | None], ...]
+    running: tuple[Running, ...]
     value: int | None
     is_lock: bool
 
@@ -57,7 +78,7 @@ class State(Frozen):
         owner: int | None = None,
         step: str | None = None,
         pending: int | None = None,
-        running: tuple[tuple[str, float | None], ...] = (),
+        running: tuple[Running, ...] = (),
         value: int | None = None,
         is_lock: bool = False,
     ) -> None:

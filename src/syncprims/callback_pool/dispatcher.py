@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 from weakref import WeakMethod, ref
 
-from .._core.clock import sleep
+from .._core.clock import monotonic, sleep
 from .._core.observing import Event, Observable
+from .._core.state import Running
 from .own_threads import HelperThread, enter, serve
 from .task import Job, Open, Task, was_looked_at
 from .timeouts import Timer
@@ -59,6 +60,8 @@ class Dispatcher:
         # Written by its own thread only:
         self.tally: dict[str, int] = {"done": 0, "failed": 0, "cancelled": 0}
         self.settling: str | None = None
+        # Which callback or hook runs, of which job and since when:
+        self._calling: tuple[str, Job[Any], float] | None = None
 
     def ensure(self) -> None:
         """Start the thread unless it runs; `RuntimeError` if the system has no more threads."""
@@ -98,7 +101,7 @@ class Dispatcher:
             try:
                 self._settle(job)
             finally:
-                self.settling = None
+                self.settling = self._calling = None
                 self.drop(task)
             if self._backend.rest and self._open_tasks.ended.empty() and len(self._open_tasks.jobs) >= _MANY:
                 sleep(self._backend.rest)
@@ -133,10 +136,19 @@ class Dispatcher:
 
     def run(self, job: Job[Any], which: str, call: Callable[..., object], *args: object) -> None:
         """Call user code; whatever it raises, SystemExit too, is kept and kills nothing."""
+        self._calling = which, job, monotonic()
         try:
             call(*args)
         except BaseException as error:  # noqa: BLE001  see above
             self._unseen.callback_failed(job, error, which)
+
+    def running(self) -> tuple[Running, ...]:
+        """Say what of the user's code runs on the thread now: a callback or a hook."""
+        calling, thread = self._calling, self._thread.thread
+        if calling is None or thread is None:
+            return ()
+        which, job, since = calling
+        return (Running(f"{which} of {job.label}", False, since, thread.ident),)
 
     _observable: ClassVar[Observable] = Observable({"run": Event("calls")})
 

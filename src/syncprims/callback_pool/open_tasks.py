@@ -6,11 +6,10 @@ from _queue import SimpleQueue
 from collections import deque
 from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
 
-from .._core.clock import monotonic
 from .._core.deadline import Deadline
 from .._core.gates import open_all, pass_through, put_up
 from .._core.registry import InnerName
-from .._core.state import State
+from .._core.state import Running, State
 from .._core.waits import wait_visibly
 from .._locks.timed_lock import TimedLock
 from ..errors import ForkedError, PoolClosedError
@@ -40,6 +39,10 @@ class Pending(Protocol):
     @property
     def label(self) -> str:
         """What messages call it."""
+
+    @property
+    def worker(self) -> int | None:
+        """The ident of the thread that runs it, or ran it; None for none of this process."""
 
     def running(self) -> bool:
         """Whether it runs now, as far as that can be known."""
@@ -185,14 +188,11 @@ class OpenTasks(Generic[K, V]):
 
     # -- for who looks -----------------------------------------------------------------------------------------------
 
-    def state(self) -> State:
-        """Say what is pending and what of it runs, without blocking."""
+    def state(self, *further: Running) -> State:
+        """Say what is pending and what of it runs, without blocking; `further` runs too."""
         jobs = list(self.jobs.values())
-        running = tuple(
-            (job.label, None if since is None else monotonic() - since)
-            for job, since in ((job, job.running_since()) for job in jobs if job.running())
-        )
-        return State(self, self._kind, self.name, pending=len(jobs), running=running)
+        running = tuple(Running(job.label, True, job.running_since(), job.worker) for job in jobs if job.running())
+        return State(self, self._kind, self.name, pending=len(jobs), running=(*running, *further))
 
     def _state(self) -> State:
         return self.state()

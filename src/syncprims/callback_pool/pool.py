@@ -438,7 +438,7 @@ class CallbackPool(Executor):
         self._open_tasks.fork()
 
     def _state(self) -> State:
-        return self._open_tasks.state()
+        return self._open_tasks.state(*self._dispatcher.running())
 
     def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # Nothing is pending: open tasks keep their pool alive. At the interpreter's end there is no one left to tell,

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from operator import attrgetter
-from threading import Condition
+from threading import Condition, get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from .._core.clock import monotonic
@@ -364,6 +364,9 @@ class Job(Generic[T]):
     timeout: float | None = None
     withdrawn = False
 
+    # Written by the thread that runs it, if it is of this process: since when, and its ident.
+    begun: tuple[float, int] | None = None
+
     # Written by process workers: whether it was handed over to a second executor.
     retried = False
 
@@ -386,6 +389,7 @@ class Job(Generic[T]):
     def begin(self) -> bool:
         """Mark the task as running; False if it was cancelled or withdrawn."""
         task = self.task
+        self.begun = monotonic(), get_ident()  # before the state, by which others know that it is there
         with task._condition:
             if task._state != _PENDING:
                 return False
@@ -393,7 +397,7 @@ class Job(Generic[T]):
             return True
 
     def began_now(self) -> None:
-        """Note that the call begins; `Task.running` and the timer go by that."""
+        """Note that the call begins, or as good as, elsewhere; `Task.running` and the timer go by that."""
         self.task._began = monotonic()
 
     def running(self) -> bool:
@@ -402,7 +406,12 @@ class Job(Generic[T]):
 
     def running_since(self) -> float | None:
         """Return when the call began, by `time.monotonic`; None if it did not, or if that can't be known."""
-        return self.task._running_since()
+        return self.task._running_since() if self.begun is None else self.begun[0]
+
+    @property
+    def worker(self) -> int | None:
+        """The ident of the thread that runs it, or ran it; None for none of this process."""
+        return None if self.begun is None else self.begun[1]
 
     def hand_to(self, inner: Future[Any]) -> None:
         """Note the future of the executor that was given the call: cancelling the task cancels it first."""

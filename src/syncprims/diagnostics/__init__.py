@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from .._core.deadlocks import find_deadlocks
 from .._core.report import attach_report, report
-from .._core.snapshot import PrimitiveState, Waiter, snapshot
+from .._core.snapshot import PrimitiveState, Waiter, Work, snapshot
 from .lock_order import LockOrderCheck, LockOrderWarning, check_lock_order, ignore_lock_order
 from .recording import Recording, record
 from .signal_dump import SignalDump, dump_on_signal
@@ -29,6 +29,7 @@ __all__ = [
     "SlowWaits",
     "Span",
     "Waiter",
+    "Work",
     "attach_report",
     "check_lock_order",
     "dump_on_signal",

@@ -88,7 +88,6 @@ class Backend(ABC):
         job.call = None
         try:
             if job.timeout is not None:
-                job.began_now()
                 self._timer.watch(job, self)
             result = fn(*args, **kwargs) if context is None else context.run(fn, *args, **kwargs)
         except BaseException as error:  # noqa: BLE001  a task may raise anything, SystemExit too, and only it shall fail

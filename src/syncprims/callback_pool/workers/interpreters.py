@@ -64,7 +64,6 @@ class InterpreterWorkers(ThreadWorkers):
         call, job.call = job.call, None
         assert isinstance(call, bytes)
         try:
-            job.began_now()
             if job.timeout is not None:
                 self._timer.watch(job, self)
             result, error = unpack(interpreter.run(call))
