@@ -10,7 +10,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -159,17 +159,11 @@ def test_processes_that_cannot_be_started_early_are_started_later(monkeypatch: p
     """Where starting them ahead fails, nothing is raised in the thread that does it, and the next task has new ones."""
     with CallbackPool("process", max_workers=1) as pool:
         workers: Any = pool._backend
-        make, ready = workers._make, threading.Event()
-
-        def make_one_that_fails() -> Any:
-            executor = make()
-            monkeypatch.setattr(executor, "submit", pool_workers.fail_to_start)
-            return executor
-
-        workers._make = make_one_that_fails
+        ready = threading.Event()
+        monkeypatch.setattr(ProcessPoolExecutor, "submit", pool_workers.fail_to_start)
         workers._start_threads(ready.set)
         assert ready.is_set()
-        workers._make = make
+        monkeypatch.undo()
         assert pool.submit(pool_workers.add, 1, 2).result(LIMIT) == 3
 
 
@@ -212,22 +206,24 @@ def test_growing_start_board() -> None:
     """A start board hands out more slots than it began with, each one its own."""
     from syncprims.callback_pool.travel.start_board import StartBoard, stamp
 
-    board = StartBoard()
+    board = StartBoard(named=True)
     slots = [board.take() for _ in range(2000)]
     assert len(set(slots)) == 2000
-    stamp(board.path, slots[0])
-    stamp(board.path, slots[-1])
+    address = board.address
+    assert address is not None
+    assert stamp(address, slots[0])
+    assert stamp(address, slots[-1])
     assert [slot for slot in slots if board.read(slot) is not None] == [slots[0], slots[-1]]
     board.give_back(slots[-1])
-    path = board.path
+    path = address.partition(":")[2]
     del board
     assert not os.path.exists(path)
-    stamp(path, slots[3] + 10**6)  # the pool is gone, the worker is still there
+    assert stamp(address, slots[3] + 10**6)  # the pool is gone, the worker is still there
 
 
 def test_task_that_a_breaking_executor_takes_and_forgets_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """A submission that comes in when the executor has just told all its futures that it is broken is not lost."""
-    from concurrent.futures import Future, ProcessPoolExecutor
+    from concurrent.futures import Future
 
     forgotten: list[Future[Any]] = []
     submit = ProcessPoolExecutor.submit

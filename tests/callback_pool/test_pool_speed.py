@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import threading
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any
 
@@ -16,8 +17,9 @@ import pytest
 from syncprims import CallbackPool
 from syncprims.callback_pool import dispatcher
 from syncprims.callback_pool.dispatcher import _MANY
+from syncprims.callback_pool.travel.surroundings import Surroundings
 from syncprims.callback_pool.workers.backend import Backend
-from syncprims.callback_pool.workers.crew import Crew
+from syncprims.callback_pool.workers.crew import Crew, Plan
 
 LIMIT = 10.0
 
@@ -30,11 +32,12 @@ posix = pytest.mark.skipif(os.name != "posix", reason="the standard bell is left
 @pytest.fixture
 def bell() -> Iterator[Any]:
     """The bell of an executor as the pool makes them, which has no task yet."""
-    crew = Crew(lambda: ProcessPoolExecutor(1))
+    crew = Crew(Plan(1, 128, (None, ()), pickle.dumps, {}, Surroundings(), LIMIT))
     bell: Any = crew.executor._executor_manager_thread_wakeup
     yield bell
     bell.close()
     crew.dismiss(kill=False)
+    assert crew.see_out() == []
 
 
 @posix

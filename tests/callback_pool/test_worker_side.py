@@ -13,9 +13,10 @@ from typing import Any, NoReturn
 import pytest
 
 from syncprims import TransportError
+from syncprims.callback_pool.travel import arrival
 from syncprims.callback_pool.travel import start_board as starts
+from syncprims.callback_pool.travel.arrival import Luggage
 from syncprims.callback_pool.travel.envelope import pack, portable, run_packed, unpack
-from syncprims.callback_pool.workers import crew
 
 LIMIT = 10.0
 
@@ -145,28 +146,33 @@ def test_the_pools_own_pickler_serves_the_results_if_it_can_travel() -> None:
 
 def test_a_start_is_stamped_where_the_parent_reads_it(tmp_path: Path) -> None:
     """A slot that lies beyond what the worker has seen of the board is found; a board that is gone hurts nobody."""
-    board = starts.StartBoard()
+    board = starts.StartBoard(named=True)
+    address = board.address
+    assert address is not None
     slots = [board.take() for _ in range(600)]
     try:
         for slot in (slots[0], slots[-1]):
             assert board.read(slot) is None
-            starts.stamp(board.path, slot)
+            assert starts.stamp(address, slot)
             assert (board.read(slot) or 0) > 0
     finally:
-        starts._maps.pop(board.path, None)
-    starts.stamp(str(tmp_path / "gone"), slots[0])
+        starts._maps.pop(address, None)
+    assert starts.stamp(f"00:{tmp_path / 'gone'}", slots[0])
 
 
 def test_a_worker_leaves_ctrl_c_to_its_parent_and_watches_it() -> None:
-    """Before its initializer runs it ignores interrupts; a process without a parent has nobody to watch."""
+    """Ctrl-C does nothing from the arrival on; a process without a parent has none to watch."""
     before = signal.getsignal(signal.SIGINT)
     seen: list[object] = []
     try:
-        crew.prepare_worker((lambda *arguments: seen.append((signal.getsignal(signal.SIGINT), *arguments)), (1, 2)))
+        arrive, arguments = Luggage(None, None, None, {}, (max, (2, 7)), pickle.dumps).__reduce__()
+        assert arrive(*arguments) == (max, (2, 7))
+        signal.raise_signal(signal.SIGINT)
+        arrival.prepare_worker((seen.append, (1,)))
     finally:
         signal.signal(signal.SIGINT, before)
-    assert seen == [(signal.SIG_IGN, 1, 2)]
-    crew._end_with_parent()
+    assert seen == [1]
+    arrival._end_with_parent()
 
 
 def test_output_that_cannot_be_flushed_hurts_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ _MEGABYTE = 2**20
 
 # What is there without any pool: the main thread and the one that kills, the server of processes and their tracker.
 THREADS = 2
-PROCESSES = 2
+PROCESSES = 1  # multiprocessing's own, for its semaphores
 
 
 class Usage(NamedTuple):

@@ -15,7 +15,8 @@ from .unseen_errors import UnseenErrors
 from .workers.backend import Backend
 
 _ABORT_PATIENCE = 2.0  # seconds that `abort` gives the callbacks of what it cancelled
-_EXIT_PATIENCE = 5.0  # seconds that the interpreter's exit gives workers that were told to end
+_MORE_THAN_GRACE = 5.0  # seconds that the interpreter's exit gives a backend to end workers whose grace is over
+_STARTS = 4  # times the grace: what the interpreter's exit gives workers to come through their start
 
 
 class Ending:
@@ -24,11 +25,14 @@ class Ending:
     **Thread safety**: all methods may be called from any thread.
     """
 
-    def __init__(self, open_tasks: Open, backend: Backend, dispatcher: Dispatcher, unseen: UnseenErrors) -> None:
+    def __init__(
+        self, open_tasks: Open, backend: Backend, dispatcher: Dispatcher, unseen: UnseenErrors, grace: float | None
+    ) -> None:
         self._open_tasks = open_tasks
         self._backend = backend
         self._dispatcher = dispatcher
         self._unseen = unseen
+        self._grace = grace
 
     # -- when nothing is left to do ----------------------------------------------------------------------------------
 
@@ -76,13 +80,27 @@ class Ending:
         return error
 
     def await_end(self, deadline: Deadline) -> None:
-        """After `OpenTasks.close`: block until no task is open and the workers have ended."""
+        """After `OpenTasks.close`: block until no task is open and the workers have ended.
+
+        Raises:
+            PoolTimeoutError: The time was up.
+        """
         self.await_idle(deadline)
         self._dispatcher.stop_if_over()
-        self._await_workers(deadline)
+        left = self._await_workers(deadline)
+        if left:
+            raise PoolTimeoutError(
+                f"waited {deadline.waited():.1f} s for {self._open_tasks.name!r}: its tasks are done, but not over is: "
+                f"{'; '.join(left)}. Close it again to wait on, or terminate()",
+                pending=0,
+                timeout=deadline.timeout,
+                waited=deadline.waited(),
+            )
 
-    def _await_workers(self, deadline: Deadline) -> None:
-        wait_visibly(self._open_tasks, "the end of its workers", deadline.timeout, self._backend.finish, deadline)
+    def _await_workers(self, deadline: Deadline) -> list[str]:
+        return wait_visibly(
+            self._open_tasks, "the end of its workers", deadline.timeout, self._backend.finish, deadline
+        )
 
     # -- at once -----------------------------------------------------------------------------------------------------
 
@@ -99,6 +117,22 @@ class Ending:
         self._dispatcher.stop_if_over()
         return [task for task in list(self._open_tasks.jobs) if not task.done()]
 
+    def kill(self) -> list[Task[Any]]:
+        """After `abort`: kill the pool's own processes, whose tasks are cancelled; return what runs elsewhere."""
+        self._backend.kill()
+        if role_in(self._open_tasks) is None:
+            deadline = Deadline(_ABORT_PATIENCE)
+            for job in list(self._open_tasks.jobs.values()):
+                if job.done():
+                    job.await_settled(deadline)
+        self._dispatcher.stop_if_over()
+        return [task for task in list(self._open_tasks.jobs) if not task.done()]
+
+    def fork(self) -> None:
+        """In a forked child: refuse everything, and let go of what is the parent's."""
+        self._open_tasks.fork()
+        self._backend.after_fork()
+
     def forget(self) -> None:
         """End a pool that no one refers to any more, and of which no task is open."""
         if self._open_tasks.phase != "forked":
@@ -114,9 +148,13 @@ class Ending:
         return self._open_tasks.phase in ("open", "closing") and bool(self._open_tasks.jobs)
 
     def drain(self) -> None:
-        """Block until it has none."""
-        if self.must_drain():
+        """Block until it has none. What waits for workers that do not come through their start is given up."""
+        if self._grace is None:
             self._open_tasks.await_idle(Deadline(None))
+            return
+        while self.must_drain():
+            again = self._backend.give_up_start(_STARTS * self._grace)
+            self._open_tasks.await_idle(Deadline(again))
 
     def end_with_program(self) -> None:
         """Close it: what an abort left running gets an error, and nothing is waited for without success."""
@@ -131,5 +169,6 @@ class Ending:
         for job in left:
             job.await_settled(deadline)
         self._dispatcher.stop_if_over()
-        self._await_workers(Deadline(_EXIT_PATIENCE))
+        self._await_workers(Deadline(None if self._grace is None else self._grace + _MORE_THAN_GRACE))
+        self._backend.kill()  # what did not even end then
         self._unseen.settle_in_log()

@@ -60,6 +60,11 @@ class CallbackPool(Executor):
         initargs: See ``initializer``.
         envelope: For an executor that was handed in: whether calls travel pickled. None is yes unless it is known to
             run threads.
+        grace: How many seconds workers have to end by themselves once their tasks are done, at `close`, the end of
+            ``with``, `shutdown` or the program's exit. Then a process is killed and a thread is left behind, and a
+            warning in the log names what kept it (a thread or a child process that a task has left there). At the
+            program's exit, workers that are still in their initializer have four times as long to come through it;
+            then the tasks that wait for them fail. None is no limit.
         name: For error messages; default ``CallbackPool-<serial>``.
 
     Raises:
@@ -107,6 +112,7 @@ class CallbackPool(Executor):
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         envelope: bool | None = None,
+        grace: float | None = 5.0,
         name: str | None = None,
     ) -> None:
         check_count("max_workers", max_workers)
@@ -117,6 +123,7 @@ class CallbackPool(Executor):
         check_callable("initializer", initializer)
         if on_callback_error not in ("raise", "log") and not callable(on_callback_error):
             raise ValueError(f"on_callback_error must be 'raise', 'log' or a function, not {on_callback_error!r}")
+        grace = check_timeout(grace)
         check_name(name)
         serial = new_serial()
         self.name: str = default_name(self, serial) if name is None else name
@@ -128,7 +135,16 @@ class CallbackPool(Executor):
         self._backend = make_backend(
             executor,
             envelope,
-            Options(self._open_tasks, self._timer, max_workers or 0, initializer, tuple(initargs), dumps, flush_output),
+            Options(
+                self._open_tasks,
+                self._timer,
+                max_workers or 0,
+                initializer,
+                tuple(initargs),
+                dumps,
+                flush_output,
+                grace,
+            ),
         )
         hooked = type(self)._on_settled is not CallbackPool._on_settled
         self._dispatcher = Dispatcher(
@@ -142,7 +158,7 @@ class CallbackPool(Executor):
         self._dumps = dumps
         self._flush_output = flush_output
         self._copy_context = copy_context
-        self._ending = Ending(self._open_tasks, self._backend, self._dispatcher, self._unseen)
+        self._ending = Ending(self._open_tasks, self._backend, self._dispatcher, self._unseen, grace)
         register(self, serial)
         drain_at_exit(self._ending)
 
@@ -325,7 +341,8 @@ class CallbackPool(Executor):
 
         Raises:
             CallbackErrors: As for `join`, and so are `DeadlockError` and `ForkedError`.
-            PoolTimeoutError: The time was up. The pool is closed; call it again to wait on.
+            PoolTimeoutError: The time was up. The pool is closed; call it again to wait on. The message names what
+                runs, or which worker has not ended and why.
         """
         deadline = Deadline(timeout)
         self._ending.refuse_inside("close")
@@ -348,8 +365,19 @@ class CallbackPool(Executor):
         return self._ending.abort()
 
     def terminate(self) -> list[Task[Any]]:
-        """Call `abort`, by multiprocessing's name."""
-        return self.abort()
+        """Call `abort`, and kill the pool's own processes: their tasks are cancelled, and none of them is left.
+
+        Blocks a moment for the callbacks of what it cancelled, at most a few seconds. A lock or a queue that a killed
+        process was using may stay taken for good. Threads and executors that were handed in can't be killed.
+
+        Returns:
+            The tasks that still run: none of a process pool.
+
+        Raises:
+            ForkedError: As for `submit`.
+        """
+        self.abort()
+        return self._ending.kill()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the pool as every executor ends: raises no group, errors that nobody was told of are logged.
@@ -435,7 +463,7 @@ class CallbackPool(Executor):
     _observable: ClassVar[Observable] = Observable({})  # its waits, its jobs and its dispatcher declare what there is
 
     def _after_fork(self) -> None:
-        self._open_tasks.fork()
+        self._ending.fork()
 
     def _state(self) -> State:
         return self._open_tasks.state(*self._dispatcher.running())

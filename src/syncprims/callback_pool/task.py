@@ -310,7 +310,7 @@ class Task(Future[T]):
 
     def _running_since(self) -> float | None:
         if self._began is None:
-            if (board := self._board) is not None:
+            if (board := self._board) is not None and board.reached is not False:
                 self._began = board.read(self._slot)
             elif (inner := self._inner) is not None and inner.running():
                 self._began = monotonic()
@@ -434,9 +434,9 @@ class Job(Generic[T]):
         return self.task._slot
 
     def take_slot(self, board: StartBoard) -> None:
-        """Take a place on the board."""
-        self.task._slot = board.take()
-        self.task._board = board
+        """Take a place on the board, if it has one left."""
+        self.task._slot = slot = board.take()
+        self.task._board = board if slot else None
 
     def is_on(self, board: StartBoard | None) -> bool:
         """Whether it has a place there."""
@@ -444,7 +444,8 @@ class Job(Generic[T]):
 
     def tells_its_start(self) -> bool:
         """Whether the worker writes down when the call begins, so that a look at it later is never too late."""
-        return self.task._board is not None
+        board = self.task._board
+        return board is not None and board.reached is not False
 
     def give_slot_back(self) -> bool:
         """Leave the board; return whether the call had begun. Without a board that can't be known, and is False."""

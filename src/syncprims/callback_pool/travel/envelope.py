@@ -12,12 +12,15 @@ from typing import Any
 from ..._core.foreign import error_words, name_of, traceback_of, type_name, words
 from ...errors import TransportError
 from .exceptions import Dumps, PackedError, pack_error, unloadable, unpack_error
+from .main_module import has_main
 from .start_board import stamp
 
 # Outcomes travel as dumps((True, result)) or pickle.dumps((False, *PackedError)). The error has a pickle of its own:
 # one that this side can't load must not take the traceback with it.
 
-__all__ = ["Dumps", "flush_output", "pack", "portable", "run_packed", "unpack"]
+CALLED_OFF = b""  # the outcome of a call that was not begun any more
+
+__all__ = ["CALLED_OFF", "Dumps", "flush_output", "pack", "portable", "run_packed", "unpack"]
 
 
 def portable(dumps: Dumps) -> bytes | None:
@@ -103,7 +106,8 @@ def _module_of(error: BaseException) -> str:
 
 def run_packed(call: bytes, dumps_blob: bytes | None, board: str | None, slot: int, flush: bool) -> bytes:
     """Run a packed call in the worker and return its packed outcome; raises nothing."""
-    stamp(board, slot)
+    if not stamp(board, slot):
+        return CALLED_OFF
     dumps: Dumps = pickle.dumps
     try:
         if dumps_blob is not None:
@@ -123,10 +127,16 @@ def _unpack_call(call: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], dict
     try:
         fn, args, kwargs = pickle.loads(call)
     except BaseException as error:
-        raise TransportError(
-            f"the call can't be unpickled in the worker: {error_words(error)}. The worker must be able to import what "
-            "it needs; what it can't, dumps=cloudpickle.dumps sends along"
-        ) from error
+        if b"__main__" in call and not has_main():
+            advice = (
+                "The main program came by -c or standard input, or is a package, so the workers can't import it: put "
+                "the function into a module, or make the pool with dumps=cloudpickle.dumps, which sends it along"
+            )
+        else:
+            advice = (
+                "The worker must be able to import what it needs; what it can't, dumps=cloudpickle.dumps sends along"
+            )
+        raise TransportError(f"the call can't be unpickled in the worker: {error_words(error)}. {advice}") from error
     return fn, args, kwargs
 
 

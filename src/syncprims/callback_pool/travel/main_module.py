@@ -1,22 +1,34 @@
-"""The program's main module, in workers that have to find what it defines."""
+"""The program's main module, in workers that have to find what it defines; and the guard that it needs there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from types import CodeType, FrameType
 from typing import Any
 
 # CPython takes `__main__.__file__` away as soon as a script has come to its end, before anything that runs at exit.
 # From then on multiprocessing can't tell a new worker where the script is. So a pool notes that while it is made, for
-# the workers that start, or are replaced, while it drains.
+# the workers that start, or are replaced, while it drains. It only notes: a pool may be made at module level, where a
+# worker that imports the module makes it too, and never uses it. Whether the program has its guard is asked when the
+# first task comes.
 
 Source = dict[str, Any]
+GUARD = 'if __name__ == "__main__":'
 
 
 def main_source() -> Source:
-    """Return where the main module comes from, as multiprocessing tells its workers."""
-    from multiprocessing.spawn import get_preparation_data
+    """Return where the main module comes from, in the words of multiprocessing; nothing if it can't be imported."""
+    main = sys.modules.get("__main__")
+    name = getattr(getattr(main, "__spec__", None), "name", None)
+    if isinstance(name, str):
+        return {"init_main_from_name": name}
+    path = getattr(main, "__file__", None)
+    if not isinstance(path, str) or path == "<stdin>" or getattr(sys, "frozen", False):
+        return {}
+    from multiprocessing.process import ORIGINAL_DIR  # type: ignore[attr-defined]  # typeshed lacks it
 
-    return {key: value for key, value in get_preparation_data("worker").items() if key.startswith("init_main")}
+    return {"init_main_from_path": os.path.normpath(os.path.join(ORIGINAL_DIR or "", path))}
 
 
 def import_main(source: Source) -> None:
@@ -26,24 +38,79 @@ def import_main(source: Source) -> None:
     prepare(source)
 
 
-class WithMain:
-    """Something to be unpickled in a worker process, once the main module is there: as itself, not as this object.
+def has_main() -> bool:
+    """Whether this worker has the program's main module."""
+    return getattr(sys.modules.get("__main__"), "__file__", None) is not None
 
-    It travels with the start of the process, as what is pickled then may (a lock of multiprocessing, say).
+
+# -- the guard ---------------------------------------------------------------------------------------------------------
+
+
+def check_guard(pool_name: str) -> None:
+    """Raise if a task was submitted by a main module that a worker is importing.
+
+    Raises:
+        RuntimeError: It was.
     """
+    from multiprocessing.process import current_process
 
-    def __init__(self, thing: object) -> None:
-        self._thing = thing
-        self._source = main_source()
-
-    def __reduce__(self) -> tuple[Callable[[Source, bytes], object], tuple[Source, bytes]]:
-        from multiprocessing.reduction import ForkingPickler
-
-        return _unpack, (self._source, bytes(ForkingPickler.dumps(self._thing)))
+    if getattr(current_process(), "_inheriting", False) or (_frozen() and "--multiprocessing-fork" in sys.argv[1:2]):
+        raise RuntimeError(
+            f"a task of {pool_name!r} was submitted while a worker process imports the main module: put what starts "
+            f"work there under {GUARD}" + (f" {FREEZE_SUPPORT}" if _frozen() else "")
+        )
 
 
-def _unpack(source: Source, packed: bytes) -> object:
-    import pickle
+# A frozen program (PyInstaller, cx_Freeze, py2exe) starts itself as its worker. Unless it calls `freeze_support` before
+# anything else, each worker runs the program from the start and starts workers of its own, without end. The call leaves
+# no trace in the process that has no parent. So what counts is that the code of a function or module which runs now, or
+# was defined there, makes the call.
 
-    import_main(source)
-    return pickle.loads(packed)
+FREEZE_SUPPORT = "multiprocessing.freeze_support()"
+_found_freeze_support = False
+
+
+def _frozen() -> bool:
+    return bool(getattr(sys, "frozen", False))
+
+
+def check_frozen(pool_name: str) -> None:
+    """Raise in a frozen program in which no call of ``freeze_support`` can be found.
+
+    Raises:
+        RuntimeError: There is none.
+    """
+    global _found_freeze_support
+    if not _frozen() or _found_freeze_support:
+        return
+    if not any(map(_calls_freeze_support, _running_code())):
+        raise RuntimeError(
+            f"{pool_name!r} can't have processes: this program is frozen (sys.frozen), and its main module does not "
+            f"call {FREEZE_SUPPORT}, so each worker would run the program again and start workers of its own. Add that "
+            f"as the first line under {GUARD}"
+        )
+    _found_freeze_support = True
+
+
+def _running_code() -> list[CodeType]:
+    from threading import main_thread
+
+    frame: FrameType | None = sys._current_frames().get(main_thread().ident or 0)
+    found = []
+    while frame is not None:
+        found.append(frame.f_code)
+        frame = frame.f_back
+    return found
+
+
+def _calls_freeze_support(code: CodeType) -> bool:
+    if "freeze_support" in code.co_names and _loads_it(code):
+        return True
+    return any(_calls_freeze_support(each) for each in code.co_consts if isinstance(each, CodeType))
+
+
+def _loads_it(code: CodeType) -> bool:
+    from dis import get_instructions
+
+    # To import the name, or to store it, is not to call it.
+    return any(each.argval == "freeze_support" and each.opname.startswith("LOAD_") for each in get_instructions(code))

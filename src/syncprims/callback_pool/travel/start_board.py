@@ -1,113 +1,185 @@
-"""The start board: a small shared file where workers of this machine write when each call began."""
+"""The start board: memory that workers of this machine share with the pool, where they write when each call began."""
 
 from __future__ import annotations
 
+import os
 import struct
 from collections import deque
-from os import getpid
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..._core.clock import monotonic
+from ..._core.clock import monotonic, sleep
 from ..._core.registry import InnerName
 from ..._locks.timed_lock import TimedLock
+from .shared_file import SharedFile
 
 if TYPE_CHECKING:
     from mmap import mmap
 
-# Why a file? `Future.running()` is true for calls that a process executor has merely fetched in advance, so a timeout
-# counted from it would expire innocents. A worker of any same-host executor, ours or not, can open a path. A slot is
-# one aligned double, `time.monotonic()` in seconds, which all processes of a machine share; 0.0 is "not begun".
+# Why shared memory? `Future.running()` is true for calls that a process executor has merely fetched in advance, so a
+# timeout counted from it would expire innocents, and when an executor breaks, nothing else tells which calls had begun
+# and must not run again. A slot is one aligned double, `time.monotonic()` in seconds, which all processes of a machine
+# share; 0.0 is "did not begin". Whether a worker can write there at all is another question: "can't tell" is never
+# taken for "did not begin".
+#
+# The first bytes are a token, by which a worker that opens a path makes sure that it has this board before it (in a
+# container of its own, the path may lead to somebody else's file). The second slot calls all workers off: one that
+# comes across a call after that does not begin it.
 
 _SLOT = struct.Struct("d")
-_FIRST_SIZE = 512 * _SLOT.size
+_TOKEN = 8
+_CALLED_OFF = 8
+_FIRST = 16
+_LOOK = 0.02  # seconds between two looks of a worker that holds off
 
 
 class StartBoard:
-    """Slots in a memory-mapped temporary file; the file goes when the board does.
+    """Slots in shared memory; it goes when the board does.
 
     **Thread safety**: all methods may be called from any thread.
+
+    Args:
+        slots: How many there are at first.
+        named: Whether workers have to find it by its address, as they don't inherit it.
+
+    Raises:
+        OSError: There is no room for it.
     """
 
-    def __init__(self) -> None:
-        from mmap import mmap
-        from tempfile import mkstemp
-        from weakref import finalize
-
-        self.path: str
-        fd, self.path = mkstemp(prefix="syncprims-starts-")
-        finalize(self, _remove, self.path, getpid())
-        with open(fd, "r+b", closefd=True) as file:
-            file.truncate(_FIRST_SIZE)
-            self._map: mmap = mmap(file.fileno(), _FIRST_SIZE)
+    def __init__(self, slots: int = 512, *, named: bool = False) -> None:
+        self._file = SharedFile("syncprims-starts", named=named)
+        size = _FIRST + slots * _SLOT.size
+        self._map: mmap = self._mapped(size)
+        token = os.urandom(_TOKEN)
+        self._map[:_TOKEN] = token
+        #: What `stamp` needs to find the board; None for a worker that has inherited it.
+        self.address: str | None = f"{token.hex()}:{self._file.path}" if named else None
+        self.fd: int = self._file.fd
+        #: False once a worker was found that can't reach it; None until one was asked.
+        self.reached: bool | None = None
         self._mutex = TimedLock(name=InnerName("start board"))
-        self._free: deque[int] = deque(range(_SLOT.size, _FIRST_SIZE, _SLOT.size))  # slot 0 is "none"
+        self._free: deque[int] = deque(range(_FIRST, size, _SLOT.size))  # 0 is "none"
+
+    def _mapped(self, size: int) -> mmap:
+        from mmap import mmap
+
+        self._file.allocate(size)
+        return mmap(self._file.fd, size)
 
     def take(self) -> int:
-        """Return a free slot, wiped."""
+        """Return a free slot, wiped; 0 if there is no room for more."""
         while True:
             try:
                 slot = self._free.popleft()
                 break
             except IndexError:
-                self._grow()
+                try:
+                    self._grow()
+                except OSError:
+                    return 0
         _SLOT.pack_into(self._map, slot, 0.0)
         return slot
 
     def give_back(self, slot: int) -> None:
         """Let the slot be used again."""
-        self._free.append(slot)
+        if slot:
+            self._free.append(slot)
 
     def read(self, slot: int) -> float | None:
         """Return when the call in the slot began, or None if it did not."""
         started: float = _SLOT.unpack_from(self._map, slot)[0]
         return started or None
 
-    def _grow(self) -> None:
-        from mmap import mmap
+    def call_off(self) -> None:
+        """Let no worker begin a call any more."""
+        _SLOT.pack_into(self._map, _CALLED_OFF, 1.0)
 
+    def _grow(self) -> None:
         with self._mutex:
             if self._free:
                 return
             size = len(self._map)
-            with open(self.path, "r+b") as file:
-                file.truncate(2 * size)
-                # The old map stays valid for whoever is reading it; both show the same file.
-                self._map = mmap(file.fileno(), 2 * size)
+            # The old map stays valid for a thread that reads it; both show the same memory.
+            self._map = self._mapped(2 * size)
             self._free.extend(range(size, 2 * size, _SLOT.size))
 
 
-def make_board() -> StartBoard | None:
-    """Return a start board, or None where no temporary file can be made."""
-    try:
-        return StartBoard()
-    except OSError:
-        return None
+def make_board(slots: int = 512, *, named: bool) -> StartBoard | None:
+    """Return a start board, or None if there is no room for it."""
+    with suppress(OSError):
+        return StartBoard(slots, named=named)
+    return None
 
 
-_maps: dict[str, mmap] = {}  # the worker's side
+# -- the worker's side -------------------------------------------------------------------------------------------------
+
+_inherited: mmap | None = None
+_maps: dict[str, mmap] = {}
 
 
-def stamp(path: str | None, slot: int) -> None:
-    """Write "begun now" into the slot, in the worker; does nothing where the board can't be reached."""
-    if path is None or not slot:
-        return
-    try:
-        board = _maps.get(path)
-        if board is None or len(board) < slot + _SLOT.size:
-            from mmap import mmap
+def hang_up(fd: int) -> None:
+    """Map the board that this worker inherits, for good, whatever becomes of the descriptor."""
+    from mmap import mmap
 
-            with open(path, "r+b") as file:
-                board = _maps[path] = mmap(file.fileno(), 0)
-        _SLOT.pack_into(board, slot, monotonic())
-    except (OSError, ValueError):  # another machine, or the pool is gone
-        pass
+    global _inherited
+    _inherited = mmap(fd, 0)
 
 
-def _remove(path: str, owner: int) -> None:
-    from os import unlink
+def stamp(address: str | None, slot: int) -> bool:
+    """Write "begun now" into the slot, if the board can be reached; False if the call is not to begin any more.
 
-    if getpid() == owner:  # a forked child's exit must not take the parent's board
+    Args:
+        address: The board's; None for the one that this worker has inherited.
+        slot: Where; 0 is nowhere.
+    """
+    if not slot:
+        return True
+    board = _inherited if address is None else _found(address, slot)
+    if board is None:
+        return True
+    if _not_before:
+        _hold_off(board)
+    _SLOT.pack_into(board, slot, monotonic())
+    # After the stamp, so that a call that was called off in between is seen as begun or does not begin.
+    if _SLOT.unpack_from(board, _CALLED_OFF)[0]:
+        _SLOT.pack_into(board, slot, 0.0)
+        return False
+    return True
+
+
+_not_before = 0.0
+
+
+def hold_off(seconds: float) -> None:
+    """Begin no call in the next seconds, so that the pool can call it off: it may have heard the same signal."""
+    global _not_before
+    _not_before = monotonic() + seconds
+
+
+def _hold_off(board: mmap) -> None:
+    global _not_before
+    while (left := _not_before - monotonic()) > 0 and not _SLOT.unpack_from(board, _CALLED_OFF)[0]:
+        sleep(min(left, _LOOK))
+    _not_before = 0.0
+
+
+def can_reach(address: str) -> bool:
+    """Whether this worker can write on the board."""
+    return _found(address, 0) is not None
+
+
+def _found(address: str, slot: int) -> mmap | None:
+    board = _maps.get(address)
+    if board is None or len(board) < slot + _SLOT.size:
+        from mmap import mmap
+
+        token, _, path = address.partition(":")
         try:
-            unlink(path)
-        except OSError:
-            pass
+            with open(path, "r+b") as file:
+                board = mmap(file.fileno(), 0)
+        except (OSError, ValueError):  # another machine, another user, or the pool is gone
+            return None
+        if board[:_TOKEN].hex() != token or len(board) < slot + _SLOT.size:
+            return None
+        _maps[address] = board
+    return board

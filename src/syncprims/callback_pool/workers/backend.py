@@ -23,6 +23,7 @@ class Options(NamedTuple):
         initargs: See ``initializer``.
         dumps: The pickler, where calls and results travel.
         flush: Whether workers flush their output after each task, where calls travel.
+        grace: How many seconds workers have to end, once they have nothing left to do; None is no limit.
     """
 
     open_tasks: Open
@@ -32,6 +33,15 @@ class Options(NamedTuple):
     initargs: tuple[Any, ...]
     dumps: Dumps
     flush: bool
+    grace: float | None
+
+
+def not_up(pool_name: str, waited: float) -> str:
+    """Return the words of an error for tasks whose workers have not come through their start."""
+    return (
+        f"the program ends, and no worker of {pool_name!r} has come through its start in {waited:.0f} s: its "
+        "initializer has not returned. Close the pool before the program ends, or make it with a longer grace"
+    )
 
 
 class Backend(ABC):
@@ -76,8 +86,27 @@ class Backend(ABC):
         """Let the workers end once the tasks that they have are done; blocks on nothing."""
 
     @abstractmethod
-    def finish(self, deadline: Deadline) -> None:
-        """After `stop`: kill what is stuck where that is possible, and wait for the rest at most that long."""
+    def finish(self, deadline: Deadline) -> list[str]:
+        """After `stop`: kill what is stuck if that is possible, and wait for the rest at most that long.
+
+        Returns:
+            What has not ended, in words.
+        """
+
+    def kill(self) -> None:
+        """Cancel what runs in processes of the pool's own, and kill those; elsewhere what runs goes on."""
+        self.stop()
+
+    def give_up_start(self, patience: float) -> float | None:  # noqa: ARG002  it is for executors of the pool's own
+        """Fail what waits for workers if none of them has come through its start in that many seconds.
+
+        Returns:
+            After how many seconds to ask again; None is never.
+        """
+        return None
+
+    def after_fork(self) -> None:  # noqa: B027  nothing to do for threads
+        """In a forked child: let go of what is the parent's."""
 
     def run(self, job: Job[Any]) -> bool:
         """Run the job in this thread and set its outcome; False if that came too late, because it had expired."""

@@ -14,8 +14,8 @@ from ..at_exit import drain_before
 from ..cpython.forgotten_futures_before_312 import Custody
 from ..own_threads import enter, leave
 from ..task import Job
-from ..travel.envelope import portable, run_packed, unpack
-from ..travel.start_board import make_board
+from ..travel.envelope import CALLED_OFF, portable, run_packed, unpack
+from ..travel.start_board import StartBoard, can_reach, make_board
 from .backend import Backend, Options
 
 
@@ -37,7 +37,9 @@ class Borrowed(Backend):
         self._never_says_running = type(executor).__module__.partition(".")[0] == "distributed"
         self._schedule: Callable[..., Future[Any]] | None = _pebble_schedule(executor)
         self._custody = _custody(executor)
-        self._board = make_board() if packs and _on_this_machine(executor) and self._schedule is None else None
+        reachable = packs and _on_this_machine(executor) and self._schedule is None
+        self._board = make_board(named=True) if reachable else None
+        self._asked = False
         self.packs = packs
         # Some register a handler when they are imported, others (loky) with the first task that they get.
         self._at_work = False
@@ -73,11 +75,15 @@ class Borrowed(Backend):
             if self._schedule is not None:
                 return self._schedule(self._run_here, args=(job,))
             return self._executor.submit(self._run_here, job)
+        address = None
         if self._board is not None and job.timeout is not None:
+            address = self._board.address
+            if not self._asked and address is not None:
+                self._asked = True
+                self._executor.submit(can_reach, address).add_done_callback(partial(_note_answer, self._board))
             job.take_slot(self._board)
-        path = None if self._board is None else self._board.path
         assert isinstance(job.call, bytes)
-        call = (job.call, self._dumps_blob, path, job.slot, self._flush)
+        call = (job.call, self._dumps_blob, address, job.slot, self._flush)
         if self._schedule is not None:
             return self._schedule(run_packed, args=call, timeout=job.timeout)
         return self._executor.submit(run_packed, *call)
@@ -110,8 +116,15 @@ class Borrowed(Backend):
     def stop(self) -> None:
         """Do nothing: the executor is its owner's."""
 
-    def finish(self, deadline: Deadline) -> None:
+    def finish(self, deadline: Deadline) -> list[str]:  # noqa: ARG002  as the others
         """Do nothing: the executor is its owner's."""
+        return []
+
+
+def _note_answer(board: StartBoard, answer: Future[bool]) -> None:
+    """Note that a worker can't write on the board, so that timeouts count from when ``running()`` is first true."""
+    if not answer.cancelled() and answer.exception() is None and answer.result() is False:
+        board.reached = False
 
 
 def deliver(job: Job[Any], inner: Future[Any]) -> BaseException | None:
@@ -124,7 +137,9 @@ def deliver(job: Job[Any], inner: Future[Any]) -> BaseException | None:
     if error is not None:
         return error
     outcome = inner.result()
-    if outcome is not None:  # a call that ran in this process has brought its own
+    if outcome == CALLED_OFF:
+        job.cancel()
+    elif outcome is not None:  # a call that ran in this process has brought its own
         result, failure = unpack(outcome)
         if failure is None:
             job.finish(result)

@@ -1,4 +1,4 @@
-"""A crew: one standard process executor with its start board, and how to end it even when a worker is stuck."""
+"""A crew: one standard process executor with all that its workers need, and how to end it even when one is stuck."""
 
 from __future__ import annotations
 
@@ -7,47 +7,100 @@ import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import _ThreadWakeup
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..._core.clock import monotonic
 from ..._core.deadline import Deadline
 from ..cpython.forgotten_futures_before_312 import Custody, end
 from ..task import Job
-from ..travel.main_module import WithMain
+from ..travel.arrival import Luggage, StartCall, prepare_worker, work
+from ..travel.exceptions import Dumps, PackedError, unpack_error
+from ..travel.main_module import Source
+from ..travel.reports import Report, Reports
 from ..travel.start_board import make_board
+from ..travel.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from threading import Thread
 
+    from .fork_server import OwnForkServer, WorkerContext
+
 # Before 3.12 nothing keeps `submit` from starting a process while the executor breaks, out of pipes that are just being
-# closed. That fails the task that was submitted, and a fork server in the midst of it dies, which every pool of the
-# program has to suffer. So there all processes start with the first task.
+# closed. That fails the task that was submitted, and a fork server in the midst of it dies. So there all processes
+# start with the first task.
 _ALL_AT_ONCE = sys.version_info < (3, 12)
 
-MakeExecutor = Callable[[], ProcessPoolExecutor]
+
+class Plan(NamedTuple):
+    """What all crews of one pool have in common.
+
+    Attributes:
+        max_workers: How many processes.
+        tasks: How many tasks a crew has at most.
+        start_call: The initializer, if any, and its arguments.
+        dumps: The pool's pickler.
+        main: Where the main module comes from.
+        around: The surroundings that the workers start in.
+        grace: How many seconds a worker has to end; None is no limit.
+    """
+
+    max_workers: int
+    tasks: int
+    start_call: StartCall
+    dumps: Dumps
+    main: Source
+    around: Surroundings
+    grace: float | None
 
 
 class Crew:
-    """An executor's life: hired, proved once any task began, broken when a worker died, dismissed in the end."""
+    """An executor's life: hired, proved once any task began, broken when a worker died, dismissed in the end.
 
-    def __init__(self, make: MakeExecutor) -> None:
-        self._board = make_board()
-        self.path: str | None = None if self._board is None else self._board.path
-        self.executor: ProcessPoolExecutor = make()
+    **Thread safety**: `force`, `left` and `is_up` may be called from any thread; the rest belongs to the feeder and the
+    executor's own thread.
+
+    Attributes:
+        address: What workers need to find the start board; None if they have inherited it.
+        hired: When its first worker could start, by the library's clock.
+        broken: Whether a worker has died, or could not start.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._board = make_board(plan.tasks, named=os.name != "posix")  # else workers inherit it
+        self._reports = _make_reports()
+        self._context, self._server = _make_context(plan.around)
+        self.address: str | None = None if self._board is None else self._board.address
+        around = None if self._server is not None else plan.around
+        luggage: Any = Luggage(self._board, self._reports, around, plan.main, plan.start_call, plan.dumps)
+        self.executor: ProcessPoolExecutor = ProcessPoolExecutor(
+            plan.max_workers, mp_context=self._context, initializer=prepare_worker, initargs=(luggage,)
+        )
+        if _ALL_AT_ONCE:
+            self.executor._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]  # typeshed lacks it
         ring_once(self.executor)
+        self._grace = plan.grace
         self._manager: Thread | None = None
+        self._patience = Deadline(None)
         self._proved = False
+        self.hired: float = monotonic()
         self.broken: bool = False
         self.custody: Custody = Custody(self.executor)
+
+    # -- its tasks ---------------------------------------------------------------------------------------------------
 
     def post(self, job: Job[Any]) -> None:
         """Give the job a place on the start board."""
         if self._board is not None:
             job.take_slot(self._board)
 
-    def withdraw(self, job: Job[Any]) -> bool:
-        """Take the job off the board; return whether its call had begun."""
-        if self._board is None:
-            return True  # that can't be known, and what has begun must not run twice
+    def withdraw(self, job: Job[Any]) -> bool | None:
+        """Take the job off the board; return whether its call had begun, or None if that can't be known."""
+        if not job.is_on(self._board):
+            return None
         began = job.give_slot_back()
         self._proved = self._proved or began
         return began
@@ -56,17 +109,147 @@ class Crew:
         """Whether any task ever began in this crew, those included."""
         return self._proved or any(job.is_on(self._board) and job.running_since() is not None for job in jobs)
 
+    def call_off(self) -> None:
+        """Let no worker begin what it has been sent in advance."""
+        if self._board is not None:
+            self._board.call_off()
+
+    # -- its workers -------------------------------------------------------------------------------------------------
+
+    def is_up(self) -> bool:
+        """Whether a worker has come through its start."""
+        return self._proved or any(report.event == "ready" for report in self._heard())
+
+    def failure(self) -> tuple[str, BaseException] | None:
+        """Return what kept the last worker that reported it from starting, and the error of that."""
+        for report in reversed(self._heard()):
+            if report.event == "failed":
+                what, packed = report.facts
+                return what, unpack_error(PackedError(*packed))
+        return None
+
+    def began_its_initializer(self) -> bool:
+        """Whether a worker got as far as that."""
+        return any(report.event == "started" for report in self._heard())
+
+    def left(self) -> list[str]:
+        """Say which workers have not ended, and what a task has left in them."""
+        heard = self._heard()
+        return [_described(process, heard) for process in self._alive()]
+
+    def _heard(self) -> list[Report]:
+        return [] if self._reports is None else self._reports.read()
+
+    def _alive(self) -> list[BaseProcess]:
+        # By the sentinel: is_alive() reads the exit code away from the executor's own thread, which waits for it.
+        return [each for each in list(self._context.processes) if each.pid is not None and not wait([each.sentinel], 0)]
+
+    # -- its end -----------------------------------------------------------------------------------------------------
+
     def dismiss(self, *, kill: bool) -> None:
         """Shut the executor down without waiting; kill its processes if one of them would never end by itself."""
-        self._manager = getattr(self.executor, "_executor_manager_thread", None)  # gone after the shutdown
-        end(self.executor, kill=kill)
+        if self._manager is None:  # the executor forgets it when it is shut down
+            self._manager = getattr(self.executor, "_executor_manager_thread", None)
+        self._patience = Deadline(self._grace)
+        end(self.executor, kill=False)
+        if kill:
+            self._kill()
 
-    def join(self, deadline: Deadline) -> bool:
-        """Wait for the dismissed executor's processes to end; False if the time is up."""
+    def see_out(self) -> list[str]:
+        """Wait for the dismissed crew's end, at most for its grace; kill who is left then, and return who that was."""
+        left = []
+        if not self._join(self._patience):
+            left = self.left()
+            self.force()
+            self._join(Deadline(_DYING))
+        if self._server is not None:
+            self._server.stop()
+        self._context.processes.clear()
+        return left
+
+    def gone(self) -> bool:
+        """Whether the dismissed executor's processes have ended."""
+        return self._join(Deadline(0))
+
+    def _join(self, deadline: Deadline) -> bool:
         if self._manager is None:
             return True
         self._manager.join(deadline.remaining())
         return not self._manager.is_alive()
+
+    def force(self) -> None:
+        """Kill its processes and its server, whatever they are at."""
+        self.call_off()
+        self._kill()
+        if self._server is not None:
+            self._server.stop()  # a submission that waits for it fails
+
+    def _kill(self) -> None:
+        for process in self._alive():
+            with suppress(OSError, ValueError):  # it ended by itself
+                process.kill()
+
+    def forget(self) -> None:
+        """In a forked child: none of this is the child's to wait for or to end."""
+        if self._server is not None:
+            self._server.forget()
+        from multiprocessing import process
+
+        children: set[BaseProcess] = getattr(process, "_children", set())
+        children.difference_update(self._context.processes)
+
+
+_DYING = 5.0  # seconds that processes which were killed have to end
+
+
+def _make_reports() -> Reports | None:
+    with suppress(OSError, ImportError):  # no room; or Windows
+        return Reports()
+    return None
+
+
+def _described(process: BaseProcess, heard: list[Report]) -> str:
+    for report in heard:
+        if report.pid == process.pid and report.event == "left":
+            return f"worker process {process.pid}, in which a task has left {', '.join(report.facts)}"
+    events = {report.event for report in heard if report.pid == process.pid}
+    if "started" in events and "ready" not in events:
+        return f"worker process {process.pid}, whose initializer has not returned"
+    return f"worker process {process.pid}"
+
+
+def _make_context(around: Surroundings) -> tuple[WorkerContext | SpawnedContext, OwnForkServer | None]:
+    if not has_fork_server():
+        return SpawnedContext(), None
+    from .fork_server import OwnForkServer, WorkerContext
+
+    server = OwnForkServer(around)
+    return WorkerContext(server), server
+
+
+def has_fork_server() -> bool:
+    """Whether workers come from a fork server."""
+    import multiprocessing
+
+    # The guard of a frozen program knows no other command lines than the standard ones.
+    return "forkserver" in multiprocessing.get_all_start_methods() and not getattr(sys, "frozen", False)
+
+
+class SpawnedContext(SpawnContext):
+    """The context by which an executor makes workers where there is no fork server.
+
+    Attributes:
+        processes: All that it has made.
+    """
+
+    def __init__(self) -> None:
+        self.processes: list[BaseProcess] = []
+
+    def Process(self, target: Callable[..., object], args: tuple[object, ...]) -> SpawnProcess:  # type: ignore[override]  # noqa: N802  an executor calls it so
+        """Make a worker."""
+        process = SpawnProcess(target=work, args=(target, *args))
+        self.processes.append(process)
+        return process
 
 
 # Each `submit` wakes the executor's own thread through a pipe, busy or not, and before each look at its work that
@@ -99,45 +282,3 @@ def ring_once(executor: ProcessPoolExecutor) -> None:
         bell = executor._executor_manager_thread_wakeup
         os.set_blocking(bell._reader.fileno(), False)
         bell.__class__ = _Doorbell
-
-
-def process_executor_maker(
-    max_workers: int, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
-) -> MakeExecutor:
-    """Return what makes the standard process executor, by any start method but ``fork``."""
-    import multiprocessing
-
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    setup: Any = WithMain((initializer, initargs))  # what arrives is the tuple
-
-    def make() -> ProcessPoolExecutor:
-        executor = ProcessPoolExecutor(max_workers, mp_context=context, initializer=prepare_worker, initargs=(setup,))
-        if _ALL_AT_ONCE:
-            executor._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]  # typeshed lacks it
-        return executor
-
-    return make
-
-
-def prepare_worker(setup: tuple[Callable[..., object] | None, tuple[Any, ...]]) -> None:
-    """Set up a worker process: Ctrl-C is the parent's business, and the parent's death is the worker's."""
-    import signal
-    from threading import Thread
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, name="syncprims-parent-watch", daemon=True).start()
-    initializer, initargs = setup
-    if initializer is not None:
-        initializer(*initargs)
-
-
-def _end_with_parent() -> None:
-    from multiprocessing import parent_process
-    from multiprocessing.connection import wait
-    from os import _exit
-
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        _exit(1)

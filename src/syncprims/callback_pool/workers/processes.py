@@ -9,27 +9,38 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
 from functools import partial
+from logging import WARNING
 from typing import Any
 
+from ..._core.clock import monotonic
 from ..._core.deadline import Deadline
+from ..._core.foreign import chain, error_words, log
 from ..own_threads import HelperThread
 from ..task import Job
 from ..travel.envelope import portable, run_packed
-from .backend import Backend, Options
+from ..travel.main_module import GUARD, check_frozen, check_guard, main_source
+from ..travel.surroundings import Surroundings
+from .backend import Backend, Options, not_up
 from .borrowed import deliver
-from .crew import Crew, process_executor_maker
+from .crew import Crew, Plan
 
 # Only one thread, the feeder, talks to the executor. It is never the main thread, so no signal splits a submission;
 # and it is not the executor's own thread, which from 3.13 on calls done-callbacks with the lock that `submit` takes.
 # The executor is handed many tasks ahead, so that no worker waits for the feeder, which wakes rarely; whether a
 # task has really begun, the start board tells. When the executor breaks, tasks that had not begun are handed to its
-# successor; those that had begun fail. Where none ever began, twice, the workers can't start at all, and all fail.
+# successor; those that had begun, or of which that can't be told, fail. Where none ever began, twice, the workers can't
+# start at all, and all fail.
+#
+# The feeder also sees the last executor out, once there is nothing left to do: it gives the workers their grace, and
+# kills those that have not ended then (a task has left a thread there, say). So nobody needs to wait for that, and the
+# program's exit finds nothing that it would wait for without end.
 #
 # At its exit, 3.12 starts no thread any more, and the executor and its queue need three. So there the first submission
-# waits until they are up, lest a program that ends right after it lose its tasks.
+# waits until they are up; else a program that ends right after it would lose its tasks.
 
 _THREADS_EARLY = sys.version_info[:2] == (3, 12)
 _SLICE = 0.5  # seconds between two looks whether the feeder is still there
+_KILLING = 2.0  # seconds that `kill` gives the feeder to notice
 
 
 class ProcessWorkers(Backend):
@@ -45,13 +56,18 @@ class ProcessWorkers(Backend):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
+        check_frozen(self._name)
         self._max_workers = options.max_workers
-        self._make = process_executor_maker(options.max_workers, options.initializer, options.initargs)
         self._dumps_blob = portable(options.dumps)
         self._flush = options.flush
         # Refilled when half empty: the feeder wakes for many tasks, and no worker waits for it.
         self._window = max(8 * self._max_workers, 128)
         self._low = self._window // 2
+        self._around = Surroundings()
+        start_call = (options.initializer, options.initargs)
+        self._plan = Plan(
+            options.max_workers, self._window, start_call, options.dumps, main_source(), self._around, options.grace
+        )
         self._queue: deque[Job[Any]] = deque()
         self._again: deque[Job[Any]] = deque()
         # By hand-over, not by task: a task may be handed over again before its first inner future is through.
@@ -63,10 +79,12 @@ class ProcessWorkers(Backend):
         # Written by the feeder only:
         self._threads_are_up = False
         self._crew: Crew | None = None
-        self._leaving: Crew | None = None
+        self._leaving: list[Crew] = []
 
     def start(self, job: Job[Any]) -> None:
         """Queue the task, and wake the feeder if there may be a worker for it."""
+        if not self._feeder.started:
+            check_guard(self._name)
         self._feeder.ensure(_serve, self._kicks)
         if _THREADS_EARLY and not self._threads_are_up:
             self._await_threads()
@@ -107,7 +125,7 @@ class ProcessWorkers(Backend):
         while len(self._handed) < self._window and (self._again or self._queue):
             self._hand((self._again or self._queue).popleft())
         if self._stopped and not self._queue and not self._again and len(self._handed) <= len(self._stuck):
-            self._dismiss()
+            self._retire()
             self._kicks.put(None)
 
     def _hand(self, job: Job[Any]) -> None:
@@ -122,7 +140,7 @@ class ProcessWorkers(Backend):
             assert isinstance(job.call, bytes)
             self._handed[ticket] = job
             inner: Future[bytes] = crew.executor.submit(
-                run_packed, job.call, self._dumps_blob, crew.path, job.slot, self._flush
+                run_packed, job.call, self._dumps_blob, crew.address, job.slot, self._flush
             )
         except BrokenExecutor:
             assert crew is not None
@@ -133,7 +151,7 @@ class ProcessWorkers(Backend):
             self._handed.pop(ticket, None)
             job.fail(error)
             if crew is not None:
-                # It may have started processes and not the thread that ends them: exit would wait for them for ever.
+                # It may have started processes and not the thread that ends them: exit would wait for them forever.
                 crew.broken = True
                 crew.dismiss(kill=True)
         else:
@@ -149,14 +167,30 @@ class ProcessWorkers(Backend):
 
     def _hire(self) -> Crew:
         self._dismiss()
-        crew = self._crew = Crew(self._make)
+        for crew in [crew for crew in self._leaving if crew.gone()]:
+            self._leaving.remove(crew)
+            crew.see_out()
+        crew = self._crew = Crew(self._plan)
         return crew
 
     def _dismiss(self) -> None:
         crew, self._crew = self._crew, None
         if crew is not None:
-            self._leaving = crew
+            self._leaving.append(crew)
             crew.dismiss(kill=bool(self._stuck or self._handed))
+
+    def _retire(self) -> None:
+        """Dismiss the last crew, and see all of them out."""
+        self._dismiss()
+        for crew in list(self._leaving):
+            left = crew.see_out()
+            if left:
+                log(WARNING, f"{self._name!r} ended {'; '.join(left)}: {self._late()}")
+            self._leaving.remove(crew)
+        self._around.forget()
+
+    def _late(self) -> str:
+        return f"not over {self._plan.grace} s after the last task (the pool's grace)"
 
     def _done(self, ticket: object, job: Job[Any], crew: Crew, inner: Future[bytes]) -> None:
         crew.custody.give_back(inner)
@@ -170,32 +204,50 @@ class ProcessWorkers(Backend):
         if self._again or self._stopped or (self._queue and len(self._handed) <= self._low):
             self._kick()
 
-    def _failed(self, job: Job[Any], inner: Future[bytes], crew: Crew, began: bool, error: BaseException) -> None:
+    def _failed(
+        self, job: Job[Any], inner: Future[bytes], crew: Crew, began: bool | None, error: BaseException
+    ) -> None:
         if not isinstance(error, BrokenExecutor):
             job.fail(error)
             return
         crew.broken = True
-        if began:
-            what = (
-                f"a worker process of {self._name!r} died (killed, crashed or exited) while {job.label} ran; "
-                "tasks that had not begun go on in new processes"
-            )
-        elif (proved := crew.proved(list(self._handed.values()))) or not job.retried:
+        if began is False and ((proved := crew.proved(list(self._handed.values()))) or not job.retried):
             # Where a task had begun, it was that one's doing: each round takes one such task away, so it ends.
             job.retried = not proved
             job.hand_back(inner)  # before it is handed over again
             self._again.append(job)
             return
-        else:
-            what = (
-                f"the worker processes of {self._name!r} died twice before {job.label} could begin: does "
-                "the initializer fail, or does the main module start work without its __main__ guard?"
-            )
-        died = type(error)(what)
-        died.__cause__ = error
+        died = self._obituary(job, crew, began, error)
         job.fail(died)
-        if not began:
+        if began is False:
             self._fail_queued(died)
+
+    def _obituary(self, job: Job[Any], crew: Crew, began: bool | None, error: BrokenExecutor) -> BaseException:
+        """Return the error of a task that went down with a worker."""
+        kind = type(error)
+        if began:
+            return chain(
+                kind(
+                    f"a worker process of {self._name!r} died (killed, crashed or exited) while {job.label} ran; "
+                    "tasks that had not begun go on in new processes"
+                ),
+                error,
+            )
+        if (failure := crew.failure()) is not None:
+            what, cause = failure
+            return chain(kind(_not_started(self._name, what, cause)), cause)
+        if began is None:
+            what = (
+                f"a worker process of {self._name!r} died (killed, crashed or exited). Whether {job.label} had begun "
+                "can't be told, as there was no room for the memory that says so; it is not run again"
+            )
+        else:
+            place = "its initializer" if crew.began_its_initializer() else "the interpreter's start"
+            what = (
+                f"the worker processes of {self._name!r} died twice before {job.label} could begin, during {place}: "
+                "were they killed, or does that end the process?"
+            )
+        return chain(kind(what), error)
 
     def _fail_queued(self, error: BaseException) -> None:
         """Fail what waits: two executors in a row could not begin a single task (a failing initializer, mostly)."""
@@ -218,24 +270,78 @@ class ProcessWorkers(Backend):
         if len(self._stuck) >= self._max_workers:
             self._dismiss()
 
+    # -- the end -----------------------------------------------------------------------------------------------------
+
     def stop(self) -> None:
-        """Let the processes end after what they have; the feeder sees to it."""
+        """Let the processes end after what they run; the feeder sees to it."""
         self._stopped = True
+        for crew in self._crews():
+            crew.call_off()
         if self._feeder.started:
             self._kick()
 
-    def finish(self, deadline: Deadline) -> None:
-        """Kill the workers that still run something, and wait for the others' end."""
+    def finish(self, deadline: Deadline) -> list[str]:
+        """Kill the workers that still run something, and wait for the others' end; return which have not ended."""
         if not self._feeder.started:
-            return
-        self._kicks.put(self._dismiss)
+            self._around.forget()
+            return []
+        self._kicks.put(self._retire)
         self._kicks.put(None)
         if self._feeder.thread is not None:
             self._feeder.thread.join(deadline.remaining())
-            if self._feeder.over():
-                _forget(self._kicks)
-        if self._leaving is not None and self._leaving.join(deadline):
-            self._leaving = None  # lest a task that is kept keep its descriptors
+            if not self._feeder.over():
+                return [each for crew in self._crews() for each in crew.left()] or ["the start of a worker process"]
+            _forget(self._kicks)
+        return []
+
+    def kill(self) -> None:
+        """Cancel what runs, and kill all processes."""
+        self._stopped = True
+        crews = self._crews()
+        for crew in crews:
+            crew.call_off()
+        for job in list(self._handed.values()):
+            job.cancel()
+        for crew in crews:
+            crew.broken = True
+            crew.force()
+        self.finish(Deadline(_KILLING))
+
+    def give_up_start(self, patience: float) -> float:
+        """Fail what waits for workers none of which has come up in that time."""
+        crew = self._crew
+        if crew is None or crew.is_up():
+            return patience
+        waited = monotonic() - crew.hired
+        if waited < patience:
+            return patience - waited
+        error = BrokenExecutor(not_up(self._name, waited))
+        self._fail_queued(error)
+        for job in [*list(self._again), *list(self._handed.values())]:
+            job.fail(error)
+        crew.broken = True
+        crew.force()
+        return patience
+
+    def after_fork(self) -> None:
+        """In a forked child: let go of what is the parent's."""
+        self._around.forget()
+        for crew in self._crews():
+            crew.forget()
+
+    def _crews(self) -> list[Crew]:
+        return [crew for crew in (self._crew, *list(self._leaving)) if crew is not None]
+
+
+def _not_started(pool_name: str, what: str, error: BaseException) -> str:
+    """Return the words for what a worker has reported as the cause that it could not start."""
+    said = error_words(error)
+    if what == "initializer":
+        return f"the initializer of {pool_name!r} raised {said}; no worker could start"
+    if what == "unpickling":
+        return f"the initializer of {pool_name!r} can't be unpickled in its worker processes: {said}"
+    guard = "" if GUARD in said else f". Does it start work without its guard, {GUARD}?"
+    return f"the main module can't be imported in the worker processes of {pool_name!r}: {said}{guard}"
 
 
 def _serve(kicks: SimpleQueue[Callable[[], object] | None]) -> None:

@@ -6,15 +6,18 @@ from _queue import SimpleQueue
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
+from logging import WARNING
 from threading import Thread, current_thread
 from typing import Any
 
+from ..._core.clock import monotonic
 from ..._core.deadline import Deadline
+from ..._core.foreign import log
 from ..._core.registry import InnerName
 from ..._locks.timed_lock import TimedLock
 from ..own_threads import enter
 from ..task import Job
-from .backend import Backend, Options
+from .backend import Backend, Options, not_up
 
 # The submitter's path takes no mutex: a put into a C queue, and one token taken from `_idle`. A token is a worker's
 # promise to take one task from the queue; whoever finds none starts a worker while there may be more.
@@ -48,6 +51,10 @@ class ThreadWorkers(Backend):
         # Guarded by _mutex, like _stuck:
         self._threads: set[Thread] = set()
         self._hired = 0
+        # Written by each worker for itself: since when it has been in its initializer.
+        self._starting: dict[Thread, float] = {}
+        self._grace = options.grace
+        self._patience: Deadline | None = None  # of `finish`
 
     def start(self, job: Job[Any]) -> None:
         """Queue the task, and start a worker for it if none is idle."""
@@ -77,7 +84,9 @@ class ThreadWorkers(Backend):
         # Once more, in case an interrupt kept the starter from it.
         self._threads.add(current_thread())
         enter(self._open_tasks, "task")
+        self._starting[current_thread()] = monotonic()
         broken = self._employ()
+        self._starting.pop(current_thread(), None)
         with self._mutex:
             self._threads.discard(current_thread())
         if broken is not None:
@@ -116,6 +125,7 @@ class ThreadWorkers(Backend):
 
     def _serve(self, run: Callable[[Job[Any]], bool]) -> None:
         jobs, idle = self._jobs, self._idle
+        self._starting.pop(current_thread(), None)
         while True:
             if jobs.empty():
                 idle.append(None)
@@ -160,10 +170,34 @@ class ThreadWorkers(Backend):
         """Let each worker end when it finds the queue empty."""
         self._jobs.put(None)
 
-    def finish(self, deadline: Deadline) -> None:
-        """Wait for the workers that are not stuck; daemon threads need no more than that."""
+    def finish(self, deadline: Deadline) -> list[str]:
+        """Wait for the workers that are not stuck, at most for their grace; daemon threads need no more than that."""
         with self._mutex:
             threads, stuck = list(self._threads), len(self._stuck)
-        if not stuck:
-            for thread in threads:
-                thread.join(deadline.remaining())
+        if stuck:
+            return []
+        if self._patience is None:
+            self._patience = Deadline(self._grace)
+        for thread in threads:
+            limits = [left for left in (deadline.remaining(), self._patience.remaining()) if left is not None]
+            thread.join(min(limits, default=None))
+        late = [self._described(thread) for thread in threads if thread.is_alive()]
+        if late and self._patience.remaining() == 0:
+            log(WARNING, f"{self._name!r} left {'; '.join(late)} behind: not over after {self._grace} s (its grace)")
+            return []
+        return late
+
+    def _described(self, thread: Thread) -> str:
+        what = ", whose initializer has not returned" if thread in self._starting else ""
+        return f"thread {thread.name!r}{what}"
+
+    def give_up_start(self, patience: float) -> float:
+        """Fail what waits for workers none of which has come up in that time."""
+        starting = dict(self._starting)
+        if not starting or not self._threads <= starting.keys():
+            return patience
+        waited = monotonic() - max(starting.values())
+        if waited < patience:
+            return patience - waited
+        self._fail_queued(BrokenExecutor(not_up(self._name, waited)))
+        return patience

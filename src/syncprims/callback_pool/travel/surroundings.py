@@ -1,0 +1,102 @@
+"""Surroundings: what the pool's own process was like when the pool was made, for the workers to find the same."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+# Workers start when the first task comes, or later, and from a server whose start is the only moment at which most of
+# this can be given to them. What is taken note of here:
+#
+# - the environment, the working directory, the umask (on Linux) and the three standard streams, as descriptors: those
+#   of the moment when the pool was made;
+#
+# What a process passes on to its children by itself (resource limits, niceness, user and groups, the signals that it
+# ignores or blocks) is that of the moment of the first task. `sys.path` and `sys.argv` are those of the moment when the
+# worker starts. Not passed on: what lives in the interpreter alone, such as signal handlers, `locale.setlocale`,
+# warning filters, or another object as `sys.stdout`.
+
+
+class Surroundings:
+    """The environment, working directory, umask and standard streams of this process as they are now.
+
+    The streams are held open by descriptors of their own until `forget`.
+    """
+
+    def __init__(self) -> None:
+        self.environ: dict[str, str] = dict(os.environ)
+        self.folder: str | None = None
+        with suppress(OSError):  # it was deleted
+            self.folder = os.getcwd()
+        self.umask: int | None = _umask()
+        self._streams = [_Stream(number) for number in range(3)] if os.name == "posix" else []
+
+    def for_popen(self) -> dict[str, Any]:
+        """Return the arguments by which `subprocess.Popen` starts a process in these surroundings."""
+        from subprocess import DEVNULL
+
+        given: dict[str, Any] = {"env": self.environ, "cwd": self.folder}
+        if self.umask is not None:
+            given["umask"] = self.umask
+        for name, stream in zip(("stdin", "stdout", "stderr"), self._streams, strict=False):
+            fd = stream.fd()
+            given[name] = DEVNULL if fd is None else fd
+        return given
+
+    def forget(self) -> None:
+        """Let go of the streams."""
+        for stream in self._streams:
+            stream.close()
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # it was never whole
+            self.forget()
+
+
+class _Stream:
+    """A standard stream, which stays open however the process redirects it later."""
+
+    def __init__(self, number: int) -> None:
+        self._fd: int | None = None
+        with suppress(OSError):  # it is closed
+            self._fd = os.dup(number)
+            self._file = _identity(self._fd)
+
+    def fd(self) -> int | None:
+        """Return its descriptor, unless somebody has closed that (a program that becomes a daemon closes all)."""
+        fd = self._fd
+        with suppress(OSError):
+            if fd is not None and _identity(fd) == self._file:
+                return fd
+        return None
+
+    def close(self) -> None:
+        """Close it, once."""
+        fd, self._fd = self.fd(), None
+        if fd is not None:
+            os.close(fd)
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def _umask() -> int | None:
+    # os.umask() tells it by changing it, for a moment in which another thread may create a file.
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text(errors="replace").splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    return None
+
+
+def enter(environ: dict[str, str], folder: str | None) -> None:
+    """Put this process into those surroundings, as far as it can be done later than at its start."""
+    os.environ.clear()
+    os.environ.update(environ)
+    if folder is not None:
+        with suppress(OSError):
+            os.chdir(folder)

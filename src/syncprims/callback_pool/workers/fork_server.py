@@ -1,0 +1,190 @@
+"""A fork server for one pool, which starts its workers in the surroundings that the pool was made in."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import connection, popen_forkserver, resource_tracker, spawn, util
+from multiprocessing.context import ForkServerContext, ForkServerProcess, set_spawning_popen
+from multiprocessing.forkserver import ForkServer, read_signed
+from multiprocessing.reduction import dump
+from typing import Any
+
+from ..travel.arrival import work
+from ..travel.surroundings import Surroundings
+
+# multiprocessing has one fork server for the whole program. It starts with the first process pool, and what that finds
+# (environment, working directory, umask, standard streams) every later pool's workers have. In a forked child of the
+# program it is not there, yet believed to be. And when it dies, all pools suffer. So each pool has its own, made of
+# the same parts, and ended with it. It imports beforehand what all workers need, so they start faster than from the
+# common one.
+#
+# Only the start of the server is new here, as multiprocessing's takes the surroundings of the moment. SIGINT is blocked
+# until the server ignores it: else Ctrl-C in the first milliseconds would end it.
+
+_PRELOAD = [__name__, work.__module__, "concurrent.futures.process", "mmap"]
+
+
+class OwnForkServer(ForkServer):
+    """A fork server that belongs to one pool.
+
+    **Thread safety**: `stop` may be called from any thread; the rest belongs to the one that starts processes.
+    """
+
+    def __init__(self, around: Surroundings) -> None:
+        super().__init__()
+        self._around = around
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def ensure_running(self) -> None:
+        """Start the server, once. One that has died is not replaced: the pool makes another."""
+        resource_tracker.ensure_running()
+        if self._server is None:
+            with socket.socket(socket.AF_UNIX) as listener:
+                address = connection.arbitrary_address("AF_UNIX")  # type: ignore[attr-defined]  # typeshed lacks it
+                listener.bind(address)
+                if not util.is_abstract_socket_namespace(address):
+                    os.chmod(address, 0o600)
+                listener.listen()
+                self._start(listener.fileno())
+                self._forkserver_address = address
+
+    def _start(self, listener: int) -> None:
+        alive_r, alive_w = os.pipe()
+        passed, given = [listener, alive_r], ""
+        key = self._new_key()
+        if key is not None:
+            passed.append(key)
+            given = f", authkey_r={key}"
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            command = "; ".join(
+                [
+                    f"import sys; sys.path[:] = {_path()}",
+                    f"import signal; signal.signal({signal.SIGINT:d}, signal.SIG_IGN)",
+                    f"signal.pthread_sigmask(signal.SIG_SETMASK, {sorted(map(int, mask))})",
+                    f"from multiprocessing.forkserver import main; main({listener}, {alive_r}, {_PRELOAD}{given})",
+                ]
+            )
+            flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # typeshed lacks it
+            server: subprocess.Popen[bytes] = subprocess.Popen(
+                [os.fsdecode(spawn.get_executable()), *flags, "-c", command],
+                pass_fds=passed,
+                **self._around.for_popen(),
+            )
+        except BaseException:
+            os.close(alive_w)
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            for fd in passed[1:]:
+                os.close(fd)
+        self._server = server
+        self._forkserver_alive_fd = alive_w
+        self._forkserver_pid = server.pid
+
+    def _new_key(self) -> int | None:
+        """From 3.14 on the server and its client prove each other a common key, which the server gets by a pipe."""
+        if not hasattr(self, "_forkserver_authkey"):
+            return None
+        key_r, key_w = os.pipe()
+        self._forkserver_authkey = os.urandom(32)
+        os.write(key_w, self._forkserver_authkey)
+        os.close(key_w)
+        return key_r
+
+    def stop(self) -> None:
+        """Kill the server, whose processes go on but can't be waited for any more."""
+        server, alive = self._server, self._forkserver_alive_fd
+        if server is not None and alive is not None:
+            self._forkserver_alive_fd = None  # type: ignore[assignment]  # as in its constructor
+            os.close(alive)
+            server.kill()
+            server.wait()
+            address = self._forkserver_address
+            if address is not None and not util.is_abstract_socket_namespace(address):
+                with suppress(OSError):
+                    os.unlink(address)
+
+    def forget(self) -> None:
+        """In a forked child: the server is the parent's, and none of this process's to end or to reap."""
+        if self._server is not None:
+            self._server.returncode = 0
+        if self._forkserver_alive_fd is not None:
+            os.close(self._forkserver_alive_fd)
+            self._forkserver_alive_fd = None  # type: ignore[assignment]  # as in its constructor
+
+
+def _path() -> list[str]:
+    return [
+        os.fspath(each) for each in spawn.get_preparation_data("")["sys_path"] if isinstance(each, (str, os.PathLike))
+    ]
+
+
+class WorkerProcess(ForkServerProcess):
+    """A worker of one pool's fork server."""
+
+    server: OwnForkServer | None = None
+
+    def _Popen(self, process: Any) -> _Popen:  # type: ignore[override]  # noqa: N802  there it needs no `self`
+        assert self.server is not None
+        return _Popen(self.server, process)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "server"}
+
+
+class _Popen(popen_forkserver.Popen):
+    _fds: list[int]
+
+    def __init__(self, server: OwnForkServer, process: Any) -> None:
+        self._server = server
+        super().__init__(process)
+
+    def _launch(self, process: Any) -> None:
+        data = spawn.get_preparation_data(process.name)
+        # The server is in the right folder, and the main module comes with the luggage: see arrival.py.
+        for key in ("dir", "init_main_from_name", "init_main_from_path"):
+            data.pop(key, None)
+        buffer = io.BytesIO()
+        set_spawning_popen(self)
+        try:
+            dump(data, buffer)
+            dump(process, buffer)
+        finally:
+            set_spawning_popen(None)
+        self.sentinel, to_child = self._server.connect_to_new_process(self._fds)
+        parent_w = os.dup(to_child)  # for the child, a sentinel of its parent
+        self.finalizer = util.Finalize(self, _close_fds, (parent_w, self.sentinel))
+        with open(to_child, "wb") as pipe:
+            pipe.write(buffer.getbuffer())
+        self.pid = read_signed(self.sentinel)
+
+
+def _close_fds(*fds: int) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+class WorkerContext(ForkServerContext):
+    """The context by which an executor makes workers in one pool's fork server.
+
+    Attributes:
+        processes: All that it has made.
+    """
+
+    def __init__(self, server: OwnForkServer) -> None:
+        self._own_server = server
+        self.processes: list[WorkerProcess] = []
+
+    def Process(self, target: Callable[..., object], args: tuple[object, ...]) -> WorkerProcess:  # type: ignore[override]  # noqa: N802  an executor calls it so
+        """Make a worker."""
+        process = WorkerProcess(target=work, args=(target, *args))
+        process.server = self._own_server
+        self.processes.append(process)
+        return process
