@@ -26,7 +26,6 @@ from syncprims import (
 )
 from syncprims._core.waits import Waiting
 from syncprims._core.waits import count_waits as waits
-from syncprims._locks import acquire_all as _acquire_all
 from syncprims._runner import sequence as _sequence
 from syncprims.callback_pool import at_exit as exiting
 from syncprims.diagnostics import exchange, record
@@ -49,9 +48,9 @@ class Failing:
         raise self.failure
 
 
-def cut_off(leaving: Generator[int, Any, None]) -> BaseException:
+def cut_off(leave: Any) -> BaseException:
     """Interrupt a leaving where it waits for its beginning, which is where `with` enters it; return what comes out."""
-    next(leaving)
+    leaving: Generator[int, Any, None] = leave.keywords["key"].__self__
     with pytest.raises(BaseException) as caught:  # noqa: PT011  which one is the question
         leaving.throw(KeyboardInterrupt())
     return caught.value
@@ -66,7 +65,7 @@ def test_acquire_all_that_is_interrupted_while_leaving_lets_go_of_all() -> None:
     locks: list[TimedLock | LockAdapter] = [TimedLock(), failing, TimedLock()]
     together: Any = acquire_all(*locks)
     together.__enter__()
-    interrupt = cut_off(_acquire_all._leaving(together._held[threading.get_ident()]))
+    interrupt = cut_off(together.__exit__)
     assert isinstance(interrupt, KeyboardInterrupt)
     assert interrupt.__notes__ == ["then the release of a lock failed too: ConnectionError: gone"]
     assert not any(lock.held_by_me() for lock in locks)
@@ -86,7 +85,7 @@ def test_acquire_all_lets_an_interrupt_of_a_release_out(late: bool) -> None:
     together: Any = acquire_all(*locks)
     if late:
         together.__enter__()
-        raised = cut_off(_acquire_all._leaving(together._held[threading.get_ident()]))
+        raised = cut_off(together.__exit__)
     else:
         with pytest.raises(SystemExit) as caught:
             together.__enter__()
@@ -101,7 +100,7 @@ def test_an_adapter_that_is_interrupted_while_leaving_lets_go(failure: Exception
     inner = threading.Lock() if failure is None else Failing(failure)
     lock = LockAdapter(inner)
     assert lock.acquire()
-    interrupt = cut_off(lock._leaving())
+    interrupt = cut_off(lock.__exit__)
     assert isinstance(interrupt, KeyboardInterrupt)
     assert hasattr(interrupt, "__notes__") == (failure is not None)
     assert not lock.held_by_me()
@@ -162,7 +161,7 @@ def test_a_pool_that_is_interrupted_while_leaving_is_aborted() -> None:
         assert begun.wait(patience())
         waiting = pool.apply_async(bool, error_callback=told.append)
         try:
-            assert isinstance(cut_off(pool._leaving()), KeyboardInterrupt)
+            assert isinstance(cut_off(pool.__exit__), KeyboardInterrupt)
         finally:
             go.set()
         assert waiting.cancelled()

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from syncprims import LockTimeoutError, TimedLock, TimedRLock, acquire_all
+from syncprims import LockAdapter, LockTimeoutError, TimedLock, TimedRLock, acquire_all
 from syncprims.testing import MODES, Mode, interrupts, patience
 
 pytestmark = pytest.mark.untraceable
@@ -186,6 +186,73 @@ def test_wait_that_gives_up_never_leaks(kind: type[TimedLock], mode: Mode) -> No
 def test_condition_never_leaks(kind: type[TimedLock], scenario: Callable[[Subject], None], mode: Mode) -> None:
     """A `threading.Condition` never keeps the lock, and its wait is never left without it, by an interrupt or not."""
     interrupts(lambda: Subject(kind), scenario, Subject.broken, mode=mode).check()
+
+
+class Foreign:
+    """Adapters over two locks of C and one whose release fails, and locks of our own before, between and after."""
+
+    def __init__(self) -> None:
+        self.inside = threading.Lock(), threading.Lock()
+        self.first, self.one = TimedLock(), LockAdapter(self.inside[0])
+        self.failing = LockAdapter(FailingLock())
+        self.other, self.last = LockAdapter(self.inside[1]), TimedLock()
+
+    def broken(self) -> str | None:
+        ours = self.first, self.last, *self.inside
+        locked = [lock for lock in ours if lock.locked()]
+        held = [lock for lock in (self.one, self.failing, self.other) if lock.held_by_me()]
+        waited = [lock for lock in (self.first, self.one, self.failing, self.other, self.last) if lock.waiting]
+        return f"{locked=} {held=} {waited=}" if locked or held or waited else None
+
+
+class FailingLock:
+    """A lock in Python, which may be left locked by an interrupt, and can't be released without an error."""
+
+    def acquire(self, *, timeout: float = -1) -> bool:
+        return True
+
+    def release(self) -> None:
+        raise ConnectionError
+
+
+def adapter_by_with(subject: Foreign) -> None:
+    with subject.one:
+        assert subject.one.held_by_me()
+
+
+def adapter_by_hold(subject: Foreign) -> None:
+    with subject.one.hold(patience()):
+        assert subject.one.held_by_me()
+
+
+def adapters_together(subject: Foreign) -> None:
+    with acquire_all(subject.one, subject.other, subject.first):
+        assert subject.other.held_by_me()
+
+
+def one_that_fails(subject: Foreign) -> None:
+    try:
+        with subject.failing:
+            pass
+    except ConnectionError:
+        pass
+
+
+def one_of_all_fails(subject: Foreign) -> None:
+    try:
+        with acquire_all(subject.first, subject.one, subject.failing, subject.other, subject.last):
+            assert subject.last.held_by_me()
+    except ConnectionError:
+        pass
+
+
+@each_mode
+@pytest.mark.parametrize(
+    "scenario", [adapter_by_with, adapter_by_hold, adapters_together, one_that_fails, one_of_all_fails]
+)
+def test_adapters_of_locks_in_c_never_leak(scenario: Callable[[Foreign], None], mode: Mode) -> None:
+    """Alone and together with others they are left free, also if the release of another one fails."""
+    interrupts(Foreign, scenario, Foreign.broken, mode=mode).check()
 
 
 class LeavingInPython(TimedLock):

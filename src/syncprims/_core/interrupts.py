@@ -1,26 +1,85 @@
-"""Leaving a ``with`` block through a C function, so that no interrupt can come before the leaving has begun."""
+"""The idioms by which nothing is lost to an interrupt, each under a name, and the rule of CPython that they live by."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from functools import partial
-from typing import Any
+from itertools import starmap
+from operator import call
+from typing import Any, TypeVar
 
-# CPython delivers an interrupt on entry to a Python function. A Python `__exit__` can therefore be cut off before its
-# first instruction, and what it should have let go of stays taken for ever. The cure: `__exit__` is an attribute whose
-# value is a C function. `with` looks it up before it enters the block, where an interrupt does no harm yet.
+# The rule
+# --------
+# An interrupt is a signal whose handler raises, or an exception that another thread has set in this one. CPython notes
+# it, and delivers it where the thread next looks:
 #
-# The C function has to take the three arguments of `__exit__` and to run our code with an open ``try`` around it from
-# the very first instruction. A generator that is suspended inside its own ``try`` is such code, and
-# `max(None, type, value, traceback, key=generator.send)` is a C function that resumes it: once to let go, and three
-# times more, when it has nothing left to do. As it always yields the same, max() returns its first argument, None,
-# and the block's own exception goes on.
+# 1. on entry to a Python function, and where a generator goes on after a `yield`;
+# 2. after the call of a C function;
+# 3. at a loop's jump back.
+#
+# It looks nowhere else: not at an operator, an attribute, an index, a store, a `del`, a `raise` or an unpacking, even
+# if these run C code; and not between the `return` of a Python function and what its caller does next, up to the
+# caller's next call. So a `with` whose `__enter__` is Python begins its body without a gap, and a C function that calls
+# other C functions is one piece.
+#
+# Versions. 3.11 to 3.15 share the rule. Specialised code doesn't look after some calls (`len`, `isinstance`, …), so
+# code that never ran has more places. 3.13 and 3.14 may compile a loop that ends a `with` body so that its jump back
+# lies outside of the `with` (gh-130279). 3.14 looks between the return of an `__enter__` in C and the body (gh-148874):
+# there a bare `with threading.Lock()` leaks.
+#
+# What follows from it
+# --------------------
+# A `try` protects from the first call in it on: nothing is delivered between a store and the `try` behind it. The first
+# call in an `except` or a `finally` happens for certain if it is a call of C, whatever comes next, and only the first
+# one: so several of them nest, each in the `finally` of the one before. Where that can't be written, these help:
+#
+# - `attempt`: the outcome of a call of C, stored before anything can come in between.
+# - `exhaust`: any number of calls of C as one.
+# - `finish`: the same, whatever some of them raise.
+# - `LeaveInC` and `leave_by`: an `__exit__` in C that runs Python code behind an open `try`.
+# - `leaving`: such code for what is let go of by calls of C.
+#
+# Where a call costs too much, a copy is written in place, and its comment names the idiom. `tests/core` has a test for
+# each, and one that undoes each use in turn and holds that a sweep then finds a leak.
+#
+# Memory and stack
+# ----------------
+# Both may run out while something is let go of, and that must not keep it. So what letting go needs is made, and the
+# stack that it needs is used once, before anything is taken; and letting go itself allocates nothing that CPython does
+# not have on its free lists.
+
+T = TypeVar("T")
 
 Leave = Callable[..., Any]
 
 
+def attempt(take: Callable[..., T], *args: Any) -> T:
+    """Return ``take(*args)``, so that the caller has stored it before an interrupt comes.
+
+    Nothing shorter is safe: after ``taken = take()`` an interrupt may come between the call, which has taken something,
+    and the store. Here the call is made by an iterator in C, and on the way from there to the caller's store CPython
+    looks nowhere.
+    """
+    (outcome,) = starmap(take, (args,))
+    return outcome
+
+
+exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
+"""Run through an iterator, in one call of C.
+
+Nothing shorter is safe: a loop jumps back, and each call in it is a place of its own. (`list` would keep what comes,
+and allocate; `any` and `all` would stop at some.)
+"""
+
+
 class LeaveInC(property):
-    """A property that holds an ``__exit__``; callable, as `contextlib.ExitStack` takes it from the class."""
+    """A property that holds an ``__exit__`` in C; callable, as `contextlib.ExitStack` takes it from the class.
+
+    Nothing shorter is safe: an ``__exit__`` in Python can be cut off on entry, before its first instruction, and what
+    it should have let go of stays taken. ``with`` looks it up before it enters the block, where an interrupt does no
+    harm.
+    """
 
     def __call__(self, manager: Any, *exc_info: Any) -> Any:
         """Leave `manager`, as if its ``__exit__`` had been looked up on it."""
@@ -30,12 +89,13 @@ class LeaveInC(property):
 def leave_by(generator: Generator[int, Any, None]) -> Leave:
     """Return a C function that takes what ``__exit__`` takes and resumes the generator with each, from None on.
 
-    The generator has to be written like this::
+    The generator is suspended in a ``try`` of its own, so that an interrupt on the way finds a handler. It has to be
+    written like this::
 
         def leaving():
             try:
                 yield 0
-            except GeneratorExit:  # the block was never entered, or left in another way
+            except GeneratorExit:  # dropped: the block was never entered, or left in another way
                 raise
             except BaseException:  # an interrupt came just before
                 let_go()
@@ -44,7 +104,116 @@ def leave_by(generator: Generator[int, Any, None]) -> Leave:
             while True:
                 yield 0
 
-    Where the block's exception matters, it is what the third `yield` returns.
+    If the block's exception matters, it is what the third ``yield`` returns. As the generator always yields the same,
+    `max` returns its first argument, None, and the block's own exception goes on.
+
+    Nothing shorter is safe, as few functions in C take three arguments and call something, and this is the one that
+    calls it with each of them. It needs memory: if there is none, ``with`` drops it without its having begun, and the
+    generator gets a GeneratorExit, of which it can tell by what has been entered since that it was needed.
+
+    The generator is started as it will be resumed, so that the stack is known to suffice for that. It can use the stack
+    that it will need further before its first ``yield``.
     """
-    next(generator)
+    max((None,), key=generator.send)
     return partial(max, None, key=generator.send)
+
+
+class Entered(deque[object]):
+    """What one thread has entered and not left: a token for each entry, or None, the last at the right.
+
+    Attributes:
+        expected: The token of the ``__exit__`` that was looked up last, if no entry has had it yet.
+    """
+
+    __slots__ = ("expected",)
+
+    expected: object
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expected = None
+
+
+def leaving(
+    entered: Collection[object],
+    token: object,
+    prepare: Callable[[], Iterator[object]],
+    refuse: Callable[[], BaseException],
+    note: Callable[[BaseException, BaseException], object],
+) -> Generator[int, Any, None]:
+    """Make the generator that lets go by calls of C, for `leave_by`; it may be used again and again.
+
+    Args:
+        entered: A token for each block that the thread is in.
+        token: That of the block to which this belongs, if it is left by this.
+        prepare: Makes the iterator that lets go of the last block, for `exhaust`.
+        refuse: Makes the error for a thread that is in no block.
+        note: Adds a failure of letting go to an exception that is on its way.
+    """
+    exhaust(starmap(call, ((call, call, call, int),)))  # what lets go won't need more of the stack
+    while True:
+        letting_go = prepare()
+        try:
+            yield 0
+            yield 0
+            error: BaseException | None = yield 0
+            if not entered:
+                raise refuse()
+        except GeneratorExit:
+            if token in entered:  # memory was too short even for the call of this, so it has been dropped
+                exhaust(letting_go)
+            raise
+        except BaseException as interrupt:
+            if entered:
+                try:
+                    exhaust(letting_go)
+                except BaseException as failure:  # noqa: BLE001  raised, or noted
+                    failures = [failure]
+                    try:
+                        exhaust(letting_go)  # first of all the rest
+                    except BaseException as another:  # noqa: BLE001  raised, or noted
+                        failures = [failure, another]
+                    finish(letting_go, failures, interrupt, note)
+            raise
+        try:
+            exhaust(letting_go)
+        except BaseException as failure:  # noqa: BLE001  raised, or noted
+            failures = [failure]
+            try:
+                exhaust(letting_go)
+            except BaseException as another:  # noqa: BLE001  raised, or noted
+                failures = [failure, another]
+            finish(letting_go, failures, error, note)
+        yield 0
+
+
+def finish(
+    letting_go: Iterator[object],
+    failures: list[BaseException],
+    error: BaseException | None,
+    note: Callable[[BaseException, BaseException], object],
+) -> None:
+    """Let go of what is left after `exhaust` has raised; note what was raised on the exception that is on its way.
+
+    If there is none, the first failure is raised, with the others as its notes. What is no `Exception`, as an
+    interrupt, is raised in any case. If memory or the stack is so short that nothing can be called, it gives up after
+    some tries.
+
+    It is written in Python, so an interrupt may come on entry to it. Therefore an `exhaust` in the handler itself comes
+    before it: where one thing could not be let go of, the rest is let go of whatever comes.
+    """
+    tries = 10
+    while tries:
+        try:
+            exhaust(letting_go)
+            break
+        except BaseException as another:  # noqa: BLE001  raised below, or noted
+            failures.append(another)
+            tries -= isinstance(another, (MemoryError, RecursionError))
+    graver = [each for each in failures if not isinstance(each, Exception)]
+    first = graver[0] if graver else failures[0] if error is None else error
+    for each in failures:
+        if each is not first:
+            note(first, each)
+    if first is not error:
+        raise first

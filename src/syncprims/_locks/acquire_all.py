@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from operator import call
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .._core.deadline import Deadline, check_timeout
 from .._core.foreign import error_words, note, words
-from .._core.interrupts import Leave, LeaveInC, leave_by
+from .._core.interrupts import Entered, Leave, LeaveInC, exhaust, finish, leave_by, leaving
 from ..errors import LockTimeoutError
 from .timed_lock import TimedLock
 
 if TYPE_CHECKING:
     from .lock_adapter import LockAdapter
-
-Release = Callable[[], object]
-
-# Runs through an iterator, in C.
-_exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
 
 
 def acquire_all(*locks: TimedLock | LockAdapter, timeout: float | None = None) -> AbstractContextManager[None]:
@@ -71,34 +66,38 @@ def _rank(lock: TimedLock | LockAdapter) -> tuple[bool, str, int, int]:
 class _All:
     """What `acquire_all` returns."""
 
-    __slots__ = ("_held", "_locks", "_timeout")
+    __slots__ = ("_entered", "_locks", "_timeout")
 
     def __init__(self, locks: list[TimedLock | LockAdapter], timeout: float | None) -> None:
         self._locks = locks
         self._timeout = timeout
-        # For each thread, how to release what it holds through us, last first; None stands before each entry's.
-        self._held: dict[int, list[Release | None]] = {}
+        # For each thread, what releases what it holds through us, last at the right: for each entry None, its token and
+        # then a C function for each lock.
+        self._entered: dict[int, Entered] = {}
 
     def __enter__(self) -> None:
-        held = self._held.setdefault(get_ident(), [])
-        release_held = _releasing(held)
+        mine = self._mine()
+        token, mine.expected = mine.expected, None
+        letting_go = _letting_go(mine)
         deadline = None if self._timeout is None else Deadline(self._timeout)
-        held.append(None)
+        mine += (None, int if token is None else token)
         try:
             for lock in self._locks:
                 left = None if deadline is None else deadline.remaining()
-                release: Release = lock._release
+                release: Callable[[], object] = lock._release
                 # Nothing is delivered between the return of a Python function and the append.
                 lock._enter_within(left)
-                held.append(release)
+                mine.append(release)
         except BaseException as error:
             try:
-                _exhaust(release_held)
-            except BaseException as failure:
-                _go_on(release_held, failure)
-                if not isinstance(failure, Exception):
-                    raise
-                _note(error, failure)
+                exhaust(letting_go)
+            except BaseException as failure:  # noqa: BLE001  raised, or noted
+                failures = [failure]
+                try:
+                    exhaust(letting_go)  # first of all the rest
+                except BaseException as another:  # noqa: BLE001  raised, or noted
+                    failures = [failure, another]
+                finish(letting_go, failures, error, _note)
             if deadline is not None and isinstance(error, LockTimeoutError):
                 # The lock knew of nothing but what the others had left for it.
                 error.timeout = self._timeout
@@ -106,58 +105,29 @@ class _All:
             raise
 
     def _leave(self) -> Leave:
-        return leave_by(_leaving(self._held.setdefault(get_ident(), [])))
+        mine = self._mine()
+        token = mine.expected = partial(int)  # which is called in its turn, and does nothing
+        return leave_by(leaving(mine, token, partial(_letting_go, mine), self._not_mine, _note))
 
     __exit__ = LeaveInC(_leave)
+
+    def _mine(self) -> Entered:
+        me = get_ident()
+        mine = self._entered.get(me)
+        return self._entered.setdefault(me, Entered()) if mine is None else mine
+
+    def _not_mine(self) -> RuntimeError:
+        return RuntimeError(f"cannot leave {self!r}: this thread has not entered it")
 
     def __repr__(self) -> str:
         return f"acquire_all({', '.join(repr(lock.name) for lock in self._locks)}, timeout={self._timeout})"
 
 
-def _releasing(held: list[Release | None]) -> Iterable[object]:
-    """An iterator that releases, as it is run through, everything in the list down to the last None."""
-    return map(call, iter(held.pop, None))
+def _letting_go(mine: Entered) -> Iterator[object]:
+    """What releases, as it is run through, everything from the last entry on."""
+    return map(call, iter(mine.pop, None))  # type: ignore[arg-type]  # all but the None are callable
 
 
-def _go_on(release_held: Iterable[object], failure: BaseException) -> None:
-    """Release the rest, where the release of a foreign lock has raised: those of this library don't."""
-    try:
-        _exhaust(release_held)
-    except BaseException as another:
-        _go_on(release_held, another)
-        if not isinstance(another, Exception):
-            raise
-        _note(failure, another)
-
-
-def _note(error: BaseException, failure: Exception) -> None:
+def _note(error: BaseException, failure: BaseException) -> None:
     """Tell of a failed release without taking the place of the exception that was on its way."""
     note(error, f"then the release of a lock failed too: {error_words(failure)}")
-
-
-def _leaving(held: list[Release | None]) -> Generator[int, Any, None]:
-    release_held = _releasing(held)
-    try:
-        yield 0
-        yield 0
-        error: BaseException | None = yield 0
-    except GeneratorExit:
-        raise
-    except BaseException as interrupt:
-        try:
-            _exhaust(release_held)
-        except BaseException as failure:
-            _go_on(release_held, failure)
-            if not isinstance(failure, Exception):
-                raise
-            _note(interrupt, failure)
-        raise
-    try:
-        _exhaust(release_held)
-    except BaseException as failure:
-        _go_on(release_held, failure)
-        if error is None or not isinstance(failure, Exception):
-            raise
-        _note(error, failure)
-    while True:
-        yield 0

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from operator import call
 from threading import Lock, get_ident
-from typing import Any, ClassVar, NoReturn, Protocol, Self
+from typing import ClassVar, NoReturn, Protocol, Self
 
 from .._core.clock import monotonic
 from .._core.deadline import check_acquire, check_timeout
 from .._core.deadlocks import own_deadlock
 from .._core.foreign import error_words, note, words
 from .._core.holders import describe, holder_of
-from .._core.interrupts import Leave, LeaveInC, leave_by
+from .._core.interrupts import Entered, Leave, LeaveInC, attempt, exhaust, leave_by, leaving
 from .._core.lazy import check_runs
 from .._core.observing import Event, Observable
 from .._core.registry import check_name, register
@@ -99,7 +99,7 @@ class LockAdapter(LockSurface):
         self._timeout = check_timeout(timeout)
         self._name = check_name(name)
         # For each thread, one entry for each time that it has taken the lock through this adapter.
-        self._holds: dict[int, list[None]] = {}
+        self._holds: dict[int, Entered] = {}
         # What a thread is advised that would wait for itself; None where it may take the lock twice, or nobody knows.
         self._own_wait = "release it first, or wrap a threading.RLock" if type(lock) is type(Lock()) else None
         self._serial = register(self)
@@ -151,11 +151,7 @@ class LockAdapter(LockSurface):
             RuntimeError: The calling thread has not taken it through this adapter. Nothing is changed.
         """
         if not self.held_by_me():
-            owner = self._owner()
-            holder = "" if owner is None else f"; it is held by {describe(holder_of(owner))}"
-            raise RuntimeError(
-                f"cannot release {self.name!r}: this thread has not acquired it through this adapter{holder}"
-            )
+            raise self._not_mine()
         self._release()
 
     def hold(self, timeout: float | None) -> AbstractContextManager[Self]:
@@ -184,63 +180,49 @@ class LockAdapter(LockSurface):
         return self
 
     def _leave(self) -> Leave:
-        return leave_by(self._leaving())
+        mine = self._mine()
+        token = mine.expected = object()
+        return leave_by(leaving(mine, token, self._letting_go, self._not_mine, self._note))
 
     __exit__: LeaveInC = LeaveInC(_leave)
-
-    def _leaving(self) -> Generator[int, Any, None]:
-        forget = self._forget
-        try:
-            yield 0
-            yield 0
-            error: BaseException | None = yield 0
-        except GeneratorExit:
-            raise
-        except BaseException as interrupt:
-            try:
-                self._lock.release()
-            except Exception as failure:  # noqa: BLE001  a foreign lock may raise anything
-                self._note(interrupt, failure)
-            finally:
-                forget()
-            raise
-        try:
-            self._lock.release()  # the first call: no interrupt gets in before it
-        except Exception as failure:
-            if error is None:
-                raise
-            self._note(error, failure)
-        finally:
-            forget()
-        while True:
-            yield 0
 
     @LeaveInC
     def _release(self) -> Callable[[], object]:
         """What releases the lock, as a C function."""
-        return partial(leave_by(self._leaving()), None, None, None)
+        return partial(exhaust, self._letting_go())
 
-    @LeaveInC
-    def _forget(self) -> Callable[[], object]:
-        """What strikes this thread off as a holder, once, as a C function; it does nothing where it is none."""
-        return partial(self._mine().__delitem__, slice(-1, None))
+    def _letting_go(self) -> Iterator[object]:
+        """What releases the lock as it is run through: in C, with the thread struck off first, whatever comes then."""
+        return map(call, (self._mine().pop, self._lock.release))
 
-    def _mine(self) -> list[None]:
-        return self._holds.setdefault(get_ident(), [])
+    def _mine(self) -> Entered:
+        """The holds of this thread."""
+        me = get_ident()
+        mine = self._holds.get(me)
+        return self._holds.setdefault(me, Entered()) if mine is None else mine
 
-    def _note(self, error: BaseException, failure: Exception) -> None:
+    def _not_mine(self) -> RuntimeError:
+        owner = self._owner()
+        holder = "" if owner is None else f"; it is held by {describe(holder_of(owner))}"
+        return RuntimeError(
+            f"cannot release {self.name!r}: this thread has not acquired it through this adapter{holder}"
+        )
+
+    def _note(self, error: BaseException, failure: BaseException) -> None:
         """Tell of a failed release without taking the place of the exception that was on its way."""
         note(error, f"then the release of {self.name!r} failed too: {error_words(failure)}")
 
     def _take(self, limit: float | None, *, raises: bool) -> bool:
         started = monotonic()
         mine = self._mine()
+        token = None
+        if raises:  # it may be a `with`, which has just looked up what will leave it
+            token, mine.expected = mine.expected, None
         taken = noted = False
         try:
-            # Through map(), so that no interrupt gets between the lock's answer and the store.
-            (taken,) = map(call, (partial(self._lock.acquire, timeout=0),))
+            (taken,) = map(call, (partial(self._lock.acquire, timeout=0),))  # `attempt`
             if not taken and limit != 0:
-                if self._own_wait is not None and self.held_by_me() and (raises or limit is None):
+                if self._own_wait is not None and mine and (raises or limit is None):
                     raise own_deadlock(self.name, self._own_wait)
                 self._on_wait(self.holder)
                 # A `with` counts as endless in what is reported, limit or not, as that of a TimedLock does.
@@ -248,17 +230,17 @@ class LockAdapter(LockSurface):
                 try:
                     waiting.publish()
                     if limit is None:
-                        (taken,) = map(call, (self._lock.acquire,))
+                        taken = attempt(self._lock.acquire)
                     else:
                         left = max(0.0, started + limit - monotonic())
-                        (taken,) = map(call, (partial(self._lock.acquire, timeout=left),))
+                        taken = attempt(partial(self._lock.acquire, timeout=left))
                 finally:
                     waiting.withdraw()
                 waited = monotonic() - started
             else:
                 waited = 0.0
             if taken:
-                mine += (None,)  # no call: nothing is delivered before the next line is done
+                mine += (token,)  # no call: nothing is delivered before the next line is done
                 noted = True
                 self._on_acquired(waited)
                 return True
@@ -266,11 +248,11 @@ class LockAdapter(LockSurface):
             if taken:
                 try:
                     self._lock.release()
-                except Exception as failure:  # noqa: BLE001  as in _leaving
+                except Exception as failure:  # noqa: BLE001  a foreign lock may raise anything
                     self._note(error, failure)
                 finally:
                     if noted:
-                        del mine[-1:]
+                        mine.pop()
             raise
         if raises:
             raise self._late(limit, waited)
