@@ -168,22 +168,24 @@ def leaving(
                 try:
                     exhaust(letting_go)
                 except BaseException as failure:  # noqa: BLE001  raised, or noted
-                    failures = [failure]
                     try:
                         exhaust(letting_go)  # first of all the rest
                     except BaseException as another:  # noqa: BLE001  raised, or noted
-                        failures = [failure, another]
-                    finish(letting_go, failures, interrupt, note)
+                        finish(letting_go, [failure, another], interrupt, note)
+                    else:
+                        finish(letting_go, [failure], interrupt, note)
             raise
         try:
             exhaust(letting_go)
         except BaseException as failure:  # noqa: BLE001  raised, or noted
-            failures = [failure]
             try:
                 exhaust(letting_go)
             except BaseException as another:  # noqa: BLE001  raised, or noted
-                failures = [failure, another]
-            finish(letting_go, failures, error, note)
+                finish(letting_go, [failure, another], error, note)
+            else:
+                finish(letting_go, [failure], error, note)
+        # Between two times it keeps no exception of the user's alive.
+        del error
         yield 0
 
 
@@ -212,8 +214,11 @@ def finish(
             tries -= isinstance(another, (MemoryError, RecursionError))
     graver = [each for each in failures if not isinstance(each, Exception)]
     first = graver[0] if graver else failures[0] if error is None else error
-    for each in failures:
-        if each is not first:
-            note(first, each)
+    for failure in failures:
+        if failure is not first:
+            note(first, failure)
     if first is not error:
-        raise first
+        try:
+            raise first
+        finally:
+            del first, graver, failure, failures, error  # else its traceback would keep them, and so itself, alive

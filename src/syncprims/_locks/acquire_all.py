@@ -92,12 +92,12 @@ class _All:
             try:
                 exhaust(letting_go)
             except BaseException as failure:  # noqa: BLE001  raised, or noted
-                failures = [failure]
                 try:
                     exhaust(letting_go)  # first of all the rest
                 except BaseException as another:  # noqa: BLE001  raised, or noted
-                    failures = [failure, another]
-                finish(letting_go, failures, error, _note)
+                    finish(letting_go, [failure, another], error, _note)
+                else:
+                    finish(letting_go, [failure], error, _note)
             if deadline is not None and isinstance(error, LockTimeoutError):
                 # The lock knew of nothing but what the others had left for it.
                 error.timeout = self._timeout
