@@ -110,7 +110,7 @@ def test_other_threads_are_added_on_demand() -> None:
     mine = block_of(text, "Thread 'reporter' (ident ")
     assert ", which writes this, is at test_report.py:" in mine[0]
     assert mine[-1].endswith(" in write_home")
-    assert text.count("Thread 'MainThread'") == 1
+    assert "Thread 'MainThread'" in text
 
 
 def test_a_thread_is_listed_once() -> None:
