@@ -59,8 +59,7 @@ def acquire_all(*locks: TimedLock | LockAdapter, timeout: float | None = None) -
 
 def _rank(lock: TimedLock | LockAdapter) -> tuple[bool, str, int, int]:
     # Creation serials differ between processes: what several of them share is ordered by its name there.
-    shared_name: str = getattr(lock, "_shared_name", "")
-    return (bool(shared_name), shared_name, lock._serial, id(lock))
+    return (bool(lock._shared_name), lock._shared_name, lock._serial, id(lock))
 
 
 class _All:

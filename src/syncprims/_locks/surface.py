@@ -36,6 +36,8 @@ class LockSurface:
 
     __slots__ = ()
 
+    _shared_name: str = ""  # by which several processes know the lock, if they do
+
     if TYPE_CHECKING:
         _name: str | None
         _timeout: float | None
