@@ -69,7 +69,7 @@ def main(directory: Path | None) -> None:
             directory.mkdir(parents=True, exist_ok=True)
             recording.save(directory / f"{name}.html")
             recording.save(directory / f"{name}.json")
-    print("In the coarse timeline one thread holds 'stock' at any time, and the others stand in orange behind it.")
+    print("In the coarse timeline one thread holds 'stock' at any time, and the others, in stripes, wait behind it.")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import itertools
 import operator
 import os
 import pickle
+import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,7 @@ from syncprims import (
     TimedRLock,
 )
 from syncprims.diagnostics import Recording, Span, record
-from syncprims.diagnostics.spans import hand_offs, in_lanes
+from syncprims.diagnostics.spans import hand_offs, held_meanwhile, in_lanes
 from syncprims.diagnostics.table import Durations, say_seconds
 
 
@@ -523,6 +524,39 @@ def test_only_what_is_handed_on_gets_an_arrow() -> None:
     assert hand_offs([held, span("wait", 1, 6, 7), span("hold", 1, 7, 8)]) == []
     turns = [span("turn", 1, 0, 1, index=3), span("turn", 2, 1, 2, index=4), span("turn", 1, 3, 4, index=9)]
     assert hand_offs(turns) == [(0, 1)]
+
+
+def test_who_was_in_the_way_of_a_wait_is_found() -> None:
+    """For each wait the holds of the same lock that overlap it, and no others, whatever the order of their ends."""
+    choose = random.Random(5)
+    for exclusive in (True, False):
+        spans, clock = [], 0.0
+        for _ in range(300):
+            start = clock if exclusive else choose.random() * 30
+            kind, key = choose.choice(["wait", "hold", "turn", "task"]), (choose.randrange(3),)
+            clock = start + choose.random() * choose.choice([0.0, 0.1, 3.0])
+            spans.append(Span(kind, "x", "t", 1, "", start, clock, key=key))
+        spans.sort(key=lambda span: span.start)
+        holds, behind = held_meanwhile(spans)
+        for place, wait in enumerate(spans):
+            overlapping = {
+                other
+                for other, hold in enumerate(spans)
+                if wait.kind == "wait" and hold.kind in ("hold", "turn") and hold.key == wait.key
+                and hold.start < wait.end and wait.start < hold.end
+            }  # fmt: skip
+            number, first, after = behind.get(place, (0, 0, 0))
+            found = holds[number][first:after]
+            assert overlapping <= set(found)
+            assert all(spans[hold].start < wait.end or wait.start == wait.end for hold in found)
+
+
+def test_numbers_of_any_length_are_sorted() -> None:
+    """Threads come in the order of their numbers, though one has more digits than an int may be read from."""
+    names = ["worker-10", "worker-9", f"worker-{'1' * 5000}", "worker-\N{ARABIC-INDIC DIGIT THREE}", "7", ""]
+    lanes = in_lanes([Span("hold", "x", name, place, "", 0, 1) for place, name in enumerate(names)])
+    ordered = [name for _, name in lanes]
+    assert ordered.index("worker-9") < ordered.index("worker-10") < ordered.index(names[2])
 
 
 def test_lanes_are_nested_or_apart() -> None:

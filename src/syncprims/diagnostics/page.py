@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 
-from .spans import Span, hand_offs, in_lanes, micros
+from .._core.foreign import printable
+from .spans import Span, hand_offs, held_meanwhile, in_lanes, micros
 from .table import rows
 
 _KINDS = ("wait", "hold", "turn", "task", "callback")
@@ -15,24 +16,70 @@ _PARTS = {"/* the style */": ("style.css",), "/* the program */": ("draw.js", "u
 _PLACE = "/* the recording */ null"
 
 
-def page(spans: Sequence[Span], note: str) -> str:
+def page(spans: Sequence[Span], note: str, about: str = "") -> str:
     """Return the page as HTML text.
 
     Args:
         spans: In the order of their starts.
-        note: What to say about them, or "".
+        note: What is wrong with them, or "".
+        about: When and where they were recorded.
     """
     folder = files(__package__ or "").joinpath("timeline")
     html = folder.joinpath("page.html").read_text(encoding="utf-8")
     for place, names in _PARTS.items():
         html = html.replace(place, "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names))
     # No text of the program may end the script that it stands in.
-    data = json.dumps(_data(spans, note), separators=(",", ":")).replace("<", "\\u003c")
+    data = json.dumps(_data(spans, note, about), separators=(",", ":")).replace("<", "\\u003c")
     return html.replace(_PLACE, data)
 
 
-def _data(spans: Sequence[Span], note: str) -> dict[str, object]:
-    names, sites = _Texts(), _Texts()
+def _data(spans: Sequence[Span], note: str, about: str) -> dict[str, object]:
+    names, sites, outcomes, holders = _Texts(), _Texts(), _Texts(), _Texts()
+    table = [
+        [
+            names.number(row.name),
+            sites.number(row.site),
+            row.count,
+            *(micros(seconds) for part in (row.wait, row.hold) for seconds in part.all()),
+            row.ended,
+        ]
+        for row in rows(spans)
+    ]
+    # So the names that were waited for longest have the first numbers, by which the page gives out its colours.
+    threads, lane_of = _threads(spans)
+    holds, behind = held_meanwhile(spans)
+    return {
+        "note": note,
+        "about": about,
+        "kinds": _KINDS,
+        "threads": threads,
+        "spans": [
+            [
+                *lane_of[place],
+                _KINDS.index(span.kind),
+                names.number(span.name),
+                sites.number(span.site),
+                micros(span.start),
+                micros(span.seconds),
+                micros(span.waited),
+                outcomes.number(span.outcome),
+                holders.number(span.holder) if span.holder else -1,
+            ]
+            for place, span in enumerate(spans)
+        ],
+        "names": names.texts,
+        "sites": sites.texts,
+        "outcomes": outcomes.texts,
+        "holders": holders.texts,
+        "arrows": hand_offs(spans),
+        "holds": holds,
+        "behind": behind,
+        "table": table,
+    }
+
+
+def _threads(spans: Sequence[Span]) -> tuple[list[dict[str, object]], dict[int, tuple[int, int]]]:
+    """Return the threads, and for each span the number of its thread and of its row there."""
     threads: list[dict[str, object]] = []
     lane_of: dict[int, tuple[int, int]] = {}
     for (ident, thread), lanes in in_lanes(spans).items():
@@ -48,48 +95,20 @@ def _data(spans: Sequence[Span], note: str) -> dict[str, object]:
                 ends.append(spans[place].end)
                 lane_depth = max(lane_depth, len(ends))
             depth += lane_depth
-        threads.append({"name": thread, "ident": None if ident is None else str(ident), "depth": depth})
-    return {
-        "note": note,
-        "kinds": _KINDS,
-        "threads": threads,
-        "spans": [
-            [
-                *lane_of[place],
-                _KINDS.index(span.kind),
-                names.number(span.name),
-                sites.number(span.site),
-                micros(span.start),
-                micros(span.seconds),
-                micros(span.waited),
-                span.outcome,
-            ]
-            for place, span in enumerate(spans)
-        ],
-        "names": names.texts,
-        "sites": sites.texts,
-        "arrows": hand_offs(spans),
-        "table": [
-            [
-                row.name,
-                row.site,
-                row.count,
-                *(micros(seconds) for part in (row.wait, row.hold) for seconds in part.all()),
-            ]
-            for row in rows(spans)
-        ],
-    }
+        threads.append({"name": printable(thread), "ident": None if ident is None else str(ident), "depth": depth})
+    return threads, lane_of
 
 
 class _Texts:
-    """Numbers texts, so that each is in the page once."""
+    """Numbers texts, so that each is in the page once, as it can be shown."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
         self._numbers: dict[str, int] = {}
 
     def number(self, text: str) -> int:
-        if text not in self._numbers:
-            self._numbers[text] = len(self.texts)
-            self.texts.append(text)
-        return self._numbers[text]
+        shown = printable(text)
+        if shown not in self._numbers:
+            self._numbers[shown] = len(self.texts)
+            self.texts.append(shown)
+        return self._numbers[shown]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from time import strftime
 from types import TracebackType
 from typing import Self
 
@@ -38,6 +40,7 @@ class Recording:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, not {capacity!r}")
         self._capacity = capacity
+        self._about = ""
         self._recorder: Recorder | None = None
 
     def __enter__(self) -> Self:
@@ -48,6 +51,7 @@ class Recording:
         """
         if self._recorder is not None:
             raise RuntimeError("a recording can't be used again: call record() for another one")
+        self._about = f"{strftime('%Y-%m-%d %H:%M:%S %z')}, process {os.getpid()}, Python {sys.version.split()[0]}"
         self._recorder = recorder = Recorder(self._capacity)
         try:
             works.add(recorder)
@@ -122,16 +126,16 @@ class Recording:
             ValueError: The name ends otherwise.
             OSError: It can't be written.
         """
-        name = os.fspath(path)
+        name = os.fsdecode(path)
         spans, dropped = self.spans, self.dropped
         if name.endswith(".json"):
             from .trace_file import trace
 
-            text = trace(spans, dropped)
+            text = trace(spans, dropped, self._about)
         elif name.endswith(".html"):
             from .page import page
 
-            text = page(spans, self._say_dropped(len(spans)) if dropped else "")
+            text = page(spans, self._say_dropped(len(spans)) if dropped else "", self._about)
         else:
             raise ValueError(f"a recording is saved as .json or .html, not as {name!r}")
         with open(path, "w", encoding="utf-8") as file:

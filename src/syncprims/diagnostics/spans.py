@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 from ..facts import Frozen
 
 # What a span belongs to: a lock by its serial, a sequence or a task by its identity at the time.
 Key = tuple[object, ...]
+
+_MOMENT: Final = 1e-9  # seconds: what lasts no time at all lasts that long
 
 # Outcomes; the last one is followed by the type of an error.
 GAVE_UP: Final = "gave up"
@@ -125,6 +129,39 @@ def hand_offs(spans: Sequence[Span]) -> list[tuple[int, int]]:
             pairs.append((earlier, place))
         before[span.key] = place
     return pairs
+
+
+def held_meanwhile(spans: Sequence[Span]) -> tuple[list[list[int]], dict[int, tuple[int, int, int]]]:
+    """Return who was in the way of each wait.
+
+    Args:
+        spans: In the order of their starts.
+
+    Returns:
+        Lists of the holds or turns of one lock or runner, as places in `spans`; and for the place of each wait that any
+        of them overlaps, the number of its list, and the first place and the one after the last in that. With a lock
+        that has several holders at a time, some between these were over before the wait began.
+    """
+    keys: dict[Key, int] = {}
+    holds: list[list[int]] = []
+    for place, span in enumerate(spans):
+        if span.kind in ("hold", "turn"):
+            number = keys.setdefault(span.key, len(holds))
+            if number == len(holds):
+                holds.append([])
+            holds[number].append(place)
+    starts = [[spans[place].start for place in places] for places in holds]
+    # The latest end so far ascends, whatever the holds.
+    ends = [list(accumulate((spans[place].end for place in places), max)) for places in holds]
+    behind = {}
+    for place, span in enumerate(spans):
+        found = keys.get(span.key) if span.kind == "wait" else None
+        if found is not None:
+            first = bisect_right(ends[found], span.start)
+            after = bisect_left(starts[found], max(span.end, span.start + _MOMENT))
+            if first < after:
+                behind[place] = found, first, after
+    return holds, behind
 
 
 def in_lanes(spans: Sequence[Span]) -> dict[tuple[int | None, str], list[list[int]]]:

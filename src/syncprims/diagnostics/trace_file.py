@@ -14,12 +14,13 @@ from .spans import Span, hand_offs, in_lanes, micros
 # has a further track for what is neither.
 
 
-def trace(spans: Sequence[Span], dropped: int) -> str:
+def trace(spans: Sequence[Span], dropped: int, recorded: str = "") -> str:
     """Return the trace as JSON text.
 
     Args:
         spans: In the order of their starts.
         dropped: How many others there were.
+        recorded: When and where they were recorded.
     """
     pid = os.getpid()
     events: list[dict[str, object]] = [
@@ -64,5 +65,5 @@ def trace(spans: Sequence[Span], dropped: int) -> str:
         events.append({"ph": "s", **common, "tid": track_of[giver], "ts": micros(left)})
         arrived = micros(spans[taker].start)
         events.append({"ph": "f", "bp": "e", **common, "tid": track_of[taker], "ts": arrived})
-    about = {"dropped": dropped, "producer": "syncprims"}
+    about = {"dropped": dropped, "producer": "syncprims", "recorded": recorded}
     return json.dumps({"traceEvents": events, "displayTimeUnit": "ms", "otherData": about})

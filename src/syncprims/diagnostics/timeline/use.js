@@ -1,9 +1,9 @@
-// Using: moving about in the timeline, choosing in the table, and beginning it all.
+// Using: moving about in the timeline, choosing what is shown, the table, and beginning it all.
 
 // -- moving ----------------------------------------------------------------------------------------------------------
 
-function show(start, end) {
-  const room = length * 0.02, wide = Math.min(Math.max(end - start, NARROWEST), length + 2 * room);
+function show(start, stop) {
+  const room = length * 0.02, wide = Math.min(Math.max(stop - start, NARROWEST), length + 2 * room);
   from = Math.max(-room, Math.min(start, length + room - wide));
   to = from + wide;
   redraw();
@@ -18,27 +18,24 @@ const fit = () => show(-length * 0.02, length * 1.02);
 
 function spanAt(left, top) {
   const y = top + view.scrollTop;
-  if (left < LABELS || top < RULER) return -1;
-  for (let thread = 0; thread < tops.length; thread++) {
-    const lane = lanes[thread][Math.floor((y - tops[thread]) / BAR)];
-    if (y < tops[thread] || !lane) continue;
-    const slack = (to - from) / (width - LABELS) * 2, at = time(left);
+  if (left < labels || top < RULER) return -1;
+  for (const row of rows) {
+    const lane = y < row.top ? undefined : row.lanes[Math.floor((y - row.top) / BAR)];
+    if (!lane) continue;
+    const slack = (to - from) / (width - labels) * 2, at = time(left);
     // What is under the pointer, else what is next to it: many spans are narrower than a hand is steady.
-    const after = first(lane, span => span[START] + span[LASTS] >= at);
-    for (const place of [lane[after], lane[after - 1]])
-      if (place !== undefined && spans[place][START] <= at + slack && spans[place][START] + spans[place][LASTS] >= at - slack
-          && shown[spans[place][KIND]]) return place;
+    const after = first(lane[0], span => end(span) >= at);
+    for (const place of [lane[0][after], lane[0][after - 1]])
+      if (place !== undefined && spans[place][START] <= at + slack && end(spans[place]) >= at - slack) return place;
   }
   return -1;
 }
 
 function select(place) {
   selected = place;
-  if (place < 0) {
-    byId("details").textContent = "Point at a span to see what it is, or click it to keep it here.";
-  } else {
-    const span = spans[place], left = span[START], right = left + span[LASTS];
-    fill(byId("details"), describe(span));
+  sayDetails();
+  if (place >= 0) {
+    const span = spans[place], left = span[START], right = end(span);
     if (right < from || left > to) show((left + right - to + from) / 2, (left + right + to - from) / 2);
     const y = middle(span);
     if (y < view.scrollTop + RULER + BAR || y > view.scrollTop + tall - BAR) view.scrollTop = y - tall / 2;
@@ -46,28 +43,43 @@ function select(place) {
   redraw();
 }
 
+// The details are of the selected span, else of the chosen line of the table.
+function sayDetails() {
+  const row = chosen && data.table.find(row => row[0] === chosen[0] && row[1] === chosen[1]);
+  if (selected >= 0) fill(byId("details"), describe(selected));
+  else if (row) fill(byId("details"), describeRow(row));
+  else byId("details").textContent = "Point at a span to see what it is, or click it to keep it here.";
+}
+
 function step(direction) {
   const start = selected < 0 ? (direction > 0 ? -1 : spans.length) : selected;
   for (let place = start + direction; place >= 0 && place < spans.length; place += direction)
-    if (shown[spans[place][KIND]] && !fades(spans[place])) return select(place);
+    if (isDrawn[place] && !fades(spans[place])) return select(place);
 }
 
 function zoomTo(place) {
   if (place < 0) return;
   const span = spans[place], room = Math.max(span[LASTS], NARROWEST) * 0.4;
-  show(span[START] - room, span[START] + span[LASTS] + room);
+  show(span[START] - room, end(span) + room);
 }
 
 const KEYS = {
   "+": () => zoom(0.7), "=": () => zoom(0.7), "-": () => zoom(1.4), "0": fit, Home: fit, w: () => zoom(0.7),
   s: () => zoom(1.4), a: () => pan(-0.15), d: () => pan(0.15), ArrowLeft: () => pan(-0.15), ArrowRight: () => pan(0.15),
   ArrowUp: () => view.scrollBy(0, -3 * BAR), ArrowDown: () => view.scrollBy(0, 3 * BAR), n: () => step(1),
-  p: () => step(-1), Enter: () => zoomTo(selected), Escape: () => { choose(null); select(-1); },
+  p: () => step(-1), Enter: () => zoomTo(selected), Escape: () => { selected = -1; choose(null); bringOut(null); },
+  "/": () => byId("filter").focus(),
 };
 
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
-  // Buttons keep their Enter, and the table its arrows.
+  // The filter keeps what is typed, buttons their Enter, and the table its arrows.
+  if (event.target.closest("input")) {
+    if (event.key !== "Escape") return;
+    byId("filter").value = "";
+    byId("filter").blur();
+    return filter();
+  }
   if (event.target.closest("button") && event.key === "Enter") return;
   if (event.target.closest("#right") && event.key.startsWith("Arrow")) return;
   event.preventDefault();
@@ -78,7 +90,7 @@ canvas.addEventListener("wheel", event => {
   event.preventDefault();
   const sideways = event.shiftKey ? event.deltaY || event.deltaX : event.deltaX;
   if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) pan(Math.sign(sideways) * 0.08);
-  else zoom(event.deltaY > 0 ? 1.2 : 1 / 1.2, time(Math.max(LABELS, event.offsetX)));
+  else zoom(event.deltaY > 0 ? 1.2 : 1 / 1.2, time(Math.max(labels, event.offsetX)));
 }, {passive: false});
 
 let drag = null;
@@ -92,7 +104,7 @@ canvas.addEventListener("pointermove", event => {
     drag.moved ||= Math.abs(byX) + Math.abs(byY) > 4;
     if (!drag.moved) return;
     canvas.classList.add("dragging");
-    const micros = byX / (width - LABELS) * (drag.to - drag.from);
+    const micros = byX / (width - labels) * (drag.to - drag.from);
     show(drag.from - micros, drag.to - micros);
     view.scrollTop = drag.scroll - byY;
     return;
@@ -104,9 +116,9 @@ canvas.addEventListener("pointermove", event => {
   }
   tip.hidden = place < 0;
   if (place < 0) return;
-  fill(tip, describe(spans[place]));
-  tip.style.left = Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8) + "px";
-  tip.style.top = Math.min(event.clientY + 16, innerHeight - tip.offsetHeight - 8) + "px";
+  fill(tip, describe(place).map(line => typeof line === "string" ? line : line[0]));
+  tip.style.left = Math.max(4, Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8)) + "px";
+  tip.style.top = Math.max(4, Math.min(event.clientY + 16, innerHeight - tip.offsetHeight - 8)) + "px";
 });
 canvas.addEventListener("pointerup", event => {
   if (drag && !drag.moved) select(spanAt(event.offsetX, event.offsetY));
@@ -118,20 +130,68 @@ canvas.addEventListener("pointerleave", () => { hovered = -1; byId("tip").hidden
 canvas.addEventListener("dblclick", event => zoomTo(spanAt(event.offsetX, event.offsetY)));
 view.addEventListener("scroll", redraw);
 
+// -- choosing what is shown ------------------------------------------------------------------------------------------
+
+// After anything that changes what is drawn or faded: nothing stays selected that can't be seen any more.
+function update() {
+  arrange();
+  hovered = -1;
+  byId("tip").hidden = true;
+  if (selected >= 0 && (!isDrawn[selected] || fades(spans[selected]))) selected = -1;
+  for (const line of document.querySelectorAll("tbody tr")) line.hidden = !present.has(line.row[0] + " " + line.row[1]);
+  byId("summary").textContent = (drawn === spans.length ? "" : `${drawn.toLocaleString("en")} of `)
+    + `${spans.length.toLocaleString("en")} spans of ${data.threads.length} threads in ${say(length)}`;
+  sayDetails();
+}
+
+function filter() {
+  words = byId("filter").value.toLowerCase().split(/\s+/).filter(word => word);
+  view.scrollTop = 0;
+  update();
+}
+
+function bringOut(what) {
+  brought = what === brought ? null : what;
+  for (const button of byId("outcomes").children) button.setAttribute("aria-pressed", button.outcome === brought);
+  update();
+}
+
 // -- the table -------------------------------------------------------------------------------------------------------
 
+// A row is an array, too: name, site, count; sum, mean, 99th percentile and maximum of waits and of holds; outcomes.
 const COLUMNS = ["lock, call site", "count", "sum", "mean", "p99", "max", "sum", "mean", "p99", "max"];
+const GROUPS = ["", "", ...Array(4).fill("waited"), ...Array(4).fill("held")];
 let sorting = {column: 2, ascending: false};
 
 function choose(row) {
-  const names = row && [data.names.indexOf(row[0]), data.sites.indexOf(row[1])];
-  chosen = names && chosen && names[0] === chosen[0] && names[1] === chosen[1] ? null : names;
-  for (const line of document.querySelectorAll("tbody tr")) {
-    const mine = chosen !== null && line.row === row;
-    line.classList.toggle("chosen", mine);
-    line.querySelector("button").setAttribute("aria-pressed", mine);
-  }
-  redraw();
+  chosen = row && !(chosen && row[0] === chosen[0] && row[1] === chosen[1]) ? [row[0], row[1]] : null;
+  for (const line of document.querySelectorAll("tbody tr")) markLine(line);
+  update();
+}
+
+function markLine(line) {
+  const mine = chosen !== null && line.row[0] === chosen[0] && line.row[1] === chosen[1];
+  line.classList.toggle("chosen", mine);
+  line.querySelector("button").setAttribute("aria-pressed", mine);
+}
+
+// What there is to say of a line: above all, who had the lock while it was waited for there.
+function describeRow(row) {
+  const [name, site, count, waited, , , longest, held, , , most, ended] = row, culprits = new Map();
+  spans.forEach((span, place) => {
+    if (span[KIND] !== WAIT || span[NAME] !== name || span[SITE] !== site) return;
+    for (const [hold, overlap] of inTheWay(place)) {
+      const key = spans[hold][NAME] + " " + spans[hold][SITE], known = culprits.get(key) ?? [spans[hold], 0];
+      culprits.set(key, [known[0], known[1] + overlap]);
+    }
+  });
+  const lines = [`${data.names[name]}, ${data.sites[site]}`,
+    `${count} times; waited ${say(waited)} in all, ${say(longest)} at most; held or ran ${say(held)} in all, ${say(most)} at most`];
+  if (ended) lines.push(ended);
+  for (const [hold, sum] of [...culprits.values()].sort((one, other) => other[1] - one[1]).slice(0, MOST))
+    lines.push([`waited ${say(sum)} while it was held by ${data.sites[hold[SITE]]}`,
+      () => choose(data.table.find(row => row[0] === hold[NAME] && row[1] === hold[SITE]))]);
+  return lines;
 }
 
 function head() {
@@ -148,9 +208,11 @@ function head() {
     cell.scope = "col";
     if (column === 2 || column === 6) cell.className = "first";
     button.textContent = text;
+    button.dataset.group = GROUPS[column];
     button.onclick = () => {
       sorting = {column, ascending: sorting.column === column ? !sorting.ascending : column === 0};
       fillTable();
+      update();
     };
   });
   return thead;
@@ -158,7 +220,7 @@ function head() {
 
 function fillTable() {
   const table = document.querySelector("table"), body = table.tBodies[0];
-  const value = row => sorting.column ? row[sorting.column + 1] : (row[0] + "\n" + row[1]).toLowerCase();
+  const value = row => sorting.column ? row[sorting.column + 1] : (data.names[row[0]] + "\n" + data.sites[row[1]]).toLowerCase();
   const sorted = [...data.table].sort((one, other) => value(one) < value(other) ? -1 : value(one) > value(other) ? 1 : 0);
   if (!sorting.ascending) sorted.reverse();
   table.querySelectorAll("thead tr:last-child th").forEach((cell, column) => {
@@ -167,38 +229,54 @@ function fillTable() {
   });
   body.replaceChildren(...sorted.map(row => {
     const line = document.createElement("tr"), cell = line.insertCell(), button = document.createElement("button");
-    const site = document.createElement("small");
     line.row = row;
     line.onclick = () => choose(row);
-    button.textContent = row[0];
-    site.textContent = row[1];
-    button.append(site);
+    button.textContent = data.names[row[0]];
+    button.style.setProperty("--color", color(row[0]));
+    for (const [text, kind] of [[data.sites[row[1]], ""], [row[11], "bad"]]) {
+      const small = document.createElement("small");
+      small.textContent = text;
+      small.className = kind;
+      if (text) button.append(small);
+    }
     cell.append(button);
-    row.slice(2).forEach((number, place) => {
+    row.slice(2, 11).forEach((number, place) => {
       const cell = line.insertCell();
-      cell.textContent = place ? say(number) : number;
+      cell.textContent = place ? say(number) : number.toLocaleString("en");
+      cell.dataset.label = [GROUPS[place + 1], COLUMNS[place + 1]].join(" ").trim();
       if (place === 1 || place === 5) cell.className = "first";
     });
+    markLine(line);
     return line;
   }));
 }
 
 // -- beginning -------------------------------------------------------------------------------------------------------
 
-byId("summary").textContent = `${spans.length.toLocaleString("en")} spans of ${data.threads.length} threads in ${say(length)}`;
+byId("about").textContent = data.about;
 byId("note").textContent = data.note;
 data.kinds.forEach((kind, number) => {
   if (!spans.some(span => span[KIND] === number)) return;
   const button = byId("legend").appendChild(document.createElement("button"));
   button.textContent = kind;
-  button.style.setProperty("--color", `var(--${kind})`);
+  button.className = kind;
   button.setAttribute("aria-pressed", true);
   button.onclick = () => {
     shown[number] = !shown[number];
     button.setAttribute("aria-pressed", shown[number]);
-    redraw();
+    update();
   };
 });
+const counts = new Map();
+for (const span of spans) if (outcome(span)) counts.set(sort(span), (counts.get(sort(span)) ?? 0) + 1);
+for (const [what, count] of counts) {
+  const button = byId("outcomes").appendChild(document.createElement("button"));
+  button.textContent = `${count} ${what}`;
+  button.outcome = what;
+  button.setAttribute("aria-pressed", false);
+  button.onclick = () => bringOut(what);
+}
+byId("filter").oninput = filter;
 byId("in").onclick = () => zoom(0.7);
 byId("out").onclick = () => zoom(1.4);
 byId("fit").onclick = fit;
@@ -217,9 +295,9 @@ const table = document.createElement("table");
 table.createCaption().textContent = "Where the time went; click a line to see it in the timeline.";
 table.append(head(), document.createElement("tbody"));
 byId("right").append(table);
-fillTable();
-select(-1);
 takeColors();
+fillTable();
+update();
 fit();
 new ResizeObserver(resize).observe(view);
 resize();
