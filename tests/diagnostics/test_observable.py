@@ -64,7 +64,8 @@ class Latch:
     def _state(self) -> State:
         return State(self, "Latch", self.name, self._holder, is_lock=True)
 
-    def _after_fork(self) -> None:
+    @staticmethod
+    def _after_fork(latches: object) -> None:
         """These tests don't fork."""
 
     _observable: ClassVar[Observable] = Observable(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +14,6 @@ from syncprims._runner.ordered_runner import OrderedRunner, Turn
 from syncprims.errors import (
     BrokenSequenceError,
     DeadlockError,
-    ForkedError,
     SequenceFinishedError,
     SyncError,
 )
@@ -356,38 +354,3 @@ def test_waiting_for_the_end_may_close_a_circle() -> None:
     with lock, pytest.raises(DeadlockError) as caught:
         runner.run({"a": lambda turn: lock.__enter__()}, timeout=patience())
     assert {wait.lock_name for wait in caught.value.cycle} == {"order", "ledger"}
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_runner_in_a_forked_child_refuses_to_work() -> None:
-    """The threads of its steps did not come along, so every method says so, even inside a step."""
-    runner = OrderedRunner("a", "b")
-    uses: list[Callable[[], object]] = [
-        runner.step("a").__enter__,
-        runner.wait,
-        runner.abort,
-        runner.stop,
-        runner.reset,
-        lambda: runner.serve("a", print),
-        lambda: runner.run({"a": print, "b": print}),
-        lambda: runner.state,
-        lambda: runner.current,
-        lambda: runner.waiting,
-        lambda: runner.rounds_completed,
-    ]
-    with runner.step("a"):
-        child = os.fork()
-        if not child:
-            failed = 0
-            for use in uses:
-                try:
-                    use()
-                except ForkedError:
-                    continue
-                except BaseException:
-                    pass
-                failed += 1
-            os._exit(failed if repr(runner) else 99)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert runner.current == "b"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterable
 from itertools import count
-from operator import itemgetter
+from operator import call, itemgetter
 from threading import local
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 from weakref import ref
 
 from .foreign import type_name
@@ -26,8 +27,16 @@ class Primitive(Stated, Protocol):
 
     _observable: ClassVar[Observable]
 
-    def _after_fork(self) -> None:
-        """Repair the object in a forked child, where the forking thread is the only one left."""
+    @staticmethod
+    def _after_fork(primitives: Iterable[Any], /) -> None:
+        """Repair all these in a forked child, where the forking thread is the only one left.
+
+        All are of the class whose function this is, or inherit it. There may be a hundred thousand of them, for whose
+        sake no fork is to take long.
+        """
+
+
+Repair = Callable[[Iterable[Any]], None]
 
 
 class _Ref(ref[Primitive]):
@@ -43,7 +52,7 @@ class _Ref(ref[Primitive]):
 _serials = count(1)
 # A weak dictionary would forget the dead in a Python function: an interrupt in there is printed and lost. What forgets
 # them here is a C function.
-_live: set[_Ref] = set()
+_live: dict[Repair, set[_Ref]] = {}  # by what repairs them in a forked child
 
 
 def new_serial() -> int:
@@ -63,9 +72,12 @@ def register(primitive: Primitive, serial: int | None = None) -> int:
 
 
 def _enter(primitive: Primitive, serial: int) -> None:
-    entry = _Ref(primitive, _live.discard)
+    refs = _live.get(type(primitive)._after_fork)
+    if refs is None:
+        refs = _live.setdefault(type(primitive)._after_fork, set())
+    entry = _Ref(primitive, refs.discard)
     entry.serial = serial
-    _live.add(entry)
+    refs.add(entry)
 
 
 class InnerName(str):
@@ -101,14 +113,21 @@ def live() -> list[Primitive]:
 
 
 def _items() -> list[tuple[int, Primitive]]:
-    # From one list made in C: iterating over the set would fail when another thread makes a primitive meanwhile.
-    found = [(entry.serial, entry()) for entry in list(_live)]
+    # From lists made in C: iterating over a set would fail when another thread makes a primitive at the same time.
+    found = [(entry.serial, entry()) for refs in list(_live.values()) for entry in list(refs)]
     return sorted(((serial, primitive) for serial, primitive in found if primitive is not None), key=itemgetter(0))
 
 
+# The repair must be done before any thread starts in the child: the first one may get the ident of a vanished thread,
+# and would pass for the holder of what that one held. So it is done at once, for all, and nothing of it is put off.
+
+
 def _after_fork_in_child() -> None:
-    for primitive in live():
-        primitive._after_fork()
+    for repair, refs in list(_live.items()):
+        try:
+            repair(map(call, list(refs)))
+        except TypeError:  # as one was just about to go when the process forked: now with care, which takes longer
+            repair([primitive for primitive in map(call, list(refs)) if primitive is not None])
 
 
 _forking = local()
@@ -124,7 +143,7 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child_without_gil() -> None:
     global _live
-    _live = set()
+    _live = {}
     items, _forking.items = _forking.items, []
     for serial, primitive in items:
         _enter(primitive, serial)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 from _thread import RLock
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import filterfalse
+from operator import attrgetter
 from typing import Any, ClassVar, Final, Literal, NoReturn
 
 from .._core.foreign import words
@@ -41,6 +44,7 @@ _ONE: Final = 1
 _new_guard: Callable[[], Any] = (
     partial(TimedRLock, name=InnerName("the lock of a counter")) if sys.version_info >= (3, 14) else RLock
 )
+_lock_of = attrgetter("_lock")
 
 
 class AtomicCounter(CounterSurface):
@@ -403,9 +407,13 @@ class AtomicCounter(CounterSurface):
 
     _observable: ClassVar[Observable] = Observable({})  # there is nothing but its waits
 
-    def _after_fork(self) -> None:
-        forget_others(self._waiters)
-        if not self._lock._is_owned():
-            self._lock._at_fork_reinit()
-            self._updating = False
-            self._special = True if self._waiters else self._ordinarily
+    @staticmethod
+    def _after_fork(counters: Iterable[AtomicCounter]) -> None:
+        counters = list(counters)
+        for counter in counters:
+            if counter._special is not None or counter._waiters:
+                forget_others(counter._waiters)
+                if not counter._lock._is_owned():
+                    counter._updating = False
+                    counter._special = True if counter._waiters else counter._ordinarily
+        deque(map(TimedRLock._at_fork_reinit, filterfalse(TimedRLock._is_owned, map(_lock_of, counters))), 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from operator import call
@@ -261,10 +261,13 @@ class LockAdapter(LockSurface):
     def _somebody(self) -> str:
         return "somebody who did not take it through this adapter"
 
-    def _after_fork(self) -> None:
-        for ident in list(self._holds):
-            if ident != get_ident():
-                del self._holds[ident]
+    @staticmethod
+    def _after_fork(adapters: Iterable[LockAdapter]) -> None:
+        me = get_ident()
+        for adapter in adapters:
+            for ident in list(adapter._holds) if adapter._holds else ():
+                if ident != me:
+                    del adapter._holds[ident]
 
     _observable: ClassVar[Observable] = Observable(
         {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
+from itertools import filterfalse
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
 
 from .._core.clock import monotonic, sleep
@@ -354,9 +356,9 @@ class TimedLock(LockSurface, _CLock):
                 waiting.withdraw()
         yield
 
-    def _after_fork(self) -> None:
-        if not self._is_owned():
-            self._at_fork_reinit()
+    @staticmethod
+    def _after_fork(locks: Iterable[TimedLock]) -> None:
+        deque(map(_CLock._at_fork_reinit, filterfalse(_CLock._is_owned, locks)), 0)
 
     _observable: ClassVar[Observable] = Observable(
         {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from threading import get_ident
 from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
 
@@ -433,5 +433,7 @@ class OrderedRunner:
         {}
     )  # its waits, its contexts and its sequences declare what there is
 
-    def _after_fork(self) -> None:
-        self._sequence = self._sequence.come_through_fork(self._steps)
+    @staticmethod
+    def _after_fork(runners: Iterable[OrderedRunner]) -> None:
+        for runner in runners:
+            runner._sequence.come_through_fork()

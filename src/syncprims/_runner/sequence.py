@@ -157,6 +157,8 @@ class Sequence:
 
     def begin(self, seat: Seat, find_next: Next) -> None:
         """Find the first step and open its gate, unless another thread has been or is at it."""
+        if self.ends and self.ends[0][3] == FORKED:
+            raise self.over(None)
         took = opened = False
         try:
             (took,) = map(self.start.acquire, (False,))
@@ -264,6 +266,8 @@ class Sequence:
 
     def take_gate(self, step: str, timeout: float | None) -> None:
         """Wait for the gate and take it, or raise without it."""
+        if self.ends:
+            raise self.over(step)
         gate = self.gates[step]
         started = monotonic()
         took = False
@@ -324,14 +328,12 @@ class Sequence:
             sought = "finish" if rounds is None else f"complete {rounds} rounds"
             raise self.timeout_error(f"{self.name!r} to {sought}", deadline)
 
-    def come_through_fork(self, steps: tuple[str, ...]) -> Sequence:
-        """Break it for those of the child who still refer to it, and return what takes its place: broken, too."""
-        self.ends[:0] = [("broken", None, None, FORKED, self.completed)]
-        # The gates are as the vanished threads left them; in their place come new ones, which are open.
-        successor = Sequence(self.name, steps)
-        successor.ends += self.ends
-        successor.end("broken", FORKED)
-        return successor
+    def come_through_fork(self) -> None:
+        """Break it in the child, where the threads of its steps did not come along."""
+        self.ends.insert(0, ("broken", None, None, FORKED, self.completed))
+        if self.owner != get_ident():
+            # The gates are as vanished threads left them: a thread that comes now goes by begin(), and touches none.
+            self.turn = None
 
     _observable: ClassVar[Observable] = Observable({"advance": Event("leaves")})
 

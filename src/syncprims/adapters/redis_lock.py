@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import partial
 from secrets import token_hex
 from socket import gethostname
@@ -269,9 +270,12 @@ class RedisLock(LockAdapter):
     def _somebody(self) -> str:
         return self._lease.mine.rival
 
-    def _after_fork(self) -> None:
-        self._holds = {}
-        self._lease.mine = _Mine()
+    @staticmethod
+    def _after_fork(locks: Iterable[LockAdapter]) -> None:
+        for lock in locks:
+            assert isinstance(lock, RedisLock)
+            lock._holds = {}
+            lock._lease.mine = _Mine()
 
 
 def _check_lease(lease: float) -> None:

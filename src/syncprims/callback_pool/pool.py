@@ -462,8 +462,10 @@ class CallbackPool(Executor):
 
     _observable: ClassVar[Observable] = Observable({})  # its waits, its jobs and its dispatcher declare what there is
 
-    def _after_fork(self) -> None:
-        self._ending.fork()
+    @staticmethod
+    def _after_fork(pools: Iterable[CallbackPool]) -> None:
+        for pool in pools:
+            pool._ending.fork()
 
     def _state(self) -> State:
         return self._open_tasks.state(*self._dispatcher.running())
