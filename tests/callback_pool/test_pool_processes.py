@@ -214,6 +214,7 @@ def test_growing_start_board() -> None:
     assert stamp(address, slots[0])
     assert stamp(address, slots[-1])
     assert [slot for slot in slots if board.read(slot) is not None] == [slots[0], slots[-1]]
+    assert [board.pid(slot) for slot in slots] == [os.getpid(), *[None] * 1998, os.getpid()]
     board.give_back(slots[-1])
     path = address.partition(":")[2]
     del board

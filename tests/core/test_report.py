@@ -6,14 +6,16 @@ import os
 import re
 import sys
 import threading
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
 
-from callback_pool.pool_workers import wait_for_file
+from callback_pool.pool_workers import pid, wait_for_file
 from locks.crew import LIMIT, Crew, eventually, held_elsewhere, take_and_let_go, wait_for
 from syncprims import CallbackPool, Task, TimedLock
 from syncprims.diagnostics import report, snapshot
@@ -206,17 +208,38 @@ def test_the_dispatcher_says_what_it_runs(which: str) -> None:
     assert "runs" not in report()
 
 
-def test_a_task_elsewhere_has_its_age(tmp_path: Path) -> None:
-    """What runs in a process has no stack here, but the report says for how long it has run."""
+def test_a_task_in_a_process_has_its_pid_and_age(tmp_path: Path) -> None:
+    """What runs in a worker process has no stack here; the report says in which process, and for how long."""
     end = tmp_path / "end"
     with CallbackPool("process", max_workers=1, name="mill") as pool:
+        worker = pool.submit(pid).result(LIMIT)
         task = pool.submit(wait_for_file, str(end))
         try:
             eventually(task.running)
+            (state,) = [state for state in snapshot() if state.name == "mill"]
             (line,) = [line for line in report().splitlines() if "runs wait_for_file" in line]
         finally:
             end.touch()
-    assert re.fullmatch(r"  runs wait_for_file for \d+\.\d s outside this process", line)
+    assert re.fullmatch(rf"  runs wait_for_file for \d+\.\d s in process {worker}", line)
+    (work,) = state.work
+    assert (work.pid, work.ident, work.thread, work.stack) == (worker, None, "", ())
+
+
+def test_a_task_in_an_executor_of_the_users_has_its_pid_if_it_has_a_timeout(tmp_path: Path) -> None:
+    """Workers of an executor that was handed in note their process where they note the start of a task."""
+    end = tmp_path / "end"
+    with ProcessPoolExecutor(1, get_context("spawn")) as executor, CallbackPool(executor, name="mill") as pool:
+        worker = pool.submit(pid).result(LIMIT)
+        for timeout, place in ((LIMIT, f"in process {worker}"), (None, "outside this process")):
+            task = pool.apply_async(wait_for_file, (str(end),), timeout=timeout)
+            try:
+                eventually(task.running)
+                (line,) = [line for line in report().splitlines() if "runs wait_for_file" in line]
+            finally:
+                end.touch()
+            assert re.fullmatch(rf"  runs wait_for_file(?: for \d+\.\d s)? {place}", line)
+            task.result(LIMIT)
+            end.unlink()
 
 
 class Shy(threading.Thread):

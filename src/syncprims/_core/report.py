@@ -110,7 +110,8 @@ def _say_state(state: PrimitiveState, is_lock: bool) -> Iterator[str]:
     for work in state.work[:_WAITERS]:
         age = "" if work.seconds is None else f" for {work.seconds:.1f} s"
         if work.ident is None:
-            yield f"  runs {work.what}{age} outside this process"
+            place = "outside this process" if work.pid is None else f"in process {work.pid}"
+            yield f"  runs {work.what}{age} {place}"
         else:
             yield f"  runs {work.what}{age} in {_say_thread(work.thread, work.ident)}, {_where(work.stack)}"
             yield from _say_stack(programs_own(work.stack))

@@ -57,6 +57,8 @@ class Work(Frozen):
         thread: The name of the thread that runs it, or ``""`` if it runs in another process.
         ident: The ident of that thread, or None if it runs in another process.
         stack: Where it is now, outermost frame first; empty if it runs in another process.
+        pid: The id of that other process, if it is known: it is for workers that the pool started, and for a task with
+            a timeout in an executor of this machine that was handed in.
 
     Example:
         >>> from syncprims.diagnostics import Work
@@ -64,18 +66,25 @@ class Work(Frozen):
         'mill-worker-1'
     """
 
-    __slots__ = ("what", "seconds", "thread", "ident", "stack")  # noqa: RUF023  the order of the arguments
+    __slots__ = ("what", "seconds", "thread", "ident", "stack", "pid")  # noqa: RUF023  the order of the arguments
 
     what: str
     seconds: float | None
     thread: str
     ident: int | None
     stack: tuple[FrameSummary, ...]
+    pid: int | None
 
     def __init__(
-        self, what: str, seconds: float | None, thread: str, ident: int | None, stack: tuple[FrameSummary, ...] = ()
+        self,
+        what: str,
+        seconds: float | None,
+        thread: str,
+        ident: int | None,
+        stack: tuple[FrameSummary, ...] = (),
+        pid: int | None = None,
     ) -> None:
-        self._set(what, seconds, thread, ident, stack)
+        self._set(what, seconds, thread, ident, stack, pid)
 
 
 class PrimitiveState(Frozen):
@@ -175,7 +184,7 @@ def look_at(state: State, waits: list[Waiting]) -> PrimitiveState:
     seconds = [None if each.since is None else now - each.since for each in state.running]
     running = tuple((each.what, age) for each, age in zip(state.running, seconds, strict=True) if each.is_task)
     work = tuple(
-        Work(each.what, age, "", None)
+        Work(each.what, age, "", None, pid=each.pid)
         if each.ident is None
         else Work(each.what, age, thread_name(each.ident), each.ident, stack_of(each.ident))
         for each, age in zip(state.running, seconds, strict=True)

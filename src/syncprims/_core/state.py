@@ -30,17 +30,21 @@ class Running(Frozen):
         is_task: Whether it is a task.
         since: When it began, by the library's clock, or None if that is not known.
         ident: The thread that runs it, or None if it runs in another process.
+        pid: The id of that process, if it is known.
     """
 
-    __slots__ = ("what", "is_task", "since", "ident")  # noqa: RUF023  the order of the arguments
+    __slots__ = ("what", "is_task", "since", "ident", "pid")  # noqa: RUF023  the order of the arguments
 
     what: str
     is_task: bool
     since: float | None
     ident: int | None
+    pid: int | None
 
-    def __init__(self, what: str, is_task: bool, since: float | None, ident: int | None) -> None:
-        self._set(what, is_task, since, ident)
+    def __init__(
+        self, what: str, is_task: bool, since: float | None, ident: int | None, pid: int | None = None
+    ) -> None:
+        self._set(what, is_task, since, ident, pid)
 
 
 class State(Frozen):

@@ -44,6 +44,10 @@ class Pending(Protocol):
     def worker(self) -> int | None:
         """The ident of the thread that runs it, or ran it; None for none of this process."""
 
+    @property
+    def pid(self) -> int | None:
+        """The id of the process that runs it, if it is another one and that is known."""
+
     def running(self) -> bool:
         """Whether it runs now, as far as that can be known."""
 
@@ -191,7 +195,7 @@ class OpenTasks(Generic[K, V]):
     def state(self, *further: Running) -> State:
         """Say what is pending and what of it runs, without blocking; `further` runs too."""
         jobs = list(self.jobs.values())
-        running = tuple(Running(job.label, True, job.running_since(), job.worker) for job in jobs if job.running())
+        running = [Running(job.label, True, job.running_since(), job.worker, job.pid) for job in jobs if job.running()]
         return State(self, self._kind, self.name, pending=len(jobs), running=(*running, *further))
 
     def _state(self) -> State:

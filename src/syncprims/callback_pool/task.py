@@ -413,6 +413,12 @@ class Job(Generic[T]):
         """The ident of the thread that runs it, or ran it; None for none of this process."""
         return None if self.begun is None else self.begun[1]
 
+    @property
+    def pid(self) -> int | None:
+        """The id of the process that runs it, if it is another one and that is known."""
+        board, slot = self.task._board, self.task._slot
+        return None if board is None else board.pid(slot)
+
     def hand_to(self, inner: Future[Any]) -> None:
         """Note the future of the executor that was given the call: cancelling the task cancels it first."""
         self.task._inner = inner

@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
 # Why shared memory? `Future.running()` is true for calls that a process executor has merely fetched in advance, so a
 # timeout counted from it would expire innocents, and when an executor breaks, nothing else tells which calls had begun
-# and must not run again. A slot is one aligned double, `time.monotonic()` in seconds, which all processes of a machine
-# share; 0.0 is "did not begin". Whether a worker can write there at all is another question: "can't tell" is never
-# taken for "did not begin".
+# and must not run again. A slot is two aligned doubles: `time.monotonic()` in seconds, which all processes of a machine
+# share, 0.0 being "did not begin"; and, written before that, the worker's process id, for reports. Whether a worker can
+# write there at all is another question: "can't tell" is never taken for "did not begin".
 #
 # The first bytes are a token, by which a worker that opens a path makes sure that it has this board before it (in a
 # container of its own, the path may lead to somebody else's file). The second slot calls all workers off: one that
 # comes across a call after that does not begin it.
 
 _SLOT = struct.Struct("d")
+_PLACE = 2 * _SLOT.size  # of one call
 _TOKEN = 8
 _CALLED_OFF = 8
 _FIRST = 16
@@ -48,7 +49,7 @@ class StartBoard:
 
     def __init__(self, slots: int = 512, *, named: bool = False) -> None:
         self._file = SharedFile("syncprims-starts", named=named)
-        size = _FIRST + slots * _SLOT.size
+        size = _FIRST + slots * _PLACE
         self._map: mmap = self._mapped(size)
         token = os.urandom(_TOKEN)
         self._map[:_TOKEN] = token
@@ -58,7 +59,7 @@ class StartBoard:
         #: False once a worker was found that can't reach it; None until one was asked.
         self.reached: bool | None = None
         self._mutex = TimedLock(name=InnerName("start board"))
-        self._free: deque[int] = deque(range(_FIRST, size, _SLOT.size))  # 0 is "none"
+        self._free: deque[int] = deque(range(_FIRST, size, _PLACE))  # 0 is "none"
 
     def _mapped(self, size: int) -> mmap:
         from mmap import mmap
@@ -90,6 +91,10 @@ class StartBoard:
         started: float = _SLOT.unpack_from(self._map, slot)[0]
         return started or None
 
+    def pid(self, slot: int) -> int | None:
+        """Return the process id of the worker that runs the call in the slot, or None if it did not begin."""
+        return None if self.read(slot) is None else int(_SLOT.unpack_from(self._map, slot + _SLOT.size)[0])
+
     def call_off(self) -> None:
         """Let no worker begin a call any more."""
         _SLOT.pack_into(self._map, _CALLED_OFF, 1.0)
@@ -101,7 +106,7 @@ class StartBoard:
             size = len(self._map)
             # The old map stays valid for a thread that reads it; both show the same memory.
             self._map = self._mapped(2 * size)
-            self._free.extend(range(size, 2 * size, _SLOT.size))
+            self._free.extend(range(size, 2 * size, _PLACE))
 
 
 def make_board(slots: int = 512, *, named: bool) -> StartBoard | None:
@@ -139,6 +144,7 @@ def stamp(address: str | None, slot: int) -> bool:
         return True
     if _not_before:
         _hold_off(board)
+    _SLOT.pack_into(board, slot + _SLOT.size, os.getpid())
     _SLOT.pack_into(board, slot, monotonic())
     # After the stamp, so that a call that was called off in between is seen as begun or does not begin.
     if _SLOT.unpack_from(board, _CALLED_OFF)[0]:
@@ -170,7 +176,7 @@ def can_reach(address: str) -> bool:
 
 def _found(address: str, slot: int) -> mmap | None:
     board = _maps.get(address)
-    if board is None or len(board) < slot + _SLOT.size:
+    if board is None or len(board) < slot + _PLACE:
         from mmap import mmap
 
         token, _, path = address.partition(":")
@@ -179,7 +185,7 @@ def _found(address: str, slot: int) -> mmap | None:
                 board = mmap(file.fileno(), 0)
         except (OSError, ValueError):  # another machine, another user, or the pool is gone
             return None
-        if board[:_TOKEN].hex() != token or len(board) < slot + _SLOT.size:
+        if board[:_TOKEN].hex() != token or len(board) < slot + _PLACE:
             return None
         _maps[address] = board
     return board
