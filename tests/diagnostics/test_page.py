@@ -424,7 +424,7 @@ def test_what_went_wrong_can_be_brought_out(ask: Ask) -> None:
 def test_nothing_is_cut_at_any_width(ask: Ask, width: int, count: int) -> None:
     """On a telephone, a tablet and a laptop no column, button or text is outside the window."""
     seen = ask(
-        page(some_spans(count), "", "2026-11-27 00:08:12 +0000, process 1234567, Python 3.11.9"),
+        page(some_spans(count), "", "2026-11-27 00:08:12 +0000, process 1234567, CPython 3.11.9"),
         """
         const right = [...document.querySelectorAll("header *, td, th, #details, canvas")]
           .filter(each => each.getClientRects().length).map(each => each.getBoundingClientRect().right);
@@ -449,7 +449,7 @@ def test_the_page_says_when_and_where_it_was_recorded(tmp_path: Path) -> None:
         pass
     recording.save(tmp_path / "trace.html")
     recording.save(os.fsencode(tmp_path / "trace.json"))  # type: ignore[arg-type]  # a path may be bytes, too
-    about = re.compile(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{{4}}, process {os.getpid()}, Python 3\.\d+\.\d+")
+    about = re.compile(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{{4}}, process {os.getpid()}, CPython 3\.\d+\.\d+")
     for name in ("trace.html", "trace.json"):
         assert about.search((tmp_path / name).read_text("utf-8"))
 

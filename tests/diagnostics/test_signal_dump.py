@@ -12,13 +12,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from types import FrameType
 from typing import Any
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually
+from locks.crew import LIMIT, Crew, eventually, wait_for
 from syncprims import TimedLock
+from syncprims._core.stacks import FRAMES_ARE_SHARED
 from syncprims.diagnostics import SignalDump, dump_on_signal, signal_dump
 from syncprims.diagnostics.c_handlers import action_of
 
@@ -43,7 +45,28 @@ def test_it_writes_the_report_to_the_file(tmp_path: Path) -> None:
         said = (tmp_path / "dump.txt").read_text("utf-8")
         assert "TimedLock 'accounts': held by Thread 'MainThread'" in said
         # The holder is the thread that the signal came to: its stack ends where the program is, not in the dump itself.
-        assert said.splitlines()[-1].endswith("in test_it_writes_the_report_to_the_file")
+        mine = said.split("\nother threads:\n", 1)[0]
+        assert mine.splitlines()[-1].endswith("in test_it_writes_the_report_to_the_file")
+
+
+def test_it_shows_what_has_nothing_to_do_with_the_library() -> None:
+    """A thread that hangs in a lock of somebody else's is there with its stack."""
+    text, begun, end = io.StringIO(), Event(), Event()
+
+    def wait_for_something_else() -> None:
+        begun.set()
+        wait_for(end)
+
+    with dump_on_signal(file=text), Crew() as crew:
+        crew.start(wait_for_something_else, "stranger")
+        wait_for(begun)
+        signal.raise_signal(signal.SIGUSR1)
+        end.set()
+    others = text.getvalue().split("\nother threads:\n", 1)[1]
+    assert "Thread 'stranger' (ident" in others
+    assert (
+        "in wait_for_something_else" in others or not FRAMES_ARE_SHARED
+    )  # then the innermost frame alone is to be had
 
 
 def test_it_writes_to_what_is_no_real_file() -> None:
@@ -116,6 +139,7 @@ def test_it_writes_to_stderr_of_a_hung_process() -> None:
     program = """
 import sys, threading
 from syncprims import TimedLock
+from syncprims._core.stacks import FRAMES_ARE_SHARED
 from syncprims.diagnostics import dump_on_signal
 dump_on_signal()
 lock = TimedLock(name="stuck")

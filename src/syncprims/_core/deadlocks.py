@@ -13,7 +13,7 @@ from ..facts import Wait
 from . import foreign, stacks, waits
 from .clock import sleep
 from .holders import stack_at, stack_of, thread_name
-from .stacks import FRAMES_ARE_SHARED, beneath, frames_of_threads, whereabouts, without_ours, without_start
+from .stacks import FRAMES_ARE_SHARED, beneath, frames_of_threads, say_frame, whereabouts, without_ours, without_start
 from .waits import Waiting, all_waits, innermost_of, waits_of
 
 # The graph has a circle if a walk from a record (see `waits`) to the owner of its node, to that owner's records and so
@@ -132,7 +132,7 @@ def deadlock(circle: list[Waiting]) -> DeadlockError:
     lines = [f"deadlock: {say_cycle(cycle)}"]
     for wait, stack in zip(cycle, stacks, strict=True):
         lines.append(f"  Thread {wait.thread!r} waits for {wait.lock_name!r} {whereabouts(stack)}:")
-        lines.extend(f"    {frame.filename}:{frame.lineno} in {frame.name}" for frame in without_start(stack))
+        lines.extend(f"    {say_frame(frame)}" for frame in without_start(stack))
     lines.append(
         f"{say_cycle(cycle)}; so Thread {names[0]!r} does not wait: let it release what it holds and try again, "
         f"or take the locks in one order everywhere, as acquire_all() does"

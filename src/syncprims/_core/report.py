@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from ..facts import Holder
 from .clock import strftime
 from .deadlocks import find_deadlocks, say_cycle
-from .foreign import words
+from .foreign import note, printable, words
 from .holders import describe, stack_of, thread_name
 from .snapshot import PrimitiveState, busy, look_at
-from .stacks import FRAMES_ARE_SHARED, frames_of_threads, programs_own, whereabouts, without_library
+from .stacks import FRAMES_ARE_SHARED, frames_of_threads, programs_own, say_frame, whereabouts, without_library
 
 if TYPE_CHECKING:
     from traceback import FrameSummary
@@ -57,9 +57,18 @@ def _heading(states: list[PrimitiveState]) -> str:
     waiting = len({waiter.ident for state in states for waiter in state.waiters})
     busy = f"{len(states)} {'is' if len(states) == 1 else 'are'} busy" if states else "nothing is held or waited for"
     wait = f"{waiting or 'no'} {'thread waits' if waiting == 1 else 'threads wait'}"
+    return f"syncprims in process {os.getpid()}: {busy}, {wait}; {date()}, {interpreter()}"
+
+
+def date() -> str:
+    """Return the local time, with its distance from that of Greenwich."""
+    return strftime("%Y-%m-%d %H:%M:%S %z")
+
+
+def interpreter() -> str:
+    """Return which Python this is."""
     kind = "CPython" if sys.implementation.name == "cpython" else sys.implementation.name
-    interpreter = f"{kind} {sys.version.split()[0]}{'' if FRAMES_ARE_SHARED else ' without the GIL'}"
-    return f"syncprims in process {os.getpid()}: {busy}, {wait}; {strftime('%Y-%m-%d %H:%M:%S %z')}, {interpreter}"
+    return f"{kind} {sys.version.split()[0]}{'' if FRAMES_ARE_SHARED else ' without the GIL'}"
 
 
 def _threads_of(state: PrimitiveState) -> Iterator[int]:
@@ -104,23 +113,24 @@ def _say_state(state: PrimitiveState, is_lock: bool) -> Iterator[str]:
         facts.append(f"{state.pending} pending, {len(state.running)} running")
     if state.value is not None:
         facts.append(f"at {state.value}")
-    yield f"{state.kind} {words(state.name)}: {', '.join(facts) or 'waited for'}"
+    yield f"{printable(state.kind)} {words(state.name)}: {', '.join(facts) or 'waited for'}"
     if state.holder is not None:
         yield from _say_stack(programs_own(state.holder.stack))
     for work in state.work[:_WAITERS]:
         age = "" if work.seconds is None else f" for {work.seconds:.1f} s"
+        what = printable(work.what)
         if work.ident is None:
             place = "outside this process" if work.pid is None else f"in process {work.pid}"
-            yield f"  runs {work.what}{age} {place}"
+            yield f"  runs {what}{age} {place}"
         else:
-            yield f"  runs {work.what}{age} in {_say_thread(work.thread, work.ident)}, {_where(work.stack)}"
+            yield f"  runs {what}{age} in {_say_thread(work.thread, work.ident)}, {_where(work.stack)}"
             yield from _say_stack(programs_own(work.stack))
     if len(state.work) > _WAITERS:
         yield f"  and runs {len(state.work) - _WAITERS} more"
     for waiter in state.waiters[:_WAITERS]:
         yield (
             f"  {_say_thread(waiter.name, waiter.ident)} has waited {waiter.waited:.1f} s for "
-            f"{waiter.sought or 'it'}, {whereabouts(waiter.stack)}"
+            f"{printable(waiter.sought) or 'it'}, {whereabouts(waiter.stack)}"
         )
         yield from _say_stack(programs_own(waiter.stack))
     if len(state.waiters) > _WAITERS:
@@ -131,7 +141,7 @@ def _say_stack(stack: tuple[FrameSummary, ...]) -> Iterator[str]:
     if len(stack) > _FRAMES:
         yield f"      ... {len(stack) - _FRAMES} outer {'frame' if len(stack) == _FRAMES + 1 else 'frames'}"
     for frame in stack[-_FRAMES:]:
-        yield f"      {frame.filename}:{frame.lineno} in {frame.name}"
+        yield f"      {say_frame(frame)}"
 
 
 def say_holder(holder: Holder | None) -> str:
@@ -145,6 +155,9 @@ def attach_report(error: BaseException) -> None:
     Args:
         error: Usually a time-out that is about to be raised.
 
+    Raises:
+        TypeError: It is not an exception.
+
     Example:
         >>> from syncprims.diagnostics import attach_report
         >>> error = TimeoutError("too late")
@@ -152,4 +165,6 @@ def attach_report(error: BaseException) -> None:
         >>> error.__notes__[0].startswith("syncprims in process")
         True
     """
-    error.add_note(report())
+    if not isinstance(error, BaseException):
+        raise TypeError(f"the report is attached to an exception, not to {words(error)}")
+    note(error, report())

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from .foreign import printable
+
 if TYPE_CHECKING:
     from traceback import FrameSummary
 
@@ -145,4 +147,9 @@ def whereabouts(stack: tuple[FrameSummary, ...]) -> str:
         return "at an unknown place"
     theirs = (frame for frame in reversed(stack) if not is_passed_over(frame.filename))
     frame = next(theirs, stack[-1])
-    return f"at {os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}"
+    return f"at {printable(f'{os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}')}"
+
+
+def say_frame(frame: FrameSummary) -> str:
+    """Say where a frame of a stack is, on one line."""
+    return printable(f"{frame.filename}:{frame.lineno} in {frame.name}")

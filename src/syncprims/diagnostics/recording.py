@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
-from time import strftime
 from types import TracebackType
 from typing import Self
 
 from .._core.clock import perf_counter_ns
+from .._core.report import date, interpreter
 from .lock_events import locks
 from .recorder import Recorder
 from .spans import Span
@@ -51,7 +50,7 @@ class Recording:
         """
         if self._recorder is not None:
             raise RuntimeError("a recording can't be used again: call record() for another one")
-        self._about = f"{strftime('%Y-%m-%d %H:%M:%S %z')}, process {os.getpid()}, Python {sys.version.split()[0]}"
+        self._about = f"{date()}, process {os.getpid()}, {interpreter()}"
         self._recorder = recorder = Recorder(self._capacity)
         try:
             works.add(recorder)

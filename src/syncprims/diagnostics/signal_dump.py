@@ -107,7 +107,9 @@ class SignalDump:
             return
         try:
             if not self._stopped and not self._calls_c:
-                guarded(None, _write, guarded(_FAILED, report) + "\n", sys.stderr if self._file is None else self._file)
+                guarded(
+                    None, _write, guarded(_FAILED, _report) + "\n", sys.stderr if self._file is None else self._file
+                )
         finally:
             self._call_what_was_before(signum, frame)
 
@@ -124,6 +126,10 @@ class SignalDump:
 
 
 _FAILED = "syncprims could not make its report"
+
+
+def _report() -> str:
+    return report(all_threads=True)
 
 
 def _takes_text(file: object) -> bool:
@@ -145,7 +151,7 @@ def _write(text: str, file: TextIO | None) -> None:
 
 
 def dump_on_signal(signum: int | None = None, file: TextIO | None = None) -> SignalDump:
-    """Write the `report` whenever the process gets a signal, so that a hung one can be asked what it hangs on.
+    """Write the `report` of all threads whenever the process gets a signal, to see what a hung one hangs on.
 
     Then ``kill -USR1 <pid>`` shows it. The report is written by the main thread, also while that waits for a lock. A
     handler that was there before is called afterwards, one in C too (on systems with ``sigaction``); the default
