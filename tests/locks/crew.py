@@ -99,7 +99,7 @@ def take_and_let_go(lock: TimedLock | LockAdapter, *arguments: Any) -> bool:
     return taken
 
 
-def condition_over(lock: TimedLock) -> Condition:
+def condition_over(lock: TimedLock | LockAdapter) -> Condition:
     """A Condition with this lock."""
     return Condition(lock)  # type: ignore[arg-type]  # typeshed names the classes that it takes
 

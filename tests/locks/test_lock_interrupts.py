@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -179,11 +179,27 @@ def test_wait_that_gives_up_never_leaks(kind: type[TimedLock], mode: Mode) -> No
     interrupts(lambda: TakenSubject(kind), by_giving_up, broken, mode=mode).check()
 
 
+def adapted_lock() -> LockAdapter:
+    return LockAdapter(threading.Lock())
+
+
+def adapted_rlock() -> LockAdapter:
+    return LockAdapter(threading.RLock())
+
+
 @each_mode
 @pytest.mark.parametrize(
-    ("kind", "scenario"), [(TimedLock, in_condition), (TimedRLock, in_condition), (TimedRLock, in_condition_twice)]
+    ("kind", "scenario"),
+    [
+        (TimedLock, in_condition),
+        (TimedRLock, in_condition),
+        (TimedRLock, in_condition_twice),
+        (adapted_lock, in_condition),
+        (adapted_rlock, in_condition),
+        (adapted_rlock, in_condition_twice),
+    ],
 )
-def test_condition_never_leaks(kind: type[TimedLock], scenario: Callable[[Subject], None], mode: Mode) -> None:
+def test_condition_never_leaks(kind: Any, scenario: Callable[[Subject], None], mode: Mode) -> None:
     """A `threading.Condition` never keeps the lock, and its wait is never left without it, by an interrupt or not."""
     interrupts(lambda: Subject(kind), scenario, Subject.broken, mode=mode).check()
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
-from operator import call
+from itertools import islice, repeat
+from operator import call, itemgetter
 from threading import Lock, get_ident
 from typing import ClassVar, NoReturn, Protocol, Self
 
 from .._core.clock import monotonic
 from .._core.deadline import check_acquire, check_timeout
 from .._core.deadlocks import own_deadlock
-from .._core.foreign import error_words, note, words
+from .._core.foreign import error_words, note, type_name, words
 from .._core.holders import describe, holder_of
 from .._core.interrupts import Entered, Leave, LeaveInC, attempt, exhaust, leave_by, leaving
 from .._core.lazy import check_runs
@@ -82,6 +83,9 @@ class LockAdapter(LockSurface):
     **Fairness.** That of the lock inside.
 
     **Thread safety.** All methods may be called from any thread.
+
+    A `threading.Condition` over it gives it up, as often as the thread has taken it through this adapter, and takes it
+    back, unless the lock inside raises an error when it is to be taken.
 
     **Differences from threading.** Only a thread that acquired the lock through this adapter may release it through
     this adapter (`RuntimeError`). Whether a thread may take it twice is as with the lock inside.
@@ -218,9 +222,14 @@ class LockAdapter(LockSurface):
         token = None
         if raises:  # it may be a `with`, which has just looked up what will leave it
             token, mine.expected = mine.expected, None
-        taken = noted = False
+        taken: bool | None = False  # None while the lock inside has answered, and it is not clear what
+        noted = False
+        acquire: Callable[..., object] = self._lock.acquire
         try:
-            (taken,) = map(call, (partial(self._lock.acquire, timeout=0),))  # `attempt`
+            (answer,) = map(call, (partial(acquire, timeout=0),))  # `attempt`
+            taken = True if answer is True else False if answer is False else None
+            if taken is None:
+                taken = self._judge(answer)
             if not taken and limit != 0:
                 if self._own_wait is not None and mine and (raises or limit is None):
                     raise own_deadlock(self.name, self._own_wait)
@@ -230,12 +239,15 @@ class LockAdapter(LockSurface):
                 try:
                     waiting.publish()
                     if limit is None:
-                        taken = attempt(self._lock.acquire)
+                        answer = attempt(acquire)
                     else:
                         left = max(0.0, started + limit - monotonic())
-                        taken = attempt(partial(self._lock.acquire, timeout=left))
+                        answer = attempt(partial(acquire, timeout=left))
+                    taken = True if answer is True else False if answer is False else None
                 finally:
                     waiting.withdraw()
+                if taken is None:
+                    taken = self._judge(answer)
                 waited = monotonic() - started
             else:
                 waited = 0.0
@@ -245,7 +257,7 @@ class LockAdapter(LockSurface):
                 self._on_acquired(waited)
                 return True
         except BaseException as error:
-            if taken:
+            if taken is not False:
                 try:
                     self._lock.release()
                 except Exception as failure:  # noqa: BLE001  a foreign lock may raise anything
@@ -257,6 +269,61 @@ class LockAdapter(LockSurface):
         if raises:
             raise self._late(limit, waited)
         return False
+
+    def _judge(self, answer: object) -> bool:
+        """Whether the answer of the lock inside means that it was taken; its truth, as `threading` takes it."""
+        try:
+            return bool(answer)
+        except Exception as error:
+            raise TypeError(
+                f"the acquire() of {words(self._lock)} returned a {type_name(answer)} that is neither true nor false; "
+                f"the lock has been released, in case it was taken"
+            ) from error
+
+    # -- threading.Condition, fork ------------------------------------------------------------------------------
+    # As TimedLock: what _release_save() returns is a generator, suspended in a `try` of its own, and _acquire_restore
+    # is the C function that resumes it. The lock inside is given up as often as this thread has taken it through this
+    # adapter, and taken as often again: in C, by an iterator that goes on if an interrupt ended a wait of it.
+
+    def _is_owned(self) -> bool:
+        return self.held_by_me()
+
+    def _release_save(self) -> Generator[None, None, None]:
+        again = self._taking_back()
+        try:
+            next(again)
+            return again
+        except BaseException:
+            again.close()  # now, not when the exception has gone
+            raise
+
+    _acquire_restore = staticmethod(next)
+
+    def _taking_back(self) -> Generator[None, None, None]:
+        mine = self._mine()
+        if not mine:
+            raise self._not_mine()
+        held, lock = tuple(mine), self._lock
+        giving = map(call, (mine.pop, lock.release) * len(held))
+        taken = zip(map(call, repeat(lock.acquire)), held, strict=False)
+        taking = map(itemgetter(1), islice(taken, len(held)))
+        waiting = Waiting(self, victim=False, takes_part=False)
+        try:
+            exhaust(giving)
+            yield
+            waiting.publish()
+        finally:
+            try:
+                exhaust(giving)  # what the lock inside kept from it by raising
+            finally:
+                try:
+                    mine.extend(taking)
+                finally:
+                    try:
+                        mine.extend(taking)
+                    finally:
+                        waiting.withdraw()
+        yield
 
     def _somebody(self) -> str:
         return "somebody who did not take it through this adapter"
