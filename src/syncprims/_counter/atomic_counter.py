@@ -41,7 +41,7 @@ from .waiting import Waiter, forget_others, tell, telling
 # What `n` is, as nearly always; looking whether it is costs less than looking what type it has.
 _ONE: Final = 1
 
-_new_guard: Callable[[], Any] = (
+_Guard: Callable[[], Any] = (
     partial(TimedRLock, name=InnerName("the lock of a counter")) if sys.version_info >= (3, 14) else RLock
 )
 _lock_of = attrgetter("_lock")
@@ -115,7 +115,7 @@ class AtomicCounter(CounterSurface):
         bounded = minimum is not None or maximum is not None
         hooked = type(self)._on_change is not AtomicCounter._on_change
         self._ordinarily: Literal[True] | None = True if bounded or hooked else None
-        self._lock = _new_guard()
+        self._lock = _Guard()
         # Guarded by _lock:
         self._value = self._initial
         self._updating = False
