@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Event
+from types import FrameType
 from typing import Any
+from weakref import ReferenceType, ref
 
 import pytest
 
 from callback_pool.pool_workers import pid, wait_for_file
 from locks.crew import LIMIT, Crew, eventually, held_elsewhere, take_and_let_go, wait_for
 from syncprims import CallbackPool, Task, TimedLock
-from syncprims.diagnostics import report, snapshot
+from syncprims.diagnostics import attach_report, report, snapshot
 
 WHOLE_STACKS = getattr(sys, "_is_gil_enabled", lambda: True)()
 PACKAGE = os.path.dirname(sys.modules["syncprims"].__file__ or "")
@@ -267,3 +271,88 @@ def test_a_name_that_fails_spoils_no_report() -> None:
     waiter.join(LIMIT)
     assert re.search(r"Thread without a name \(ident \d+\) has waited", text)
     assert "TimedLock 'ledger': held by Thread 'MainThread'" in text
+
+
+def test_of_very_many_primitives_those_are_shown_that_most_wait_for() -> None:
+    """A report of thousands of locks stays short, says how many it leaves out, and has what is jammed."""
+    many = [TimedLock(name=f"many-{number}") for number in range(1000)]
+    jammed = TimedLock(name="jammed")
+    with Crew() as crew, held_elsewhere(jammed) as let_go, ExitStack() as held:
+        for lock in many:
+            held.enter_context(lock)
+        for _ in range(2):
+            crew.start(lambda: take_and_let_go(jammed, True, LIMIT))
+        eventually(lambda: jammed.waiting == 2)
+        text, states = report(), snapshot()
+        let_go()
+    lines = text.splitlines()
+    assert lines[1].startswith("TimedLock 'jammed': held by")
+    shown = [line for line in lines if line.startswith("TimedLock ")]
+    assert len(shown) == 100
+    busy = int(re.findall(r": (\d+) are busy", lines[0])[0])
+    assert f"and {busy - 100} more, that fewer threads wait for; snapshot() has them all" in lines
+    assert {lock.name for lock in many} <= {state.name for state in states}
+    assert len(text) < 100_000
+
+
+def test_the_threads_are_listed_once_for_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has to stop the world is not done again for each holder and waiter."""
+    times: list[int] = []
+    look = sys._current_frames
+
+    def counted() -> dict[int, FrameType]:
+        times.append(1)
+        return look()
+
+    with ExitStack() as held:
+        for number in range(50):
+            held.enter_context(TimedLock(name=f"many-{number}"))
+        monkeypatch.setattr(sys, "_current_frames", counted)
+        assert len(snapshot()) >= 50
+        monkeypatch.undo()
+    assert len(times) == 1
+
+
+def test_a_snapshot_keeps_nothing_of_other_threads_alive() -> None:
+    """What other threads have in their frames is not kept by a cycle that only the collector would find."""
+
+    class Thing:
+        pass
+
+    begun, end, refs = Event(), Event(), list[ReferenceType[Thing]]()
+
+    def have_a_thing() -> None:
+        thing = Thing()
+        refs.append(ref(thing))
+        begun.set()
+        wait_for(end)
+
+    gc.collect()
+    gc.disable()
+    try:
+        with Crew() as crew, TimedLock():
+            crew.start(have_a_thing)
+            wait_for(begun)
+            snapshot()
+            report(all_threads=True)
+            end.set()
+        assert refs[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_a_report_is_attached_to_exceptions_alone() -> None:
+    """One that refuses notes gets it all the same; what is not an exception is an error at once."""
+
+    class Frozen(Exception):  # noqa: N818  as its name says
+        def add_note(self, note: str) -> None:
+            raise TypeError("frozen")
+
+        def __setattr__(self, name: str, value: object) -> None:
+            raise TypeError("frozen")
+
+    error = Frozen("late")
+    attach_report(error)
+    assert error.__notes__[0].startswith("syncprims in process")
+    with pytest.raises(TypeError, match="attached to an exception, not to 'late'"):
+        attach_report("late")  # type: ignore[arg-type]  # on purpose

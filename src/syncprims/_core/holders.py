@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from threading import get_ident
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -26,9 +27,13 @@ def thread_name(ident: int) -> str:
     return str.__str__(name) if isinstance(name, str) else ""
 
 
-def stack_of(ident: int) -> tuple[FrameSummary, ...]:
+# To list the frames of all threads takes longer the more there are. A caller that looks at many threads lists them
+# once, and hands them on as `frames`.
+
+
+def stack_of(ident: int, frames: Mapping[int, FrameType] | None = None) -> tuple[FrameSummary, ...]:
     """Where the thread is now, outermost frame first; empty where there is no such thread."""
-    return stack_at(frames_of_threads().get(ident), ident)
+    return stack_at((frames_of_threads() if frames is None else frames).get(ident), ident)
 
 
 def stack_at(frame: FrameType | None, ident: int) -> tuple[FrameSummary, ...]:
@@ -44,11 +49,11 @@ def stack_at(frame: FrameType | None, ident: int) -> tuple[FrameSummary, ...]:
     return summaries(found)
 
 
-def holder_of(ident: int | None) -> Holder | None:
+def holder_of(ident: int | None, frames: Mapping[int, FrameType] | None = None) -> Holder | None:
     """A snapshot of the thread with this ident; None for None."""
     if ident is None:
         return None
-    frame = frames_of_threads().get(ident)
+    frame = (frames_of_threads() if frames is None else frames).get(ident)
     return Holder(thread_name(ident), ident, frame is not None, stack_at(frame, ident))
 
 

@@ -15,20 +15,25 @@ from .foreign import note, printable, words
 from .holders import describe, stack_of, thread_name
 from .snapshot import PrimitiveState, busy, look_at
 from .stacks import FRAMES_ARE_SHARED, frames_of_threads, programs_own, say_frame, whereabouts, without_library
+from .state import State
+from .waits import Waiting
 
 if TYPE_CHECKING:
     from traceback import FrameSummary
 
 _FRAMES = 8  # of a stack; further out, stacks tell little
 _WAITERS = 10  # of one primitive; the hundredth stack tells nothing new
+_PRIMITIVES = 100
+_CYCLES = 10
 
 
 def report(*, all_threads: bool = False) -> str:
     """Return what `snapshot` and `find_deadlocks` find, as text for a log.
 
     The first line has the process, how many primitives are busy and how many threads wait, the date and the
-    interpreter. The stacks leave out the frames of this library. It blocks no thread, and may be called at any time and
-    from any thread, signal handlers included.
+    interpreter. Of more than a hundred busy primitives it shows those that most threads wait for. The stacks leave out
+    the frames of this library. It blocks no thread, and may be called at any time and from any thread, signal handlers
+    included.
 
     Args:
         all_threads: Whether to add every other Python thread with its stack, also those that have nothing to do with
@@ -43,19 +48,34 @@ def report(*, all_threads: bool = False) -> str:
         True
     """
     found = busy()
-    states = [(look_at(state, waits), state.is_lock) for state, waits in found]
-    lines = [_heading([state for state, _ in states])]
-    for state, is_lock in states:
-        lines.extend(_say_state(state, is_lock))
-    lines.extend(f"DEADLOCK: {say_cycle(cycle)}" for cycle in find_deadlocks())
+    lines = [_heading(found)]
+    shown = found if len(found) <= _PRIMITIVES else sorted(found, key=_urgency)[:_PRIMITIVES]
+    states = look_at(shown)
+    for state, (asked, _) in zip(states, shown, strict=True):
+        lines.extend(_say_state(state, asked.is_lock))
+    if len(found) > len(shown):
+        lines.append(f"and {len(found) - len(shown)} more, that fewer threads wait for; snapshot() has them all")
+    cycles = find_deadlocks()
+    lines.extend(f"DEADLOCK: {say_cycle(cycle)}" for cycle in cycles[:_CYCLES])
+    if len(cycles) > _CYCLES:
+        lines.append(f"and {len(cycles) - _CYCLES} more deadlocks; find_deadlocks() has them all")
     if all_threads:
-        lines.extend(_say_threads({ident for state, _ in states for ident in _threads_of(state)}))
+        lines.extend(_say_threads({ident for state in states for ident in _threads_of(state)}))
     return "\n".join(lines)
 
 
-def _heading(states: list[PrimitiveState]) -> str:
-    waiting = len({waiter.ident for state in states for waiter in state.waiters})
-    busy = f"{len(states)} {'is' if len(states) == 1 else 'are'} busy" if states else "nothing is held or waited for"
+_Found = tuple[State, list[Waiting]]
+
+
+def _urgency(found: _Found) -> tuple[int, float]:
+    """A key by which those come first that most threads wait for, and of these those that are waited for longest."""
+    _, waits = found
+    return -len(waits), min((waiting.since for waiting in waits), default=0.0)
+
+
+def _heading(found: list[_Found]) -> str:
+    waiting = len({waiting.ident for _, waits in found for waiting in waits})
+    busy = f"{len(found)} {'is' if len(found) == 1 else 'are'} busy" if found else "nothing is held or waited for"
     wait = f"{waiting or 'no'} {'thread waits' if waiting == 1 else 'threads wait'}"
     return f"syncprims in process {os.getpid()}: {busy}, {wait}; {date()}, {interpreter()}"
 
@@ -81,15 +101,18 @@ def _threads_of(state: PrimitiveState) -> Iterator[int]:
 
 def _say_threads(shown: set[int]) -> Iterator[str]:
     main = threading.main_thread().ident
-    names = {ident: thread_name(ident) for ident in frames_of_threads() if ident not in shown}
-    if not names:
-        return
-    yield "other threads:"
-    for ident, name in sorted(names.items(), key=lambda thread: (thread[0] != main, thread[1], thread[0])):
-        stack = stack_of(ident)
-        me = ", which writes this," if ident == threading.get_ident() else ""
-        yield f"  {_say_thread(name, ident)}{me} is {_where(stack)}"
-        yield from _say_stack(programs_own(stack) or without_library(stack))
+    frames = frames_of_threads()
+    try:
+        names = {ident: thread_name(ident) for ident in frames if ident not in shown}
+        if names:
+            yield "other threads:"
+        for ident, name in sorted(names.items(), key=lambda thread: (thread[0] != main, thread[1], thread[0])):
+            stack = stack_of(ident, frames)
+            me = ", which writes this," if ident == threading.get_ident() else ""
+            yield f"  {_say_thread(name, ident)}{me} is {_where(stack)}"
+            yield from _say_stack(programs_own(stack) or without_library(stack))
+    finally:
+        frames.clear()  # as one of them is this one's
 
 
 def _where(stack: tuple[FrameSummary, ...]) -> str:

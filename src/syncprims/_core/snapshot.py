@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from ..facts import Frozen, Holder
@@ -9,6 +11,7 @@ from .clock import monotonic
 from .foreign import guarded
 from .holders import holder_of, stack_of, thread_name
 from .registry import live
+from .stacks import frames_of_threads
 from .state import State, Stated
 from .waits import Waiting, all_waits, subject
 
@@ -153,7 +156,7 @@ def snapshot() -> tuple[PrimitiveState, ...]:
         ...     [(state.name, state.step) for state in snapshot() if state.name == "etl"]
         [('etl', 'load')]
     """
-    return tuple(look_at(state, waits) for state, waits in busy())
+    return look_at(busy())
 
 
 def busy() -> list[tuple[State, list[Waiting]]]:
@@ -178,15 +181,23 @@ def _ask(thing: Stated) -> State | None:
     return guarded(unknown, thing._state)
 
 
-def look_at(state: State, waits: list[Waiting]) -> PrimitiveState:
-    """What a snapshot shows of a state, with the waits for it."""
-    holder, waiters, now = holder_of(state.owner), _waiters(waits), monotonic()
+def look_at(found: Iterable[tuple[State, list[Waiting]]]) -> tuple[PrimitiveState, ...]:
+    """What a snapshot shows of states, each with the waits for it."""
+    frames = frames_of_threads()
+    try:
+        return tuple(_look_at(state, waits, frames) for state, waits in found)
+    finally:
+        frames.clear()  # among them are some that have this one, and with it what all threads have
+
+
+def _look_at(state: State, waits: list[Waiting], frames: Mapping[int, FrameType]) -> PrimitiveState:
+    holder, waiters, now = holder_of(state.owner, frames), _waiters(waits, frames), monotonic()
     seconds = [None if each.since is None else now - each.since for each in state.running]
     running = tuple((each.what, age) for each, age in zip(state.running, seconds, strict=True) if each.is_task)
     work = tuple(
         Work(each.what, age, "", None, pid=each.pid)
         if each.ident is None
-        else Work(each.what, age, thread_name(each.ident), each.ident, stack_of(each.ident))
+        else Work(each.what, age, thread_name(each.ident), each.ident, stack_of(each.ident, frames))
         for each, age in zip(state.running, seconds, strict=True)
     )
     return PrimitiveState(
@@ -194,14 +205,14 @@ def look_at(state: State, waits: list[Waiting]) -> PrimitiveState:
     )
 
 
-def _waiters(waits: list[Waiting]) -> tuple[Waiter, ...]:
+def _waiters(waits: list[Waiting], frames: Mapping[int, FrameType]) -> tuple[Waiter, ...]:
     now = monotonic()
     return tuple(
         Waiter(
             thread_name(each.ident),
             each.ident,
             now - each.since,
-            stack_of(each.ident),
+            stack_of(each.ident, frames),
             subject(each)[1],
         )
         for each in sorted(waits, key=lambda waiting: waiting.since)
