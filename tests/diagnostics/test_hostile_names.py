@@ -145,11 +145,11 @@ def test_deadlocks(name: str, thread: str) -> None:
 def test_lock_orders(one: str, other: str) -> None:
     """So do the error and the warning of two locks that were taken in both orders."""
     first, second = TimedLock(name=one), TimedLock(name=other)
+    call = code_of(one, other)
 
     def both_ways() -> None:
         for outer, inner in ((first, second), (second, first)):
-            with outer:
-                enter(inner)
+            call(outer, lambda inner=inner: call(inner, list))
 
     with check_lock_order():
         raised(LockOrderError, both_ways)
@@ -217,6 +217,58 @@ def failing(name: str) -> Callable[..., object]:
     return named(name, fail)
 
 
+class Unnamed(TimedLock):
+    """A lock that does not tell its name."""
+
+    @property
+    def name(self) -> str:
+        """Refuse."""
+        raise LookupError("no name")
+
+
+class Anonymous(threading.Thread):
+    """A thread that does not tell its name."""
+
+    unwilling = False
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # a variable there
+        """Refuse, from the moment on at which the thread is started."""
+        if self.unwilling:
+            raise LookupError("no name")
+        return "so far"
+
+
+def test_what_does_not_tell_its_name_is_observed_all_the_same() -> None:
+    """A name that raises breaks neither the lock that is recorded or checked, nor what is shown of it."""
+    one, other, end = Unnamed(), Unnamed(), Event()
+
+    def both_ways() -> None:
+        for outer, inner in ((one, other), (other, one)):
+            with outer:
+                enter(inner)
+
+    def hold() -> None:
+        with one:
+            wait_for(end)
+
+    thread = Anonymous(target=hold)
+    thread.unwilling = True
+    with record() as recording, check_lock_order() as checked:
+        raised(LockOrderError, both_ways)
+        thread.start()
+        try:
+            eventually(one.locked)
+            assert not one.acquire(timeout=0.001)
+            check(report(all_threads=True))
+        finally:
+            end.set()
+            thread.join(LIMIT)
+    assert checked is not None
+    assert "a name that can't be read" in recording.table()
+    assert {span.holder for span in recording.spans if span.kind == "wait"} == {f"ident {thread.ident}"}
+
+
 # -- what diagnostics show ---------------------------------------------------------------------------------------------
 
 
@@ -235,12 +287,14 @@ def log_kept() -> Iterator[list[str]]:
 
 
 def code_of(name: str, step: str) -> Callable[..., None]:
-    """A function in a file of a hostile name, that enters what it gets and calls what it gets then."""
-    space: dict[str, Any] = {}
-    exec(compile("def call(thing, then):\n with thing: then()", f"/tmp/{name.replace(chr(0), '')}.py", "exec"), space)
-    call = space["call"]
-    call.__code__ = call.__code__.replace(co_name=step)
-    return call  # type: ignore[no-any-return]  # what exec has made
+    """A function of a hostile name in a file of one, that enters what it gets and calls what it gets then."""
+
+    def call(thing: Any, then: Callable[[], object]) -> None:
+        with thing:
+            then()
+
+    call.__code__ = call.__code__.replace(co_name=step, co_filename=f"/tmp/{name}.py")
+    return call
 
 
 @contextmanager

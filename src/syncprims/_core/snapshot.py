@@ -12,7 +12,7 @@ from .foreign import guarded
 from .holders import holder_of, stack_of, thread_name
 from .registry import live
 from .stacks import frames_of_threads
-from .state import State, Stated
+from .state import State, Stated, name_of
 from .waits import Waiting, all_waits, subject
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def busy() -> list[tuple[State, list[Waiting]]]:
 
 def _ask(thing: Stated) -> State | None:
     # A subclass may have overridden its name, or whatever else goes into a state, by something that fails.
-    unknown: State | None = State(thing, type(thing).__name__, "a name that can't be read")
+    unknown: State | None = State(thing, type(thing).__name__, name_of(thing))
     return guarded(unknown, thing._state)
 
 

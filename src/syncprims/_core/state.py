@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ..facts import Frozen
+from .foreign import guarded
 
 
 class Named(Protocol):
@@ -13,6 +14,12 @@ class Named(Protocol):
     @property
     def name(self) -> str:
         """What messages call it."""
+
+
+def name_of(thing: Named) -> str:
+    """Return the name of a primitive, or of a part of one, whatever a subclass has made of it."""
+    name = guarded(None, getattr, thing, "name")
+    return name if isinstance(name, str) else "a name that can't be read"
 
 
 class Stated(Named, Protocol):

@@ -8,13 +8,15 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import get_ident
-from traceback import FrameSummary, format_list
+from traceback import FrameSummary
 from types import TracebackType
 from typing import Literal, Self
 from weakref import ref
 
+from .._core.foreign import guarded, printable, words
 from .._core.observing import ObservableLock, observable_of, serial_of
-from .._core.stacks import whereabouts
+from .._core.stacks import say_frame, whereabouts
+from .._core.state import name_of
 from ..errors import LockOrderError
 from .call_sites import own_stack
 from .exchange import Unseen
@@ -183,7 +185,7 @@ class LockOrderCheck:
         first, second = _key(held), _key(lock)
         edge = self._edges.setdefault(first, {}).get(second)
         if edge is None:
-            edge = _Edge(f"{lock.name!r} while it held {held.name!r}", stack, guards)
+            edge = _Edge(f"{words(name_of(lock))} while it held {words(name_of(held))}", stack, guards)
         else:
             edge.guards &= guards
         path = self._path(second, first, edge)
@@ -236,7 +238,12 @@ class LockOrderCheck:
 
 
 def _tell(stack: tuple[FrameSummary, ...]) -> str:
-    return "".join(format_list(list(stack)))
+    lines = []
+    for frame in stack:
+        lines.append(f"  {say_frame(frame)}\n")
+        if source := guarded("", lambda: frame.line or ""):  # noqa: B023  called at once
+            lines.append(f"    {printable(source)}\n")
+    return "".join(lines)
 
 
 def _inversion(edge: _Edge, stack: tuple[FrameSummary, ...], path: list[_Edge]) -> LockOrderError:

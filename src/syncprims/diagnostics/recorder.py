@@ -8,11 +8,11 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from .._core.clock import perf_counter_ns
-from .._core.foreign import guarded, type_name
+from .._core.foreign import type_name
 from .._core.holders import thread_name
 from .._core.observing import ObservableLock, serial_of
 from .._core.registry import InnerName
-from .._core.state import Named
+from .._core.state import name_of
 from .._core.waits import Waiting
 from ..errors import DeadlockError, SyncTimeoutError
 from .call_sites import Site, call_site, say_site
@@ -231,12 +231,6 @@ class Recorder:
             site, key = note.site, ("task", id(job), note.submitted)  # type: ignore[assignment]
             waited = 0 if note.ended is None else max(0, begun - note.ended)
         self._note("callback", name, get_ident(), site, begun, at, (key, _failure(error)), waited=waited)
-
-
-def name_of(thing: Named) -> str:
-    """Return the name of a primitive, or of a part of one, whatever a subclass has made of it."""
-    name = guarded(None, getattr, thing, "name")
-    return name if isinstance(name, str) else "a name that can't be read"
 
 
 def _thread(ident: int) -> str:
