@@ -453,6 +453,23 @@ def test_only_the_main_thread_can_stop_it() -> None:
     assert text.getvalue()
 
 
+@pytest.mark.parametrize("missing", ["ctypes", "sigaction"])
+def test_it_works_where_handlers_in_c_can_not_be_found(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """Without ctypes, or on a system without sigaction, it is as good as Python's own table of handlers."""
+    if missing == "ctypes":
+        monkeypatch.setitem(sys.modules, "ctypes", None)
+    else:
+        monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    assert action_of(signal.SIGUSR1) is None
+    put_handler(lambda signum, frame: calls.append("handler"))
+    with dump_on_signal(file=Noting(calls, "report")):
+        signal.raise_signal(signal.SIGUSR1)
+    signal.raise_signal(signal.SIGUSR1)
+    assert calls == ["report", "handler", "handler"]
+
+
 # -- files and reports that fail ---------------------------------------------------------------------------------------
 
 

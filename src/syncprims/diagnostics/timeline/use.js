@@ -120,12 +120,15 @@ canvas.addEventListener("pointermove", event => {
   tip.style.left = Math.max(4, Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8)) + "px";
   tip.style.top = Math.max(4, Math.min(event.clientY + 16, innerHeight - tip.offsetHeight - 8)) + "px";
 });
-canvas.addEventListener("pointerup", event => {
-  if (drag && !drag.moved) select(spanAt(event.offsetX, event.offsetY));
+function letGo() {
   drag = null;
   canvas.classList.remove("dragging");
+}
+canvas.addEventListener("pointerup", event => {
+  if (drag && !drag.moved) select(spanAt(event.offsetX, event.offsetY));
+  letGo();
 });
-canvas.addEventListener("pointercancel", () => { drag = null; });
+canvas.addEventListener("pointercancel", letGo);  // as when a finger scrolls the page
 canvas.addEventListener("pointerleave", () => { hovered = -1; byId("tip").hidden = true; redraw(); });
 canvas.addEventListener("dblclick", event => zoomTo(spanAt(event.offsetX, event.offsetY)));
 view.addEventListener("scroll", redraw);
