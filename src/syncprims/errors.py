@@ -220,7 +220,7 @@ class CallbackExit(SyncError):  # noqa: N818  it wraps an exit, as SystemExit is
 
 
 class CallbackErrors(SyncError, ExceptionGroup[Exception]):  # noqa: N818  a group, as ExceptionGroup is
-    """What callbacks raised, and what tasks raised that nobody would have heard of."""
+    """What callbacks raised, and what tasks of a pool raised and no code looked at."""
 
     def derive(self, excs: Sequence[Exception], /) -> Self:  # type: ignore[override]  # a group of the same kind
         """Return a group of the same type, for `split` and `subgroup`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import gc
 import os
@@ -12,11 +13,13 @@ import sys
 import threading
 import weakref
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from polling import until
+from callback_pool import pool_workers
+from polling import ended, until, until_exists
 from syncprims import CallbackErrors, ForkedError, PoolClosedError, PoolTimeoutError, Task
 from syncprims.callback_pool import CallbackPool, PoolStats
 
@@ -379,3 +382,114 @@ def test_handed_in_executor_is_used_and_left_open() -> None:
             pool.submit(len, "a")
         assert pool.stats.pending == 0
     assert issubclass(ForkedError, RuntimeError)
+
+
+# -- ends that end -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cancel", [False, True])
+def test_shutdown_ends_though_a_task_submits_itself_again(cancel: bool) -> None:
+    """As with every executor, a pool that was shut down takes no tasks from its own tasks either."""
+    running, refused = threading.Event(), threading.Event()
+
+    def again() -> None:
+        running.set()
+        try:
+            pool.submit(again)
+        except PoolClosedError:
+            refused.set()
+
+    pool = CallbackPool(max_workers=1)
+    pool.submit(again)
+    assert running.wait(LIMIT)
+    ending = threading.Thread(target=pool.shutdown, kwargs={"cancel_futures": cancel}, daemon=True)
+    ending.start()
+    ending.join(LIMIT)
+    assert not ending.is_alive()
+    assert refused.is_set() or cancel
+    assert pool.stats.pending == 0
+
+
+def test_shutdown_runs_what_it_has_and_tells_every_callback() -> None:
+    """Nothing that was submitted before is lost."""
+    go = threading.Event()
+    told: list[int] = []
+    pool = CallbackPool(max_workers=1)
+    pool.submit(go.wait, LIMIT)
+    for number in range(5):
+        pool.apply_async(abs, (number,), callback=told.append)
+    pool.shutdown(wait=False)
+    go.set()
+    pool.shutdown()
+    assert told == list(range(5))
+
+
+@pytest.mark.parametrize("way_out", ["shutdown", "abort", "terminate"])
+def test_close_has_a_way_out_though_a_task_submits_itself_again(way_out: str) -> None:
+    """A close that would never end ends by a limit, or when somebody else shuts the pool down or aborts it."""
+
+    def again() -> None:
+        with contextlib.suppress(PoolClosedError):
+            pool.submit(again)
+
+    pool = CallbackPool(max_workers=1)
+    pool.submit(again)
+    with pytest.raises(PoolTimeoutError):
+        pool.close(0.05)
+    closing = threading.Thread(target=pool.close, daemon=True)
+    closing.start()
+    if way_out == "shutdown":
+        pool.shutdown(wait=False)
+    else:
+        getattr(pool, way_out)()
+    closing.join(LIMIT)
+    assert not closing.is_alive()
+
+
+def test_terminate_kills_what_runs_in_processes(tmp_path: Path) -> None:
+    """The processes are dead soon, error callbacks get a CancelledError, and join has nothing to wait for."""
+    told: list[BaseException] = []
+    pool = CallbackPool("process", max_workers=1)
+    path = tmp_path / "pid"
+    running = pool.apply_async(pool_workers.announce_then_hang, (str(path),), error_callback=told.append)
+    queued = pool.apply_async(pool_workers.add, (1,), error_callback=told.append)
+    until_exists(path)
+    assert pool.terminate() == []
+    pool.join(LIMIT)
+    assert running.cancelled()
+    assert queued.cancelled()
+    assert [type(error) for error in told] == [CancelledError, CancelledError]
+    pool.close(LIMIT)
+    assert ended(int(path.read_text()))
+
+
+def test_abort_kills_nothing(tmp_path: Path) -> None:
+    """What runs in a process when the pool is aborted comes to its end, and its callback comes."""
+    told: list[str] = []
+    pool = CallbackPool("process", max_workers=1)
+    path, begun = tmp_path / "go", pool.submit(pool_workers.add, 1)
+    assert begun.result(LIMIT) == 1
+    task = pool.apply_async(pool_workers.wait_for_file, (str(path),), callback=told.append, timeout=LIMIT)
+    until(task.running)
+    assert pool.abort() == [task]
+    path.touch()
+    pool.join(LIMIT)
+    assert told == [str(path)]
+
+
+def test_terminate_returns_what_runs_in_threads() -> None:
+    """A thread can't be killed: its task is returned, and its callback still comes."""
+    begun, go = threading.Event(), threading.Event()
+    told: list[bool] = []
+
+    def work() -> bool:
+        begun.set()
+        return go.wait(LIMIT)
+
+    pool = CallbackPool(max_workers=1)
+    task = pool.apply_async(work, callback=told.append)
+    assert begun.wait(LIMIT)
+    assert pool.terminate() == [task]
+    go.set()
+    pool.join(LIMIT)
+    assert told == [True]

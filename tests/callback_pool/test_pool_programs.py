@@ -236,3 +236,77 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """)
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=LIMIT, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- pools that are made when the program ends -------------------------------------------------------------------------
+
+STARTS_NO_LATE_THREAD = sys.version_info[:2] == (3, 12)  # which starts no thread once the main thread has ended
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_pool_that_is_made_after_the_main_thread_has_ended_loses_nothing(tmp_path: Path, kind: str) -> None:
+    """A thread that outlives the main one makes a pool: its callbacks run, or it gets an error; never silence."""
+    body = f"""
+def late():
+    threading.main_thread().join()
+    try:
+        pool = CallbackPool({kind!r}, max_workers=1)
+        pool.apply_async(pool_workers.add, (1,), callback=lambda result: print("callback", result))
+    except RuntimeError as error:
+        print("refused")
+
+if __name__ == "__main__":
+    threading.Thread(target=late).start()
+"""
+    status, lines, errors = run(tmp_path, body)
+    refused = kind == "process" or STARTS_NO_LATE_THREAD
+    assert (status, lines, errors) == (0, ["refused"] if refused else ["callback 1"], "")
+
+
+@pytest.mark.parametrize("leave", ["open", "closed"])
+def test_pool_that_is_made_in_an_exit_handler_loses_nothing(tmp_path: Path, leave: str) -> None:
+    """In a handler that was registered after the import a pool works; in an older one it is refused with an error."""
+    body = f"""
+import atexit
+
+def use(which):
+    try:
+        pool = CallbackPool(max_workers=1)
+        pool.apply_async(pool_workers.add, (1,), callback=lambda result: print(which, "callback", result))
+        if {leave!r} == "closed":
+            pool.close(10)
+    except RuntimeError as error:
+        print(which, "refused", "program has ended" in str(error) or "new thread" in str(error))
+
+if __name__ == "__main__":
+    CallbackPool  # which imports the pool
+    atexit.register(use, "newer")
+"""
+    newer = ["newer refused True"] if STARTS_NO_LATE_THREAD else ["newer callback 1"]
+    status, lines, errors = run(tmp_path, body)
+    assert (status, lines, errors) == (0, newer, "")
+    program = tmp_path / "older.py"
+    program.write_text(f"import atexit; atexit.register(lambda: use('older')){HEAD}{body}")
+    done = subprocess.run(
+        [sys.executable, str(program), str(TESTS)], capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    assert (done.returncode, done.stdout.splitlines(), done.stderr) == (0, [*newer, "older refused True"], "")
+
+
+def test_pool_that_is_first_asked_for_in_an_exit_handler_is_refused(tmp_path: Path) -> None:
+    """Nothing could drain it, so making it is an error."""
+    program = tmp_path / "program.py"
+    program.write_text("""
+import atexit
+import syncprims
+
+def use():
+    try:
+        syncprims.CallbackPool(max_workers=1).apply_async(len, ("abc",), callback=print)
+    except RuntimeError as error:
+        print(type(error).__name__, "program has ended" in str(error))
+
+atexit.register(use)
+""")
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "PoolClosedError True\n", "")

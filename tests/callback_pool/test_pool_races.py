@@ -82,7 +82,7 @@ class Play:
         before = enter(self.pool._open_tasks, "callback")
         try:
             notice = self.pool._open_tasks.ended.get_nowait()
-            if notice is not None:
+            if notice is not None and not isinstance(notice, opened.Fence):
                 self.pool._dispatcher.settle(notice)
         except Empty:
             pass
@@ -100,6 +100,11 @@ class Play:
 
     def close(self) -> None:
         """The part of close that does not wait."""
+        self.pool._open_tasks.close()
+        self.pool._dispatcher.stop_if_over()
+
+    def shutdown(self) -> None:
+        """The part of shutdown that does not wait."""
         self.pool.shutdown(wait=False)
 
     def abort(self) -> None:
@@ -157,6 +162,7 @@ STEPS: dict[str, Callable[[Play], None]] = {
     "serve": Play.serve,
     "serve again": Play.serve,
     "close": Play.close,
+    "shutdown": Play.shutdown,
     "abort": Play.abort,
     "join": Play.join,
 }
@@ -184,7 +190,7 @@ def problems(length: int) -> Iterator[tuple[tuple[str, ...], str]]:
 def test_every_order_of_steps_ends_well(length: int, record_property: Note) -> None:
     """After every sequence of so many of the other steps each task is settled and told of once, and none waits."""
     assert list(problems(length)) == []
-    record_property("interleavings of the pool", math.perm(8, length))
+    record_property("interleavings of the pool", math.perm(9, length))
 
 
 def arrivals(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[object, str | None]]:
@@ -272,9 +278,9 @@ def test_pending_dropped_before_the_callback_is_caught(monkeypatch: pytest.Monke
     """Mutation: where a task is dropped before its callback, some order retires the pool under that callback."""
     call_back = Dispatcher._call_back
 
-    def too_early(self: Dispatcher, one: Job[Any]) -> str:
+    def too_early(self: Dispatcher, one: Job[Any], outcome: str, value: object) -> None:
         self.drop(one.task)
-        return call_back(self, one)
+        call_back(self, one, outcome, value)
 
     monkeypatch.setattr(Dispatcher, "_call_back", too_early)
     assert any("had retired" in problem for _, problem in problems(3))

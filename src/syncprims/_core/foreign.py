@@ -37,12 +37,13 @@ def guarded(default: T, call: Callable[..., T], *args: Any) -> T:
     except Exception:  # noqa: BLE001  a user's object may raise anything
         return default
     except BaseException as error:
-        if _is_interrupt(error):
+        if is_interrupt(error):
             raise
         return default
 
 
-def _is_interrupt(error: BaseException) -> bool:
+def is_interrupt(error: BaseException) -> bool:
+    """Tell whether the exception is a real interrupt: one that a signal handler raised, on the main thread."""
     main = getattr(sys.modules.get("threading"), "main_thread", None)
     if main is None or main().ident != get_ident():
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MethodType
+from types import AsyncGeneratorType, BuiltinFunctionType, CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import Final
 
 from .foreign import guarded, name_of, type_name, words
@@ -25,15 +25,16 @@ def check_runs(fn: object, what: str, *, generators: bool = False) -> None:
         what: What messages call it.
         generators: Allow generator functions, sync or async, where it is the generator that is wanted.
     """
-    if type(fn) is FunctionType and not fn.__code__.co_flags & _LAZY:
+    kind = type(fn)
+    if kind is BuiltinFunctionType or (kind is FunctionType and not fn.__code__.co_flags & _LAZY):  # type: ignore[attr-defined]  # every function has it
         return  # as nearly always
     if not callable(fn):
         raise TypeError(f"{what} must be callable, not {words(fn)}")
-    kind = _kind(guarded(0, _flags, fn))
-    if kind is not None and not (generators and "generator" in kind):
+    lazy = _kind(guarded(0, _flags, fn))
+    if lazy is not None and not (generators and "generator" in lazy):
         raise TypeError(
-            f"{what} can't be {name_of(fn)}: it is {kind}, and calling it runs nothing of it; give a plain function"
-            + (", which may call asyncio.run()" if "coroutine" in kind else "")
+            f"{what} can't be {name_of(fn)}: it is {lazy}, and calling it runs nothing of it; give a plain function"
+            + (", which may call asyncio.run()" if "coroutine" in lazy else "")
         )
 
 

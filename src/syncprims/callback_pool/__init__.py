@@ -1,4 +1,4 @@
-"""`CallbackPool`: an executor whose callbacks all run, in order, and whose errors nobody can lose."""
+"""`CallbackPool`: an executor whose callbacks all run, in order, and that loses no error."""
 
 from __future__ import annotations
 

@@ -2,27 +2,107 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from functools import partial
+from types import BuiltinFunctionType, FunctionType
+from typing import Any, Final, NoReturn, SupportsIndex
 
-def check_count(name: str, value: int | None) -> None:
-    """Raise unless the value is None or an integer of at least one."""
+from .._core.foreign import guarded, name_of, type_name, words
+from .._core.integers import integer
+from .._core.lazy import check_runs
+
+KINDS: Final = ("thread", "process", "interpreter")
+
+_LONG: Final = 200  # characters of a name that is longer than most
+
+# Words of other pools for what is called otherwise here.
+_OTHER_WORDS: Final[Mapping[str, str]] = {
+    "processes": "max_workers",
+    "workers": "max_workers",
+    "num_workers": "max_workers",
+    "n_jobs": "max_workers",
+    "thread_name_prefix": "name",
+}
+
+
+def count(name: str, value: SupportsIndex | None) -> int | None:
+    """Return the value as an exact integer of at least one, or None for None."""
     if value is None:
-        return
-    if not isinstance(value, int):
-        raise TypeError(f"{name} must be an integer or None, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be greater than 0, or None, not {value}")
+        return None
+    number = integer(value, name)
+    if number < 1:
+        raise ValueError(f"{name} must be greater than 0, or None, not {number}")
+    return number
 
 
-def check_callable(name: str, value: object) -> None:
-    """Raise unless the value is None or can be called."""
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} must be callable or None, not {type(value).__name__}")
+def check_optional_function(name: str, value: object) -> None:
+    """Raise unless the value is None, or a function that runs when it is called."""
+    if value is not None:
+        check_runs(value, name)
 
 
-def name_of(fn: object) -> str:
-    """Return what messages call a function."""
-    name: str | None = getattr(fn, "__qualname__", None)
-    if name:
-        return name
-    inner = getattr(fn, "func", fn)  # a partial's
-    return str(getattr(inner, "__qualname__", type(inner).__name__))
+def positional(name: str, value: Iterable[Any]) -> tuple[Any, ...]:
+    """Return the arguments of a call as a tuple.
+
+    Raises:
+        TypeError: It is no iterable, or a string, a mapping or a set, which are surely meant otherwise.
+    """
+    if type(value) is tuple:
+        return value
+    if isinstance(value, (str, bytes, bytearray)):
+        raise TypeError(f"{name} must be the arguments in a tuple: for one argument write ({words(value, 40)},)")
+    if isinstance(value, (Mapping, set, frozenset)):
+        raise TypeError(
+            f"{name} must be the arguments in a tuple, in their order, not a {type_name(value)}; "
+            f"for one argument write ({words(value, 40)},)"
+        )
+    if not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be the arguments in a tuple, not {words(value)}: write ({words(value, 40)},)")
+    return tuple(value)
+
+
+def by_keyword(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the keyword arguments of a call as a dictionary.
+
+    Raises:
+        TypeError: It is no mapping, or one of its keys is not a string.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping of argument names to values, or None, not {words(value)}")
+    found = dict(value)
+    for key in found:
+        if not isinstance(key, str):
+            raise TypeError(f"the names in {name} must be strings, not {words(key)}")
+    return found
+
+
+def refuse_unknown(cls: str, unknown: Mapping[str, object]) -> None:
+    """Raise for arguments that there are not, and say which one was meant if another pool calls it so."""
+    for key, value in unknown.items():
+        meant = _OTHER_WORDS.get(key)
+        advice = "" if meant is None else f": write {meant}={words(value, 40)}"
+        raise TypeError(f"{cls} got an unexpected keyword argument {key!r}{advice}")
+
+
+def refuse_kind(executor: object) -> NoReturn:
+    """Raise for what is no executor."""
+    known = ", ".join(map(repr, KINDS))
+    if isinstance(executor, str):
+        raise ValueError(f"executor must be one of {known} or an Executor, not {words(executor)}")
+    advice = f"; for so many workers write max_workers={executor}" if type(executor) is int else ""
+    raise TypeError(f"executor must be one of {known} or a concurrent.futures.Executor, not {words(executor)}{advice}")
+
+
+def label_of(fn: object) -> str:
+    """Return what messages call a function; a partial is called as what it calls."""
+    kind = type(fn)
+    if kind is FunctionType or kind is BuiltinFunctionType:
+        name: str = fn.__qualname__  # type: ignore[attr-defined]  # both have it
+        if type(name) is str and len(name) < _LONG and name.isprintable():
+            return name
+    while issubclass(type(fn), partial):
+        fn = guarded(None, getattr, fn, "func")
+    has_name = isinstance(guarded(None, getattr, fn, "__qualname__", None), str)
+    return name_of(fn) if has_name else type_name(fn)

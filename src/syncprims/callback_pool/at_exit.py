@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import sys
 import threading
 from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakSet
+
+from ..errors import PoolClosedError
 
 # Plain `atexit` runs too late: by then threading has joined what it joins, and no new thread may start. The executors'
 # own modules use threading's private list, which is called newest first. So we register again whenever an executor's
@@ -29,9 +32,28 @@ class Drains(Protocol):
         """Close it, and wait a moment for its workers."""
 
 
+# A pool that is made after the main thread has ended comes too late for that list. Plain `atexit` drains it, and as its
+# handlers are called newest first, ours, which is registered before there is a pool, comes after those of the program.
+# Who makes a pool still later, in a handler that is older or in a finalizer, gets an error, since its callbacks would
+# be lost.
+
 _pools: WeakSet[Drains] = WeakSet()
 _seen_handlers: set[str] = set()
 _last: dict[Callable[[], None], None] = {}
+
+
+def refuse_when_over(pool_name: str, *, processes: bool = False) -> None:
+    """Raise if the program is so near its end that a new pool, or one of processes, would be of no use."""
+    if processes and not threading.main_thread().is_alive():
+        raise PoolClosedError(
+            f"{pool_name!r} can't be made, as the main thread has ended: Python's process executors take no calls "
+            "after that. Make it earlier, or use executor='thread'"
+        )
+    if _over or sys.is_finalizing():
+        raise PoolClosedError(
+            f"{pool_name!r} can't be made, as the program has ended: its callbacks would be lost. Make it earlier, and "
+            "leave it open; it is drained at the end. Or call the function without a pool"
+        )
 
 
 def drain_at_exit(pool: Drains) -> None:
@@ -72,6 +94,21 @@ def _drain_all() -> None:
             pool.end_with_program()
         for handler in list(_last):
             handler()
+
+
+def _drain_last() -> None:
+    global _over
+    _over = True
+    _drain_all()
+
+
+def _in_exit_handler() -> bool:
+    main = threading.main_thread()
+    return not main.is_alive() and main is threading.current_thread()
+
+
+_over = _in_exit_handler()  # one that imports this file can't register another one, so nothing would drain a pool
+atexit.register(_drain_last)
 
 
 def _busy() -> list[Drains]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, ClassVar
-from weakref import WeakMethod, ref
+from weakref import ref
 
 from .._core.clock import monotonic, sleep
+from .._core.deadline import Deadline
 from .._core.observing import Event, Observable
 from .._core.state import Running
-from .own_threads import HelperThread, enter, serve
-from .task import Job, Open, Task, was_looked_at
+from .open_tasks import Fence
+from .own_threads import HelperThread, enter, leave, serve
+from .task import Job, Open, Task, count_as_seen, was_looked_at
 from .timeouts import Timer
 from .unseen_errors import UnseenErrors
 from .workers.backend import Backend
@@ -47,7 +49,7 @@ class Dispatcher:
         backend: Backend,
         timer: Timer,
         unseen: UnseenErrors,
-        on_settled: WeakMethod[Callable[[Task[Any]], None]] | None,
+        on_settled: Callable[[Task[Any]], None] | None,
         on_progress: Callable[[int, int], None] | None,
     ) -> None:
         self._open_tasks = open_tasks
@@ -66,6 +68,17 @@ class Dispatcher:
     def ensure(self) -> None:
         """Start the thread unless it runs; `RuntimeError` if the system has no more threads."""
         self._thread.ensure(_settle_all, self._open_tasks, ref(self))
+
+    def catch_up(self, deadline: Deadline) -> None:
+        """Block until the thread has done with what is in its inbox now, and refers to none of it any more."""
+        if self._open_tasks.phase == "retired":
+            self._thread.await_end(deadline)
+        elif self._thread.started:
+            fence = Fence()
+            self._open_tasks.ended.put(fence)
+            while not fence.passed(deadline):
+                if self._thread.over() or deadline.remaining() == 0:
+                    return
 
     # -- the end of a task, and of the pool --------------------------------------------------------------------------
 
@@ -88,8 +101,9 @@ class Dispatcher:
 
     # -- settling ----------------------------------------------------------------------------------------------------
 
-    def settle(self, task: Task[Any]) -> None:
+    def settle(self, notice: Task[Any] | Job[Any]) -> None:
         """Settle the task that is done, or take out the one that was withdrawn."""
+        task = notice.task if isinstance(notice, Job) else notice
         job = self._open_tasks.jobs.get(task)
         if job is None:  # a second notice
             return
@@ -100,33 +114,45 @@ class Dispatcher:
             self.settling = job.label
             try:
                 self._settle(job)
+                if self._on_settled is not None or self._on_progress is not None:
+                    self._run_hooks(job, task)
             finally:
                 self.settling = self._calling = None
+                job.part()
                 self.drop(task)
             if self._backend.rest and self._open_tasks.ended.empty() and len(self._open_tasks.jobs) >= _MANY:
                 sleep(self._backend.rest)
 
     def _settle(self, job: Job[Any]) -> None:
-        self.tally[self._call_back(job)] += 1
-        job.settle()
-        if self._on_settled is not None and (hook := self._on_settled()) is not None:
-            self.run(job, "_on_settled", hook, job.task)
-        if self._on_progress is not None:
-            settled = sum(self.tally.values())
-            self.run(job, "on_progress", self._on_progress, settled, settled + len(self._open_tasks.jobs) - 1)
-
-    def _call_back(self, job: Job[Any]) -> str:
-        """Run the job's callback, or see to it that its error is not lost; return how the task ended."""
         outcome, value = job.outcome()
+        try:
+            self._call_back(job, outcome, value)
+        finally:
+            self.tally[outcome] += 1
+            job.settle()
+
+    def _call_back(self, job: Job[Any], outcome: str, value: Any) -> None:
+        """Run the job's callback, or see to it that its error is not lost."""
         if outcome == "done":
             if job.callback is not None:
                 self._tell(job, "callback", job.callback, value)
         elif job.error_callback is not None:
-            job.look()
+            count_as_seen(job.task)
             self._tell(job, "error_callback", job.error_callback, value)
         elif outcome == "failed" and not was_looked_at(job.task):
             self._unseen.task_failed(job, value)
-        return outcome
+
+    def _run_hooks(self, job: Job[Any], task: Task[Any]) -> None:
+        """Run the hooks, which see every task: what they read of one does not count as looked at."""
+        before = enter(self._open_tasks, "hook")
+        try:
+            if self._on_settled is not None:
+                self.run(job, "_on_settled", self._on_settled, task)
+            if self._on_progress is not None:
+                settled = sum(self.tally.values())
+                self.run(job, "on_progress", self._on_progress, settled, settled + len(self._open_tasks.jobs) - 1)
+        finally:
+            leave(before)
 
     def _tell(self, job: Job[Any], which: str, callback: Callable[[Any], object], value: object) -> None:
         if job.context is None:
@@ -154,10 +180,11 @@ class Dispatcher:
 
 
 def _settle_all(open_tasks: Open, dispatcher: ref[Dispatcher]) -> None:
-    def settle(task: Task[Any]) -> None:
-        alive = dispatcher()
-        if alive is not None:
-            alive.settle(task)
+    def settle(notice: Task[Any] | Job[Any] | Fence) -> None:
+        if isinstance(notice, Fence):
+            notice.open()
+        elif (alive := dispatcher()) is not None:
+            alive.settle(notice)
 
     enter(open_tasks, "callback")
     serve(open_tasks.ended, settle)

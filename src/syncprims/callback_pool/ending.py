@@ -102,6 +102,16 @@ class Ending:
             self._open_tasks, "the end of its workers", deadline.timeout, self._backend.finish, deadline
         )
 
+    def collect_unseen(self, deadline: Deadline, *, for_good: bool) -> UnseenErrors:
+        """Return the errors that no code has looked at, complete; with `for_good` those that follow are logged."""
+        if self._unseen.watched:
+            # A task that no one holds is gone when the dispatcher has done with it, and not a moment before.
+            self._unseen.watched = False
+            self._dispatcher.catch_up(deadline)
+        if for_good:
+            self._unseen.close()
+        return self._unseen
+
     # -- at once -----------------------------------------------------------------------------------------------------
 
     def abort(self) -> list[Task[Any]]:
@@ -139,13 +149,14 @@ class Ending:
             # All of these are puts into C queues.
             self._open_tasks.close()
             self._dispatcher.stop_if_over()
+            self._unseen.close()
             self._unseen.settle_in_log()
 
     # -- with the program: see at_exit.py ----------------------------------------------------------------------------
 
     def must_drain(self) -> bool:
         """Whether it has tasks that no abort has given up."""
-        return self._open_tasks.phase in ("open", "closing") and bool(self._open_tasks.jobs)
+        return self._open_tasks.phase in ("open", "closing", "shut") and bool(self._open_tasks.jobs)
 
     def drain(self) -> None:
         """Block until it has none. What waits for workers that do not come through their start is given up."""
@@ -171,4 +182,4 @@ class Ending:
         self._dispatcher.stop_if_over()
         self._await_workers(Deadline(None if self._grace is None else self._grace + _MORE_THAN_GRACE))
         self._backend.kill()  # what did not even end then
-        self._unseen.settle_in_log()
+        self.collect_unseen(Deadline(_ABORT_PATIENCE), for_good=True).settle_in_log()

@@ -10,11 +10,12 @@ from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from .._core.deadline import Deadline
+from .._core.lazy import check_runs
 from .._core.report import attach_report
 from .._core.waits import wait_visibly
 from ..errors import PoolTimeoutError
-from .arguments import check_count, name_of
-from .task import Open, Task
+from .arguments import count, label_of
+from .task import Open, Task, count_as_seen
 
 # A chunk is one task, not one for each item. By far most maps have one iterable, whose items need no tuples of their
 # own: to make these, pickle them and call with them costs as much as small calls themselves.
@@ -44,28 +45,27 @@ class MapOfChunks(Generic[T]):
         timeout: float | None,
         chunksize: int,
     ) -> None:
-        check_count("chunksize", chunksize)
-        if not callable(fn):
-            raise TypeError(f"map needs a function to call, not {type(fn).__name__}")
+        size = count("chunksize", chunksize)
+        check_runs(fn, "the function of a map", generators=True)
         open_tasks.check_open()
         self._open_tasks = open_tasks
         self._submit_chunk = submit
         self._deadline = Deadline(timeout)
         self._fn = fn
-        self._label = f"map of {name_of(fn)}"
+        self._label = f"map of {label_of(fn)}"
         arguments: Iterator[Any]
         self._call: Callable[..., list[T]]
         if len(iterables) == 1:
             self._call, arguments = call_with_each, iter(iterables[0])
         else:
             self._call, arguments = call_with_all, zip(*iterables)  # noqa: B905  Executor.map ends with the shortest
-        self._chunks = iter(lambda: tuple(islice(arguments, chunksize)), ())
+        self._chunks = iter(lambda: tuple(islice(arguments, size)), ())
         self._tasks: deque[Task[list[T]]] = deque()
         self._done: SimpleQueue[Task[list[T]]] | None = None
 
     def start(self, buffersize: int | None, *, in_order: bool) -> Iterator[T]:
         """Submit the first chunks (so many, or as many as the pool may have pending, or all); return the results."""
-        check_count("buffersize", buffersize)
+        buffersize = count("buffersize", buffersize)
         if not in_order:
             self._done = SimpleQueue()
         self._submit(self._open_tasks.max_pending if buffersize is None else buffersize)
@@ -75,7 +75,7 @@ class MapOfChunks(Generic[T]):
         """Submit that many more chunks; None is all there are."""
         try:
             for chunk in islice(self._chunks, most):
-                task = self._submit_chunk(self._label, self._call, self._fn, chunk)
+                task = self._submit_chunk(self._label, self._call, (self._fn, chunk), chunk)
                 self._tasks.append(task)
                 if self._done is not None:
                     task.add_done_callback(self._done.put)  # type: ignore[arg-type]  # it is the task
@@ -92,12 +92,22 @@ class MapOfChunks(Generic[T]):
         """Yield the results chunk by chunk; cancel the rest when one raises or the iterator is dropped."""
         try:
             while self._tasks:
-                chunk = self._taken(next_task()).result()
+                chunk = self._result_of(self._taken(next_task()))
                 chunk.reverse()
                 while chunk:
                     yield chunk.pop()  # so that it is kept by nobody but its taker
         finally:
             self._cancel()
+
+    def _result_of(self, task: Task[list[T]]) -> list[T]:
+        """Return the results of a chunk; its error stands for those of the other chunks, which count as seen then."""
+        try:
+            return task.result()
+        except BaseException:
+            if task.done():
+                for other in self._tasks:
+                    count_as_seen(other)
+            raise
 
     def _taken(self, task: Task[list[T]]) -> Task[list[T]]:
         """Submit another chunk in the task's place, and return it."""

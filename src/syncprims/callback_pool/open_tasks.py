@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from _queue import SimpleQueue
+from _thread import allocate_lock
 from collections import deque
-from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Literal, Protocol, TypeVar
 
 from .._core.deadline import Deadline
 from .._core.gates import open_all, pass_through, put_up
@@ -30,7 +31,14 @@ if TYPE_CHECKING:
 #
 # Rejected: a count of pending tasks (an interrupt between counting and queueing loses one forever).
 
-Phase = Literal["open", "closing", "aborted", "retired", "forked"]
+#   open      takes tasks
+#   closing   from its own tasks and callbacks only
+#   shut      from no one; what it has runs
+#   aborted   from no one; what has not begun is cancelled, and the program's end does not wait for the rest
+#   retired   has none any more
+#   forked    is in a forked child
+Phase = Literal["open", "closing", "shut", "aborted", "retired", "forked"]
+_MOMENT = 0.05  # seconds
 
 
 class Pending(Protocol):
@@ -55,6 +63,20 @@ class Pending(Protocol):
         """When it began, by the library's clock; None if it did not, or if that can't be known."""
 
 
+class Fence:
+    """A notice that lets its maker through once all notices before it are dealt with."""
+
+    def __init__(self) -> None:
+        self._gate = allocate_lock()
+        self._gate.acquire()
+        self.open: Final = self._gate.release
+
+    def passed(self, deadline: Deadline) -> bool:
+        """Wait a moment, and not past the deadline; True once it is open."""
+        left = deadline.remaining()
+        return self._gate.acquire(timeout=_MOMENT if left is None else min(left, _MOMENT))
+
+
 K = TypeVar("K")
 V = TypeVar("V", bound=Pending)
 
@@ -69,7 +91,8 @@ class OpenTasks(Generic[K, V]):
         max_pending: With so many open tasks, a submitter from outside has to wait; None is no limit.
         phase: Written here alone.
         jobs: The open tasks, and what is to be done for each.
-        ended: The dispatcher's inbox: tasks that are done or withdrawn, maybe the same one twice; None ends it.
+        ended: The dispatcher's inbox: tasks or jobs that are done or withdrawn, maybe the same one twice, and fences;
+            None ends it.
     """
 
     def __init__(self, pool_kind: str, pool_name: str, max_pending: int | None) -> None:
@@ -78,7 +101,7 @@ class OpenTasks(Generic[K, V]):
         self.max_pending: int | None = max_pending
         self.phase: Phase = "open"
         self.jobs: dict[K, V] = {}
-        self.ended: SimpleQueue[K | None] = SimpleQueue()
+        self.ended: SimpleQueue[K | V | Fence | None] = SimpleQueue()
         self._idle_gates: deque[LockType] = deque()
         self._room_gates: deque[LockType] = deque()
         # With max_pending, submitters from outside enter one at a time:
@@ -135,7 +158,7 @@ class OpenTasks(Generic[K, V]):
 
     def _retire(self) -> bool:
         before = self.phase
-        if before not in ("closing", "aborted"):
+        if before in ("open", "retired", "forked"):
             return False
         self.phase = "retired"
         if self.jobs:  # one from inside slipped in before seeing that
@@ -149,8 +172,14 @@ class OpenTasks(Generic[K, V]):
             self.phase = "closing"
         open_all(self._room_gates)
 
+    def shut(self) -> None:
+        """Refuse all tasks from now on, also from inside."""
+        if self.phase in ("open", "closing"):
+            self.phase = "shut"
+        open_all(self._room_gates)
+
     def abort(self) -> None:
-        """Refuse all tasks from now on."""
+        """Refuse all tasks from now on, and do not count on those that there are."""
         if self.phase != "retired":
             self.phase = "aborted"
         open_all(self._room_gates)
@@ -164,7 +193,7 @@ class OpenTasks(Generic[K, V]):
         self.check_fork()
         if self.phase == "open" or (self.phase == "closing" and role_in(self) is not None):
             return
-        verb = "aborted" if self.phase == "aborted" else "closed"
+        verb = {"aborted": "aborted", "shut": "shut down"}.get(self.phase, "closed")
         raise PoolClosedError(f"{self.name!r} was {verb} and takes no more tasks: make a new pool")
 
     def check_fork(self) -> None:

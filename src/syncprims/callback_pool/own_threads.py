@@ -5,10 +5,12 @@ from __future__ import annotations
 from _queue import SimpleQueue
 from _thread import allocate_lock
 from collections.abc import Callable
+from logging import ERROR
 from threading import Thread, current_thread, local
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-T = TypeVar("T")
+from .._core.deadline import Deadline
+from .._core.foreign import log
 
 # -- their start and their work ----------------------------------------------------------------------------------------
 
@@ -36,6 +38,11 @@ class HelperThread:
         """True once the thread has ended."""
         return self.thread is not None and not self.thread.is_alive()
 
+    def await_end(self, deadline: Deadline) -> None:
+        """Block until the thread has ended, or the time is up."""
+        if self.thread is not None:
+            self.thread.join(deadline.remaining())
+
     def _run(self, target: Callable[..., object], args: tuple[Any, ...]) -> None:
         if self._role.acquire(blocking=False):
             self.started = True
@@ -43,16 +50,19 @@ class HelperThread:
             target(*args)
 
 
-def serve(inbox: SimpleQueue[T | None], handle: Callable[[T], object]) -> None:
-    """Handle what comes in until None does; while idle, keep nothing of it alive."""
+def serve(inbox: SimpleQueue[Any], handle: Callable[[Any], object]) -> None:
+    """Handle what comes in until None does, whatever the handling raises; while idle, keep nothing of it alive."""
     while (item := inbox.get()) is not None:
-        handle(item)
+        try:
+            handle(item)
+        except BaseException as error:  # noqa: BLE001  this thread has more to do, and others wait for it
+            log(ERROR, f"{current_thread().name} met an error, and goes on", error)
         del item
 
 
 # -- whom they work for ------------------------------------------------------------------------------------------------
 
-Role = Literal["task", "callback"]
+Role = Literal["task", "callback", "hook"]
 
 
 class _Here(local):
@@ -64,7 +74,7 @@ _here = _Here()
 
 
 def enter(pool: object, role: Role) -> tuple[tuple[object, Role], ...]:
-    """Note that this thread works for the pool from now on; returns what to give to `leave`."""
+    """Note what this thread does for the pool from now on; returns what to give to `leave`."""
     before = _here.roles
     _here.roles = (*before, (pool, role))
     return before
@@ -75,15 +85,23 @@ def leave(before: tuple[tuple[object, Role], ...]) -> None:
     _here.roles = before
 
 
-def role_in(pool: object) -> Role | None:
-    """Return what this thread does for the pool: run a callback, or else a task, or neither.
+def role_in(pool: object) -> Literal["task", "callback"] | None:
+    """Return what this thread does for the pool: run a callback (or a hook), or else a task, or neither.
 
-    Whoever does either may submit past limits, and must not wait for the pool.
+    Code that does either may submit past limits, and must not wait for the pool.
     """
-    found: Role | None = None
+    found: Literal["task"] | None = None
     for employer, role in _here.roles:
         if employer is pool:
-            if role == "callback":
-                return role
+            if role != "task":
+                return "callback"
             found = role
     return found
+
+
+def in_hook(pool: object) -> bool:
+    """Whether this thread runs a hook of the pool now, which sees every task and so looks at none in particular."""
+    for employer, role in reversed(_here.roles):
+        if employer is pool:
+            return role == "hook"
+    return False

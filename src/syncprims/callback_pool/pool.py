@@ -6,19 +6,22 @@ import pickle
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
+from contextvars import Context
 from contextvars import copy_context as copy_of_context
-from typing import Any, ClassVar, Literal, NoReturn, ParamSpec, Self, TypeVar
-from weakref import WeakMethod
+from typing import Any, ClassVar, Literal, Never, NoReturn, ParamSpec, Self, TypeVar
+from weakref import ref
 
 from .._core.deadline import Deadline, check_timeout
+from .._core.foreign import words
 from .._core.interrupts import Leave, LeaveInC, leave_by
+from .._core.lazy import check_runs
 from .._core.observing import Observable
 from .._core.registry import check_name, default_name, new_serial, register
 from .._core.state import State
 from ..errors import SyncError
 from ..facts import PoolStats
-from .arguments import check_callable, check_count, name_of
-from .at_exit import drain_at_exit
+from .arguments import by_keyword, check_optional_function, count, label_of, positional, refuse_unknown
+from .at_exit import drain_at_exit, refuse_when_over
 from .dispatcher import Dispatcher
 from .ending import Ending
 from .mapping import MapOfChunks
@@ -52,10 +55,10 @@ class CallbackPool(Executor):
         copy_context: Run thread tasks, and the callbacks of all tasks, in copies of the submitter's `contextvars`
             context.
         dumps: Pickles calls and results for processes; ``cloudpickle.dumps`` lets lambdas through.
-        on_callback_error: What to do with errors that nobody was told of: ``"raise"`` them at `join` or `close`,
-            ``"log"`` them, or call a function with the task and the error.
+        on_callback_error: What to do with what callbacks raised, and with what tasks raised and no code looked at:
+            ``"raise"`` it at `join` or `close`, ``"log"`` it, or call a function with the task and the error.
         on_progress: Called after each task with the numbers of settled and of submitted tasks, on the dispatcher
-            thread.
+            thread. What it reads of a task does not count as looked at.
         initializer: Called in each worker at its start, with ``initargs``.
         initargs: See ``initializer``.
         envelope: For an executor that was handed in: whether calls travel pickled. None is yes unless it is known to
@@ -70,7 +73,9 @@ class CallbackPool(Executor):
     Raises:
         ValueError: An unknown kind of executor, ``max_workers`` or ``max_pending`` below 1, or an argument that does
             not go with the executor.
-        TypeError: A callback that can't be called, or an executor without ``submit``.
+        TypeError: A function that can't be called or is a coroutine function, an executor without ``submit``, or an
+            argument that there is not.
+        PoolClosedError: The program has come so near its end that nothing would run the callbacks of a new pool.
 
     Example:
         >>> from syncprims import CallbackPool
@@ -87,12 +92,14 @@ class CallbackPool(Executor):
     `DeadlockError` in a callback or a task of the pool itself.
 
     **Differences from concurrent.futures and multiprocessing.Pool**: callbacks run on one thread of the pool, not in
-    the submitter's or a worker's; leaving ``with`` by an exception cancels what is queued; what a callback raises, and
-    what a task of `apply_async` raised that nobody looked at, is raised by `join`, `close` or leaving ``with``. A
-    per-task ``timeout`` counts from the task's start on the pool's threads and on process executors of this machine
-    (standard, loky), else from when ``running()`` is first true; on Dask, whose futures never say that they run, from
-    its submission. A thread or interpreter that does not end in time is replaced and never waited for, not even at
-    exit; the pool's processes are killed at exit, or when all of them are stuck; pebble's at once.
+    the submitter's or a worker's; leaving ``with`` by an exception cancels what is queued; what a callback raises is
+    raised by `join`, `close` or leaving ``with``. What a task of the pool raised and no code looked at is raised when
+    the pool closes: code looks by an ``error_callback``, by `Task.result` or `Task.exception` from anywhere but a hook,
+    or by awaiting the task. A per-task ``timeout`` counts from the task's start on the pool's threads and on process
+    executors of this machine (standard, loky), else from when ``running()`` is first true; on Dask, whose futures never
+    say that they run, from its submission. A thread or interpreter that does not end in time is replaced and never
+    waited for, not even at exit; the pool's processes are killed at exit, or when all of them are stuck; pebble's at
+    once.
 
     **Subclassing**: override `_on_settled`. Public methods may be overridden too; ``with`` calls ``close`` and
     ``abort``, ``terminate`` calls ``abort``, and `submit`, `apply_async` and `map` do not call one another.
@@ -114,24 +121,28 @@ class CallbackPool(Executor):
         envelope: bool | None = None,
         grace: float | None = 5.0,
         name: str | None = None,
+        **unknown: Never,
     ) -> None:
-        check_count("max_workers", max_workers)
-        check_count("max_pending", max_pending)
-        if not callable(dumps):
-            raise TypeError(f"dumps must be callable, not {type(dumps).__name__}")
-        check_callable("on_progress", on_progress)
-        check_callable("initializer", initializer)
-        if on_callback_error not in ("raise", "log") and not callable(on_callback_error):
-            raise ValueError(f"on_callback_error must be 'raise', 'log' or a function, not {on_callback_error!r}")
+        refuse_unknown(type(self).__name__, unknown)
+        max_workers, max_pending = count("max_workers", max_workers), count("max_pending", max_pending)
+        check_runs(dumps, "dumps")
+        check_optional_function("on_progress", on_progress)
+        check_optional_function("initializer", initializer)
+        check_runs(self._on_settled, "_on_settled")
+        if not isinstance(on_callback_error, str):
+            check_runs(on_callback_error, "on_callback_error, unless it is 'raise' or 'log',")
+        elif str.__str__(on_callback_error) not in ("raise", "log"):
+            raise ValueError(f"on_callback_error must be 'raise', 'log' or a function, not {words(on_callback_error)}")
         grace = check_timeout(grace)
-        check_name(name)
+        name = check_name(name)
         serial = new_serial()
         self.name: str = default_name(self, serial) if name is None else name
+        refuse_when_over(self.name)
         # Whatever works for the pool stands on the open tasks, and nothing of it refers to the pool. So a pool that is
         # dropped is gone at once, and its threads end.
         self._open_tasks: Open = OpenTasks(type(self).__name__, self.name, max_pending)
         self._timer = Timer(f"{self.name}-timer")
-        self._unseen = UnseenErrors(self.name, on_callback_error)
+        self._unseen = UnseenErrors(self._open_tasks, on_callback_error)
         self._backend = make_backend(
             executor,
             envelope,
@@ -140,19 +151,20 @@ class CallbackPool(Executor):
                 self._timer,
                 max_workers or 0,
                 initializer,
-                tuple(initargs),
+                positional("initargs", initargs),
                 dumps,
                 flush_output,
                 grace,
             ),
         )
-        hooked = type(self)._on_settled is not CallbackPool._on_settled
+        if self._backend.max_workers is not None:
+            self._max_workers = self._backend.max_workers  # a private name of the standard executors, which Dask reads
         self._dispatcher = Dispatcher(
             self._open_tasks,
             self._backend,
             self._timer,
             self._unseen,
-            WeakMethod(self._on_settled) if hooked else None,
+            self._hook(),
             on_progress,
         )
         self._dumps = dumps
@@ -167,14 +179,15 @@ class CallbackPool(Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
         """Start ``fn(*args, **kwargs)`` and return its task, which belongs to the caller as any executor's future.
 
-        Blocks while ``max_pending`` tasks are unsettled, unless called by a callback or a task of this pool. An error
-        of the task that is dropped before anybody looked at it is logged.
+        Blocks while ``max_pending`` tasks are unsettled, unless called by a callback or a task of this pool. What the
+        task raises belongs to the caller too, as long as it holds the task. If the task is dropped before any code has
+        looked at its error, that is raised when the pool closes, or logged if the pool has closed by then.
 
         Raises:
             PoolClosedError: The pool takes no more.
             TransportError: The call can't be pickled, and must be for this executor.
             ForkedError: This is a forked child of the process that made the pool.
-            TypeError: ``fn`` can't be called.
+            TypeError: ``fn`` can't be called, or is a coroutine function, of which nothing would run.
         """
         return self._start(self._make(None, fn, args, kwargs))
 
@@ -190,8 +203,7 @@ class CallbackPool(Executor):
     ) -> Task[T]:
         """Start ``func(*args, **kwds)``; its callback gets the result, or its error callback what went wrong.
 
-        Blocks as `submit` does. What the task raises is raised by `join` or `close` if there is no error callback and
-        nobody looked at the task.
+        Blocks as `submit` does. What the task raised and no code looked at is raised when the pool closes.
 
         Args:
             func: What to call.
@@ -205,18 +217,19 @@ class CallbackPool(Executor):
 
         Raises:
             ValueError: ``timeout`` is negative or NaN.
-            TypeError: Something that must be callable is not, or ``args`` is no iterable.
+            TypeError: Something that must be callable is not, or is a coroutine function; or ``args`` is no iterable,
+                or a string, which is one argument and not the arguments; or ``kwds`` is no mapping.
             PoolClosedError: As for `submit`; so are `TransportError` and `ForkedError`.
         """
+        if self._open_tasks.phase != "open":
+            self._open_tasks.check_open()
         if callback is not None:
-            check_callable("callback", callback)
+            check_runs(callback, "callback")
         if error_callback is not None:
-            check_callable("error_callback", error_callback)
+            check_runs(error_callback, "error_callback")
         if timeout is not None:
-            check_timeout(timeout)
-        if not isinstance(args, Iterable):
-            raise TypeError(f"args must be the arguments in a tuple, not {args!r}")
-        job = self._make(None, func, tuple(args), {} if kwds is None else dict(kwds))
+            timeout = check_timeout(timeout)
+        job = self._make(None, func, positional("args", args), by_keyword("kwds", kwds))
         job.errors = "pool"
         if callback is not None:
             job.callback = callback
@@ -241,6 +254,9 @@ class CallbackPool(Executor):
 
         Submits everything at the call, or at most ``buffersize`` (default: ``max_pending``) chunks ahead, and then one
         more for each that is taken. Taking a result blocks until it is there.
+
+        What the calls raised and no code looked at is raised when the pool closes: all of it if the results are never
+        read, and that of results given up by ``break``. One error that was read stands for the others.
 
         Args:
             fn: Called with one item of each iterable, up to the end of the shortest.
@@ -272,25 +288,24 @@ class CallbackPool(Executor):
     ) -> MapOfChunks[T]:
         return MapOfChunks(self._open_tasks, self._submit_chunk, fn, iterables, timeout, chunksize)
 
-    def _submit_chunk(self, label: str, fn: Callable[..., T], *args: Any) -> Task[T]:
+    def _submit_chunk(self, label: str, fn: Callable[..., T], args: tuple[Any, ...], shown: tuple[Any, ...]) -> Task[T]:
         job = self._make(label, fn, args, {})
-        job.errors = None  # the one that the map raises stands for all
+        job.errors = "pool"
+        job.shown = shown
         return self._start(job)
 
     def _make(self, label: str | None, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job[T]:
         if self._open_tasks.phase != "open":
             self._open_tasks.check_open()
-        if not callable(fn):
-            raise TypeError(f"a task needs a function to call, not {type(fn).__name__}")
-        if label is None:
-            label = name_of(fn)
+        check_runs(fn, "the function of a task", generators=True)
+        carrier: bytes | Context | None = None
         if self._backend.packs:
-            call = pack(self._dumps, fn, args, kwargs)
+            carrier = pack(self._dumps, fn, args, kwargs)
             if self._flush_output:
                 flush_own_output()  # what was printed before the call was made comes before what the call prints
-            return Job(self, self._open_tasks, label, call)
-        context = copy_of_context() if self._copy_context else None
-        return Job(self, self._open_tasks, label, (fn, args, kwargs, context))
+        elif self._copy_context:
+            carrier = copy_of_context()
+        return Job(self, self._open_tasks, label or label_of(fn), (fn, args, kwargs), carrier)
 
     def _start(self, job: Job[T]) -> Task[T]:
         self._dispatcher.ensure()
@@ -321,7 +336,7 @@ class CallbackPool(Executor):
             timeout: Seconds; None waits for ever.
 
         Raises:
-            CallbackErrors: What callbacks raised, and what tasks of `apply_async` raised that nobody looked at.
+            CallbackErrors: What callbacks raised, and what tasks raised and no code looked at.
             PoolTimeoutError: The time was up. Nothing has changed.
             DeadlockError: A callback or a task of the pool called it.
             ForkedError: As for `submit`.
@@ -329,15 +344,17 @@ class CallbackPool(Executor):
         deadline = Deadline(timeout)
         self._ending.refuse_inside("join")
         self._ending.await_idle(deadline)
-        self._unseen.settle()
+        self._ending.collect_unseen(deadline, for_good=False).settle()
 
     def close(self, timeout: float | None = None) -> None:
         """Take no more from outside, wait as `join` does, and let the workers end. Closing again does no harm.
 
-        Callbacks and tasks may go on submitting until nothing is pending.
+        Callbacks and tasks may go on submitting until nothing is pending. If they never stop, as a task that submits
+        itself again, this never returns: give it a timeout, or call `shutdown`, `abort` or `terminate` from another
+        thread or a callback, each of which ends it.
 
         Args:
-            timeout: Seconds; None waits for ever.
+            timeout: Seconds; None is no limit.
 
         Raises:
             CallbackErrors: As for `join`, and so are `DeadlockError` and `ForkedError`.
@@ -348,7 +365,7 @@ class CallbackPool(Executor):
         self._ending.refuse_inside("close")
         self._open_tasks.close()
         self._ending.await_end(deadline)
-        self._unseen.settle()
+        self._ending.collect_unseen(deadline, for_good=True).settle()
 
     def abort(self) -> list[Task[Any]]:
         """Cancel what is queued, tell every callback, and let the workers end after what they run.
@@ -380,7 +397,10 @@ class CallbackPool(Executor):
         return self._ending.kill()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the pool as every executor ends: raises no group, errors that nobody was told of are logged.
+        """End the pool as every executor ends: take no more, also not from tasks and callbacks, and raise no group.
+
+        What `close` would raise is logged. As soon as what was submitted is done, the pool is at its end, even if a
+        task tries to submit itself again.
 
         Args:
             wait: Block until everything is settled; False returns at once, and the pool ends by itself.
@@ -393,14 +413,14 @@ class CallbackPool(Executor):
         self._open_tasks.check_fork()
         if wait:
             self._ending.refuse_inside("shutdown(wait=True)")
-        self._open_tasks.close()
+        self._open_tasks.shut()
         if cancel_futures:
             for task in list(self._open_tasks.jobs):
                 task.cancel()
         self._dispatcher.stop_if_over()
         if wait:
             self._ending.await_end(Deadline(None))
-            self._unseen.settle_in_log()
+            self._ending.collect_unseen(Deadline(None), for_good=True).settle_in_log()
 
     def __enter__(self) -> Self:
         """Return the pool; `ForkedError` in a forked child."""
@@ -421,7 +441,7 @@ class CallbackPool(Executor):
                 self.close()
             else:
                 self.abort()
-                self._unseen.settle_as_note(error)
+                self._ending.collect_unseen(Deadline(0), for_good=False).settle_as_note(error)
         except (SyncError, GeneratorExit):  # what close has to say; or the block was never entered
             raise
         except BaseException:  # an interrupt, at whatever point of leaving
@@ -453,7 +473,7 @@ class CallbackPool(Executor):
         """Do nothing: for subclasses, called on the dispatcher thread after each task's callback.
 
         It should be short, as it holds up other callbacks. What it raises is kept like a callback's error. `join` and
-        `close` wait for it.
+        `close` wait for it. It sees every task, so what it reads of one does not count as looked at.
         """
 
     def __repr__(self) -> str:
@@ -461,6 +481,19 @@ class CallbackPool(Executor):
         return f"<{state} syncprims.{type(self).__name__} {self.name!r}, {len(self._open_tasks.jobs)} pending>"
 
     _observable: ClassVar[Observable] = Observable({})  # its waits, its jobs and its dispatcher declare what there is
+
+    def _hook(self) -> Callable[[Task[Any]], None] | None:
+        """Return what calls `_on_settled` if a subclass has one; it does not keep the pool alive."""
+        if type(self)._on_settled is CallbackPool._on_settled:
+            return None
+        this = ref(self)
+
+        def on_settled(task: Task[Any]) -> None:
+            pool = this()
+            if pool is not None:
+                pool._on_settled(task)
+
+        return on_settled
 
     @staticmethod
     def _after_fork(pools: Iterable[CallbackPool]) -> None:

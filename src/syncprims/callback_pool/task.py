@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from _thread import RLock
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
+from logging import ERROR
 from operator import attrgetter
 from threading import Condition, get_ident
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeVar
 
 from .._core.clock import monotonic
 from .._core.deadline import Deadline, check_timeout
+from .._core.foreign import guarded, is_interrupt, log, words
 from .._core.gates import open_all, pass_through, put_up
+from .._core.lazy import check_runs
 from .._core.observing import Event, Observable
 from .._core.waits import wait_visibly
 from ..errors import DeadlockError, ForkedError, PoolTimeoutError
 from .open_tasks import OpenTasks
-from .own_threads import role_in
+from .own_threads import in_hook, role_in
 from .travel.start_board import StartBoard
 
 if TYPE_CHECKING:
@@ -27,24 +29,27 @@ if TYPE_CHECKING:
 
 # Who settles a task? The first of result, timeout, cancel and abort to move the future out of its unfinished states,
 # which Future's own condition arbitrates; losers get InvalidStateError and drop what they have. Whoever wins, the
-# future's first done-callback puts the task into the dispatcher's inbox. Only the dispatcher takes tasks out of the
-# open set, so a second notice of the same task does no harm, and a thread that was interrupted half-way may send one.
+# dispatcher gets a notice: the job, from `Job.finish` and `Job.fail`, or the task, from its first done-callback. Only
+# the dispatcher takes tasks out of the open set, so a second notice does no harm, and a thread that was interrupted
+# half-way, or came too late, sends one.
 #
 # A task is what its user holds: the outcome, and how far it has come. What the pool needs besides is in the job: what
 # to call and whose the outcome is. A job refers to its task and never the other way round, and it is gone when the task
 # has settled. So a task that is kept keeps neither callbacks nor the pool.
 #
+# An error that no code looks at is the pool's if the task is dropped before the pool has closed. So when a failed task
+# has settled nothing of the pool may refer to it, be it a frame of the worker that is about to return: therefore a job
+# sends its notice last of all, as itself, and then parts from its task.
+#
 # `_state`, `_condition` and `_done_callbacks` are Future's private names, unchanged since 3.2. They are used here
 # because the public `set_running_or_notify_cancel` logs and raises for a task that was cancelled and has said so.
 
 T = TypeVar("T")
-R = TypeVar("R")
-Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], "Context | None"]
 
 _PENDING, _RUNNING, _FINISHED = "PENDING", "RUNNING", "FINISHED"
 _CANCELLED, _NOTIFIED = "CANCELLED", "CANCELLED_AND_NOTIFIED"
 _DONE = (_FINISHED, _NOTIFIED, _CANCELLED)
-logger: logging.Logger = logging.getLogger("syncprims")
+_MOST_SHOWN, _SHOWN = 5, 60  # how many arguments a message shows, and how many characters of each
 Open = OpenTasks["Task[Any]", "Job[Any]"]
 
 
@@ -100,8 +105,9 @@ class Task(Future[T]):
 
     **Differences from concurrent.futures.Future**: a cancelled task tells `concurrent.futures.wait` at once, not when
     a worker comes across it; `running` is true only once the call really began, where the executor lets us know;
-    `result` in a forked child raises `ForkedError` instead of waiting for workers that are not there; and an error
-    that nobody looks at is reported.
+    `result` in a forked child raises `ForkedError` instead of waiting for workers that are not there; an error of a
+    task that was dropped before any code looked at it is raised when the pool closes; and whatever a function given to
+    `add_done_callback` raises is logged, and keeps no other one from being called.
 
     **Subclassing**: tasks are made by the pool, which has no hook to make another kind. Override
     `CallbackPool._on_settled` to act on each task.
@@ -114,6 +120,7 @@ class Task(Future[T]):
     _board: StartBoard | None = None  # where a worker process writes that the call began
     _slot = 0
     _began: float | None = None
+    _job_tells = False  # the dispatcher gets its notice from the job
 
     # Written by the dispatcher, through its job:
     _settled = False
@@ -145,7 +152,7 @@ class Task(Future[T]):
         try:
             inner = self._inner
             # `running` first: pebble's futures, unlike others, can be cancelled while they run, which kills the worker.
-            if inner is not None and (inner.running() or not inner.cancel()) and not self.cancelled():
+            if inner is not None and (_says(inner.running) or not _says(inner.cancel)) and not self.cancelled():
                 return False
             return super().cancel()
         except BaseException:
@@ -180,42 +187,82 @@ class Task(Future[T]):
             TaskTimeoutError: It ran for longer than the ``timeout`` it was started with.
             ForkedError: It is not done, and this is a forked child.
         """
-        if self._state == _FINISHED and self._exception is None:
-            return self._result  # type: ignore[return-value]  # None where the call returned that
-        self._check_fork()
-        try:
-            return self._wait(super().result, timeout)
-        finally:
-            if self._state == _FINISHED:
-                self._look()
+        return self._result_or_raise(timeout, PoolTimeoutError)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Return what the call raised, or None; in all else as `result`, which raises that instead."""
-        self._check_fork()
-        error = self._wait(super().exception, timeout)
+        """Return what the call raised, or None; otherwise like `result`, which raises that instead."""
+        error = self._await_error(timeout, PoolTimeoutError)
         self._look()
         return error
 
-    def _wait(self, wait: Callable[[float | None], R], timeout: float | None) -> R:
+    def _result_or_raise(self, timeout: float | None, late: Callable[..., PoolTimeoutError]) -> T:
+        error = self._await_error(timeout, late)
+        if error is None:
+            return self._result  # type: ignore[return-value]  # None where the call returned that
+        self._look()
+        # Not by Future.result: some versions of that ask whether an exception is true before they raise it.
+        try:
+            raise error
+        finally:
+            del self, error  # the error's traceback holds this frame: no cycle through it
+
+    def _await_error(self, timeout: float | None, late: Callable[..., PoolTimeoutError]) -> BaseException | None:
+        """Wait until the call is done; return what it raised."""
+        if self._state == _FINISHED:
+            return self._exception
+        self._check_fork()
         started = monotonic()
+        wait = super().exception
         try:
             if self._state in _DONE:
-                return wait(timeout)
+                return wait(0)
             return wait_visibly(self._open_tasks, f"the result of {self._label}", timeout, wait, timeout)
         except CancelledError:
-            if not self.cancelled():  # the call raised it
-                raise
             raise self._cancelled_error() from None
         except TimeoutError:
-            if self.done():  # the call raised it, or it was done in the very last moment
-                return wait(0)
+            if self._state == _FINISHED:  # in the very last moment
+                return self._exception
+            if self.cancelled():
+                raise self._cancelled_error() from None
             waited = monotonic() - started
-            raise PoolTimeoutError(
+            raise late(
                 f"waited {waited:.1f} s for the result of {self}; wait again, or cancel it",
                 pending=1,
                 timeout=timeout,
                 waited=waited,
             ) from None
+
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        """Have ``fn(task)`` called once the call is done, on the thread that settles it; at once if it is done.
+
+        What it raises is logged. Better give `CallbackPool.apply_async` a callback: that runs on the dispatcher, so
+        it holds up no worker, and what it raises is not lost.
+
+        Raises:
+            TypeError: ``fn`` can't be called, or is a coroutine function, of which nothing would run.
+        """
+        check_runs(fn, "fn")
+        super().add_done_callback(fn)
+
+    def _invoke_callbacks(self) -> None:
+        # As Future's own, which lets the first SystemExit keep the others from being called, and logs in its own way.
+        if self._job_tells and self._state == _FINISHED and len(self._done_callbacks) == 1:
+            return  # the one is `_notify`, which would do nothing
+        fatal: BaseException | None = None
+        for callback in self._done_callbacks:
+            try:
+                callback(self)
+            except Exception as error:  # noqa: BLE001  as the comment says
+                log(ERROR, f"a function given to add_done_callback() of {self} raised", error)
+            except BaseException as error:
+                if is_interrupt(error):
+                    raise
+                fatal = error
+        if fatal is not None:
+            try:
+                raise fatal
+            finally:
+                del fatal
 
     def _get_snapshot(self) -> Any:  # 3.15's asyncio looks through this private door
         self._look()
@@ -276,8 +323,13 @@ class Task(Future[T]):
     # -- multiprocessing's words -------------------------------------------------------------------------------------
 
     def get(self, timeout: float | None = None) -> T:
-        """Return `result`, as `multiprocessing.pool.AsyncResult.get` does."""
-        return self.result(check_timeout(timeout))
+        """Return `result`, as `multiprocessing.pool.AsyncResult.get` does.
+
+        Raises:
+            PoolTimeoutError: As for `result`, and it is a `multiprocessing.TimeoutError` too.
+            ValueError: ``timeout`` is negative or NaN.
+        """
+        return self._result_or_raise(check_timeout(timeout), _get_timeout_error)
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until the call is done or the time is up; raises nothing that the call raised."""
@@ -286,7 +338,7 @@ class Task(Future[T]):
         from contextlib import suppress
 
         with suppress(CancelledError, TimeoutError):
-            self._wait(super().exception, timeout)
+            self._await_error(timeout, PoolTimeoutError)
 
     def ready(self) -> bool:
         """True once the call is done: `done` in multiprocessing's word."""
@@ -300,7 +352,7 @@ class Task(Future[T]):
         """
         if not self.done():
             raise ValueError(f"{self} is not ready")
-        return not self.cancelled() and super().exception() is None
+        return not self.cancelled() and self._exception is None
 
     def __repr__(self) -> str:
         state = "settled" if self._settled else self._state.replace("_AND_NOTIFIED", "").lower()
@@ -312,14 +364,26 @@ class Task(Future[T]):
         if self._began is None:
             if (board := self._board) is not None and board.reached is not False:
                 self._began = board.read(self._slot)
-            elif (inner := self._inner) is not None and inner.running():
+            elif (inner := self._inner) is not None and _says(inner.running):
                 self._began = monotonic()
         return self._began
 
     def _look(self) -> None:
+        if not in_hook(self._open_tasks):
+            self._count_as_seen()
+
+    def _count_as_seen(self) -> None:
         self._seen = True
         if (unseen := self._unseen) is not None:
             unseen.error = None
+
+    def _stand_in(self) -> Task[T]:
+        """Return a failed task that takes this one's place in a job."""
+        assert self._exception is not None
+        other: Task[T] = failed_task(self._open_tasks, self._label, self._exception)
+        other._inner, other._board, other._slot, other._began = self._inner, self._board, self._slot, self._began
+        self._inner = self._board = None
+        return other
 
     def _cancelled_error(self) -> CancelledError:
         return CancelledError(f"task {self._label} of {self._open_tasks.name!r} was cancelled")
@@ -332,12 +396,24 @@ class Task(Future[T]):
             )
 
 
+def _get_timeout_error(message: str, **facts: Any) -> PoolTimeoutError:
+    from .get_timeout import GetTimeoutError  # here, since it imports multiprocessing
+
+    return GetTimeoutError(message, **facts)
+
+
+def _says(ask: Callable[[], object]) -> bool:
+    """Ask a future of somebody else's; False if it raises, or answers what is neither true nor false."""
+    return guarded(False, lambda: bool(ask()))
+
+
 def _notify(task: Future[Any]) -> None:
     """Tell the waiters of a cancelled task, and hand every finished one to the dispatcher."""
     assert isinstance(task, Task)
     if task._state == _CANCELLED:
         task.set_running_or_notify_cancel()
-    task._open_tasks.ended.put(task)
+    if not task._job_tells:
+        task._open_tasks.ended.put(task)
 
 
 class Job(Generic[T]):
@@ -350,14 +426,16 @@ class Job(Generic[T]):
         task: The future that its user holds.
         label: What messages call it.
         timeout: How long the call may run.
-        errors: Who hears of an error that was not looked at: its ``"holder"`` (`submit`), the ``"pool"``
-            (`apply_async`), or no one, as another error stands for it.
+        errors: Whose an error is that no code looked at: its ``"holder"``'s, as long as the task is held (`submit`),
+            or the ``"pool"``'s from the start (`apply_async` and `map`).
+        shown: The arguments that messages show; None for all of them.
     """
 
     # Defaults on the class, as for tasks.
 
     # Written by who submits it:
-    errors: Literal["holder", "pool"] | None = "holder"
+    errors: Literal["holder", "pool"] = "holder"
+    shown: tuple[Any, ...] | None = None
     callback: Callable[[T], object] | None = None
     error_callback: Callable[[BaseException], object] | None = None
     context: Context | None = None  # the callbacks'; the call has its own
@@ -373,10 +451,18 @@ class Job(Generic[T]):
     # Written by `diagnostics.record`: when and where it was submitted and ran.
     noted: object = None
 
-    def __init__(self, pool: object, open_tasks: Open, label: str, call: Call | bytes) -> None:
+    def __init__(
+        self,
+        pool: object,
+        open_tasks: Open,
+        label: str,
+        call: tuple[Callable[..., T], tuple[Any, ...], dict[str, Any]],
+        carrier: bytes | Context | None,
+    ) -> None:
         self.pool = pool  # an open task keeps its pool alive
         self.label: str = label
-        self.call: Call | bytes | None = call
+        self.call: Final = call
+        self.carrier: Final = carrier  # the packed call; or the context in which it runs here, if it has its own
         self.task: Task[T] = Task(open_tasks, label)
 
     @property
@@ -467,19 +553,38 @@ class Job(Generic[T]):
 
     def finish(self, result: T) -> bool:
         """Set the result; False if it comes too late."""
+        task = self.task
+        task._job_tells = True
         try:
-            self.task.set_result(result)
+            task.set_result(result)
         except InvalidStateError:
             return False
+        except BaseException as error:  # noqa: BLE001  it decides
+            self._survive(error)
+        finally:
+            task._open_tasks.ended.put(self)
         return True
 
     def fail(self, error: BaseException) -> bool:
         """Set the error; False if it comes too late."""
+        self.task._job_tells = True
         try:
             self.task.set_exception(error)
         except InvalidStateError:
             return False
+        except BaseException as failure:  # noqa: BLE001  it decides
+            self._survive(failure)
+        finally:
+            self.task._open_tasks.ended.put(self)  # no variable of this frame refers to the task: see the head
         return True
+
+    def _survive(self, error: BaseException) -> None:
+        """Log what a function given to add_done_callback raised; raise an interrupt, and what came before the end."""
+        self.task._job_tells = False
+        if is_interrupt(error) or not self.done():
+            raise error
+        # The task is done all the same, and this is the thread of a worker or of the timer, which others need.
+        log(ERROR, f"a function given to add_done_callback() of {self.task} raised", error)
 
     def cancel(self) -> bool:
         """Cancel the task itself, without asking the executor that was given the call."""
@@ -499,12 +604,12 @@ class Job(Generic[T]):
         if task._state in (_FINISHED, _NOTIFIED):
             return True
         if not task.done():
-            if task._inner is not None and task._inner.cancelled():
+            if task._inner is not None and _says(task._inner.cancelled):
                 self.cancel()  # which sends a notice of its own
             return False
         with task._condition:
             task._condition.notify_all()
-        task._invoke_callbacks()  # type: ignore[attr-defined]  # private; none has run, as the first changes the state
+        task._invoke_callbacks()  # none has run, as the first changes the state
         return True
 
     def outcome(self) -> tuple[Literal["done"], T] | tuple[Literal["failed", "cancelled"], BaseException]:
@@ -532,15 +637,25 @@ class Job(Generic[T]):
         """Block until its callback has ended; False if the time is up."""
         return self.task._await_settled(deadline)
 
-    def look(self) -> None:
-        """Note that its outcome has reached somebody."""
-        self.task._look()
+    def call_as_text(self) -> str:
+        """Return the call as messages show it, with its arguments cut short."""
+        _, args, kwargs = self.call
+        given = [words(value, _SHOWN) for value in (args if self.shown is None else self.shown)[:_MOST_SHOWN]]
+        given += [f"{key}={words(value, _SHOWN)}" for key, value in list(kwargs.items())[:_MOST_SHOWN]]
+        if len(args if self.shown is None else self.shown) > _MOST_SHOWN or len(kwargs) > _MOST_SHOWN:
+            given.append("…")
+        return f"{self.label}({', '.join(given)})"
 
-    def report_if_dropped(self, error: BaseException) -> None:
-        """Log the error if the task is dropped before anybody looks at it."""
-        self.task._unseen = unseen = Unseen(self.label, self.task._open_tasks.name, error)
+    def report_if_dropped(self, error: BaseException, report: Callable[[str, BaseException], object]) -> None:
+        """Have ``report(call, error)`` called if the task is dropped before any code looks at it."""
+        self.task._unseen = unseen = Unseen(self.call_as_text(), error, report)
         if self.task._seen:  # while that was made
             unseen.error = None
+
+    def part(self) -> None:
+        """Refer to the task no more if it matters when it is dropped."""
+        if self.task._unseen is not None:
+            self.task = self.task._stand_in()
 
     _observable: ClassVar[Observable] = Observable(
         {"__init__": Event("makes"), "begin": Event("begins"), "finish": Event("ends"), "fail": Event("ends")}
@@ -548,24 +663,33 @@ class Job(Generic[T]):
 
 
 def was_looked_at(task: Task[Any]) -> bool:
-    """Whether anybody has looked at the outcome of the task."""
+    """Whether any code has looked at the outcome of the task."""
     return task._seen
 
 
-class Unseen:
-    """Reports an error of a task that was dropped before anybody looked at it: `Task` itself stays free of __del__."""
+def count_as_seen(task: Task[Any]) -> None:
+    """Count the outcome of the task as looked at, also if it has yet to come."""
+    task._count_as_seen()
 
-    def __init__(self, label: str, pool_name: str, error: BaseException) -> None:
-        self.label = label
-        self.pool_name = pool_name
+
+def failed_task(open_tasks: Open, label: str, error: BaseException) -> Task[Any]:
+    """Return a task that has failed and settled: for who is told of one that was dropped."""
+    task: Task[Any] = Task(open_tasks, label)
+    task._state, task._exception, task._settled = _FINISHED, error, True
+    return task
+
+
+class Unseen:
+    """Reports an error of a task that was dropped before any code looked at it: `Task` itself stays free of __del__.
+
+    `report` may be called on any thread and between any two instructions, like every finalizer.
+    """
+
+    def __init__(self, call: str, error: BaseException, report: Callable[[str, BaseException], object]) -> None:
+        self.call = call
         self.error: BaseException | None = error
+        self.report = report
 
     def __del__(self) -> None:
         if self.error is not None:
-            logger.error(
-                "task %s of %r failed and was dropped before anybody looked: %r",
-                self.label,
-                self.pool_name,
-                self.error,
-                exc_info=self.error,
-            )
+            self.report(self.call, self.error)

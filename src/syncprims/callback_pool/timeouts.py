@@ -104,16 +104,19 @@ def _look(heap: list[_Entry], serials: count[int]) -> None:
         job = reference()
         if job is None or job.done():
             continue
-        when = _next_look(job, now)
-        if when > now:
-            heappush(heap, (when, next(serials), reference, place))
-        else:
-            _expire(job, place, now)
+        try:
+            when = _next_look(job, now)
+            if when > now:
+                heappush(heap, (when, next(serials), reference, place))
+            else:
+                _expire(job, place, now)
+        except BaseException as error:  # noqa: BLE001  only this task shall fail; others wait for their own limits
+            job.fail(error)
 
 
 def _expire(job: Job[Any], place: Place, now: float) -> None:
     since = job.running_since()
-    waited = now - (since or now)
+    waited = 0.0 if since is None else now - since
     place.abandon(job)
     error = TaskTimeoutError(
         f"task {job.label} of {job.pool_name!r} runs for {waited:.1f} s, its timeout is {job.timeout} s; {place.fate}",

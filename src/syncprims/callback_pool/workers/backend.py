@@ -52,17 +52,20 @@ class Backend(ABC):
     Attributes:
         packs: Whether calls travel as bytes.
         fate: What becomes of the worker of a task that expired, for its error.
+        max_workers: How many there are at most; None if only the owner of the executor knows.
         rest: How many seconds the dispatcher may let results gather while many tasks are open.
     """
 
     packs: bool
     fate: str
+    max_workers: int | None
     rest: float = 0.0
 
     def __init__(self, options: Options) -> None:
         self._name = options.open_tasks.name
         self._open_tasks = options.open_tasks
         self._timer = options.timer
+        self.max_workers = options.max_workers or None
         self._stuck: set[Job[Any]] = set()
 
     @abstractmethod
@@ -110,18 +113,20 @@ class Backend(ABC):
 
     def run(self, job: Job[Any]) -> bool:
         """Run the job in this thread and set its outcome; False if that came too late, because it had expired."""
-        if not job.begin():
-            return True
-        assert isinstance(job.call, tuple)
-        fn, args, kwargs, context = job.call
-        job.call = None
         try:
+            if not job.begin():
+                return True
             if job.timeout is not None:
                 self._timer.watch(job, self)
-            result = fn(*args, **kwargs) if context is None else context.run(fn, *args, **kwargs)
+            fn, args, kwargs = job.call
+            if job.carrier is None:
+                result = fn(*args, **kwargs)
+            else:
+                assert not isinstance(job.carrier, bytes)
+                result = job.carrier.run(fn, *args, **kwargs)
         except BaseException as error:  # noqa: BLE001  a task may raise anything, SystemExit too, and only it shall fail
             return job.fail(error)
         else:
             return job.finish(result)
         finally:
-            del self, fn, args, kwargs, context, job  # the error's traceback holds this frame: no cycle through it
+            self = fn = args = kwargs = job = None  # type: ignore[assignment]  # the error's traceback holds this frame: no cycle through it

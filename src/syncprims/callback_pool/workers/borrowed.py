@@ -9,7 +9,9 @@ from functools import partial
 from typing import Any
 
 from ..._core.deadline import Deadline
+from ..._core.foreign import guarded, type_name, words
 from ...errors import TaskTimeoutError
+from ..arguments import refuse_kind
 from ..at_exit import drain_before
 from ..cpython.forgotten_futures_before_312 import Custody
 from ..own_threads import enter, leave
@@ -31,6 +33,8 @@ class Borrowed(Backend):
     def __init__(self, executor: Executor, packs: bool, options: Options) -> None:
         super().__init__(options)
         self._executor = executor
+        known = getattr(executor, "_max_workers", None)  # as the standard executors and loky's have it
+        self.max_workers = known if type(known) is int else None
         self._dumps_blob = portable(options.dumps)
         self._flush = options.flush
         # Dask's futures never tell that they run: there a task's timeout counts from its submission.
@@ -54,6 +58,8 @@ class Borrowed(Backend):
             if self._custody is not None:
                 self._custody.refused(error)
             raise
+        if not callable(getattr(inner, "add_done_callback", None)):
+            raise TypeError(f"submit of {type_name(self._executor)} returned {words(inner)}, which is no Future")
         if self._custody is not None:
             self._custody.prepare(inner)
         job.hand_to(inner)
@@ -64,7 +70,7 @@ class Borrowed(Backend):
         if self._custody is not None:
             self._custody.take(inner)
         if job.cancelled():  # while it had no inner future to cancel
-            inner.cancel()
+            guarded(False, inner.cancel)
         if job.timeout is not None and self._schedule is None and self.packs:
             if self._never_says_running:
                 job.began_now()
@@ -80,10 +86,12 @@ class Borrowed(Backend):
             address = self._board.address
             if not self._asked and address is not None:
                 self._asked = True
-                self._executor.submit(can_reach, address).add_done_callback(partial(_note_answer, self._board))
+                self._executor.submit(can_reach, address).add_done_callback(
+                    partial(guarded, None, _note_answer, self._board)
+                )
             job.take_slot(self._board)
-        assert isinstance(job.call, bytes)
-        call = (job.call, self._dumps_blob, address, job.slot, self._flush)
+        assert isinstance(job.carrier, bytes)
+        call = (job.carrier, self._dumps_blob, address, job.slot, self._flush)
         if self._schedule is not None:
             return self._schedule(run_packed, args=call, timeout=job.timeout)
         return self._executor.submit(run_packed, *call)
@@ -101,9 +109,18 @@ class Borrowed(Backend):
             self._custody.give_back(inner)
         self._stuck.discard(job)
         job.give_slot_back()
+        try:
+            self._bring(job, inner)
+        except BaseException as error:  # noqa: BLE001  a future of somebody else's; whatever it raises fails its task
+            job.fail(error)
+        job.hand_back(inner)
+
+    def _bring(self, job: Job[Any], inner: Future[Any]) -> None:
         error = deliver(job, inner)
+        if error is None and not job.done() and not job.task.running():
+            error = RuntimeError(f"{type_name(self._executor)} says that {job.label} is done, and has not run it")
         if error is not None and not job.done():
-            if self._schedule is not None and job.timeout is not None and isinstance(error, TimeoutError):
+            if self._schedule is not None and job.timeout is not None and issubclass(type(error), TimeoutError):
                 error = TaskTimeoutError(
                     f"task {job.label} of {self._name!r} ran for its whole timeout of {job.timeout} s; "
                     "its worker was killed",
@@ -111,7 +128,6 @@ class Borrowed(Backend):
                     waited=job.timeout,
                 )
             job.fail(error)
-        job.hand_back(inner)
 
     def stop(self) -> None:
         """Do nothing: the executor is its owner's."""
@@ -128,16 +144,26 @@ def _note_answer(board: StartBoard, answer: Future[bool]) -> None:
 
 
 def deliver(job: Job[Any], inner: Future[Any]) -> BaseException | None:
-    """Bring the outcome of an inner future to the job; return an error of the executor itself."""
+    """Bring the outcome of an inner future to the job; return an error of the executor itself, or of its future."""
+    try:
+        return _deliver(job, inner)
+    except BaseException as error:  # noqa: BLE001  whatever it is, only this task shall fail
+        return error
+
+
+def _deliver(job: Job[Any], inner: Future[Any]) -> BaseException | None:
     # Not by `result`, which raises: a broken executor gives one error to many futures, each adding to its traceback.
     error = CancelledError() if inner.cancelled() else inner.exception()
-    if isinstance(error, CancelledError):
+    kind = type(error)
+    if issubclass(kind, CancelledError):
         job.cancel()
         return None
     if error is not None:
+        if not issubclass(kind, BaseException):
+            raise TypeError(f"the exception() of a {type_name(inner)} is {words(error)}, which is no exception")
         return error
     outcome = inner.result()
-    if outcome == CALLED_OFF:
+    if type(outcome) is bytes and outcome == CALLED_OFF:
         job.cancel()
     elif outcome is not None:  # a call that ran in this process has brought its own
         result, failure = unpack(outcome)
@@ -167,7 +193,7 @@ def refuse_unsuitable(executor: object) -> None:
         ValueError: It is Dask's with ``pure`` left on, which would run equal calls once only.
     """
     if not callable(getattr(executor, "submit", None)):
-        raise TypeError(f"executor must be a concurrent.futures.Executor, not {type(executor).__name__}")
+        refuse_kind(executor)
     if type(executor).__module__.startswith("distributed.") and getattr(executor, "_kwargs", {}).get("pure", True):
         raise ValueError("Dask runs equal calls only once unless told otherwise: pass client.get_executor(pure=False)")
 

@@ -7,12 +7,11 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
 
-from ..at_exit import drain_before
+from ..arguments import KINDS, refuse_kind
+from ..at_exit import drain_before, refuse_when_over
 from .backend import Backend, Options
 from .borrowed import Borrowed, crosses_processes, refuse_unsuitable
 from .threads import ThreadWorkers
-
-KINDS = ("thread", "process", "interpreter")
 
 
 def make_backend(executor: Executor | str, envelope: bool | None, options: Options) -> Backend:
@@ -30,15 +29,16 @@ def make_backend(executor: Executor | str, envelope: bool | None, options: Optio
         packs = crosses_processes(executor) if envelope is None else envelope
         return Borrowed(executor, packs, options)
     if executor not in KINDS:
-        raise ValueError(f"executor must be one of {', '.join(map(repr, KINDS))} or an Executor, not {executor!r}")
+        refuse_kind(executor)
     if envelope is not None:
         raise ValueError(f"envelope is for executors that are handed in; {executor!r} needs no telling")
     if executor == "process":
-        from .processes import ProcessWorkers
-
         most = 61 if sys.platform == "win32" else None
         if most is not None and options.max_workers > most:
             raise ValueError(f"max_workers must be at most {most} on Windows, not {options.max_workers}")
+        refuse_when_over(options.open_tasks.name, processes=True)
+        from .processes import ProcessWorkers
+
         drain_before("concurrent.futures.process")
         return ProcessWorkers(_staffed(options, _cpus() if most is None else min(most, _cpus())))
     options = _staffed(options, min(32, _cpus() + 4))

@@ -81,6 +81,7 @@ class Crew:
         )
         if _ALL_AT_ONCE:
             self.executor._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]  # typeshed lacks it
+        _start_feeding(self.executor)
         ring_once(self.executor)
         self._grace = plan.grace
         self._manager: Thread | None = None
@@ -282,3 +283,13 @@ def ring_once(executor: ProcessPoolExecutor) -> None:
         bell = executor._executor_manager_thread_wakeup
         os.set_blocking(bell._reader.fileno(), False)
         bell.__class__ = _Doorbell
+
+
+def _start_feeding(executor: ProcessPoolExecutor) -> None:
+    # The queue to the processes starts a thread when something is put into it for the first time, which the executor's
+    # own thread does. If the system has no more threads that one dies (before 3.12.1), and every task waits forever.
+    # Here the error is one of the task that was to be handed over.
+    queue: Any = executor._call_queue  # type: ignore[attr-defined]  # typeshed lacks it
+    with queue._notempty:
+        if queue._thread is None:
+            queue._start_thread()

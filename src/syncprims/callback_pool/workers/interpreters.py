@@ -59,14 +59,13 @@ class InterpreterWorkers(ThreadWorkers):
 
     def _run(self, interpreter: Interpreter, job: Job[Any]) -> bool:
         """Run the job over there and set its outcome; False if that came too late, because it had expired."""
-        if not job.begin():
-            return True
-        call, job.call = job.call, None
-        assert isinstance(call, bytes)
         try:
+            if not job.begin():
+                return True
             if job.timeout is not None:
                 self._timer.watch(job, self)
-            result, error = unpack(interpreter.run(call))
+            assert isinstance(job.carrier, bytes)
+            result, error = unpack(interpreter.run(job.carrier))
         except BaseException as failure:  # noqa: BLE001  an interpreter that can't be entered; the worker must live
             result, error = None, failure
         try:

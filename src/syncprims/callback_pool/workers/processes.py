@@ -137,10 +137,10 @@ class ProcessWorkers(Backend):
             if crew is None or crew.broken:
                 crew = self._hire()
             crew.post(job)
-            assert isinstance(job.call, bytes)
+            assert isinstance(job.carrier, bytes)
             self._handed[ticket] = job
             inner: Future[bytes] = crew.executor.submit(
-                run_packed, job.call, self._dumps_blob, crew.address, job.slot, self._flush
+                run_packed, job.carrier, self._dumps_blob, crew.address, job.slot, self._flush
             )
         except BrokenExecutor:
             assert crew is not None

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..._core.clock import monotonic
 from ..._core.deadline import Deadline
-from ..._core.foreign import log
+from ..._core.foreign import error_words, log
 from ..._core.registry import InnerName
 from ..._locks.timed_lock import TimedLock
 from ..own_threads import enter
@@ -85,13 +85,19 @@ class ThreadWorkers(Backend):
         self._threads.add(current_thread())
         enter(self._open_tasks, "task")
         self._starting[current_thread()] = monotonic()
-        broken = self._employ()
-        self._starting.pop(current_thread(), None)
-        with self._mutex:
-            self._threads.discard(current_thread())
-        if broken is not None:
+        broken: BrokenExecutor | None = None
+        try:
+            broken = self._employ()
+        finally:
+            self._starting.pop(current_thread(), None)
+            with self._mutex:
+                self._threads.discard(current_thread())
             # After having made room: who submits later than this look finds it, and starts a worker of its own.
-            self._fail_queued(broken)
+            if broken is not None:
+                self._fail_queued(broken)
+            elif self._open_tasks.jobs:
+                # It leaves because the pool has ended; or because something was raised in it from outside.
+                self._make_up_for_a_worker()
 
     def _employ(self) -> BrokenExecutor | None:
         """Run tasks until there are no more; an error means that the worker could not start."""
@@ -104,9 +110,7 @@ class ThreadWorkers(Backend):
         return None
 
     def _broken_by(self, error: BaseException) -> BrokenExecutor:
-        broken = BrokenExecutor(
-            f"the initializer of {self._name!r} raised {type(error).__name__}: {error}; no worker could start"
-        )
+        broken = BrokenExecutor(f"the initializer of {self._name!r} raised {error_words(error)}; no worker could start")
         broken.__cause__ = error
         return broken
 
@@ -133,8 +137,11 @@ class ThreadWorkers(Backend):
             if job is None:
                 jobs.put(None)  # for the next worker
                 return
-            if not run(job) and self._leave(job):
-                return
+            try:
+                if not run(job) and self._leave(job):
+                    return
+            except BaseException as error:  # noqa: BLE001  only this task shall fail; the worker has more to do
+                job.fail(error)
             del job  # while idle, a worker keeps nothing alive
 
     def _leave(self, job: Job[Any]) -> bool:
