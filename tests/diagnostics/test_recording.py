@@ -249,11 +249,15 @@ def test_waits_that_gave_up_are_recorded_as_such() -> None:
             task = pool.submit(wait_for, gate)
             with pytest.raises(PoolTimeoutError):
                 task.result(0.01)
+            with pytest.raises(PoolTimeoutError):
+                next(pool.map_unordered(wait_for, [gate], timeout=0.01))
             gate.set()
-    waits = [(span.name, span.outcome) for span in recording.spans if span.kind == "wait"][:3]
+    waits = [(span.name, span.outcome) for span in recording.spans if span.kind == "wait"][:4]
     assert waits[:2] == [("game[second]", "gave up"), ("arrivals", "gave up")]
     assert waits[2][0].startswith("mill: the result of")
     assert waits[2][1] == "gave up"
+    assert waits[3][0].startswith("mill: the next result of")
+    assert waits[3][1] == "gave up"
 
 
 def test_an_error_that_is_handled_around_a_wait_is_not_its_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _queue import Empty
 from collections import deque
 from operator import itemgetter
 from threading import get_ident
@@ -246,6 +247,6 @@ def _end_of_wait(error: BaseException | None) -> str:
     if isinstance(error, DeadlockError):
         # A task that was waited for may have failed by one of its own.
         return REFUSED if error.cycle and error.cycle[0].thread == _thread(get_ident()) else ""
-    if isinstance(error, SyncTimeoutError) or type(error) is TimeoutError:
+    if isinstance(error, SyncTimeoutError) or type(error) in (TimeoutError, Empty):  # the latter two by futures, queues
         return GAVE_UP
     return "" if error is None or isinstance(error, Exception) else INTERRUPTED
