@@ -85,8 +85,7 @@ def slow(session: nox.Session) -> None:
 def build(session: nox.Session) -> None:
     """Build the wheel and the source archive into ``dist``, and check what is in them."""
     shutil.rmtree("dist", ignore_errors=True)
-    _install(session, "build")
-    session.run("python", "-m", "build", "--outdir", "dist")
+    _build(session, "dist")
     session.run("python", ".ci/contents.py", *map(os.fspath, Path("dist").iterdir()))
 
 
@@ -167,13 +166,18 @@ def _cannot_be_had(session: nox.Session, what: str) -> None:
     session.error(f"CANNOT BE HAD: {what}")  # .ci/run looks for these words
 
 
+def _build(session: nox.Session, folder: str, *options: str) -> None:
+    """Build into the folder, with what the build needs installed before, where it is seen if that can't be had."""
+    _install(session, "build", *nox.project.load_toml("pyproject.toml")["build-system"]["requires"])
+    session.run("python", "-m", "build", "--no-isolation", "--outdir", folder, *options)
+
+
 def _install_wheel(session: nox.Session) -> str:
     """Install the wheel by itself, which needs no index, and return its path."""
     folder = Path(DIST or session.create_tmp(), "" if DIST else "dist")
     if not DIST:
         shutil.rmtree(folder, ignore_errors=True)
-        _install(session, "build")
-        session.run("python", "-m", "build", "--wheel", "--outdir", os.fspath(folder))
+        _build(session, os.fspath(folder), "--wheel")
     (archive,) = folder.glob("*.whl")
     path = os.fspath(archive.resolve())
     session.install("-q", "--no-deps", "--force-reinstall", path)
