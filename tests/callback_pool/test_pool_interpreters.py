@@ -173,17 +173,19 @@ if __name__ == "__main__":
 
 
 def test_thread_that_a_task_left_behind_holds_nothing_up(tmp_path: Path) -> None:
-    """A thread that goes on in an interpreter keeps close with a limit, and the end of the program, from nothing."""
+    """A thread that goes on in an interpreter keeps close, and the end of the program, no longer than the grace."""
     body = """
 if __name__ == "__main__":
-    from syncprims.callback_pool import ending
-    ending._EXIT_PATIENCE = 0.2
-    pool = CallbackPool("interpreter", max_workers=1)
+    pool = CallbackPool("interpreter", max_workers=1, grace=0.2)
     pool.submit(leave_a_thread).result(10)
-    pool.close(0.2)
+    pool.close()
     sys.exit(5)
 """
-    assert run(tmp_path, body) == (5, [], "")
+    status, lines, errors = run(tmp_path, body)
+    assert (status, lines) == (5, [])
+    assert {line.partition(" left ")[2] for line in errors.splitlines()} == {
+        "thread 'CallbackPool-1-worker-1' behind: not over after 0.2 s (its grace)"
+    }
 
 
 def test_where_nobody_can_watch_the_status_is_that_of_a_failure(tmp_path: Path) -> None:

@@ -228,9 +228,10 @@ def log(level: int, message: str, error: BaseException | None = None) -> None:
 
     A handler of the program that fails does not lose the message: it goes to ``sys.stderr``, as far as there is one.
     """
-    import logging
 
     def emit() -> bool:
+        import logging  # in here, as it fails when the interpreter ends
+
         # The three parts, as logging asks a lone exception whether it is true.
         info = None if error is None else (type(error), error, traceback_of(error))
         logging.getLogger("syncprims").log(level, "%s", message, exc_info=info)

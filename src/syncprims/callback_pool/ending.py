@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from typing import Any
 
 from .._core.deadline import Deadline
@@ -14,6 +16,7 @@ from .task import Open, Task
 from .unseen_errors import UnseenErrors
 from .workers.backend import Backend
 
+_HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 _ABORT_PATIENCE = 2.0  # seconds that `abort` gives the callbacks of what it cancelled
 _MORE_THAN_GRACE = 5.0  # seconds that the interpreter's exit gives a backend to end workers whose grace is over
 _STARTS = 4  # times the grace: what the interpreter's exit gives workers to come through their start
@@ -108,6 +111,9 @@ class Ending:
             # A task that no one holds is gone when the dispatcher has done with it, and not a moment before.
             self._unseen.watched = False
             self._dispatcher.catch_up(deadline)
+            if not _HAS_GIL:
+                # There an object dies when the thread that made it comes to it; the collector does not wait for that.
+                gc.collect()
         if for_good:
             self._unseen.close()
         return self._unseen

@@ -51,12 +51,21 @@ class HelperThread:
 
 
 def serve(inbox: SimpleQueue[Any], handle: Callable[[Any], object]) -> None:
-    """Handle what comes in until None does, whatever the handling raises; while idle, keep nothing of it alive."""
-    while (item := inbox.get()) is not None:
+    """Handle what comes in until None does, whatever the handling raises; while idle, keep nothing of it alive.
+
+    Handling an item must do no harm the second time: it is handled again if that was cut short.
+    """
+    # Not `inbox.get()` in a loop: if something is raised in the thread from outside, that can fall between the end of
+    # such a call and the name that keeps what it returns.
+    for item in iter(inbox.get, None):
         try:
             handle(item)
         except BaseException as error:  # noqa: BLE001  this thread has more to do, and others wait for it
             log(ERROR, f"{current_thread().name} met an error, and goes on", error)
+            try:
+                handle(item)
+            except BaseException as again:  # noqa: BLE001  see above
+                log(ERROR, f"{current_thread().name} met an error once more, and goes on", again)
         del item
 
 

@@ -11,6 +11,7 @@ from logging import ERROR
 from operator import attrgetter
 from threading import Condition, get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeVar
+from weakref import ref
 
 from .._core.clock import monotonic
 from .._core.deadline import Deadline, check_timeout
@@ -648,7 +649,7 @@ class Job(Generic[T]):
 
     def report_if_dropped(self, error: BaseException, report: Callable[[str, BaseException], object]) -> None:
         """Have ``report(call, error)`` called if the task is dropped before any code looks at it."""
-        self.task._unseen = unseen = Unseen(self.call_as_text(), error, report)
+        self.task._unseen = unseen = _watch(self.task, self.call_as_text(), error, report)
         if self.task._seen:  # while that was made
             unseen.error = None
 
@@ -679,17 +680,33 @@ def failed_task(open_tasks: Open, label: str, error: BaseException) -> Task[Any]
     return task
 
 
-class Unseen:
+class Unseen(ref[Task[Any]]):
     """Reports an error of a task that was dropped before any code looked at it: `Task` itself stays free of __del__.
 
-    `report` may be called on any thread and between any two instructions, like every finalizer.
+    `report` may be called on any thread and between any two instructions, like every finalizer. A weak reference, and
+    no object with a __del__: without the GIL that would be called on the thread that made the object, whenever that
+    thread has something to do.
     """
 
-    def __init__(self, call: str, error: BaseException, report: Callable[[str, BaseException], object]) -> None:
-        self.call = call
-        self.error: BaseException | None = error
-        self.report = report
+    __slots__ = ("call", "error", "report")
 
-    def __del__(self) -> None:
-        if self.error is not None:
-            self.report(self.call, self.error)
+    call: str
+    error: BaseException | None
+    report: Callable[[str, BaseException], object]
+
+
+_kept: dict[int, Unseen] = {}  # a weak reference that is garbage itself calls nothing back
+
+
+def _watch(task: Task[Any], call: str, error: BaseException, report: Callable[[str, BaseException], object]) -> Unseen:
+    unseen = Unseen(task, _dropped)
+    unseen.call, unseen.error, unseen.report = call, error, report
+    _kept[id(unseen)] = unseen
+    return unseen
+
+
+def _dropped(unseen: ref[Task[Any]]) -> None:
+    assert isinstance(unseen, Unseen)
+    _kept.pop(id(unseen), None)
+    if unseen.error is not None:
+        unseen.report(unseen.call, unseen.error)

@@ -86,8 +86,10 @@ class ThreadWorkers(Backend):
         enter(self._open_tasks, "task")
         self._starting[current_thread()] = monotonic()
         broken: BrokenExecutor | None = None
+        died = True
         try:
             broken = self._employ()
+            died = False
         finally:
             self._starting.pop(current_thread(), None)
             with self._mutex:
@@ -95,8 +97,7 @@ class ThreadWorkers(Backend):
             # After having made room: who submits later than this look finds it, and starts a worker of its own.
             if broken is not None:
                 self._fail_queued(broken)
-            elif self._open_tasks.jobs:
-                # It leaves because the pool has ended; or because something was raised in it from outside.
+            elif died:  # by something that was raised in it from outside
                 self._make_up_for_a_worker()
 
     def _employ(self) -> BrokenExecutor | None:
@@ -130,19 +131,18 @@ class ThreadWorkers(Backend):
     def _serve(self, run: Callable[[Job[Any]], bool]) -> None:
         jobs, idle = self._jobs, self._idle
         self._starting.pop(current_thread(), None)
-        while True:
-            if jobs.empty():
-                idle.append(None)
-            job = jobs.get()
-            if job is None:
-                jobs.put(None)  # for the next worker
-                return
+        if jobs.empty():
+            idle.append(None)
+        for job in iter(jobs.get, None):  # so that nothing which is raised from outside loses a job: see `serve`
             try:
                 if not run(job) and self._leave(job):
                     return
             except BaseException as error:  # noqa: BLE001  only this task shall fail; the worker has more to do
                 job.fail(error)
             del job  # while idle, a worker keeps nothing alive
+            if jobs.empty():
+                idle.append(None)
+        jobs.put(None)  # for the next worker
 
     def _leave(self, job: Job[Any]) -> bool:
         """Tell whether this worker was replaced when its task expired."""
