@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -385,6 +386,24 @@ class DropsErrors(CallbackPool):
             super().join(timeout)
         except CallbackErrors:
             pass
+
+
+class ForgetsMaps(CallbackPool):
+    """Reads a map's first result itself, and keeps quiet about its error."""
+
+    def map(self, fn: Callable[..., T], *iterables: Iterable[Any], **kwargs: Any) -> Iterator[T]:
+        results = super().map(fn, *iterables, **kwargs)
+        try:
+            return itertools.chain([next(results)], results)
+        except ValueError:
+            return iter(())
+
+
+class ShutsDownLater(CallbackPool):
+    """Shuts down as it closes: when nothing is pending any more."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self.close()
 
 
 class LeavesEarly(CallbackPool):

@@ -234,7 +234,7 @@ def test_forked_child_that_hangs_is_ended() -> None:
         (check_rlock, TimedRLock, 43),
         (check_runner, OrderedRunner, 32),
         (check_counter, AtomicCounter, 32),
-        (check_pool, CallbackPool, 32),
+        (check_pool, CallbackPool, 34),
     ],
 )
 def test_library_keeps_its_own_contract(check_it: object, cls: type, clauses: int) -> None:

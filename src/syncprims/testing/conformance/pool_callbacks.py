@@ -232,6 +232,19 @@ def _unseen(make: Make) -> None:
         pool.join(pool_limit())
 
 
+@callbacks.clause(
+    "what no code looked at is raised by join(), of a map and of a dropped submit() too", "let both fail, and joined"
+)
+def _unseen_of_others(make: Make) -> None:
+    with make(max_workers=1) as pool:
+        unread = pool.map(fail, ["of a map"])
+        pool.submit(fail, "of a submit")
+        group = raises(CallbackErrors, "join()", pool.join, pool_limit())
+        args = sorted(one.args for one in group.exceptions)
+        expect("the arguments of what join() raised", args, [("of a map",), ("of a submit",)])
+        del unread
+
+
 @callbacks.clause("leaving the with raises what nobody was told of", "let a task fail, and left")
 def _unseen_with(make: Make) -> None:
     def use() -> None:

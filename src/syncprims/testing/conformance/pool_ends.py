@@ -226,6 +226,24 @@ def _executor(make: Make) -> None:
     raises(RuntimeError, "submit() after shutdown()", pool.submit, abs, 1)
 
 
+@ends.clause("shutdown() ends though callbacks submit on and on, and raises no group", "shut it down while they did")
+def _shutdown(make: Make) -> None:
+    pool = make(max_workers=1)
+    begun = threading.Event()
+
+    def again(_result: object) -> None:
+        begun.set()
+        pool.apply_async(abs, (1,), callback=again)
+
+    try:
+        pool.apply_async(abs, (1,), callback=again)
+        expect_that(begun.wait(pool_limit()), "a callback did not come")
+        aside(pool.shutdown)
+        expect("how many tasks are pending after shutdown()", pool.stats.pending, 0)
+    finally:
+        pool.abort()
+
+
 @ends.clause("map() gives results in the order of the items", "mapped over items, in chunks too")
 def _map(make: Make) -> None:
     with make(max_workers=2) as pool:
