@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from _thread import RLock
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from logging import ERROR
-from operator import attrgetter
-from threading import Condition, get_ident
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeVar
 from weakref import ref
 
@@ -21,6 +18,7 @@ from .._core.lazy import check_runs
 from .._core.observing import Event, Observable
 from .._core.waits import wait_visibly
 from ..errors import DeadlockError, ForkedError, PoolTimeoutError
+from .cpython.condition_left_locked import ConditionInC
 from .open_tasks import OpenTasks
 from .own_threads import in_hook, role_in
 from .travel.start_board import StartBoard
@@ -52,39 +50,6 @@ _CANCELLED, _NOTIFIED = "CANCELLED", "CANCELLED_AND_NOTIFIED"
 _DONE = (_FINISHED, _NOTIFIED, _CANCELLED)
 _MOST_SHOWN, _SHOWN = 5, 60  # how many arguments a message shows, and how many characters of each
 Open = OpenTasks["Task[Any]", "Job[Any]"]
-
-
-class _CCondition(Condition):
-    """A condition that no interrupt leaves locked: what ``with`` calls are the lock's own C functions.
-
-    It finds them when they are called, where `threading.Condition` collects them all when it is made.
-    """
-
-    def __init__(self) -> None:
-        self._lock = RLock()
-        self._waiters: deque[Any] = deque()
-
-    if sys.version_info >= (3, 14):
-        # What C returns to a `with` may be lost on 3.14 (gh-148874), and on 3.15 under a tracer. What Python returns is
-        # not, and the outcome of an unpacking is stored before an interrupt can come.
-        def __enter__(self) -> bool:
-            taken = False
-            try:
-                (taken,) = map(self._lock.acquire, (True,))
-                return taken
-            except BaseException:
-                if taken:
-                    self._lock.release()
-                raise
-
-    else:
-        __enter__ = property(attrgetter("_lock.__enter__"))
-    __exit__ = property(attrgetter("_lock.__exit__"))
-    acquire = property(attrgetter("_lock.acquire"))
-    release = property(attrgetter("_lock.release"))
-    _release_save = property(attrgetter("_lock._release_save"))
-    _acquire_restore = property(attrgetter("_lock._acquire_restore"))
-    _is_owned = property(attrgetter("_lock._is_owned"))
 
 
 class Task(Future[T]):
@@ -136,7 +101,7 @@ class Task(Future[T]):
     _exception: BaseException | None = None
 
     def __init__(self, open_tasks: Open, label: str) -> None:
-        self._condition = _CCondition()
+        self._condition = ConditionInC()
         self._waiters: list[Any] = []
         self._done_callbacks: list[Callable[[Future[T]], object]] = [_notify]
         self._open_tasks = open_tasks
