@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 # Workers start when the first task comes, or later, and from a server whose start is the only moment at which most of
 # this can be given to them. What is taken note of here:
@@ -32,6 +33,7 @@ class Surroundings:
             self.folder = os.getcwd()
         self.umask: int | None = _umask()
         self._streams = [_Stream(number) for number in range(3)] if os.name == "posix" else []
+        finalize(self, _close_all, self._streams).atexit = False
 
     def for_popen(self) -> dict[str, Any]:
         """Return the arguments by which `subprocess.Popen` starts a process in these surroundings."""
@@ -47,12 +49,7 @@ class Surroundings:
 
     def forget(self) -> None:
         """Let go of the streams."""
-        for stream in self._streams:
-            stream.close()
-
-    def __del__(self) -> None:
-        with suppress(AttributeError):  # it was never whole
-            self.forget()
+        _close_all(self._streams)
 
 
 class _Stream:
@@ -77,6 +74,11 @@ class _Stream:
         fd, self._fd = self.fd(), None
         if fd is not None:
             os.close(fd)
+
+
+def _close_all(streams: list[_Stream]) -> None:
+    for stream in streams:
+        stream.close()
 
 
 def _identity(fd: int) -> tuple[int, int]:
