@@ -214,12 +214,15 @@ def import_it() -> Any:
 def test_forked_child_makes_a_pool_of_its_own(tmp_path: Path, way: str, leaving: str) -> None:
     """After any use of one in the parent, which goes on; and the child ends as it likes, without an error."""
     body = f"""
+import warnings
+
 if __name__ == "__main__":
     parents = CallbackPool("process", max_workers=1)
     if {way != "unused"}:
         parents.submit(pow, 2, 3).result(20)
     if {way == "closed"}:
         parents.close(20)
+    warnings.simplefilter("ignore")  # that the program has threads, which is the point
     child = os.fork()
     if child == 0:
         with CallbackPool("process", max_workers=1) as pool:

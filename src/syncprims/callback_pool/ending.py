@@ -182,7 +182,9 @@ class Ending:
         left = list(self._open_tasks.jobs.values())
         for job in left:
             self._backend.abandon(job)
-            job.fail(PoolClosedError(f"{job.pool_name!r} was aborted, and the program ends while {job.label} runs"))
+            error = PoolClosedError(f"{job.pool_name!r} was aborted, and the program ends while {job.label} runs")
+            if not job.fail(error):
+                self._backend.take_back(job)  # it is done, and only its callback has not ended
         for job in left:
             job.await_settled(deadline)
         self._dispatcher.stop_if_over()

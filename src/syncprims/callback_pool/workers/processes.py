@@ -177,7 +177,8 @@ class ProcessWorkers(Backend):
         crew, self._crew = self._crew, None
         if crew is not None:
             self._leaving.append(crew)
-            crew.dismiss(kill=bool(self._stuck or self._handed))
+            # A job may be done and still among the handed ones, for a moment.
+            crew.dismiss(kill=bool(self._stuck) or not all(job.done() for job in list(self._handed.values())))
 
     def _retire(self) -> None:
         """Dismiss the last crew, and see all of them out."""
