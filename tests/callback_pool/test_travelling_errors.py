@@ -93,7 +93,7 @@ class ForgetfulError(Exception):
         (HttpError(404, "http://x"), "404 for http://x", "TypeError: .*missing 1 required positional argument: 'url'"),
         (
             subprocess.CalledProcessError(returncode=3, cmd=["x"]),
-            "Command '['x']' returned non-zero exit status 3.",
+            str(subprocess.CalledProcessError(returncode=3, cmd=["x"])),
             "TypeError: .*missing 2 required positional arguments",
         ),
         (BecomesTextError("hm"), "BecomesTextError: hm", "turns it into a str"),

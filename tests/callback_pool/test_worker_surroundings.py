@@ -111,7 +111,8 @@ def test_folder_that_has_gone_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @posix
-def test_streams_are_let_go(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_streams_are_let_go() -> None:
     """A pool that is closed, dropped or in a forked child holds none of them open."""
 
     def holders() -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import _ThreadWakeup
 from contextlib import suppress
+from logging import WARNING
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..._core.clock import monotonic
 from ..._core.deadline import Deadline
+from ..._core.foreign import log
 from ..cpython.forgotten_futures_before_312 import Custody, end
 from ..task import Job
 from ..travel.arrival import Luggage, StartCall, prepare_worker, work
@@ -39,6 +41,7 @@ class Plan(NamedTuple):
     """What all crews of one pool have in common.
 
     Attributes:
+        name: The pool's.
         max_workers: How many processes.
         tasks: How many tasks a crew has at most.
         start_call: The initializer, if any, and its arguments.
@@ -48,6 +51,7 @@ class Plan(NamedTuple):
         grace: How many seconds a worker has to end; None is no limit.
     """
 
+    name: str
     max_workers: int
     tasks: int
     start_call: StartCall
@@ -83,7 +87,7 @@ class Crew:
             self.executor._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]  # typeshed lacks it
         _start_feeding(self.executor)
         ring_once(self.executor)
-        self._grace = plan.grace
+        self._plan = plan
         self._manager: Thread | None = None
         self._patience = Deadline(None)
         self._proved = False
@@ -151,22 +155,22 @@ class Crew:
         """Shut the executor down without waiting; kill its processes if one of them would never end by itself."""
         if self._manager is None:  # the executor forgets it when it is shut down
             self._manager = getattr(self.executor, "_executor_manager_thread", None)
-        self._patience = Deadline(self._grace)
+        self._patience = Deadline(self._plan.grace)
         end(self.executor, kill=False)
         if kill:
             self._kill()
 
-    def see_out(self) -> list[str]:
-        """Wait for the dismissed crew's end, at most for its grace; kill who is left then, and return who that was."""
-        left = []
+    def see_out(self) -> None:
+        """Wait for the dismissed crew's end, at most for its grace; log who is left then, and kill them."""
         if not self._join(self._patience):
-            left = self.left()
+            # First, as the program may be waiting for them to end.
+            late = f"not over {self._plan.grace} s after the last task (the grace of {self._plan.name!r})"
+            log(WARNING, f"{self._plan.name!r} kills {'; '.join(self.left())}: {late}")
             self.force()
             self._join(Deadline(_DYING))
         if self._server is not None:
             self._server.stop()
         self._context.processes.clear()
-        return left
 
     def gone(self) -> bool:
         """Whether the dismissed executor's processes have ended."""

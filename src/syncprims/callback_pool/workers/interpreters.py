@@ -25,6 +25,7 @@ class InterpreterWorkers(ThreadWorkers):
     """
 
     packs = True
+    _leftover = ", whose interpreter waits for a thread that a task has left there"
     fate = "its interpreter can't be stopped, its result will be dropped, and another one takes its place"
 
     def __init__(self, options: Options) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from _queue import Empty, SimpleQueue
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
 from functools import partial
-from logging import WARNING
 from typing import Any
 
 from ..._core.clock import monotonic
 from ..._core.deadline import Deadline
-from ..._core.foreign import chain, error_words, log
+from ..._core.foreign import chain, error_words
+from ..cpython.no_threads_at_exit_in_312 import THREADS_EARLY, start_queue_thread
 from ..own_threads import HelperThread
 from ..task import Job
 from ..travel.envelope import portable, run_packed
@@ -34,11 +33,7 @@ from .crew import Crew, Plan
 # The feeder also sees the last executor out, once there is nothing left to do: it gives the workers their grace, and
 # kills those that have not ended then (a task has left a thread there, say). So nobody needs to wait for that, and the
 # program's exit finds nothing that it would wait for without end.
-#
-# At its exit, 3.12 starts no thread any more, and the executor and its queue need three. So there the first submission
-# waits until they are up; else a program that ends right after it would lose its tasks.
 
-_THREADS_EARLY = sys.version_info[:2] == (3, 12)
 _SLICE = 0.5  # seconds between two looks whether the feeder is still there
 _KILLING = 2.0  # seconds that `kill` gives the feeder to notice
 
@@ -66,7 +61,14 @@ class ProcessWorkers(Backend):
         self._around = Surroundings()
         start_call = (options.initializer, options.initargs)
         self._plan = Plan(
-            options.max_workers, self._window, start_call, options.dumps, main_source(), self._around, options.grace
+            self._name,
+            options.max_workers,
+            self._window,
+            start_call,
+            options.dumps,
+            main_source(),
+            self._around,
+            options.grace,
         )
         self._queue: deque[Job[Any]] = deque()
         self._again: deque[Job[Any]] = deque()
@@ -86,7 +88,7 @@ class ProcessWorkers(Backend):
         if not self._feeder.started:
             check_guard(self._name)
         self._feeder.ensure(_serve, self._kicks)
-        if _THREADS_EARLY and not self._threads_are_up:
+        if THREADS_EARLY and not self._threads_are_up:
             self._await_threads()
         self._queue.append(job)
         if len(self._handed) <= self._low:
@@ -103,8 +105,10 @@ class ProcessWorkers(Backend):
     def _start_threads(self, done: Callable[[], object]) -> None:
         try:
             if not self._threads_are_up:
-                # A call that goes through all of them; if it fails, the next ones will say so.
-                self._hire().executor.submit(abs, 0).exception()
+                # Its outcome is of no interest: if it fails, the tasks will say so.
+                executor = self._hire().executor
+                executor.submit(abs, 0)
+                start_queue_thread(executor)
         except BaseException:  # noqa: BLE001  the feeder must live, also where the program ends meanwhile
             if self._crew is not None:
                 self._crew.broken = True
@@ -184,14 +188,9 @@ class ProcessWorkers(Backend):
         """Dismiss the last crew, and see all of them out."""
         self._dismiss()
         for crew in list(self._leaving):
-            left = crew.see_out()
-            if left:
-                log(WARNING, f"{self._name!r} ended {'; '.join(left)}: {self._late()}")
+            crew.see_out()
             self._leaving.remove(crew)
         self._around.forget()
-
-    def _late(self) -> str:
-        return f"not over {self._plan.grace} s after the last task (the pool's grace)"
 
     def _done(self, ticket: object, job: Job[Any], crew: Crew, inner: Future[bytes]) -> None:
         crew.custody.give_back(inner)

@@ -38,6 +38,7 @@ class ThreadWorkers(Backend):
     """
 
     packs = False
+    _leftover = ""  # what else may keep a worker from ending
     fate = "its thread can't be stopped, its result will be dropped, and another thread takes its place"
 
     def __init__(self, options: Options) -> None:
@@ -54,7 +55,9 @@ class ThreadWorkers(Backend):
         # Written by each worker for itself: since when it has been in its initializer.
         self._starting: dict[Thread, float] = {}
         self._grace = options.grace
-        self._patience: Deadline | None = None  # of `finish`
+        # Of `finish`:
+        self._patience: Deadline | None = None
+        self._left_behind = False
 
     def start(self, job: Job[Any]) -> None:
         """Queue the task, and start a worker for it if none is idle."""
@@ -190,13 +193,18 @@ class ThreadWorkers(Backend):
             thread.join(min(limits, default=None))
         late = [self._described(thread) for thread in threads if thread.is_alive()]
         if late and self._patience.remaining() == 0:
-            log(WARNING, f"{self._name!r} left {'; '.join(late)} behind: not over after {self._grace} s (its grace)")
+            if not self._left_behind:
+                self._left_behind = True
+                log(
+                    WARNING, f"{self._name!r} left behind: {'; '.join(late)}. Not over after {self._grace} s, its grace"
+                )
             return []
         return late
 
     def _described(self, thread: Thread) -> str:
-        what = ", whose initializer has not returned" if thread in self._starting else ""
-        return f"thread {thread.name!r}{what}"
+        if thread in self._starting:
+            return f"thread {thread.name!r}, whose initializer has not returned"
+        return f"thread {thread.name!r}{self._leftover}"
 
     def give_up_start(self, patience: float) -> float:
         """Fail what waits for workers none of which has come up in that time."""
