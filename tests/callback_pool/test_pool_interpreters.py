@@ -189,7 +189,7 @@ if __name__ == "__main__":
     status, lines, errors = run(tmp_path, body)
     assert (status, lines) == (5, ["True"])
     (told,) = errors.splitlines()
-    assert "interpreter waits for a thread that a task has left there. Not over after 0.4 s, its grace" in told
+    assert "interpreter waits for a thread that a task has left there: not over after its grace, 0.4 s" in told
 
 
 def test_where_nobody_can_watch_the_status_is_that_of_a_failure(tmp_path: Path) -> None:

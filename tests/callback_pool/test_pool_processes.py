@@ -160,7 +160,7 @@ def test_processes_that_cannot_be_started_early_are_started_later(monkeypatch: p
     with CallbackPool("process", max_workers=1) as pool:
         workers: Any = pool._backend
         ready = threading.Event()
-        monkeypatch.setattr(ProcessPoolExecutor, "submit", pool_workers.fail_to_start)
+        monkeypatch.setattr(ProcessPoolExecutor, "_start_executor_manager_thread", pool_workers.fail_to_start)
         workers._start_threads(ready.set)
         assert ready.is_set()
         monkeypatch.undo()

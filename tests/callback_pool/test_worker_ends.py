@@ -129,7 +129,7 @@ from callback_pool.test_worker_ends import leave_thread
 
 if __name__ == "__main__":
     way, go = sys.argv[2:]
-    pool = CallbackPool("process", max_workers=1, grace=None if way == "no limit" else 0.3, name="p")
+    pool = CallbackPool("process", max_workers=1, grace=None if way == "no limit" else 1.5, name="p")
     pool.submit(leave_thread, go).result(20)
     if way == "with":
         with pool:

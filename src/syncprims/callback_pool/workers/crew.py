@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import _ThreadWakeup
 from contextlib import suppress
 from logging import WARNING
@@ -102,6 +102,18 @@ class Crew:
         if self._board is not None:
             job.take_slot(self._board)
 
+    def submit(self, call: Callable[..., bytes], *args: object) -> Future[bytes]:
+        """Hand a call to the executor, which may start a worker for it."""
+        workers = len(self._context.processes)
+        inner = self.executor.submit(call, *args)
+        if len(self._context.processes) != workers:
+            # The executor's own thread was woken for the call before the worker was there to be watched. If that dies
+            # at its start, nothing else may wake it.
+            bell = self.executor._executor_manager_thread_wakeup
+            with self.executor._shutdown_lock:
+                bell.wakeup()
+        return inner
+
     def withdraw(self, job: Job[Any]) -> bool | None:
         """Take the job off the board; return whether its call had begun, or None if that can't be known."""
         if not job.is_on(self._board):
@@ -164,8 +176,8 @@ class Crew:
         """Wait for the dismissed crew's end, at most for its grace; log who is left then, and kill them."""
         if not self._join(self._patience):
             # First, as the program may be waiting for them to end.
-            late = f"not over {self._plan.grace} s after the last task (the grace of {self._plan.name!r})"
-            log(WARNING, f"{self._plan.name!r} kills {'; '.join(self.left())}: {late}")
+            name, grace = self._plan.name, self._plan.grace
+            log(WARNING, f"{name!r} kills {'; '.join(self.left())}: not over after its grace, {grace} s")
             self.force()
             self._join(Deadline(_DYING))
         if self._server is not None:

@@ -13,7 +13,7 @@ from typing import Any
 from ..._core.clock import monotonic
 from ..._core.deadline import Deadline
 from ..._core.foreign import chain, error_words
-from ..cpython.no_threads_at_exit_in_312 import THREADS_EARLY, start_queue_thread
+from ..cpython.no_threads_at_exit_in_312 import THREADS_EARLY, start_executors_threads
 from ..own_threads import HelperThread
 from ..task import Job
 from ..travel.envelope import portable, run_packed
@@ -59,16 +59,15 @@ class ProcessWorkers(Backend):
         self._window = max(8 * self._max_workers, 128)
         self._low = self._window // 2
         self._around = Surroundings()
-        start_call = (options.initializer, options.initargs)
         self._plan = Plan(
-            self._name,
-            options.max_workers,
-            self._window,
-            start_call,
-            options.dumps,
-            main_source(),
-            self._around,
-            options.grace,
+            name=self._name,
+            max_workers=options.max_workers,
+            tasks=self._window,
+            start_call=(options.initializer, options.initargs),
+            dumps=options.dumps,
+            main=main_source(),
+            around=self._around,
+            grace=options.grace,
         )
         self._queue: deque[Job[Any]] = deque()
         self._again: deque[Job[Any]] = deque()
@@ -105,10 +104,7 @@ class ProcessWorkers(Backend):
     def _start_threads(self, done: Callable[[], object]) -> None:
         try:
             if not self._threads_are_up:
-                # Its outcome is of no interest: if it fails, the tasks will say so.
-                executor = self._hire().executor
-                executor.submit(abs, 0)
-                start_queue_thread(executor)
+                start_executors_threads(self._hire().executor)
         except BaseException:  # noqa: BLE001  the feeder must live, also where the program ends meanwhile
             if self._crew is not None:
                 self._crew.broken = True
@@ -143,9 +139,7 @@ class ProcessWorkers(Backend):
             crew.post(job)
             assert isinstance(job.carrier, bytes)
             self._handed[ticket] = job
-            inner: Future[bytes] = crew.executor.submit(
-                run_packed, job.carrier, self._dumps_blob, crew.address, job.slot, self._flush
-            )
+            inner = crew.submit(run_packed, job.carrier, self._dumps_blob, crew.address, job.slot, self._flush)
         except BrokenExecutor:
             assert crew is not None
             crew.broken = True

@@ -195,9 +195,8 @@ class ThreadWorkers(Backend):
         if late and self._patience.remaining() == 0:
             if not self._left_behind:
                 self._left_behind = True
-                log(
-                    WARNING, f"{self._name!r} left behind: {'; '.join(late)}. Not over after {self._grace} s, its grace"
-                )
+                why = f"not over after its grace, {self._grace} s"
+                log(WARNING, f"{self._name!r} leaves behind {'; '.join(late)}: {why}")
             return []
         return late
 
