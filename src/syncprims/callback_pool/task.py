@@ -117,6 +117,8 @@ class Task(Future[T]):
         """
         try:
             inner = self._inner
+            if inner is None and self.running():  # it began before the executor had returned its future
+                return False
             # `running` first: pebble's futures, unlike others, can be cancelled while they run, which kills the worker.
             if inner is not None and (_says(inner.running) or not _says(inner.cancel)) and not self.cancelled():
                 return False

@@ -145,11 +145,10 @@ def stamp(address: str | None, slot: int) -> bool:
     if _not_before:
         _hold_off(board)
     _SLOT.pack_into(board, slot + _SLOT.size, os.getpid())
-    _SLOT.pack_into(board, slot, monotonic())
-    # After the stamp, so that a call that was called off in between is seen as begun or does not begin.
     if _SLOT.unpack_from(board, _CALLED_OFF)[0]:
-        _SLOT.pack_into(board, slot, 0.0)
         return False
+    # A pool that calls it off from here on finds it begun.
+    _SLOT.pack_into(board, slot, monotonic())
     return True
 
 
