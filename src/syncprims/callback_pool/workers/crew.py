@@ -152,7 +152,7 @@ class Crew:
     def left(self) -> list[str]:
         """Say which workers have not ended, and what a task has left in them."""
         heard = self._heard()
-        return [_described(process, heard) for process in self._alive()]
+        return [_described(process, heard) for process in self._alive()] or ["the start of a worker process"]
 
     def _heard(self) -> list[Report]:
         return [] if self._reports is None else self._reports.read()
@@ -168,9 +168,12 @@ class Crew:
         if self._manager is None:  # the executor forgets it when it is shut down
             self._manager = getattr(self.executor, "_executor_manager_thread", None)
         self._patience = Deadline(self._plan.grace)
-        end(self.executor, kill=False)
         if kill:
             self._kill()
+            if not any(process.pid for process in self._context.processes):
+                # No worker could be started, and the call for the first one is what the executor's thread waits for.
+                self.executor._pending_work_items.clear()
+        end(self.executor, kill=False)
 
     def see_out(self) -> None:
         """Wait for the dismissed crew's end, at most for its grace; log who is left then, and kill them."""

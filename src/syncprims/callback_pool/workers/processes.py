@@ -284,7 +284,7 @@ class ProcessWorkers(Backend):
         if self._feeder.thread is not None:
             self._feeder.thread.join(deadline.remaining())
             if not self._feeder.over():
-                return [each for crew in self._crews() for each in crew.left()] or ["the start of a worker process"]
+                return [each for crew in self._crews() for each in crew.left()] or ["the thread that starts workers"]
             _forget(self._kicks)
         return []
 
