@@ -194,8 +194,11 @@ class Seen(LeftInC):
     def _state(self) -> None:
         """In no snapshot."""
 
-    def _owner(self) -> int | None:
-        return None
+    def _up_to(self, waiter: int) -> None:
+        """No thread that is known has to act."""
+
+    def _is_mine(self) -> bool:
+        return False
 
 
 def _opening(following: Any) -> Generator[int, Any, None]:

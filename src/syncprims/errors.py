@@ -136,11 +136,12 @@ class TaskTimeoutError(PoolTimeoutError):
 
 
 class DeadlockError(SyncError, RuntimeError):
-    """Waiting would have closed a circle of threads that wait for each other, so this thread does not wait.
+    """The wait would never have ended, since the threads that it is up to wait for this one; so it was not begun.
 
     Attributes:
-        cycle: The edges of the circle, beginning with the thread that got the error.
-        stacks: For each edge, where its thread stood, outermost frame first.
+        cycle: The waits of all threads that are stuck, each with one thread that it is up to. It begins with the thread
+            that got the error; the first ones make the cycle.
+        stacks: For each of these waits where its thread is, outermost frame first.
     """
 
     def __init__(

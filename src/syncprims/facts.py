@@ -74,27 +74,35 @@ class Holder(Frozen):
 
 
 class Wait(Frozen):
-    """One edge of a deadlock: a thread, the lock that it waits for, and the thread that holds that lock.
+    """One wait of a deadlock: a thread, what it waits for, and a thread that has to act before that wait can end.
+
+    Its ``str`` says so in words.
 
     Attributes:
         thread: The name of the thread that waits.
-        lock_name: The name of what it waits for.
-        holder: The name of the thread that holds it.
+        lock_name: The name of the lock that it waits for, or what else it waits for: ``"the result of 'use'"``.
+        holder: The name of the thread that holds the lock, or has to act otherwise: that runs the task.
+        words: What it does and why that is up to the other thread, in words that follow the thread's name; ``""`` for a
+            lock.
 
     Example:
         >>> from syncprims import Wait
-        >>> Wait("billing", "accounts", "audit").holder
-        'audit'
+        >>> print(Wait("billing", "accounts", "audit"))
+        Thread 'billing' waits for 'accounts' held by 'audit'
     """
 
-    __slots__ = ("thread", "lock_name", "holder")  # noqa: RUF023  the order of the arguments
+    __slots__ = ("thread", "lock_name", "holder", "words")  # noqa: RUF023  the order of the arguments
 
     thread: str
     lock_name: str
     holder: str
+    words: str
 
-    def __init__(self, thread: str, lock_name: str, holder: str) -> None:
-        self._set(thread, lock_name, holder)
+    def __init__(self, thread: str, lock_name: str, holder: str, words: str = "") -> None:
+        self._set(thread, lock_name, holder, words)
+
+    def __str__(self) -> str:
+        return f"Thread {self.thread!r} {self.words or f'waits for {self.lock_name!r} held by {self.holder!r}'}"
 
 
 class PoolStats(Frozen):

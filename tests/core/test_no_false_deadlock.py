@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from queue import SimpleQueue
-from threading import Event, get_ident
+from threading import Event
 
 import pytest
 
@@ -24,11 +24,12 @@ from syncprims import (
 )
 from syncprims._core import deadlocks as _deadlocks
 from syncprims._core import waits as _waits
-from syncprims._core.deadlocks import refuse_deadlock
+from syncprims._core.deadlocks import FREE, Knot
 from syncprims._core.stacks import FRAMES_ARE_SHARED, frames_of_threads
 from syncprims._core.waits import Waiting
 from syncprims._runner import sequence as _sequence
 
+Answer = Knot | bool | None
 both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
 needs_signals = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="the system has no pthread_kill")
 
@@ -66,15 +67,15 @@ class Handled:
         eventually(lambda: self.outer.waiting == 1)
         interrupt()
 
-    def counting(self, find: Callable[..., list[Waiting] | None]) -> Callable[..., list[Waiting] | None]:
-        """Count how often a circle is found."""
+    def counting(self, look: Callable[..., Answer]) -> Callable[..., Answer]:
+        """Count how often what looks like a deadlock is found."""
 
-        def find_and_count(*arguments: object) -> list[Waiting] | None:
-            circle = find(*arguments)
-            self.searches += circle is not None
-            return circle
+        def look_and_count(*arguments: object) -> Answer:
+            found = look(*arguments)
+            self.searches += found is not FREE
+            return found
 
-        return find_and_count
+        return look_and_count
 
     def the_circle_is_seen_twice(self) -> None:
         """Wait until the other thread has found what looks like a circle, and has looked again."""
@@ -87,7 +88,7 @@ class Handled:
 def test_what_a_handler_will_give_back_is_waited_for(kind: type[TimedLock], monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that a handler holds on top of a wait depends on the handler alone: who wants it gets it after that."""
     scene = Handled(kind)
-    monkeypatch.setattr(_deadlocks, "find_circle", scene.counting(_deadlocks.find_circle))
+    monkeypatch.setattr(_deadlocks, "look", scene.counting(_deadlocks.look))
 
     def handle() -> None:
         with scene.inner:
@@ -105,7 +106,7 @@ def test_what_a_handler_will_give_back_is_waited_for(kind: type[TimedLock], monk
 def test_what_a_handler_does_not_give_back_is_a_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
     """As soon as the handler has ended without releasing, the circle is real, and is reported."""
     scene = Handled(TimedLock)
-    monkeypatch.setattr(_deadlocks, "find_circle", scene.counting(_deadlocks.find_circle))
+    monkeypatch.setattr(_deadlocks, "look", scene.counting(_deadlocks.look))
 
     def handle() -> None:
         scene.inner.acquire()
@@ -149,7 +150,7 @@ def test_who_looks_again_gives_up_when_its_time_is_up(monkeypatch: pytest.Monkey
 def test_a_handler_that_waits_hides_the_wait_below(monkeypatch: pytest.MonkeyPatch) -> None:
     """While it waits for another lock, which it will get, what it holds is no part of a circle either."""
     scene, third = Handled(TimedLock), TimedLock(name="third")
-    monkeypatch.setattr(_deadlocks, "find_circle", scene.counting(_deadlocks.find_circle))
+    monkeypatch.setattr(_deadlocks, "look", scene.counting(_deadlocks.look))
 
     def handle() -> None:
         with scene.inner, third:
@@ -265,48 +266,7 @@ def test_before_that_it_is_a_deadlock(through: str) -> None:
         runner.abort()
 
 
-# -- circles that have a victim already ---------------------------------------------------------------------------
-
-
-class Held:
-    """What the owner of never changes."""
-
-    def __init__(self, name: str, owner: int) -> None:
-        """Make it with its owner."""
-        self.name, self.owner = name, owner
-
-    def _owner(self) -> int:
-        return self.owner
-
-    def _state(self) -> None:
-        """In no snapshot."""
-
-
-def test_who_is_no_victim_of_one_circle_may_be_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wait that closes two circles at once breaks the second one, where another thread gives way for the first."""
-    other, third, me = -2, -3, get_ident()
-    published: list[Waiting] = []
-    try:
-        for ident, node in ((other, Held("outer", third)), (other, Held("inner", me)), (third, Held("mine", me))):
-            waiting = Waiting(node)
-            waiting.ident, waiting.below = ident, _waits._innermost.get(ident)
-            _waits._innermost[ident] = waiting
-            published.append(waiting)
-        outer, inner, _ = published
-        mine = Waiting(Held("theirs", other))
-        assert inner.claimant([mine, inner]) is inner
-        # Whoever looks again finds that the victim of the first circle has withdrawn.
-        monkeypatch.setattr(_deadlocks, "sleep", lambda seconds: _waits._innermost.update({other: outer}))
-        try:
-            mine.publish()
-            with pytest.raises(DeadlockError) as caught:
-                refuse_deadlock(mine)
-        finally:
-            mine.withdraw()
-        assert [wait.lock_name for wait in caught.value.cycle] == ["theirs", "outer", "mine"]
-    finally:
-        for ident in (other, third):
-            _waits._innermost.pop(ident, None)
+# -- where a thread stands ---------------------------------------------------------------------------------------------
 
 
 class Free:
@@ -314,8 +274,11 @@ class Free:
 
     name = "free"
 
-    def _owner(self) -> None:
+    def _up_to(self, waiter: int) -> None:
         """Nobody has to act."""
+
+    def _is_mine(self) -> bool:
+        return False
 
     def _state(self) -> None:
         """In no snapshot."""

@@ -54,11 +54,11 @@ class Latch:
         self._holder = None
         self._inner.release()
 
-    def is_mine(self) -> bool:
+    def _is_mine(self) -> bool:
         """Whether this thread holds it."""
         return self._holder == threading.get_ident()
 
-    def _owner(self) -> int | None:
+    def _up_to(self, waiter: int) -> int | None:
         return self._holder
 
     def _state(self) -> State:
@@ -70,7 +70,7 @@ class Latch:
 
     _observable: ClassVar[Observable] = Observable(
         {"shut": Event("takes", lambda _, seconds=LIMIT: seconds != 0), "free": Event("gives")},
-        is_held=is_mine,
+        is_held=_is_mine,
         undo=free,
         is_exclusive=True,
     )
@@ -86,7 +86,7 @@ class Bolt(Latch):
         return taken
 
     _observable: ClassVar[Observable] = Observable(
-        {"shoot": Event("takes", lambda _: False)}, is_held=Latch.is_mine, undo=Latch.free, is_exclusive=True
+        {"shoot": Event("takes", lambda _: False)}, is_held=Latch._is_mine, undo=Latch.free, is_exclusive=True
     )
 
 
@@ -172,7 +172,7 @@ def test_a_class_that_is_made_while_observed_is_observed_at_once() -> None:
 
         class Late(Latch):
             _observable: ClassVar[Observable] = Observable(
-                {"shut": Event("takes", lambda _: True)}, is_held=Latch.is_mine
+                {"shut": Event("takes", lambda _: True)}, is_held=Latch._is_mine
             )
 
             def shut(self, seconds: float = LIMIT) -> bool:

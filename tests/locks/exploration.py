@@ -11,7 +11,6 @@ import _thread
 import sys
 import time
 from collections.abc import Callable
-from itertools import count
 from threading import get_ident
 from types import TracebackType
 from typing import Any, ClassVar
@@ -97,8 +96,9 @@ from syncprims._locks import timed_lock  # noqa: E402  the same
 _thread.RLock = _true  # type: ignore[misc]  # imports take it too, from 3.12 on
 # They have imported the function; under frontrun's clock it is another one.
 _waits.monotonic = timed_lock.monotonic = lambda: time.monotonic()  # type: ignore[attr-defined]
+_deadlocks.sleep = lambda seconds: time.sleep(seconds)  # type: ignore[attr-defined]
 # A thread that is not its turn stands in frontrun's code, which looks like a handler on top of its wait.
-_deadlocks._undisturbed = lambda circle: True
+_deadlocks._stands_in = lambda waiting, frame: True
 
 
 class Exclusion:
@@ -291,22 +291,28 @@ class Ring(Crossing):
 
 
 class TwoVictims(Meeting):
-    """A mutation: every thread that sees a circle gives way."""
+    """A mutation: every thread that sees a deadlock gives way."""
 
     @staticmethod
     def mutate() -> None:
         """Break the library."""
-        _waits.Waiting.claimant = lambda waiting, circle: waiting  # type: ignore[assignment,method-assign]
+        _deadlocks.Knot.last = lambda knot: (knot.mine, knot.mine.serial)  # type: ignore[assignment,method-assign]
 
 
 class NotConfirmed(OneAfterTheOther):
-    """A mutation: each edge is looked at once, by one walk, with no look before it and none after."""
+    """A mutation: each arrow is looked at once, by one search, with no look before it and none after."""
 
     @staticmethod
     def mutate() -> None:
         """Break the library."""
-        _deadlocks._confirmed = lambda circle: True
-        publish_otherwise(walk_once)
+        _deadlocks._leads_on = lambda up_to: True
+        _deadlocks._confirm = believe
+
+
+def believe(first: _deadlocks._Reading, only: object) -> _deadlocks._Confirmed:
+    """Take what was read once for the truth."""
+    waits = {ident: found[0][0] for ident, found in first.waits.items() if found}
+    return waits, {vertex: _deadlocks._within(first.arrows[vertex], first.stuck) for vertex in first.stuck}
 
 
 class OwnerClearedLate(Exclusion):
@@ -339,64 +345,23 @@ class WakeUpDropped(Exclusion):
 
 
 class NoVictim(Meeting):
-    """A mutation: the record is published after the walk, so that two threads may miss each other."""
+    """A mutation: the record is published after the search, so that two threads may miss each other."""
 
     @staticmethod
     def mutate() -> None:
         """Break the library."""
-        _deadlocks._confirmed = lambda circle: True  # the walker's own record is not there yet
-        publish_otherwise(walk_first)
+        publish, refuse = _waits.Waiting.publish, _deadlocks.refuse_deadlock
+        _waits.Waiting.publish = refuse  # type: ignore[assignment,method-assign]
+        timed_lock.refuse_deadlock = publish  # type: ignore[assignment,attr-defined]
 
 
 class Serials(Meeting):
-    """A mutation: the victim is who has the highest serial, which is drawn and stored in two steps."""
+    """A mutation: who finds a serial that is not drawn yet takes it for the highest, and leaves it to that thread."""
 
     @staticmethod
     def mutate() -> None:
         """Break the library."""
-        publish_otherwise(draw_and_walk)
-
-
-Publish = Callable[[_waits.Waiting], None]
-
-
-def publish_otherwise(otherwise: Callable[[_waits.Waiting, Publish], None]) -> None:
-    """Replace what publishes and walks; it gets what publishes alone."""
-    publish = _waits.Waiting.publish
-    _waits.Waiting.publish = lambda waiting: otherwise(waiting, publish)  # type: ignore[assignment,method-assign]
-    timed_lock.refuse_deadlock = lambda waiting: None  # type: ignore[attr-defined]
-
-
-def walk_once(waiting: _waits.Waiting, publish: Publish) -> None:
-    """Publish and walk, with no look before that."""
-    publish(waiting)
-    give_way(_deadlocks.find_circle(waiting))
-
-
-def walk_first(waiting: _waits.Waiting, publish: Publish) -> None:
-    """Walk and publish."""
-    give_way(_deadlocks.find_circle(waiting))
-    publish(waiting)
-
-
-serials: dict[_waits.Waiting, int] = {}
-drawn = count()
-
-
-def draw_and_walk(waiting: _waits.Waiting, publish: Publish) -> None:
-    """Publish, draw a serial and walk."""
-    publish(waiting)
-    serial = next(drawn)
-    serials[waiting] = serial
-    circle = _deadlocks.find_circle(waiting)
-    if circle is not None and all(serial > serials.get(other, 1 << 62) for other in circle[1:]):
-        give_way(circle)
-
-
-def give_way(circle: list[_waits.Waiting] | None) -> None:
-    """Be the victim of the circle, if there is one."""
-    if circle is not None:
-        raise _deadlocks.deadlock(circle)
+        _deadlocks.NOT_DRAWN = -5.0  # type: ignore[attr-defined]
 
 
 outcomes: dict[str, int] = {}

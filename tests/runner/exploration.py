@@ -73,7 +73,7 @@ def make_seen(sequence: Sequence, name: str, steps: tuple[str, ...]) -> None:
 
 make, Sequence.__init__ = Sequence.__init__, make_seen  # type: ignore[assignment,method-assign]
 # A thread that is not its turn stands in frontrun's code, which looks like a handler on top of its wait.
-_deadlocks._undisturbed = lambda circle: True
+_deadlocks._stands_in = lambda waiting, frame: True
 _sequence.allocate_lock = Gate  # type: ignore[assignment,attr-defined]  # it does what is used of a lock
 
 outcomes: dict[str, int] = {}

@@ -1,114 +1,255 @@
-"""Deadlocks: whether a wait would close a circle of threads that wait for each other, and which circles there are."""
+"""Deadlocks: the search for threads that can never go on, its confirmation, and which of them gives way."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import partial
+from itertools import count
+from operator import attrgetter, methodcaller
 from threading import get_ident
 from types import FrameType
-from typing import Final
+from typing import Final, Literal
 
 from ..errors import DeadlockError
 from ..facts import Wait
-from . import foreign, stacks, waits
+from . import foreign, gates, stacks, waits
 from .clock import sleep
 from .holders import stack_at, stack_of, thread_name
 from .stacks import FRAMES_ARE_SHARED, beneath, frames_of_threads, say_frame, whereabouts, without_ours, without_start
-from .waits import Waiting, all_waits, innermost_of, waits_of
+from .waits import NOT_DRAWN, SETTLED, Group, UpTo, Waiting, all_waits, innermost_of, subject, waits_of
 
-# The graph has a circle if a walk from a record (see `waits`) to the owner of its node, to that owner's records and so
-# on comes back to the thread that walks. No mutex guards the graph. What holds instead:
+# A wait is up to one thread, to all of some threads, or to any of some threads (see `waits`). A thread is stuck if it
+# waits for one that is stuck, for all of some threads of which one is stuck, or for any of some threads all of which
+# are. Taken as a definition this has several solutions; meant is the largest set of threads of which it is true, and
+# a cycle of threads that wait for each other's locks is its simplest case.
 #
-# 1. A record is published with one store, and only then its thread walks. So of all threads in a circle, the one that
-#    published last has every other record before its eyes: no circle is missed. Others may find it too; who is first
-#    to claim it, by one `setdefault` in a dictionary that all of them agree on, is the victim: no circle has two.
-# 2. A record stands for one uninterrupted wait. The walk reads each edge once and the confirmation once more; where
-#    both find the same records and owners, every edge existed at the moment between the two: no circle is invented.
-# 3. Edges that mean nothing are passed over: a node that its waiter has just got (it owns it), and a wait that is over,
-#    by its deadline or because what it waits for has come (its thread is about to withdraw).
+# The search takes a thread's wait and reads what can be reached from it. Threads that wait for nothing are free, and
+# freeness is passed on, against the arrows, to those whose wait it ends; who is left is stuck. Each vertex and arrow is
+# handled once. No mutex guards the graph. What holds instead:
+#
+# 1. A record is published with one store, and only then its thread draws a serial, and only then it searches. So of
+#    all threads that are stuck together, the one that drew last has every other record before its eyes: none is missed.
+#    Exactly that one gives way (or the last of those that can). A record whose serial is not drawn yet is of a thread
+#    that is about to search, so who finds one looks again after a moment. (Without that, a thread that is interrupted
+#    between drawing a serial and storing it, and another one, could each take the other's for the higher.)
+# 2. A record stands for one uninterrupted wait. The search reads each arrow once and the confirmation once more, and
+#    what counts is what both found: of threads all of which must act, those in both readings, and of threads any of
+#    which may act, those in either. So it was true at the moment between the two, and nothing is invented.
+# 3. What means nothing is passed over: a lock that its waiter has just got, and a wait that is over, by its deadline or
+#    because what it waits for has come (its thread is about to withdraw).
 # 4. A thread that waits may run a signal handler or a finalizer on top, and what it has got there it will give back
-#    without any end of that wait. No lock tells which it got there. So where a thread of the circle does not stand in
-#    its wait, who found the circle looks again after a moment, until it does or the circle has gone. The look comes
-#    between two readings of the edges; one handler that has the lock at the first and another, of the same thread, that
-#    has it at the second would deceive it. To know would take a count of how often a lock was taken.
-# 5. Who finds a circle that another has claimed looks for a second one, without the wait that will give way.
-#
-# Rejected: serials, the highest in the circle being the victim's. A thread can be interrupted between drawing a serial
-# and storing it; each of two threads then takes the other's for the higher one, and both wait for ever.
+#    without any end of that wait. No lock tells which it got there. So a first search counts every wait of a thread;
+#    the confirmation counts the innermost alone, and only if the thread stands in it. If they differ, the searcher
+#    looks again after a moment, until they agree. The look at where the threads stand comes between the two readings;
+#    one handler that has the lock at the first and another, of the same thread, that has it at the second would
+#    deceive it. To know would take a count of how often a lock was taken.
+# 5. Who is stuck but not the one to give way looks again without the one that is: there may be a second reason.
+# 6. A thread that is stuck without being the reason (it waits for threads that are stuck without it) leaves it to those
+#    threads, as long as one of them may still give way. If none will, its wait is refused as well, unless a wait among
+#    theirs has a limit.
 
-# Seconds between two looks at a circle in which a thread is busy with a handler, at first and at most.
+# Seconds between two looks at a wait that may be stuck, at first and at most.
 _SOON: Final = 0.0005
 _LATER: Final = 0.05
 
-_PUBLISHING: Final = (__file__, waits.__file__, stacks.__file__)
+# After how many vertices of a search it is worth asking whether any thread waits for the searcher at all.
+_FAR: Final = 32
+
+# Where a thread still stands in its wait: while it publishes, searches, or passes a gate.
+_OURS: Final = (__file__, waits.__file__, stacks.__file__, gates.__file__)
+
+_ADVICE: Final = (
+    "let it release what it holds and try again, or take the locks in one order everywhere, as acquire_all() does"
+)
+
+# How many threads of a deadlock a message shows, the first and the last ones.
+_FIRST: Final = 6
+_LAST: Final = 2
+
+_serials = count()
+_is_mine = methodcaller("_is_mine")
+_node_of = attrgetter("node")
+
+Vertex = int | Group
+Arrows = dict[Vertex, tuple[Vertex, ...]]  # each end once, in the order in which they were named
+
+# Not empty once a deadlock was found that no thread could break: from then on there may be threads that are stuck.
+_unbroken: list[None] = []
+
+
+# -- refusing ----------------------------------------------------------------------------------------------------------
 
 
 def refuse_deadlock(waiting: Waiting) -> None:
-    """Look whether the wait, which its thread has just published, closes a circle.
+    """Look whether the wait, which its thread has just published, could never end.
 
     Raises:
-        DeadlockError: It does, and this thread is the one to give way.
+        DeadlockError: It could not, and this thread is the one to give way.
     """
-    if innermost_of(waiting.node._owner()) is None:  # as nearly always: its owner waits for nothing
-        return
+    if _leads_on(waiting.up_to()):  # nearly always it does not: whoever has to act waits for nothing
+        waiting.serial = next(_serials)
+        _search(waiting)
+    waiting.serial = SETTLED
+
+
+def _leads_on(up_to: UpTo) -> bool:
+    """Whether threads that wait might keep the wait from ending, as far as one look without going on tells."""
+    if up_to is None or isinstance(up_to, int):
+        return innermost_of(up_to) is not None
+    members = up_to.members()
+    return bool(members) and (all if up_to.one_is_enough else any)(map(_leads_on, members))
+
+
+def _search(mine: Waiting) -> None:
     giving_way: set[Waiting] = set()
     pause = _SOON
-    while (circle := find_circle(waiting, giving_way)) is not None:
-        if not (_undisturbed(circle) and _confirmed(circle)):
-            sleep(pause)
-            pause = min(2 * pause, _LATER)
-        elif (claimant := waiting.claimant(circle)) is not waiting:
-            giving_way.add(claimant)
-        elif waiting.victim:
-            raise deadlock(circle)
-        else:
-            _log_unbreakable(circle)
+    while mine.counts():
+        knot = look(mine, giving_way)
+        if knot is FREE:
             return
+        if knot is not UNSURE and knot.core:
+            last, serial = knot.last()
+            if last is mine:
+                if mine.victim:
+                    raise deadlock(knot)
+                _log_unbreakable(knot)
+                return
+            if serial != NOT_DRAWN and last.victim == mine.victim:
+                giving_way.add(last)
+                continue
+        elif knot is not UNSURE and knot.is_settled():
+            if mine.victim and knot.is_endless():
+                raise deadlock(knot)
+            return
+        sleep(pause)
+        pause = min(2 * pause, _LATER)
 
 
-def find_circle(start: Waiting, without: AbstractSet[Waiting] = frozenset()) -> list[Waiting] | None:
-    """Return the waits of a circle that `start` is part of, beginning with it and `without` some waits, or None."""
-    reached_from: dict[Waiting, Waiting | None] = {start: None}
-    todo = [start]
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+class _Reading:
+    """What was read of the graph, each part once, and which of its vertices are stuck by that.
+
+    Attributes:
+        waits: The waits of each thread that count, each with what it is up to.
+        arrows: For each vertex what it is up to, as far as that is known.
+        stuck: Those that can't go on.
+    """
+
+    __slots__ = ("arrows", "stuck", "waits")
+
+    def __init__(self) -> None:
+        self.waits: dict[int, list[tuple[Waiting, UpTo]]] = {}
+        self.arrows: Arrows = {}
+        self.stuck: set[Vertex] = set()
+
+
+def _read(roots: Iterable[int], select: Callable[[int], Iterable[Waiting]], *, far: bool = False) -> _Reading:
+    """Read what can be reached from some threads, of each the waits that are selected.
+
+    With `far`, it stops as soon as it is certain that nothing can come back to the calling thread.
+    """
+    reading = _Reading()
+    todo: list[Vertex] = [*roots]
     while todo:
-        waiting = todo.pop()
-        owner = waiting.node._owner()
-        if owner == start.ident and waiting is not start:
-            circle = _trace(waiting, reached_from)
-            if _confirmed(circle):
-                return circle
-        elif owner is not None and owner != waiting.ident:
-            for further in waits_of(owner):
-                if further not in reached_from and further not in without and further.counts():
-                    reached_from[further] = waiting
-                    todo.append(further)
-    return None
+        vertex = todo.pop()
+        if vertex in reading.arrows:
+            continue
+        if isinstance(vertex, int):
+            ups = [(wait, wait.up_to()) for wait in select(vertex)]
+            reading.waits[vertex] = ups
+            arrows = _each_once(up_to for _, up_to in ups)
+        else:
+            arrows = _members(vertex)
+        reading.arrows[vertex] = arrows
+        todo.extend(arrows)
+        if far and len(reading.arrows) == _FAR and not _unbroken and not _is_waited_for():
+            return reading
+    reading.stuck = _stuck(reading.arrows)
+    return reading
 
 
-def _trace(last: Waiting, reached_from: dict[Waiting, Waiting | None]) -> list[Waiting]:
-    path = []
-    waiting: Waiting | None = last
-    while waiting is not None:
-        path.append(waiting)
-        waiting = reached_from[waiting]
-    return path[::-1]
+def _selected(mine: Waiting, without: AbstractSet[Waiting], ident: int) -> list[Waiting]:
+    """The waits of a thread that count for a search from `mine`, which is the only one of its own thread."""
+    if ident == mine.ident:
+        return [mine]
+    return [wait for wait in waits_of(ident) if wait not in without and wait.counts()]
 
 
-def _confirmed(circle: list[Waiting]) -> bool:
-    """Whether every edge of the circle is still there, after the walk has seen each of them."""
-    return all(
-        waiting.node._owner() == following.ident and waiting in waits_of(waiting.ident) and waiting.counts()
-        for waiting, following in zip(circle, [*circle[1:], circle[0]], strict=True)
-    )
+def _members(group: Group) -> tuple[Vertex, ...]:
+    """The members of a group; none if it is free."""
+    members = group.members()
+    return () if group.one_is_enough and None in members else _each_once(members)
 
 
-def _undisturbed(circle: list[Waiting]) -> bool:
-    """Whether every other thread of the circle stands in its wait, with no handler or finalizer of its own on top."""
-    frames = frames_of_threads()
-    return all(
-        innermost_of(waiting.ident) is waiting and _stands_in(waiting, frames.get(waiting.ident))
-        for waiting in circle[1:]
-    )
+def _each_once(named: Iterable[UpTo]) -> tuple[Vertex, ...]:
+    return tuple(dict.fromkeys(each for each in named if each is not None))
+
+
+def _is_waited_for() -> bool:
+    """Whether any thread waits for something that may be up to the calling thread."""
+    # This thread has published its wait. Whoever comes to wait for it later finds that, and searches itself.
+    return any(map(_is_mine, map(_node_of, all_waits())))
+
+
+def _stuck(arrows: Arrows) -> set[Vertex]:
+    """Return what can't go on: all that is not freed by what waits for nothing."""
+    pointing: dict[Vertex, list[Vertex]] = {}
+    left: dict[Vertex, int] = {}  # how many have to become free before the vertex is
+    for vertex, ends in arrows.items():
+        left[vertex] = min(len(ends), 1) if not isinstance(vertex, int) and vertex.one_is_enough else len(ends)
+        for end in ends:
+            pointing.setdefault(end, []).append(vertex)
+    free: list[Vertex] = [vertex for vertex, number in left.items() if not number]
+    free.extend(end for end in pointing if end not in arrows)
+    for vertex in free:
+        for other in pointing.get(vertex, ()):
+            left[other] -= 1
+            if left[other] == 0:
+                free.append(other)
+    return {vertex for vertex, number in left.items() if number > 0}
+
+
+# -- confirming --------------------------------------------------------------------------------------------------------
+
+# The wait of each thread that is stuck, and who must act for each thread and group, as far as that is stuck too.
+_Confirmed = tuple[dict[int, Waiting], Arrows]
+
+
+def _confirm(first: _Reading, only: Callable[[int], Waiting | None]) -> _Confirmed:
+    """Read everything that is stuck a second time, of each thread `only` one wait; return what is stuck by both."""
+    waits: dict[int, Waiting] = {}
+    arrows: Arrows = {}
+    for vertex in first.stuck:
+        before = first.arrows[vertex]
+        if isinstance(vertex, int):
+            wait = only(vertex)
+            up_to = None if wait is None else wait.up_to()
+            arrows[vertex] = ()
+            if wait is not None and up_to is not None and (wait, up_to) in first.waits[vertex]:
+                waits[vertex] = wait
+                arrows[vertex] = (up_to,)
+        elif vertex.one_is_enough:
+            now = _members(vertex)
+            arrows[vertex] = _each_once((*now, *before)) if now else ()
+        else:
+            arrows[vertex] = _within(_members(vertex), {*before})
+    stuck = _stuck(arrows)
+    return waits, {vertex: _within(ends, stuck) for vertex, ends in arrows.items() if vertex in stuck}
+
+
+def _within(ends: tuple[Vertex, ...], vertices: Container[Vertex]) -> tuple[Vertex, ...]:
+    return tuple(end for end in ends if end in vertices)
+
+
+def _standing(mine: Waiting, frames: Mapping[int, FrameType], ident: int) -> Waiting | None:
+    """The innermost wait of a thread, if it counts and the thread has no handler or finalizer of its own on top."""
+    wait = mine if ident == mine.ident else innermost_of(ident)
+    if wait is None or not wait.counts():
+        return None
+    return wait if wait is mine or _stands_in(wait, frames.get(ident)) else None
 
 
 def _stands_in(waiting: Waiting, frame: FrameType | None) -> bool:
@@ -116,37 +257,160 @@ def _stands_in(waiting: Waiting, frame: FrameType | None) -> bool:
     # is, where it may be looked at. Where the thread has no frame nothing of it can be on top.
     if frame is None or id(frame) == waiting.frame_id:
         return True
-    publishes = frame.f_code.co_filename in _PUBLISHING
-    return publishes and (not FRAMES_ARE_SHARED or id(beneath(frame, _PUBLISHING)) == waiting.frame_id)
+    publishes = frame.f_code.co_filename in _OURS
+    return publishes and (not FRAMES_ARE_SHARED or id(beneath(frame, _OURS)) == waiting.frame_id)
 
 
-def deadlock(circle: list[Waiting]) -> DeadlockError:
-    """Make the error that tells of the circle, beginning with the thread that gets it."""
-    names = [_name(waiting.ident) for waiting in circle]
-    cycle = [
-        Wait(name, waiting.node.name, holder)
-        for name, waiting, holder in zip(names, circle, [*names[1:], names[0]], strict=True)
-    ]
+FREE: Final = None
+UNSURE: Final = False
+
+
+def look(mine: Waiting, without: AbstractSet[Waiting] = frozenset()) -> Knot | Literal[False] | None:
+    """Look whether a wait of the calling thread is stuck, though some others are not there.
+
+    Returns:
+        With which threads it is stuck; `FREE` if it is not, and `UNSURE` if that can't be told yet.
+    """
+    reading = _read([mine.ident], partial(_selected, mine, without), far=True)
+    if mine.ident not in reading.stuck:
+        return FREE
+    waits, arrows = _confirm(reading, partial(_standing, mine, frames_of_threads()))
+    return Knot(mine, waits, arrows) if mine.ident in arrows else UNSURE
+
+
+class Knot:
+    """Threads that can never go on, each with the one wait that counts, seen from one of them.
+
+    Attributes:
+        mine: The wait from which they are seen.
+        waits: The wait of each thread, in the order in which they are reached from that one.
+        arrows: Who must act for each, as far as that is stuck as well.
+        core: The threads and groups that are the reason: each waits, over others, for itself. Empty if the wait from
+            which they are seen is none of them, but merely for such threads.
+    """
+
+    __slots__ = ("arrows", "core", "mine", "waits")
+
+    def __init__(self, mine: Waiting, waits: Mapping[int, Waiting], arrows: Arrows) -> None:
+        self.mine = mine
+        self.arrows = arrows
+        order = _reached(mine.ident, arrows)
+        self.waits: dict[int, Waiting] = {each: waits[each] for each in order if isinstance(each, int)}
+        backward: dict[Vertex, list[Vertex]] = {}
+        for vertex in order:
+            for end in arrows[vertex]:
+                backward.setdefault(end, []).append(vertex)
+        self.core: dict[Vertex, Vertex] = _reached(mine.ident, backward) if mine.ident in backward else {}
+
+    def last(self) -> tuple[Waiting, float]:
+        """Of the waits in the core that are not settled the last one, of those that can be refused if there are any.
+
+        A wait whose serial is not drawn yet counts as the last: its thread is about to look itself. The serial comes
+        along, since it may be another one a moment later.
+        """
+        serials = [(wait, wait.serial) for ident, wait in self.waits.items() if ident in self.core]
+        looking = [(wait, serial) for wait, serial in serials if serial != SETTLED]
+        return max(looking, key=lambda each: (each[0].victim, each[1]))
+
+    def is_settled(self) -> bool:
+        """Whether no other thread may still give way."""
+        return all(wait.serial == SETTLED for wait in self.waits.values() if wait is not self.mine)
+
+    def is_endless(self) -> bool:
+        """Whether no wait of the others has a limit."""
+        return all(wait.deadline_at is None for wait in self.waits.values() if wait is not self.mine)
+
+    def edges(self) -> list[tuple[Waiting, int]]:
+        """The wait of each thread with one thread that it is up to: first those of a cycle, if there is one."""
+        start = self.mine.ident
+        came_from = _reached(start, self.arrows)
+        closing = next((vertex for vertex in came_from if start in self.arrows[vertex]), start)
+        way: list[Vertex] = [closing]
+        while way[-1] != start:
+            way.append(came_from[way[-1]])
+        cycle = [vertex for vertex in reversed(way) if isinstance(vertex, int)]
+        follows = dict(zip(cycle, [*cycle[1:], start], strict=True)) if self.core else {}
+        others = [ident for ident in self.waits if ident not in follows]
+        return [(self.waits[ident], follows.get(ident) or self._some_end(ident)) for ident in [*follows, *others]]
+
+    def _some_end(self, vertex: Vertex) -> int:
+        while True:
+            vertex = next(iter(self.arrows[vertex]))
+            if isinstance(vertex, int):
+                return vertex
+
+
+def _reached(start: Vertex, arrows: Mapping[Vertex, Iterable[Vertex]]) -> dict[Vertex, Vertex]:
+    """What can be reached from a vertex, nearest first, each with where from; that of the start leads back to it."""
+    found: dict[Vertex, Vertex] = {start: start}
+    todo: list[Vertex] = [start]
+    for vertex in todo:
+        for end in arrows.get(vertex, ()):
+            if end not in found:
+                found[end] = vertex
+                todo.append(end)
+    return found
+
+
+# -- telling -----------------------------------------------------------------------------------------------------------
+
+
+def deadlock(knot: Knot) -> DeadlockError:
+    """Make the error that tells of it, beginning with the thread that gets it."""
+    edges = knot.edges()
+    cycle = [_say(wait, holder) for wait, holder in edges]
     frames = frames_of_threads()  # once, since it stops the world for as long as there are threads to list
-    stacks = [without_ours(stack_at(frames.get(waiting.ident), waiting.ident)) for waiting in circle]
+    stacks = [without_ours(stack_at(frames.get(wait.ident), wait.ident)) for wait, _ in edges]
     lines = [f"deadlock: {say_cycle(cycle)}"]
-    for wait, stack in zip(cycle, stacks, strict=True):
-        lines.append(f"  Thread {wait.thread!r} waits for {wait.lock_name!r} {whereabouts(stack)}:")
-        lines.extend(f"    {say_frame(frame)}" for frame in without_start(stack))
-    lines.append(
-        f"{say_cycle(cycle)}; so Thread {names[0]!r} does not wait: let it release what it holds and try again, "
-        f"or take the locks in one order everywhere, as acquire_all() does"
-    )
+    lines += _summary(
+        [
+            "\n".join(
+                [
+                    f"  Thread {wait.thread!r} is {whereabouts(stack)}:",
+                    *(f"    {say_frame(frame)}" for frame in without_start(stack)),
+                ]
+            )
+            for wait, stack in zip(cycle, stacks, strict=True)
+        ],
+        "\n",
+    ).split("\n")
+    what = cycle[0].lock_name if cycle[0].words else repr(cycle[0].lock_name)
+    lines.append(f"so Thread {cycle[0].thread!r} does not wait for {what}: {_advice(wait for wait, _ in edges)}")
     return DeadlockError("\n".join(lines), cycle=cycle, stacks=stacks)
 
 
+def _say(waiting: Waiting, holder: int) -> Wait:
+    """Put one wait into words, and the thread that it is up to."""
+    _, sought = subject(waiting)
+    up_to = waiting.up_to()
+    words = "" if up_to is None or isinstance(up_to, int) else f"waits for {sought}, {up_to.words(_thread)}"
+    return Wait(_name(waiting.ident), sought or waiting.node.name, _name(holder), words)
+
+
+def _advice(waits: Iterable[Waiting]) -> str:
+    groups = (up_to for up_to in (wait.up_to() for wait in waits) if up_to is not None and not isinstance(up_to, int))
+    return "; or ".join(dict.fromkeys(group.advice for group in groups)) or _ADVICE
+
+
+def _summary(parts: list[str], between: str) -> str:
+    """Join the parts; of very many, the first and last ones."""
+    left_out = len(parts) - _FIRST - _LAST
+    if left_out > 1:
+        parts = [*parts[:_FIRST], f"  ... and {left_out} more threads, all of them in .cycle ...", *parts[-_LAST:]]
+    return between.join(parts)
+
+
 def say_cycle(cycle: Sequence[Wait]) -> str:
-    """Put a cycle into one line."""
-    return ", ".join(f"Thread {wait.thread!r} waits for {wait.lock_name!r} held by {wait.holder!r}" for wait in cycle)
+    """Put the waits of a deadlock into one line; of very many, the first and the last ones."""
+    return _summary(list(map(str, cycle)), ", ")
 
 
 def _name(ident: int) -> str:
     return thread_name(ident) or f"ident {ident}"
+
+
+def _thread(ident: int) -> str:
+    return f"Thread {_name(ident)!r}"
 
 
 def own_deadlock(name: str, advice: str) -> DeadlockError:
@@ -159,72 +423,91 @@ def own_deadlock(name: str, advice: str) -> DeadlockError:
     )
 
 
-def _log_unbreakable(circle: list[Waiting]) -> None:
+def _log_unbreakable(knot: Knot) -> None:
     import logging  # importing the locks stays light
 
+    _unbroken.append(None)
     foreign.log(
         logging.ERROR,
-        f"Condition.wait() must take its lock back, and that closes a circle which it can't break: {deadlock(circle)}",
+        f"Condition.wait() must take its lock back, and that closes a cycle which it can't break: {deadlock(knot)}",
     )
 
 
-_Edges = dict[int, list[tuple[Waiting, int]]]
+# -- finding -----------------------------------------------------------------------------------------------------------
 
 
 def find_deadlocks() -> tuple[tuple[Wait, ...], ...]:
-    """Return the circles of threads that wait for each other now, without end.
+    """Return the deadlocks that there are now: threads that wait for each other, without end.
 
-    The locks refuse to deadlock among themselves (`DeadlockError`), so what is left to be found here is what they
-    can't know or prevent: locks of other kinds in a `LockAdapter`, and a `threading.Condition` that has to take its
-    lock back. A wait of `acquire` with a timeout does not count, since it ends by itself. Blocks nobody.
+    The waits of this library refuse to deadlock among themselves (`DeadlockError`), so what is left to be found here is
+    what they can't know or prevent: locks of other kinds in a `LockAdapter`, and a `threading.Condition` that has to
+    take its lock back. A wait of `acquire` with a timeout does not count, since it ends by itself. Blocks nobody.
 
     Returns:
-        For each circle its edges, as in `DeadlockError.cycle`.
+        For each deadlock its waits, as in `DeadlockError.cycle`.
 
     Example:
         >>> from syncprims.diagnostics import find_deadlocks
         >>> find_deadlocks()
         ()
     """
-    # A wait is one uninterrupted record, and who waits releases nothing: a circle that is found in two looks, with the
-    # same records and owners, existed at the moment between the two.
-    first, second = _edges(), _edges()
-    confirmed = {ident: [edge for edge in edges if edge in second.get(ident, ())] for ident, edges in first.items()}
-    found: dict[frozenset[int], tuple[Wait, ...]] = {}
-    for ident in confirmed:
-        circle = _circle_from(ident, confirmed)
-        if circle:
-            found.setdefault(frozenset(waiting.ident for waiting, _ in circle), tuple(map(_edge, circle)))
-    return tuple(found.values())
+    waits, arrows = _confirm(_read({wait.ident: None for wait in all_waits()}, _endless), _innermost_endless)
+    found = []
+    for component in _components(arrows):
+        first = next((vertex for vertex in component if isinstance(vertex, int)), None)
+        if first is not None:
+            inside = {vertex: _within(arrows[vertex], component) for vertex in component}
+            knot = Knot(waits[first], waits, inside)
+            if knot.core:
+                found.append(tuple(_say(wait, holder) for wait, holder in knot.edges()))
+    return tuple(found)
 
 
-def _edges() -> _Edges:
-    """For each thread its endless waits, each with the ident of the thread that must act."""
-    edges: _Edges = {}
-    for waiting in all_waits():
-        owner = waiting.node._owner()
-        if owner is None or not (waiting.takes_part or waiting.deadline_at is None):
-            continue
-        if owner == waiting.ident and waiting.takes_part:
-            continue  # it has just got it
-        edges.setdefault(waiting.ident, []).append((waiting, owner))
-    return edges
+def _endless(ident: int) -> list[Waiting]:
+    return [wait for wait in waits_of(ident) if _is_endless(wait)]
 
 
-def _circle_from(start: int, edges: _Edges) -> list[tuple[Waiting, int]] | None:
-    paths: list[list[tuple[Waiting, int]]] = [[edge] for edge in edges[start]]
-    reached: set[int] = set()
-    while paths:
-        path = paths.pop()
-        owner = path[-1][1]
-        if owner == start:
-            return path
-        if owner not in reached:
-            reached.add(owner)
-            paths.extend([*path, edge] for edge in edges.get(owner, ()))
-    return None
+def _innermost_endless(ident: int) -> Waiting | None:
+    wait = innermost_of(ident)
+    return wait if wait is not None and _is_endless(wait) else None
 
 
-def _edge(edge: tuple[Waiting, int]) -> Wait:
-    waiting, owner = edge
-    return Wait(_name(waiting.ident), waiting.node.name, _name(owner))
+def _is_endless(wait: Waiting) -> bool:
+    """Whether it counts for somebody who looks: more waits do than are refused."""
+    return wait.counts() or (not wait.takes_part and wait.deadline_at is None)
+
+
+def _components(arrows: Arrows) -> Iterator[dict[Vertex, None]]:
+    """The sets of vertices that can reach each other."""
+    # In the order in which a search that goes deep is done with them; then, backwards and in the reverse order, each
+    # that is left begins a component (Kosaraju).
+    done: dict[Vertex, None] = {}
+    entered: set[Vertex] = set()
+    for root in arrows:
+        path = [(root, iter(arrows[root]))] if root not in entered else []
+        entered.add(root)
+        while path:
+            vertex, ends = path[-1]
+            end = next((end for end in ends if end not in entered), None)
+            if end is None:
+                done[vertex] = None
+                path.pop()
+            else:
+                entered.add(end)
+                path.append((end, iter(arrows[end])))
+    backward: dict[Vertex, list[Vertex]] = {}
+    for vertex in arrows:
+        for end in arrows[vertex]:
+            backward.setdefault(end, []).append(vertex)
+    left = set(arrows)
+    for vertex in reversed(done):
+        if vertex in left:
+            todo: list[Vertex] = [vertex]
+            component: dict[Vertex, None] = {}
+            while todo:
+                each = todo.pop()
+                if each in left:
+                    left.discard(each)
+                    component[each] = None
+                    todo.extend(backward.get(each, ()))
+            yield component

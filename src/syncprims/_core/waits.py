@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
+from math import inf
 from threading import get_ident
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, Final, Protocol, TypeVar
 
 from .clock import monotonic
 from .observing import Event, Observable
@@ -16,20 +17,53 @@ from .stacks import FRAMES_ARE_SHARED, Place, own_places
 from .state import State, Stated
 
 # The wait-for graph is never stored as one. A thread that has to block publishes a record, "I wait for this node", in a
-# dictionary under its ident; a node, when asked, says which thread must act. `deadlocks` walks from the one to the
-# other. No mutex guards the dictionary: a record is published with one store and withdrawn with one C call.
+# dictionary under its ident; a node, when asked, says which threads must act before the wait can end. `deadlocks` walks
+# from the one to the other. No mutex guards the dictionary: a record is published with one store and withdrawn with
+# one C call.
 #
 # Signal handlers and finalizers may wait inside a wait, so each thread has a stack of records, linked by `below`.
 
 R = TypeVar("R")
 
 
+class Group(Protocol):
+    """Several threads that a wait is up to: all of them have to act, or any of them will do.
+
+    It is known by its identity: as long as a wait lasts, the same object stands for the same thing.
+    """
+
+    one_is_enough: bool
+    """Whether any of them will do."""
+
+    advice: str
+    """How to get out of a deadlock by such a wait: an imperative without a full stop."""
+
+    def members(self) -> Collection[UpTo]:
+        """Who they are at this moment; asked without warning by other threads, so it must not block.
+
+        None among them stands for a thread that is not known and may act at any time. No member at all means the same.
+        """
+
+    def words(self, thread: Callable[[int], str]) -> str:
+        """Say in a relative clause why the wait is up to them; `thread` puts an ident into words."""
+
+
+UpTo = int | Group | None
+"""Who must act before a wait can end: one thread, by its ident, or several; None if no thread that is known has to."""
+
+
 class Node(Stated, Protocol):
     """What a thread can wait for."""
 
-    def _owner(self) -> int | None:
-        """The ident of the thread that must act before a waiter can go on, or None where nobody has to."""
+    def _up_to(self, waiter: int) -> UpTo:
+        """Who must act before the thread `waiter` can go on; None also if it has got what it waits for."""
 
+    def _is_mine(self) -> bool:
+        """Whether a wait for it may be up to the calling thread: False only if that is certain."""
+
+
+NOT_DRAWN: Final = inf
+SETTLED: Final = -1.0
 
 _innermost: dict[int, Waiting] = {}
 
@@ -43,13 +77,13 @@ class Waiting:
 
     __slots__ = (
         "below",
-        "claims",
         "deadline_at",
         "frame_id",
         "ident",
         "node",
         "over",
         "places",
+        "serial",
         "since",
         "takes_part",
         "victim",
@@ -57,6 +91,9 @@ class Waiting:
     )
 
     withdraw: Callable[[], object]
+    # Written by `deadlocks` alone, in the thread that waits: a number that is drawn once the wait is published, and
+    # SETTLED once it will not be refused any more.
+    serial: float
     # Where it was published, innermost first, without the GIL; empty with it.
     places: list[Place]
 
@@ -85,7 +122,7 @@ class Waiting:
         self.over: Callable[[], bool] | None = over
         self.frame_id: int = id(sys._getframe(1))  # a frame has one object as long as it lives
         self.ident: int = get_ident()
-        self.claims: dict[tuple[bool, frozenset[Waiting]], Waiting] = {}
+        self.serial = NOT_DRAWN
         self.withdraw = int
 
     def publish(self) -> None:
@@ -103,9 +140,14 @@ class Waiting:
             else partial(_innermost.__setitem__, self.ident, self.below)
         )
 
-    def claimant(self, circle: list[Waiting]) -> Waiting:
-        """Who is the first, of those in the circle that can give way, or of those that can't, to ask this."""
-        return min(circle, key=id).claims.setdefault((self.victim, frozenset(circle)), self)
+    def up_to(self) -> UpTo:
+        """Who must act, at this moment, before the wait can end."""
+        return self.node._up_to(self.ident)
+
+    def owner(self) -> int | None:
+        """The thread that must act, if it is one alone and known."""
+        up_to = self.up_to()
+        return up_to if isinstance(up_to, int) else None
 
     def counts(self) -> bool:
         """Whether this wait is an edge now."""
@@ -135,32 +177,40 @@ def waits_of(ident: int) -> list[Waiting]:
 
 def all_waits() -> list[Waiting]:
     """The waits of all threads, as they are at about this moment."""
-    return [waiting for ident in list(_innermost) for waiting in waits_of(ident)]
+    waits = list(_innermost.values())
+    for waiting in waits:  # those that are added on the way included
+        if waiting.below is not None:
+            waits.append(waiting.below)
+    return waits
 
 
-def count_waits(node: Node) -> int:
+def count_waits(node: Stated) -> int:
     """How many waits there are for the node."""
     return sum(waiting.node is node for waiting in all_waits())
 
 
 class Awaited:
-    """Something of a primitive that threads wait for and that nobody in particular has to hand out.
+    """Something of a primitive that threads wait for, other than to hold it.
 
     Attributes:
         of: The primitive, or the part of it that snapshots know it by.
-        sought: What is waited for, in words that follow "waited for".
+        sought: What is waited for, in words that follow "waits for".
         name: What recordings call it.
     """
 
-    __slots__ = ("name", "of", "sought")
+    __slots__ = ("_group", "name", "of", "sought")
 
-    def __init__(self, of: Stated, sought: str, name: str | None = None) -> None:
+    def __init__(self, of: Stated, sought: str, group: Group | None = None, name: str | None = None) -> None:
         self.of: Stated = of
         self.sought: str = sought
         self.name: str = f"{of.name}: {sought}" if name is None else name
+        self._group = group
 
-    def _owner(self) -> None:
-        """No one thread has to act before a waiter can go on."""
+    def _up_to(self, waiter: int) -> Group | None:  # noqa: ARG002  whoever waits
+        return self._group
+
+    def _is_mine(self) -> bool:
+        return self._group is not None
 
     def _state(self) -> State | None:
         return self.of._state()

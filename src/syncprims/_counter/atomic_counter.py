@@ -399,8 +399,11 @@ class AtomicCounter(CounterSurface):
             self._waiters[waiter] = None
             self._special = True
 
-    def _owner(self) -> None:
-        """Nobody in particular has to act before a waiter can go on."""
+    def _up_to(self, waiter: int) -> None:
+        """No thread that is known has to act before a waiter can go on."""
+
+    def _is_mine(self) -> bool:
+        return False
 
     def _state(self) -> State:
         return State(self, type(self).__name__, self.name, value=self._value)

@@ -156,6 +156,12 @@ class TimedLock(LockSurface, _CLock):
     def _owner(self) -> int | None:
         return int(_c_repr(self).rpartition(" owner=")[2].partition(" ")[0]) or None
 
+    def _up_to(self, waiter: int) -> int | None:
+        owner = self._owner()
+        return None if owner == waiter else owner  # it has just got it
+
+    _is_mine = _CLock._is_owned
+
     def __repr__(self) -> str:
         kind = type(self)
         module = "syncprims" if kind.__module__ == __name__ else kind.__module__

@@ -150,6 +150,13 @@ class Sequence:
         # After the end nobody has to wait for a step that is still in progress: the gates are open.
         return None if self.ends else self.owner
 
+    def _up_to(self, waiter: int) -> int | None:
+        owner = self._owner()
+        return None if owner == waiter else owner  # it has just come into its step
+
+    def _is_mine(self) -> bool:
+        return self.owner == get_ident()
+
     def _state(self, kind: str = "OrderedRunner") -> State:
         return State(self, kind, self.name, self._owner(), self.current)
 

@@ -277,8 +277,11 @@ class RedisCounter(CounterSurface):
     def _state(self) -> State:
         return State(self, type(self).__name__, self.name)
 
-    def _owner(self) -> None:
-        """Nobody in particular has to act before a waiter can go on."""
+    def _up_to(self, waiter: int) -> None:
+        """No thread that is known has to act before a waiter can go on."""
+
+    def _is_mine(self) -> bool:
+        return False
 
 
 def _fitting(number: SupportsIndex, what: str) -> int:

@@ -169,7 +169,7 @@ class Recorder:
         name = self._steps.get(waiting.ident) or name_of(waiting.node)
         if isinstance(name, InnerName):
             return
-        owner = waiting.node._owner()
+        owner = waiting.owner()
         holder = "" if owner is None else _thread(owner)
         self._open[waiting.ident, ("wait", id(waiting))] = (call_site(), at, "wait", name, 0, holder)
 

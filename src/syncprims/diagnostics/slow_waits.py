@@ -113,7 +113,7 @@ def _key(waiting: Waiting) -> _Key:
 
 
 def _owner(waiting: Waiting) -> int | None:
-    return guarded(None, waiting.node._owner)
+    return guarded(None, waiting.owner)
 
 
 def _say(waiting: Waiting, waits: Sequence[Waiting]) -> str:

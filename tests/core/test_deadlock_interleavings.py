@@ -1,0 +1,362 @@
+"""Every interleaving of threads that publish, search and give way: exactly one of a deadlock is refused, nobody else.
+
+What the threads wait for is up to one thread, to all of some, or to any of some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, ClassVar, Final
+
+import pytest
+
+from core.graphs import forget
+from core.steps import EVERYTHING, Explorer, step, until_something_changes
+from syncprims import DeadlockError
+from syncprims._core import deadlocks as _deadlocks
+from syncprims._core import waits as _waits
+from syncprims._core.waits import UpTo, Waiting
+
+Note = Callable[[str, object], None]
+NAMES: Final = "abcd"
+
+
+# -- what is shared, made visible --------------------------------------------------------------------------------------
+
+
+class SeenRecords(dict[int, Waiting]):
+    """The published records."""
+
+    def get(self, ident: int, default: Any = None) -> Any:
+        step(("record", ident))
+        return super().get(ident, default)
+
+    def pop(self, ident: int, default: Any = None) -> Any:
+        step(("record", ident), changes=True)
+        return super().pop(ident, default)
+
+    def __setitem__(self, ident: int, waiting: Waiting) -> None:
+        step(("record", ident), changes=True)
+        super().__setitem__(ident, waiting)
+
+    def values(self) -> Any:
+        step(EVERYTHING)
+        return super().values()
+
+
+class SeenWaiting(Waiting):
+    """A record whose serial is seen to be read and written."""
+
+    __slots__ = ()
+
+    @property
+    def serial(self) -> Any:  # in the place of a field
+        step(("serial", self.ident))
+        return _serial.__get__(self)
+
+    @serial.setter
+    def serial(self, serial: float) -> None:
+        if self in dict.values(_waits._innermost):  # before that no other thread can read it
+            step(("serial", self.ident), changes=True)
+        _serial.__set__(self, serial)
+
+
+_serial: Any = vars(Waiting)["serial"]
+
+
+class SeenSerials:
+    """Where serials come from."""
+
+    def __init__(self) -> None:
+        """Begin at 0."""
+        self.next = 0
+
+    def __next__(self) -> int:
+        step("serials", changes=True)
+        self.next += 1
+        return self.next - 1
+
+
+@pytest.fixture(autouse=True)
+def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the explorer see what is shared."""
+    monkeypatch.setattr(_waits, "_innermost", SeenRecords())
+    monkeypatch.setattr(_deadlocks, "_serials", SeenSerials())
+    monkeypatch.setattr(_deadlocks, "sleep", lambda seconds: until_something_changes())
+    monkeypatch.setattr(_deadlocks, "frames_of_threads", dict)
+    yield
+    forget(_waits._innermost)
+
+
+# -- threads that wait -------------------------------------------------------------------------------------------------
+
+
+class Acts(_waits.Group):
+    """The threads that have to do something, each as long as it has not done it."""
+
+    advice = "wait for no one"
+
+    def __init__(self, scenario: Waits, one_is_enough: bool, acts: list[str]) -> None:
+        """Make it of what they have to do."""
+        self.scenario = scenario
+        self.one_is_enough = one_is_enough
+        self.acts = acts
+
+    def members(self) -> list[UpTo]:
+        """Who they are."""
+        return [self.scenario.up_to(act) for act in self.acts]
+
+    def words(self, thread: Callable[[int], str]) -> str:
+        """Name what is to be done."""
+        return f"which is up to {self.acts}"
+
+
+class Thing:
+    """What a thread waits for: an act of one thread, or of several."""
+
+    name = "thing"
+
+    def __init__(self, scenario: Waits, up_to: str | Acts) -> None:
+        """Make it of an act, or of several."""
+        self.scenario = scenario
+        self.acts = up_to
+
+    def _up_to(self, waiter: int) -> UpTo:
+        return self.acts if isinstance(self.acts, Acts) else self.scenario.up_to(self.acts)
+
+    def _is_mine(self) -> bool:
+        return True
+
+    def _state(self) -> None:
+        """In no snapshot."""
+
+
+class Waits:
+    """Threads that follow a program each.
+
+    ``b1?`` waits for that act of b, ``any:b1,c1?`` and ``all:b1,c1?`` for one of several or all of them, and ``a1!``
+    acts. A thread that is refused goes on with its program.
+    """
+
+    programs: ClassVar[tuple[str, ...]] = ()
+    # How many are refused, and which may be.
+    refused_of: ClassVar[tuple[int, str]] = (1, NAMES)
+
+    def __init__(self) -> None:
+        """Make the state of one run."""
+        forget(_waits._innermost)
+        self.done: set[str] = set()
+        self.refused: list[str] = []
+        self.ended: list[str] = []
+        self.actors = [partial(self.follow, name, text) for name, text in zip(NAMES, self.programs, strict=False)]
+
+    def up_to(self, act: str) -> int | None:
+        """The ident that stands for the thread that has to do it, unless it is done."""
+        step(("done", act))
+        return None if act in self.done else -1 - NAMES.index(act[0])
+
+    def follow(self, name: str, program: str) -> None:
+        """Be one of the threads."""
+        for order in program.split():
+            if order.endswith("!"):
+                step(("done", order[:-1]), changes=True)
+                self.done.add(order[:-1])
+            else:
+                self.wait(name, *reversed(order[:-1].rpartition(":")))
+        self.ended.append(name)
+
+    def wait(self, name: str, acts: str, colon: str, kind: str) -> None:
+        """Wait as a primitive does."""
+        several = acts.split(",")
+        waiting = SeenWaiting(Thing(self, Acts(self, kind == "any", several) if kind else acts))
+        waiting.ident = -1 - NAMES.index(name)
+        try:
+            waiting.publish()
+            _deadlocks.refuse_deadlock(waiting)
+            enough = 1 if kind == "any" else len(several)
+            step(("done", acts), ready=lambda: len(self.done.intersection(several)) >= enough)
+        except DeadlockError:
+            self.refused.append(name)
+        finally:
+            waiting.withdraw()
+
+    def problem(self) -> str | None:
+        """Say so if not as many were refused as should be."""
+        number, who = self.refused_of
+        ok = len(self.refused) == number and set(self.refused) <= set(who) and len(self.ended) == len(self.actors)
+        return None if ok else f"refused: {self.refused}, came to their end: {self.ended}"
+
+
+class Two(Waits):
+    """Two threads wait for each other."""
+
+    programs = ("b1? a1!", "a1? b1!")
+
+
+class OnlyWorker(Waits):
+    """A worker waits for any worker, and there is no other."""
+
+    programs = ("any:a1? a1!",)
+
+
+class TwoWorkers(Waits):
+    """Two workers each wait for any of the two."""
+
+    programs = ("any:a1,b1? a1!", "any:a1,b1? b1!")
+
+
+class AnyOfTwoOthers(Waits):
+    """One waits for any of two threads that wait for it."""
+
+    programs = ("any:b1,c1? a1!", "a1? b1!", "a1? c1!")
+
+
+class AllOfTwo(Waits):
+    """One waits for two threads, one of which waits for it; the other acts at once."""
+
+    programs = ("all:b1,c1? a1!", "a1? b1!", "c1!")
+    refused_of = (1, "ab")
+
+
+class LeadingIn(Waits):
+    """Two threads wait for each other, and a third for one of them: it is no reason, and is never refused."""
+
+    programs = ("b1? a1!", "a1? b1!", "a1? c1!")
+    refused_of = (1, "ab")
+
+
+class OneIsFree(Waits):
+    """One waits for any of two threads, of which one waits for it; the other acts at once: no deadlock."""
+
+    programs = ("any:b1,c1? a1!", "a1? b1!", "c1!")
+    refused_of = (0, "")
+
+
+class Handed(Waits):
+    """Of three threads each waits for the next, but never all at once: no deadlock, though it may look like one."""
+
+    programs = ("b1? a1!", "c1? b1!", "c1! a1? c2!")
+    refused_of = (0, "")
+
+
+class AnyHanded(Waits):
+    """The same with a wait for any of two, of whom the one that could act changes: no deadlock."""
+
+    programs = ("any:c2,b1? a1!", "c1? b1!", "c1! a1? c2!")
+    refused_of = (0, "")
+
+
+QUICK: Final = [Two, OnlyWorker, TwoWorkers, OneIsFree, Handed, AnyHanded]
+LARGE: Final = [LeadingIn, AnyOfTwoOthers]
+
+pytestmark = pytest.mark.untraceable
+slow = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+@pytest.mark.parametrize("scenario", [*QUICK, pytest.param(AllOfTwo, marks=slow)])
+def test_every_interleaving_is_right(scenario: type[Waits], record_property: Note) -> None:
+    """In every order of their steps exactly as many are refused as the scenario says, and all others come through."""
+    explorer = Explorer(scenario, 1_000_000).explore()
+    assert explorer.problem is None
+    assert explorer.complete
+    record_property("interleavings of the deadlocks", explorer.runs)
+
+
+@pytest.mark.parametrize("scenario", [pytest.param(kind, marks=slow) for kind in LARGE])
+def test_very_many_interleavings_are_right(scenario: type[Waits], record_property: Note) -> None:
+    """The same where three threads wait for each other, and look again and again: too many to try them all."""
+    explorer = Explorer(scenario, 300_000).explore()
+    assert explorer.problem is None
+    record_property("interleavings of the deadlocks", explorer.runs)
+
+
+# -- controls ----------------------------------------------------------------------------------------------------------
+
+
+def believe(first: _deadlocks._Reading, only: object) -> _deadlocks._Confirmed:
+    """Take what was read once for the truth."""
+    waits = {ident: found[0][0] for ident, found in first.waits.items() if found}
+    return waits, {vertex: _deadlocks._within(first.arrows[vertex], first.stuck) for vertex in first.stuck}
+
+
+def not_confirmed(patch: pytest.MonkeyPatch) -> None:
+    """Every arrow is looked at once, with no look before that and none after."""
+    patch.setattr(_deadlocks, "_leads_on", lambda up_to: True)
+    patch.setattr(_deadlocks, "_confirm", believe)
+
+
+def everyone_gives_way(patch: pytest.MonkeyPatch) -> None:
+    """Every thread that sees a deadlock is refused."""
+    patch.setattr(_deadlocks.Knot, "last", lambda knot: (knot.mine, knot.mine.serial))
+
+
+def all_are_taken_for_any(patch: pytest.MonkeyPatch) -> None:
+    """All of some threads are free with the first of them that is."""
+    patch.setattr(Acts, "one_is_enough", property(lambda group: True, lambda group, value: None), raising=False)
+
+
+def any_are_taken_for_all(patch: pytest.MonkeyPatch) -> None:
+    """Any of some threads are stuck with the first of them that is."""
+    patch.setattr(Acts, "one_is_enough", property(lambda group: False, lambda group, value: None), raising=False)
+
+
+def searched_first(patch: pytest.MonkeyPatch) -> None:
+    """The record is published after the search."""
+    publish, refuse = Waiting.publish, _deadlocks.refuse_deadlock
+    patch.setattr(Waiting, "publish", refuse)
+    patch.setattr(_deadlocks, "refuse_deadlock", publish)
+
+
+def undrawn_counts_as_last(patch: pytest.MonkeyPatch) -> None:
+    """A thread whose serial is not drawn yet is taken for the last, and it is left to that one."""
+    patch.setattr(_deadlocks, "NOT_DRAWN", -5.0)
+
+
+def drawn_first(patch: pytest.MonkeyPatch) -> None:
+    """The serial is drawn before the record is published."""
+    publish = Waiting.publish
+
+    def draw_and_publish(waiting: Waiting) -> None:
+        waiting.serial = next(_deadlocks._serials)
+        publish(waiting)
+
+    def refuse(waiting: Waiting) -> None:
+        _deadlocks._search(waiting)
+        waiting.serial = _waits.SETTLED
+
+    patch.setattr(Waiting, "publish", draw_and_publish)
+    patch.setattr(_deadlocks, "refuse_deadlock", refuse)
+
+
+def serial_read_twice(patch: pytest.MonkeyPatch) -> None:
+    """The serial of the last one is read again after it was found to be the last."""
+    last = _deadlocks.Knot.last
+
+    def read_again(knot: _deadlocks.Knot) -> tuple[Waiting, float]:
+        wait, _ = last(knot)
+        return wait, wait.serial
+
+    patch.setattr(_deadlocks.Knot, "last", read_again)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "control"),
+    [
+        (Two, everyone_gives_way),
+        (Two, searched_first),
+        (Two, undrawn_counts_as_last),
+        (Two, drawn_first),
+        (TwoWorkers, serial_read_twice),
+        (Handed, not_confirmed),
+        (AnyHanded, not_confirmed),
+        (OneIsFree, any_are_taken_for_all),
+        (AllOfTwo, all_are_taken_for_any),
+    ],
+)
+def test_a_broken_search_is_found_out(
+    scenario: type[Waits], control: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one thing left out or in the wrong order some interleaving goes wrong."""
+    control(monkeypatch)
+    assert Explorer(scenario, 100_000).explore().problem is not None

@@ -1,0 +1,595 @@
+"""The search for deadlocks by itself, with stand-ins for locks and for threads: what is found, and what it costs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from itertools import permutations
+from threading import get_ident
+from time import monotonic
+from typing import Final
+
+import pytest
+
+from core.graphs import Group, Node, all_of, any_of, forget, waits
+from locks.crew import Crew
+from syncprims import DeadlockError, Wait
+from syncprims._core import deadlocks as _deadlocks
+from syncprims._core import waits as _waits
+from syncprims._core.deadlocks import FREE, UNSURE, Knot, find_deadlocks, look, refuse_deadlock
+from syncprims._core.waits import NOT_DRAWN, SETTLED, Awaited, Waiting, all_waits, count_waits, waits_of
+
+ME: Final = -1  # idents that no thread has
+OTHER: Final = -2
+THIRD: Final = -3
+FOURTH: Final = -4
+
+Answer = Knot | bool | None
+
+
+@pytest.fixture(autouse=True)
+def graph() -> Iterator[None]:
+    """Begin with an empty graph, and see that a test leaves it as it makes it."""
+    assert not all_waits()
+    yield
+    forget(ident for ident in _waits._innermost if ident < 0)
+    assert not all_waits()
+
+
+def names(found: Answer) -> list[str] | Answer:
+    """The names of what the threads wait for, in the order in which it is told; or that there are none, or maybe."""
+    return [wait.node.name for wait, _ in found.edges()] if isinstance(found, Knot) else found
+
+
+# -- who is stuck ------------------------------------------------------------------------------------------------------
+
+
+def test_a_wait_for_a_free_node_ends() -> None:
+    """No thread has to act before it."""
+    assert look(waits(ME, Node("a", None))) is FREE
+
+
+def test_a_wait_for_a_running_thread_ends() -> None:
+    """A thread without waits is free."""
+    assert look(waits(ME, Node("a", OTHER))) is FREE
+
+
+def test_two_threads_that_wait_for_each_other_are_stuck() -> None:
+    """It begins with the one that asks."""
+    mine = waits(ME, Node("a", OTHER))
+    theirs = waits(OTHER, Node("b", ME))
+    assert names(look(mine)) == ["a", "b"]
+    assert names(look(theirs)) == ["b", "a"]
+
+
+def test_a_thread_that_waits_for_stuck_threads_is_stuck_and_not_the_reason() -> None:
+    """It is no part of the core, and those who are come after it."""
+    waits(OTHER, Node("b", THIRD))
+    waits(THIRD, Node("c", OTHER))
+    found = look(waits(ME, Node("a", OTHER)))
+    assert names(found) == ["a", "b", "c"]
+    assert isinstance(found, Knot)
+    assert not found.core
+
+
+def test_a_node_that_its_waiter_has_just_got_is_passed_over() -> None:
+    """A self edge, of the searcher or of another."""
+    assert look(waits(ME, Node("a", ME))) is FREE
+    waits(OTHER, Node("b", OTHER))
+    assert look(waits(THIRD, Node("c", OTHER))) is FREE
+
+
+def test_expired_and_monitored_waits_do_not_count() -> None:
+    """A wait whose time is up withdraws by itself, and one that takes no part never counts."""
+    mine = waits(ME, Node("a", OTHER))
+    theirs = waits(OTHER, Node("b", ME), deadline_at=monotonic() - 1)
+    assert look(mine) is FREE
+    theirs.deadline_at = monotonic() + 60
+    assert names(look(mine)) == ["a", "b"]
+    theirs.takes_part = False
+    assert look(mine) is FREE
+    assert count_waits(theirs.node) == 1
+
+
+def test_any_of_some_threads_is_stuck_only_with_all_of_them() -> None:
+    """One that can act is enough, also one that is not known."""
+    mine = waits(ME, Node("a", any_of(OTHER, THIRD)))
+    waits(OTHER, Node("b", ME))
+    assert look(mine) is FREE
+    waits(THIRD, Node("c", ME))
+    assert names(look(mine)) == ["a", "b", "c"]
+    forget([ME])
+    assert look(waits(ME, Node("a", any_of(OTHER, THIRD, None)))) is FREE
+    forget([ME])
+    assert look(waits(ME, Node("a", any_of()))) is FREE
+
+
+def test_all_of_some_threads_is_stuck_with_one_of_them() -> None:
+    """The others don't matter, nor does one that is not known."""
+    mine = waits(ME, Node("a", all_of(OTHER, THIRD, None)))
+    assert look(mine) is FREE
+    waits(OTHER, Node("b", ME))
+    assert names(look(mine)) == ["a", "b"]
+
+
+def test_a_thread_may_be_one_of_those_that_it_waits_for() -> None:
+    """The only worker waits for any worker."""
+    assert names(look(waits(ME, Node("a", any_of(ME))))) == ["a"]
+    forget([ME])
+    assert look(waits(ME, Node("a", any_of(ME, OTHER)))) is FREE
+    forget([ME])
+    assert names(look(waits(ME, Node("a", all_of(ME, OTHER))))) == ["a"]
+
+
+def test_groups_are_in_groups() -> None:
+    """All of: a dispatcher and any of two workers."""
+    workers = any_of(THIRD, FOURTH)
+    mine = waits(ME, Node("a", all_of(OTHER, workers)))
+    waits(THIRD, Node("c", ME))
+    assert look(mine) is FREE
+    waits(FOURTH, Node("d", ME))
+    assert names(look(mine)) == ["a", "c", "d"]
+    waits(OTHER, Node("b", ME))
+    assert names(look(mine)) == ["a", "b", "c", "d"]
+
+
+def test_threads_that_are_stuck_for_a_reason_of_their_own_free_nobody() -> None:
+    """Any worker, of whom one is stuck elsewhere: the searcher closes its own deadlock with the other."""
+    waits(OTHER, Node("b", FOURTH))
+    waits(FOURTH, Node("d", OTHER))
+    waits(THIRD, Node("c", ME))
+    found = look(waits(ME, Node("a", any_of(OTHER, THIRD))))
+    assert isinstance(found, Knot)
+    assert {wait.node.name for wait, _ in found.edges()} == {"a", "b", "c", "d"}
+    assert {each for each in found.core if isinstance(each, int)} == {ME, THIRD}
+
+
+# -- waits inside waits ------------------------------------------------------------------------------------------------
+
+
+def test_a_thread_is_stuck_in_its_innermost_wait() -> None:
+    """What it waits for inside the other wait is what has to come first."""
+    waits(OTHER, Node("outer", FOURTH))
+    waits(OTHER, Node("inner", THIRD))
+    waits(THIRD, Node("c", ME))
+    assert names(look(waits(ME, Node("a", OTHER)))) == ["a", "inner", "c"]
+
+
+def test_a_thread_that_is_stuck_in_an_outer_wait_alone_may_be_freed_by_what_it_does_inside() -> None:
+    """So nobody can say yet."""
+    waits(OTHER, Node("outer", ME))
+    waits(OTHER, Node("inner", THIRD))
+    assert look(waits(ME, Node("a", OTHER))) is UNSURE
+
+
+# -- confirmation ------------------------------------------------------------------------------------------------------
+
+
+def owner_that_moved_on() -> Answer:
+    """Look at a wait whose node is free when it is looked at again."""
+    mine = waits(ME, Node("a", OTHER, None))
+    waits(OTHER, Node("b", ME))
+    return look(mine)
+
+
+def member_that_came() -> Answer:
+    """Look at a wait for any of some threads, of which there is one more when they are looked at again."""
+    mine = waits(ME, Node("a", Group(True, [OTHER], [OTHER, THIRD])))
+    waits(OTHER, Node("b", ME))
+    return look(mine)
+
+
+def member_that_left() -> Answer:
+    """Look at a wait for any of some threads, of which one that could act has gone when they are looked at again."""
+    mine = waits(ME, Node("a", OTHER))
+    waits(OTHER, Node("b", all_of(any_of(ME), Group(True, [ME], [ME, THIRD]), Group(False, [ME], []))))
+    return look(mine)
+
+
+def member_that_is_not_needed_any_more() -> Answer:
+    """Look at a wait for all of some threads, to which the stuck one does not belong when they are looked at again."""
+    mine = waits(ME, Node("a", Group(False, [OTHER, THIRD], [THIRD])))
+    waits(OTHER, Node("b", ME))
+    return look(mine)
+
+
+def wait_that_ended() -> Answer:
+    """Look at a wait for a thread that has stopped waiting when it is looked at again."""
+
+    class Ending(Node):
+        def _up_to(self, waiter: int) -> _waits.UpTo:
+            if self.asked:
+                _waits._innermost.pop(OTHER, None)
+            return super()._up_to(waiter)
+
+    mine = waits(ME, Ending("a", OTHER))
+    waits(OTHER, Node("b", ME))
+    return look(mine)
+
+
+def wait_that_began_again() -> Answer:
+    """Look at a wait for a thread that ended its own and began another like it."""
+    node = Node("b", ME)
+
+    class Renewing(Node):
+        def _up_to(self, waiter: int) -> _waits.UpTo:
+            if self.asked == 1:
+                del _waits._innermost[OTHER]
+                waits(OTHER, node)
+            return super()._up_to(waiter)
+
+    mine = waits(ME, Renewing("a", OTHER))
+    waits(OTHER, node)
+    return look(mine)
+
+
+def wait_that_expired() -> Answer:
+    """Look at a wait for a thread whose own wait came to its limit between the two looks."""
+    theirs = waits(OTHER, Node("b", ME), deadline_at=monotonic() + 60)
+
+    class Late(Node):
+        def _up_to(self, waiter: int) -> _waits.UpTo:
+            if self.asked:
+                theirs.deadline_at = monotonic() - 1
+            return super()._up_to(waiter)
+
+    return look(waits(ME, Late("a", OTHER)))
+
+
+STALE: Final = [
+    owner_that_moved_on,
+    member_that_came,
+    member_that_is_not_needed_any_more,
+    wait_that_ended,
+    wait_that_began_again,
+    wait_that_expired,
+]
+
+
+@pytest.mark.parametrize("scenario", STALE)
+def test_what_has_gone_makes_no_deadlock(scenario: Callable[[], Answer]) -> None:
+    """What the first look found and the second did not is not reported."""
+    assert scenario() is UNSURE
+
+
+@pytest.mark.parametrize("scenario", STALE)
+def test_without_confirmation_a_deadlock_would_be_invented(
+    scenario: Callable[[], Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scenarios above bite: a search that does not look twice reports every one of them."""
+    believe_the_first_look(monkeypatch)
+    assert names(scenario()) == ["a", "b"]
+
+
+def believe_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the confirmation out."""
+
+    def confirm(first: _deadlocks._Reading, only: object) -> _deadlocks._Confirmed:
+        waits = {ident: found[0][0] for ident, found in first.waits.items() if found}
+        return waits, {vertex: _deadlocks._within(first.arrows[vertex], first.stuck) for vertex in first.stuck}
+
+    monkeypatch.setattr(_deadlocks, "_confirm", confirm)
+
+
+def test_threads_that_come_and_go_beside_a_deadlock_do_not_hide_it() -> None:
+    """Of all tasks that a pool runs one is stuck; which others it runs is another thing at each look."""
+    mine = waits(ME, Node("a", Group(False, [OTHER, THIRD], [OTHER, FOURTH])))
+    waits(OTHER, Node("b", ME))
+    assert names(look(mine)) == ["a", "b"]
+
+
+def test_a_worker_that_has_ended_makes_a_deadlock_only_if_it_could_not_act_before() -> None:
+    """One that was free at the first look, and is gone at the second, may have acted in between."""
+    mine = waits(ME, Node("a", Group(True, [OTHER, THIRD], [OTHER])))
+    waits(OTHER, Node("b", ME))
+    assert look(mine) is FREE
+    assert names(look(mine)) == ["a", "b"]
+
+
+def test_who_looks_on_looks_twice_as_well() -> None:
+    """What a second look does not find any more was pieced together of different moments, and is not reported."""
+    waits(ME, Node("a", OTHER, None))
+    waits(OTHER, Node("b", ME))
+    assert find_deadlocks() == ()
+    forget([ME])
+    waits(ME, Node("a", OTHER))
+    assert find_deadlocks() == ((Wait("ident -1", "a", "ident -2"), Wait("ident -2", "b", "ident -1")),)
+
+
+# -- who gives way -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [*permutations(range(3))])
+def test_the_last_of_those_that_look_gives_way(order: tuple[int, ...]) -> None:
+    """Whoever sees it agrees."""
+    idents = (ME, OTHER, THIRD)
+    ring = [
+        waits(ident, Node(str(ident), owner), serial=serial)
+        for ident, owner, serial in zip(idents, (OTHER, THIRD, ME), order, strict=True)
+    ]
+    for mine in ring:
+        found = look(mine)
+        assert isinstance(found, Knot)
+        assert found.last()[0] is ring[order.index(2)]
+
+
+def test_a_thread_that_has_not_drawn_its_serial_counts_as_the_last() -> None:
+    """It is about to look, and whoever comes across it has to look again."""
+    mine = waits(ME, Node("a", OTHER), serial=7)
+    theirs = waits(OTHER, Node("b", ME), serial=NOT_DRAWN)
+    found = look(mine)
+    assert isinstance(found, Knot)
+    assert found.last()[0] is theirs
+
+
+@pytest.mark.parametrize("serial", [3, 9])
+def test_a_wait_that_cannot_be_refused_leaves_it_to_the_others(serial: int) -> None:
+    """Whether it is the last or not."""
+    mine = waits(ME, Node("a", OTHER), serial=7)
+    theirs = waits(OTHER, Node("b", ME), serial=serial, victim=False)
+    for each in (mine, theirs):
+        found = look(each)
+        assert isinstance(found, Knot)
+        assert found.last()[0] is mine
+
+
+def test_a_wait_that_is_settled_can_not_give_way() -> None:
+    """Its thread blocks already, so the one that looks is the one."""
+    mine = waits(ME, Node("a", OTHER), serial=7)
+    waits(OTHER, Node("b", ME), serial=SETTLED)
+    found = look(mine)
+    assert isinstance(found, Knot)
+    assert found.last()[0] is mine
+
+
+# -- refusing ----------------------------------------------------------------------------------------------------------
+
+
+def refuse(waiting: Waiting, *, then: Callable[[], object] = int) -> DeadlockError | None:
+    """Publish a wait of this thread and withdraw it; return the error that it got."""
+    waiting.publish()
+    try:
+        refuse_deadlock(waiting)
+        then()
+    except DeadlockError as error:
+        return error
+    finally:
+        waiting.withdraw()
+    return None
+
+
+def test_what_closes_a_cycle_is_refused() -> None:
+    """The error tells each wait; a thread without a name is told by its ident."""
+    waits(OTHER, Node("b", get_ident()))
+    error = refuse(Waiting(Node("a", OTHER)))
+    me = threading.current_thread().name
+    assert error is not None
+    assert [(wait.thread, wait.lock_name, wait.holder) for wait in error.cycle] == [
+        (me, "a", "ident -2"),
+        ("ident -2", "b", me),
+    ]
+    assert len(error.stacks) == 2
+
+
+def test_a_wait_for_several_threads_says_so_in_words() -> None:
+    """What is sought, by whom it is to be brought, and how to get out of it."""
+    waits(OTHER, Node("b", get_ident()))
+    error = refuse(Waiting(Awaited(Node("pool", None), "the result of 'use'", any_of(OTHER))))
+    assert error is not None
+    me = threading.current_thread().name
+    wait, other = error.cycle
+    assert (wait.thread, wait.lock_name, wait.holder) == (me, "the result of 'use'", "ident -2")
+    said = f"Thread {me!r} waits for the result of 'use', which Thread 'ident -2' must bring"
+    assert str(wait) == said
+    assert str(other) == f"Thread 'ident -2' waits for 'b' held by {me!r}"
+    first, *_, last = str(error).splitlines()
+    assert first == f"deadlock: {said}, {other}"
+    assert last == f"so Thread {me!r} does not wait for the result of 'use': ask the group"
+
+
+def test_a_deadlock_of_very_many_threads_makes_a_short_message() -> None:
+    """It shows the first and the last few; all of them are there as data."""
+    many = 5000
+    for number in range(1, many):
+        waits(-number, Node(f"{number}", -number - 1 if number < many - 1 else get_ident()))
+    error = refuse(Waiting(Node("0", -1)))
+    assert error is not None
+    assert len(error.cycle) == len(error.stacks) == many
+    assert len(str(error)) < 10_000
+    for name in ("'1'", "'2'", f"'{many - 1}'", "4992 more threads"):
+        assert name in str(error).splitlines()[0]
+
+
+def test_a_wait_leaves_it_to_another_that_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who finds a deadlock that a later one is about to break goes on, and blocks."""
+    waits(OTHER, Node("b", get_ident()), serial=1 << 60)
+    mine = Waiting(Node("a", OTHER))
+    assert refuse(mine) is None
+    assert mine.serial == SETTLED
+
+
+def test_a_wait_looks_again_at_one_that_has_not_drawn_its_serial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once that is known to be later, it is left to it; once it is known to be earlier, this one is refused."""
+    theirs = waits(OTHER, Node("b", get_ident()), serial=NOT_DRAWN)
+    monkeypatch.setattr(_deadlocks, "sleep", lambda seconds: setattr(theirs, "serial", 1 << 60))
+    assert refuse(Waiting(Node("a", OTHER))) is None
+    theirs.serial = NOT_DRAWN
+    monkeypatch.setattr(_deadlocks, "sleep", lambda seconds: setattr(theirs, "serial", -0.5))
+    assert refuse(Waiting(Node("a", OTHER))) is not None
+
+
+def test_who_gives_way_in_one_deadlock_does_not_hide_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of two threads: one of them is about to give way, with the other it is a deadlock still."""
+    waits(OTHER, Node("b", get_ident()), serial=1 << 60)
+    waits(THIRD, Node("c", get_ident()))
+    error = refuse(Waiting(Node("a", all_of(OTHER, THIRD))))
+    assert error is not None
+    assert [wait.lock_name for wait in error.cycle] == ["a", "c"]
+
+
+def test_what_cannot_be_refused_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The deadlock is in the log, since it can't be raised, and later waits know that there may be some."""
+    waits(OTHER, Node("b", get_ident()), victim=False)
+    try:
+        assert refuse(Waiting(Node("a", OTHER), victim=False)) is None
+        assert [record.name for record in caplog.records] == ["syncprims"]
+        assert "'a'" in caplog.text
+        assert _deadlocks._unbroken
+    finally:
+        _deadlocks._unbroken.clear()
+
+
+def test_what_cannot_be_refused_is_not_logged_if_another_gives_way(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It looks again until that has gone."""
+    waits(OTHER, Node("b", get_ident()), serial=0)
+    monkeypatch.setattr(_deadlocks, "sleep", lambda seconds: forget([OTHER]))
+    assert refuse(Waiting(Node("a", OTHER), victim=False)) is None
+    assert not caplog.records
+
+
+def test_a_wait_for_threads_that_are_stuck_already_is_refused() -> None:
+    """Nobody will ever break their deadlock, so it would never end."""
+    waits(OTHER, Node("b", THIRD))
+    waits(THIRD, Node("c", OTHER))
+    error = refuse(Waiting(Node("a", OTHER)))
+    assert error is not None
+    assert [wait.lock_name for wait in error.cycle] == ["a", "b", "c"]
+    assert refuse(Waiting(Node("a", OTHER), victim=False)) is None
+
+
+def test_a_wait_for_threads_of_which_one_gives_way_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as one of them has not settled, it looks again."""
+    waits(OTHER, Node("b", THIRD))
+    waits(THIRD, Node("c", OTHER), serial=5)
+    monkeypatch.setattr(_deadlocks, "sleep", lambda seconds: forget([THIRD]))
+    assert refuse(Waiting(Node("a", OTHER))) is None
+
+
+def test_a_wait_for_threads_of_which_one_gives_up_by_itself_is_not_refused() -> None:
+    """A limit of one of them ends it all."""
+    waits(OTHER, Node("b", THIRD))
+    waits(THIRD, Node("c", OTHER), deadline_at=monotonic() + 60)
+    assert refuse(Waiting(Node("a", OTHER))) is None
+
+
+def test_a_wait_that_expires_while_it_looks_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is about to give up anyway."""
+    waits(OTHER, Node("b", get_ident()), serial=NOT_DRAWN)
+    mine = Waiting(Node("a", OTHER), monotonic() + 60)
+    monkeypatch.setattr(_deadlocks, "sleep", lambda seconds: setattr(mine, "deadline_at", monotonic()))
+    assert refuse(mine) is None
+
+
+# -- records -----------------------------------------------------------------------------------------------------------
+
+
+def test_waits_of_one_thread_are_a_stack() -> None:
+    """The innermost comes first, and withdrawing it uncovers the one below."""
+    outer, inner = Waiting(Node("outer", None)), Waiting(Node("inner", None))
+    outer.withdraw()  # before it is published, this does nothing
+    outer.publish()
+    inner.publish()
+    assert waits_of(get_ident()) == [inner, outer]
+    inner.withdraw()
+    assert waits_of(get_ident()) == [outer]
+    outer.withdraw()
+    assert waits_of(get_ident()) == []
+
+
+def test_waits_of_threads_are_apart() -> None:
+    """Each thread has its own stack, and a node's count is that of all threads."""
+    node = Node("a", None)
+    mine = Waiting(node)
+    mine.publish()
+
+    def wait() -> int:
+        theirs = Waiting(node)
+        theirs.publish()
+        try:
+            return count_waits(node)
+        finally:
+            theirs.withdraw()
+
+    with Crew() as crew:
+        assert crew.start(wait).result() == 2
+    assert count_waits(node) == 1
+    mine.withdraw()
+
+
+# -- cost --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [1, 10, 1000])
+def test_a_search_asks_each_node_of_a_chain_once(length: int) -> None:
+    """The cost is linear in the chain that ends, and no recursion limit stands in the way."""
+    nodes = [Node(f"{number}", -number - 2) for number in range(length)]
+    records = [waits(-number - 1, node) for number, node in enumerate(nodes)]
+    assert look(records[0]) is FREE
+    assert [node.asked for node in nodes] == [1] * length
+
+
+@pytest.mark.parametrize("length", [2, 10, 1000])
+def test_a_search_asks_each_node_of_a_cycle_twice(length: int) -> None:
+    """Once to find it, and once to confirm it."""
+    nodes = [Node(f"{number}", -((number + 1) % length) - 1) for number in range(length)]
+    records = [waits(-number - 1, node) for number, node in enumerate(nodes)]
+    found = look(records[0])
+    assert isinstance(found, Knot)
+    assert [wait for wait, _ in found.edges()] == records
+    assert [node.asked for node in nodes] == [2] * length
+
+
+@pytest.mark.parametrize("threads", [10, 1000])
+def test_a_group_is_asked_once_however_many_wait_for_it(threads: int) -> None:
+    """A thousand workers that each wait for any of the thousand are not a million arrows."""
+    workers = any_of(*(-number - 1 for number in range(threads)))
+    records = [waits(-number - 1, Node(f"{number}", workers)) for number in range(threads)]
+    found = look(records[0])
+    assert isinstance(found, Knot)
+    assert len(found.edges()) == threads
+    assert workers.asked == 2
+
+
+def test_a_long_chain_is_left_where_nobody_waits_for_the_searcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can come back to it, so the rest of the chain does not matter."""
+    length = 1000
+    nodes = [Node(f"{number}", -number - 2) for number in range(length)]
+    records = [waits(-number - 1, node) for number, node in enumerate(nodes)]
+    for node in nodes:
+        monkeypatch.setattr(node, "_is_mine", bool, raising=False)
+    assert look(records[0]) is FREE
+    assert sum(node.asked for node in nodes) == _deadlocks._FAR
+
+
+def test_a_long_chain_is_followed_where_threads_may_be_stuck_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by a thread that nobody waits for, as it would wait for ever."""
+    length = 1000
+    nodes = [Node(f"{number}", -number - 2 if number < length - 1 else -2) for number in range(length)]
+    records = [waits(-number - 1, node) for number, node in enumerate(nodes)]
+    for node in nodes:
+        monkeypatch.setattr(node, "_is_mine", bool, raising=False)
+    assert look(records[0]) is FREE
+    monkeypatch.setattr(_deadlocks, "_unbroken", [None])
+    assert isinstance(look(records[0]), Knot)
+
+
+def test_waits_that_do_not_matter_are_not_looked_at() -> None:
+    """A thousand waits elsewhere cost nothing."""
+    elsewhere = [Node(f"{number}", -number - 101) for number in range(1000)]
+    for number, node in enumerate(elsewhere):
+        waits(-number - 100, node)
+    assert look(waits(ME, Node("a", OTHER))) is FREE
+    assert not any(node.asked for node in elsewhere)
+
+
+def test_a_thread_reached_on_many_paths_is_looked_at_once() -> None:
+    """Paths that fork and join again do not multiply."""
+    depth = 30
+    joints = [[Node(f"{level}{side}", -level - 2) for side in "lr"] for level in range(depth)]
+    for level, sides in enumerate(joints):
+        for node in sides:
+            waits(-level - 1, node)
+    assert look(waits_of(-1)[0]) is FREE
+    assert sum(node.asked for sides in joints for node in sides) == 2 * depth - 1
