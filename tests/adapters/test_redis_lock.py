@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -255,7 +255,7 @@ def test_an_interrupt_that_hides_the_servers_answer_leaves_no_lease(
     run = Server.run
     interrupts = [KeyboardInterrupt()]
 
-    def run_unheard(server: Server, *arguments: str) -> object:
+    def run_unheard(server: Server, *arguments: Any) -> object:
         answer = run(server, *arguments)
         if interrupts:
             raise interrupts.pop()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn, SupportsIndex
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 from .._core.deadline import Deadline
-from .._core.integers import Bounds, integer
+from .._core.foreign import text_of, words
+from .._core.integers import Bounds, integer, shown
 from .._core.state import State
 from .._core.waits import Waiting
 from .._counter.surface import CounterSurface
+from .._counter.waiting import says_yes
 from ..errors import CounterTimeoutError
 from .redis_server import Server, poll, unanswered
 
@@ -108,20 +112,19 @@ class RedisCounter(CounterSurface):
         minimum: SupportsIndex | None = None,
         maximum: SupportsIndex | None = None,
     ) -> None:
-        if not isinstance(name, str):
-            raise TypeError(f"name must be a string, not {type(name).__name__}")
+        self._server = Server(client, name, type(self).__name__)
+        self._name = self._server.key
         low = -_MOST if minimum is None else _fitting(minimum, "minimum")
-        self._bounds = Bounds(low, _MOST if maximum is None else _fitting(maximum, "maximum"))
-        self._limits = (str(self._bounds.minimum), str(self._bounds.maximum))
-        self._name = name
-        self._server = Server(client, type(self).__name__)
+        high = _MOST if maximum is None else _fitting(maximum, "maximum")
+        self._bounds = Bounds(low, high)
+        self._limits = low, high
 
     # -- what it is ---------------------------------------------------------------------------------------------------
 
     @property
     def value(self) -> int:
         """The value at this moment; one round trip."""
-        return int(self._server.send("GET", self._name) or 0)
+        return self._server.ask("GET", self._number)
 
     @property
     def name(self) -> str:
@@ -200,11 +203,27 @@ class RedisCounter(CounterSurface):
         return self._change("set", _fitting(new, "new"), wanted)[0] == wanted
 
     def _change(self, kind: str, number: int, *expected: int) -> tuple[int, int]:
-        made, *values = self._server.run(_CHANGE, self._name, kind, number, *self._limits, *expected)
-        old = int(values[0])
-        if not made:
+        def understand(answer: Any) -> tuple[int, int | None]:
+            made, *values = answer if type(answer) is list and answer else (None,)
+            if type(made) is not int or made not in (0, 1) or len(values) != 1 + made:
+                raise ValueError("it is neither [0, old] nor [1, old, new]")
+            old = self._integer(values[0])
+            wanted = number if kind == "set" else old + number
+            if not made:
+                if low <= wanted <= high:
+                    raise ValueError(f"{wanted} is within the bounds")
+                return old, None
+            new = self._integer(values[1])
+            if new != (old if expected and old != expected[0] else wanted):
+                raise ValueError(f"{old} does not become {new} by this")
+            return old, new
+
+        low, high = self._limits
+        old, new = self._server.run(understand, _CHANGE, kind, number, low, high, *expected)
+        if new is None:
             self._bounds.check(number if kind == "set" else old + number, self, old)
-        return old, int(values[-1])
+            raise AssertionError  # it is out of bounds, as was seen above
+        return old, new
 
     # -- waiting for it -----------------------------------------------------------------------------------------------
 
@@ -229,7 +248,7 @@ class RedisCounter(CounterSurface):
             Exception: Whatever the predicate raises.
         """
         if not callable(predicate):
-            raise TypeError(f"wait_for needs a function of the value, not {predicate!r}")
+            raise TypeError(f"wait_for needs a function of the value, not {words(predicate)}")
         return self._wait(predicate, "a value that the predicate accepts", timeout)
 
     def wait_until(self, value: SupportsIndex, timeout: float | None = None) -> int:
@@ -240,30 +259,51 @@ class RedisCounter(CounterSurface):
             timeout: How long to wait, in seconds; None, the default, waits for ever and 0 looks once.
         """
         goal = integer(value, "value")
-        return self._wait(goal.__le__, f"{goal} or more", timeout)
+        return self._wait(goal.__le__, f"{shown(goal)} or more", timeout)
 
     def _wait(self, predicate: Callable[[int], bool], what: str, timeout: float | None) -> int:
         deadline = Deadline(timeout)
         seen = 0
+        failure_of_its_own: BaseException | None = None
 
-        def look() -> int | None:
-            nonlocal seen
-            seen = int(self._server.send("GET", self._name) or 0)
-            return seen if predicate(seen) else None
+        def accepts(value: int) -> bool:
+            nonlocal seen, failure_of_its_own
+            seen = value
+            try:
+                return says_yes(predicate(value))
+            except BaseException as failure:
+                failure_of_its_own = failure
+                raise
 
         waiting = Waiting(self, deadline.at, takes_part=False)
         try:
             waiting.publish()
-            found = poll(look, deadline)
-            if found is not None:
-                return found
-            raise self._late(f"and it is {seen}", what, seen, deadline)
+            if poll(partial(self._server.ask, "GET", self._number), accepts, deadline):
+                return seen
+            raise self._late(f"and it is {shown(seen)}", what, seen, deadline)
         except unanswered() as failure:
-            if timeout is None or deadline.remaining():
+            if failure is failure_of_its_own or timeout is None or deadline.remaining():
                 raise
-            raise self._late(f"and its Redis server did not answer: {failure}", what, seen, deadline) from failure
+            raise self._late(
+                f"and its Redis server did not answer: {text_of(failure)}", what, seen, deadline
+            ) from failure
         finally:
+            failure_of_its_own = None  # else its traceback would keep it, and so itself, alive
             waiting.withdraw()
+
+    def _number(self, answer: Any) -> int:
+        """What the server says of the key; if there is nothing, that counts as 0."""
+        return 0 if answer is None else self._integer(answer)
+
+    def _integer(self, answer: Any) -> int:
+        if not isinstance(answer, (bytes, str)):
+            raise ValueError("it is no text")
+        text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
+        if re.fullmatch("0|-?[1-9][0-9]{0,18}", text) is None:
+            from redis import ResponseError
+
+            raise ResponseError(f"the key {self._name!r} holds no integer, but {words(answer)}")
+        return int(text)
 
     def _late(self, how: str, what: str, seen: int, deadline: Deadline) -> CounterTimeoutError:
         waited = deadline.waited()
@@ -287,5 +327,5 @@ class RedisCounter(CounterSurface):
 def _fitting(number: SupportsIndex, what: str) -> int:
     value = integer(number, what)
     if abs(value) > _MOST:
-        raise OverflowError(f"{what} must be between {-_MOST} and {_MOST}, what Redis can hold, not {value}")
+        raise OverflowError(f"{what} must be between {-_MOST} and {_MOST}, what Redis can hold, not {shown(value)}")
     return value

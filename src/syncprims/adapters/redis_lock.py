@@ -8,13 +8,14 @@ from functools import partial
 from secrets import token_hex
 from socket import gethostname
 from threading import current_thread, local
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._core.clock import monotonic
 from .._core.deadline import Deadline, check_timeout
+from .._core.foreign import shortened, text_of
 from .._locks.lock_adapter import LockAdapter
 from ..errors import SyncError
-from .redis_server import Server, poll, unanswered
+from .redis_server import Server, poll, refused, unanswered
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -63,8 +64,8 @@ class _Hold:
     """One hold of one thread, or its attempt to get one."""
 
     def __init__(self) -> None:
-        thread = current_thread().name.encode("ascii", "backslashreplace").decode()  # whatever the client's encoding
-        self.token = "/".join((gethostname(), str(os.getpid()), thread, token_hex(8)))
+        token = "/".join((gethostname(), str(os.getpid()), str(current_thread().name), token_hex(8)))
+        self.token = token.encode("ascii", "backslashreplace").decode()  # whatever the client's encoding
         self.since = self.lease_from = monotonic()
 
 
@@ -80,46 +81,66 @@ class _Mine(local):
         self.rival = ""
 
 
+def _taken(answer: Any) -> str | None:
+    """What _TAKE says: None if the lock was taken, or who has it and for how long."""
+    if type(answer) is int and answer == 1:
+        return None
+    token, lease_left = answer if type(answer) is list and len(answer) == 2 else (None, None)
+    if not isinstance(token, (bytes, str)) or type(lease_left) is not int:
+        raise ValueError("it is neither 1 nor a token and a lease")
+    return _describe(token, lease_left)
+
+
+def _yes(answer: Any) -> bool:
+    if type(answer) is not int or answer not in (0, 1):
+        raise ValueError("it is neither 0 nor 1")
+    return answer == 1
+
+
 class _Lease:
     """The lock on the server, as `LockAdapter` wants it; each thread holds and releases its own."""
 
-    def __init__(self, server: Server, key: str, seconds: float) -> None:
-        self.key = key
+    def __init__(self, server: Server, seconds: float) -> None:
+        self.key = server.key
         self.seconds = seconds
         self._server = server
         self.mine = _Mine()
 
     def acquire(self, *, timeout: float | None = None) -> bool:
         mine = self.mine
+        if mine.failure is not None and timeout == 0:  # the first try has used up the time of the wait
+            raise mine.failure
         mine.doubtful = hold = mine.doubtful or _Hold()
         try:
-            if poll(partial(self._look, hold), Deadline(timeout)) is None:
+            if not poll(partial(self._look, hold), bool, Deadline(timeout)):
                 return False
             mine.holds.append(hold)
             mine.doubtful = None
             return True
         except unanswered() as failure:
             mine.failure = failure
-            if timeout == 0 and mine.patient:
+            if mine.patient:
+                mine.patient = False
                 return False
+            raise
+        except refused():
             raise
         except BaseException:  # an interrupt, at whatever point
             self._undo(hold)
             raise
 
-    def _look(self, hold: _Hold) -> bool | None:
+    def _look(self, hold: _Hold) -> bool:
         hold.since = hold.lease_from = monotonic()
-        answer = self._server.run(_TAKE, self.key, hold.token, self._milliseconds())
-        if answer == 1:
-            return True
-        self.mine.rival = _describe(*answer)
-        return None
+        rival = self._server.run(_taken, _TAKE, hold.token, self._milliseconds())
+        if rival is not None:
+            self.mine.rival = rival
+        return rival is None
 
     def _undo(self, hold: _Hold) -> None:
         if hold in self.mine.holds:
             self.mine.holds.remove(hold)
         try:
-            self._server.run(_LET_GO, self.key, hold.token)
+            self._server.run(_yes, _LET_GO, hold.token)
         except Exception:  # noqa: BLE001  the lease will free it
             pass
 
@@ -131,8 +152,8 @@ class _Lease:
             raise RuntimeError(f"cannot release {self.key!r}: the process that this one was forked from holds it")
         hold = self.mine.holds.pop()
         try:
-            had_it = self._server.run(_LET_GO, self.key, hold.token)
-        except unanswered():
+            had_it = self._server.run(_yes, _LET_GO, hold.token)
+        except refused():
             raise
         except BaseException:  # an interrupt
             self._undo(hold)
@@ -142,7 +163,7 @@ class _Lease:
 
     def renew(self) -> None:
         hold, now = self.mine.holds[-1], monotonic()
-        if self._server.run(_RENEW, self.key, hold.token, self._milliseconds()) != 1:
+        if not self._server.run(_yes, _RENEW, hold.token, self._milliseconds()):
             raise self._expired(hold)
         hold.lease_from = now
 
@@ -159,7 +180,7 @@ class _Lease:
         )
 
     def locked(self) -> bool:
-        return bool(self._server.send("EXISTS", self.key))
+        return self._server.ask("EXISTS", _yes)
 
     def __repr__(self) -> str:
         return f"a lease of {self.seconds:g} s in Redis"
@@ -183,7 +204,8 @@ class RedisLock(LockAdapter):
 
     Raises:
         ValueError: The client's ``socket_timeout`` or ``socket_connect_timeout`` is None: a server that has gone would
-            be waited for for ever. Or the lease is not positive, or the timeout negative or NaN.
+            be waited for forever. Or the name is empty, or can't be said in the client's encoding; the lease is not
+            positive, or the timeout negative or NaN.
         TypeError: The client is another kind, the name not a string, or the lease or timeout not a number.
         OverflowError: The lease or the timeout is larger than `threading.TIMEOUT_MAX`.
 
@@ -211,7 +233,9 @@ class RedisLock(LockAdapter):
     Where the server does not answer, a wait with a limit goes on to its end, and the last failure is the cause of the
     `LockTimeoutError`; `acquire` raises the client's own error instead, as False would say that somebody holds the
     lock. A wait without limit raises the client's error at once. A wait may be longer than its limit by the client's
-    ``socket_timeout`` and ``socket_connect_timeout``.
+    ``socket_timeout`` and ``socket_connect_timeout``, which limit each exchange with the server as a whole, however
+    slowly its answer comes. (The look-up of the server's address is the system's, and that of Sentinel has the limits
+    of its own clients.)
 
     **Fairness.** None: whoever looks first when it is free gets it.
 
@@ -224,13 +248,12 @@ class RedisLock(LockAdapter):
     """
 
     def __init__(self, client: Redis, name: str, *, lease: float, timeout: float | None = None) -> None:
-        if not isinstance(name, str):
-            raise TypeError(f"name must be a string, not {type(name).__name__}")
-        _check_lease(lease)
-        inside = _Lease(Server(client, type(self).__name__), name, lease)
-        super().__init__(inside, timeout, name=name)
+        seconds = _check_lease(lease)
+        server = Server(client, name, type(self).__name__)
+        inside = _Lease(server, seconds)
+        super().__init__(inside, timeout, name=server.key)
         self._lease = inside
-        self._shared_name = name
+        self._shared_name = server.key
         self._own_wait = "release it first: a lease can't be taken twice"
 
     @property
@@ -263,7 +286,7 @@ class RedisLock(LockAdapter):
             if limit is None or not raises or failure is not mine.failure or monotonic() - started < limit:
                 raise
             waited = monotonic() - started
-            raise self._late(limit, waited, f"and its Redis server did not answer: {failure}") from failure
+            raise self._late(limit, waited, f"and its Redis server did not answer: {text_of(failure)}") from failure
         finally:
             mine.failure = None
 
@@ -278,15 +301,17 @@ class RedisLock(LockAdapter):
             lock._lease.mine = _Mine()
 
 
-def _check_lease(lease: float) -> None:
-    if lease is None:  # type: ignore[redundant-expr,unused-ignore]
-        raise TypeError("lease must be a number of seconds, or a holder that dies would keep the lock for ever")
-    if not check_timeout(lease):
-        raise ValueError(f"lease must be more than 0 seconds, not {lease!r}")
+def _check_lease(lease: float) -> float:
+    seconds = check_timeout(lease)
+    if seconds is None:
+        raise TypeError("lease must be a number of seconds, or a holder that dies would keep the lock forever")
+    if seconds == 0:
+        raise ValueError("lease must be more than 0 seconds")
+    return seconds
 
 
 def _describe(token: bytes | str, lease_left: int) -> str:
-    text = token.decode(errors="replace") if isinstance(token, bytes) else token
+    text = shortened(token.decode(errors="replace") if isinstance(token, bytes) else token)
     host, slash, rest = text.partition("/")
     pid, _, rest = rest.partition("/")
     thread = rest.rpartition("/")[0]

@@ -1,4 +1,4 @@
-"""How locks and counters talk to a Redis server: each command is sent once, and takes a bounded time."""
+"""How locks and counters talk to a Redis server: each command is sent once, ends in time, and is answered fittingly."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ import os
 from collections import deque
 from collections.abc import Callable
 from random import uniform
-from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from .._core.clock import sleep
-from .._core.deadline import Deadline
+from .._core.deadline import Deadline, check_timeout
+from .._core.foreign import error_words, type_name, words
+from .._core.registry import check_name
+from .redis_connection import bounded
 
 if TYPE_CHECKING:
     from redis import ConnectionPool, Redis
     from redis.connection import AbstractConnection
+
+    from .redis_connection import BoundedConnection
 
 T = TypeVar("T")
 
 # redis-py sends a command again where the answer did not come, in version 8 ten times by default. A counter would count
 # up to eleven times, and a wait of a second would take a minute. So the commands here go over connections of their own,
 # made as the client's are but without retries; all locks and counters of a client share them. A connection whose
-# command was cut off is thrown away: the late answer must not be taken for that of the next command.
+# command was cut off is thrown away: the late answer must not be taken for that of the next command. So is one whose
+# answer does not fit the command: what comes next on it may be another's, or no Redis server is there at all.
 #
 # Rejected: a pool of redis-py for them. It counts its connections in Python, and each interrupt at the wrong moment
 # takes one of its hundred away for good. A deque loses at most the connection itself, which is closed when collected.
@@ -31,7 +36,7 @@ POLL = 0.05  # seconds between two looks at the server, at most
 _FIRST_PAUSE = 0.001
 
 
-class _Idle(deque["AbstractConnection"]):
+class _Idle(deque["BoundedConnection"]):
     """Connections that nobody uses at the moment; closed when the last lock or counter of their client is gone."""
 
     def __del__(self) -> None:
@@ -43,69 +48,95 @@ _idle: WeakKeyDictionary[ConnectionPool, _Idle] = WeakKeyDictionary()
 
 
 class Server:
-    """The server behind a client.
+    """The server behind a client, as far as one key of it goes.
 
     **Thread safety**: `send` and `run` may be called from any thread.
     """
 
-    def __init__(self, client: Redis, user: str) -> None:
+    def __init__(self, client: Redis, key: str, user: str) -> None:
         """Take the client's address, password and time limits.
 
         Args:
             client: The client.
+            key: The one key that is used.
             user: Who wants it, for messages.
 
         Raises:
-            TypeError: It is not a client of one server.
-            ValueError: Its sockets have no time limit.
+            TypeError: It is not a client of one server, or the key not a string.
+            ValueError: Its sockets have no time limit; or the key is empty, or not to be said in the client's encoding.
         """
         from redis import Redis
 
         if not isinstance(client, Redis):
-            raise TypeError(
-                f"{user} needs a redis.Redis client, not {type(client).__module__}.{type(client).__qualname__}"
-            )
+            raise TypeError(f"{user} needs a redis.Redis client, not {type_name(client)}")
         self._pool = client.connection_pool
-        _check_bounded(self._connection(), user)
+        self._kind = bounded(self._pool.connection_class)
+        probe = self._connection()
+        self._for_an_answer = _check_bounded(probe, "socket_timeout", user)
+        self._to_connect = _check_bounded(probe, "socket_connect_timeout", user)
+        self.key: str = _check_key(key, probe)
         self._idle = _idle.setdefault(self._pool, _Idle())
 
-    def _connection(self) -> AbstractConnection:
+    def _connection(self) -> BoundedConnection:
         """Make one that has yet to connect, which it does when it is used."""
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
         once = {"retry": Retry(NoBackoff(), 0), "retry_on_error": [], "retry_on_timeout": False}
-        connection: AbstractConnection = self._pool.connection_class(**(self._pool.connection_kwargs | once))
+        connection: BoundedConnection = self._kind(**(self._pool.connection_kwargs | once))
         return connection
 
-    def _ready(self) -> AbstractConnection:
+    def _ready(self) -> BoundedConnection:
+        """A connection with all the time that an exchange may take, one that has to connect first more than others."""
         while self._idle:
             connection = self._idle.pop()
             if not _is_stale(connection):
+                connection.limit.deadline = Deadline(self._for_an_answer)
                 return connection
             _close(connection)
-        return self._connection()
+        connection = self._connection()
+        connection.limit.deadline = Deadline(self._to_connect + self._for_an_answer)
+        return connection
 
-    def send(self, *command: str | int) -> Any:
-        """Send a command and return the answer.
+    def ask(self, command: str, understand: Callable[[Any], T]) -> T:
+        """Send a command about the key and return what is understood from the answer.
+
+        Args:
+            command: The command's name.
+            understand: Takes the answer, and returns what it means, or raises a ValueError if it is none to this.
 
         Raises:
             redis.RedisError: Whatever the client raises. After a ``ConnectionError`` or ``TimeoutError`` of its own the
-                server may have carried out the command, or may do so later.
+                server may have carried out the command, or may do so later. An ``InvalidResponse`` if the answer is
+                none to the command.
         """
+        return self._exchange(understand, command, self.key)
+
+    def run(self, understand: Callable[[Any], T], script: str, *arguments: str | int) -> T:
+        """Run a script on the key, in one step; the server knows it by its text, even after a restart."""
+        return self._exchange(understand, "EVAL", script, 1, self.key, *arguments)
+
+    def _exchange(self, understand: Callable[[Any], T], *command: str | int) -> T:
+        from redis.exceptions import InvalidResponse
+
         connection = self._ready()
+        answer = None
         try:
             connection.send_command(*command)  # type: ignore[no-untyped-call,unused-ignore]  # the client leaves it untyped
-            answer = connection.read_response()
+            try:
+                answer = connection.read_response()
+                meant = understand(answer)
+            except (ValueError, RecursionError) as error:  # of the client's parser, too
+                raise InvalidResponse(
+                    f"{words(answer)} is no answer to {command[0]} about {self.key!r} ({error_words(error)}): what is "
+                    f"there is no Redis server, or something on the way to it changes what it says"
+                ) from error
         except BaseException:
             _close(connection)
             raise
+        connection.limit.deadline = Deadline(None)
         self._idle.append(connection)
-        return answer
-
-    def run(self, script: str, key: str, *arguments: str | int) -> Any:
-        """Run a script on one key, in one step; the server knows it by its text, even after a restart."""
-        return self.send("EVAL", script, 1, key, *arguments)
+        return meant
 
 
 def _close(connection: AbstractConnection) -> None:
@@ -120,14 +151,32 @@ def _is_stale(connection: AbstractConnection) -> bool:
         return True
 
 
-def _check_bounded(connection: AbstractConnection, user: str) -> None:
-    for option in ("socket_timeout", "socket_connect_timeout"):
-        limit = getattr(connection, option, None)
-        if limit is None or not 0 < limit <= TIMEOUT_MAX:
-            raise ValueError(
-                f"{user} needs a client whose {option} is bounded, not {limit!r}, or it could wait for ever for a "
-                f"server that has gone: make it by redis.Redis(..., socket_timeout=1.0)"
-            )
+def _check_bounded(connection: AbstractConnection, option: str, user: str) -> float:
+    limit = getattr(connection, option, None)
+    try:
+        seconds = check_timeout(limit)
+    except (TypeError, ValueError, OverflowError):
+        seconds = None
+    if not seconds:
+        raise ValueError(
+            f"{user} needs a client whose {option} is bounded, not {words(limit)}, or it could wait forever for a "
+            f"server that has gone: make it by redis.Redis(..., socket_timeout=1.0)"
+        )
+    return seconds
+
+
+def _check_key(key: str, connection: AbstractConnection) -> str:
+    name = check_name(key)
+    if not name:
+        if name is None:
+            raise TypeError("name must be a string, not None: it is the key on the server")
+        raise ValueError("name must not be empty: it is the key on the server, which all who share it have to know")
+    encoder = connection.encoder
+    try:
+        encoder.encode(name)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"name {name!a} can't be a key: the client can't say it in {encoder.encoding!r}") from error
+    return name
 
 
 def _forget_all() -> None:
@@ -147,8 +196,15 @@ def unanswered() -> tuple[type[Exception], ...]:
     return exceptions.ConnectionError, exceptions.TimeoutError
 
 
-def poll(look: Callable[[], T | None], deadline: Deadline) -> T | None:
-    """Look again and again until something is seen; None when the time is up.
+def refused() -> type[Exception]:
+    """Return what the client raises for all that a server can do: not answer, refuse, or be none."""
+    from redis import RedisError
+
+    return RedisError
+
+
+def poll(look: Callable[[], T], accepts: Callable[[T], bool], deadline: Deadline) -> bool:
+    """Look again and again until what is seen is accepted; False when the time is up.
 
     A server that does not answer is waited for like what is looked for, if the deadline has a limit: it may come back.
     Without one nobody would ever hear of it, so the error comes out at once.
@@ -162,13 +218,16 @@ def poll(look: Callable[[], T | None], deadline: Deadline) -> T | None:
     while True:
         try:
             seen = look()
-            if seen is not None or deadline.remaining() == 0:
-                return seen
         except AuthenticationError:
             raise
         except unanswered():
             if not deadline.remaining():
                 raise
+        else:
+            if accepts(seen):
+                return True
+            if deadline.remaining() == 0:
+                return False
         left = deadline.remaining()
         # Waiters that came together must not go on looking together.
         nap = pause * uniform(0.5, 1.0)
