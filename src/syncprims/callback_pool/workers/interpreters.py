@@ -7,6 +7,7 @@ from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import Any
 
+from ..._core.foreign import error_words
 from ..cpython.interpreters_at_exit_since_314 import move_in, move_out
 from ..task import Job
 from ..travel.envelope import pack, portable, run_packed, unpack
@@ -113,6 +114,6 @@ def _take_main(source: Source) -> None:
         import_main(source)
     except BaseException as error:
         raise RuntimeError(
-            f"the main module can't be imported in the interpreter ({type(error).__name__}: {error}): "
+            f"the main module can't be imported in the interpreter ({error_words(error)}): "
             "does it start work without its __main__ guard?"
         ) from error
