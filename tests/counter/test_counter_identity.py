@@ -7,10 +7,14 @@ import inspect
 import pickle
 import weakref
 from collections.abc import Callable
+from functools import partial
+from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
 from counter.cases import Recording
+from hostile import HostileFloat, HostileInt, HostileObject
 from syncprims import AtomicCounter
 
 
@@ -72,18 +76,59 @@ def test_there_is_no_arithmetic_on_it() -> None:
     assert counter.value == 7
 
 
+def kind_of(given: object) -> str:
+    """What pytest is to call it, without touching it."""
+    return type(given).__name__
+
+
 def test_it_is_compared_by_identity() -> None:
-    """Two counters of one value are not equal, none equals its value, and the hash stays when the value changes."""
+    """Two counters of one value are not equal, and the hash stays when the value changes."""
     counter = AtomicCounter(7)
     assert counter != AtomicCounter(7)
-    assert counter != 7  # type: ignore[comparison-overlap]
     assert counter == counter
+    assert counter in [AtomicCounter(7), "7", None, counter]
+    assert {counter: 1, AtomicCounter(7): 2}[counter] == 1
     before = hash(counter)
     counter.increment()
     assert hash(counter) == before
     with pytest.raises(TypeError):
         _ = counter < AtomicCounter(8)  # type: ignore[operator]
-    assert bool(AtomicCounter(0))  # no truth value either: an empty counter is still a counter
+
+
+@pytest.mark.parametrize(
+    "number", [7, 0, True, 7.0, HostileInt(7), HostileFloat(7.0)], ids=lambda each: type(each).__name__
+)
+def test_comparing_it_with_a_number_says_what_to_write(number: Any) -> None:
+    """On either side, and where something else compares: the answer would always be that they differ."""
+    counter = AtomicCounter(7, name="served")
+    for compare, advice in (
+        (lambda: counter == number, "write `counter.value == "),
+        (lambda: counter != number, "write `counter.value != "),
+        (lambda: [counter].index(number), "write `counter.value == "),
+    ):
+        with pytest.raises(TypeError, match=advice):
+            compare()
+    with pytest.raises(TypeError, match=r"the counter 'served' is compared with a number; write `counter.value == 7`"):
+        assert 7 == counter  # noqa: SIM300  the number asks the counter
+
+
+@pytest.mark.parametrize("other", ["7", None, 7j, [7], HostileObject(), ANY], ids=kind_of)
+def test_anything_else_it_is_compared_with_decides_itself(other: Any) -> None:
+    """A counter has no opinion about what is no number."""
+    counter = AtomicCounter(7)
+    assert counter.__eq__(other) is NotImplemented
+    assert counter.__ne__(other) is NotImplemented
+    assert (counter == ANY, counter != ANY) == (True, False)
+
+
+@pytest.mark.parametrize("value", [0, 7])
+def test_asking_whether_it_is_true_says_what_to_write(value: int) -> None:
+    """It would be true at 0, too."""
+    counter: Any = AtomicCounter(value, name="left")
+    asking: list[Callable[[], object]] = [partial(bool, counter), partial(all, [counter]), lambda: counter or None]
+    for ask in asking:
+        with pytest.raises(TypeError, match=r"the counter 'left' is neither true nor false; write `if counter.value:`"):
+            ask()
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,8 @@ class AtomicCounter(CounterSurface):
 
     The names say which value comes back, as those of Java's ``AtomicInteger`` do: `increment`, `decrement`, `add` and
     `update` return the new one, `get_and_add`, `get_and_set` and `reset` the old one. There is no ``+=``, since it
-    would read as ``counter = counter + 1``, and comparing counters compares identity: compare their values.
+    would read as ``counter = counter + 1``. Comparing counters compares identity; ``if counter:`` and comparing
+    one with a number raise `TypeError`, since it is its ``value`` that is meant.
 
     **Fairness.** None: whoever comes at the right moment goes first.
 

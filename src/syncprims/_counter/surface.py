@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+
+from .._core.foreign import words
 
 if TYPE_CHECKING:
     from .._core.integers import Bounds
@@ -19,6 +21,9 @@ class CounterSurface:
         @property
         def value(self) -> int: ...
 
+        @property
+        def name(self) -> str: ...
+
     @property
     def minimum(self) -> int | None:
         """The least value allowed, or None."""
@@ -31,6 +36,27 @@ class CounterSurface:
 
     def __int__(self) -> int:
         return self.value
+
+    # A counter has a value and is none: testing the one instead of the other would always come out the same way.
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError(f"the counter {self.name!r} is neither true nor false; write `if counter.value:`")
+
+    def __eq__(self, other: object) -> bool:
+        self._refuse_number("==", other)
+        return NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        self._refuse_number("!=", other)
+        return NotImplemented
+
+    def _refuse_number(self, operator: str, other: object) -> None:
+        if isinstance(other, (int, float)):
+            raise TypeError(
+                f"the counter {self.name!r} is compared with a number; write `counter.value {operator} {words(other)}`"
+            )
+
+    __hash__ = object.__hash__
 
     def __format__(self, spec: str) -> str:
         return format(self.value, spec)
