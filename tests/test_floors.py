@@ -33,6 +33,7 @@ FLOORS = (
     "_core.integers",
     "_core.registry",
     "_core.stacks",
+    "_core.sites",
     "_core.gates",
     "_core.interrupts",
     "_core.waits",

@@ -184,7 +184,7 @@ def test_errors_of_the_lock_are_the_same_while_observed() -> None:
             lock.acquire(False, 1)
         with lock:
             assert not lock.acquire(blocking=False)
-            with pytest.raises(RuntimeError, match="already holds"):
+            with pytest.raises(RuntimeError, match="already held"):
                 lock.acquire()
             assert lock.held_by_me()
         assert not lock.locked()

@@ -16,6 +16,7 @@ from ..facts import Wait
 from . import foreign, gates, stacks, waits
 from .clock import sleep
 from .holders import stack_at, stack_of, thread_name
+from .sites import taking_of
 from .stacks import FRAMES_ARE_SHARED, beneath, frames_of_threads, say_frame, whereabouts, without_ours, without_start
 from .waits import NOT_DRAWN, SETTLED, Group, UpTo, Waiting, all_waits, innermost_of, subject, waits_of
 
@@ -368,15 +369,23 @@ def deadlock(knot: Knot) -> DeadlockError:
                 [
                     f"  Thread {wait.thread!r} is {whereabouts(stack)}:",
                     *(f"    {say_frame(frame)}" for frame in without_start(stack)),
+                    *_say_taking(node, wait, holder),
                 ]
             )
-            for wait, stack in zip(cycle, stacks, strict=True)
+            for wait, stack, (node, holder) in zip(
+                cycle, stacks, ((wait.node, holder) for wait, holder in edges), strict=True
+            )
         ],
         "\n",
     ).split("\n")
     what = cycle[0].lock_name if cycle[0].words else repr(cycle[0].lock_name)
     lines.append(f"so Thread {cycle[0].thread!r} does not wait for {what}: {_advice(wait for wait, _ in edges)}")
     return DeadlockError("\n".join(lines), cycle=cycle, stacks=stacks)
+
+
+def _say_taking(thing: object, wait: Wait, holder: int) -> list[str]:
+    taking = taking_of(thing, holder)
+    return [] if taking is None else [f"    ({wait.lock_name!r}: {taking.who()} took it at {taking.where()})"]
 
 
 def _say(waiting: Waiting, holder: int) -> Wait:
@@ -413,13 +422,31 @@ def _thread(ident: int) -> str:
     return f"Thread {_name(ident)!r}"
 
 
-def own_deadlock(name: str, advice: str) -> DeadlockError:
-    """Make the error for a thread that would wait for itself."""
-    me = _name(get_ident())
+def own_deadlock(name: str, advice: str, of: object = None) -> DeadlockError:
+    """Make the error for a thread that would wait for itself, or for a thread that had its ident.
+
+    Args:
+        name: The name of what it would wait for.
+        advice: What to do.
+        of: What it would wait for, if it may be recorded where that was taken.
+    """
+    ident = get_ident()
+    me = _name(ident)
+    taking = None if of is None else taking_of(of, ident)
+    if taking is None:
+        holder = "already held by this thread, or one that ended without releasing and had its ident,"
+    elif taking.has_ended():
+        holder = (
+            f"still held by {taking.who()}, which took it at {taking.where()}, ended without releasing it and had the "
+            f"ident of this thread,"
+        )
+        advice = "release it in the thread that took it: use `with`, which always does"
+    else:
+        holder = f"already held by this thread, which took it at {taking.where()},"
     return DeadlockError(
-        f"Thread {me!r} already holds {name!r} and would wait for itself for ever; {advice}",
+        f"{name!r} is {holder} so Thread {me!r} would wait for itself and never go on; {advice}",
         cycle=[Wait(me, name, me)],
-        stacks=[without_ours(stack_of(get_ident()))],
+        stacks=[without_ours(stack_of(ident))],
     )
 
 

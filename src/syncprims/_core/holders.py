@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from threading import get_ident
 from types import FrameType
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..facts import Holder
 from .foreign import guarded
+from .sites import taking_of, thread_of
 from .stacks import FRAMES_ARE_SHARED, frames_of_threads, places, summaries, whereabouts
 from .waits import waits_of
 
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 def thread_name(ident: int) -> str:
     """Name of the thread with this ident, or ``""`` where `threading` knows none."""
-    # threading.enumerate() would take a lock of its own, and on 3.14 an interrupt in there would leave it taken.
-    active: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
-    thread = active.get(ident)
+    thread = thread_of(ident)
     # A subclass of Thread may have made anything of its name.
     name = None if thread is None else guarded(None, getattr, thread, "name")
     return str.__str__(name) if isinstance(name, str) else ""
@@ -57,13 +55,20 @@ def holder_of(ident: int | None, frames: Mapping[int, FrameType] | None = None) 
     return Holder(thread_name(ident), ident, frame is not None, stack_at(frame, ident))
 
 
-def describe(holder: Holder | None) -> str:
-    """Say who a holder is and where it stands."""
+def describe(holder: Holder | None, of: object = None) -> str:
+    """Say who a holder is and where it is, and where it took what it holds, if that was recorded."""
     if holder is None:
         return "a holder that is not known"
+    taking = None if of is None else taking_of(of, holder.ident)
+    if taking is not None and taking.has_ended():
+        return (
+            f"{taking.who()} (ident {holder.ident}), which took it at {taking.where()} and ended without releasing it; "
+            f"use `with`, which always releases"
+        )
     if not holder.alive:
         return (
             f"a thread (ident {holder.ident}) that ended without releasing it, as far as can be told from an ident; "
             f"use `with`, which always releases"
         )
-    return f"Thread {holder.name!r} (ident {holder.ident}, alive) which is {whereabouts(holder.stack)}"
+    took = "" if taking is None else f", and took it at {taking.where()}"
+    return f"Thread {holder.name!r} (ident {holder.ident}, alive) which is {whereabouts(holder.stack)}{took}"

@@ -52,7 +52,7 @@ def report(*, all_threads: bool = False) -> str:
     shown = found if len(found) <= _PRIMITIVES else sorted(found, key=_urgency)[:_PRIMITIVES]
     states = look_at(shown)
     for state, (asked, _) in zip(states, shown, strict=True):
-        lines.extend(_say_state(state, asked.is_lock))
+        lines.extend(_say_state(state, asked))
     if len(found) > len(shown):
         lines.append(f"and {len(found) - len(shown)} more, that fewer threads wait for; snapshot() has them all")
     cycles = find_deadlocks()
@@ -124,13 +124,15 @@ def _say_thread(name: str, ident: int) -> str:
     return f"Thread {words(name) if name else 'without a name'} (ident {ident})"
 
 
-def _say_state(state: PrimitiveState, is_lock: bool) -> Iterator[str]:
+def _say_state(state: PrimitiveState, asked: State) -> Iterator[str]:
     facts = []
     if state.step is not None:
         facts.append(f"turn of {state.step!r}")
     if state.holder is not None:
-        facts.append(f"held by {describe(state.holder)}")
-    elif is_lock:
+        facts.append(f"held by {describe(state.holder, asked.waited_for)}")
+        if asked.is_lock and any(waiter.ident == state.holder.ident for waiter in state.waiters):
+            facts.append("which waits for it too: this thread, or one that ended without releasing and had its ident")
+    elif asked.is_lock:
         facts.append("held by nobody that is known")
     if state.pending is not None:
         facts.append(f"{state.pending} pending, {len(state.running)} running")

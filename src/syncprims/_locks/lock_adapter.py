@@ -213,7 +213,7 @@ class LockAdapter(LockSurface):
 
     def _not_mine(self) -> RuntimeError:
         owner = self._owner()
-        holder = "" if owner is None else f"; it is held by {describe(holder_of(owner))}"
+        holder = "" if owner is None else f"; it is held by {describe(holder_of(owner), self)}"
         return RuntimeError(
             f"cannot release {self.name!r}: this thread has not acquired it through this adapter{holder}"
         )
@@ -238,7 +238,7 @@ class LockAdapter(LockSurface):
                 taken = self._judge(answer)
             if not taken and limit != 0:
                 if self._own_wait is not None and mine and (raises or limit is None):
-                    raise own_deadlock(self.name, self._own_wait)
+                    raise own_deadlock(self.name, self._own_wait, self)
                 self._on_wait(self.holder)
                 # A `with` counts as endless in what is reported, limit or not, as that of a TimedLock does.
                 waiting = Waiting(self, None if limit is None or raises else started + limit, takes_part=False)

@@ -83,7 +83,7 @@ class LockSurface:
         holder = self.holder
         error = LockTimeoutError(
             f"waited {waited:.1f} s for {self.name!r}, "
-            f"{why or f'held by {describe(holder) if holder else self._somebody()}'}",
+            f"{why or f'held by {describe(holder, self) if holder else self._somebody()}'}",
             lock_name=self.name,
             holder=holder,
             timeout=limit,

@@ -312,12 +312,12 @@ class TimedLock(LockSurface, _CLock):
 
     def _enter_again(self) -> Self:
         """Enter a lock that the thread holds."""
-        raise own_deadlock(self.name, "release it first, or use a TimedRLock")
+        raise own_deadlock(self.name, "release it first, or use a TimedRLock", self)
 
     def _acquire_again(self, limit: float | None) -> bool:
         """Acquire a lock that the thread holds."""
         if limit is None:
-            raise own_deadlock(self.name, "release it first, or use a TimedRLock")
+            raise own_deadlock(self.name, "release it first, or use a TimedRLock", self)
         if limit:
             waiting = Waiting(self, monotonic() + limit, takes_part=False)
             try:

@@ -2,7 +2,7 @@
 
 - A program hangs: `report` says who holds what and who waits for it, `snapshot` the same as data, `find_deadlocks` what
   goes round in a circle; `dump_on_signal` writes the report of a process that can't be asked otherwise, and `warn_slow`
-  logs it while a wait is still on.
+  logs it while a wait is still on. `record_sites` lets all of them say where each lock was taken.
 - A program is slow: `record` measures waits and holds by lock and call site, and draws them.
 - A program may deadlock one day: `check_lock_order` finds that out without a deadlock.
 
@@ -19,6 +19,7 @@ from .recording import Recording, record
 from .signal_dump import SignalDump, dump_on_signal
 from .slow_waits import SlowWaits, warn_slow
 from .spans import Span
+from .taking_sites import SiteRecording, record_sites
 
 __all__ = [
     "LockOrderCheck",
@@ -26,6 +27,7 @@ __all__ = [
     "PrimitiveState",
     "Recording",
     "SignalDump",
+    "SiteRecording",
     "SlowWaits",
     "Span",
     "Waiter",
@@ -36,6 +38,7 @@ __all__ = [
     "find_deadlocks",
     "ignore_lock_order",
     "record",
+    "record_sites",
     "report",
     "snapshot",
     "warn_slow",

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from traceback import FrameSummary
-from types import CodeType, FrameType
+from types import FrameType
 
-from .._core.foreign import printable
+from .._core.sites import Site
 from .._core.stacks import is_passed_over, own_places, summaries, without_ours
-
-# A code object and a line: cheap to note, and put into words only when somebody looks.
-Site = tuple[CodeType, int]
 
 
 def call_site() -> Site | None:
@@ -27,11 +23,3 @@ def call_site() -> Site | None:
 def own_stack() -> tuple[FrameSummary, ...]:
     """Return the stack of the calling thread down to its call into the library, outermost frame first."""
     return without_ours(summaries(own_places()))
-
-
-def say_site(site: Site | None) -> str:
-    """Put a site into words, like ``billing.py:41 in charge``."""
-    if site is None:
-        return "a thread of the library"
-    code, line = site
-    return printable(f"{os.path.basename(code.co_filename)}:{line} in {code.co_name}")

@@ -12,8 +12,8 @@ from .exchange import Exchange
 
 # What is observed are the methods that the classes of locks declare (see `_core.observing`), of whatever class.
 #
-# Only the outermost acquisition and release of a re-entrant lock are told: "taken" is told where the thread did not
-# own the lock before, "released" where it does not own it after.
+# Of a re-entrant lock, "taken" is the outermost acquisition and "released" the outermost release: the thread did not
+# own the lock before the one and does not own it after the other. What lies in between is "taken_again".
 #
 # Times are read after the lock was taken and before it is released, so that the holds of two threads don't overlap.
 
@@ -32,6 +32,9 @@ class LockObserver(Protocol):
     def taken(self, lock: ObservableLock, at: int) -> None:
         """It has taken it, at this `time.perf_counter_ns`."""
 
+    def taken_again(self, lock: ObservableLock) -> None:
+        """It has taken a lock that it seemed to hold already; if this raises, it lets go of that again."""
+
     def refused(self, lock: ObservableLock, error: BaseException | None) -> None:
         """It did not get it: its time was up, or this was raised. A lock that it holds refuses it without `asks`."""
 
@@ -47,10 +50,13 @@ def _taking(take: Callable[..., object], is_endless: Callable[..., bool], observ
             return take(lock, *args, **kwargs)
         if is_held(lock):
             try:
-                return take(lock, *args, **kwargs)
+                outcome = take(lock, *args, **kwargs)
             except DeadlockError as error:
                 _tell_refused(locks.observers, lock, error)
                 raise
+            if outcome is not False:
+                _tell_taken_again(lock, undo)
+            return outcome
         observers = locks.observers
         endless = is_endless(lock, *args, **kwargs)
         for observer in observers:
@@ -107,6 +113,16 @@ def _tell_taken(observers: tuple[LockObserver, ...], lock: ObservableLock) -> No
     at = perf_counter_ns()
     for observer in observers:
         observer.taken(lock, at)
+
+
+def _tell_taken_again(lock: ObservableLock, undo: Callable[[Any], object] | None) -> None:
+    try:
+        for observer in locks.observers:
+            observer.taken_again(lock)
+    except BaseException:
+        if undo is not None:
+            undo(lock)
+        raise
 
 
 def _tell_refused(observers: tuple[LockObserver, ...], lock: ObservableLock, error: BaseException | None) -> None:

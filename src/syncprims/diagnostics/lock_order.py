@@ -153,6 +153,9 @@ class LockOrderCheck:
         """Note that the thread has the lock."""
         self._held.setdefault(get_ident(), []).append(_Held(lock))
 
+    def taken_again(self, lock: ObservableLock) -> None:
+        """What a thread holds already makes no order."""
+
     def refused(self, lock: ObservableLock, error: BaseException | None) -> None:
         """What a thread did not get makes no order."""
 

@@ -13,10 +13,11 @@ from .._core.foreign import type_name
 from .._core.holders import thread_name
 from .._core.observing import ObservableLock, serial_of
 from .._core.registry import InnerName
+from .._core.sites import Site, say_site
 from .._core.state import name_of
 from .._core.waits import Waiting
 from ..errors import DeadlockError, SyncTimeoutError
-from .call_sites import Site, call_site, say_site
+from .call_sites import call_site
 from .spans import FAILED, GAVE_UP, INTERRUPTED, NOT_OVER, REFUSED, Key, Span
 
 if TYPE_CHECKING:
@@ -130,6 +131,9 @@ class Recorder:
     def taken(self, lock: ObservableLock, at: int) -> None:
         """A thread has taken a lock."""
         self._open[get_ident(), self._key_after_wait(lock, "")] = (call_site(), at, "hold", name_of(lock), 0, "")
+
+    def taken_again(self, lock: ObservableLock) -> None:
+        """A lock that is taken again is one hold."""
 
     def refused(self, lock: ObservableLock, error: BaseException | None) -> None:
         """It did not get it."""

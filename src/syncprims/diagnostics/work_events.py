@@ -9,8 +9,9 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._core.clock import monotonic, perf_counter_ns
+from .._core.sites import Site
 from .._core.waits import Waiting
-from .call_sites import Site, call_site
+from .call_sites import call_site
 from .exchange import Exchange
 
 if TYPE_CHECKING:  # recording a program that has no pools imports none

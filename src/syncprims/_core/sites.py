@@ -1,0 +1,89 @@
+"""Where each lock was taken, and by which thread, while that is recorded (see `diagnostics.record_sites`)."""
+
+from __future__ import annotations
+
+import os
+import threading
+from functools import partial
+from threading import get_ident
+from types import CodeType
+from weakref import ref
+
+from .foreign import guarded, printable, words
+
+# An entry is written by the thread that has just taken the lock, and deleted by the one that releases it, each with one
+# C call. So no mutex guards the dictionary. Locks are known by identity, whatever their classes make of equality, and
+# an entry goes with its lock.
+
+# A code object and a line: cheap to note, and put into words only when they are wanted.
+Site = tuple[CodeType, int]
+
+
+class Taking:
+    """That a thread took a lock: which thread, and where in the program.
+
+    Attributes:
+        ident: The `threading.get_ident` of the thread.
+        thread: Its `threading.Thread`, or None if `threading` does not know it.
+        site: Where in the program it took the lock, or None if that was in no code of the program.
+    """
+
+    __slots__ = ("_lock", "ident", "site", "thread")
+
+    def __init__(self, lock: object, site: Site | None) -> None:
+        self._lock = ref(lock, partial(_takings.pop, id(lock)))
+        self.ident = get_ident()
+        self.thread = thread_of(self.ident)
+        self.site = site
+
+    def has_ended(self) -> bool:
+        """Whether the thread has ended; another may have its ident now."""
+        return self.thread is not None and thread_of(self.ident) is not self.thread
+
+    def who(self) -> str:
+        """Put the thread into words."""
+        name = guarded(None, getattr, self.thread, "name")
+        return f"Thread {words(name)}" if isinstance(name, str) else f"a thread without a name (ident {self.ident})"
+
+    def where(self) -> str:
+        """Put the place into words, like ``billing.py:41 in charge``."""
+        return say_site(self.site)
+
+
+_takings: dict[int, Taking] = {}
+
+
+def thread_of(ident: int) -> threading.Thread | None:
+    """The thread object with this ident, or None if `threading` knows none."""
+    # threading.current_thread() would make one, and threading.enumerate() takes a lock of its own.
+    active: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
+    return active.get(ident)
+
+
+def say_site(site: Site | None) -> str:
+    """Put a place into words, like ``billing.py:41 in charge``."""
+    if site is None:
+        return "a thread of the library"
+    code, line = site
+    return printable(f"{os.path.basename(code.co_filename)}:{line} in {code.co_name}")
+
+
+def note_taking(lock: object, site: Site | None) -> None:
+    """Note that the calling thread has taken the lock."""
+    _takings[id(lock)] = Taking(lock, site)
+
+
+def forget_taking(lock: object) -> None:
+    """Note that it has released it."""
+    _takings.pop(id(lock), None)
+
+
+def forget_all() -> None:
+    """Forget what was noted: it is not kept up any more."""
+    _takings.clear()
+
+
+def taking_of(thing: object, ident: int | None) -> Taking | None:
+    """How a thread, or one that had its ident, took what it seems to hold; None if that was not recorded."""
+    taking = _takings.get(id(thing))
+    return taking if taking is not None and taking.ident == ident else None

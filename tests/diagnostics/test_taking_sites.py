@@ -1,0 +1,194 @@
+"""`record_sites`: errors and reports say where each lock was taken, and who it was that ended with one."""
+
+from __future__ import annotations
+
+import gc
+import re
+import threading
+from collections.abc import Callable
+from threading import Barrier, Event
+
+import pytest
+
+from syncprims import DeadlockError, LockAdapter, LockTimeoutError, TimedLock, TimedRLock
+from syncprims._core import sites
+from syncprims.diagnostics import record_sites, report
+from syncprims.testing import Threads, assert_blocks, patience
+
+OWN_WORDS = "this thread, or one that ended without releasing and had its ident"
+TRIES = 500
+
+
+def in_a_thread(call: Callable[[], object], name: str | None = None) -> int:
+    """Call it in a thread, whose ident is returned once it has ended."""
+    thread = threading.Thread(target=call, name=name)
+    thread.start()
+    thread.join(patience(10.0))
+    assert not thread.is_alive()
+    assert thread.ident is not None
+    return thread.ident
+
+
+def left_behind(make: Callable[[], TimedLock], then: Callable[[TimedLock], object]) -> None:
+    """Have a thread end with a lock, and another, which has its ident, do something with that lock."""
+    for _ in range(TRIES):
+        lock = make()
+        ident = in_a_thread(lock.acquire, "billing")
+        met: list[object] = []
+
+        def meet(lock: TimedLock = lock, ident: int = ident, met: list[object] = met) -> None:
+            if threading.get_ident() == ident:
+                met.append(then(lock))
+
+        in_a_thread(meet, "audit")
+        if met:
+            return
+    pytest.skip("the system gave no thread the ident of one that had ended")
+
+
+def refusal(enter: Callable[[], object]) -> str:
+    """The words of the error with which it is refused."""
+    with pytest.raises(DeadlockError) as caught:
+        enter()
+    return str(caught.value)
+
+
+@pytest.mark.inverts
+def test_a_deadlock_says_where_each_lock_was_taken() -> None:
+    """Of both threads, each with its place in the program."""
+    first, second = TimedLock(name="first"), TimedLock(name="second")
+    both, errors = Barrier(2), []
+
+    def take(mine: TimedLock, other: TimedLock) -> None:
+        with mine:
+            both.wait(patience(10.0))
+            try:
+                with other:
+                    pass
+            except DeadlockError as error:
+                errors.append(str(error))
+
+    with record_sites(), Threads() as threads:
+        threads.start(take, first, second)
+        threads.start(take, second, first)
+    (said,) = errors
+    place = f"took it at test_taking_sites.py:{take.__code__.co_firstlineno + 1} in take"
+    assert re.search(rf"\('first': Thread '.+' {place}\)", said)
+    assert re.search(rf"\('second': Thread '.+' {place}\)", said)
+
+
+@pytest.mark.parametrize("make", [TimedLock, TimedRLock, lambda name: LockAdapter(threading.Lock(), name=name)])
+def test_a_timeout_and_a_report_say_where_the_holder_took_the_lock(make: Callable[..., TimedLock]) -> None:
+    """While it holds it; nothing is left of that afterwards."""
+    lock = make(name="ledger")
+
+    def charge() -> None:
+        with lock:
+            taken.set()
+            assert done.wait(patience(10.0))
+
+    taken, done = Event(), Event()
+    place = f"took it at test_taking_sites.py:{charge.__code__.co_firstlineno + 1} in charge"
+    with record_sites(), Threads() as threads:
+        threads.start(charge)
+        assert taken.wait(patience(10.0))
+        with pytest.raises(LockTimeoutError, match="held by Thread") as caught, lock.hold(0):
+            pass
+        assert place in str(caught.value)
+        assert place in report()
+        done.set()
+    assert sites.taking_of(lock, threading.get_ident()) is None
+    with lock:
+        assert "took it at" not in report()
+
+
+@pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
+def test_a_holder_that_ended_is_known_by_name(kind: type[TimedLock]) -> None:
+    """Whether another thread has its ident now or not."""
+    with record_sites():
+        lock = kind(name="mail")
+        in_a_thread(lock.acquire, "billing")
+        with pytest.raises(LockTimeoutError, match=r"Thread 'billing' .* ended without releasing it"), lock.hold(0):
+            pass
+        assert "Thread 'billing' (ident " in report()
+        said: list[str] = []
+        left_behind(lambda: kind(name="left"), lambda left: said.append(refusal(left.__enter__)))
+    assert said[0].startswith("'left' is still held by Thread 'billing', which took it at ")
+    assert "had the ident of this thread, so Thread 'audit' would wait for itself" in said[0]
+    assert said[0].endswith("use `with`, which always does")
+
+
+def test_a_refused_re_entry_changes_nothing() -> None:
+    """The lock that was left behind is held as often as before; and nothing is refused while nothing is recorded."""
+
+    def count(left: TimedLock) -> str:
+        refusal(left.acquire)
+        return repr(left)
+
+    found: list[str] = []
+    with record_sites():
+        left_behind(lambda: TimedRLock(name="left"), lambda left: found.append(count(left)))
+        left_behind(lambda: TimedRLock(name="left"), lambda left: found.append(repr(left)))
+    assert found[0].split(" at ")[0] == found[1].split(" at ")[0]
+    left_behind(lambda: TimedRLock(name="left"), lambda left: found.append(str(left.acquire())))
+    assert found[2] == "True"
+
+
+def test_who_holds_a_lock_may_take_it_again() -> None:
+    """In a thread that lives; and a timed acquire of one's own lock waits and returns False, as without it."""
+    lock, plain, adapted = (
+        TimedRLock(name="again"),
+        TimedLock(name="plain"),
+        LockAdapter(threading.RLock(), name="theirs"),
+    )
+    with record_sites():
+        with lock, lock, adapted, adapted:
+            assert lock.acquire(timeout=0)
+            lock.release()
+            assert sites.taking_of(lock, threading.get_ident()) is not None
+        assert not lock.locked()
+        assert not adapted.locked()
+        with plain:
+            assert not plain.acquire(timeout=0.001)
+            line = refusal(plain.__enter__)
+    assert "already held by this thread, which took it at test_taking_sites.py:" in line
+
+
+def test_without_it_the_words_admit_what_can_not_be_known() -> None:
+    """The holder of an ident is this thread, or one that ended: in the error, and in a report."""
+    lock = TimedLock(name="own")
+    with lock:
+        assert OWN_WORDS in refusal(lock.__enter__)
+        assert OWN_WORDS in refusal(lock.acquire)
+    said: list[str] = []
+    left_behind(lambda: TimedLock(name="left"), lambda left: said.append(refusal(left.__enter__)))
+    assert OWN_WORDS in said[0]
+
+    def hold_and_wait() -> None:
+        with lock:
+            assert not lock.acquire(timeout=patience(0.5))
+
+    blocked = assert_blocks(hold_and_wait, until=lambda: lock.waiting == 1)
+    assert OWN_WORDS in report()
+    blocked.result()
+
+
+def test_it_costs_nothing_when_it_is_off_and_keeps_no_lock() -> None:
+    """The methods are the very same afterwards; an entry goes with its lock, also one that was never released."""
+    before = {name: vars(TimedLock).get(name) for name in ("__enter__", "acquire", "__exit__", "release")}
+    with record_sites() as outer:
+        with record_sites():
+            pass
+        lock = TimedLock(name="lost")
+        in_a_thread(lock.acquire)
+        key = id(lock)
+        assert key in sites._takings
+        del lock
+        gc.collect()
+        assert key not in sites._takings
+        kept = TimedLock()
+        kept.acquire()
+    assert not sites._takings
+    outer.stop()
+    kept.release()
+    assert before == {name: vars(TimedLock).get(name) for name in before}
