@@ -68,7 +68,7 @@ def record_sites() -> SiteRecording:
     of such a holder is refused a `TimedRLock` that the other left behind, with a `DeadlockError`: otherwise it would
     enter in silence, since the operating system gives the idents of threads that ended to new ones.
 
-    It blocks nothing and starts no thread. While it is on, taking and releasing a free lock takes ten to eighteen times as
+    It blocks nothing and starts no thread. While it is on, taking and releasing a free lock takes 10 to 18 times as
     long, and the guarantee that an interrupt never leaks a lock is suspended, as with `record`. Locks that were taken
     before have no site, and a method that was looked up before (as a `threading.Condition` does when it is made) is not
     noticed. Any number may be on at once, in any thread; a forked child goes on.
@@ -77,7 +77,7 @@ def record_sites() -> SiteRecording:
         What stops it; it may be used in a ``with``, or ignored to go on to the end of the program.
 
     Example:
-        >>> from syncprims import LockTimeoutError, TimedLock
+        >>> from syncprims import TimedLock
         >>> from syncprims.diagnostics import record_sites, report
         >>> ledger = TimedLock(name="ledger")
         >>> with record_sites(), ledger:
