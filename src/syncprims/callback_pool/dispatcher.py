@@ -41,6 +41,7 @@ class Dispatcher:
     Attributes:
         tally: How many tasks have ended in which way.
         settling: What messages call the task whose callback or hook runs now.
+        thread: Its own.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Dispatcher:
         self._unseen = unseen
         self._on_settled = on_settled
         self._on_progress = on_progress
-        self._thread = HelperThread(f"{open_tasks.name}-dispatcher")
+        self.thread = HelperThread(f"{open_tasks.name}-dispatcher")
         # Written by its own thread only:
         self.tally: dict[str, int] = {"done": 0, "failed": 0, "cancelled": 0}
         self.settling: str | None = None
@@ -67,17 +68,17 @@ class Dispatcher:
 
     def ensure(self) -> None:
         """Start the thread unless it runs; `RuntimeError` if the system has no more threads."""
-        self._thread.ensure(_settle_all, self._open_tasks, ref(self))
+        self.thread.ensure(_settle_all, self._open_tasks, ref(self))
 
     def catch_up(self, deadline: Deadline) -> None:
         """Block until the thread has done with what is in its inbox now, and refers to none of it any more."""
         if self._open_tasks.phase == "retired":
-            self._thread.await_end(deadline)
-        elif self._thread.started:
+            self.thread.await_end(deadline)
+        elif self.thread.started:
             fence = Fence()
             self._open_tasks.ended.put(fence)
             while not fence.passed(deadline):
-                if self._thread.over() or deadline.remaining() == 0:
+                if self.thread.over() or deadline.remaining() == 0:
                     return
 
     # -- the end of a task, and of the pool --------------------------------------------------------------------------
@@ -112,24 +113,22 @@ class Dispatcher:
             self.drop(task)
         elif job.is_over():
             self.settling = job.label
+            outcome, value = job.outcome()
             try:
-                self._settle(job)
+                try:
+                    self._call_back(job, outcome, value)
+                finally:
+                    self.tally[outcome] += 1
+                    job.settle()
                 if self._on_settled is not None or self._on_progress is not None:
                     self._run_hooks(job, task)
             finally:
                 self.settling = self._calling = None
-                job.part()
+                if outcome == "failed":
+                    job.part()
                 self.drop(task)
             if self._backend.rest and self._open_tasks.ended.empty() and len(self._open_tasks.jobs) >= _MANY:
                 sleep(self._backend.rest)
-
-    def _settle(self, job: Job[Any]) -> None:
-        outcome, value = job.outcome()
-        try:
-            self._call_back(job, outcome, value)
-        finally:
-            self.tally[outcome] += 1
-            job.settle()
 
     def _call_back(self, job: Job[Any], outcome: str, value: Any) -> None:
         """Run the job's callback, or see to it that its error is not lost."""
@@ -170,7 +169,7 @@ class Dispatcher:
 
     def running(self) -> tuple[Running, ...]:
         """Say what of the user's code runs on the thread now: a callback or a hook."""
-        calling, thread = self._calling, self._thread.thread
+        calling, thread = self._calling, self.thread.thread
         if calling is None or thread is None:
             return ()
         which, job, since = calling

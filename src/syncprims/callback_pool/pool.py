@@ -221,7 +221,7 @@ class CallbackPool(Executor):
                 or a string, which is one argument and not the arguments; or ``kwds`` is no mapping.
             PoolClosedError: As for `submit`; so are `TransportError` and `ForkedError`.
         """
-        if self._open_tasks.phase != "open":
+        if self._open_tasks.phase != "open":  # before the arguments are looked at
             self._open_tasks.check_open()
         if callback is not None:
             check_runs(callback, "callback")
@@ -229,7 +229,12 @@ class CallbackPool(Executor):
             check_runs(error_callback, "error_callback")
         if timeout is not None:
             timeout = check_timeout(timeout)
-        job = self._make(None, func, positional("args", args), by_keyword("kwds", kwds))
+        job = self._make(
+            None,
+            func,
+            args if type(args) is tuple else positional("args", args),
+            {} if kwds is None else by_keyword("kwds", kwds),
+        )
         job.errors = "pool"
         if callback is not None:
             job.callback = callback
@@ -308,7 +313,8 @@ class CallbackPool(Executor):
         return Job(self, self._open_tasks, label or label_of(fn), (fn, args, kwargs), carrier)
 
     def _start(self, job: Job[T]) -> Task[T]:
-        self._dispatcher.ensure()
+        if not self._dispatcher.thread.started:
+            self._dispatcher.ensure()
         if job.timeout is not None:
             self._timer.prepare()
         task = job.task
