@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from ctypes import c_ulong, py_object, pythonapi
 from multiprocessing import get_context
 from threading import Event, current_thread, get_ident
 
@@ -346,6 +347,31 @@ def test_a_body_that_outlives_an_aborted_run_is_named() -> None:
     with pytest.raises(StepTimeoutError, match="turn of 'a', held by Thread 'order:a'"):
         runner.run({"a": body}, timeout=0.05)
     go.set()
+
+
+def test_a_thread_that_ends_before_its_turn_breaks_the_order() -> None:
+    """An interrupt that comes out between two turns ends the thread of a step: the run fails with it, and ends."""
+
+    class StruckError(BaseException):
+        pass
+
+    runner = OrderedRunner("load", "store", rounds=2)
+    go_on = Event()
+    seen: list[Turn] = []
+
+    def load(turn: Turn) -> None:
+        assert go_on.wait(patience(10.0))
+
+    bodies: Bodies = {"load": load, "store": seen.append}
+    run = assert_blocks(lambda: runner.run(bodies), until=lambda: runner.waiting == 2)
+    (ident,) = (thread.ident for thread in threading.enumerate() if thread.name == f"{runner.name}:store")
+    assert ident is not None
+    assert pythonapi.PyThreadState_SetAsyncExc(c_ulong(ident), py_object(StruckError)) == 1
+    go_on.set()
+    run.thread.join(patience(10.0))
+    assert isinstance(run.exception(), StruckError)
+    assert seen == []
+    assert runner.state == "broken"
 
 
 def test_a_thread_that_cannot_start_aborts_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,8 @@ def run_in_threads(
                 pass
         except BaseException as error:  # noqa: BLE001  the caller of run() gets it
             failures.append(error)
+            # What ends it outside of a turn, as an interrupt does, would leave the others waiting for its turns.
+            sequence.end("broken", ABORTED, error)
 
     threads = [
         Thread(target=serve_step, args=(step, bodies[step]), name=f"{sequence.name}:{step}", daemon=True)
