@@ -25,6 +25,7 @@ __all__ = [
     "ForkedError",
     "LockOrderError",
     "LockTimeoutError",
+    "PatchedThreadsError",
     "PoolClosedError",
     "PoolTimeoutError",
     "SequenceFinishedError",
@@ -206,6 +207,10 @@ class CounterBoundsError(SyncError, ValueError):
 
 class ForkedError(SyncError, RuntimeError):
     """A runner or a pool was used in a forked child: the threads that its work needs did not come along."""
+
+
+class PatchedThreadsError(SyncError, RuntimeError):
+    """Greenlets are in the place of threads, by gevent's or eventlet's monkey-patching, and can't be told apart."""
 
 
 class PoolClosedError(SyncError, RuntimeError):

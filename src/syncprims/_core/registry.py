@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 from weakref import ref
 
 from .foreign import type_name
+from .greenlets import refuse_greenlets
 from .observing import Observable
 from .state import Stated
 
@@ -56,7 +57,12 @@ _live: dict[Repair, set[_Ref]] = {}  # by what repairs them in a forked child
 
 
 def new_serial() -> int:
-    """Return the creation serial of a primitive that is being made."""
+    """Return the creation serial of a primitive that is being made.
+
+    Raises:
+        PatchedThreadsError: Threads have been replaced by greenlets.
+    """
+    refuse_greenlets()
     return next(_serials)
 
 

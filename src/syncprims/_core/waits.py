@@ -12,6 +12,7 @@ from threading import get_ident
 from typing import ClassVar, Final, Protocol, TypeVar
 
 from .clock import monotonic
+from .greenlets import refuse_greenlets
 from .observing import Event, Observable
 from .stacks import FRAMES_ARE_SHARED, Place, own_places
 from .state import State, Stated
@@ -126,7 +127,12 @@ class Waiting:
         self.withdraw = int
 
     def publish(self) -> None:
-        """Register the wait. One that takes part has to go through `deadlocks.refuse_deadlock` next."""
+        """Register the wait. One that takes part has to go through `deadlocks.refuse_deadlock` next.
+
+        Raises:
+            PatchedThreadsError: Threads have been replaced by greenlets since what is waited for was made.
+        """
+        refuse_greenlets()
         self.since: float = monotonic()
         self.places = [] if FRAMES_ARE_SHARED else own_places()
         self.below: Waiting | None = _innermost.get(self.ident)

@@ -14,11 +14,12 @@ from .._core.clock import monotonic
 from .._core.deadline import check_acquire, check_timeout
 from .._core.deadlocks import own_deadlock
 from .._core.foreign import error_words, note, type_name, words
+from .._core.greenlets import refuse_greenlets
 from .._core.holders import describe, holder_of
 from .._core.interrupts import Entered, Leave, LeaveInC, attempt, exhaust, leave_by, leaving
 from .._core.lazy import check_runs
 from .._core.observing import Event, Observable
-from .._core.registry import check_name, register
+from .._core.registry import check_name, new_serial, register
 from .._core.waits import Waiting
 from .hold import Hold
 from .surface import LockSurface
@@ -106,7 +107,7 @@ class LockAdapter(LockSurface):
         self._holds: dict[int, Entered] = {}
         # What a thread is advised that would wait for itself; None where it may take the lock twice, or nobody knows.
         self._own_wait = "release it first, or wrap a threading.RLock" if type(lock) is type(Lock()) else None
-        self._serial = register(self)
+        self._serial = register(self, new_serial())
 
     def locked(self) -> bool:
         """Return whether the lock is taken, or, where the lock inside can't tell, taken through this adapter."""
@@ -223,6 +224,7 @@ class LockAdapter(LockSurface):
         note(error, f"then the release of {self.name!r} failed too: {error_words(failure)}")
 
     def _take(self, limit: float | None, *, raises: bool) -> bool:
+        refuse_greenlets()
         started = monotonic()
         mine = self._mine()
         token = None

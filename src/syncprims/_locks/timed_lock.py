@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
 from .._core.clock import monotonic, sleep
 from .._core.deadline import check_acquire, check_timeout
 from .._core.deadlocks import own_deadlock, refuse_deadlock
+from .._core.greenlets import refuse_greenlets
 from .._core.observing import Event, Observable
 from .._core.registry import InnerName, check_name, register
 from .._core.waits import Waiting
@@ -126,6 +127,8 @@ class TimedLock(LockSurface, _CLock):
         self._timeout = check_timeout(timeout)
         self._name = check_name(name)
         self._token: Hold[Self] | None = None
+        if type(self._name) is not InnerName:  # which are made at import, too, and that never raises
+            refuse_greenlets()
         self._serial = register(self)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -312,10 +315,12 @@ class TimedLock(LockSurface, _CLock):
 
     def _enter_again(self) -> Self:
         """Enter a lock that the thread holds."""
+        refuse_greenlets()
         raise own_deadlock(self.name, "release it first, or use a TimedRLock", self)
 
     def _acquire_again(self, limit: float | None) -> bool:
         """Acquire a lock that the thread holds."""
+        refuse_greenlets()
         if limit is None:
             raise own_deadlock(self.name, "release it first, or use a TimedRLock", self)
         if limit:
@@ -416,6 +421,7 @@ class TimedRLock(TimedLock):
         return self
 
     def _acquire_again(self, limit: float | None) -> bool:  # noqa: ARG002  it never waits
+        refuse_greenlets()
         # Here the lock's ownership can't tell whether there is something to undo: the outcome is stored, in a way
         # that lets no interrupt in between.
         taken = False

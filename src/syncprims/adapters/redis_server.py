@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from .._core.clock import sleep
 from .._core.deadline import Deadline, check_timeout
 from .._core.foreign import error_words, type_name, words
+from .._core.greenlets import refuse_greenlets
 from .._core.registry import check_name
 from .redis_connection import bounded
 
@@ -67,6 +68,7 @@ class Server:
         """
         from redis import Redis
 
+        refuse_greenlets()
         if not isinstance(client, Redis):
             raise TypeError(f"{user} needs a redis.Redis client, not {type_name(client)}")
         self._pool = client.connection_pool

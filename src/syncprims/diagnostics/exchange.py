@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._core.observing import Kind, Observable, declared, hear_of_classes
+from .._core.registry import InnerName
 from .._core.state import State
 from .._locks.timed_lock import TimedRLock
 
@@ -49,7 +50,7 @@ class Exchange(Generic[_O]):
         self, replace: Mapping[Kind, Callable[[Callable[..., Any], Callable[..., Any], Observable], object]]
     ) -> None:
         self._replace = replace
-        self._mutex = Unseen()
+        self._mutex = Unseen(name=InnerName("diagnostics"))
         # Read by the observed functions without the mutex; replaced with one store.
         self.observers: tuple[_O, ...] = ()
         # Guarded by _mutex:

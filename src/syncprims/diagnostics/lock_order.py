@@ -15,6 +15,7 @@ from weakref import ref
 
 from .._core.foreign import guarded, printable, words
 from .._core.observing import ObservableLock, observable_of, serial_of
+from .._core.registry import InnerName
 from .._core.stacks import say_frame, whereabouts
 from .._core.state import name_of
 from ..errors import LockOrderError
@@ -109,7 +110,7 @@ class LockOrderCheck:
         # What each thread holds, latest last; written by that thread alone.
         self._held: dict[int, list[_Held]] = {}
         self._gone: deque[Key] = deque()
-        self._mutex = Unseen()
+        self._mutex = Unseen(name=InnerName("diagnostics"))
         # Guarded by _mutex:
         self._edges: dict[Key, dict[Key, _Edge]] = {}
         self._refs: dict[Key, ref[ObservableLock]] = {}

@@ -1,0 +1,39 @@
+"""Refusing to work where greenlets have taken the place of threads: by gevent's or eventlet's monkey-patching."""
+
+from __future__ import annotations
+
+import _thread
+from types import BuiltinFunctionType
+from typing import Final
+
+from ..errors import PatchedThreadsError
+from .foreign import name_of, text_of
+
+# Everything here tells threads apart by the system's: a lock in C knows the thread that holds it. All greenlets of one
+# thread are that thread, so that several of them would be let in at once, and a wait would stop all of them. Both
+# libraries replace `_thread.get_ident`; so does every other that wants its own idea of a thread. That may happen
+# before this is imported, or later: looking whether it is still the same takes no time.
+
+_ours: Final = _thread.get_ident if type(_thread.get_ident) is BuiltinFunctionType else None
+
+_INSTEAD: Final = {
+    "gevent": "gevent.lock and gevent.pool, or keep threads as they are by gevent.monkey.patch_all(thread=False)",
+    "eventlet": "eventlet.semaphore and eventlet.GreenPool, or keep threads as they are by "
+    "eventlet.monkey_patch(thread=False)",
+}
+
+
+def refuse_greenlets() -> None:
+    """Raise if threads have been replaced."""
+    if _thread.get_ident is not _ours:
+        raise _refusal(_thread.get_ident)
+
+
+def _refusal(instead: object) -> PatchedThreadsError:
+    module = text_of(getattr(instead, "__module__", None) or "something")
+    culprit = module.partition(".")[0]
+    advice = _INSTEAD.get(culprit, f"its own locks and pools, or keep it from replacing _thread by {name_of(instead)}")
+    return PatchedThreadsError(
+        f"{culprit} has put greenlets in the place of Python's threads, and syncprims can't tell greenlets apart: "
+        f"several would hold one lock at once. Use {advice}"
+    )
