@@ -91,6 +91,7 @@ _ELSEWHERE = {  # names whose page is not their module's
     "faulthandler": "library/faulthandler",
     "multiprocessing.Pool.apply_async": "library/multiprocessing",
     "sys._is_gil_enabled": "library/sys",
+    "sys.remote_exec": "library/sys",  # from 3.14 on
     "asyncio.Future": "library/asyncio-future",
     "asyncio.wrap_future": "library/asyncio-future",
     "sys.monitoring": "library/sys.monitoring",
