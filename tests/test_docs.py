@@ -145,6 +145,6 @@ def test_each_likely_change_has_its_file_and_its_tests() -> None:
     rows = [line.split("|")[1:-1] for line in text.partition("\n## ")[0].splitlines() if line.startswith("| ")][2:]
     assert len(rows) >= 30
     for change, where, tested in rows:
-        (place,), (tests,) = re.findall(r"`([\w./]+)`", where), re.findall(r"`([\w./]+)`", tested)
+        (place,), (tests,) = re.findall(r"`([\w./-]+)`", where), re.findall(r"`([\w./-]+)`", tested)
         assert (PACKAGE / place).is_file() or (ROOT / place).is_file(), change
         assert (ROOT / tests).is_file(), change

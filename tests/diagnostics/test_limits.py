@@ -1,0 +1,342 @@
+"""The waits that the page of limits lists are not refused as deadlocks, and a report shows them as the page says."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from threading import Event, Lock, Semaphore
+
+import pytest
+
+from callback_pool.pool_workers import wait_for_file
+from locks.crew import LIMIT, Crew, eventually, on_signal, take_and_let_go, wait_for
+from syncprims import AtomicCounter, CallbackPool, DeadlockError, LockAdapter, OrderedRunner, TimedLock
+from syncprims._core.stacks import FRAMES_ARE_SHARED
+from syncprims.diagnostics import find_deadlocks, report, snapshot
+
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "limits.rst"
+
+Case = Callable[[Path], None]
+CASES: dict[str, Case] = {}
+
+
+def row(name: str) -> Callable[[Case], Case]:
+    """Enter a function that makes the hang of a row of the page, looks at it, and ends it."""
+
+    def enter(case: Case) -> Case:
+        CASES[name] = case
+        return case
+
+    return enter
+
+
+def waits(name: str) -> bool:
+    """Whether a thread of that name waits for a primitive."""
+    return any(waiter.name == name for state in snapshot() for waiter in state.waiters)
+
+
+def unfound(*, all_threads: bool = False) -> str:
+    """The report of a hang that the search does not find."""
+    text = report(all_threads=all_threads)
+    assert find_deadlocks() == ()
+    assert "DEADLOCK" not in text
+    return text
+
+
+def shows(text: str, *lines: str) -> None:
+    """Check that the report has these lines, and that the names in angle brackets are threads that wait for it."""
+    for line in lines:
+        pattern = re.escape(line)
+        pattern = re.sub(r"<(\w+)>", r"  Thread '\1' \\(ident \\d+\\) has waited \\d+\\.\\d s for", pattern)
+        assert re.search(f"^{pattern}", text, re.MULTILINE), f"{line}\n\n{text}"
+
+
+@row("a counter's value")
+def _(_: Path) -> None:
+    arrived, gate = AtomicCounter(name="arrived"), TimedLock(name="gate")
+
+    def keep_the_gate() -> None:
+        with gate:
+            arrived.wait_until(1, LIMIT)
+
+    def arrive() -> None:
+        with gate:
+            arrived.increment()
+
+    with Crew() as crew:
+        crew.start(keep_the_gate, "keeper")
+        eventually(lambda: waits("keeper"))
+        crew.start(arrive, "guest")
+        eventually(lambda: waits("guest"))
+        text = unfound()
+        arrived.increment()
+    shows(text, "AtomicCounter 'arrived': at 0\n<keeper> it", "TimedLock 'gate': held by Thread 'keeper'", "<guest> it")
+
+
+@row("a turn that no thread has come for")
+def _(_: Path) -> None:
+    runner = OrderedRunner("load", "store", name="etl")
+
+    def store() -> None:
+        with runner.step("store"):
+            pass
+
+    with Crew() as crew:
+        crew.start(store, "storing")
+        eventually(lambda: waits("storing"))
+        text = unfound()
+        with runner.step("load"):
+            pass
+    shows(text, "OrderedRunner 'etl': turn of 'load'\n<storing> it")
+
+
+@row("a lock or a semaphore that is not ours")
+def _(_: Path) -> None:
+    for theirs in (Lock(), Semaphore(1)):
+        theirs.acquire()
+        adapter = LockAdapter(theirs, name="theirs")
+        with Crew() as crew:
+            crew.start(partial(take_and_let_go, adapter), "guest")
+            eventually(lambda: waits("guest"))
+            text = unfound()
+            theirs.release()
+        shows(text, "LockAdapter 'theirs': held by nobody that is known\n<guest> it")
+
+
+@row("adapted locks in both orders")
+def _(_: Path) -> None:
+    first, second = (LockAdapter(Lock(), name=name) for name in ("first", "second"))
+    text = in_both_orders(first, second, -1, report)
+    shows(text, "LockAdapter 'first': held by Thread 'MainThread'", "LockAdapter 'second': held by Thread 'other'")
+    shows(text, "<other> it", "<MainThread> it")
+    shows(text, "DEADLOCK: ")  # as far as an adapter can know: no wait is refused for it
+
+
+@row("a wait with a limit")
+def _(_: Path) -> None:
+    first, second = (TimedLock(name=name) for name in ("first", "second"))
+    text = in_both_orders(first, second, LIMIT, unfound)
+    shows(text, "TimedLock 'first': held by Thread 'MainThread'", "TimedLock 'second': held by Thread 'other'")
+    shows(text, "<other> it", "<MainThread> it")
+
+
+class Enough(Exception):  # noqa: N818  it is no error
+    """The test has seen what it wanted to see."""
+
+
+def in_both_orders(
+    first: TimedLock | LockAdapter, second: TimedLock | LockAdapter, timeout: float, look: Callable[[], str]
+) -> str:
+    """Let this thread and another one take two locks in both orders, and return the report of the hang."""
+    texts: list[str] = []
+    has_second = Event()
+
+    def other_order() -> None:
+        with second:
+            has_second.set()
+            assert take_and_let_go(first, True, timeout)
+
+    def leave() -> None:
+        raise Enough
+
+    with Crew() as crew, first, on_signal(leave) as send:
+
+        def look_and_send() -> None:
+            try:
+                eventually(lambda: waits("other") and waits("MainThread"))
+                texts.append(look())
+            finally:
+                send()
+
+        crew.start(other_order, "other")
+        wait_for(has_second)
+        crew.start(look_and_send)
+        with pytest.raises(Enough):
+            second.acquire(timeout=timeout)
+    return texts[0]
+
+
+@row("a lock of another process")
+def _(_: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    theirs = spawn.Lock()
+    taker = spawn.Process(target=theirs.__enter__)  # and then the process ends
+    taker.start()
+    taker.join(LIMIT)
+    adapter = LockAdapter(theirs, name="theirs")
+    with Crew() as crew:
+        crew.start(partial(take_and_let_go, adapter), "guest")
+        eventually(lambda: waits("guest"))
+        text = unfound()
+        theirs.release()
+    shows(text, "LockAdapter 'theirs': held by nobody that is known\n<guest> it")
+
+
+@row("a task in a process")
+def _(folder: Path) -> None:
+    end = folder / "end"
+    with CallbackPool("process", max_workers=1, name="mill") as pool, Crew() as crew:
+        task = pool.submit(wait_for_file, str(end))
+        crew.start(task.result, "guest")
+        try:
+            eventually(lambda: waits("guest") and task.running())
+            text = unfound()
+        finally:
+            end.touch()
+    shows(text, "CallbackPool 'mill': 1 pending, 1 running", "<guest> the result of wait_for_file")
+    assert re.search(r"^  runs wait_for_file for \d+\.\d s in process \d+$", text, re.MULTILINE)
+
+
+@row("a task in an executor that was handed in")
+def _(_: Path) -> None:
+    end = Event()
+    with ThreadPoolExecutor(1) as executor, CallbackPool(executor, name="mill") as pool, Crew() as crew:
+        executor.submit(wait_for, end)  # it has its own work to do
+        crew.start(pool.submit(int).result, "guest")
+        try:
+            eventually(lambda: waits("guest"))
+            text = unfound()
+        finally:
+            end.set()
+    shows(text, "CallbackPool 'mill': 1 pending, 0 running\n<guest> the result of int")
+
+
+@row("a lock whose holder has ended")
+def _(_: Path) -> None:
+    lock = TimedLock(name="orders")
+    texts: list[str] = []
+
+    def leave() -> None:
+        raise Enough
+
+    with Crew() as crew:
+        crew.start(lock.acquire, "clerk").result()
+        # The main thread waits: a new one might get the ident of the one that ended, and look like the holder.
+        with on_signal(leave) as send:
+
+            def look_and_send() -> None:
+                try:
+                    eventually(lambda: waits("MainThread"))
+                    texts.append(unfound())
+                finally:
+                    send()
+
+            crew.start(look_and_send)
+            with pytest.raises(Enough):
+                lock.acquire(timeout=LIMIT)
+    shows(texts[0], "TimedLock 'orders': held by ", "<MainThread> it")
+
+
+@row("a thread in C code")
+def _(_: Path) -> None:
+    reading, writing = os.pipe()
+    line = TimedLock(name="line")
+
+    def ask_the_driver() -> None:
+        with line:
+            os.read(reading, 1)
+
+    with ExitStack() as ends, Crew() as crew:
+        ends.callback(os.close, reading)
+        crew.start(ask_the_driver, "driver")
+        eventually(line.locked)
+        crew.start(partial(take_and_let_go, line), "guest")
+        eventually(lambda: waits("guest"))
+        text = unfound()
+        os.close(writing)  # the end of the file
+    shows(text, "TimedLock 'line': held by Thread 'driver'", "<guest> it")
+    assert re.search(r"'driver' \(ident \d+, alive\) which is at test_limits\.py:\d+ in ask_the_driver\n", text)
+
+
+@row("what the standard library waits for")
+def _(_: Path) -> None:
+    begun, end = Event(), Event()
+    lock = TimedLock(name="orders")
+
+    def expect_news() -> None:
+        with lock:
+            begun.set()
+            wait_for(end)
+
+    with Crew() as crew:
+        crew.start(expect_news, "reader")
+        wait_for(begun)
+        crew.start(partial(take_and_let_go, lock), "guest")
+        eventually(lambda: waits("guest"))
+        text = unfound()
+        end.set()
+    shows(text, "TimedLock 'orders': held by Thread 'reader'", "<guest> it")
+    if FRAMES_ARE_SHARED:
+        assert re.search(r"test_limits\.py:\d+ in expect_news\n(      .*\n)*  Thread 'guest'", text)
+
+
+@row("a coroutine")
+def _(_: Path) -> None:
+    idle, end = Event(), Event()
+
+    async def serve(pool: CallbackPool) -> None:
+        task = pool.submit(wait_for, end)
+        asyncio.get_running_loop().call_soon(idle.set)  # when this coroutine awaits
+        await task
+
+    with CallbackPool(max_workers=1, name="mill") as pool, Crew() as crew:
+        crew.start(lambda: asyncio.run(serve(pool)), "loop")
+        try:
+            wait_for(idle)
+            eventually(lambda: "runs wait_for" in report())
+            text = unfound(all_threads=True)
+        finally:
+            end.set()
+    shows(text, "CallbackPool 'mill': 1 pending, 1 running\n  runs wait_for for ")
+    assert re.search(r"^  Thread 'loop' \(ident \d+\) is at ", text, re.MULTILINE)
+    assert " in serve\n" not in text  # a coroutine that awaits is on no thread's stack
+
+
+@pytest.mark.inverts
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_it_is_not_refused_and_it_is_visible(name: str, tmp_path: Path) -> None:
+    """No thread gets an error, and the report has who waits for what, and as much as is known of the rest."""
+    CASES[name](tmp_path)
+
+
+@pytest.mark.skipif(not PAGE.is_file(), reason="the pages are not there: only the tests were copied")
+def test_the_page_lists_what_is_tested() -> None:
+    """Each row of the page's table has its test here, and each test its row."""
+    table = PAGE.read_text(encoding="utf-8").partition(".. list-table::")[2].partition("\n\nIn ")[0]
+    rows = re.findall(r"^   \* - (.*)\n", table, re.MULTILINE)[1:]
+    assert sorted(rows) == sorted(CASES)
+
+
+def test_a_deadlock_that_a_third_thread_could_end_is_reported_all_the_same() -> None:
+    """The search does not know that a thread which is free may abort the runner that the two others are stuck in."""
+    runner, lock = OrderedRunner("load", "store", name="etl"), TimedLock(name="orders")
+    may_abort = Event()
+
+    def store() -> None:
+        with lock, runner.step("store"):
+            pass
+
+    def load() -> None:
+        with runner.step("load"):
+            eventually(lambda: waits("storing"))
+            with lock:
+                pass
+
+    def abort_some_time() -> None:
+        wait_for(may_abort)
+        runner.abort()
+
+    with Crew() as crew:
+        storing = crew.start(store, "storing")
+        loading = crew.start(load, "loading")
+        crew.start(abort_some_time, "supervisor")
+        errors = [storing.error(), loading.error()]
+        may_abort.set()
+    assert [type(error) for error in errors].count(DeadlockError) == 1
