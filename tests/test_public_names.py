@@ -9,7 +9,7 @@ from typing import Any, Self
 import pytest
 
 import syncprims
-from syncprims import AtomicCounter, OrderedRunner, TimedLock, TimedRLock
+from syncprims import AtomicCounter, CallbackPool, OrderedRunner, TimedLock, TimedRLock
 
 MODULES = ["syncprims", "syncprims.adapters", "syncprims.diagnostics", "syncprims.errors", "syncprims.testing"]
 CLASSES: set[type] = {
@@ -40,6 +40,21 @@ def test_a_class_shows_the_arguments_that_it_takes(kind: type) -> None:
     """None of them hides its arguments behind ``*args, **kwargs``."""
     kinds = [each.kind for each in inspect.signature(kind).parameters.values()]
     assert inspect.Parameter.VAR_KEYWORD not in kinds
+
+
+def test_a_pool_s_subclass_shows_its_own_arguments() -> None:
+    """Those of its own ``__init__`` if it has one, with the keywords that it hands on; else the pool's."""
+
+    class Named(CallbackPool):
+        def __init__(self, name: str, **others: Any) -> None:
+            super().__init__(name=name, **others)
+
+    class Same(CallbackPool):
+        pass
+
+    assert list(inspect.signature(Named).parameters) == ["name", "others"]
+    assert inspect.signature(Same) == inspect.signature(CallbackPool)
+    assert "grace" in inspect.signature(CallbackPool).parameters
 
 
 def test_a_lock_shows_its_own_arguments_and_a_subclass_its_own() -> None:

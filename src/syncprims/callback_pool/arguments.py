@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import partial
 from types import BuiltinFunctionType, FunctionType
-from typing import Any, Final, NoReturn, SupportsIndex
+from typing import TYPE_CHECKING, Any, Final, NoReturn, SupportsIndex
 
 from .._core.foreign import guarded, name_of, type_name, words
 from .._core.integers import integer
 from .._core.lazy import check_runs
+
+if TYPE_CHECKING:
+    from inspect import Signature
 
 KINDS: Final = ("thread", "process", "interpreter")
 
@@ -106,3 +109,21 @@ def label_of(fn: object) -> str:
         fn = guarded(None, getattr, fn, "func")
     has_name = isinstance(guarded(None, getattr, fn, "__qualname__", None), str)
     return name_of(fn) if has_name else type_name(fn)
+
+
+class ShownArguments:
+    """What `inspect.signature` shows of a class whose ``__init__`` takes unknown keywords only to refuse them."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._owner = owner
+
+    def __get__(self, instance: object, owner: type) -> Signature | None:
+        """Return the signature without these, or None for a subclass that has an ``__init__`` of its own."""
+        init = vars(self._owner)["__init__"]
+        if owner.__init__ is not init:  # type: ignore[misc]  # of this very class
+            return None
+        from inspect import Parameter, signature  # slow to import, and imported already when anything asks
+
+        found = signature(init)
+        own = [each for each in found.parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
+        return found.replace(parameters=own[1:])

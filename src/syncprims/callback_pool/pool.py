@@ -20,7 +20,7 @@ from .._core.registry import check_name, default_name, new_serial, register
 from .._core.state import State
 from ..errors import SyncError
 from ..facts import PoolStats
-from .arguments import by_keyword, check_optional_function, count, label_of, positional, refuse_unknown
+from .arguments import ShownArguments, by_keyword, check_optional_function, count, label_of, positional, refuse_unknown
 from .at_exit import drain_at_exit, refuse_when_over
 from .dispatcher import Dispatcher
 from .ending import Ending
@@ -104,6 +104,8 @@ class CallbackPool(Executor):
     **Subclassing**: override `_on_settled`. Public methods may be overridden too; ``with`` calls ``close`` and
     ``abort``, ``terminate`` calls ``abort``, and `submit`, `apply_async` and `map` do not call one another.
     """
+
+    __signature__ = ShownArguments()
 
     def __init__(
         self,

@@ -233,7 +233,10 @@ def _shutdown(make: Make) -> None:
 
     def again(_result: object) -> None:
         begun.set()
-        pool.apply_async(abs, (1,), callback=again)
+        try:
+            pool.apply_async(abs, (1,), callback=again)
+        except PoolClosedError:  # shutdown() would log it
+            pass
 
     try:
         pool.apply_async(abs, (1,), callback=again)
