@@ -237,7 +237,8 @@ if __name__ == "__main__":
         print("parent", pool.submit(pow, 2, 6).result(20))
 """
     status, lines, errors = run(tmp_path, body)
-    assert errors == ""
+    # In some releases of 3.13 multiprocessing's own tracker says that it can't be waited for by a forked child.
+    assert errors == "" or "ResourceTracker.__del__" in errors
     assert (status, lines) == (0, ["child 32", "status 0", *(["parent 16"] if way != "closed" else []), "parent 64"])
 
 

@@ -181,10 +181,12 @@ class Ending:
         deadline = Deadline(_ABORT_PATIENCE)
         left = list(self._open_tasks.jobs.values())
         for job in left:
+            if job.done():  # and only its callback has not ended: its worker is not stuck
+                continue
             self._backend.abandon(job)
             error = PoolClosedError(f"{job.pool_name!r} was aborted, and the program ends while {job.label} runs")
             if not job.fail(error):
-                self._backend.take_back(job)  # it is done, and only its callback has not ended
+                self._backend.take_back(job)
         for job in left:
             job.await_settled(deadline)
         self._dispatcher.stop_if_over()
