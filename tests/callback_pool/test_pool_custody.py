@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 from concurrent.futures import BrokenExecutor, Future
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
@@ -11,7 +12,8 @@ import pytest
 
 from callback_pool import pool_workers
 from syncprims import CallbackPool
-from syncprims.callback_pool.cpython.forgotten_futures_before_312 import Custody
+from syncprims.callback_pool.cpython.forgotten_futures_before_312 import Custody, end
+from syncprims.testing import Threads
 
 LIMIT = 15.0
 
@@ -86,3 +88,13 @@ def test_custody_ends_with_the_future() -> None:
     assert list(custody._inners) == [late]
     custody.give_back(late)
     assert not custody._inners
+
+
+def test_ending_an_executor_that_waits_for_its_workers_blocks_on_nothing() -> None:
+    """Its own thread holds the lock of `shutdown` while it waits, from 3.13 on: for good, if a worker does not end."""
+    executor = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    with executor._shutdown_lock, Threads() as threads:
+        threads.start(end, executor, kill=False).result(LIMIT)
+    end(executor, kill=False)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(abs, 1)

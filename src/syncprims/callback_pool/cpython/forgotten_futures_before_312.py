@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # and processes live on that nobody ends: the exit waits for them. All of these find the executor broken *after* having
 # been handed over. The same thread ends at the first cancelled future of those that it has to fail: hence `_Tolerant`.
 
+_JOINING = 1.0  # seconds; an executor that is busy for longer waits for its workers already
 _BREAKING = 10.0  # seconds for a broken executor to tell its futures, more than it ever needs
 
 
@@ -87,11 +88,19 @@ def _broken() -> BrokenExecutor:
 
 def end(executor: ProcessPoolExecutor, *, kill: bool) -> None:
     """Shut the executor down without waiting; kill its processes if one of them would never end by itself."""
-    processes: list[Any] = list((executor._processes or {}).values())  # gone from it after its shutdown
-    executor.shutdown(wait=False)
+    inside: Any = executor
     if kill:
-        for process in processes:
+        for process in list((inside._processes or {}).values()):
             _kill(process)
+    # Not by `shutdown`: from 3.13 on the executor's own thread holds the lock of that while it waits for its workers,
+    # which it does without our saying so once the program ends. Then a worker that does not end would hold us up too.
+    if inside._shutdown_lock.acquire(timeout=_JOINING):
+        try:
+            inside._shutdown_thread = True
+            if inside._executor_manager_thread_wakeup is not None:
+                inside._executor_manager_thread_wakeup.wakeup()
+        finally:
+            inside._shutdown_lock.release()
 
 
 def _kill(process: Any) -> None:
