@@ -89,15 +89,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 where every check passed, 1 where one failed, 2 for bad input, 130 after Ctrl-C, 141 where the reader of
         the output has gone.
     """
+    _occupy_closed_descriptors()
     try:
-        return _play(_parser().parse_args(argv))
+        wanted = _parser().parse_args(argv)
+        if sys.stdout is None:  # it was closed before the program began
+            _complain("can't write to stdout: it is closed")
+            return FAILED
+        return _play(wanted)
     except SystemExit as leaving:  # argparse has said all there is to say
         return leaving.code if isinstance(leaving.code, int) else BAD_INPUT
     except KeyboardInterrupt:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rest takes no time, and one line is enough
-        print("syncprims: interrupted", file=sys.stderr)
+        _complain("interrupted")
         return INTERRUPTED
+
+
+def _occupy_closed_descriptors() -> None:
+    # Else the first files that are opened get them, and what is printed by C or by a child would end up in these.
+    for standard in range(3):
+        try:
+            os.fstat(standard)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _complain(message: str) -> None:
+    if sys.stderr is not None:  # which print() would take for stdout
+        try:
+            print(f"syncprims: {message}", file=sys.stderr, flush=True)
+        except OSError:
+            pass  # then the exit code has to do
 
 
 def _play(wanted: argparse.Namespace) -> int:
@@ -113,7 +135,7 @@ def _play(wanted: argparse.Namespace) -> int:
         manifest = Manifest(output)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        print(f"syncprims: can't write the output {str(output)!a}: {reason}", file=sys.stderr)
+        _complain(f"can't write the output {str(output)!a}: {reason}")
         return BAD_INPUT
 
     def hash_tree(stage: Stage) -> None:
@@ -149,7 +171,7 @@ def _close(stage: Stage, figures: Sequence[str]) -> int:
     if isinstance(stage.lost, BrokenPipeError):
         return NO_READER
     if stage.lost is not None:
-        print(f"syncprims: can't write to stdout: {stage.lost.strerror}", file=sys.stderr)
+        _complain(f"can't write to stdout: {stage.lost.strerror}")
         return FAILED
     return FAILED if failed else 0
 

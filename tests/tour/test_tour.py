@@ -391,6 +391,41 @@ def test_stdout_that_cannot_be_written_is_an_error(tree: Path, tmp_path: Path) -
     assert done.stderr == "syncprims: can't write to stdout: No space left on device\n"
 
 
+@pytest.mark.parametrize(
+    ("closed", "code", "out", "complaint"),
+    [
+        (">&-", 1, "", "syncprims: can't write to stdout: it is closed\n"),
+        ("2>&-", 0, "checks passed", ""),
+        ("<&-", 0, "checks passed", ""),
+        (">&- 2>&-", 1, "", ""),
+        ("<&- >&- 2>&-", 1, "", ""),
+        (">/dev/full 2>/dev/full", 1, "", ""),
+        (">/dev/full 2>&-", 1, "", ""),
+        ("--output /nowhere/m 2>/dev/full", 2, "", ""),
+        ("--workers none 2>&-", 2, "", ""),
+        ("--help >&-", 0, "", "usage"),
+    ],
+)
+def test_closed_streams_end_in_no_traceback(
+    tree: Path, tmp_path: Path, closed: str, code: int, out: str, complaint: str
+) -> None:
+    """Whichever of the three the shell has closed, what can be said is said in one line, and the code tells."""
+    command = f'"$@" {closed}'
+    done = subprocess.run(
+        ["sh", "-c", command, "sh", *TOUR, str(tree), "--output", str(tmp_path / "MANIFEST"), "--quiet"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == code
+    assert out in done.stdout
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert (bool(done.stdout), bool(done.stderr)) == (bool(out), bool(complaint))
+
+
 def test_stage_outlives_a_reader_that_has_gone() -> None:
     """What is said afterwards goes nowhere, checks are still counted, and closing the stream raises nothing either."""
     reader, writer = os.pipe()
