@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from collections.abc import Callable
 from time import monotonic
 
 import pytest
@@ -225,6 +226,80 @@ def test_forked_child_that_hangs_is_ended() -> None:
     """A forked child that hangs is killed and breaks the clause."""
     with pytest.raises(Exception, match="the forked child hung"):
         in_child(lambda: threading.Event().wait(30.0))
+
+
+class Ward(TimedLock):
+    """A lock that can't be made without an argument of its own."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(name=place)
+
+
+class Relay(OrderedRunner):
+    """A runner with another first argument."""
+
+    def __init__(self, team: int, steps: list[str]) -> None:
+        super().__init__(*steps, name=str(team))
+
+
+class Stock(AtomicCounter):
+    """A counter that wants two arguments."""
+
+    def __init__(self, item: str, value: int) -> None:
+        super().__init__(value, name=item)
+
+
+class Team(CallbackPool):
+    """A pool with a name first and no options."""
+
+    def __init__(self, colour: str) -> None:
+        super().__init__(name=colour)
+
+
+@pytest.mark.parametrize(
+    ("check_it", "cls", "call"),
+    [
+        (check_lock, Ward, "factory()"),
+        (check_rlock, Ward, "factory()"),
+        (check_runner, Relay, "factory('a', 'b', rounds=1)"),
+        (check_counter, Stock, "factory(0)"),
+        (check_pool, Team, "factory(max_workers=2)"),
+    ],
+)
+def test_a_factory_that_makes_nothing_is_all_that_is_reported(
+    check_it: Callable[..., ConformanceReport], cls: type, call: str
+) -> None:
+    """One cause is one broken clause; the message says what to write, and nothing else is tried."""
+    with pytest.raises(ConformanceError) as caught:
+        check_it(cls)
+    report = caught.value.report
+    assert report is not None
+    (broken,) = report.broken
+    assert broken.clause == f"the factory makes an object by {call}"
+    assert "TypeError" in broken.happened
+    assert report.kept == ()
+    assert len(report.not_run) >= 30
+    message = str(caught.value)
+    assert message.startswith(f"{check_it.__name__}: {cls.__name__} made nothing by {call}: it raised TypeError")
+    assert f"give a function that knows them: {check_it.__name__.replace('rlock', 'lock')}(lambda" in message
+    assert "\n" not in message
+
+
+def test_a_factory_that_knows_the_arguments_is_checked_as_any() -> None:
+    """What the message advises works."""
+    assert check_lock(lambda: Ward("north")).broken == ()
+
+
+@pytest.mark.usefixtures("hurry")
+def test_a_factory_that_hangs_is_reported_too() -> None:
+    """It is given the time of a clause, and named with where it is."""
+
+    def hang() -> TimedLock:
+        threading.Event().wait(60)
+        return TimedLock()
+
+    with pytest.raises(ConformanceError, match=r"made nothing by factory\(\): it was not over within"):
+        check_lock(hang)
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,35 @@ from . import (
     runner_ends,
     runner_order,
 )
-from .contract import check
+from .contract import Call, check
 from .locks import Make as LockFactory
 from .pool_callbacks import Make as PoolFactory
 from .report import ConformanceReport
 from .runner_order import Make as RunnerFactory
 
 __all__ = ["check_counter", "check_lock", "check_pool", "check_rlock", "check_runner"]
+
+
+_A_LOCK: Call[LockFactory] = Call(
+    lambda make: make(),
+    "factory()",
+    "check_lock(lambda: Ward('north'))",
+)
+_A_RUNNER: Call[RunnerFactory] = Call(
+    lambda make: make("a", "b", rounds=1),
+    "factory('a', 'b', rounds=1)",
+    "check_runner(lambda *steps, **options: Relay('red', *steps, **options))",
+)
+_A_COUNTER: Call[Callable[..., Any]] = Call(
+    lambda make: make(0),
+    "factory(0)",
+    "check_counter(lambda value=0, **options: Stock('bolts', value, **options))",
+)
+_A_POOL: Call[PoolFactory] = Call(
+    lambda make: make(max_workers=2).shutdown(),
+    "factory(max_workers=2)",
+    "check_pool(lambda **options: Team('red', **options))",
+)
 
 
 def check_lock(factory: LockFactory, *, without: Collection[str] = ()) -> ConformanceReport:
@@ -63,7 +85,7 @@ def check_lock(factory: LockFactory, *, without: Collection[str] = ()) -> Confor
         lock_waits.plain_only,
         lock_interrupts.interrupted,
     )
-    return check("check_lock", factory, contracts, without)
+    return check("check_lock", factory, contracts, without, _A_LOCK)
 
 
 def check_rlock(factory: LockFactory, *, without: Collection[str] = ()) -> ConformanceReport:
@@ -95,7 +117,7 @@ def check_rlock(factory: LockFactory, *, without: Collection[str] = ()) -> Confo
         lock_interrupts.interrupted,
         lock_interrupts.reentrant_interrupted,
     )
-    return check("check_rlock", factory, contracts, without)
+    return check("check_rlock", factory, contracts, without, _A_LOCK)
 
 
 def check_runner(factory: RunnerFactory, *, without: Collection[str] = ()) -> ConformanceReport:
@@ -122,7 +144,7 @@ def check_runner(factory: RunnerFactory, *, without: Collection[str] = ()) -> Co
         >>> check_runner(OrderedRunner).broken
         ()
     """
-    return check("check_runner", factory, (runner_order.order, runner_ends.ends), without)
+    return check("check_runner", factory, (runner_order.order, runner_ends.ends), without, _A_RUNNER)
 
 
 def check_counter(factory: Callable[..., Any], *, without: Collection[str] = ()) -> ConformanceReport:
@@ -147,7 +169,7 @@ def check_counter(factory: Callable[..., Any], *, without: Collection[str] = ())
         >>> check_counter(AtomicCounter).broken
         ()
     """
-    return check("check_counter", factory, (counter_changes.changes, counter_waits.waits), without)
+    return check("check_counter", factory, (counter_changes.changes, counter_waits.waits), without, _A_COUNTER)
 
 
 def check_pool(factory: PoolFactory, *, without: Collection[str] = ()) -> ConformanceReport:
@@ -174,4 +196,4 @@ def check_pool(factory: PoolFactory, *, without: Collection[str] = ()) -> Confor
         >>> check_pool(CallbackPool).broken
         ()
     """
-    return check("check_pool", factory, (pool_callbacks.callbacks, pool_ends.ends), without)
+    return check("check_pool", factory, (pool_callbacks.callbacks, pool_ends.ends), without, _A_POOL)

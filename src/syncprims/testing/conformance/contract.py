@@ -65,8 +65,34 @@ class Contract(Generic[F]):
         return add
 
 
-def check(name: str, factory: F, contracts: Iterable[Contract[F]], without: Collection[str]) -> ConformanceReport:
-    """Try every clause of the contracts on the factory, but those left out; return or raise the report."""
+class Call(Generic[F]):
+    """The plainest call of a factory, which has to succeed before any clause is tried.
+
+    Args:
+        make: Makes an object by it, and ends it again if need be.
+        written: The call, as messages write it.
+        example: What to write instead of a class that takes other arguments.
+    """
+
+    __slots__ = ("example", "make", "written")
+
+    def __init__(self, make: Callable[[F], object], written: str, example: str) -> None:
+        self.make: Callable[[F], object] = make
+        self.written: str = written
+        self.example: str = example
+
+
+def check(
+    name: str,
+    factory: F,
+    contracts: Iterable[Contract[F]],
+    without: Collection[str],
+    plainest: Call[F] | None = None,
+) -> ConformanceReport:
+    """Try every clause of the contracts on the factory, but those left out; return or raise the report.
+
+    If not even the plainest call of the factory makes an object, that alone is reported.
+    """
     if not callable(factory):
         raise TypeError(f"{name} needs a factory, a function that makes the objects to check, not {factory!r}")
     if isinstance(without, str):
@@ -77,12 +103,15 @@ def check(name: str, factory: F, contracts: Iterable[Contract[F]], without: Coll
         raise ValueError(
             f"{name} has no clause {', '.join(map(repr, unknown))}; its clauses are:\n  " + "\n  ".join(known)
         )
+    subject = getattr(factory, "__qualname__", None) or repr(factory)
+    if plainest is not None:
+        _check_factory(name, subject, factory, plainest, [one for one in known if one not in without], without)
     trials = [Trial(clause, factory) for clause in clauses if clause.name not in without]
     for trial in trials:
         trial.begin()
     report = ConformanceReport(
         name,
-        getattr(factory, "__qualname__", None) or repr(factory),
+        subject,
         tuple(trial.clause.name for trial in trials if trial.verdict() is None),
         tuple(one for one in known if one in without),
         tuple(verdict for trial in trials if isinstance(verdict := trial.verdict(), ClauseNotRun)),
@@ -91,6 +120,28 @@ def check(name: str, factory: F, contracts: Iterable[Contract[F]], without: Coll
     if report.broken:
         raise ConformanceError(str(report), report=report)
     return report
+
+
+def _check_factory(
+    name: str, subject: str, factory: F, call: Call[F], tried: list[str], without: Collection[str]
+) -> None:
+    what = f"the factory makes an object by {call.written}"
+    clause = Clause[F](what, f"called {call.written}", call.make, _TIME, False)
+    trial = Trial(clause, factory)
+    trial.begin()
+    verdict = trial.verdict()
+    if not isinstance(verdict, BrokenClause):
+        return
+    advice = f"{verdict.happened}. If its class takes other arguments, give a function that knows them: {call.example}"
+    report = ConformanceReport(
+        name,
+        subject,
+        (),
+        tuple(without),
+        tuple(ClauseNotRun(one, "there is nothing to try it on") for one in tried),
+        (BrokenClause(verdict.clause, verdict.done, advice),),
+    )
+    raise ConformanceError(f"{name}: {subject} made nothing by {call.written}: {advice}", report=report)
 
 
 class Trial(Generic[F]):
