@@ -57,6 +57,13 @@ def test_a_pool_s_subclass_shows_its_own_arguments() -> None:
     assert "grace" in inspect.signature(CallbackPool).parameters
 
 
+@pytest.mark.parametrize("kind", sorted(CLASSES, key=str))
+def test_a_signature_can_be_written_down(kind: type) -> None:
+    """Each default is shown as what one would write, not as an object at an address or of C."""
+    shown = [each.default for each in inspect.signature(kind).parameters.values() if each.default is not each.empty]
+    assert all(isinstance(each, (bool, int, float, str, tuple, frozenset, type(None), type(...))) for each in shown)
+
+
 def test_a_lock_shows_its_own_arguments_and_a_subclass_its_own() -> None:
     """That of the class which is asked, whether it is `__init__` or `__new__` that says them."""
 

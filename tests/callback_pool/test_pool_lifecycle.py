@@ -37,7 +37,7 @@ LIMIT = 10.0
         ({"on_callback_error": "ignore"}, ValueError, "'raise', 'log'"),
         ({"on_progress": 1}, TypeError, "on_progress must be callable"),
         ({"initializer": 1}, TypeError, "initializer must be callable"),
-        ({"dumps": None}, TypeError, "dumps must be callable"),
+        ({"dumps": 1}, TypeError, "dumps must be callable"),
         ({"name": 7}, TypeError, "name must be a string"),
         ({"envelope": True}, ValueError, "handed in"),
     ],

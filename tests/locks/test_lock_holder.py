@@ -191,3 +191,22 @@ def test_nobody_is_named_where_the_holder_is_gone(kind: type[TimedLock]) -> None
         error = timeout_of(lock.hold(0))
     assert error.holder is None
     assert "'accounts'" in str(error)
+
+
+def test_a_holder_without_a_name_is_called_that() -> None:
+    """A thread that `threading` knows nothing of has an ident, and no name to be quoted."""
+    lock = TimedLock(name="ledger")
+    held, done, ended = Event(), Event(), Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            done.wait(LIMIT)
+        ended.set()
+
+    _thread.start_new_thread(hold, ())
+    assert held.wait(LIMIT)
+    with pytest.raises(LockTimeoutError, match=r"'ledger', held by a thread without a name \(ident \d+, alive\)"):
+        lock.hold(0).__enter__()
+    done.set()
+    assert ended.wait(LIMIT)

@@ -71,4 +71,5 @@ def describe(holder: Holder | None, of: object = None) -> str:
             f"use `with`, which always releases"
         )
     took = "" if taking is None else f", and took it at {taking.where()}"
-    return f"Thread {holder.name!r} (ident {holder.ident}, alive) which is {whereabouts(holder.stack)}{took}"
+    who = f"Thread {holder.name!r}" if holder.name else "a thread without a name"
+    return f"{who} (ident {holder.ident}, alive) which is {whereabouts(holder.stack)}{took}"

@@ -54,7 +54,8 @@ class CallbackPool(Executor):
             before each submission to another process or interpreter: so lines come out in the order of events.
         copy_context: Run thread tasks, and the callbacks of all tasks, in copies of the submitter's `contextvars`
             context.
-        dumps: Pickles calls and results for processes; ``cloudpickle.dumps`` lets lambdas through.
+        dumps: Pickles calls and results for processes: None, the default, is `pickle.dumps`; ``cloudpickle.dumps`` lets
+            lambdas through.
         on_callback_error: What to do with what callbacks raised, and with what tasks raised and no code looked at:
             ``"raise"`` it at `join` or `close`, ``"log"`` it, or call a function with the task and the error.
         on_progress: Called after each task with the numbers of settled and of submitted tasks, on the dispatcher
@@ -115,7 +116,7 @@ class CallbackPool(Executor):
         max_pending: int | None = None,
         flush_output: bool = True,
         copy_context: bool = True,
-        dumps: Callable[[Any], bytes] = pickle.dumps,
+        dumps: Callable[[Any], bytes] | None = None,
         on_callback_error: OnError = "raise",
         on_progress: Callable[[int, int], None] | None = None,
         initializer: Callable[..., object] | None = None,
@@ -127,6 +128,7 @@ class CallbackPool(Executor):
     ) -> None:
         refuse_unknown(type(self).__name__, unknown)
         max_workers, max_pending = count("max_workers", max_workers), count("max_pending", max_pending)
+        dumps = pickle.dumps if dumps is None else dumps
         check_runs(dumps, "dumps")
         check_optional_function("on_progress", on_progress)
         check_optional_function("initializer", initializer)

@@ -125,8 +125,10 @@ def _say(waiting: Waiting, waits: Sequence[Waiting]) -> str:
         holder = f"; it is held by {say_holder(holder_of(state.owner))}"
     others = sum(_key(each) == _key(waiting) for each in waits) - 1
     more = f"; {others} more {'thread waits' if others == 1 else 'threads wait'} for it" if others else ""
+    waiter = thread_name(waiting.ident)
+    who = f"Thread {words(waiter)}" if waiter else "A thread without a name"
     return (
-        f"Thread {words(thread_name(waiting.ident))} (ident {waiting.ident}) has waited "
+        f"{who} (ident {waiting.ident}) has waited "
         f"{monotonic() - waiting.since:.1f} s for {what} and still waits{holder}{more}"
     )
 
