@@ -511,6 +511,7 @@ def thread_of(pool: CallbackPool, role: str) -> threading.Thread:
     return found
 
 
+@pytest.mark.untraceable
 def test_idle_worker_that_is_struck_from_outside_loses_no_task(caplog: pytest.LogCaptureFixture) -> None:
     """The task that it takes next fails at most; those after it run, with as many workers as before."""
     with caplog.at_level(logging.ERROR, "syncprims"), CallbackPool(max_workers=1) as pool:
@@ -521,6 +522,7 @@ def test_idle_worker_that_is_struck_from_outside_loses_no_task(caplog: pytest.Lo
             assert pool.submit(len, "abc").result(LIMIT) == 3
 
 
+@pytest.mark.untraceable
 def test_dispatcher_that_is_struck_from_outside_loses_no_callback(caplog: pytest.LogCaptureFixture) -> None:
     """It settles the task whose notice it had taken, and goes on."""
     told: list[int] = []

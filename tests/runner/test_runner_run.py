@@ -349,6 +349,7 @@ def test_a_body_that_outlives_an_aborted_run_is_named() -> None:
     go.set()
 
 
+@pytest.mark.untraceable
 def test_a_thread_that_ends_before_its_turn_breaks_the_order() -> None:
     """An interrupt that comes out between two turns ends the thread of a step: the run fails with it, and ends."""
 
