@@ -27,6 +27,7 @@ FLOORS = (
     "_core.clock",
     "_core.foreign",
     "_core.lazy",
+    "_core.greenlets",
     "_core.state",
     "_core.observing",
     "_core.deadline",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from _thread import LockType
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, as_completed, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, as_completed, wait
 from typing import Any
 
 import pytest
 
 from syncprims import PoolTimeoutError
+from syncprims._core.deadline import Deadline
 from syncprims.callback_pool import CallbackPool, Task
+from syncprims.callback_pool import task as _task
 
 LIMIT = 10.0
 
@@ -78,17 +81,14 @@ def test_a_result_that_comes_as_the_time_is_up_is_returned(monkeypatch: pytest.M
     """Between a wait that failed and the look whether the task is done, it may get done: that is no TimeoutError."""
     hold = threading.Event()
 
-    def too_late(future: Future[Any], timeout: float | None = None) -> Any:
-        if hold.is_set():
-            return in_time(future, timeout)
+    def too_late(gate: LockType, deadline: Deadline) -> None:
         hold.set()
-        in_time(future, LIMIT)
+        assert gate.acquire(timeout=LIMIT)
         raise TimeoutError
 
     with CallbackPool(max_workers=1) as pool:
         task = pool.submit(hold.wait, LIMIT)
-        in_time = Future.exception
-        monkeypatch.setattr(Future, "exception", too_late)
+        monkeypatch.setattr(_task, "pass_in_time", too_late)
         assert task.result(0.01) is True
 
 

@@ -61,12 +61,12 @@ def seen_while(wait: Callable[[], object], let_go: Callable[[], object]) -> tupl
         (lambda mill: mill.pool.shutdown(), "the end of all tasks"),
         (lambda mill: mill.pool.submit(int), "room for a task"),
         (lambda mill: mill.pool.apply_async(int), "room for a task"),
-        (lambda mill: mill.task.result(LIMIT), "the result of Mill.grind"),
-        (lambda mill: mill.task.exception(LIMIT), "the result of Mill.grind"),
-        (lambda mill: mill.task.get(LIMIT), "the result of Mill.grind"),
-        (lambda mill: mill.task.wait(LIMIT), "the result of Mill.grind"),
-        (lambda mill: mill.task.result(), "the result of Mill.grind"),
-        (lambda mill: mill.task.wait_settled(LIMIT), "the callback of Mill.grind"),
+        (lambda mill: mill.task.result(LIMIT), "the result of 'Mill.grind'"),
+        (lambda mill: mill.task.exception(LIMIT), "the result of 'Mill.grind'"),
+        (lambda mill: mill.task.get(LIMIT), "the result of 'Mill.grind'"),
+        (lambda mill: mill.task.wait(LIMIT), "the result of 'Mill.grind'"),
+        (lambda mill: mill.task.result(), "the result of 'Mill.grind'"),
+        (lambda mill: mill.task.wait_settled(LIMIT), "the callback of 'Mill.grind'"),
     ],
 )
 def test_waits_for_a_pool_are_seen(wait: Callable[[Mill], object], sought: str) -> None:
@@ -82,7 +82,7 @@ def test_waits_for_a_pool_are_seen(wait: Callable[[Mill], object], sought: str) 
 
 
 @pytest.mark.parametrize(
-    ("name", "sought"), [("map", "the result of map of turn"), ("map_unordered", "the next result of map of turn")]
+    ("name", "sought"), [("map", "the result of 'map of turn'"), ("map_unordered", "the next result of 'map of turn'")]
 )
 def test_waits_for_the_results_of_a_map_are_seen(name: str, sought: str) -> None:
     """A map's taker that waits for the next result is seen, and the task bears the name of the function."""
@@ -246,7 +246,7 @@ def test_a_recording_has_the_waits_for_a_pool() -> None:
             mill.end.set()
     mill.pool.close(LIMIT)
     (span,) = [span for span in recording.spans if span.thread == "guest"]
-    assert (span.kind, span.name, span.outcome) == ("wait", "mill: the result of Mill.grind", "")
+    assert (span.kind, span.name, span.outcome) == ("wait", "mill: the result of 'Mill.grind'", "")
     assert span.site.startswith("test_every_wait.py:")
     assert span.site.endswith(" in guest")
 

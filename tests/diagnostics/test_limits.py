@@ -190,11 +190,11 @@ def _(folder: Path) -> None:
             text = unfound()
         finally:
             end.touch()
-    shows(text, "CallbackPool 'mill': 1 pending, 1 running", "<guest> the result of wait_for_file")
+    shows(text, "CallbackPool 'mill': 1 pending, 1 running", "<guest> the result of 'wait_for_file'")
     assert re.search(r"^  runs wait_for_file for \d+\.\d s in process \d+$", text, re.MULTILINE)
 
 
-@row("a task in an executor that was handed in")
+@row("a queued task in an executor that was handed in")
 def _(_: Path) -> None:
     end = Event()
     with ThreadPoolExecutor(1) as executor, CallbackPool(executor, name="mill") as pool, Crew() as crew:
@@ -205,7 +205,7 @@ def _(_: Path) -> None:
             text = unfound()
         finally:
             end.set()
-    shows(text, "CallbackPool 'mill': 1 pending, 0 running\n<guest> the result of int")
+    shows(text, "CallbackPool 'mill': 1 pending, 0 running\n<guest> the result of 'int'")
 
 
 @row("a lock whose holder has ended")

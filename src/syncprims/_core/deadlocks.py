@@ -9,7 +9,7 @@ from itertools import count
 from operator import attrgetter, methodcaller
 from threading import get_ident
 from types import FrameType
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from ..errors import DeadlockError
 from ..facts import Wait
@@ -17,8 +17,9 @@ from . import foreign, gates, stacks, waits
 from .clock import sleep
 from .holders import stack_at, stack_of, thread_name
 from .sites import taking_of
-from .stacks import FRAMES_ARE_SHARED, beneath, frames_of_threads, say_frame, whereabouts, without_ours, without_start
-from .waits import NOT_DRAWN, SETTLED, Group, UpTo, Waiting, all_waits, innermost_of, subject, waits_of
+from .stacks import FRAMES_ARE_SHARED, frames_of_threads, programs_own, say_frame, stands_on, whereabouts, without_ours
+from .state import Stated
+from .waits import NOT_DRAWN, SETTLED, Awaited, Group, UpTo, Waiting, all_waits, innermost_of, subject, waits_of
 
 # A wait is up to one thread, to all of some threads, or to any of some threads (see `waits`). A thread is stuck if it
 # waits for one that is stuck, for all of some threads of which one is stuck, or for any of some threads all of which
@@ -72,6 +73,7 @@ _serials = count()
 _is_mine = methodcaller("_is_mine")
 _node_of = attrgetter("node")
 
+R = TypeVar("R")
 Vertex = int | Group
 Arrows = dict[Vertex, tuple[Vertex, ...]]  # each end once, in the order in which they were named
 
@@ -92,6 +94,34 @@ def refuse_deadlock(waiting: Waiting) -> None:
         waiting.serial = next(_serials)
         _search(waiting)
     waiting.serial = SETTLED
+
+
+def wait_or_refuse(
+    of: Stated, sought: str, group: Group, limit: float | None, wait: Callable[..., R], *args: object
+) -> R:
+    """Return ``wait(*args)``, which is registered as a wait of this thread while it lasts, unless its limit is 0.
+
+    Args:
+        of: The primitive, or the part of it that snapshots know it by.
+        sought: What is waited for, in words that follow "waits for".
+        group: Who it is up to.
+        limit: In how many seconds it gives up by itself; None is never.
+        wait: What blocks: a function of this library, or of C.
+        *args: Its arguments.
+
+    Raises:
+        DeadlockError: The wait has no limit, and would never end.
+    """
+    if limit == 0:
+        return wait(*args)
+    waiting = Waiting(Awaited(of, sought, group), takes_part=limit is None)
+    try:
+        waiting.publish()
+        if limit is None:
+            refuse_deadlock(waiting)
+        return wait(*args)
+    finally:
+        waiting.withdraw()
 
 
 def _leads_on(up_to: UpTo) -> bool:
@@ -254,12 +284,15 @@ def _standing(mine: Waiting, frames: Mapping[int, FrameType], ident: int) -> Wai
 
 
 def _stands_in(waiting: Waiting, frame: FrameType | None) -> bool:
-    # It stands here as long as it publishes, as a handler on top of it may, too: then the frame below tells whose this
-    # is, where it may be looked at. Where the thread has no frame nothing of it can be on top.
+    # On top of the frame that waits there may be functions of this library that it calls to publish, to search and to
+    # block; a handler or a finalizer of the program is none. A handler that publishes a wait of its own has such
+    # functions on top as well: then the frame below tells whose they are, where it may be looked at. Where the thread
+    # has no frame nothing of it can be on top.
     if frame is None or id(frame) == waiting.frame_id:
         return True
-    publishes = frame.f_code.co_filename in _OURS
-    return publishes and (not FRAMES_ARE_SHARED or id(beneath(frame, _OURS)) == waiting.frame_id)
+    if FRAMES_ARE_SHARED:
+        return stands_on(frame, waiting.frame_id)
+    return frame.f_code.co_filename in _OURS
 
 
 FREE: Final = None
@@ -368,7 +401,7 @@ def deadlock(knot: Knot) -> DeadlockError:
             "\n".join(
                 [
                     f"  Thread {wait.thread!r} is {whereabouts(stack)}:",
-                    *(f"    {say_frame(frame)}" for frame in without_start(stack)),
+                    *(f"    {say_frame(frame)}" for frame in programs_own(stack)),
                     *_say_taking(node, wait, holder),
                 ]
             )
@@ -420,6 +453,23 @@ def _name(ident: int) -> str:
 
 def _thread(ident: int) -> str:
     return f"Thread {_name(ident)!r}"
+
+
+def why_in_vain(of: Stated, sought: str, group: Group) -> str:
+    """Say of a wait that came to its limit why it could not have ended before, in a sentence; ``""`` if it could.
+
+    Args:
+        of: As for `wait_or_refuse`; so are `sought` and `group`.
+        sought: See there.
+        group: See there.
+    """
+    knot = look(Waiting(Awaited(of, sought, group)))
+    if not isinstance(knot, Knot):
+        return ""
+    edges = knot.edges()
+    return (
+        f"It could not have ended: {say_cycle([_say(*edge) for edge in edges])}; {_advice(wait for wait, _ in edges)}"
+    )
 
 
 def own_deadlock(name: str, advice: str, of: object = None) -> DeadlockError:

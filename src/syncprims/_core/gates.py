@@ -35,6 +35,12 @@ def pass_through(gate: LockType, deadline: Deadline) -> bool:
             return False
 
 
+def pass_in_time(gate: LockType, deadline: Deadline) -> None:
+    """Wait until the gate opens; raise `TimeoutError` if the time is up."""
+    if not pass_through(gate, deadline):
+        raise TimeoutError
+
+
 def open_all(gates: deque[LockType]) -> None:
     """Let everyone through who waits."""
     try:

@@ -80,13 +80,13 @@ def own_places() -> list[Place]:
     return _walk(sys._getframe(2))
 
 
-def beneath(frame: FrameType, files: tuple[str, ...]) -> FrameType | None:
-    """The first frame of a stack, from its innermost on, that is of none of these files, while frames are shared."""
+def stands_on(frame: FrameType, frame_id: int) -> bool:
+    """Whether only functions of this library are on top of the frame with that id, while frames are shared."""
 
-    def walk(frame: FrameType | None) -> FrameType | None:
-        while frame is not None and frame.f_code.co_filename in files:
+    def walk(frame: FrameType | None) -> bool:
+        while frame is not None and id(frame) != frame_id and _is_ours(frame.f_code.co_filename):
             frame = frame.f_back
-        return frame
+        return frame is not None and id(frame) == frame_id
 
     return without_collection(lambda: walk(frame))
 
@@ -106,6 +106,10 @@ def summaries(stack: list[Place]) -> tuple[FrameSummary, ...]:
 
     # Built by hand: StackSummary.extract would read source files now, and its frames may hold what can't be pickled.
     return tuple(FrameSummary(code.co_filename, line, code.co_name, lookup_line=False) for code, line in stack)[::-1]
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(_PACKAGE) and not filename.startswith(_TOUR)
 
 
 def is_passed_over(filename: str) -> bool:

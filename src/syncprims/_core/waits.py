@@ -36,8 +36,9 @@ class Group(Protocol):
     one_is_enough: bool
     """Whether any of them will do."""
 
-    advice: str
-    """How to get out of a deadlock by such a wait: an imperative without a full stop."""
+    @property
+    def advice(self) -> str:
+        """How to get out of a deadlock by such a wait: an imperative without a full stop."""
 
     def members(self) -> Collection[UpTo]:
         """Who they are at this moment; asked without warning by other threads, so it must not block.

@@ -8,6 +8,7 @@ from weakref import ref
 
 from .._core.clock import monotonic, sleep
 from .._core.deadline import Deadline
+from .._core.foreign import words
 from .._core.observing import Event, Observable
 from .._core.state import Running
 from .open_tasks import Fence
@@ -166,6 +167,13 @@ class Dispatcher:
             call(*args)
         except BaseException as error:  # noqa: BLE001  see above
             self._unseen.callback_failed(job, error, which)
+
+    def calling(self) -> tuple[int, str] | None:
+        """Its thread and what it runs, while that is a callback or a hook."""
+        calling, thread = self._calling, self.thread.thread
+        if calling is None or thread is None or thread.ident is None:
+            return None
+        return thread.ident, f"{calling[0]} of {words(calling[1].label)}"
 
     def running(self) -> tuple[Running, ...]:
         """Say what of the user's code runs on the thread now: a callback or a hook."""

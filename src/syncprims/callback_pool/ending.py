@@ -57,6 +57,8 @@ class Ending:
         """
         try:
             idle = self._open_tasks.await_idle(deadline)
+        except DeadlockError:  # it was not waited for
+            raise
         except BaseException:
             self.abort()
             raise
@@ -72,9 +74,10 @@ class Ending:
         settling = self._dispatcher.settling
         if settling is not None:
             facts.append(f"the callback of {settling} has not ended")
+        why = self._open_tasks.why_not_idle() if deadline.timeout else ""
         error = PoolTimeoutError(
-            f"waited {deadline.waited():.1f} s for {self._open_tasks.name!r}: {'; '.join(facts)}. Wait again, or "
-            "abort()",
+            f"waited {deadline.waited():.1f} s for {self._open_tasks.name!r}: {'; '.join(facts)}. "
+            f"{why or 'Wait again, or abort()'}",
             pending=len(jobs),
             timeout=deadline.timeout,
             waited=deadline.waited(),

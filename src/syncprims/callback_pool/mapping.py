@@ -10,12 +10,14 @@ from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from .._core.deadline import Deadline
+from .._core.deadlocks import wait_or_refuse
+from .._core.foreign import words
 from .._core.lazy import check_runs
 from .._core.report import attach_report
-from .._core.waits import wait_visibly
 from ..errors import PoolTimeoutError
 from .arguments import count, label_of
 from .task import Open, Task, count_as_seen
+from .up_to import AnyDone
 
 # A chunk is one task, not one for each item. By far most maps have one iterable, whose items need no tuples of their
 # own: to make these, pickle them and call with them costs as much as small calls themselves.
@@ -133,8 +135,12 @@ class MapOfChunks(Generic[T]):
             pass
         left = self._deadline.remaining()
         try:
-            return wait_visibly(
-                self._open_tasks, f"the next result of {self._label}", left, partial(self._done.get, timeout=left)
+            return wait_or_refuse(
+                self._open_tasks,
+                f"the next result of {words(self._label)}",
+                AnyDone(self._open_tasks.staff, self._open_tasks.jobs, lambda: list(self._tasks)),
+                left,
+                partial(self._done.get, timeout=left),
             )
         except Empty:
             raise self._late() from None

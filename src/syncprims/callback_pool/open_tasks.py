@@ -8,13 +8,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, Literal, Protocol, TypeVar
 
 from .._core.deadline import Deadline
+from .._core.deadlocks import wait_or_refuse, why_in_vain
 from .._core.gates import open_all, pass_through, put_up
 from .._core.registry import InnerName
 from .._core.state import Running, State
-from .._core.waits import wait_visibly
 from .._locks.timed_lock import TimedLock
 from ..errors import ForkedError, PoolClosedError
 from .own_threads import role_in
+from .up_to import Idle, Job, Room, Staff
 
 if TYPE_CHECKING:
     from _thread import LockType
@@ -39,25 +40,15 @@ if TYPE_CHECKING:
 #   forked    is in a forked child
 Phase = Literal["open", "closing", "shut", "aborted", "retired", "forked"]
 _MOMENT = 0.05  # seconds
+_END = "the end of all tasks"
 
 
-class Pending(Protocol):
+class Pending(Job, Protocol):
     """What is to be done for a task, as far as its being open goes."""
-
-    @property
-    def label(self) -> str:
-        """What messages call it."""
-
-    @property
-    def worker(self) -> int | None:
-        """The ident of the thread that runs it, or ran it; None for none of this process."""
 
     @property
     def pid(self) -> int | None:
         """The id of the process that runs it, if it is another one and that is known."""
-
-    def running(self) -> bool:
-        """Whether it runs now, as far as that can be known."""
 
     def running_since(self) -> float | None:
         """When it began, by the library's clock; None if it did not, or if that can't be known."""
@@ -91,6 +82,7 @@ class OpenTasks(Generic[K, V]):
         max_pending: With so many open tasks, a submitter from outside has to wait; None is no limit.
         phase: Written here alone.
         jobs: The open tasks, and what is to be done for each.
+        staff: Who works for the pool; written by the pool when it is made.
         ended: The dispatcher's inbox: tasks or jobs that are done or withdrawn, maybe the same one twice, and fences;
             None ends it.
     """
@@ -101,6 +93,7 @@ class OpenTasks(Generic[K, V]):
         self.max_pending: int | None = max_pending
         self.phase: Phase = "open"
         self.jobs: dict[K, V] = {}
+        self.staff: Final = Staff(pool_name)
         self.ended: SimpleQueue[K | V | Fence | None] = SimpleQueue()
         self._idle_gates: deque[LockType] = deque()
         self._room_gates: deque[LockType] = deque()
@@ -119,7 +112,7 @@ class OpenTasks(Generic[K, V]):
         if self.max_pending is None or role_in(self) is not None:
             self.jobs[task] = job
         elif not self._entered(task, job):
-            wait_visibly(self, "room for a task", None, self._enter, task, job)
+            wait_or_refuse(self, "room for a task", Room(self.staff, self.jobs), None, self._enter, task, job)
         if self.phase != "open":  # read after the store: see the head of this module
             self.check_open()
 
@@ -210,7 +203,11 @@ class OpenTasks(Generic[K, V]):
         """Block until no task is open; False if the time is up."""
         if not self.jobs:
             return True
-        return wait_visibly(self, "the end of all tasks", deadline.timeout, self._await_idle, deadline)
+        return wait_or_refuse(self, _END, Idle(self.staff, self.jobs), deadline.timeout, self._await_idle, deadline)
+
+    def why_not_idle(self) -> str:
+        """Say why a wait for that was without success, if it had to be."""
+        return why_in_vain(self, _END, Idle(self.staff, self.jobs))
 
     def _await_idle(self, deadline: Deadline) -> bool:
         while self.jobs:

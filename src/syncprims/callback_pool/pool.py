@@ -171,6 +171,7 @@ class CallbackPool(Executor):
             self._hook(),
             on_progress,
         )
+        self._open_tasks.staff.hire(self._backend, self._dispatcher)
         self._dumps = dumps
         self._flush_output = flush_output
         self._copy_context = copy_context
@@ -189,6 +190,7 @@ class CallbackPool(Executor):
 
         Raises:
             PoolClosedError: The pool takes no more.
+            DeadlockError: With ``max_pending``: there would never be room, since the tasks wait for this thread.
             TransportError: The call can't be pickled, and must be for this executor.
             ForkedError: This is a forked child of the process that made the pool.
             TypeError: ``fn`` can't be called, or is a coroutine function, of which nothing would run.
@@ -348,7 +350,8 @@ class CallbackPool(Executor):
         Raises:
             CallbackErrors: What callbacks raised, and what tasks raised and no code looked at.
             PoolTimeoutError: The time was up. Nothing has changed.
-            DeadlockError: A callback or a task of the pool called it.
+            DeadlockError: A callback or a task of the pool called it; or no timeout is given, and one of them waits for
+                this thread, as for a lock that it holds. Nothing has changed.
             ForkedError: As for `submit`.
         """
         deadline = Deadline(timeout)

@@ -12,16 +12,17 @@ from weakref import ref
 
 from .._core.clock import monotonic
 from .._core.deadline import Deadline, check_timeout
+from .._core.deadlocks import wait_or_refuse, why_in_vain
 from .._core.foreign import guarded, is_interrupt, log, words
-from .._core.gates import open_all, pass_through, put_up
+from .._core.gates import open_all, pass_in_time, pass_through, put_up
 from .._core.lazy import check_runs
 from .._core.observing import Event, Observable
-from .._core.waits import wait_visibly
 from ..errors import DeadlockError, ForkedError, PoolTimeoutError
-from .cpython.condition_left_locked import ConditionInC
+from .cpython.condition_left_locked import ConditionInC, put_up_at
 from .open_tasks import OpenTasks
 from .own_threads import in_hook, role_in
 from .travel.start_board import StartBoard
+from .up_to import TaskDone, TaskSettled
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -48,6 +49,7 @@ T = TypeVar("T")
 _PENDING, _RUNNING, _FINISHED = "PENDING", "RUNNING", "FINISHED"
 _CANCELLED, _NOTIFIED = "CANCELLED", "CANCELLED_AND_NOTIFIED"
 _DONE = (_FINISHED, _NOTIFIED, _CANCELLED)
+_WAIT_ON = "; wait again, or cancel it"
 _MOST_SHOWN, _SHOWN = 5, 60  # how many arguments a message shows, and how many characters of each
 Open = OpenTasks["Task[Any]", "Job[Any]"]
 
@@ -153,6 +155,8 @@ class Task(Future[T]):
             PoolTimeoutError: It is not done, and the time is up. Nothing has changed; wait again if you like.
             concurrent.futures.CancelledError: It was cancelled.
             TaskTimeoutError: It ran for longer than the ``timeout`` it was started with.
+            DeadlockError: No timeout is given, and it would never come: the thread that runs the task waits for this
+                one, or all workers that could run it do.
             ForkedError: It is not done, and this is a forked child.
         """
         return self._result_or_raise(timeout, PoolTimeoutError)
@@ -179,26 +183,30 @@ class Task(Future[T]):
         if self._state == _FINISHED:
             return self._exception
         self._check_fork()
-        started = monotonic()
-        wait = super().exception
+        deadline = Deadline(timeout)
+        sought, group = f"the result of {words(self._label)}", self._end(TaskDone)
+        # On a lock of its own, as everywhere in this library, which the condition lets through with its own waiters.
+        gate = put_up_at(self._condition)
         try:
-            if self._state in _DONE:
-                return wait(0)
-            return wait_visibly(self._open_tasks, f"the result of {self._label}", timeout, wait, timeout)
-        except CancelledError:
-            raise self._cancelled_error() from None
+            if self._state not in _DONE:
+                wait_or_refuse(self._open_tasks, sought, group, timeout, pass_in_time, gate, deadline)
         except TimeoutError:
-            if self._state == _FINISHED:  # in the very last moment
-                return self._exception
-            if self.cancelled():
-                raise self._cancelled_error() from None
-            waited = monotonic() - started
-            raise late(
-                f"waited {waited:.1f} s for the result of {self}; wait again, or cancel it",
-                pending=1,
-                timeout=timeout,
-                waited=waited,
-            ) from None
+            pass  # it may have come in the very last moment
+        if self._state == _FINISHED:
+            return self._exception
+        if self.cancelled():
+            raise self._cancelled_error()
+        why = why_in_vain(self._open_tasks, sought, group) if timeout else ""
+        raise late(
+            f"waited {deadline.waited():.1f} s for the result of {self}" + (f". {why}" if why else _WAIT_ON),
+            pending=1,
+            timeout=timeout,
+            waited=deadline.waited(),
+        )
+
+    def _end(self, kind: type[TaskDone]) -> TaskDone:
+        """Who brings it to its end."""
+        return kind(self._open_tasks.staff, self._open_tasks.jobs, self)
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Have ``fn(task)`` called once the call is done, on the thread that settles it; at once if it is done.
@@ -257,7 +265,7 @@ class Task(Future[T]):
         Raises:
             PoolTimeoutError: The time was up. Nothing has changed; wait again if you like.
             DeadlockError: A callback of the same pool called it: callbacks run one at a time, so it would wait for
-                itself.
+                itself. Or no timeout is given, and the task or a callback waits for this thread.
             ForkedError: It is not settled, and this is a forked child.
         """
         deadline = Deadline(timeout)
@@ -270,9 +278,10 @@ class Task(Future[T]):
                 "one at a time: it would wait for itself. Wait for result(), or give the task a callback"
             )
         if not self._await_settled(deadline):
+            why = why_in_vain(self._open_tasks, self._callback_sought(), self._end(TaskSettled)) if timeout else ""
+            state = "its callback has not ended" if self.done() else "it is not done"
             raise PoolTimeoutError(
-                f"waited {deadline.waited():.1f} s for {self}, which is not settled: "
-                + ("its callback has not ended" if self.done() else "it is not done"),
+                f"waited {deadline.waited():.1f} s for {self}, which is not settled: {state}. {why}".rstrip(". "),
                 pending=1,
                 timeout=timeout,
                 waited=deadline.waited(),
@@ -280,13 +289,15 @@ class Task(Future[T]):
 
     def _await_settled(self, deadline: Deadline) -> bool:
         gate = put_up(self.__dict__.setdefault("_gates", deque()))
-        return (
-            self._settled
-            or wait_visibly(
-                self._open_tasks, f"the callback of {self._label}", deadline.timeout, pass_through, gate, deadline
+        if not self._settled:
+            group = self._end(TaskSettled)
+            wait_or_refuse(
+                self._open_tasks, self._callback_sought(), group, deadline.timeout, pass_through, gate, deadline
             )
-            or self._settled
-        )
+        return self._settled
+
+    def _callback_sought(self) -> str:
+        return f"the callback of {words(self._label)}"
 
     # -- multiprocessing's words -------------------------------------------------------------------------------------
 
@@ -596,6 +607,10 @@ class Job(Generic[T]):
         self.task._settled = True
         if (gates := self.task.__dict__.get("_gates")) is not None:
             open_all(gates)  # who puts one up now looks at `settled` once more
+
+    def is_of(self, open_tasks: object) -> bool:
+        """Whether it is a task of the pool with these open tasks."""
+        return self.task._open_tasks is open_tasks
 
     def settled(self) -> bool:
         """True once its callback has ended too."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from threading import get_ident
 from typing import Any, NamedTuple
+from weakref import ref
 
 from ..._core.deadline import Deadline
 from ..task import Job, Open
@@ -67,6 +69,8 @@ class Backend(ABC):
         self._timer = options.timer
         self.max_workers = options.max_workers or None
         self._stuck: set[Job[Any]] = set()
+        # Written by each thread for itself: the last task with a limit that it ran.
+        self._limited: dict[int, ref[Job[Any]]] = {}
 
     @abstractmethod
     def start(self, job: Job[Any]) -> None:
@@ -79,6 +83,25 @@ class Backend(ABC):
     def take_back(self, job: Job[Any]) -> None:
         """Undo `abandon`: the task was done before it could expire."""
         self._stuck.discard(job)
+
+    def takers(self) -> Collection[int | None]:
+        """The threads any of which may take a queued task; None is one that is not known or may still be started."""
+        return (None,)
+
+    def at_work(self) -> Collection[int]:
+        """The threads that run tasks without a limit."""
+        return ()
+
+    def watch(self, job: Job[Any]) -> None:
+        """Let the job that this thread has begun expire when its time is up."""
+        self._limited[get_ident()] = ref(job)
+        self._timer.watch(job, self)
+
+    def _has_limit(self, ident: int) -> bool:
+        """Whether the thread runs a task that will expire."""
+        limited = self._limited.get(ident)
+        job = None if limited is None else limited()
+        return job is not None and not job.done()
 
     def abandoned(self) -> int:
         """Return how many expired tasks still occupy a worker."""
@@ -117,7 +140,7 @@ class Backend(ABC):
             if not job.begin():
                 return True
             if job.timeout is not None:
-                self._timer.watch(job, self)
+                self.watch(job)
             fn, args, kwargs = job.call
             if job.carrier is None:
                 result = fn(*args, **kwargs)

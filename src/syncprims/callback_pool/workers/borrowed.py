@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import CancelledError, Executor, Future
 from functools import partial
+from threading import Thread, get_ident
 from typing import Any
 
 from ..._core.deadline import Deadline
@@ -19,6 +20,9 @@ from ..task import Job
 from ..travel.envelope import CALLED_OFF, portable, run_packed, unpack
 from ..travel.start_board import StartBoard, can_reach, make_board
 from .backend import Backend, Options
+
+# Which task each thread of any executor runs that was handed in; written by each thread for itself.
+_busy: dict[int, Job[Any]] = {}
 
 
 class Borrowed(Backend):
@@ -35,6 +39,7 @@ class Borrowed(Backend):
         self._executor = executor
         known = getattr(executor, "_max_workers", None)  # as the standard executors and loky's have it
         self.max_workers = known if type(known) is int else None
+        self._has_threads = ("concurrent.futures.thread", "ThreadPoolExecutor") in _kinds(executor)
         self._dumps_blob = portable(options.dumps)
         self._flush = options.flush
         # Dask's futures never tell that they run: there a task's timeout counts from its submission.
@@ -99,10 +104,37 @@ class Borrowed(Backend):
     def _run_here(self, job: Job[Any]) -> None:
         """Run the job in a thread of the executor."""
         before = enter(self._open_tasks, "task")
+        me = get_ident()
+        outer = _busy.get(me)
+        _busy[me] = job
         try:
             self.run(job)
         finally:
+            if outer is None:
+                _busy.pop(me, None)
+            else:
+                _busy[me] = outer
             leave(before)
+
+    def takers(self) -> Collection[int | None]:
+        """The executor's threads, if they are known and no more can be started; None for each that runs no task here.
+
+        What runs there and is not of a pool can go on.
+        """
+        if not self._has_threads:
+            return (None,)
+        threads = guarded(list[Thread](), _threads_of, self._executor)
+        if self.max_workers is None or len(threads) < self.max_workers:
+            return (None,)
+        return [thread.ident if thread.ident in _busy else None for thread in threads]
+
+    def at_work(self) -> Collection[int]:
+        """The executor's threads that run tasks of this pool without a limit."""
+        return [
+            ident
+            for ident, job in list(_busy.items())
+            if job.is_of(self._open_tasks) and job.timeout is None and not job.done()
+        ]
 
     def _done(self, job: Job[Any], inner: Future[Any]) -> None:
         if self._custody is not None:
@@ -176,13 +208,18 @@ def _deliver(job: Job[Any], inner: Future[Any]) -> BaseException | None:
 
 def crosses_processes(executor: Executor) -> bool:
     """Tell whether calls should travel to the executor as bytes: yes, unless it is known to run threads."""
-    kinds = {(kind.__module__, kind.__qualname__) for kind in type(executor).__mro__}
+    kinds = _kinds(executor)
     if ("concurrent.futures.interpreter", "InterpreterPoolExecutor") in kinds:
         return True
     return not kinds & {
         ("concurrent.futures.thread", "ThreadPoolExecutor"),
         ("pebble.pool.thread", "ThreadPool"),
     }
+
+
+def _kinds(executor: object) -> set[tuple[str, str]]:
+    """The classes that it is of, by name: their modules need not be imported for that."""
+    return {(kind.__module__, kind.__qualname__) for kind in type(executor).__mro__}
 
 
 def refuse_unsuitable(executor: object) -> None:
@@ -198,9 +235,13 @@ def refuse_unsuitable(executor: object) -> None:
         raise ValueError("Dask runs equal calls only once unless told otherwise: pass client.get_executor(pure=False)")
 
 
+def _threads_of(executor: Any) -> list[Thread]:
+    """The threads of a standard executor, which keeps them under this private name in all versions."""
+    return list(executor._threads)
+
+
 def _custody(executor: Any) -> Custody | None:
-    kinds = {(kind.__module__, kind.__qualname__) for kind in type(executor).__mro__}
-    needed = sys.version_info < (3, 12) and ("concurrent.futures.process", "ProcessPoolExecutor") in kinds
+    needed = sys.version_info < (3, 12) and ("concurrent.futures.process", "ProcessPoolExecutor") in _kinds(executor)
     return Custody(executor) if needed else None
 
 

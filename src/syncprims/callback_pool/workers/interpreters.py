@@ -65,7 +65,7 @@ class InterpreterWorkers(ThreadWorkers):
             if not job.begin():
                 return True
             if job.timeout is not None:
-                self._timer.watch(job, self)
+                self.watch(job)
             assert isinstance(job.carrier, bytes)
             result, error = unpack(interpreter.run(job.carrier))
         except BaseException as failure:  # noqa: BLE001  an interpreter that can't be entered; the worker must live

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from _queue import SimpleQueue
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import BrokenExecutor
 from logging import WARNING
 from threading import Thread, current_thread
@@ -170,6 +170,30 @@ class ThreadWorkers(Backend):
                 self._hire()
             except RuntimeError as error:  # no thread to be had, as at 3.12's exit: what waits could never run
                 self._fail_queued(error)
+
+    def takers(self) -> Collection[int | None]:
+        """The workers that are not stuck; None if another one may be started, or has not begun."""
+        stuck = self._stuck.copy()
+        threads = list(self._threads.copy())
+        if len(threads) < self._max_workers + len(stuck):
+            return (None,)
+        lost = {job.worker for job in stuck}
+        return [None if self._will_be_free(thread) else thread.ident for thread in threads if thread.ident not in lost]
+
+    def _will_be_free(self, thread: Thread) -> bool:
+        return thread.ident is None or self._has_limit(thread.ident)
+
+    def at_work(self) -> Collection[int]:
+        """The workers that are neither stuck, nor in their initializer, nor in a task with a limit."""
+        lost = {job.worker for job in self._stuck.copy()}
+        return [
+            thread.ident
+            for thread in list(self._threads.copy())
+            if thread.ident is not None
+            and thread.ident not in lost
+            and thread not in self._starting
+            and not self._has_limit(thread.ident)
+        ]
 
     def take_back(self, job: Job[Any]) -> None:
         """Count the task's worker in again."""

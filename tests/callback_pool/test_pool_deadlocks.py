@@ -1,0 +1,507 @@
+"""Waits for a pool that would never end are refused at once, with who waits for whom and how to get out of it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event, get_ident
+from typing import Any, Final
+
+import pytest
+
+from locks.crew import LIMIT, Crew, eventually, wait_for
+from syncprims import (
+    CallbackPool,
+    DeadlockError,
+    LockAdapter,
+    OrderedRunner,
+    PoolTimeoutError,
+    Task,
+    TimedLock,
+    diagnostics,
+)
+from syncprims._core.waits import innermost_of, waits_of
+
+Make = Callable[..., CallbackPool]
+here = pytest.mark.parametrize("kind", ["thread", "handed in"])
+needs_interpreters = pytest.mark.skipif(sys.version_info < (3, 14), reason="interpreter pools came with 3.14")
+anywhere = pytest.mark.parametrize(
+    "kind", ["thread", "handed in", "process", pytest.param("interpreter", marks=needs_interpreters)]
+)
+ME: Final = "MainThread"
+
+
+@contextmanager
+def pool_of(kind: str, workers: int, **options: Any) -> Iterator[CallbackPool]:
+    """A pool called 'jobs' whose tasks run in threads of its own, of an executor, or elsewhere."""
+    executor: Executor | None = None
+    where: Any = kind
+    if kind == "handed in":
+        where = executor = ThreadPoolExecutor(workers, thread_name_prefix="theirs")
+    else:
+        options["max_workers"] = workers
+    pool = CallbackPool(where, name="jobs", **options)
+    try:
+        yield pool
+    finally:
+        pool.abort()
+        pool.close(LIMIT)
+        if executor is not None:
+            executor.shutdown(wait=True)
+
+
+def worker(kind: str) -> str:
+    """What the first worker is called."""
+    return "theirs_0" if kind == "handed in" else "jobs-worker-1"
+
+
+def is_stuck_on(lock: TimedLock) -> Callable[[], bool]:
+    """Tell whether a thread waits for the lock."""
+    return lambda: lock.waiting > 0
+
+
+def last_line(error: BaseException) -> str:
+    """What to do about it."""
+    return str(error).splitlines()[-1]
+
+
+# -- the result of a running task --------------------------------------------------------------------------------------
+
+
+WAYS: Final[dict[str, Callable[[Task[Any]], object]]] = {
+    "result": lambda task: task.result(),
+    "exception": lambda task: task.exception(),
+    "get": lambda task: task.get(),
+    "wait": lambda task: task.wait(),
+}
+
+
+@here
+@pytest.mark.parametrize("way", WAYS)
+def test_waiting_for_a_task_with_what_it_needs_in_hand(kind: str, way: str) -> None:
+    """The thread that holds the lock is told, and when it lets go the task comes to its end."""
+    stock = TimedLock(name="stock")
+
+    def use() -> int:
+        with stock:
+            return 1
+
+    use.__qualname__ = "use"
+    with pool_of(kind, 2) as pool:
+        with stock:
+            task = pool.submit(use)
+            eventually(is_stuck_on(stock))
+            with pytest.raises(DeadlockError) as caught:
+                WAYS[way](task)
+        assert task.result(LIMIT) == 1
+    said = f"waits for the result of 'use', which runs in Thread '{worker(kind)}'"
+    assert said in str(caught.value).splitlines()[0]
+    assert str(caught.value).count(said) == 1
+    assert str(caught.value.cycle[0]) == f"Thread '{ME}' {said}"
+    assert str(caught.value.cycle[1]) == f"Thread '{worker(kind)}' waits for 'stock' held by '{ME}'"
+    assert "hold nothing that the task needs" in last_line(caught.value)
+    assert "give it a callback" in last_line(caught.value)
+
+
+@here
+def test_a_task_that_comes_to_need_what_its_waiter_holds(kind: str) -> None:
+    """If the task closes it, it is the task that gets the error, and so does who waits for it."""
+    stock, go = TimedLock(name="stock"), Event()
+    main = get_ident()
+
+    def use() -> int:
+        wait_for(go)
+        eventually(lambda: innermost_of(main))
+        with stock:
+            return 1
+
+    with pool_of(kind, 2) as pool, stock:
+        task = pool.submit(use)
+        go.set()
+        with pytest.raises(DeadlockError) as caught:
+            task.result()
+    assert caught.value.cycle[0].thread == worker(kind)
+    assert caught.value is task.exception()
+
+
+@here
+def test_a_task_that_waits_for_itself(kind: str) -> None:
+    """It is told at once."""
+    box: list[Task[Any]] = []
+    known = Event()
+
+    def wait_for_myself() -> object:
+        wait_for(known)
+        return box[0].result()
+
+    with pool_of(kind, 2) as pool:
+        box.append(pool.submit(wait_for_myself))
+        known.set()
+        with pytest.raises(DeadlockError, match="which runs in Thread"):
+            box[0].result(LIMIT)
+
+
+@here
+def test_two_tasks_that_wait_for_each_other(kind: str) -> None:
+    """Exactly one of them gets the error."""
+    tasks: list[Task[Any]] = []
+    known = Event()
+
+    def wait_for_the_other(number: int) -> object:
+        wait_for(known)
+        return tasks[1 - number].exception()
+
+    with pool_of(kind, 2) as pool:
+        tasks.extend(pool.submit(wait_for_the_other, number) for number in range(2))
+        known.set()
+        outcomes = [task.exception(LIMIT) for task in tasks]
+    assert [isinstance(outcome, DeadlockError) for outcome in outcomes].count(True) == 1
+
+
+# -- a queued task -----------------------------------------------------------------------------------------------------
+
+
+@here
+def test_waiting_for_a_queued_task_in_the_only_worker(kind: str) -> None:
+    """No other worker could run it."""
+    with pool_of(kind, 1) as pool:
+        outer = pool.submit(lambda: pool.submit(pow, 2, 3).result())
+        error = outer.exception(LIMIT)
+    assert isinstance(error, DeadlockError)
+    said = f"waits for the result of 'pow', which is queued in 'jobs', whose only worker is Thread '{worker(kind)}'"
+    assert said in str(error)
+    assert "give the pool another worker (max_workers)" in last_line(error)
+    assert "callback" in last_line(error)
+    assert [wait.holder for wait in error.cycle] == [worker(kind)]
+
+
+@here
+@pytest.mark.parametrize("workers", [2, 5])
+def test_every_worker_waits_for_a_queued_task(kind: str, workers: int) -> None:
+    """The last one to wait is told; then it is free, and runs what the others wait for."""
+    full = threading.Barrier(workers)
+
+    def outer() -> int:
+        full.wait(LIMIT)
+        return pool.submit(pow, 2, 3).result()
+
+    with pool_of(kind, workers) as pool:
+        tasks = [pool.submit(outer) for _ in range(workers)]
+        errors = [task.exception(LIMIT) for task in tasks]
+    refused = [error for error in errors if error is not None]
+    assert [type(error) for error in refused] == [DeadlockError]
+    assert isinstance(refused[0], DeadlockError)
+    assert len(refused[0].cycle) == workers
+
+
+@here
+@pytest.mark.parametrize("name", ["map", "map_unordered"])
+def test_mapping_over_the_pool_in_each_of_its_workers(kind: str, name: str) -> None:
+    """Iterating a map waits for its tasks, which are queued behind those that iterate."""
+    full = threading.Barrier(2)
+
+    def handle(number: int) -> int:
+        full.wait(LIMIT)
+        return sum(getattr(pool, name)(abs, range(number)))
+
+    with pool_of(kind, 2) as pool:
+        errors = [task.exception(LIMIT) for task in [pool.submit(handle, 3), pool.submit(handle, 3)]]
+    assert [type(error) for error in errors if error is not None] == [DeadlockError]
+
+
+@here
+def test_a_free_worker_is_no_deadlock(kind: str) -> None:
+    """A task may wait for another one as long as there is a worker left, or one may be started."""
+    with pool_of(kind, 2) as pool:
+        assert pool.submit(lambda: pool.submit(pow, 2, 3).result()).result(LIMIT) == 8
+
+
+def test_a_worker_whose_task_has_a_limit_is_no_deadlock() -> None:
+    """It is replaced when its time is up, and then the queued task runs."""
+    with pool_of("thread", 1) as pool:
+        inner: list[Task[int]] = []
+
+        def outer() -> int:
+            inner.append(pool.submit(pow, 2, 3))
+            return inner[0].result()
+
+        task = pool.apply_async(outer, timeout=0.2, error_callback=lambda error: None)
+        # Another worker is started before the task expires, so it may come to its end after all.
+        assert not isinstance(task.exception(LIMIT), DeadlockError)
+        assert inner[0].result(LIMIT) == 8
+
+
+def test_a_task_that_has_a_limit_is_no_deadlock() -> None:
+    """It ends by itself, so who waits for it is not refused."""
+    stock = TimedLock(name="stock")
+    with pool_of("thread", 2) as pool, stock:
+        task = pool.apply_async(stock.acquire, timeout=0.2, error_callback=lambda error: None)
+        eventually(is_stuck_on(stock))
+        assert isinstance(task.exception(), PoolTimeoutError)
+
+
+def test_a_worker_of_theirs_that_runs_something_else_is_no_deadlock() -> None:
+    """An executor that was handed in has other work; a worker that does that can go on to ours."""
+    busy, go_on = Event(), Event()
+    with ThreadPoolExecutor(2) as executor:
+
+        def something_else() -> None:
+            busy.set()
+            wait_for(go_on)
+
+        executor.submit(something_else)
+        wait_for(busy)
+        with CallbackPool(executor, name="jobs") as pool:
+            outer = pool.submit(lambda: pool.submit(pow, 2, 3).result())
+            eventually(lambda: any(waits_of(thread.ident or 0) for thread in threading.enumerate()))
+            assert not outer.done()
+            go_on.set()
+            assert outer.result(LIMIT) == 8
+
+
+def test_the_workers_of_two_pools_on_one_executor_are_the_same() -> None:
+    """Tasks of another pool keep them as busy as those of this one."""
+    with ThreadPoolExecutor(1) as executor:
+        one, other = CallbackPool(executor, name="one"), CallbackPool(executor, name="other")
+        error = one.submit(lambda: other.submit(pow, 2, 3).result()).exception(LIMIT)
+        assert isinstance(error, DeadlockError)
+        assert "which is queued in 'other'" in str(error)
+        one.close(LIMIT)
+        other.close(LIMIT)
+
+
+# -- the end of all ----------------------------------------------------------------------------------------------------
+
+
+ENDS: Final[dict[str, Callable[[CallbackPool], object]]] = {
+    "join": lambda pool: pool.join(),
+    "close": lambda pool: pool.close(),
+    "with": lambda pool: pool.__exit__(None, None, None),
+    "shutdown": lambda pool: pool.shutdown(),
+}
+
+
+@here
+@pytest.mark.parametrize("end", ENDS)
+def test_ending_the_pool_with_what_a_task_needs_in_hand(kind: str, end: str) -> None:
+    """The task comes to its end when the lock is let go."""
+    stock = TimedLock(name="stock")
+
+    def use() -> int:
+        with stock:
+            return 1
+
+    use.__qualname__ = "use"
+    with pool_of(kind, 2) as pool:
+        with stock:
+            task = pool.submit(use)
+            eventually(is_stuck_on(stock))
+            with pytest.raises(DeadlockError) as caught:
+                ENDS[end](pool)
+        assert task.result(LIMIT) == 1
+    assert f"is up to 'use', which runs in Thread '{worker(kind)}'" in str(caught.value)
+    assert "while you join or close the pool" in last_line(caught.value)
+
+
+@anywhere
+@pytest.mark.parametrize("end", ENDS)
+def test_ending_the_pool_with_what_a_callback_needs_in_hand(kind: str, end: str) -> None:
+    """Callbacks run in this process, whatever the tasks run in."""
+    results, got = TimedLock(name="results"), list[int]()
+
+    def note(result: int) -> None:
+        with results:
+            got.append(result)
+
+    with pool_of(kind, 1) as pool:
+        with results:
+            task = pool.apply_async(pow, (2, 3), callback=note)
+            eventually(is_stuck_on(results))
+            with pytest.raises(DeadlockError) as caught:
+                ENDS[end](pool)
+        task.wait_settled(LIMIT)
+    assert got == [8]
+    assert "is up to the callback of 'pow', in Thread 'jobs-dispatcher'" in str(caught.value)
+    assert "Thread 'jobs-dispatcher' waits for 'results' held by 'MainThread'" in str(caught.value)
+
+
+@anywhere
+def test_waiting_for_a_callback_with_what_it_needs_in_hand(kind: str) -> None:
+    """wait_settled is up to the dispatcher, also while it runs the callback of another task."""
+    results = TimedLock(name="results")
+
+    def note(result: int) -> None:
+        with results:
+            pass
+
+    with pool_of(kind, 1) as pool:
+        with results:
+            first = pool.apply_async(pow, (2, 3), callback=note)
+            second = pool.submit(pow, 2, 4)
+            eventually(is_stuck_on(results))
+            for task in (first, second):
+                with pytest.raises(DeadlockError, match="after the callback of 'pow', in Thread 'jobs-dispatcher'"):
+                    task.wait_settled()
+        second.wait_settled(LIMIT)
+
+
+@here
+def test_waiting_for_room_with_what_the_tasks_need_in_hand(kind: str) -> None:
+    """With max_pending a submitter from outside waits for the end of any task."""
+    stock = TimedLock(name="stock")
+
+    def use() -> int:
+        with stock:
+            return 1
+
+    with pool_of(kind, 2, max_pending=1) as pool:
+        with stock:
+            task = pool.submit(use)
+            eventually(is_stuck_on(stock))
+            with pytest.raises(DeadlockError, match="waits for room for a task"):
+                pool.submit(use)
+        assert task.result(LIMIT) == 1
+        pool.join(LIMIT)
+        assert pool.stats.submitted == 1
+
+
+@anywhere
+def test_waiting_for_room_with_what_a_callback_needs_in_hand(kind: str) -> None:
+    """There is room only when the callback has ended."""
+    results = TimedLock(name="results")
+
+    def note(result: int) -> None:
+        with results:
+            pass
+
+    with pool_of(kind, 2, max_pending=1) as pool:
+        with results:
+            pool.apply_async(pow, (2, 3), callback=note)
+            eventually(is_stuck_on(results))
+            with pytest.raises(DeadlockError, match=r"\(max_pending\)"):
+                pool.submit(pow, 2, 3)
+        pool.join(LIMIT)
+
+
+def test_room_comes_with_any_task() -> None:
+    """A task that is stuck does not matter while another one goes on."""
+    stock, go_on = TimedLock(name="stock"), Event()
+    with pool_of("thread", 2, max_pending=2) as pool, stock, Crew() as crew:
+        pool.submit(stock.acquire)
+        pool.submit(go_on.wait, LIMIT)
+        eventually(is_stuck_on(stock))
+
+        def let_one_end() -> None:
+            eventually(lambda: waits_of(main))
+            go_on.set()
+
+        main = get_ident()
+        crew.start(let_one_end)
+        assert pool.submit(pow, 2, 3).result(LIMIT) == 8
+
+
+# -- what is none ------------------------------------------------------------------------------------------------------
+
+
+@here
+def test_a_wait_with_a_limit_keeps_its_channel(kind: str) -> None:
+    """It gives up when its time is up, with a TimeoutError, which says why it had to."""
+    stock = TimedLock(name="stock")
+    with pool_of(kind, 2) as pool:
+        with stock:
+            task = pool.apply_async(stock.hold(None).__enter__, callback=lambda lock: None)
+            eventually(is_stuck_on(stock))
+            for wait in (task.result, task.wait_settled, pool.join):
+                with pytest.raises(PoolTimeoutError) as caught:
+                    wait(0.02)
+                assert "It could not have ended: Thread 'MainThread' waits for" in str(caught.value)
+                assert "waits for 'stock' held by 'MainThread'" in str(caught.value)
+        assert task.result(LIMIT) is stock
+
+
+def test_a_wait_with_a_limit_is_no_edge() -> None:
+    """Who waits for a thread that gives up by itself is not refused."""
+    stock, waiting = TimedLock(name="stock"), Event()
+    with pool_of("thread", 2) as pool:
+
+        def use() -> bool:
+            wait_for(waiting)
+            eventually(lambda: innermost_of(main))
+            with stock:
+                return True
+
+        main = get_ident()
+        with stock:
+            task = pool.submit(use)
+            waiting.set()
+            with pytest.raises(PoolTimeoutError):
+                task.result(0.2)
+        assert task.result(LIMIT) is True
+
+
+def test_a_deadlock_does_not_abort_the_pool() -> None:
+    """What is queued stays, and runs when the lock is let go."""
+    stock = TimedLock(name="stock")
+
+    def use() -> int:
+        with stock:
+            return 1
+
+    with pool_of("thread", 1) as pool:
+        with stock:
+            tasks = [pool.submit(use) for _ in range(3)]
+            eventually(is_stuck_on(stock))
+            with pytest.raises(DeadlockError):
+                pool.join()
+        assert [task.result(LIMIT) for task in tasks] == [1, 1, 1]
+
+
+# -- with others -------------------------------------------------------------------------------------------------------
+
+
+def test_a_runner_whose_bodies_run_in_a_pool() -> None:
+    """A body that wants a step of the runner whose turn it is part of is told."""
+    runner = OrderedRunner("load", "store", name="etl")
+
+    def load(turn: object) -> None:
+        with runner.step("store"):
+            pass
+
+    with pool_of("thread", 2) as pool, pytest.raises(DeadlockError):
+        runner.run({"load": load, "store": lambda turn: None}, executor=pool)
+
+
+def test_what_cannot_be_refused_is_found_by_looking() -> None:
+    """A lock of another kind can't refuse; the report and `find_deadlocks` say the same as the error would."""
+    inside = threading.Semaphore(1)
+    theirs = LockAdapter(inside, name="theirs")
+
+    def use() -> None:
+        with theirs:
+            pass
+
+    use.__qualname__ = "use"
+
+    def hold_and_wait() -> None:
+        with theirs:
+            task = pool.submit(use)
+            started.set()
+            task.result()
+
+    started = Event()
+    with pool_of("thread", 1) as pool, Crew() as crew:
+        crew.start(hold_and_wait, "holder")
+        wait_for(started)
+        try:
+            eventually(diagnostics.find_deadlocks)
+            found, text = diagnostics.find_deadlocks(), diagnostics.report()
+        finally:
+            inside.release()
+    said = "waits for the result of 'use', which runs in Thread 'jobs-worker-1'"
+    assert len(found) == 1
+    assert f"Thread 'holder' {said}" in {str(wait) for wait in found[0]}
+    assert said in str(found)
+    assert said in text
