@@ -23,7 +23,7 @@ from syncprims import (
     TimedLock,
     diagnostics,
 )
-from syncprims._core.waits import innermost_of, waits_of
+from syncprims._core.waits import SETTLED, innermost_of, waits_of
 
 Make = Callable[..., CallbackPool]
 here = pytest.mark.parametrize("kind", ["thread", "handed in"])
@@ -56,6 +56,12 @@ def pool_of(kind: str, workers: int, **options: Any) -> Iterator[CallbackPool]:
 def worker(kind: str) -> str:
     """What the first worker is called."""
     return "theirs_0" if kind == "handed in" else "jobs-worker-1"
+
+
+def has_settled(ident: int) -> bool:
+    """Whether a thread waits, and has looked: then it is not the last to wait."""
+    wait = innermost_of(ident)
+    return wait is not None and wait.serial == SETTLED
 
 
 def is_stuck_on(lock: TimedLock) -> Callable[[], bool]:
@@ -114,7 +120,7 @@ def test_a_task_that_comes_to_need_what_its_waiter_holds(kind: str) -> None:
 
     def use() -> int:
         wait_for(go)
-        eventually(lambda: innermost_of(main))
+        eventually(lambda: has_settled(main))
         with stock:
             return 1
 
