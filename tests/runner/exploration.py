@@ -6,9 +6,11 @@ The gates are locks that frontrun can see; everything else is the library's own 
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable
+from itertools import repeat
 from threading import get_ident
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from frontrun._cooperative import (  # type: ignore[import-untyped]  # it has no types
     CooperativeBoundedSemaphore,
@@ -19,7 +21,7 @@ from exploring import main
 from syncprims import OrderedRunner, SyncError, Turn
 from syncprims._core import deadlocks as _deadlocks
 from syncprims._runner import sequence as _sequence
-from syncprims._runner.sequence import End, Sequence, exhaust
+from syncprims._runner.sequence import End, Sequence, go_on
 
 
 class Gate:
@@ -42,17 +44,18 @@ class Gate:
             raise RuntimeError("release unlocked lock") from None
 
 
-class SeenEnds(list[End]):
-    """The list of ends, whose reading and changing frontrun can see: it does not look into a list."""
+class SeenEnds(deque[End]):
+    """The ends, whose reading and changing frontrun can see: it does not look into a deque."""
 
     def __init__(self) -> None:
         """Make it empty."""
         super().__init__()
         self.seen: object = None
 
-    def __iadd__(self, ends: Any) -> Self:  # type: ignore[override,misc]  # of anything, as the list's
-        self.seen = ends
-        return super().__iadd__(ends)
+    def append(self, end: End) -> None:
+        """Add one."""
+        self.seen = end
+        super().append(end)
 
     def __bool__(self) -> bool:
         return self.seen is not None and len(self) > 0
@@ -69,6 +72,7 @@ def make_seen(sequence: Sequence, name: str, steps: tuple[str, ...]) -> None:
     """Make a sequence as it is made, with ends that are seen."""
     make(sequence, name, steps)
     sequence.ends = SeenEnds()
+    sequence.opening = sequence.prepare_opening(sequence.breaking)
 
 
 make, Sequence.__init__ = Sequence.__init__, make_seen  # type: ignore[assignment,method-assign]
@@ -313,6 +317,7 @@ class ClearsOwnerLate(HandOff):
             gate = LateGate()
             gate.acquire()
             sequence.gates[name] = gate  # type: ignore[assignment]  # it does what is used of a lock
+            sequence.tries[name] = map(gate.acquire, repeat(False))
 
 
 class MarksAfterTrying(Stop):
@@ -341,7 +346,7 @@ class OpensBeforeTheEnd(AbortAndWaiter):
         end = Sequence.end
 
         def open_and_end(sequence: Sequence, *arguments: Any, **options: Any) -> None:
-            exhaust(sequence.prepare_opening())
+            go_on(sequence.prepare_opening())
             end(sequence, *arguments, **options)
 
         Sequence.end = open_and_end  # type: ignore[assignment,method-assign]

@@ -22,7 +22,8 @@ MOST_MODES = [pytest.param(mode, marks=pytest.mark.slow) if mode == "worker" els
 
 def wedged(runner: OrderedRunner) -> str | None:
     """Say what is wrong if the sequence neither is over nor can be brought to its end."""
-    taken = [ident for ident, seat in runner._seats.items() if seat.sequence is not None or seat.context is not None]
+    seats = {ident: place.seat for ident, place in runner._places.items()}
+    taken = [ident for ident, seat in seats.items() if seat.sequence is not None or seat.context is not None]
     if taken or runner._sequence.owner is not None:
         return f"somebody seems to be in a step still: {taken}, {runner._sequence.owner}"
     if count_waits(runner._sequence) or runner._sequence.watchers:

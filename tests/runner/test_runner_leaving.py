@@ -28,9 +28,11 @@ def test_a_thread_leaves_all_its_steps_by_the_same() -> None:
     """Many turns, by whatever contexts, make one generator for each thread."""
     runner = OrderedRunner("a", rounds=None)
     turns(runner, 1)
-    ((generator, _),) = runner._leaves.values()
+    (place,) = runner._places.values()
+    leave = place.leave
+    assert leave is not None
     assert turns(runner, 3) == [1, 2, 3]
-    assert [kept[0] for kept in runner._leaves.values()] == [generator]
+    assert place.leave is leave
 
     def in_another_thread() -> None:
         turns(runner, 2)
@@ -38,7 +40,10 @@ def test_a_thread_leaves_all_its_steps_by_the_same() -> None:
     thread = Thread(target=in_another_thread)
     thread.start()
     thread.join(patience())
-    assert runner._leaves.popitem()[1][0] is not generator
+    first, second = runner._places.values()
+    assert first is place
+    assert first.leave is leave
+    assert second.leave not in (leave, None)
     assert turns(runner, 1) == [6]
 
 
@@ -48,7 +53,7 @@ def test_a_with_that_comes_between_looking_up_and_entering_does_no_harm() -> Non
     turns(runner, 1)
     context = runner.step("a")
     leave = context.__exit__
-    assert context.__exit__ is leave
+    assert callable(context.__exit__)
     turns(runner, 1)
     context.__enter__()
     leave(None, None, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import repeat
 from threading import Event
 
 import pytest
@@ -43,6 +44,7 @@ def with_gate(*steps: str) -> tuple[OrderedRunner, Gate]:
     """Make a runner whose first step has such a gate."""
     runner, gate = OrderedRunner(*steps, rounds=None), Gate()
     runner._sequence.gates[steps[0]] = gate  # type: ignore[assignment]  # it does what is used of a lock
+    runner._sequence.tries[steps[0]] = map(gate.acquire, repeat(False))
     return runner, gate
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from _thread import LockType
+from collections import deque
 from collections.abc import Callable
 
 import pytest
 
 from syncprims._runner.ordered_runner import OrderedRunner
+from syncprims._runner.sequence import Watch
 from syncprims.errors import BrokenSequenceError, SequenceFinishedError, StepTimeoutError
 from syncprims.testing import Threads, assert_blocks
 
@@ -34,16 +35,19 @@ def test_wait_counts_rounds() -> None:
     runner.wait()
 
 
-class Intruding(dict[LockType, float]):
+class Intruding(deque[Watch | None]):
     """What the waiting threads are noted in, with something that happens just before or just after the noting."""
 
     def __init__(self, before: Callable[[], None], after: Callable[[], None]) -> None:
         super().__init__()
         self.before, self.after = before, after
 
-    def __setitem__(self, lock: LockType, target: float) -> None:
+    def copy(self) -> deque[Watch | None]:  # type: ignore[override]  # of no class of its own
+        return deque(self)
+
+    def append(self, watch: Watch | None) -> None:
         self.before()
-        super().__setitem__(lock, target)
+        super().append(watch)
         self.after()
 
 

@@ -6,8 +6,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from functools import partial
 from itertools import starmap
-from operator import call
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 # The rule
 # --------
@@ -86,6 +85,17 @@ class LeaveInC(property):
         return self.__get__(manager)(*exc_info)
 
 
+ONE_DEEP: object = 0
+"""Comparing it with `OTHER_DEEP` uses the stack: eight calls of C, each in the one before, at the cost of one.
+
+A leaving that does not find enough of the stack is cut off at any call, and what is cut off on entry to its generator
+has no handler. So `with` has to fail before it enters: this is written where it looks up what leaves.
+"""
+OTHER_DEEP: object = 1
+for _ in range(8):
+    ONE_DEEP, OTHER_DEEP = (ONE_DEEP,), (OTHER_DEEP,)
+
+
 def leave_by(generator: Generator[int, Any, None]) -> Leave:
     """Return a C function that takes what ``__exit__`` takes and resumes the generator with each, from None on.
 
@@ -111,14 +121,15 @@ def leave_by(generator: Generator[int, Any, None]) -> Leave:
     calls it with each of them. It needs memory: if there is none, ``with`` drops it without its having begun, and the
     generator gets a GeneratorExit, of which it can tell by what has been entered since that it was needed.
 
-    The generator is started as it will be resumed, so that the stack is known to suffice for that. It can use the stack
-    that it will need further before its first ``yield``.
+    Its call and the generator use the stack, so as much of it is used here, before anything is taken. If what this
+    returns is used again, so must be the stack: see `ONE_DEEP`.
     """
-    max((None,), key=generator.send)
+    _ = ONE_DEEP == OTHER_DEEP
+    next(generator)
     return partial(max, None, key=generator.send)
 
 
-class Entered(deque[object]):
+class Entered(deque[Any]):
     """What one thread has entered and not left: a token for each entry, or None, the last at the right.
 
     Attributes:
@@ -134,46 +145,53 @@ class Entered(deque[object]):
         self.expected = None
 
 
+class Entrance(Protocol):
+    """What `leaving` asks of what is entered."""
+
+    def _letting_go(self) -> Iterator[object]:
+        """Make the iterator that lets go of this thread's last block, for `exhaust`; raise if it is in none."""
+
+    def _note(self, error: BaseException, failure: BaseException) -> None:
+        """Note a failure of letting go on an exception that is on its way."""
+
+
 def leaving(
-    entered: Collection[object],
-    token: object,
-    prepare: Callable[[], Iterator[object]],
-    refuse: Callable[[], BaseException],
-    note: Callable[[BaseException, BaseException], object],
+    entrance: Entrance, entered: Collection[object], token: object, letting_go: Iterator[object]
 ) -> Generator[int, Any, None]:
     """Make the generator that lets go by calls of C, for `leave_by`; it may be used again and again.
 
     Args:
+        entrance: What is left.
         entered: A token for each block that the thread is in.
         token: That of the block to which this belongs, if it is left by this.
-        prepare: Makes the iterator that lets go of the last block, for `exhaust`.
-        refuse: Makes the error for a thread that is in no block.
-        note: Adds a failure of letting go to an exception that is on its way.
+        letting_go: What lets go of that block, for `exhaust`.
     """
-    exhaust(starmap(call, ((call, call, call, int),)))  # what lets go won't need more of the stack
+    again = False
     while True:
-        letting_go = prepare()
         try:
-            yield 0
+            if not again:
+                yield 0
+            if token not in entered:  # this was looked up after entering, or has left a block already
+                letting_go = entrance._letting_go()
             yield 0
             error: BaseException | None = yield 0
-            if not entered:
-                raise refuse()
         except GeneratorExit:
             if token in entered:  # memory was too short even for the call of this, so it has been dropped
                 exhaust(letting_go)
             raise
         except BaseException as interrupt:
             if entered:
+                if token not in entered:
+                    letting_go = entrance._letting_go()
                 try:
                     exhaust(letting_go)
                 except BaseException as failure:  # noqa: BLE001  raised, or noted
                     try:
                         exhaust(letting_go)  # first of all the rest
                     except BaseException as another:  # noqa: BLE001  raised, or noted
-                        finish(letting_go, [failure, another], interrupt, note)
+                        finish(letting_go, [failure, another], interrupt, entrance)
                     else:
-                        finish(letting_go, [failure], interrupt, note)
+                        finish(letting_go, [failure], interrupt, entrance)
             raise
         try:
             exhaust(letting_go)
@@ -181,11 +199,14 @@ def leaving(
             try:
                 exhaust(letting_go)
             except BaseException as another:  # noqa: BLE001  raised, or noted
-                finish(letting_go, [failure, another], error, note)
+                finish(letting_go, [failure, another], error, entrance)
             else:
-                finish(letting_go, [failure], error, note)
-        # Between two times it keeps no exception of the user's alive.
+                finish(letting_go, [failure], error, entrance)
+        # Between two times it keeps no exception of the user's alive, and waits outside of the `try`, where it costs
+        # less to drop: `with` uses it once.
         del error
+        again = True
+        yield 0
         yield 0
 
 
@@ -193,7 +214,7 @@ def finish(
     letting_go: Iterator[object],
     failures: list[BaseException],
     error: BaseException | None,
-    note: Callable[[BaseException, BaseException], object],
+    entrance: Entrance,
 ) -> None:
     """Let go of what is left after `exhaust` has raised; note what was raised on the exception that is on its way.
 
@@ -216,7 +237,7 @@ def finish(
     first = graver[0] if graver else failures[0] if error is None else error
     for failure in failures:
         if failure is not first:
-            note(first, failure)
+            entrance._note(first, failure)
     if first is not error:
         try:
             raise first

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from functools import partial
 from operator import call
 from threading import get_ident
 from typing import TYPE_CHECKING
@@ -62,6 +61,22 @@ def _rank(lock: TimedLock | LockAdapter) -> tuple[bool, str, int, int]:
     return (bool(lock._shared_name), lock._shared_name, lock._serial, id(lock))
 
 
+class _Mine(Entered):
+    """What one thread holds: for each entry its token, and then what releases each lock, the last at the right.
+
+    Attributes:
+        letting_go: What releases everything from the entry of the expected token on, as it is run through.
+    """
+
+    __slots__ = ("letting_go",)
+
+    letting_go: Iterator[object] | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.letting_go = None
+
+
 class _All:
     """What `acquire_all` returns."""
 
@@ -70,16 +85,20 @@ class _All:
     def __init__(self, locks: list[TimedLock | LockAdapter], timeout: float | None) -> None:
         self._locks = locks
         self._timeout = timeout
-        # For each thread, what releases what it holds through us, last at the right: for each entry None, its token and
-        # then a C function for each lock.
-        self._entered: dict[int, Entered] = {}
+        # For each thread that it belongs to.
+        self._entered: dict[int, _Mine] = {}
 
     def __enter__(self) -> None:
-        mine = self._mine()
-        token, mine.expected = mine.expected, None
-        letting_go = _letting_go(mine)
+        mine = self._entered.get(get_ident())
+        if mine is None:
+            mine = self._mine()
+        token, letting_go = mine.expected, mine.letting_go
+        mine.expected = mine.letting_go = None
+        if token is None or letting_go is None:  # it is entered by hand
+            token = object()
+            letting_go = map(call, iter(mine.pop, token))
         deadline = None if self._timeout is None else Deadline(self._timeout)
-        mine += (None, int if token is None else token)
+        mine.append(token)
         try:
             for lock in self._locks:
                 left = None if deadline is None else deadline.remaining()
@@ -94,9 +113,9 @@ class _All:
                 try:
                     exhaust(letting_go)  # first of all the rest
                 except BaseException as another:  # noqa: BLE001  raised, or noted
-                    finish(letting_go, [failure, another], error, _note)
+                    finish(letting_go, [failure, another], error, self)
                 else:
-                    finish(letting_go, [failure], error, _note)
+                    finish(letting_go, [failure], error, self)
             if deadline is not None and isinstance(error, LockTimeoutError):
                 # The lock knew of nothing but what the others had left for it.
                 error.timeout = self._timeout
@@ -104,29 +123,31 @@ class _All:
             raise
 
     def _leave(self) -> Leave:
-        mine = self._mine()
-        token = mine.expected = partial(int)  # which is called in its turn, and does nothing
-        return leave_by(leaving(mine, token, partial(_letting_go, mine), self._not_mine, _note))
+        mine = self._entered.get(get_ident())
+        if mine is None:
+            mine = self._mine()
+        token = mine.expected = object()
+        letting_go = mine.letting_go = map(call, iter(mine.pop, token))
+        return leave_by(leaving(self, mine, token, letting_go))
 
     __exit__ = LeaveInC(_leave)
 
-    def _mine(self) -> Entered:
+    def _mine(self) -> _Mine:
         me = get_ident()
         mine = self._entered.get(me)
-        return self._entered.setdefault(me, Entered()) if mine is None else mine
+        return self._entered.setdefault(me, _Mine()) if mine is None else mine
 
-    def _not_mine(self) -> RuntimeError:
-        return RuntimeError(f"cannot leave {self!r}: this thread has not entered it")
+    def _letting_go(self) -> Iterator[object]:
+        """What releases, as it is run through, everything from the last entry on."""
+        mine = self._mine()
+        if not mine:
+            raise RuntimeError(f"cannot leave {self!r}: this thread has not entered it")
+        token = next(each for each in reversed(mine) if type(each) is object)
+        return map(call, iter(mine.pop, token))
+
+    def _note(self, error: BaseException, failure: BaseException) -> None:
+        """Tell of a failed release without taking the place of the exception that was on its way."""
+        note(error, f"then the release of a lock failed too: {error_words(failure)}")
 
     def __repr__(self) -> str:
         return f"acquire_all({', '.join(repr(lock.name) for lock in self._locks)}, timeout={self._timeout})"
-
-
-def _letting_go(mine: Entered) -> Iterator[object]:
-    """What releases, as it is run through, everything from the last entry on."""
-    return map(call, iter(mine.pop, None))  # type: ignore[arg-type]  # all but the None are callable
-
-
-def _note(error: BaseException, failure: BaseException) -> None:
-    """Tell of a failed release without taking the place of the exception that was on its way."""
-    note(error, f"then the release of a lock failed too: {error_words(failure)}")

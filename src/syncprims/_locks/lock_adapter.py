@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import islice, repeat
-from operator import call, itemgetter
+from operator import call, itemgetter, methodcaller
 from threading import Lock, get_ident
 from typing import ClassVar, NoReturn, Protocol, Self
 
@@ -41,6 +41,9 @@ class LockLike(Protocol):
 
     def release(self) -> object:
         """Let go of it."""
+
+
+_try: Callable[[object], object] = methodcaller("acquire", timeout=0)
 
 
 class LockAdapter(LockSurface):
@@ -162,7 +165,7 @@ class LockAdapter(LockSurface):
             RuntimeError: The calling thread has not taken it through this adapter. Nothing is changed.
         """
         if not self.held_by_me():
-            raise self._not_mine()
+            raise self._not_entered()
         self._release()
 
     def hold(self, timeout: float | None) -> AbstractContextManager[Self]:
@@ -191,20 +194,25 @@ class LockAdapter(LockSurface):
         return self
 
     def _leave(self) -> Leave:
-        mine = self._mine()
+        mine = self._holds.get(get_ident())
+        if mine is None:
+            mine = self._mine()
         token = mine.expected = object()
-        return leave_by(leaving(mine, token, self._letting_go, self._not_mine, self._note))
+        return leave_by(leaving(self, mine, token, map(call, (mine.pop, self._lock.release))))
 
     __exit__: LeaveInC = LeaveInC(_leave)
 
     @LeaveInC
     def _release(self) -> Callable[[], object]:
         """What releases the lock, as a C function."""
-        return partial(exhaust, self._letting_go())
+        return partial(exhaust, map(call, (self._mine().pop, self._lock.release)))
 
     def _letting_go(self) -> Iterator[object]:
         """What releases the lock as it is run through: in C, with the thread struck off first, whatever comes then."""
-        return map(call, (self._mine().pop, self._lock.release))
+        mine = self._mine()
+        if not mine:
+            raise self._not_entered()
+        return map(call, (mine.pop, self._lock.release))
 
     def _mine(self) -> Entered:
         """The holds of this thread."""
@@ -212,7 +220,7 @@ class LockAdapter(LockSurface):
         mine = self._holds.get(me)
         return self._holds.setdefault(me, Entered()) if mine is None else mine
 
-    def _not_mine(self) -> RuntimeError:
+    def _not_entered(self) -> RuntimeError:
         owner = self._owner()
         holder = "" if owner is None else f"; it is held by {describe(holder_of(owner), self)}"
         return RuntimeError(
@@ -226,15 +234,16 @@ class LockAdapter(LockSurface):
     def _take(self, limit: float | None, *, raises: bool) -> bool:
         refuse_greenlets()
         started = monotonic()
-        mine = self._mine()
+        mine = self._holds.get(get_ident())
+        if mine is None:
+            mine = self._mine()
+        held = len(mine)
         token = None
         if raises:  # it may be a `with`, which has just looked up what will leave it
             token, mine.expected = mine.expected, None
         taken: bool | None = False  # None while the lock inside has answered, and it is not clear what
-        noted = False
-        acquire: Callable[..., object] = self._lock.acquire
         try:
-            (answer,) = map(call, (partial(acquire, timeout=0),))  # `attempt`
+            (answer,) = map(_try, (self._lock,))  # `attempt`
             taken = True if answer is True else False if answer is False else None
             if taken is None:
                 taken = self._judge(answer)
@@ -244,6 +253,7 @@ class LockAdapter(LockSurface):
                 self._on_wait(self.holder)
                 # A `with` counts as endless in what is reported, limit or not, as that of a TimedLock does.
                 waiting = Waiting(self, None if limit is None or raises else started + limit, takes_part=False)
+                acquire: Callable[..., object] = self._lock.acquire
                 try:
                     waiting.publish()
                     if limit is None:
@@ -260,8 +270,7 @@ class LockAdapter(LockSurface):
             else:
                 waited = 0.0
             if taken:
-                mine += (token,)  # no call: nothing is delivered before the next line is done
-                noted = True
+                mine.append(token)
                 self._on_acquired(waited)
                 return True
         except BaseException as error:
@@ -271,8 +280,10 @@ class LockAdapter(LockSurface):
                 except Exception as failure:  # noqa: BLE001  a foreign lock may raise anything
                     self._note(error, failure)
                 finally:
-                    if noted:
-                        mine.pop()
+                    try:
+                        del mine[held]  # no call: another interrupt comes only after it
+                    except IndexError:
+                        pass
             raise
         if raises:
             raise self._late(limit, waited)
@@ -310,7 +321,7 @@ class LockAdapter(LockSurface):
     def _taking_back(self) -> Generator[None, None, None]:
         mine = self._mine()
         if not mine:
-            raise self._not_mine()
+            raise self._not_entered()
         held, lock = tuple(mine), self._lock
         giving = map(call, (mine.pop, lock.release) * len(held))
         taken = zip(map(call, repeat(lock.acquire)), held, strict=False)

@@ -17,15 +17,13 @@ from .._core.state import State
 from .._core.waits import count_waits
 from .._locks.timed_lock import TimedLock
 from .run import run_in_executor, run_in_threads, serve
-from .sequence import ABORTED, FORKED, RESET, STOPPED, Seat, Sequence, SequenceState
-from .steps import StepContext, nested
+from .sequence import ABORTED, FORKED, RESET, STOPPED, Sequence, SequenceState
+from .steps import Place, StepContext, nested
 from .turn import Turn
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
     from types import EllipsisType
-
-    from .steps import Kept
 
 __all__ = ["OrderedRunner", "StepContext", "Turn"]
 
@@ -109,8 +107,7 @@ class OrderedRunner:
         self._timeout = check_timeout(timeout)
         # Guards the replacing of _sequence: of two threads that reset at once, none may leave waiters behind.
         self._resetting = TimedLock(name=InnerName("resetting"))
-        self._seats: defaultdict[int, Seat] = defaultdict(Seat)
-        self._leaves: dict[int, Kept] = {}
+        self._places: defaultdict[int, Place] = defaultdict(Place)
         serial = new_serial()
         self._name = default_name(self, serial) if name is None else name
         self._sequence = Sequence(self._name, steps)
@@ -412,13 +409,13 @@ class OrderedRunner:
     def _usable(self) -> Sequence:
         """The present sequence, unless it stayed behind in another process."""
         sequence = self._sequence
-        if sequence.ends and sequence.ends[0][3] == FORKED:
+        if sequence.ends and sequence.ends[0].manner == FORKED:
             raise sequence.over(None)
         return sequence
 
     def _outside(self, what: str) -> Sequence:
         """The present sequence, for a thread that must not be in a step of it."""
-        inside = self._seats[get_ident()].sequence
+        inside = self._places[get_ident()].seat.sequence
         if inside is not None:
             raise nested(inside, what)
         return self._usable()

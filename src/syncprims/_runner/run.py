@@ -30,18 +30,14 @@ _MOST_FAILURES = 100
 class _Served(StepContext):
     """A step of one certain sequence, whatever `reset()` does, that keeps the errors that `_on_error` let pass."""
 
-    __slots__ = ("_passed", "failures", "sequence")
+    __slots__ = ("_passed", "failures")
 
     def __init__(
         self, runner: Runner, sequence: Sequence, step: str, timeout: float | None, failures: list[BaseException]
     ) -> None:
-        super().__init__(runner, step, timeout)
-        self.sequence = sequence
+        super().__init__(runner, step, timeout, sequence)
         self.failures = failures
         self._passed: Exception | None = None
-
-    def __enter__(self) -> Turn:
-        return self._enter(self.sequence)
 
     def _on_error(self, turn: Turn, exc: Exception, /) -> bool:
         passed = super()._on_error(turn, exc)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from _thread import LockType, allocate_lock
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from itertools import chain, tee
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import chain, repeat
 from math import inf
-from operator import attrgetter, methodcaller
+from operator import attrgetter, call
 from threading import get_ident
 from typing import ClassVar, Final, Literal, Protocol, TypeVar
 
@@ -16,6 +17,7 @@ from .._core.deadline import Deadline, lock_seconds
 from .._core.deadlocks import refuse_deadlock
 from .._core.foreign import error_words, words
 from .._core.holders import describe, holder_of
+from .._core.interrupts import attempt, exhaust
 from .._core.lazy import check_runs
 from .._core.observing import Event, Observable
 from .._core.state import State
@@ -29,15 +31,15 @@ from .turn import Turn, new_tuple
 #
 # 1. The first to come takes the start gate, which is open at first and never opened again, asks for the first step
 #    and opens its gate.
-# 2. The end is final. It is told by the first entry in `ends` (several may try; the first store wins), and after that
-#    every gate is opened for good: whoever takes one sees the end and opens it again for the next.
+# 2. The end is final. It is the first entry in `ends` (several threads may try), and after that every gate is opened
+#    for good: a thread that takes one sees the end and opens it again for the next.
 # 3. stop() sets `stopping` and tries to take the gate whose turn it is: if it succeeds nobody is in a step, and the
 #    sequence ends. Everyone who opens a gate looks at `stopping` afterwards and tries the same. Either the stopper
 #    finds the gate open or the opener finds the mark: it can't be missed. Who takes a gate before the opener has looked
 #    finds the mark too, so no turn begins after stop() has returned.
-# 4. Interrupts. Where a gate is taken, the outcome is stored through `map`, since no interrupt is delivered between C's
-#    success and that store; there is no call either between storing the end and the one C call that opens every gate,
-#    whose argument has been prepared before.
+# 4. Interrupts (see `_core.interrupts`). Where a gate is taken, `attempt` stores the outcome. Where the end is told and
+#    all gates are opened, one `exhaust` does both. For the thread in a step it is prepared when the sequence is made,
+#    since it may be needed where there is no memory and little stack.
 #
 # Rejected: Condition.notify_all() (wakes every thread at each turn: ten times slower with 32 threads), and a mutex
 # around it all (one more thing to wait for on each hand-off).
@@ -52,16 +54,41 @@ ABORTED: Final = "aborted"
 RESET: Final = "reset"
 STOPPED: Final = "stopped"
 FORKED: Final = "forked"
+LOST: Final = "lost"
 
-# How it ended: the state, what broke it, the step whose turn it was, the manner, and how many turns were completed.
-End = tuple[SequenceState, "BaseException | None", "str | None", str, int]
+_acquire_of_gate = attrgetter("gate.acquire")
+_wake_of = attrgetter("wake")
 
-_acquire_now = methodcaller("acquire", False)
-_release = methodcaller("release")
-_gate_of = attrgetter("gate")
 
-# Runs through an iterator, in C.
-exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
+class End:
+    """How a sequence ended.
+
+    Attributes:
+        state: The state since then.
+        manner: One of the words above.
+        cause: What broke it, if anything did.
+        step: The step whose turn it was.
+        completed: How many turns were completed.
+    """
+
+    __slots__ = ("cause", "completed", "manner", "state", "step")
+
+    def __init__(self, state: SequenceState, manner: str, cause: BaseException | None = None) -> None:
+        self.state: SequenceState = state
+        self.manner: str = manner
+        self.cause: BaseException | None = cause
+        self.step: str | None = None
+        self.completed: int = 0
+
+
+class Watch:
+    """A thread in `wait`: how many completed turns it waits for, and what wakes it."""
+
+    __slots__ = ("target", "wake")
+
+    def __init__(self, target: float, wake: Callable[[], object]) -> None:
+        self.target: float = target
+        self.wake: Callable[[], object] = wake
 
 
 class Orders(Protocol):
@@ -86,9 +113,11 @@ class Seat:
     sequence itself.
     """
 
-    __slots__ = ("context", "sequence")
+    __slots__ = ("context", "leave", "sequence")
 
     def __init__(self) -> None:
+        # What will leave the step, if it was looked up before the step was entered, as `with` does.
+        self.leave: object = None
         self.sequence: Sequence | None = None
         # None outside of a step; while the first step is looked for there is a sequence, but no context.
         self.context: Step | None = None
@@ -98,6 +127,7 @@ class Sequence:
     """One pass: a node of the wait-for graph, owned by the thread whose step is active."""
 
     __slots__ = (
+        "breaking",
         "ends",
         "gate",
         "gates",
@@ -107,6 +137,7 @@ class Sequence:
         "round_length",
         "start",
         "stopping",
+        "tries",
         "turn",
         "watchers",
     )
@@ -115,24 +146,28 @@ class Sequence:
         self.name: str = name
         self.round_length: int = len(steps)
         self.gates: dict[str, LockType] = {step: _locked() for step in steps}
+        # For each gate what takes it, if it is open, as often as it is asked for the next outcome.
+        self.tries: dict[str, Iterator[bool]] = {
+            step: map(gate.acquire, repeat(False)) for step, gate in self.gates.items()
+        }
         self.start: LockType = allocate_lock()
         self.stopping: bool = False  # set for good by stop(), which any thread may call
-        self.ends: list[End] = []
-        # How many completed turns each thread in wait() waits for, by the lock that it waits on.
-        self.watchers: dict[LockType, float] = {}
+        self.ends: deque[End] = deque()
+        self.watchers: deque[Watch | None] = deque()  # and for a moment, at its end, None
         # Written by the thread that is in a step (or starts the sequence) alone:
         self.turn: Turn | None = None
         self.gate: LockType = self.start  # of the present turn
         self.owner: int | None = None
-        # For that thread, for the case that an interrupt hits it on its way out.
-        self.opening: Iterable[object] = self.prepare_opening()
+        # For that thread, for the case that something hits it on its way out: the end, and what tells it.
+        self.breaking: End = End("broken", RAISED)
+        self.opening: Iterator[object] = self.prepare_opening(self.breaking)
 
     # -- looking ------------------------------------------------------------------------------------------------
 
     @property
     def state(self) -> SequenceState:
         """Whether it goes on, and if not, how it ended."""
-        return self.ends[0][0] if self.ends else "open"
+        return self.ends[0].state if self.ends else "open"
 
     @property
     def current(self) -> str | None:
@@ -144,7 +179,7 @@ class Sequence:
     def completed(self) -> int:
         """How many turns are completed."""
         turn = self.turn  # read before `ends`, which may be stored in between and is the truth from then on
-        return self.ends[0][4] if self.ends else 0 if turn is None else turn.index
+        return self.ends[0].completed if self.ends else 0 if turn is None else turn.index
 
     def _owner(self) -> int | None:
         # After the end nobody has to wait for a step that is still in progress: the gates are open.
@@ -164,11 +199,11 @@ class Sequence:
 
     def begin(self, seat: Seat, find_next: Next) -> None:
         """Find the first step and open its gate, unless another thread has been or is at it."""
-        if self.ends and self.ends[0][3] == FORKED:
+        if self.ends and self.ends[0].manner == FORKED:
             raise self.over(None)
         took = opened = False
         try:
-            (took,) = map(self.start.acquire, (False,))
+            took = attempt(self.start.acquire, False)
             if not took or self.ends:
                 return
             seat.sequence = self
@@ -185,8 +220,7 @@ class Sequence:
         except BaseException as error:
             if took and not opened:
                 self.owner = None
-                ends = self.ends
-                ends += (("broken", error, None, RAISED, 0),)
+                self.breaking.cause = error
                 try:
                     exhaust(self.opening)
                 except RuntimeError:
@@ -207,7 +241,14 @@ class Sequence:
         if error is not None and not (isinstance(error, Exception) and context._on_error(turn, error)):
             self.end("broken", RAISED, error)
             return None
-        return self._move_to(None if self.stopping else context._runner._next(turn), turn.index + 1)
+        step = None if self.stopping else context._runner._next(turn)
+        if type(step) is not str or step not in self.gates or self.watchers:
+            return self._move_to(step, turn.index + 1)
+        # The same, without a call, while the next thread waits.
+        index = turn.index + 1
+        self.turn = new_tuple(Turn, (step, index, index // self.round_length))
+        self.gate = gate = self.gates[step]
+        return gate
 
     def _move_to(self, step: str | None, index: int) -> LockType | None:
         if step is None:
@@ -222,24 +263,36 @@ class Sequence:
         return gate
 
     def _wake_watchers(self, completed: int) -> None:
-        for lock, target in list(self.watchers.items()):
-            if completed >= target:
+        for watch in self.watchers.copy():
+            if watch is not None and completed >= watch.target:
                 try:
-                    lock.release()
+                    watch.wake()
                 except RuntimeError:  # it is awake already
                     pass
 
     # -- ending, by any thread ------------------------------------------------------------------------------------
 
-    def prepare_opening(self) -> Iterable[object]:
-        """Return an iterator that opens every gate and wakes every watcher, in C, as it is run through."""
-        # Each is taken if it is open and then released, so that releasing an open one is no error. It is one still
+    def prepare_opening(self, end: End | None = None) -> Iterator[object]:
+        """Return an iterator that tells the end, if one is given, opens every gate and wakes every watcher.
+
+        It does so in C, as it is run through by `exhaust`. That may raise a RuntimeError, after which `go_on` has to go
+        on with the others.
+        """
+        # Each gate is taken if it is open and then released, so that releasing an open one is no error. It is one still
         # where another thread comes between the two without the GIL, and where, up to 3.13, one has just got the gate
         # but not the GIL, which it needs to mark the gate as taken: it will open the gate again when it sees the end.
-        # go_on() goes on with the others. The watchers are listed when their turn comes, so that none who has come
-        # before the end was stored is left out.
-        taken, opened = tee(chain.from_iterable(map(list[LockType], (self.gates.values(), self.watchers))))
-        return zip(map(_acquire_now, taken), map(_release, opened), strict=True)
+        # The watchers are fetched when their turn comes, so that none who has come before the end was told is left out.
+        gates, watchers = self.gates.values(), self.watchers
+        return chain(
+            map(call, () if end is None else (partial(self.ends.append, end),)),
+            zip(
+                map(call, [gate.acquire for gate in gates], repeat(False)),
+                map(call, [gate.release for gate in gates]),
+                strict=False,
+            ),
+            map(call, (partial(watchers.appendleft, None),)),
+            map(call, map(_wake_of, iter(watchers.pop, None))),
+        )
 
     def end(
         self,
@@ -254,16 +307,18 @@ class Sequence:
 
         With `only_if_idle` it ends now if nobody is in a step, else after the turn in progress.
         """
-        ends, opening, taking = self.ends, self.prepare_opening(), map(_acquire_now, map(_gate_of, (self,)))
+        end = End(state, manner, cause)
+        opening, taking = self.prepare_opening(end), map(call, map(_acquire_of_gate, (self,)), (False,))
         if only_if_idle:
             self.stopping = True
-            (took,) = taking
+            (took,) = taking  # `attempt`, prepared: no interrupt comes between the mark and the try
             if not took:
                 return
         turn = self.turn
-        if completed is None:
-            completed = 0 if turn is None else turn.index
-        ends += ((state, cause, None if turn is None else turn.step, manner, completed),)
+        if turn is not None:
+            end.step, end.completed = turn.step, turn.index
+        if completed is not None:
+            end.completed = completed
         try:
             exhaust(opening)
         except RuntimeError:
@@ -284,6 +339,7 @@ class Sequence:
                 try:
                     waiting.publish()
                     refuse_deadlock(waiting)
+                    # `attempt`, in place: the search for deadlocks asks whether this thread stands here.
                     (took,) = map(gate.acquire, (True,), (-1 if timeout is None else timeout,))
                 finally:
                     waiting.withdraw()
@@ -310,8 +366,9 @@ class Sequence:
         lock = _locked()
         # By the time that its thread has woken up another may be in a step.
         waiting = Waiting(self, deadline.at, over=lambda: self.completed >= target)
-        self.watchers[lock] = target
+        watch = Watch(target, lock.release)
         try:
+            self.watchers.append(watch)
             if self.completed >= target or self.ends:
                 return True
             if deadline.timeout == 0:
@@ -320,8 +377,12 @@ class Sequence:
             refuse_deadlock(waiting)
             return lock.acquire(True, lock_seconds(deadline.remaining()))
         finally:
-            del self.watchers[lock]
-            waiting.withdraw()
+            try:
+                self.watchers.remove(watch)
+            except ValueError:  # it has been woken by the end
+                pass
+            finally:
+                waiting.withdraw()
 
     def wait(self, rounds: int | None, deadline: Deadline) -> None:
         """Wait until so many rounds are completed, or for the end; raise where that will not come, or not in time."""
@@ -337,7 +398,9 @@ class Sequence:
 
     def come_through_fork(self) -> None:
         """Break it in the child, where the threads of its steps did not come along."""
-        self.ends.insert(0, ("broken", None, None, FORKED, self.completed))
+        end = End("broken", FORKED)
+        end.completed = self.completed
+        self.ends.appendleft(end)
         if self.owner != get_ident():
             # The gates are as vanished threads left them: a thread that comes now goes by begin(), and touches none.
             self.turn = None
@@ -376,28 +439,30 @@ class Sequence:
 
     def over(self, step: str | None) -> SyncError:
         """Make the error for a thread that wants `step` (or waits for it all) after the end."""
-        _, cause, last, manner, completed = self.ends[0]
-        rounds = completed // self.round_length
+        end = self.ends[0]
+        rounds = end.completed // self.round_length
         sought = "the rounds waited for" if step is None else f"further turns of {step!r}"
-        if manner == FORKED:
+        if end.manner == FORKED:
             return ForkedError(
                 f"{self.name!r} came through a fork, and the threads of its steps did not: make a new one in the child"
             )
-        if manner == STOPPED:
+        if end.manner == STOPPED:
+            full = f"{rounds} full round{'' if rounds == 1 else 's'}"
             return SequenceFinishedError(
-                f"{self.name!r} finished after {completed} turns ({rounds} full round{'' if rounds == 1 else 's'}), "
-                f"so {sought} will not come; "
-                f"reset() starts it afresh"
+                f"{self.name!r} finished after {end.completed} turns ({full}), so {sought} will not come; reset() "
+                f"starts it afresh"
             )
-        where = "before its first turn" if last is None else f"in the turn of {last!r}"
-        what = f"by {error_words(cause)}" if cause is not None else "with no cause given"
+        where = "before its first turn" if end.step is None else f"in the turn of {end.step!r}"
+        what = f"by {error_words(end.cause)}" if end.cause is not None else "with no cause given"
         said = {
             RAISED: f"{self.name!r} was broken {where} {what}; no further turn will come until reset()",
             ABORTED: f"{self.name!r} was aborted {where} {what}; no further turn will come until reset()",
             RESET: f"{self.name!r} was reset {where}, and this thread belonged to what was before; it may begin anew",
-        }[manner]
-        error = BrokenSequenceError(said, step=last)
-        error.__cause__ = cause
+            LOST: f"{self.name!r} was broken {where}, which its thread could not leave, as memory had run out; "
+            f"no further turn will come until reset()",
+        }[end.manner]
+        error = BrokenSequenceError(said, step=end.step)
+        error.__cause__ = end.cause
         return error
 
     def timeout_error(self, sought: str, deadline: Deadline, step: str | None = None) -> StepTimeoutError:
@@ -425,11 +490,13 @@ class Sequence:
         return error
 
 
-def go_on(opening: Iterable[object]) -> None:
+def go_on(opening: Iterator[object]) -> None:
     """Open the other gates, where another thread opened one in the very middle of our opening it."""
     while True:
         try:
             exhaust(opening)
+        except RecursionError:  # which is a RuntimeError, and would come again
+            raise
         except RuntimeError:
             continue
         return

@@ -6,24 +6,38 @@ from collections import defaultdict
 from collections.abc import Callable, Generator
 from functools import wraps
 from threading import get_ident
-from typing import TYPE_CHECKING, ClassVar, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, Protocol, TypeVar
+from weakref import ref
 
 from .._core.deadlocks import own_deadlock
-from .._core.interrupts import Leave, LeaveInC, leave_by
+from .._core.interrupts import ONE_DEEP, OTHER_DEEP, Leave, LeaveInC, exhaust, leave_by
 from .._core.lazy import check_runs
 from .._core.observing import Event, Observable
-from .sequence import RAISED, STOPPED, Seat, Sequence, exhaust, go_on
+from .sequence import FORKED, LOST, RAISED, STOPPED, Seat, Sequence, go_on
 from .turn import Turn
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Leaving = Generator[int, BaseException | None, None]
+Leaving = Generator[int, Any, None]
 
-# Making the generator that leaves a step takes as long as leaving, so each thread keeps its own for the next time. It
-# leaves any step that its thread is in. Between two steps it refers to no more than the thread's seat, which is empty
-# then, so that a runner that nobody needs is gone at once.
-Kept = tuple[Leaving, Leave]
+
+class Place:
+    """What a runner keeps for one thread: its seat, and what leaves its steps.
+
+    Making what leaves takes as long as leaving, so it is kept here for the next time while the thread is in no step. A
+    ``with`` takes it out, and it comes back when it has left the step, whichever that is. If it is dropped instead,
+    since memory was too short to call it, it breaks the sequence. Between two steps it refers to no more than the seat,
+    which is empty then, so that a runner that nobody needs is gone at once.
+    """
+
+    __slots__ = ("__weakref__", "leave", "own", "seat")
+
+    def __init__(self) -> None:
+        self.seat: Final = Seat()
+        self.leave: Leave | None = None
+        # By what it knows itself, without keeping itself alive.
+        self.own: ref[Leave] | None = None
 
 
 class Runner(Protocol):
@@ -31,8 +45,7 @@ class Runner(Protocol):
 
     _sequence: Sequence
     # Each by the ident of the thread that it belongs to.
-    _seats: defaultdict[int, Seat]
-    _leaves: dict[int, Kept]
+    _places: defaultdict[int, Place]
 
     def _next(self, done: Turn | None, /) -> str | None: ...
     def _on_error(self, turn: Turn, exc: Exception, /) -> bool: ...
@@ -65,12 +78,14 @@ class StepContext:
     `OrderedRunner._next` and `OrderedRunner._on_error`, which `step`, `serve` and `run` all reach.
     """
 
-    __slots__ = ("_runner", "_step", "_timeout")
+    __slots__ = ("_runner", "_sequence", "_step", "_timeout")
 
-    def __init__(self, runner: Runner, step: str, timeout: float | None) -> None:
+    def __init__(self, runner: Runner, step: str, timeout: float | None, sequence: Sequence | None = None) -> None:
         self._runner = runner
         self._step = step
         self._timeout = timeout
+        # The one to take turns of; None is for that which the runner has at the time.
+        self._sequence = sequence
 
     def __enter__(self) -> Turn:
         """Wait for the step's turn and take it.
@@ -86,45 +101,49 @@ class StepContext:
                 waiting threads.
             ForkedError: The runner was made before a fork, in the parent.
         """
-        return self._enter(self._runner._sequence)
-
-    def _enter(self, sequence: Sequence) -> Turn:
-        runner, step = self._runner, self._step
+        runner, step, sequence = self._runner, self._step, self._sequence
+        if sequence is None:
+            sequence = runner._sequence
         me = get_ident()
-        seat = runner._seats[me]
+        seat = runner._places[me].seat
         if seat.sequence is not None:
             raise nested(seat.sequence, f"enter {step!r}")
-        if sequence.turn is None:
-            sequence.begin(seat, runner._next)
-        gate = sequence.gates[step]
-        # From C's success on no interrupt is delivered until the thread is in: there is no call on the way.
-        (took,) = map(gate.acquire, (False,))
-        if not took:
-            sequence.take_gate(step, self._timeout)
-        if sequence.ends or sequence.stopping:
+        while True:
+            if sequence.turn is None:
+                sequence.begin(seat, runner._next)
+            # From C's success on no interrupt is delivered until the thread is in: there is no call on the way.
+            for took in sequence.tries[step]:  # noqa: B007  `attempt`, prepared; used below
+                break
+            if not took:
+                sequence.take_gate(step, self._timeout)
+            if not (sequence.ends or sequence.stopping):
+                break
             try:
-                gate.release()
+                sequence.gates[step].release()
             except RuntimeError:  # without the GIL, the one who ended it may have come in between
                 pass
-            if not sequence.ends:  # stop() came while the gate was on its way to be opened
-                sequence.end("finished", STOPPED, only_if_idle=True)
-                return self._enter(sequence)
-            raise sequence.over(step)
+            if sequence.ends:
+                raise sequence.over(step)
+            # stop() came while the gate was on its way to be opened.
+            sequence.end("finished", STOPPED, only_if_idle=True)
         seat.sequence = sequence
         seat.context = self
         sequence.owner = me
         return sequence.turn  # type: ignore[return-value]  # there is one where a gate is open
 
     def _leave(self) -> Leave:
-        runner = self._runner
-        me = get_ident()
-        kept = runner._leaves.get(me)
-        if kept is not None and kept[0].gi_suspended:  # type: ignore[attr-defined]  # typeshed does not know it
-            return kept[1]
-        # There is none, or it was cut off, or it is at work just now and this is in a signal handler.
-        generator = _leaving(runner._seats[me])
-        leave = leave_by(generator)
-        runner._leaves[me] = generator, leave
+        place = self._runner._places[get_ident()]
+        leave, seat = place.leave, place.seat
+        if leave is None:  # or it was cut off, or it is at work just now and this is in a signal handler
+            generator = _leaving(seat, ref(place))
+            leave = leave_by(generator)
+            place.own = ref(leave)
+            generator.send(place.own)
+        else:
+            _ = ONE_DEEP == OTHER_DEEP
+            place.leave = None
+        if seat.context is None:
+            seat.leave = place.own
         return leave
 
     if TYPE_CHECKING:
@@ -160,23 +179,34 @@ class StepContext:
         return f"<step {self._step!r} of {self._runner!r}>"
 
     _observable: ClassVar[Observable] = Observable(
-        {"_enter": Event("enters", lambda context, sequence: (sequence, context._step))}
+        {"__enter__": Event("enters", lambda self: (self._sequence or self._runner._sequence, self._step))}
     )
 
 
-def _leaving(seat: Seat) -> Leaving:
+def _leaving(seat: Seat, home: ref[Place]) -> Leaving:
     """Leave one step after another, in the thread whose seat it is."""
+    own: ref[Leave] = yield 0
+    place: Place | None = None
+    leave: Leave | None = None
+    left: Sequence | None = None
+    manner, unneeded = RAISED, False
     while True:
-        left: Sequence | None = None
+        if place is not None:  # back to it, with no call before the `yield` that an interrupt could cut this off in
+            place.own, place.leave = own, leave
+            place = leave = None
         try:
-            yield 0
+            try:
+                yield 0
+            except GeneratorExit:  # it is dropped
+                manner, unneeded = LOST, seat.leave is not own
+                raise
             # The type of the exception comes first. Where there is none, the next thread waits for no more than that.
             error = None if (yield 0) is None else (yield 0)
             sequence, context = seat.sequence, seat.context
             if sequence is None or context is None:
                 raise RuntimeError("this thread is in no step of this runner: only who has entered a step can leave it")
             gate = sequence.advance(error, context)
-            seat.sequence = seat.context = sequence.owner = None
+            seat.sequence = seat.context = seat.leave = sequence.owner = None
             left = sequence
             if gate is not None:
                 try:
@@ -184,17 +214,16 @@ def _leaving(seat: Seat) -> Leaving:
                 except RuntimeError:
                     if not sequence.ends:  # otherwise it has been opened for good in between
                         raise
-        except GeneratorExit:  # it is not needed any more
-            raise
         except BaseException as failure:
             cut_off = seat.sequence
-            if cut_off is not None and seat.context is not None:
-                # A hook raised, or an interrupt came: the order can't be kept. No call before the opening: see there.
-                seat.sequence = seat.context = cut_off.owner = None
-                turn = cut_off.turn
+            if cut_off is not None and seat.context is not None and not unneeded:
+                # A hook raised, or an interrupt came: the order can't be kept. No call before the `exhaust`, and
+                # nothing is made: there may be no memory.
+                seat.sequence = seat.context = seat.leave = cut_off.owner = None
+                turn, breaking = cut_off.turn, cut_off.breaking
                 assert turn is not None
-                ends = cut_off.ends
-                ends += (("broken", failure, turn.step, RAISED, turn.index),)
+                breaking.step, breaking.completed, breaking.manner = turn.step, turn.index, manner
+                breaking.cause = failure if manner is RAISED else None
                 try:
                     exhaust(cut_off.opening)
                 except RuntimeError:
@@ -206,18 +235,19 @@ def _leaving(seat: Seat) -> Leaving:
         if error is None:
             yield 0
         # Between two steps it keeps neither the runner nor an exception of the user's alive.
-        del error, context, sequence, left, gate
+        error = context = sequence = left = gate = None
         yield 0
+        place, leave = home(), own()
 
 
 def begin(runner: Runner, sequence: Sequence) -> None:
     """Find the first step of a sequence and open its gate, unless another thread has been or is at it."""
-    sequence.begin(runner._seats[get_ident()], runner._next)
+    sequence.begin(runner._places[get_ident()].seat, runner._next)
 
 
 def nested(sequence: Sequence, what: str) -> BaseException:
     """Make the error for a thread that wants something which waits for its own step."""
-    if sequence.ends and sequence.ends[0][3] == "forked":
+    if sequence.ends and sequence.ends[0].manner == FORKED:
         return sequence.over(None)
     turn = sequence.turn
     place = "its _next()" if turn is None else f"step {turn.step!r}"
