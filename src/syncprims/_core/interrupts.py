@@ -95,8 +95,14 @@ OTHER_DEEP: object = 1
 for _ in range(8):
     ONE_DEEP, OTHER_DEEP = (ONE_DEEP,), (OTHER_DEEP,)
 
+# The same for what is let go of by Python code of others, which takes frames of the interpreter.
+_ONE_DEEPER: object = ONE_DEEP
+_OTHER_DEEPER: object = OTHER_DEEP
+for _ in range(24):
+    _ONE_DEEPER, _OTHER_DEEPER = (_ONE_DEEPER,), (_OTHER_DEEPER,)
 
-def leave_by(generator: Generator[int, Any, None]) -> Leave:
+
+def leave_by(generator: Generator[int, Any, None], *, in_python: bool = False) -> Leave:
     """Return a C function that takes what ``__exit__`` takes and resumes the generator with each, from None on.
 
     The generator is suspended in a ``try`` of its own, so that an interrupt on the way finds a handler. It has to be
@@ -123,8 +129,14 @@ def leave_by(generator: Generator[int, Any, None]) -> Leave:
 
     Its call and the generator use the stack, so as much of it is used here, before anything is taken. If what this
     returns is used again, so must be the stack: see `ONE_DEEP`.
+
+    Args:
+        generator: What leaves.
+        in_python: Whether it calls Python code of others, so that it needs more of the stack than it seems.
     """
     _ = ONE_DEEP == OTHER_DEEP
+    if in_python:
+        _ = _ONE_DEEPER == _OTHER_DEEPER
     next(generator)
     return partial(max, None, key=generator.send)
 

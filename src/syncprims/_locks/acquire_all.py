@@ -80,21 +80,23 @@ class _Mine(Entered):
 class _All:
     """What `acquire_all` returns."""
 
-    __slots__ = ("_entered", "_locks", "_timeout")
+    __slots__ = ("_entered", "_in_python", "_locks", "_timeout")
 
     def __init__(self, locks: list[TimedLock | LockAdapter], timeout: float | None) -> None:
         self._locks = locks
         self._timeout = timeout
+        self._in_python = any(lock._in_python for lock in locks)
         # For each thread that it belongs to.
         self._entered: dict[int, _Mine] = {}
 
     def __enter__(self) -> None:
-        mine = self._entered.get(get_ident())
-        if mine is None:
+        try:
+            mine = self._entered[get_ident()]
+        except KeyError:
             mine = self._mine()
         token, letting_go = mine.expected, mine.letting_go
         mine.expected = mine.letting_go = None
-        if token is None or letting_go is None:  # it is entered by hand
+        if letting_go is None:  # it is entered by hand
             token = object()
             letting_go = map(call, iter(mine.pop, token))
         deadline = None if self._timeout is None else Deadline(self._timeout)
@@ -123,12 +125,14 @@ class _All:
             raise
 
     def _leave(self) -> Leave:
-        mine = self._entered.get(get_ident())
-        if mine is None:
+        try:
+            mine = self._entered[get_ident()]
+        except KeyError:
             mine = self._mine()
         token = mine.expected = object()
         letting_go = mine.letting_go = map(call, iter(mine.pop, token))
-        return leave_by(leaving(self, mine, token, letting_go))
+        generator = leaving(self, mine, token, letting_go)
+        return leave_by(generator, in_python=True) if self._in_python else leave_by(generator)
 
     __exit__ = LeaveInC(_leave)
 

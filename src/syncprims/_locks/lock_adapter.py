@@ -8,6 +8,7 @@ from functools import partial
 from itertools import islice, repeat
 from operator import call, itemgetter, methodcaller
 from threading import Lock, get_ident
+from types import BuiltinMethodType
 from typing import ClassVar, NoReturn, Protocol, Self
 
 from .._core.clock import monotonic
@@ -108,6 +109,8 @@ class LockAdapter(LockSurface):
         self._name = check_name(name)
         # For each thread, one entry for each time that it has taken the lock through this adapter.
         self._holds: dict[int, Entered] = {}
+        # Whether letting go of it runs Python code, which needs more of the stack.
+        self._in_python = type(getattr(lock, "release", None)) is not BuiltinMethodType
         # What a thread is advised that would wait for itself; None where it may take the lock twice, or nobody knows.
         self._own_wait = "release it first, or wrap a threading.RLock" if type(lock) is type(Lock()) else None
         self._serial = register(self, new_serial())
@@ -194,11 +197,13 @@ class LockAdapter(LockSurface):
         return self
 
     def _leave(self) -> Leave:
-        mine = self._holds.get(get_ident())
-        if mine is None:
+        try:
+            mine = self._holds[get_ident()]
+        except KeyError:
             mine = self._mine()
         token = mine.expected = object()
-        return leave_by(leaving(self, mine, token, map(call, (mine.pop, self._lock.release))))
+        letting_go = leaving(self, mine, token, map(call, (mine.pop, self._lock.release)))
+        return leave_by(letting_go, in_python=True) if self._in_python else leave_by(letting_go)
 
     __exit__: LeaveInC = LeaveInC(_leave)
 
@@ -234,8 +239,9 @@ class LockAdapter(LockSurface):
     def _take(self, limit: float | None, *, raises: bool) -> bool:
         refuse_greenlets()
         started = monotonic()
-        mine = self._holds.get(get_ident())
-        if mine is None:
+        try:
+            mine = self._holds[get_ident()]
+        except KeyError:
             mine = self._mine()
         held = len(mine)
         token = None

@@ -139,6 +139,7 @@ class TimedLock(LockSurface, _CLock):
 
     # What `acquire_all` releases by: C's function, whatever a subclass makes of `release`.
     _release = _CLock.release
+    _in_python: ClassVar[bool] = False
 
     # -- what it is ---------------------------------------------------------------------------------------------
 

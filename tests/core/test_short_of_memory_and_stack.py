@@ -1,0 +1,331 @@
+"""Where memory or the stack runs out, entering fails or leaving succeeds: nothing stays taken, and nothing loops."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from operator import call
+from typing import Any, Final, Self, cast
+
+import pytest
+
+from syncprims import LockAdapter, OrderedRunner, TimedLock, TimedRLock, acquire_all
+from syncprims._runner.sequence import go_on
+
+pytestmark = pytest.mark.untraceable
+
+State = Callable[[], object]
+Case = tuple[AbstractContextManager[Any], State]
+
+
+class PythonLock:
+    """A lock whose ``acquire`` and ``release`` are Python functions, as one on a server has them."""
+
+    def __init__(self) -> None:
+        self.inside = threading.Lock()
+
+    def acquire(self, *, timeout: float = -1) -> bool:
+        return self.inside.acquire(timeout=timeout)
+
+    def release(self) -> None:
+        self.inside.release()
+
+    def locked(self) -> bool:
+        return self.inside.locked()
+
+
+def timed_lock() -> Case:
+    lock = TimedLock()
+    return lock, lock.locked
+
+
+def hold() -> Case:
+    lock = TimedLock()
+    return lock.hold(1.0), lock.locked
+
+
+def taken_again() -> Case:
+    lock = TimedRLock()
+
+    @contextmanager
+    def twice() -> Iterator[None]:
+        with lock, lock:
+            yield
+
+    return twice(), lock.locked
+
+
+def adapter() -> Case:
+    lock = LockAdapter(threading.Lock())
+    return lock, lambda: lock.locked() or lock.held_by_me()
+
+
+def adapter_by_hold() -> Case:
+    lock = LockAdapter(threading.Lock())
+    return lock.hold(1.0), lambda: lock.locked() or lock.held_by_me()
+
+
+def adapter_in_python() -> Case:
+    lock = LockAdapter(PythonLock())
+    return lock, lambda: lock.locked() or lock.held_by_me()
+
+
+def together() -> Case:
+    locks: list[TimedLock | LockAdapter] = [TimedLock(), TimedRLock()]
+    return acquire_all(*locks), lambda: any(lock.locked() for lock in locks)
+
+
+def adapters_together() -> Case:
+    locks = [LockAdapter(threading.Lock()), LockAdapter(threading.Lock())]
+    return acquire_all(*locks), lambda: any(lock.locked() or lock.held_by_me() for lock in locks)
+
+
+def adapter_in_python_together() -> Case:
+    adapters = [LockAdapter(PythonLock()), LockAdapter(threading.Lock())]
+    return acquire_all(*adapters), lambda: any(lock.locked() or lock.held_by_me() for lock in adapters)
+
+
+def step() -> Case:
+    runner = OrderedRunner("a", "b", rounds=None)
+    return runner.step("a"), lambda: owned(runner)
+
+
+def next_step() -> Case:
+    """A step of a thread that has left one: what leaves it is that which left the first."""
+    runner = OrderedRunner("a", "b", rounds=None)
+    with runner.step("a"):
+        pass
+    return runner.step("b"), lambda: owned(runner)
+
+
+def owned(runner: OrderedRunner) -> object:
+    """Say what is wrong if this thread seems to be in a step, or others would wait for what will not come."""
+    if runner._sequence.owner is not None or runner._places[threading.get_ident()].seat.sequence is not None:
+        return "a thread is in a step still"
+    if runner.state == "broken" and not all(gate.acquire(False) for gate in runner._sequence.gates.values()):
+        return "a gate is shut after the end"
+    return None
+
+
+CASES: Final = [
+    timed_lock,
+    hold,
+    taken_again,
+    adapter,
+    adapter_by_hold,
+    adapter_in_python,
+    together,
+    adapters_together,
+    adapter_in_python_together,
+    step,
+    next_step,
+]
+each_case = pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
+
+
+# -- the stack --------------------------------------------------------------------------------------------------------
+
+
+def enter(manager: AbstractContextManager[Any]) -> None:
+    with manager:
+        pass
+
+
+def down(depth: int, fn: Callable[[], None]) -> None:
+    if depth:
+        down(depth - 1, fn)
+    else:
+        fn()
+
+
+def down_in_c(depth: int, fn: Callable[[], None]) -> None:
+    if depth:
+        list(map(down_in_c, (depth - 1,), (fn,)))
+    else:
+        fn()
+
+
+def at_every_depth(descend: Callable[[int, Callable[[], None]], None], depths: range, make: Callable[[], Case]) -> None:
+    """Enter and leave at each depth, and one, two and three calls of C deeper; some have to work and some to fail."""
+    outcomes = set()
+    for depth in depths:
+        for deeper in range(4):
+            manager, taken = make()
+            reach = partial(enter, manager)
+            for _ in range(deeper):
+                reach = partial(call, reach)
+            try:
+                descend(depth, reach)
+                outcomes.add("left")
+            except RecursionError:
+                outcomes.add("refused")
+            assert not taken(), f"at {depth} and {deeper}"
+    assert outcomes == {"left", "refused"}
+
+
+@each_case
+def test_at_every_depth_near_the_recursion_limit_nothing_stays_taken(make: Callable[[], Case]) -> None:
+    """A `with` that finds too little of the stack fails before it has taken anything, or leaves it."""
+    limit = sys.getrecursionlimit()
+    here = len_of_stack()
+    sys.setrecursionlimit(here + 150)
+    try:
+        at_every_depth(down, range(100, 151), make)
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def len_of_stack() -> int:
+    frame, depth = sys._getframe(), 0
+    while frame.f_back is not None:
+        frame, depth = frame.f_back, depth + 1
+    return depth
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="3.11 has one limit for both kinds of calls")
+@each_case
+def test_at_every_depth_near_the_end_of_c_s_stack_nothing_stays_taken(make: Callable[[], Case]) -> None:
+    """The same with calls that go through C, whose limit is another."""
+    program = f"import {__name__} as tests; tests.in_c(tests.{make.__name__})"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+
+
+def in_c(make: Callable[[], Case]) -> None:
+    """Be the program of the test above: the limit of Python's own calls can't be lowered again near the other."""
+    sys.setrecursionlimit(10**7)
+    low, high = 10, 400_000
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            down_in_c(middle, lambda: None)
+            low = middle
+        except RecursionError:
+            high = middle
+    at_every_depth(down_in_c, range(low - 30, low + 2), make)
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+def allocations() -> Any:
+    """The module that lets chosen allocations fail, of CPython's own tests."""
+    module = pytest.importorskip("_testcapi", reason="this Python came without its tests' modules")
+    if not hasattr(module, "set_nomemory"):
+        pytest.skip("this Python can't let allocations fail")
+    return module
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("failing", [1, 2, 5])
+@each_case
+def test_without_memory_to_leave_nothing_stays_taken(make: Callable[[], Case], failing: int) -> None:
+    """Whichever allocations fail from the end of the block on, it is left."""
+    testcapi, failed = allocations(), 0
+    for first in range(40):
+        manager, taken = make()
+        try:
+            with manager:
+                testcapi.set_nomemory(first, first + failing)
+        except MemoryError:
+            failed += 1
+        finally:
+            testcapi.remove_mem_hooks()
+        assert not taken(), f"allocations {first} to {first + failing}"
+    # On 3.15 the way out allocates nothing, and on the others not that of a lock which is C's own.
+    assert failed or sys.version_info >= (3, 15) or make in (timed_lock, hold, taken_again)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("failing", [1, 2, 5])
+@each_case
+def test_without_memory_to_enter_nothing_stays_taken(make: Callable[[], Case], failing: int) -> None:
+    """Whichever allocations fail on the way in, it is entered or nothing was taken."""
+    testcapi = allocations()
+    for first in range(60):
+        manager, taken = make()
+        try:
+            testcapi.set_nomemory(first, first + failing)
+            with manager:
+                testcapi.remove_mem_hooks()
+        except MemoryError:
+            pass
+        finally:
+            testcapi.remove_mem_hooks()
+        assert not taken(), f"allocations {first} to {first + failing}"
+
+
+def test_a_step_that_is_dropped_breaks_the_sequence() -> None:
+    """By a fault in place of the memory: others are told, and not with a GeneratorExit for a cause."""
+    runner = OrderedRunner("a", "b", name="order")
+    context = runner.step("a")
+    leave = context.__exit__
+    context.__enter__()
+    del leave
+    assert runner.state == "broken"
+    assert not owned(runner)
+    with pytest.raises(
+        RuntimeError, match="'order' was broken in the turn of 'a', which its thread could not leave"
+    ) as error:
+        runner.step("b").__enter__()
+    assert error.value.__cause__ is None
+
+
+def test_a_recursion_error_does_not_open_gates_forever() -> None:
+    """It is a RuntimeError, as of a gate that was opened already, but would come again and again."""
+
+    class Deep:
+        def __iter__(self) -> Self:
+            return self
+
+        def __next__(self) -> object:
+            self.tries += 1
+            assert self.tries < 100
+            raise RecursionError
+
+        tries = 0
+
+    with pytest.raises(RecursionError):
+        go_on(Deep())
+
+
+def test_a_nested_step_that_is_refused_leaves_the_outer_one() -> None:
+    """What was looked up inside of a step, and is dropped as entering fails, breaks nothing."""
+    runner = OrderedRunner("a", "b")
+    with runner.step("a"):
+        with pytest.raises(RuntimeError), runner.step("b"):
+            pytest.fail("a step in a step")
+        assert runner.state == "open"
+    assert runner.current == "b"
+
+
+def test_a_condition_gives_its_lock_back_at_every_depth() -> None:
+    """Its wait is left with the lock, or was never begun."""
+    limit = sys.getrecursionlimit()
+    unheld = []
+
+    def wait(lock: TimedLock) -> None:
+        condition = threading.Condition(cast(threading.Lock, lock))  # typeshed wants one of threading's own
+        with lock:
+            try:
+                condition.wait(0)
+            finally:
+                unheld.append(not lock._is_owned())
+
+    sys.setrecursionlimit(len_of_stack() + 150)
+    try:
+        for depth in range(100, 151):
+            lock = TimedLock()
+            try:
+                down(depth, partial(wait, lock))
+            except RecursionError:
+                pass
+            assert not lock.locked(), depth
+    finally:
+        sys.setrecursionlimit(limit)
+    assert unheld
+    assert not any(unheld)
