@@ -100,8 +100,8 @@ def test_locking_names_the_holder_and_the_cycle() -> None:
     shown = io.StringIO()
     locking.play(Stage(shown))
     assert "for 'accounts', held by Thread 'billing'" in shown.getvalue()
-    assert "Wait(thread='left', lock_name='fork', holder='right')" in shown.getvalue()
-    assert "Wait(thread='right', lock_name='knife', holder='left')" in shown.getvalue()
+    assert "Thread 'left' waits for 'fork' held by 'right'" in shown.getvalue()
+    assert "Thread 'right' waits for 'knife' held by 'left'" in shown.getvalue()
 
 
 def test_article_program_keeps_the_order_on_a_pipe_that_is_not_buffered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -251,4 +251,4 @@ def nested(sequence: Sequence, what: str) -> BaseException:
         return sequence.over(None)
     turn = sequence.turn
     place = "its _next()" if turn is None else f"step {turn.step!r}"
-    return own_deadlock(sequence.name, f"it is in {place}, which a thread has to leave before it can {what}")
+    return own_deadlock(sequence.name, f"it is in {place} and has to leave it before it can {what}")
