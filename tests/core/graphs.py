@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import combinations
 
 from syncprims._core import waits as _waits
@@ -11,8 +11,6 @@ from syncprims._core.waits import UpTo, Waiting
 
 class Group(_waits.Group):
     """A group whose members are told by a list: one entry for each time it is asked, the last for ever."""
-
-    advice = "ask the group"
 
     def __init__(self, one_is_enough: bool, *members: Collection[UpTo]) -> None:
         """Make it with the members that it will tell."""
@@ -24,10 +22,6 @@ class Group(_waits.Group):
         """Who they are now."""
         self.asked += 1
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-
-    def words(self, thread: Callable[[int], str]) -> str:
-        """Name those that are known."""
-        return f"which {' '.join(thread(each) for each in self.answers[0] if isinstance(each, int))} must bring"
 
 
 def all_of(*members: UpTo) -> Group:

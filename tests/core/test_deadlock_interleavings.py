@@ -95,8 +95,6 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 class Acts(_waits.Group):
     """The threads that have to do something, each as long as it has not done it."""
 
-    advice = "wait for no one"
-
     def __init__(self, scenario: Waits, one_is_enough: bool, acts: list[str]) -> None:
         """Make it of what they have to do."""
         self.scenario = scenario
@@ -106,10 +104,6 @@ class Acts(_waits.Group):
     def members(self) -> list[UpTo]:
         """Who they are."""
         return [self.scenario.up_to(act) for act in self.acts]
-
-    def words(self, thread: Callable[[int], str]) -> str:
-        """Name what is to be done."""
-        return f"which is up to {self.acts}"
 
 
 class Thing:

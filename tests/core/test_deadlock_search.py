@@ -371,10 +371,29 @@ def test_what_closes_a_cycle_is_refused() -> None:
     assert len(error.stacks) == 2
 
 
+class Result(Awaited):
+    """Something that another thread has to bring."""
+
+    def __init__(self, of: Node) -> None:
+        """Make it of something."""
+        self.of = of
+        self.group = any_of(OTHER)
+
+    sought = "the result of 'use'"
+    advice = "ask the group"
+
+    def _up_to(self, waiter: int) -> _waits.UpTo:
+        return self.group
+
+    def why(self, thread: Callable[[int], str]) -> str:
+        """Name it."""
+        return f"which {thread(OTHER)} must bring"
+
+
 def test_a_wait_for_several_threads_says_so_in_words() -> None:
     """What is sought, by whom it is to be brought, and how to get out of it."""
     waits(OTHER, Node("b", get_ident()))
-    error = refuse(Waiting(Awaited(Node("pool", None), "the result of 'use'", any_of(OTHER))))
+    error = refuse(Waiting(Result(Node("pool", None))))
     assert error is not None
     me = threading.current_thread().name
     wait, other = error.cycle

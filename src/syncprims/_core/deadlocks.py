@@ -18,8 +18,7 @@ from .clock import sleep
 from .holders import stack_at, stack_of, thread_name
 from .sites import taking_of
 from .stacks import FRAMES_ARE_SHARED, frames_of_threads, programs_own, say_frame, stands_on, whereabouts, without_ours
-from .state import Stated
-from .waits import NOT_DRAWN, SETTLED, Awaited, Group, UpTo, Waiting, all_waits, innermost_of, subject, waits_of
+from .waits import NOT_DRAWN, SETTLED, Awaited, Group, UpTo, Waiting, all_waits, innermost_of, waits_of
 
 # A wait is up to one thread, to all of some threads, or to any of some threads (see `waits`). A thread is stuck if it
 # waits for one that is stuck, for all of some threads of which one is stuck, or for any of some threads all of which
@@ -96,15 +95,11 @@ def refuse_deadlock(waiting: Waiting) -> None:
     waiting.serial = SETTLED
 
 
-def wait_or_refuse(
-    of: Stated, sought: str, group: Group, limit: float | None, wait: Callable[..., R], *args: object
-) -> R:
+def wait_or_refuse(awaited: Awaited, limit: float | None, wait: Callable[..., R], *args: object) -> R:
     """Return ``wait(*args)``, which is registered as a wait of this thread while it lasts, unless its limit is 0.
 
     Args:
-        of: The primitive, or the part of it that snapshots know it by.
-        sought: What is waited for, in words that follow "waits for".
-        group: Who it is up to.
+        awaited: What is waited for.
         limit: In how many seconds it gives up by itself; None is never.
         wait: What blocks: a function of this library, or of C.
         *args: Its arguments.
@@ -114,7 +109,7 @@ def wait_or_refuse(
     """
     if limit == 0:
         return wait(*args)
-    waiting = Waiting(Awaited(of, sought, group), takes_part=limit is None)
+    waiting = Waiting(awaited, takes_part=limit is None)
     try:
         waiting.publish()
         if limit is None:
@@ -423,15 +418,16 @@ def _say_taking(thing: object, wait: Wait, holder: int) -> list[str]:
 
 def _say(waiting: Waiting, holder: int) -> Wait:
     """Put one wait into words, and the thread that it is up to."""
-    _, sought = subject(waiting)
-    up_to = waiting.up_to()
-    words = "" if up_to is None or isinstance(up_to, int) else f"waits for {sought}, {up_to.words(_thread)}"
-    return Wait(_name(waiting.ident), sought or waiting.node.name, _name(holder), words)
+    node = waiting.node
+    if not isinstance(node, Awaited):
+        return Wait(_name(waiting.ident), node.name, _name(holder))
+    words = f"waits for {node.sought}, {node.why(_thread)}"
+    return Wait(_name(waiting.ident), node.sought, _name(holder), words)
 
 
 def _advice(waits: Iterable[Waiting]) -> str:
-    groups = (up_to for up_to in (wait.up_to() for wait in waits) if up_to is not None and not isinstance(up_to, int))
-    return "; or ".join(dict.fromkeys(group.advice for group in groups)) or _ADVICE
+    said = [wait.node.advice for wait in waits if isinstance(wait.node, Awaited)]
+    return "; or ".join(dict.fromkeys(said)) or _ADVICE
 
 
 def _summary(parts: list[str], between: str) -> str:
@@ -455,21 +451,14 @@ def _thread(ident: int) -> str:
     return f"Thread {_name(ident)!r}"
 
 
-def why_in_vain(of: Stated, sought: str, group: Group) -> str:
-    """Say of a wait that came to its limit why it could not have ended before, in a sentence; ``""`` if it could.
-
-    Args:
-        of: As for `wait_or_refuse`; so are `sought` and `group`.
-        sought: See there.
-        group: See there.
-    """
-    knot = look(Waiting(Awaited(of, sought, group)))
+def why_in_vain(awaited: Awaited) -> str:
+    """Say why a wait that came to its limit could not have ended before, in a sentence; ``""`` if it could."""
+    knot = look(Waiting(awaited))
     if not isinstance(knot, Knot):
         return ""
     edges = knot.edges()
-    return (
-        f"It could not have ended: {say_cycle([_say(*edge) for edge in edges])}; {_advice(wait for wait, _ in edges)}"
-    )
+    cycle = [_say(*edge) for edge in edges]
+    return f"It could not have ended: {say_cycle(cycle)}; {_advice(wait for wait, _ in edges)}"
 
 
 def own_deadlock(name: str, advice: str, of: object = None) -> DeadlockError:

@@ -35,9 +35,12 @@ def pass_through(gate: LockType, deadline: Deadline) -> bool:
             return False
 
 
-def pass_in_time(gate: LockType, deadline: Deadline) -> None:
+def pass_in_time(gate: LockType, deadline: Deadline | None) -> None:
     """Wait until the gate opens; raise `TimeoutError` if the time is up."""
-    if not pass_through(gate, deadline):
+    if deadline is None:
+        while not gate.acquire(True, _SLICE):
+            pass
+    elif not pass_through(gate, deadline):
         raise TimeoutError
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from functools import partial
 from math import inf
@@ -36,18 +37,11 @@ class Group(Protocol):
     one_is_enough: bool
     """Whether any of them will do."""
 
-    @property
-    def advice(self) -> str:
-        """How to get out of a deadlock by such a wait: an imperative without a full stop."""
-
     def members(self) -> Collection[UpTo]:
         """Who they are at this moment; asked without warning by other threads, so it must not block.
 
         None among them stands for a thread that is not known and may act at any time. No member at all means the same.
         """
-
-    def words(self, thread: Callable[[int], str]) -> str:
-        """Say in a relative clause why the wait is up to them; `thread` puts an ident into words."""
 
 
 UpTo = int | Group | None
@@ -196,31 +190,70 @@ def count_waits(node: Stated) -> int:
     return sum(waiting.node is node for waiting in all_waits())
 
 
-class Awaited:
+class Awaited(ABC):
     """Something of a primitive that threads wait for, other than to hold it.
+
+    One is made for each wait, and its words are asked for only if somebody looks, or the wait is refused.
 
     Attributes:
         of: The primitive, or the part of it that snapshots know it by.
-        sought: What is waited for, in words that follow "waits for".
-        name: What recordings call it.
     """
 
-    __slots__ = ("_group", "name", "of", "sought")
+    __slots__ = ("of",)
 
-    def __init__(self, of: Stated, sought: str, group: Group | None = None, name: str | None = None) -> None:
-        self.of: Stated = of
-        self.sought: str = sought
-        self.name: str = f"{of.name}: {sought}" if name is None else name
-        self._group = group
+    of: Stated
 
-    def _up_to(self, waiter: int) -> Group | None:  # noqa: ARG002  whoever waits
-        return self._group
+    @property
+    @abstractmethod
+    def sought(self) -> str:
+        """What is waited for, in words that follow "waits for"."""
+
+    @property
+    def name(self) -> str:
+        """What recordings call it."""
+        return f"{self.of.name}: {self.sought}"
+
+    def _up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  for those that know
+        return None
+
+    def why(self, thread: Callable[[int], str]) -> str:  # noqa: ARG002  the same
+        """Say in a relative clause who it is up to, of one that may be; `thread` puts an ident into words."""
+        return "which no thread is known to bring"
+
+    @property
+    def advice(self) -> str:
+        """How to get out of a deadlock by such a wait: an imperative without a full stop."""
+        return "do not wait for it"
 
     def _is_mine(self) -> bool:
-        return self._group is not None
+        return True  # that it is not can't be told cheaply
 
     def _state(self) -> State | None:
         return self.of._state()
+
+
+class Sought(Awaited):
+    """One that no thread is known to decide over."""
+
+    __slots__ = ("_name", "_sought")
+
+    def __init__(self, of: Stated, sought: str, name: str | None = None) -> None:
+        self.of = of
+        self._sought = sought
+        self._name = name
+
+    @property
+    def sought(self) -> str:
+        """What is waited for."""
+        return self._sought
+
+    @property
+    def name(self) -> str:
+        """What recordings call it."""
+        return super().name if self._name is None else self._name
+
+    def _is_mine(self) -> bool:
+        return False
 
 
 def subject(waiting: Waiting) -> tuple[Stated, str]:
@@ -233,7 +266,7 @@ def wait_visibly(of: Stated, sought: str, limit: float | None, wait: Callable[..
     """Return ``wait(*args)``, which is registered as a wait of this thread while it lasts, unless its limit is 0."""
     if limit == 0:
         return wait(*args)
-    waiting = Waiting(Awaited(of, sought), takes_part=False)
+    waiting = Waiting(Sought(of, sought), takes_part=False)
     try:
         waiting.publish()
         return wait(*args)

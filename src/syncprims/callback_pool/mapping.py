@@ -11,7 +11,6 @@ from typing import Any, Generic, TypeVar
 
 from .._core.deadline import Deadline
 from .._core.deadlocks import wait_or_refuse
-from .._core.foreign import words
 from .._core.lazy import check_runs
 from .._core.report import attach_report
 from ..errors import PoolTimeoutError
@@ -136,9 +135,7 @@ class MapOfChunks(Generic[T]):
         left = self._deadline.remaining()
         try:
             return wait_or_refuse(
-                self._open_tasks,
-                f"the next result of {words(self._label)}",
-                AnyDone(self._open_tasks.staff, self._open_tasks.jobs, lambda: list(self._tasks)),
+                AnyDone(self._open_tasks, self._label, lambda: list(self._tasks)),
                 left,
                 partial(self._done.get, timeout=left),
             )

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 #   forked    is in a forked child
 Phase = Literal["open", "closing", "shut", "aborted", "retired", "forked"]
 _MOMENT = 0.05  # seconds
-_END = "the end of all tasks"
 
 
 class Pending(Job, Protocol):
@@ -49,6 +48,9 @@ class Pending(Job, Protocol):
     @property
     def pid(self) -> int | None:
         """The id of the process that runs it, if it is another one and that is known."""
+
+    def running(self) -> bool:
+        """Whether it runs now, as far as that can be known."""
 
     def running_since(self) -> float | None:
         """When it began, by the library's clock; None if it did not, or if that can't be known."""
@@ -93,7 +95,7 @@ class OpenTasks(Generic[K, V]):
         self.max_pending: int | None = max_pending
         self.phase: Phase = "open"
         self.jobs: dict[K, V] = {}
-        self.staff: Final = Staff(pool_name)
+        self.staff: Final = Staff()
         self.ended: SimpleQueue[K | V | Fence | None] = SimpleQueue()
         self._idle_gates: deque[LockType] = deque()
         self._room_gates: deque[LockType] = deque()
@@ -112,7 +114,7 @@ class OpenTasks(Generic[K, V]):
         if self.max_pending is None or role_in(self) is not None:
             self.jobs[task] = job
         elif not self._entered(task, job):
-            wait_or_refuse(self, "room for a task", Room(self.staff, self.jobs), None, self._enter, task, job)
+            wait_or_refuse(Room(self), None, self._enter, task, job)
         if self.phase != "open":  # read after the store: see the head of this module
             self.check_open()
 
@@ -203,11 +205,11 @@ class OpenTasks(Generic[K, V]):
         """Block until no task is open; False if the time is up."""
         if not self.jobs:
             return True
-        return wait_or_refuse(self, _END, Idle(self.staff, self.jobs), deadline.timeout, self._await_idle, deadline)
+        return wait_or_refuse(Idle(self), deadline.timeout, self._await_idle, deadline)
 
     def why_not_idle(self) -> str:
         """Say why a wait for that was without success, if it had to be."""
-        return why_in_vain(self, _END, Idle(self.staff, self.jobs))
+        return why_in_vain(Idle(self))
 
     def _await_idle(self, deadline: Deadline) -> bool:
         while self.jobs:

@@ -18,7 +18,7 @@ from .._core.gates import open_all, pass_in_time, pass_through, put_up
 from .._core.lazy import check_runs
 from .._core.observing import Event, Observable
 from ..errors import DeadlockError, ForkedError, PoolTimeoutError
-from .cpython.condition_left_locked import ConditionInC, put_up_at
+from .cpython.condition_left_locked import ConditionInC
 from .open_tasks import OpenTasks
 from .own_threads import in_hook, role_in
 from .travel.start_board import StartBoard
@@ -183,30 +183,27 @@ class Task(Future[T]):
         if self._state == _FINISHED:
             return self._exception
         self._check_fork()
-        deadline = Deadline(timeout)
-        sought, group = f"the result of {words(self._label)}", self._end(TaskDone)
+        deadline = None if timeout is None else Deadline(timeout)
+        awaited = TaskDone(self._open_tasks, self, self._label)
         # On a lock of its own, as everywhere in this library, which the condition lets through with its own waiters.
-        gate = put_up_at(self._condition)
+        gate = put_up(self._condition._waiters)  # type: ignore[attr-defined]  # see `ConditionInC`
         try:
             if self._state not in _DONE:
-                wait_or_refuse(self._open_tasks, sought, group, timeout, pass_in_time, gate, deadline)
+                wait_or_refuse(awaited, timeout, pass_in_time, gate, deadline)
         except TimeoutError:
             pass  # it may have come in the very last moment
         if self._state == _FINISHED:
             return self._exception
         if self.cancelled():
             raise self._cancelled_error()
-        why = why_in_vain(self._open_tasks, sought, group) if timeout else ""
+        waited = 0.0 if deadline is None else deadline.waited()
+        why = why_in_vain(awaited) if timeout else ""
         raise late(
-            f"waited {deadline.waited():.1f} s for the result of {self}" + (f". {why}" if why else _WAIT_ON),
+            f"waited {waited:.1f} s for the result of {self}" + (f". {why}" if why else _WAIT_ON),
             pending=1,
             timeout=timeout,
-            waited=deadline.waited(),
+            waited=waited,
         )
-
-    def _end(self, kind: type[TaskDone]) -> TaskDone:
-        """Who brings it to its end."""
-        return kind(self._open_tasks.staff, self._open_tasks.jobs, self)
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Have ``fn(task)`` called once the call is done, on the thread that settles it; at once if it is done.
@@ -278,7 +275,7 @@ class Task(Future[T]):
                 "one at a time: it would wait for itself. Wait for result(), or give the task a callback"
             )
         if not self._await_settled(deadline):
-            why = why_in_vain(self._open_tasks, self._callback_sought(), self._end(TaskSettled)) if timeout else ""
+            why = why_in_vain(TaskSettled(self._open_tasks, self, self._label)) if timeout else ""
             state = "its callback has not ended" if self.done() else "it is not done"
             raise PoolTimeoutError(
                 f"waited {deadline.waited():.1f} s for {self}, which is not settled: {state}. {why}".rstrip(". "),
@@ -290,14 +287,9 @@ class Task(Future[T]):
     def _await_settled(self, deadline: Deadline) -> bool:
         gate = put_up(self.__dict__.setdefault("_gates", deque()))
         if not self._settled:
-            group = self._end(TaskSettled)
-            wait_or_refuse(
-                self._open_tasks, self._callback_sought(), group, deadline.timeout, pass_through, gate, deadline
-            )
+            awaited = TaskSettled(self._open_tasks, self, self._label)
+            wait_or_refuse(awaited, deadline.timeout, pass_through, gate, deadline)
         return self._settled
-
-    def _callback_sought(self) -> str:
-        return f"the callback of {words(self._label)}"
 
     # -- multiprocessing's words -------------------------------------------------------------------------------------
 

@@ -7,7 +7,8 @@ from typing import Any, Final, Protocol
 from weakref import ref
 
 from .._core.foreign import words
-from .._core.waits import Group, UpTo
+from .._core.state import Stated
+from .._core.waits import Awaited, Group, UpTo
 
 # The wait-for graph asks these groups when a wait may never end (see `_core.deadlocks`), from any thread, while the
 # pool goes on. They only look, and if they can't tell they say that the wait may end:
@@ -55,22 +56,47 @@ class Job(Protocol):
     def worker(self) -> int | None:
         """The ident of the thread that runs it; None for none of this process."""
 
-    def running(self) -> bool:
-        """Whether it runs now, as far as that can be known."""
-
     def done(self) -> bool:
         """Whether it is done."""
+
+
+class Pool(Stated, Protocol):
+    """The open tasks of a pool."""
+
+    @property
+    def jobs(self) -> Mapping[Any, Job]:
+        """The open tasks, and what is to be done for each."""
+
+    @property
+    def staff(self) -> Staff:
+        """Who works for it."""
 
 
 def _no_one() -> None:
     return None
 
 
-class Staff:
-    """Who works for a pool, as far as the waits for the pool have to know; keeps none of them alive."""
+class Workers(Group):
+    """Any worker of a pool."""
 
-    def __init__(self, pool_name: str) -> None:
-        self.pool_name: str = pool_name
+    one_is_enough = True
+
+    def __init__(self, staff: Staff) -> None:
+        self._staff = staff
+
+    def members(self) -> Collection[UpTo]:
+        """Who they are now."""
+        return self._staff.takers()
+
+
+class Staff:
+    """Who works for a pool, as far as the waits for the pool have to know; keeps none of them alive.
+
+    Attributes:
+        workers: Any worker.
+    """
+
+    def __init__(self) -> None:
         self.workers: Final = Workers(self)
         self._crew: Callable[[], Crew | None] = _no_one
         self._caller: Callable[[], Caller | None] = _no_one
@@ -95,166 +121,217 @@ class Staff:
         return None if caller is None else caller.calling()
 
 
-class Workers(Group):
-    """Any worker of a pool."""
-
-    one_is_enough = True
-    advice = (
-        "give the pool another worker (max_workers), or do not wait in its tasks for other tasks of the same pool: "
-        "give those a callback instead"
-    )
-
-    def __init__(self, staff: Staff) -> None:
-        self._staff = staff
-
-    def members(self) -> Collection[UpTo]:
-        """Who they are now."""
-        return self._staff.takers()
-
-    def words(self, thread: Callable[[int], str]) -> str:
-        """Name them."""
-        known = [each for each in self._staff.takers() if each is not None]
-        which = "whose only worker is" if len(known) == 1 else "whose workers are"
-        return f"{which} {_listed(known, thread)}"
+# -- one task ----------------------------------------------------------------------------------------------------------
 
 
-class TaskDone(Group):
-    """What brings a task to its end."""
+class TaskDone(Awaited):
+    """The end of a task: up to the thread that runs it, or to any worker."""
 
-    one_is_enough = False
+    __slots__ = ("_label", "_task", "of")
 
-    def __init__(self, staff: Staff, jobs: Mapping[Any, Job], task: object) -> None:
-        self._staff = staff
-        self._jobs = jobs
+    of: Pool
+
+    def __init__(self, pool: Pool, task: object, label: str) -> None:
+        self.of = pool
         self._task = task
+        self._label = label
 
-    def members(self) -> Collection[UpTo]:
-        """The thread that runs it, or any worker."""
-        return _ends(self._jobs.get(self._task), self._staff)
+    @property
+    def sought(self) -> str:
+        """Its result."""
+        return f"the result of {words(self._label)}"
 
-    def words(self, thread: Callable[[int], str]) -> str:
+    def _up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  also a task may wait for itself
+        job = self.of.jobs.get(self._task)  # as `_end_of`, without another call: every wait for a result asks
+        if job is None or job.done():
+            return None
+        worker = job.worker
+        if worker is None:
+            return self.of.staff.workers
+        return None if job.timeout is not None else worker
+
+    def why(self, thread: Callable[[int], str]) -> str:
         """Say where it is."""
-        job = self._jobs.get(self._task)
-        if job is None or job.worker is None:
-            return f"which is queued in {words(self._staff.pool_name)}, {self._staff.workers.words(thread)}"
-        return f"which runs in {thread(job.worker)}"
+        job = self.of.jobs.get(self._task)
+        if job is not None and job.worker is not None:
+            return f"which runs in {thread(job.worker)}"
+        known = [each for each in self.of.staff.takers() if each is not None]
+        which = "whose only worker is" if len(known) == 1 else "whose workers are"
+        return f"which is queued in {words(self.of.name)}, {which} {_listed(known, thread)}"
 
     @property
     def advice(self) -> str:
         """It depends on where the task is."""
-        job = self._jobs.get(self._task)
+        job = self.of.jobs.get(self._task)
         if job is None or job.worker is None:
-            return self._staff.workers.advice
+            return (
+                "give the pool another worker (max_workers), or do not wait in its tasks for other tasks of the same "
+                "pool: give those a callback instead"
+            )
         return "hold nothing that the task needs while you wait for its result, or give it a callback instead"
 
 
-class TaskSettled(TaskDone):
-    """What brings a task and its callback to their end."""
+class TaskSettled(TaskDone, Group):
+    """The end of a task and its callback: up to the dispatcher too while it runs any callback."""
+
+    __slots__ = ()
+
+    one_is_enough = False
+
+    @property
+    def sought(self) -> str:
+        """Its callback."""
+        return f"the callback of {words(self._label)}"
+
+    def _up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  the same
+        return self
 
     def members(self) -> Collection[UpTo]:
-        """The dispatcher while it runs a callback, this one's or another's, and who brings the task to its end."""
-        job, calling = self._jobs.get(self._task), self._staff.calling()
+        """Both of them."""
+        job, calling = self.of.jobs.get(self._task), self.of.staff.calling()
         if job is None:
             return ()
-        return (*_ends(job, self._staff), *(() if calling is None else (calling[0],)))
+        return (_end_of(job, self.of.staff), None if calling is None else calling[0])
 
-    def words(self, thread: Callable[[int], str]) -> str:
+    def why(self, thread: Callable[[int], str]) -> str:
         """Say where it is, or what keeps the dispatcher."""
-        calling, job = self._staff.calling(), self._jobs.get(self._task)
+        calling, job = self.of.staff.calling(), self.of.jobs.get(self._task)
         if calling is None:
-            return super().words(thread)
+            return super().why(thread)
         busy = f"which comes after the {calling[1]}, in {thread(calling[0])}"
-        return busy if job is None or job.done() else f"{busy}; and the task is one {super().words(thread)}"
+        return busy if job is None or job.done() else f"{busy}, and after the task, {super().why(thread)}"
 
-    advice = "hold nothing that the task or a callback needs while you wait for them"
+    @property
+    def advice(self) -> str:
+        """The same wherever the task is."""
+        return "hold nothing that the task or a callback needs while you wait for them"
 
 
-class AnyDone(Group):
-    """What brings any of some tasks to its end."""
+# -- several tasks -----------------------------------------------------------------------------------------------------
+
+
+class AnyDone(Awaited, Group):
+    """The end of any of some tasks: up to the threads that run them, or to any worker."""
+
+    __slots__ = ("_label", "_tasks", "of")
 
     one_is_enough = True
-    advice = "hold nothing that the tasks need while you wait for them"
+    of: Pool
 
-    def __init__(self, staff: Staff, jobs: Mapping[Any, Job], tasks: Callable[[], Iterable[object]]) -> None:
-        self._staff = staff
-        self._jobs = jobs
+    def __init__(self, pool: Pool, label: str, tasks: Callable[[], Iterable[object]]) -> None:
+        self.of = pool
+        self._label = label
         self._tasks = tasks
 
+    @property
+    def sought(self) -> str:
+        """The first result."""
+        return f"the next result of {words(self._label)}"
+
+    def _up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  the same
+        return self
+
     def members(self) -> Collection[UpTo]:
-        """The thread that runs each, or any worker for those that are queued."""
-        members: dict[UpTo, None] = {}
-        for task in self._tasks():
-            ends = _ends(self._jobs.get(task), self._staff)
-            if not ends:
-                return (None,)
-            members.update(dict.fromkeys(ends))
-        return tuple(members)
+        """For each task who brings it to its end; None for one whose end may come by itself."""
+        return [_end_of(self.of.jobs.get(task), self.of.staff) for task in self._tasks()]
 
-    def words(self, thread: Callable[[int], str]) -> str:
+    def why(self, thread: Callable[[int], str]) -> str:
         """Name the threads that run them."""
-        return f"whose tasks are up to {_listed(_idents(self), thread)}"
+        return f"which is up to {_listed(_idents(self), thread)}"
+
+    @property
+    def advice(self) -> str:
+        """What all have in common."""
+        return "hold nothing that the tasks need while you wait for them, or give the pool another worker (max_workers)"
 
 
-class Room(Group):
-    """What makes room for one more task: the end of any, with its callback."""
+class Room(Awaited, Group):
+    """Room for one more task: up to the dispatcher while it runs a callback, after which there is; else to any task."""
+
+    __slots__ = ("_any", "of")
 
     one_is_enough = False
-    advice = "hold nothing that the tasks or a callback need while you submit, or allow more tasks (max_pending)"
+    of: Pool
 
-    def __init__(self, staff: Staff, jobs: Mapping[Any, Job]) -> None:
-        self._staff = staff
-        self._any = AnyDone(staff, jobs, lambda: list(jobs))
+    def __init__(self, pool: Pool) -> None:
+        self.of = pool
+        self._any = AnyDone(pool, "", lambda: list(pool.jobs))
+
+    @property
+    def sought(self) -> str:
+        """Room."""
+        return "room for a task"
+
+    def _up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  the same
+        return self
 
     def members(self) -> Collection[UpTo]:
-        """The dispatcher while it runs a callback, after which there is room; else who ends a task."""
-        calling = self._staff.calling()
+        """One of the two."""
+        calling = self.of.staff.calling()
         return (self._any,) if calling is None else (calling[0],)
 
-    def words(self, thread: Callable[[int], str]) -> str:
-        """Say who that is."""
-        calling = self._staff.calling()
-        return (
-            self._any.words(thread)
-            if calling is None
-            else f"which comes after the {calling[1]}, in {thread(calling[0])}"
-        )
+    def why(self, thread: Callable[[int], str]) -> str:
+        """Say which."""
+        calling = self.of.staff.calling()
+        if calling is None:
+            return self._any.why(thread)
+        return f"which comes after the {calling[1]}, in {thread(calling[0])}"
+
+    @property
+    def advice(self) -> str:
+        """The same for both."""
+        return "hold nothing that the tasks or a callback need while you submit, or allow more tasks (max_pending)"
 
 
-class Idle(Group):
-    """What brings all tasks and callbacks to their end."""
+class Idle(Awaited, Group):
+    """The end of all tasks and callbacks: up to each thread that runs one, and to the dispatcher in a callback."""
+
+    __slots__ = ("of",)
 
     one_is_enough = False
-    advice = "hold nothing that the tasks or a callback need while you join or close the pool"
+    of: Pool
 
-    def __init__(self, staff: Staff, jobs: Mapping[Any, Job]) -> None:
-        self._staff = staff
-        self._jobs = jobs
+    def __init__(self, pool: Pool) -> None:
+        self.of = pool
+
+    @property
+    def sought(self) -> str:
+        """The end."""
+        return "the end of all tasks"
+
+    def _up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  the same
+        return self
 
     def members(self) -> Collection[UpTo]:
-        """Each thread that runs one, and the dispatcher while it runs a callback."""
-        calling = self._staff.calling()
-        return (*self._staff.at_work(), *(() if calling is None else (calling[0],)))
+        """All of them."""
+        calling = self.of.staff.calling()
+        return (*self.of.staff.at_work(), None if calling is None else calling[0])
 
-    def words(self, thread: Callable[[int], str]) -> str:
+    def why(self, thread: Callable[[int], str]) -> str:
         """Name them."""
-        calling = self._staff.calling()
+        calling = self.of.staff.calling()
         facts = [f"the {calling[1]}, in {thread(calling[0])}"] if calling is not None else []
         facts += [
             f"{words(job.label)}, which runs in {thread(job.worker)}"
-            for job in list(self._jobs.values())
+            for job in list(self.of.jobs.values())
             if job.worker is not None and not job.done()
         ][:_SHOWN]
         return f"which is up to {' and '.join(facts)}"
 
+    @property
+    def advice(self) -> str:
+        """What all have in common."""
+        return "hold nothing that the tasks or a callback need while you join or close the pool"
 
-def _ends(job: Job | None, staff: Staff) -> tuple[int] | tuple[Group] | tuple[()]:
-    """Who brings a task to its end; no one if that may come by itself."""
+
+def _end_of(job: Job | None, staff: Staff) -> UpTo:
+    """Who brings a task to its end; None if that may come by itself."""
     if job is None or job.done():
-        return ()
+        return None
     worker = job.worker
-    if worker is not None:
-        return () if job.timeout is not None else (worker,)
-    return () if job.running() else (staff.workers,)
+    if worker is None:  # queued; or elsewhere, where no worker is known
+        return staff.workers
+    return None if job.timeout is not None else worker
 
 
 def _idents(group: Group) -> list[int]:

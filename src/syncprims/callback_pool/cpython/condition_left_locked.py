@@ -7,13 +7,11 @@ from unlocking. From 3.14 on, an interrupt can also lose what C's ``__enter__`` 
 from __future__ import annotations
 
 import sys
-from _thread import LockType, RLock
+from _thread import RLock
 from collections import deque
 from operator import attrgetter
 from threading import Condition
 from typing import Any
-
-from ..._core.gates import put_up
 
 
 class ConditionInC(Condition):
@@ -24,6 +22,7 @@ class ConditionInC(Condition):
 
     def __init__(self) -> None:
         self._lock = RLock()
+        # Of locks, which `notify_all` releases: those of `wait`, and gates that others put up (see `_core.gates`).
         self._waiters: deque[Any] = deque()
 
     if sys.version_info >= (3, 14):
@@ -47,9 +46,3 @@ class ConditionInC(Condition):
     _release_save = property(attrgetter("_lock._release_save"))
     _acquire_restore = property(attrgetter("_lock._acquire_restore"))
     _is_owned = property(attrgetter("_lock._is_owned"))
-
-
-def put_up_at(condition: Condition) -> LockType:
-    """Return a gate that `notify_all` opens, as it opens those of `wait`; then look once more what you wait for."""
-    waiters: deque[Any] = condition._waiters  # type: ignore[attr-defined]  # set above; as in threading's own
-    return put_up(waiters)

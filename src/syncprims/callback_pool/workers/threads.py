@@ -173,6 +173,8 @@ class ThreadWorkers(Backend):
 
     def takers(self) -> Collection[int | None]:
         """The workers that are not stuck; None if another one may be started, or has not begun."""
+        if len(self._threads) < self._max_workers + len(self._stuck):
+            return (None,)
         stuck = self._stuck.copy()
         threads = list(self._threads.copy())
         if len(threads) < self._max_workers + len(stuck):
