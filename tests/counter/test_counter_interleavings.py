@@ -9,6 +9,7 @@ import pytest
 
 from syncprims import AtomicCounter
 from syncprims._core import waits as _waits
+from syncprims._core.interrupts import exhaust
 from syncprims._counter import atomic_counter
 from syncprims._counter import waiting as _waiters
 from syncprims._counter.waiting import Waiter, telling
@@ -223,7 +224,7 @@ class TellsTooEarly(Noting):
     """It tells those who wait before it changes what they wait for."""
 
     def increment(self, n: int = 1) -> int:
-        _waiters.tell(telling(self._waiters, self._value + n))
+        exhaust(telling(self._waiters, self._value + n))
         with self._lock:
             value = self._value = self._value + n
         return value
@@ -236,7 +237,7 @@ class TellsTooFew(Noting):
         waiters = dict(self._waiters)
         with self._lock:
             value = self._value = self._value + n
-        _waiters.tell(telling(waiters, value))
+        exhaust(telling(waiters, value))
         return value
 
 

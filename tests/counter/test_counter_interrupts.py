@@ -10,7 +10,7 @@ from counter.cases import CHANGES, Change, Recording, nothing
 from syncprims import AtomicCounter, CounterBoundsError, CounterTimeoutError, DeadlockError
 from syncprims._core import waits as _waits
 from syncprims._counter.waiting import Waiter
-from syncprims.testing import MODES, Mode, Running, assert_blocks, interrupts, patience
+from syncprims.testing import MODES, Mode, Running, WedgeError, assert_blocks, interrupts, patience
 
 pytestmark = pytest.mark.untraceable
 
@@ -165,11 +165,17 @@ def test_interrupted_waits_leave_nothing(scenario: Callable[[Waited], None], mod
 
 
 class Waker(Waited):
-    """A counter for which a thread waits, that a scenario is to wake."""
+    """A counter for which two threads wait, that a scenario is to wake: telling one of them is not enough."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.waiting: Running[int] = assert_blocks(lambda: self.wait_until(1), until=self.somebody_waits)
+        self.waiting: list[Running[int]] = [
+            assert_blocks(lambda: self.wait_until(1), until=lambda number=number: self.so_many_wait(number))  # type: ignore[misc]  # a lambda's default has no type
+            for number in (1, 2)
+        ]
+
+    def so_many_wait(self, number: int) -> bool:
+        return _waits.count_waits(self) == number and len(self._waiters) == number
 
 
 @each_mode
@@ -180,7 +186,12 @@ def test_an_interrupted_change_never_loses_a_wake_up(change: Change, mode: Mode)
     def wrong(counter: Waker) -> str | None:
         if counter.value == 0:
             counter.increment()
-        return broken(counter, 1) if counter.waiting.result() == 1 else "the waiter got another value"
+        try:
+            got = [waiting.result() for waiting in counter.waiting]
+        except WedgeError:
+            counter.increment()  # so that it ends
+            return "a waiter was not woken"
+        return broken(counter, 1) if got == [1, 1] else f"the waiters got {got}"
 
     interrupts(Waker, change, wrong, mode=mode).check()
 

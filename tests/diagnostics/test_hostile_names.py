@@ -358,6 +358,7 @@ def a_busy_program(name: str, thread: str, function: str) -> Iterator[None]:
             counter.increment()
 
 
+@pytest.mark.untraceable  # a signal comes in
 @few
 @given(hostile, hostile, hostile)
 def test_reports(name: str, thread: str, function: str) -> None:

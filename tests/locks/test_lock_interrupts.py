@@ -16,6 +16,7 @@ pytestmark = pytest.mark.untraceable
 each_mode = pytest.mark.parametrize("mode", MODES)
 worker_is_slow = pytest.param("worker", marks=pytest.mark.slow)
 each_mode_of_a_wait = pytest.mark.parametrize("mode", ["warm", "cold", "storm", "cold storm", worker_is_slow])
+main_modes = pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "worker"])  # a thread's own locks
 each_kind = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
 
 
@@ -269,6 +270,50 @@ def one_of_all_fails(subject: Foreign) -> None:
 def test_adapters_of_locks_in_c_never_leak(scenario: Callable[[Foreign], None], mode: Mode) -> None:
     """Alone and together with others they are left free, also if the release of another one fails."""
     interrupts(Foreign, scenario, Foreign.broken, mode=mode).check()
+
+
+def entered_by_hand(subject: Foreign) -> None:
+    acquire_all(subject.first, subject.one, subject.failing, subject.other, subject.last).__enter__()
+
+
+def all_or_none(subject: Foreign) -> str | None:
+    taken = [subject.first.locked(), subject.last.locked(), *(lock.locked() for lock in subject.inside)]
+    taken += [lock.held_by_me() for lock in (subject.one, subject.failing, subject.other)]
+    return f"some are taken, and some are not: {taken}" if len(set(taken)) > 1 else None
+
+
+@main_modes
+def test_entering_by_hand_takes_all_or_none(mode: Mode) -> None:
+    """Also where nothing that leaves was looked up before, as by an `ExitStack`."""
+    interrupts(Foreign, entered_by_hand, all_or_none, mode=mode).check()
+
+
+class TakenOutside:
+    """An adapter over a lock that its thread has taken once before."""
+
+    def __init__(self) -> None:
+        self.inside = threading.RLock()
+        self.inside.acquire()
+        self.lock = LockAdapter(self.inside)
+
+    def broken(self) -> str | None:
+        try:
+            self.inside.release()
+        except RuntimeError:
+            return "it was released too often"
+        free = not self.inside._is_owned()  # type: ignore[attr-defined]  # typeshed does not know it
+        return None if free and not self.lock.held_by_me() else "it is still taken"
+
+
+def taken_inside(subject: TakenOutside) -> None:
+    with subject.lock:
+        len("work")
+
+
+@main_modes
+def test_an_adapted_lock_is_released_as_often_as_it_was_taken(mode: Mode) -> None:
+    """Not once more either: that would be another's hold."""
+    interrupts(TakenOutside, taken_inside, TakenOutside.broken, mode=mode).check()
 
 
 class LeavingInPython(TimedLock):

@@ -34,7 +34,7 @@ def wedged(runner: OrderedRunner) -> str | None:
                 pass
     except SequenceFinishedError:  # the interrupt hit a stop() before its end, which was made up for now
         pass
-    except SyncError as error:
+    except (SyncError, RuntimeError, StopIteration) as error:
         return f"{type(error).__name__}: {error}"
     for name in runner.steps:
         if not runner._sequence.gates[name].acquire(False):

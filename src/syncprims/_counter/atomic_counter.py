@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, Literal, NoReturn
 
 from .._core.foreign import words
 from .._core.integers import Bounds, integer, shown
+from .._core.interrupts import exhaust
 from .._core.lazy import refuse_lazy
 from .._core.observing import Observable
 from .._core.registry import InnerName, check_name, default_name, new_serial, register
@@ -20,7 +21,7 @@ from .._core.state import State
 from .._locks.timed_lock import TimedRLock
 from ..errors import DeadlockError
 from .surface import CounterSurface
-from .waiting import Waiter, forget_others, tell, telling
+from .waiting import Waiter, forget_others, telling
 
 # How a change is made
 # --------------------
@@ -320,7 +321,7 @@ class AtomicCounter(CounterSurface):
             if self._value == old:
                 self._value = value
                 self._updating = False  # if this was an update, handlers may come again: their change is not undone now
-                tell(news)
+                exhaust(news)
                 return old, value
 
     def _refuse_in_update(self) -> None:

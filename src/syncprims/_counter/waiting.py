@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from _queue import Empty, SimpleQueue
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from operator import call
@@ -24,9 +23,6 @@ from ..errors import CounterTimeoutError
 # Rejected: a lock as a gate, opened by `acquire(False)` and `release()`. On 3.11 to 3.13 a thread that has just got a
 # lock marks it as taken only once it has the GIL again; until then the first says that it is taken and the second that
 # it is not, by a RuntimeError.
-
-tell: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
-"""Do what `telling` prepared, in one C call."""
 
 
 class Watched(Node, Protocol):
@@ -114,7 +110,7 @@ def says_yes(answer: object) -> bool:
 
 
 def telling(waiters: dict[Waiter, None], value: int) -> Iterable[object]:
-    """Prepare what tells the waiters of this value, for `tell`."""
+    """Prepare what tells the waiters of this value, for `exhaust`."""
     # list() of a dictionary is one step without the GIL too, where waiters may leave meanwhile; tuple() is not.
     hearing = [waiter for waiter in list(waiters) if waiter.hears(value)]
     return map(
