@@ -47,6 +47,8 @@ from syncprims import (
 from syncprims._core.waits import all_waits
 from syncprims.diagnostics import LockOrderWarning, check_lock_order, dump_on_signal, record, report, warn_slow
 
+pytestmark = pytest.mark.untraceable  # signals come in, and a traced recording takes minutes
+
 FORGED = "FORGED: all is well"
 # Whatever a terminal or a log obeys instead of showing it.
 OBEYED = (
@@ -358,7 +360,6 @@ def a_busy_program(name: str, thread: str, function: str) -> Iterator[None]:
             counter.increment()
 
 
-@pytest.mark.untraceable  # a signal comes in
 @few
 @given(hostile, hostile, hostile)
 def test_reports(name: str, thread: str, function: str) -> None:
