@@ -14,8 +14,8 @@ from typing import Any, Self
 
 from syncprims import AtomicCounter, DeadlockError, OrderedRunner, TimedLock
 
-from .crew import LIMIT
 from .measuring import OURS, STDLIB, Case, Group, Work, package
+from .together import LIMIT
 
 # -- importing ---------------------------------------------------------------------------------------------------------
 

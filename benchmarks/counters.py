@@ -9,8 +9,8 @@ from typing import Any
 
 from syncprims import AtomicCounter
 
-from .crew import together
 from .measuring import OURS, STDLIB, Case, Group, Work, loop, package
+from .together import together
 
 
 class Inline:

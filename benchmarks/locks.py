@@ -10,8 +10,8 @@ from typing import Any
 
 from syncprims import LockAdapter, TimedLock, TimedRLock, acquire_all
 
-from .crew import together
 from .measuring import OURS, STDLIB, Case, Group, Work, loop, package
+from .together import together
 
 _WITH = "with lock: pass"
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from syncprims import OrderedRunner, Turn
 
-from .crew import together
 from .measuring import OURS, STDLIB, Case, Group, Work, package
+from .together import together
 
 TURNS = 320  # in each round, shared by the threads
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from syncprims import CallbackPool
 
-from .crew import LIMIT
 from .measuring import OURS, STDLIB, Case, Group, Work, package
+from .together import LIMIT
 
 WORKERS = 2
 CHUNK = 64

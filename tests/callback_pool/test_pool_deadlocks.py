@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually, wait_for
+from locks.actors import LIMIT, Actors, eventually, wait_for
 from syncprims import (
     CallbackPool,
     DeadlockError,
@@ -395,7 +395,7 @@ def test_waiting_for_room_with_what_a_callback_needs_in_hand(kind: str) -> None:
 def test_room_comes_with_any_task() -> None:
     """A task that is stuck does not matter while another one goes on."""
     stock, go_on = TimedLock(name="stock"), Event()
-    with pool_of("thread", 2, max_pending=2) as pool, stock, Crew() as crew:
+    with pool_of("thread", 2, max_pending=2) as pool, stock, Actors() as actors:
         pool.submit(stock.acquire)
         pool.submit(go_on.wait, LIMIT)
         eventually(is_stuck_on(stock))
@@ -405,7 +405,7 @@ def test_room_comes_with_any_task() -> None:
             go_on.set()
 
         main = get_ident()
-        crew.start(let_one_end)
+        actors.start(let_one_end)
         assert pool.submit(pow, 2, 3).result(LIMIT) == 8
 
 
@@ -498,8 +498,8 @@ def test_what_cannot_be_refused_is_found_by_looking() -> None:
             task.result()
 
     started = Event()
-    with pool_of("thread", 1) as pool, Crew() as crew:
-        crew.start(hold_and_wait, "holder")
+    with pool_of("thread", 1) as pool, Actors() as actors:
+        actors.start(hold_and_wait, "holder")
         wait_for(started)
         try:
             eventually(diagnostics.find_deadlocks)

@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from core.graphs import Group, Node, all_of, any_of, forget, waits
-from locks.crew import Crew
+from locks.actors import Actors
 from syncprims import DeadlockError, Wait
 from syncprims._core import deadlocks as _deadlocks
 from syncprims._core import waits as _waits
@@ -531,8 +531,8 @@ def test_waits_of_threads_are_apart() -> None:
         finally:
             theirs.withdraw()
 
-    with Crew() as crew:
-        assert crew.start(wait).result() == 2
+    with Actors() as actors:
+        assert actors.start(wait).result() == 2
     assert count_waits(node) == 1
     mine.withdraw()
 

@@ -13,7 +13,7 @@ from threading import Event
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually, held_elsewhere, on_signal, wait_for
+from locks.actors import LIMIT, Actors, eventually, held_elsewhere, on_signal, wait_for
 from syncprims import (
     BrokenSequenceError,
     DeadlockError,
@@ -94,10 +94,10 @@ def test_what_a_handler_will_give_back_is_waited_for(kind: type[TimedLock], monk
         with scene.inner:
             scene.the_circle_is_seen_twice()
 
-    with Crew() as crew, on_signal(handle) as interrupt:
-        other = crew.start(scene.other, "other")
+    with Actors() as actors, on_signal(handle) as interrupt:
+        other = actors.start(scene.other, "other")
         wait_for(scene.owns_outer)
-        crew.start(partial(scene.interrupt_its_wait, interrupt))
+        actors.start(partial(scene.interrupt_its_wait, interrupt))
         assert take(scene.outer) is False
         assert other.result() is False
 
@@ -112,10 +112,10 @@ def test_what_a_handler_does_not_give_back_is_a_deadlock(monkeypatch: pytest.Mon
         scene.inner.acquire()
         scene.the_circle_is_seen_twice()
 
-    with Crew() as crew, on_signal(handle) as interrupt:
-        other = crew.start(scene.other, "other")
+    with Actors() as actors, on_signal(handle) as interrupt:
+        other = actors.start(scene.other, "other")
         wait_for(scene.owns_outer)
-        crew.start(partial(scene.interrupt_its_wait, interrupt))
+        actors.start(partial(scene.interrupt_its_wait, interrupt))
         assert take(scene.outer) is False
         assert other.result() is True
         scene.inner.release()
@@ -139,10 +139,10 @@ def test_who_looks_again_gives_up_when_its_time_is_up(monkeypatch: pytest.Monkey
             scene.wants_inner.set()
             wait_for(given_up)
 
-    with Crew() as crew, on_signal(handle) as interrupt:
-        crew.start(give_up, "other")
+    with Actors() as actors, on_signal(handle) as interrupt:
+        actors.start(give_up, "other")
         wait_for(scene.owns_outer)
-        crew.start(partial(scene.interrupt_its_wait, interrupt))
+        actors.start(partial(scene.interrupt_its_wait, interrupt))
         assert take(scene.outer) is False
 
 
@@ -156,10 +156,10 @@ def test_a_handler_that_waits_hides_the_wait_below(monkeypatch: pytest.MonkeyPat
         with scene.inner, third:
             pass
 
-    with Crew() as crew, ExitStack() as stack:
+    with Actors() as actors, ExitStack() as stack:
         free_third = stack.enter_context(held_elsewhere(third))
         interrupt = stack.enter_context(on_signal(handle))
-        other = crew.start(scene.other, "other")
+        other = actors.start(scene.other, "other")
         wait_for(scene.owns_outer)
 
         def direct() -> None:
@@ -169,7 +169,7 @@ def test_a_handler_that_waits_hides_the_wait_below(monkeypatch: pytest.MonkeyPat
             scene.the_circle_is_seen_twice()
             free_third()
 
-        crew.start(direct)
+        actors.start(direct)
         assert take(scene.outer) is False
         assert other.result() is False
 
@@ -208,8 +208,8 @@ def test_a_step_of_a_sequence_that_has_ended_holds_up_nobody() -> None:
         with lock, pytest.raises(BrokenSequenceError), runner.step("b"):
             pytest.fail("there is no turn any more")
 
-    with Crew() as crew, runner.step("a"):
-        crew.start(wait_for_the_turn)
+    with Actors() as actors, runner.step("a"):
+        actors.start(wait_for_the_turn)
         eventually(lambda: runner.waiting == 1)
         runner.abort()
         wait_for(gate.got)
@@ -229,9 +229,9 @@ def test_who_has_been_told_that_the_round_is_over_waits_for_no_later_step(monkey
         with lock:
             runner.wait(rounds=1)
 
-    with Crew() as crew:
+    with Actors() as actors:
         with runner.step("a"):
-            crew.start(wait_for_the_round)
+            actors.start(wait_for_the_round)
             eventually(lambda: runner.waiting == 1)
         wait_for(bell.got)
         with runner.step("a"):
@@ -258,9 +258,9 @@ def test_before_that_it_is_a_deadlock(through: str) -> None:
             except BrokenSequenceError:
                 pass
 
-    with Crew() as crew:
+    with Actors() as actors:
         with runner.step("a"):
-            crew.start(wait_for_the_runner)
+            actors.start(wait_for_the_runner)
             eventually(lambda: runner.waiting == 1)
             assert take(lock) is True
         runner.abort()
@@ -309,8 +309,8 @@ def test_who_publishes_is_told_by_the_frame_below(on_top: bool, monkeypatch: pyt
 
     # The clock is read as the first thing, here by a C function that takes its time.
     monkeypatch.setattr(_waits, "monotonic", partial(going_on.acquire, True, LIMIT))
-    with Crew() as crew:
-        crew.start(wait)
+    with Actors() as actors:
+        actors.start(wait)
         waiting = waits.get(timeout=LIMIT)
         eventually(lambda: frames_of_threads()[waiting.ident].f_code.co_name == "publish")
         eventually(lambda: frames_of_threads()[waiting.ident].f_code.co_filename == _waits.__file__)

@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 
-from locks.crew import Crew
+from locks.actors import Actors
 from syncprims import TimedLock, TimedRLock
 from syncprims._core.registry import live
 
@@ -30,9 +30,9 @@ def test_looking_while_others_make_and_drop_locks() -> None:
         while not stop.is_set():
             assert len([TimedLock() for _ in range(20)]) == 20
 
-    with Crew() as crew:
+    with Actors() as actors:
         for _ in range(2):
-            crew.start(churn)
+            actors.start(churn)
         try:
             for _ in range(100):
                 found = {id(lock) for lock in live()}

@@ -20,7 +20,7 @@ from weakref import ReferenceType, ref
 import pytest
 
 from callback_pool.pool_workers import pid, wait_for_file
-from locks.crew import LIMIT, Crew, eventually, held_elsewhere, take_and_let_go, wait_for
+from locks.actors import LIMIT, Actors, eventually, held_elsewhere, take_and_let_go, wait_for
 from syncprims import CallbackPool, Task, TimedLock
 from syncprims.diagnostics import attach_report, report, snapshot
 
@@ -44,9 +44,9 @@ def block_of(text: str, head: str) -> list[str]:
 def test_the_first_line_has_date_process_interpreter_and_how_many_wait() -> None:
     """A report that was found in a log says when and where it was made, and how bad it looks."""
     lock = TimedLock(name="ledger")
-    with Crew() as crew, held_elsewhere(lock) as let_go:
+    with Actors() as actors, held_elsewhere(lock) as let_go:
         for _ in range(2):
-            crew.start(lambda: take_and_let_go(lock, True, LIMIT))
+            actors.start(lambda: take_and_let_go(lock, True, LIMIT))
         eventually(lambda: lock.waiting == 2)
         heading = report().splitlines()[0]
         let_go()
@@ -100,11 +100,11 @@ def test_other_threads_are_added_on_demand() -> None:
     def write_home() -> str:
         return report(all_threads=True)
 
-    with Crew() as crew:
-        crew.start(far_away, "stranger")
+    with Actors() as actors:
+        actors.start(far_away, "stranger")
         wait_for(begun)
         try:
-            without, text = report(), crew.start(write_home, "reporter").result()
+            without, text = report(), actors.start(write_home, "reporter").result()
         finally:
             end.set()
     assert "stranger" not in without
@@ -127,8 +127,8 @@ def test_a_thread_is_listed_once() -> None:
         with lock:
             pass
 
-    with Crew() as crew, held_elsewhere(lock, "billing") as let_go:
-        crew.start(want_the_ledger, "audit")
+    with Actors() as actors, held_elsewhere(lock, "billing") as let_go:
+        actors.start(want_the_ledger, "audit")
         eventually(lambda: lock.waiting)
         text = report(all_threads=True)
         let_go()
@@ -277,11 +277,11 @@ def test_of_very_many_primitives_those_are_shown_that_most_wait_for() -> None:
     """A report of thousands of locks stays short, says how many it leaves out, and has what is jammed."""
     many = [TimedLock(name=f"many-{number}") for number in range(1000)]
     jammed = TimedLock(name="jammed")
-    with Crew() as crew, held_elsewhere(jammed) as let_go, ExitStack() as held:
+    with Actors() as actors, held_elsewhere(jammed) as let_go, ExitStack() as held:
         for lock in many:
             held.enter_context(lock)
         for _ in range(2):
-            crew.start(lambda: take_and_let_go(jammed, True, LIMIT))
+            actors.start(lambda: take_and_let_go(jammed, True, LIMIT))
         eventually(lambda: jammed.waiting == 2)
         text, states = report(), snapshot()
         let_go()
@@ -330,8 +330,8 @@ def test_a_snapshot_keeps_nothing_of_other_threads_alive() -> None:
     gc.collect()
     gc.disable()
     try:
-        with Crew() as crew, TimedLock():
-            crew.start(have_a_thing)
+        with Actors() as actors, TimedLock():
+            actors.start(have_a_thing)
             wait_for(begun)
             snapshot()
             report(all_threads=True)

@@ -12,7 +12,7 @@ from threading import Barrier, Event
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
+from locks.actors import LIMIT, Actors, eventually, held_elsewhere, wait_for
 from syncprims import (
     AtomicCounter,
     CallbackPool,
@@ -67,10 +67,10 @@ def test_a_held_lock_tells_its_holder_and_its_waiters() -> None:
         with lock:
             pass
 
-    with Crew() as crew, held_elsewhere(lock, "billing") as let_go:
-        crew.start(queue, "audit")
+    with Actors() as actors, held_elsewhere(lock, "billing") as let_go:
+        actors.start(queue, "audit")
         eventually(lambda: lock.waiting == 1)
-        crew.start(queue, "report")
+        actors.start(queue, "report")
         eventually(lambda: lock.waiting == 2)
         seen = state_of("accounts")
         let_go()
@@ -104,8 +104,8 @@ def test_a_runner_tells_whose_turn_it_is() -> None:
         with runner.step("store", timeout=LIMIT):
             pass
 
-    with Crew() as crew, runner.step("load"):
-        crew.start(store, "storer")
+    with Actors() as actors, runner.step("load"):
+        actors.start(store, "storer")
         eventually(lambda: runner.waiting == 1)
         seen = state_of("etl")
         text = report()
@@ -206,8 +206,8 @@ def test_a_pool_tells_what_is_pending_and_running() -> None:
 def test_a_counter_tells_who_waits_for_its_value() -> None:
     """A counter that nobody holds is in the snapshot while somebody waits for its value."""
     counter = AtomicCounter(name="arrivals")
-    with Crew() as crew:
-        crew.start(lambda: counter.wait_until(1, timeout=LIMIT), "gate")
+    with Actors() as actors:
+        actors.start(lambda: counter.wait_until(1, timeout=LIMIT), "gate")
         eventually(lambda: state_of("arrivals") is not None)
         seen, text = state_of("arrivals"), report()
         counter.increment()
@@ -248,8 +248,8 @@ def test_the_report_says_who_holds_and_who_waits() -> None:
         with lock:
             pass
 
-    with Crew() as crew, held_elsewhere(lock, "billing") as let_go:
-        crew.start(want_the_ledger, "audit")
+    with Actors() as actors, held_elsewhere(lock, "billing") as let_go:
+        actors.start(want_the_ledger, "audit")
         eventually(lambda: lock.waiting)
         text = report()
         let_go()
@@ -265,9 +265,9 @@ def test_only_of_a_lock_it_is_news_that_its_holder_is_not_known() -> None:
     inner = threading.Lock()
     adapter, counter = LockAdapter(inner, name="past"), AtomicCounter(name="number")
     inner.acquire()
-    with Crew() as crew:
-        crew.start(lambda: adapter.acquire(timeout=LIMIT), "guest")
-        crew.start(lambda: counter.wait_until(1, LIMIT), "counting")
+    with Actors() as actors:
+        actors.start(lambda: adapter.acquire(timeout=LIMIT), "guest")
+        actors.start(lambda: counter.wait_until(1, LIMIT), "counting")
         eventually(lambda: adapter.waiting and state_of("number"))
         text = report()
         counter.increment()
@@ -284,9 +284,9 @@ def test_many_waiters_make_no_endless_report() -> None:
         with lock:
             pass
 
-    with Crew() as crew, held_elsewhere(lock) as let_go:
+    with Actors() as actors, held_elsewhere(lock) as let_go:
         for _ in range(13):
-            crew.start(queue)
+            actors.start(queue)
         eventually(lambda: lock.waiting == 13)
         text = report()
         let_go()
@@ -306,9 +306,9 @@ def test_snapshots_are_safe_while_everything_runs() -> None:
             with OrderedRunner("a").step("a"):
                 pass
 
-    with Crew() as crew:
+    with Actors() as actors:
         for _ in range(4):
-            crew.start(churn)
+            actors.start(churn)
         try:
             for _ in range(150):
                 snapshot()
@@ -335,9 +335,9 @@ def test_a_circle_of_adapted_locks_is_found() -> None:
                     if way_out.is_set():
                         return
 
-    with Crew() as crew:
-        crew.start(lambda: cross(*locks), "left")
-        crew.start(lambda: cross(*reversed(locks)), "right")
+    with Actors() as actors:
+        actors.start(lambda: cross(*locks), "left")
+        actors.start(lambda: cross(*reversed(locks)), "right")
         eventually(find_deadlocks)
         found, text = find_deadlocks(), report()
         way_out.set()
@@ -367,10 +367,10 @@ def test_timed_acquires_that_wait_for_each_other_are_no_deadlock(make: Callable[
             while not over.is_set():
                 assert not lock.acquire(timeout=0.05)
 
-    with Crew() as crew:
-        crew.start(lambda: cross(*locks))
-        crew.start(lambda: cross(*reversed(locks)))
-        crew.start(own)
+    with Actors() as actors:
+        actors.start(lambda: cross(*locks))
+        actors.start(lambda: cross(*reversed(locks)))
+        actors.start(own)
         barrier.wait(LIMIT)
         try:
             eventually(lambda: all(lock.waiting for lock in locks))

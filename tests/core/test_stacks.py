@@ -10,7 +10,7 @@ from traceback import FrameSummary
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually, take_and_let_go, wait_for
+from locks.actors import LIMIT, Actors, eventually, take_and_let_go, wait_for
 from syncprims import CallbackPool, DeadlockError, LockTimeoutError, TimedLock
 from syncprims.diagnostics import report, snapshot
 
@@ -46,8 +46,8 @@ def test_a_deadlock_tells_the_whole_stack_of_each_thread() -> None:
         with red:
             pass
 
-    with Crew() as crew:
-        errors = [job.error() for job in (crew.start(left, "left"), crew.start(right, "right"))]
+    with Actors() as actors:
+        errors = [job.error() for job in (actors.start(left, "left"), actors.start(right, "right"))]
     (error,) = [error for error in errors if isinstance(error, DeadlockError)]
     assert sorted(names(stack)[-2:] for stack in error.stacks) == [["left", "take_blue"], ["right", "take_red"]]
     assert all(stack[-1].filename == __file__ for stack in error.stacks)
@@ -67,8 +67,8 @@ def test_a_holder_that_waits_itself_is_shown_where_it_waits() -> None:
         with ledger:
             pass
 
-    with Crew() as crew, ledger:
-        crew.start(charge, "billing")
+    with Actors() as actors, ledger:
+        actors.start(charge, "billing")
         eventually(lambda: ledger.waiting)
         with pytest.raises(LockTimeoutError) as caught:
             accounts.hold(0).__enter__()
@@ -84,9 +84,9 @@ def test_the_standard_library_in_between_is_no_place() -> None:
     def ask() -> None:
         task.result(LIMIT)
 
-    with CallbackPool(max_workers=1, name="mill") as pool, Crew() as crew:
+    with CallbackPool(max_workers=1, name="mill") as pool, Actors() as actors:
         task = pool.submit(wait_for, end)
-        crew.start(ask, "guest")
+        actors.start(ask, "guest")
         eventually(lambda: [waiter for state in snapshot() for waiter in state.waiters if waiter.name == "guest"])
         lines = report().splitlines()
         end.set()
@@ -132,9 +132,9 @@ def test_looking_at_threads_that_wake_up_is_safe() -> None:
             depth = (depth * 37 + 3) % 300
             sink(depth)
 
-    with Crew() as crew, lock:
+    with Actors() as actors, lock:
         for _ in range(3):
-            crew.start(churn)
+            actors.start(churn)
         try:
             for _ in range(60 if COLLECTS_AT_ANY_TIME else 300):
                 snapshot()

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from counter.cases import CHANGES, Change, Recording, each_kind
-from locks.crew import eventually
+from locks.actors import eventually
 from syncprims import AtomicCounter, CounterTimeoutError, SyncTimeoutError
 from syncprims._core import waits as _waits
 from syncprims.testing import Running, Threads, assert_blocks, patience

@@ -9,7 +9,7 @@ from threading import Event, Lock, get_ident
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually, take_and_let_go, wait_for
+from locks.actors import LIMIT, Actors, eventually, take_and_let_go, wait_for
 from syncprims import AtomicCounter, CallbackPool, LockAdapter, OrderedRunner, TimedLock
 from syncprims._core.waits import Waiting
 from syncprims.diagnostics import Waiter, record, report, snapshot, warn_slow
@@ -41,8 +41,8 @@ def waiter_of(name: str) -> Waiter | None:
 
 def seen_while(wait: Callable[[], object], let_go: Callable[[], object]) -> tuple[str, str]:
     """Let a thread wait; return what the snapshot says it waits for, and the line of the report on the thread."""
-    with Crew() as crew:
-        crew.start(wait, "guest")
+    with Actors() as actors:
+        actors.start(wait, "guest")
         eventually(lambda: waiter_of("guest"))
         waiter, text = waiter_of("guest"), report()
         let_go()
@@ -122,8 +122,8 @@ def test_the_wait_for_bodies_that_end_is_seen() -> None:
         with pytest.raises(Exception, match="aborted"):
             runner.run({"load": load}, timeout=LIMIT)
 
-    with Crew() as crew:
-        crew.start(run, "guest")
+    with Actors() as actors:
+        actors.start(run, "guest")
         wait_for(begun)
         runner.abort()
         eventually(lambda: (waiter := waiter_of("guest")) and waiter.sought)
@@ -240,8 +240,8 @@ def test_a_recording_has_the_waits_for_a_pool() -> None:
         def guest() -> None:
             mill.task.result(LIMIT)
 
-        with Crew() as crew:
-            crew.start(guest, "guest")
+        with Actors() as actors:
+            actors.start(guest, "guest")
             eventually(lambda: waiter_of("guest"))
             mill.end.set()
     mill.pool.close(LIMIT)
@@ -254,8 +254,8 @@ def test_a_recording_has_the_waits_for_a_pool() -> None:
 def test_a_slow_wait_for_a_pool_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     """The warning names the pool and what is waited for, and no holder, as there is none."""
     mill = Mill()
-    with Crew() as crew, warn_slow(after=0.01):
-        crew.start(lambda: mill.pool.join(LIMIT), "guest")
+    with Actors() as actors, warn_slow(after=0.01):
+        actors.start(lambda: mill.pool.join(LIMIT), "guest")
         eventually(lambda: caplog.messages)
         mill.end.set()
     mill.pool.close(LIMIT)

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import pytest
 
-from locks.crew import Crew
+from locks.actors import Actors
 from syncprims import LockAdapter, TimedLock, TimedRLock, acquire_all
 from syncprims._core.waits import Waiting
 from syncprims._runner.sequence import Sequence
@@ -117,8 +117,8 @@ def test_a_condition_made_while_observed_works_on() -> None:
             assert condition.wait_for(lambda: mail, timeout=20.0)
             return mail.pop()
 
-    with Crew() as crew:
-        taking = crew.start(take)
+    with Actors() as actors:
+        taking = actors.start(take)
         with condition:
             mail.append("letter")
             condition.notify()

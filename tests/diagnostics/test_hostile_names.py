@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from locks.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
+from locks.actors import LIMIT, Actors, eventually, held_elsewhere, wait_for
 from syncprims import (
     AtomicCounter,
     BrokenSequenceError,
@@ -139,8 +139,8 @@ def test_deadlocks(name: str, thread: str) -> None:
             both.wait(LIMIT)
             enter(second)
 
-    with Crew() as crew:
-        jobs = [crew.start(lambda order=order: cross(*locks[::order]), f"{thread}{order}") for order in (1, -1)]  # type: ignore[misc]  # bound now
+    with Actors() as actors:
+        jobs = [actors.start(lambda order=order: cross(*locks[::order]), f"{thread}{order}") for order in (1, -1)]  # type: ignore[misc]  # bound now
         (error,) = [error for job in jobs if (error := job.error()) is not None]
     assert isinstance(error, DeadlockError)
     check_error(error)
@@ -341,17 +341,17 @@ def a_busy_program(name: str, thread: str, function: str) -> Iterator[None]:
     kind = type(name.replace("\x00", "").encode("utf-8", "backslashreplace").decode(), (TimedLock,), {})
     lock, runner, counter = kind(name=name), OrderedRunner(function, "next", name=name), AtomicCounter(name=name)
     call = code_of(name, function)
-    with Crew() as crew, CallbackPool(max_workers=1, name=name) as pool:
+    with Actors() as actors, CallbackPool(max_workers=1, name=name) as pool:
         try:
-            crew.start(lambda: call(lock, lambda: wait_for(end)), thread)
+            actors.start(lambda: call(lock, lambda: wait_for(end)), thread)
             eventually(lock.locked)
-            crew.start(lambda: call(lock, list), thread)
-            crew.start(lambda: call(runner.step(function), lambda: wait_for(end)), thread)
+            actors.start(lambda: call(lock, list), thread)
+            actors.start(lambda: call(runner.step(function), lambda: wait_for(end)), thread)
             eventually(lambda: runner.current == function and lock.waiting)
-            crew.start(lambda: enter(runner.step("next")), thread)
-            crew.start(lambda: counter.wait_until(1), thread)
+            actors.start(lambda: enter(runner.step("next")), thread)
+            actors.start(lambda: counter.wait_until(1), thread)
             task = pool.submit(named(function, wait_for), end)
-            crew.start(lambda: task.result(LIMIT), thread)
+            actors.start(lambda: task.result(LIMIT), thread)
             pool.submit(named(function, len), ())
             eventually(lambda: len(all_waits()) >= 4 and task.running())
             yield

@@ -16,7 +16,7 @@ from threading import Event, Lock, Semaphore
 import pytest
 
 from callback_pool.pool_workers import wait_for_file
-from locks.crew import LIMIT, Crew, eventually, on_signal, take_and_let_go, wait_for
+from locks.actors import LIMIT, Actors, eventually, on_signal, take_and_let_go, wait_for
 from syncprims import AtomicCounter, CallbackPool, DeadlockError, LockAdapter, OrderedRunner, TimedLock
 from syncprims._core.stacks import FRAMES_ARE_SHARED
 from syncprims.diagnostics import find_deadlocks, report, snapshot
@@ -70,10 +70,10 @@ def _(_: Path) -> None:
         with gate:
             arrived.increment()
 
-    with Crew() as crew:
-        crew.start(keep_the_gate, "keeper")
+    with Actors() as actors:
+        actors.start(keep_the_gate, "keeper")
         eventually(lambda: waits("keeper"))
-        crew.start(arrive, "guest")
+        actors.start(arrive, "guest")
         eventually(lambda: waits("guest"))
         text = unfound()
         arrived.increment()
@@ -88,8 +88,8 @@ def _(_: Path) -> None:
         with runner.step("store"):
             pass
 
-    with Crew() as crew:
-        crew.start(store, "storing")
+    with Actors() as actors:
+        actors.start(store, "storing")
         eventually(lambda: waits("storing"))
         text = unfound()
         with runner.step("load"):
@@ -102,8 +102,8 @@ def _(_: Path) -> None:
     for theirs in (Lock(), Semaphore(1)):
         theirs.acquire()
         adapter = LockAdapter(theirs, name="theirs")
-        with Crew() as crew:
-            crew.start(partial(take_and_let_go, adapter), "guest")
+        with Actors() as actors:
+            actors.start(partial(take_and_let_go, adapter), "guest")
             eventually(lambda: waits("guest"))
             text = unfound()
             theirs.release()
@@ -146,7 +146,7 @@ def in_both_orders(
     def leave() -> None:
         raise Enough
 
-    with Crew() as crew, first, on_signal(leave) as send:
+    with Actors() as actors, first, on_signal(leave) as send:
 
         def look_and_send() -> None:
             try:
@@ -155,9 +155,9 @@ def in_both_orders(
             finally:
                 send()
 
-        crew.start(other_order, "other")
+        actors.start(other_order, "other")
         wait_for(has_second)
-        crew.start(look_and_send)
+        actors.start(look_and_send)
         with pytest.raises(Enough):
             second.acquire(timeout=timeout)
     return texts[0]
@@ -171,8 +171,8 @@ def _(_: Path) -> None:
     taker.start()
     taker.join(LIMIT)
     adapter = LockAdapter(theirs, name="theirs")
-    with Crew() as crew:
-        crew.start(partial(take_and_let_go, adapter), "guest")
+    with Actors() as actors:
+        actors.start(partial(take_and_let_go, adapter), "guest")
         eventually(lambda: waits("guest"))
         text = unfound()
         theirs.release()
@@ -182,9 +182,9 @@ def _(_: Path) -> None:
 @row("a task in a process")
 def _(folder: Path) -> None:
     end = folder / "end"
-    with CallbackPool("process", max_workers=1, name="mill") as pool, Crew() as crew:
+    with CallbackPool("process", max_workers=1, name="mill") as pool, Actors() as actors:
         task = pool.submit(wait_for_file, str(end))
-        crew.start(task.result, "guest")
+        actors.start(task.result, "guest")
         try:
             eventually(lambda: waits("guest") and task.running())
             text = unfound()
@@ -197,9 +197,9 @@ def _(folder: Path) -> None:
 @row("a queued task in an executor that was handed in")
 def _(_: Path) -> None:
     end = Event()
-    with ThreadPoolExecutor(1) as executor, CallbackPool(executor, name="mill") as pool, Crew() as crew:
+    with ThreadPoolExecutor(1) as executor, CallbackPool(executor, name="mill") as pool, Actors() as actors:
         executor.submit(wait_for, end)  # it has its own work to do
-        crew.start(pool.submit(int).result, "guest")
+        actors.start(pool.submit(int).result, "guest")
         try:
             eventually(lambda: waits("guest"))
             text = unfound()
@@ -216,8 +216,8 @@ def _(_: Path) -> None:
     def leave() -> None:
         raise Enough
 
-    with Crew() as crew:
-        crew.start(lock.acquire, "clerk").result()
+    with Actors() as actors:
+        actors.start(lock.acquire, "clerk").result()
         # The main thread waits: a new one might get the ident of the one that ended, and look like the holder.
         with on_signal(leave) as send:
 
@@ -228,7 +228,7 @@ def _(_: Path) -> None:
                 finally:
                     send()
 
-            crew.start(look_and_send)
+            actors.start(look_and_send)
             with pytest.raises(Enough):
                 lock.acquire(timeout=LIMIT)
     shows(texts[0], "TimedLock 'orders': held by ", "<MainThread> it")
@@ -243,11 +243,11 @@ def _(_: Path) -> None:
         with line:
             os.read(reading, 1)
 
-    with ExitStack() as ends, Crew() as crew:
+    with ExitStack() as ends, Actors() as actors:
         ends.callback(os.close, reading)
-        crew.start(ask_the_driver, "driver")
+        actors.start(ask_the_driver, "driver")
         eventually(line.locked)
-        crew.start(partial(take_and_let_go, line), "guest")
+        actors.start(partial(take_and_let_go, line), "guest")
         eventually(lambda: waits("guest"))
         text = unfound()
         os.close(writing)  # the end of the file
@@ -265,10 +265,10 @@ def _(_: Path) -> None:
             begun.set()
             wait_for(end)
 
-    with Crew() as crew:
-        crew.start(expect_news, "reader")
+    with Actors() as actors:
+        actors.start(expect_news, "reader")
         wait_for(begun)
-        crew.start(partial(take_and_let_go, lock), "guest")
+        actors.start(partial(take_and_let_go, lock), "guest")
         eventually(lambda: waits("guest"))
         text = unfound()
         end.set()
@@ -286,8 +286,8 @@ def _(_: Path) -> None:
         asyncio.get_running_loop().call_soon(idle.set)  # when this coroutine awaits
         await task
 
-    with CallbackPool(max_workers=1, name="mill") as pool, Crew() as crew:
-        crew.start(lambda: asyncio.run(serve(pool)), "loop")
+    with CallbackPool(max_workers=1, name="mill") as pool, Actors() as actors:
+        actors.start(lambda: asyncio.run(serve(pool)), "loop")
         try:
             wait_for(idle)
             eventually(lambda: "runs wait_for" in report())
@@ -333,10 +333,10 @@ def test_a_deadlock_that_a_third_thread_could_end_is_reported_all_the_same() -> 
         wait_for(may_abort)
         runner.abort()
 
-    with Crew() as crew:
-        storing = crew.start(store, "storing")
-        loading = crew.start(load, "loading")
-        crew.start(abort_some_time, "supervisor")
+    with Actors() as actors:
+        storing = actors.start(store, "storing")
+        loading = actors.start(load, "loading")
+        actors.start(abort_some_time, "supervisor")
         errors = [storing.error(), loading.error()]
         may_abort.set()
     assert [type(error) for error in errors].count(DeadlockError) == 1

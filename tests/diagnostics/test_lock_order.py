@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually
+from locks.actors import LIMIT, Actors, eventually
 from programs import environment
 from syncprims import DeadlockError, LockAdapter, LockOrderError, TimedLock, TimedRLock, acquire_all
 from syncprims.diagnostics import LockOrderWarning, check_lock_order, ignore_lock_order, lock_order
@@ -82,9 +82,9 @@ def test_an_inversion_is_reported_though_nothing_deadlocks(make: Callable[[str],
 def test_the_first_order_may_be_anothers() -> None:
     """What one thread has done counts against what another does."""
     a, b = timed("a"), timed("b")
-    with check_lock_order(), Crew() as crew:
-        assert crew.start(lambda: take(a, b)).error() is None
-        assert isinstance(crew.start(lambda: take(b, a)).error(), LockOrderError)
+    with check_lock_order(), Actors() as actors:
+        assert actors.start(lambda: take(a, b)).error() is None
+        assert isinstance(actors.start(lambda: take(b, a)).error(), LockOrderError)
 
 
 @pytest.mark.parametrize("size", [3, 5])
@@ -304,8 +304,8 @@ def test_two_threads_that_add_the_halves_at_once_are_seen(monkeypatch: pytest.Mo
                 return False
 
     monkeypatch.setattr(check, "_path", find_slowly)
-    with check, Crew() as crew:
-        jobs = [crew.start(lambda: cross(a, b)), crew.start(lambda: cross(b, a))]
+    with check, Actors() as actors:
+        jobs = [actors.start(lambda: cross(a, b)), actors.start(lambda: cross(b, a))]
         assert sorted(job.result() for job in jobs) == [False, True]
     assert len(check.inversions) == 1
 
@@ -330,8 +330,8 @@ def test_what_is_exempt_is_not_looked_at() -> None:
         with ignore_lock_order():
             with ignore_lock_order():
                 take_in_disorder(a, b)
-            with Crew() as crew:
-                crew.start(lambda: take_in_disorder(a, b))
+            with Actors() as actors:
+                actors.start(lambda: take_in_disorder(a, b))
         assert check.inversions == ()
         with pytest.raises(LockOrderError):
             take_in_disorder(a, b)

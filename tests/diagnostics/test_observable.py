@@ -14,7 +14,7 @@ from typing import ClassVar
 import pytest
 
 import syncprims
-from locks.crew import LIMIT, Crew, eventually
+from locks.actors import LIMIT, Actors, eventually
 from syncprims import AtomicCounter, CallbackPool, LockAdapter, LockOrderError, OrderedRunner, TimedLock, TimedRLock
 from syncprims._core.observing import Event, Observable, declared
 from syncprims._core.registry import register
@@ -109,11 +109,11 @@ def test_a_new_kind_of_lock_is_recorded(kind: type[Latch]) -> None:
         assert latch.shut()
         latch.free()
 
-    with record() as recording, Crew() as crew:
+    with record() as recording, Actors() as actors:
         assert latch.shut()
-        passing = crew.start(pass_through, "next")
+        passing = actors.start(pass_through, "next")
         eventually(lambda: "'next'" in report())
-        assert not crew.start(lambda: latch.shut(0.001), "hasty").result()
+        assert not actors.start(lambda: latch.shut(0.001), "hasty").result()
         latch.free()
         passing.result()
         spans = [span for span in recording.spans if span.name == "gate"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from locks.crew import LIMIT
+from locks.actors import LIMIT
 from syncprims.diagnostics import check_lock_order
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "slow_program.py"

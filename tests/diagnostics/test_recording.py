@@ -14,7 +14,7 @@ from threading import Event
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
+from locks.actors import LIMIT, Actors, eventually, held_elsewhere, wait_for
 from syncprims import (
     AtomicCounter,
     CallbackErrors,
@@ -52,8 +52,8 @@ def queue_for(lock: TimedLock | LockAdapter) -> None:
 )
 def test_a_wait_and_the_holds_around_it_are_recorded(lock: TimedLock | LockAdapter) -> None:
     """One thread holds, another waits and then holds: three spans, with threads, places and times that fit."""
-    with record() as recording, Crew() as crew, held_elsewhere(lock, "billing") as let_go:
-        crew.start(lambda: queue_for(lock), "audit")
+    with record() as recording, Actors() as actors, held_elsewhere(lock, "billing") as let_go:
+        actors.start(lambda: queue_for(lock), "audit")
         eventually(lambda: lock.waiting)
         let_go()
     first, wait, second = recording.spans
@@ -112,10 +112,10 @@ def test_a_condition_that_waits_does_not_hold_its_lock() -> None:
 def test_what_is_under_way_is_there_too() -> None:
     """A hold and a wait that are not over are in the recording, up to now or to its end."""
     lock = TimedLock(name="long")
-    with Crew() as crew:
+    with Actors() as actors:
         with record() as recording:
             lock.acquire()
-            crew.start(lambda: queue_for(lock))
+            actors.start(lambda: queue_for(lock))
             eventually(lambda: lock.waiting)
         spans = recording.spans
         lock.release()
@@ -184,8 +184,8 @@ def test_a_deadlock_that_was_refused_is_recorded() -> None:
             with second:
                 pass
 
-    with record() as recording, Crew() as crew:
-        jobs = [crew.start(lambda: cross(one, other), "there"), crew.start(lambda: cross(other, one), "back")]
+    with record() as recording, Actors() as actors:
+        jobs = [actors.start(lambda: cross(one, other), "there"), actors.start(lambda: cross(other, one), "back")]
         errors = [job.error() for job in jobs]
     assert sum(isinstance(error, DeadlockError) for error in errors) == 1
     (refused,) = [span for span in recording.spans if span.outcome]
@@ -263,7 +263,7 @@ def test_waits_that_gave_up_are_recorded_as_such() -> None:
 def test_an_error_that_is_handled_around_a_wait_is_not_its_own() -> None:
     """A wait in an `except` block ends as it ends."""
     lock = TimedLock(name="slow")
-    with Crew() as crew, record() as recording, held_elsewhere(lock) as let_go:
+    with Actors() as actors, record() as recording, held_elsewhere(lock) as let_go:
 
         def wait_while_handling() -> None:
             try:
@@ -271,7 +271,7 @@ def test_an_error_that_is_handled_around_a_wait_is_not_its_own() -> None:
             except TimeoutError:
                 queue_for(lock)
 
-        job = crew.start(wait_while_handling)
+        job = actors.start(wait_while_handling)
         eventually(lambda: lock.waiting)
         let_go()
         job.result()
@@ -285,8 +285,8 @@ def test_an_interrupted_wait_is_recorded_as_such() -> None:
     def interrupt(value: int) -> bool:
         raise KeyboardInterrupt
 
-    with record() as recording, Crew() as crew:
-        job = crew.start(lambda: counter.wait_for(lambda value: value > 0 and interrupt(value), LIMIT))
+    with record() as recording, Actors() as actors:
+        job = actors.start(lambda: counter.wait_for(lambda value: value > 0 and interrupt(value), LIMIT))
         eventually(lambda: kinds(recording, "arrivals"))
         counter.increment()
         assert isinstance(job.error(), KeyboardInterrupt)
@@ -409,8 +409,8 @@ def test_tasks_submitted_before_the_recording_do_no_harm() -> None:
 def test_waits_for_a_counter_are_recorded() -> None:
     """Who waits for a value is seen to wait."""
     counter = AtomicCounter(name="arrivals")
-    with record() as recording, Crew() as crew:
-        crew.start(lambda: counter.wait_until(1, timeout=LIMIT), "gate")
+    with record() as recording, Actors() as actors:
+        actors.start(lambda: counter.wait_until(1, timeout=LIMIT), "gate")
         eventually(lambda: kinds(recording, "arrivals"))
         counter.increment()
     assert ("wait", "") in kinds(recording, "arrivals")
@@ -426,9 +426,9 @@ def test_the_oldest_are_dropped_and_counted() -> None:
                 pass
 
     with record(capacity=50) as recording:
-        with Crew() as crew:
+        with Actors() as actors:
             for lock in locks:
-                crew.start(lambda lock=lock: use(lock))  # type: ignore[misc]  # bound now
+                actors.start(lambda lock=lock: use(lock))  # type: ignore[misc]  # bound now
         with TimedLock(name="latest"):
             pass
     assert len(recording.spans) == 50
@@ -477,8 +477,8 @@ def crowded() -> Recording:
     """A recording with a lock that was waited for, and one that was not."""
     busy, free = TimedLock(name="busy"), TimedLock(name="free")
     with record() as recording:
-        with Crew() as crew, held_elsewhere(busy) as let_go:
-            crew.start(lambda: queue_for(busy))
+        with Actors() as actors, held_elsewhere(busy) as let_go:
+            actors.start(lambda: queue_for(busy))
             eventually(lambda: busy.waiting)
             let_go()
         for _ in range(3):
@@ -589,8 +589,8 @@ def test_inner_locks_are_left_out() -> None:
     runner = OrderedRunner("load", name="etl")
     with record() as recording, CallbackPool(max_workers=1, max_pending=1, name="mill") as pool:
         entrance = pool._open_tasks._entrance
-        with Crew() as crew, held_elsewhere(entrance, "grinder") as let_go:
-            crew.start(lambda: pool.submit(len, "abc"), "miller")
+        with Actors() as actors, held_elsewhere(entrance, "grinder") as let_go:
+            actors.start(lambda: pool.submit(len, "abc"), "miller")
             eventually(lambda: entrance.waiting)
             let_go()
         assert list(pool.map(len, ["a", "bb"])) == [1, 2]

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually, wait_for
+from locks.actors import LIMIT, Actors, eventually, wait_for
 from syncprims import TimedLock
 from syncprims._core.stacks import FRAMES_ARE_SHARED
 from syncprims.diagnostics import SignalDump, dump_on_signal, signal_dump
@@ -57,8 +57,8 @@ def test_it_shows_what_has_nothing_to_do_with_the_library() -> None:
         begun.set()
         wait_for(end)
 
-    with dump_on_signal(file=text), Crew() as crew:
-        crew.start(wait_for_something_else, "stranger")
+    with dump_on_signal(file=text), Actors() as actors:
+        actors.start(wait_for_something_else, "stranger")
         wait_for(begun)
         signal.raise_signal(signal.SIGUSR1)
         end.set()
@@ -101,8 +101,8 @@ def test_the_main_thread_may_be_waiting(tmp_path: Path) -> None:
             eventually(asked)
 
     held: list[bool] = []
-    with open(path, "w", encoding="utf-8") as file, dump_on_signal(file=file), Crew() as crew:
-        crew.start(hold_and_ask, "holder")
+    with open(path, "w", encoding="utf-8") as file, dump_on_signal(file=file), Actors() as actors:
+        actors.start(hold_and_ask, "holder")
         eventually(lambda: held)
         with lock.hold(LIMIT):
             pass
@@ -130,8 +130,8 @@ def test_the_handler_before_it_is_called_and_put_back() -> None:
 
 def test_only_the_main_thread_can_ask_for_it() -> None:
     """Another thread gets Python's own error."""
-    with Crew() as crew:
-        assert isinstance(crew.start(dump_on_signal).error(), ValueError)
+    with Actors() as actors:
+        assert isinstance(actors.start(dump_on_signal).error(), ValueError)
 
 
 def test_it_writes_to_stderr_of_a_hung_process() -> None:
@@ -447,8 +447,8 @@ def test_only_the_main_thread_can_stop_it() -> None:
     """Another thread gets an error, and the reports go on until the main thread stops them."""
     text = io.StringIO()
     with dump_on_signal(file=text) as dumping:
-        with Crew() as crew:
-            assert isinstance(crew.start(dumping.stop).error(), ValueError)
+        with Actors() as actors:
+            assert isinstance(actors.start(dumping.stop).error(), ValueError)
         signal.raise_signal(signal.SIGUSR1)
     assert text.getvalue()
 

@@ -11,7 +11,7 @@ from threading import Event
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
+from locks.actors import LIMIT, Actors, eventually, held_elsewhere, wait_for
 from syncprims import CallbackPool, TimedLock
 from syncprims._core.clock import monotonic
 from syncprims._core.waits import Waiting, all_waits
@@ -67,8 +67,8 @@ def watching() -> Iterator[SlowWaits]:
 def test_a_slow_wait_is_warned_of_while_it_is_on() -> None:
     """A wait that lasts longer than the time gets a warning, with the report, before it has ended."""
     lock = TimedLock(name="slow")
-    with warnings_kept() as texts, Crew() as crew, held_elsewhere(lock, "sleeper") as let_go, warn_slow(after=0.05):
-        crew.start(lambda: enter(lock), "first")
+    with warnings_kept() as texts, Actors() as actors, held_elsewhere(lock, "sleeper") as let_go, warn_slow(after=0.05):
+        actors.start(lambda: enter(lock), "first")
         eventually(lambda: texts)
         assert lock.waiting == 1
         let_go()
@@ -81,9 +81,9 @@ def test_a_slow_wait_is_warned_of_while_it_is_on() -> None:
 def test_a_jam_is_warned_of_once(watching: SlowWaits) -> None:
     """Of fifty threads that wait for one lock, the first that gets old is warned of, and those that follow are not."""
     lock = TimedLock(name="stock")
-    with warnings_kept() as texts, Crew() as crew, held_elsewhere(lock) as let_go:
+    with warnings_kept() as texts, Actors() as actors, held_elsewhere(lock) as let_go:
         for number in range(50):
-            crew.start(lambda: enter(lock), f"queuer-{number}")
+            actors.start(lambda: enter(lock), f"queuer-{number}")
             if number in (0, 1, 49):
                 grow_old(watching, lock, number + 1)
         let_go()
@@ -94,11 +94,11 @@ def test_a_jam_is_warned_of_once(watching: SlowWaits) -> None:
 def test_those_that_wait_as_well_are_counted(watching: SlowWaits) -> None:
     """The one line of a jam says how many threads wait beside the one that has waited longest."""
     lock = TimedLock(name="stock")
-    with warnings_kept() as texts, Crew() as crew, held_elsewhere(lock) as let_go:
-        crew.start(lambda: enter(lock), "queuer-0")
+    with warnings_kept() as texts, Actors() as actors, held_elsewhere(lock) as let_go:
+        actors.start(lambda: enter(lock), "queuer-0")
         eventually(lambda: lock.waiting == 1)
         for number in (1, 2):
-            crew.start(lambda: enter(lock), f"queuer-{number}")
+            actors.start(lambda: enter(lock), f"queuer-{number}")
         grow_old(watching, lock, 3)
         let_go()
     lines = texts[0].splitlines()
@@ -121,21 +121,21 @@ def test_a_jam_lasts_as_long_as_a_wait_that_got_old(watching: SlowWaits) -> None
     """As long as one of its waits is on, though not the first one, it is the same jam; after the last, another one."""
     lock = TimedLock(name="stock")
     ends = [Event() for _ in range(4)]
-    with warnings_kept() as texts, Crew() as crew:
-        first = crew.start(lambda: pretend_to_wait(lock, ends[0]))
+    with warnings_kept() as texts, Actors() as actors:
+        first = actors.start(lambda: pretend_to_wait(lock, ends[0]))
         grow_old(watching, lock)
-        second = crew.start(lambda: pretend_to_wait(lock, ends[1]))
+        second = actors.start(lambda: pretend_to_wait(lock, ends[1]))
         grow_old(watching, lock, 2)
         ends[0].set()
         first.result()
-        third = crew.start(lambda: pretend_to_wait(lock, ends[2]))
+        third = actors.start(lambda: pretend_to_wait(lock, ends[2]))
         grow_old(watching, lock, 2)
         assert len(texts) == 1
         for job, end in ((second, ends[1]), (third, ends[2])):
             end.set()
             job.result()
         watching._look()
-        crew.start(lambda: pretend_to_wait(lock, ends[3]), "later")
+        actors.start(lambda: pretend_to_wait(lock, ends[3]), "later")
         grow_old(watching, lock)
         ends[3].set()
     assert len(texts) == 2
@@ -147,12 +147,12 @@ def test_each_lock_has_its_own_jam(watching: SlowWaits) -> None:
     locks = [TimedLock(name=name) for name in ("stock", "prices")]
     with (
         warnings_kept() as texts,
-        Crew() as crew,
+        Actors() as actors,
         held_elsewhere(locks[0]) as first,
         held_elsewhere(locks[1]) as second,
     ):
         for lock in locks:
-            crew.start(lambda lock=lock: enter(lock))  # type: ignore[misc]  # bound now
+            actors.start(lambda lock=lock: enter(lock))  # type: ignore[misc]  # bound now
             grow_old(watching, lock)
         first()
         second()
@@ -163,12 +163,12 @@ def test_those_that_wait_behind_a_jam_are_part_of_it(watching: SlowWaits) -> Non
     """A wait for what a jammed thread holds is not warned of, until that thread is out of its jam."""
     database, account, printer = (TimedLock(name=name) for name in ("database", "account", "printer"))
     with (
-        warnings_kept() as texts, Crew() as crew,
+        warnings_kept() as texts, Actors() as actors,
         held_elsewhere(database) as database_goes, held_elsewhere(printer) as printer_goes,
     ):  # fmt: skip
-        crew.start(lambda: enter(account, database, printer))
+        actors.start(lambda: enter(account, database, printer))
         grow_old(watching, database)
-        crew.start(lambda: enter(account))
+        actors.start(lambda: enter(account))
         grow_old(watching, account)
         assert len(texts) == 1
         database_goes()
@@ -181,10 +181,10 @@ def test_those_that_wait_behind_a_jam_are_part_of_it(watching: SlowWaits) -> Non
 def test_many_jams_at_once_are_one_message(watching: SlowWaits) -> None:
     """Jams that a look finds together have one message with one report, which does not name each of them."""
     locks = [TimedLock(name=f"lock-{number}") for number in range(13)]
-    with warnings_kept() as texts, Crew() as crew, ExitStack() as held:
+    with warnings_kept() as texts, Actors() as actors, ExitStack() as held:
         let_go = [held.enter_context(held_elsewhere(lock)) for lock in locks]
         for lock in locks:
-            crew.start(lambda lock=lock: enter(lock))  # type: ignore[misc]  # bound now
+            actors.start(lambda lock=lock: enter(lock))  # type: ignore[misc]  # bound now
         eventually(lambda: all(lock.waiting for lock in locks))
         for waiting in all_waits():
             waiting.since -= 3600.0
@@ -200,10 +200,10 @@ def test_many_jams_at_once_are_one_message(watching: SlowWaits) -> None:
 def test_a_pool_that_is_joined_for_long_hides_no_other_wait(watching: SlowWaits) -> None:
     """What is waited for of a pool counts: its end, a result and room are three jams."""
     gate = Event()
-    with warnings_kept() as texts, Crew() as crew, CallbackPool(max_workers=1, name="mill") as pool:
+    with warnings_kept() as texts, Actors() as actors, CallbackPool(max_workers=1, name="mill") as pool:
         task = pool.submit(wait_for, gate)
         for wait in (pool.join, task.result):
-            crew.start(lambda wait=wait: wait(LIMIT))  # type: ignore[misc]  # bound now
+            actors.start(lambda wait=wait: wait(LIMIT))  # type: ignore[misc]  # bound now
             eventually(lambda: len(all_waits()) > len(texts))
             for waiting in all_waits():
                 waiting.since = monotonic() - 3600.0
@@ -238,16 +238,16 @@ def test_its_thread_survives_what_the_program_does_to_it(capsys: pytest.CaptureF
     """Neither a log handler that raises nor a lock without a name ends the watch: the next jam is warned of."""
     handler, logger = Broken(), logging.getLogger("syncprims")
     nameless, other = Unnamed(), TimedLock(name="other")
-    with Crew() as crew, held_elsewhere(other) as let_other_go, warn_slow(after=0.05):
+    with Actors() as actors, held_elsewhere(other) as let_other_go, warn_slow(after=0.05):
         nameless.acquire()
         logger.addHandler(handler)
         try:
-            crew.start(lambda: enter(nameless))
+            actors.start(lambda: enter(nameless))
             wait_for(handler.called)
         finally:
             logger.removeHandler(handler)
         with warnings_kept() as texts:
-            crew.start(lambda: enter(other))
+            actors.start(lambda: enter(other))
             eventually(lambda: texts)
         assert "for 'other'" in texts[0]
         nameless.release()
@@ -263,8 +263,8 @@ def test_a_short_wait_is_not_warned_of() -> None:
         with lock:
             pass
 
-    with warnings_kept() as texts, Crew() as crew, warn_slow(after=LIMIT), held_elsewhere(lock) as let_go:
-        crew.start(queue)
+    with warnings_kept() as texts, Actors() as actors, warn_slow(after=LIMIT), held_elsewhere(lock) as let_go:
+        actors.start(queue)
         eventually(lambda: lock.waiting)
         let_go()
     assert texts == []

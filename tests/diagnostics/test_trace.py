@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from locks.crew import LIMIT, Crew
+from locks.actors import LIMIT, Actors
 from syncprims import CallbackPool, OrderedRunner, TimedLock
 from syncprims.diagnostics import record
 
@@ -103,9 +103,9 @@ def test_everything_together_makes_a_valid_trace(tmp_path: Path) -> None:
                     second.release()
 
     with record() as recording:
-        with Crew() as crew:
+        with Actors() as actors:
             for seed in range(4):
-                crew.start(lambda seed=seed: cross(seed), f"crosser-{seed}")  # type: ignore[misc]  # bound now
+                actors.start(lambda seed=seed: cross(seed), f"crosser-{seed}")  # type: ignore[misc]  # bound now
         OrderedRunner("ping", "pong", rounds=2, name="game").run({"ping": str, "pong": str}, timeout=LIMIT)
         with CallbackPool(max_workers=2, name="mill") as pool:
             for number in range(4):

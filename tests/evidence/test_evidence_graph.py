@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from locks.crew import eventually
+from locks.actors import eventually
 from syncprims import (
     AtomicCounter,
     CallbackPool,

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually, gets_it_in_the_end, held_elsewhere, held_in, wait_for
+from locks.actors import LIMIT, Actors, eventually, gets_it_in_the_end, held_elsewhere, held_in, wait_for
 from syncprims import DeadlockError, LockAdapter, LockTimeoutError, TimedLock, TimedRLock, acquire_all
 
 
@@ -102,7 +102,7 @@ def test_a_timeout_releases_what_was_taken(place: int, timeout: float) -> None:
 def test_one_deadline_is_for_all_locks_together() -> None:
     """The time that the first one takes is not there for the second."""
     first, second = TimedLock(), TimedLock()
-    with Crew() as crew, held_elsewhere(first) as free_first, held_elsewhere(second):
+    with Actors() as actors, held_elsewhere(first) as free_first, held_elsewhere(second):
 
         def let_go_late() -> None:
             eventually(lambda: first.waiting == 1)
@@ -110,7 +110,7 @@ def test_one_deadline_is_for_all_locks_together() -> None:
             pause.wait(0.2)  # a part of the time, which has to pass
             free_first()
 
-        crew.start(let_go_late)
+        actors.start(let_go_late)
         started = monotonic()
         with pytest.raises(LockTimeoutError) as caught, acquire_all(first, second, timeout=0.4):
             pytest.fail("the body ran without the locks")
@@ -180,9 +180,9 @@ def test_threads_share_what_it_returns() -> None:
                 most = max(most, inside)
                 inside -= 1
 
-    with Crew() as crew:
+    with Actors() as actors:
         for _ in range(4):
-            crew.start(enter)
+            actors.start(enter)
     assert most == 1
     assert not one.locked()
     assert not other.locked()
@@ -214,9 +214,9 @@ def test_threads_that_list_locks_in_every_order_come_through() -> None:
             with acquire_all(*random_numbers.sample(locks, random_numbers.randint(1, 4)), timeout=LIMIT):
                 pass
 
-    with Crew() as crew:
+    with Actors() as actors:
         for seed in range(4):
-            crew.start(partial(take, seed))
+            actors.start(partial(take, seed))
     assert not any(lock.locked() for lock in locks)
 
 
@@ -250,8 +250,8 @@ def test_a_thread_that_waits_keeps_the_earlier_locks() -> None:
         with acquire_all(second, first):
             entered.set()
 
-    with Crew() as crew, held_elsewhere(second) as let_go:
-        crew.start(enter)
+    with Actors() as actors, held_elsewhere(second) as let_go:
+        actors.start(enter)
         eventually(lambda: second.waiting == 1)
         assert first.locked()
         assert not entered.is_set()

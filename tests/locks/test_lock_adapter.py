@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually, held_elsewhere, take_and_let_go, wait_for
+from locks.actors import LIMIT, Actors, eventually, held_elsewhere, take_and_let_go, wait_for
 from syncprims import DeadlockError, Holder, LockAdapter, LockTimeoutError, TimedLock, acquire_all
 from syncprims.adapters import LockLike
 
@@ -68,8 +68,8 @@ def test_with_and_hold_take_the_lock_inside(make: Callable[[], LockLike]) -> Non
             assert got is lock
             assert lock.locked()
             assert lock.held_by_me()
-            with Crew() as crew:
-                assert crew.start(lambda: inside.acquire(timeout=0)).result() is False
+            with Actors() as actors:
+                assert actors.start(lambda: inside.acquire(timeout=0)).result() is False
         assert not lock.held_by_me()
     with pytest.raises(ZeroDivisionError), lock:
         raise ZeroDivisionError
@@ -85,14 +85,14 @@ def test_acquire_and_release_are_those_of_threading(make: Callable[[], LockLike]
     lock.release()
     assert lock.acquire(False) is True
     lock.release()
-    with Crew() as crew, held_elsewhere(lock) as let_go:
+    with Actors() as actors, held_elsewhere(lock) as let_go:
         assert lock.acquire(False) is False
         started = monotonic()
         assert lock.acquire(timeout=0.05) is False
         assert monotonic() - started >= 0.045
         jobs = [
-            crew.start(lambda: take_and_let_go(lock)),
-            crew.start(lambda: take_and_let_go(lock, True, LIMIT)),
+            actors.start(lambda: take_and_let_go(lock)),
+            actors.start(lambda: take_and_let_go(lock, True, LIMIT)),
         ]
         eventually(lambda: lock.waiting == 2)
         let_go()
@@ -143,8 +143,8 @@ def test_a_holder_outside_the_adapter_is_not_known(make: Callable[[], LockLike])
         wait_for(leave)
         inside.release()
 
-    with Crew() as crew:
-        crew.start(take_directly)
+    with Actors() as actors:
+        actors.start(take_directly)
         wait_for(taken)
         with pytest.raises(LockTimeoutError, match="did not take it through this adapter") as caught, lock.hold(0.01):
             pytest.fail("the body ran without the lock")
@@ -166,8 +166,8 @@ def test_the_lock_inside_is_called_as_the_protocol_says() -> None:
     with acquire_all(lock, timeout=1.0):
         pass
     for arguments in ((), (False,), (True, 0.5), (True, -1), (True, None), (True, TIMEOUT_MAX)):
-        with Crew() as crew, held_elsewhere(lock) as let_go:
-            job = crew.start(partial(take_and_let_go, lock, *arguments))
+        with Actors() as actors, held_elsewhere(lock) as let_go:
+            job = actors.start(partial(take_and_let_go, lock, *arguments))
             if arguments != (False,):
                 eventually(lambda: lock.waiting == 1)
             else:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hostile import HostileObject, Touched
-from locks.crew import LIMIT, Crew, condition_over, eventually, wait_for
+from locks.actors import LIMIT, Actors, condition_over, eventually, wait_for
 from syncprims import LockAdapter, LockTimeoutError, TimedLock, TimedRLock, acquire_all
 
 
@@ -115,8 +115,8 @@ def test_a_strangers_release_is_told_who_holds_the_lock() -> None:
             held.set()
             wait_for(done)
 
-    with Crew() as crew:
-        crew.start(hold, name="bookkeeper")
+    with Actors() as actors:
+        actors.start(hold, name="bookkeeper")
         wait_for(held)
         with pytest.raises(RuntimeError, match=r"cannot release 'ledger': .*it is held by Thread 'bookkeeper' "):
             lock.release()
@@ -154,8 +154,8 @@ def test_a_condition_over_it_gives_it_up_and_gets_it_back(make: Callable[[], Any
             assert lock.held_by_me()
             return notified
 
-    with Crew() as crew:
-        waiter = crew.start(wait)
+    with Actors() as actors:
+        waiter = actors.start(wait)
         wait_for(ready)
         if limit == LIMIT:
             with condition:
@@ -197,8 +197,8 @@ def test_a_nested_lock_is_given_up_wholly_and_got_back_as_often(make: Callable[[
             for _ in range(2):
                 lock.acquire()
 
-    with Crew() as crew:
-        waiter = crew.start(wait)
+    with Actors() as actors:
+        waiter = actors.start(wait)
         wait_for(ready)
         with lock.hold(LIMIT):
             condition.notify()

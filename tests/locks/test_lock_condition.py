@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from locks.crew import LIMIT, Crew, condition_over, eventually, held_elsewhere, on_signal, wait_for
+from locks.actors import LIMIT, Actors, condition_over, eventually, held_elsewhere, on_signal, wait_for
 from syncprims import DeadlockError, TimedLock, TimedRLock
 
 both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
@@ -30,8 +30,8 @@ def test_a_notified_thread_has_the_lock_again(kind: type[TimedLock], timeout: fl
             assert condition.wait(LIMIT)
             finished.append(lock.held_by_me())
 
-    with Crew() as crew:
-        crew.start(wait)
+    with Actors() as actors:
+        actors.start(wait)
         wait_for(ready)
         with lock.hold(LIMIT):  # which is only possible while the thread waits
             condition.notify()
@@ -56,8 +56,8 @@ def test_a_wait_that_times_out_has_the_lock_again(kind: type[TimedLock], timeout
                 assert not condition.wait(0.05)
                 assert lock.held_by_me()
 
-    with Crew() as crew:
-        waiter = crew.start(wait)
+    with Actors() as actors:
+        waiter = actors.start(wait)
         wait_for(ready)
         with lock.hold(LIMIT):
             eventually(lambda: lock.waiting == 1)
@@ -108,8 +108,8 @@ def test_a_nested_lock_is_given_up_wholly_and_got_back_as_often() -> None:
                 lock.acquire()
             return still
 
-    with Crew() as crew:
-        waiter = crew.start(wait)
+    with Actors() as actors:
+        waiter = actors.start(wait)
         wait_for(ready)
         with condition:
             condition.notify()
@@ -139,9 +139,9 @@ def test_conditions_share_a_lock(kind: type[TimedLock]) -> None:
                 received.append(buffer.pop(0))
                 not_full.notify()
 
-    with Crew() as crew:
-        crew.start(produce)
-        crew.start(consume)
+    with Actors() as actors:
+        actors.start(produce)
+        actors.start(consume)
     assert received == list(range(200))
     assert not lock.locked()
 
@@ -174,8 +174,8 @@ def test_an_interrupted_wait_gets_the_lock_back(kind: type[TimedLock], when: str
                 send()
                 eventually(lambda: lock.waiting == 1)
 
-    with on_signal(handle) as send, Crew() as crew:
-        crew.start(interrupt)
+    with on_signal(handle) as send, Actors() as actors:
+        actors.start(interrupt)
         with pytest.raises(Interrupt), condition:  # noqa: PT012  the order of what happens matters
             entered.set()
             try:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually, gets_it_in_the_end, held_elsewhere, held_in, take_and_let_go
+from locks.actors import LIMIT, Actors, eventually, gets_it_in_the_end, held_elsewhere, held_in, take_and_let_go
 from syncprims import LockAdapter, LockTimeoutError, SyncError, SyncTimeoutError, TimedLock, TimedRLock, acquire_all
 
 KINDS: Final = [TimedLock, TimedRLock]
@@ -25,8 +25,8 @@ NAN: Final = float("nan")
 
 def free(lock: TimedLock) -> bool:
     """Whether another thread can take the lock."""
-    with Crew() as crew:
-        taken = crew.start(lambda: take_and_let_go(lock, False)).result()
+    with Actors() as actors:
+        taken = actors.start(lambda: take_and_let_go(lock, False)).result()
     return bool(taken)
 
 
@@ -235,10 +235,10 @@ def test_waiting_counts_those_who_wait(kind: type[TimedLock]) -> None:
         assert lock.acquire(timeout=within)
         lock.release()
 
-    with Crew() as crew, held_elsewhere(lock):
+    with Actors() as actors, held_elsewhere(lock):
         assert lock.waiting == 0
         for body in (lambda: enter(None), lambda: enter(LIMIT), lambda: acquire(-1), lambda: acquire(LIMIT)):
-            crew.start(body)
+            actors.start(body)
         eventually(lambda: lock.waiting == 4)
     assert lock.waiting == 0
 
@@ -297,8 +297,8 @@ def test_a_with_keeps_its_lock_alive(kind: type[TimedLock], enter: Callable[[Tim
 def test_the_lock_outlives_a_thread_that_waits(kind: type[TimedLock]) -> None:
     """A waiter that has given up leaves nothing behind."""
     lock = kind()
-    with Crew() as crew, held_elsewhere(lock):
-        assert not crew.start(lambda: lock.acquire(timeout=0.01)).result()
+    with Actors() as actors, held_elsewhere(lock):
+        assert not actors.start(lambda: lock.acquire(timeout=0.01)).result()
         assert lock.waiting == 0
     assert lock.acquire(timeout=0)
     assert lock.holder is not None

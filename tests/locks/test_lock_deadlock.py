@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually, wait_for
+from locks.actors import LIMIT, Actors, eventually, wait_for
 from syncprims import DeadlockError, LockTimeoutError, SyncError, TimedLock, TimedRLock, Wait, acquire_all
 
 both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
@@ -101,9 +101,9 @@ def dine(locks: list[TimedLock], enter: Enter) -> list[BaseException | None]:
                 assert mine.held_by_me()
                 assert next_one.held_by_me()
 
-    with Crew() as crew:
+    with Actors() as actors:
         jobs = [
-            crew.start(partial(take, mine, next_one), f"diner {number}")
+            actors.start(partial(take, mine, next_one), f"diner {number}")
             for number, (mine, next_one) in enumerate(zip(locks, [*locks[1:], locks[0]], strict=True))
         ]
         return [job.error() for job in jobs]
@@ -193,9 +193,9 @@ def test_acquire_with_a_limit_is_never_an_edge(kind: type[TimedLock]) -> None:
             with one:
                 return True
 
-    with Crew() as crew:
-        crew.start(back_off)
-        insisting = crew.start(insist)
+    with Actors() as actors:
+        actors.start(back_off)
+        insisting = actors.start(insist)
         eventually(lambda: one.waiting == 1 and other.waiting == 1)
         give_up.set()
         assert insisting.result()
@@ -214,8 +214,8 @@ def test_acquire_with_a_limit_that_closes_a_circle_returns_false(kind: type[Time
             with mine:
                 pass
 
-    with Crew() as crew, mine:
-        crew.start(insist)
+    with Actors() as actors, mine:
+        actors.start(insist)
         wait_for(held)
         eventually(lambda: mine.waiting == 1)
         started = monotonic()
@@ -240,10 +240,10 @@ def test_a_timed_with_that_has_given_up_is_no_edge() -> None:
         eventually(lambda: one.waiting == 1)
         go_on.set()
 
-    with Crew() as crew, other:
-        crew.start(give_up_then_work)
+    with Actors() as actors, other:
+        actors.start(give_up_then_work)
         wait_for(gave_up)
-        crew.start(let_work)
+        actors.start(let_work)
         with one:
             pass
 
@@ -259,9 +259,9 @@ def test_a_chain_that_ends_is_no_deadlock() -> None:
     def awaited(lock: TimedLock) -> bool:
         return lock.waiting == 1
 
-    with Crew() as crew, locks[-1]:
+    with Actors() as actors, locks[-1]:
         for mine, next_one in zip(locks[-2::-1], locks[:0:-1], strict=True):
-            crew.start(partial(take, mine, next_one))
+            actors.start(partial(take, mine, next_one))
             eventually(partial(awaited, next_one))
     assert not any(lock.locked() for lock in locks)
 
@@ -283,7 +283,7 @@ def test_ordered_acquisition_is_never_called_a_deadlock() -> None:
             rounds += 1
         return rounds
 
-    with Crew() as crew:
-        rounds = [job.result() for job in [crew.start(partial(take, seed)) for seed in range(6)]]
+    with Actors() as actors:
+        rounds = [job.result() for job in [actors.start(partial(take, seed)) for seed in range(6)]]
     assert all(rounds)
     assert not any(lock.locked() or lock.waiting for lock in locks)

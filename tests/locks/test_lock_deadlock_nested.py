@@ -11,7 +11,7 @@ from types import CodeType
 
 import pytest
 
-from locks.crew import Crew, eventually, held_elsewhere, on_signal, wait_for
+from locks.actors import Actors, eventually, held_elsewhere, on_signal, wait_for
 from syncprims import DeadlockError, LockTimeoutError, TimedLock, TimedRLock
 
 both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
@@ -50,10 +50,10 @@ def test_taking_a_lock_back_is_logged_and_not_raised(kind: type[TimedLock], capl
         with guard, pytest.raises(LockTimeoutError), resource.hold(0.5):
             pytest.fail("the body ran without the lock")
 
-    with Crew() as crew:
-        keeper = crew.start(keep_resource, "keeper")
+    with Actors() as actors:
+        keeper = actors.start(keep_resource, "keeper")
         wait_for(given_up)
-        wanter = crew.start(want_resource, "wanter")
+        wanter = actors.start(want_resource, "wanter")
         wanted.set()
         assert keeper.result()
     (record,) = [record for record in caplog.records if record.name == "syncprims"]
@@ -77,8 +77,8 @@ def test_taking_a_lock_back_is_an_edge_for_others(kind: type[TimedLock], caplog:
             guard._acquire_restore(state)
             return guard.held_by_me() and resource.held_by_me()
 
-    with Crew() as crew:
-        keeper = crew.start(keep_resource, "keeper")
+    with Actors() as actors:
+        keeper = actors.start(keep_resource, "keeper")
         wait_for(given_up)
         with guard:
             go_on.set()
@@ -107,7 +107,7 @@ def test_a_signal_handler_waits_inside_a_wait(kind: type[TimedLock]) -> None:
         with inner:
             handled.append(inner.held_by_me() and not outer.held_by_me())
 
-    with Crew() as crew, ExitStack() as stack:
+    with Actors() as actors, ExitStack() as stack:
         free_outer = stack.enter_context(held_elsewhere(outer))
         free_inner = stack.enter_context(held_elsewhere(inner))
         interrupt = stack.enter_context(on_signal(handle))
@@ -120,7 +120,7 @@ def test_a_signal_handler_waits_inside_a_wait(kind: type[TimedLock]) -> None:
             eventually(lambda: inner.waiting == 0 and outer.waiting == 1)
             free_outer()
 
-        crew.start(direct)
+        actors.start(direct)
         with outer:
             assert handled == [True]
     assert (outer.waiting, inner.waiting) == (0, 0)
@@ -151,10 +151,10 @@ def test_a_circle_through_a_signal_handler_is_noticed(closing: str) -> None:
             except DeadlockError as error:
                 errors.append(error)
 
-    with Crew() as crew, ExitStack() as stack:
+    with Actors() as actors, ExitStack() as stack:
         free_outer = stack.enter_context(held_elsewhere(outer))
         interrupt = stack.enter_context(on_signal(handle))
-        crew.start(hold_inner_and_want_mine, "other")
+        actors.start(hold_inner_and_want_mine, "other")
         wait_for(entered)
 
         def direct() -> None:
@@ -170,7 +170,7 @@ def test_a_circle_through_a_signal_handler_is_noticed(closing: str) -> None:
             eventually(lambda: errors)
             free_outer()
 
-        crew.start(direct)
+        actors.start(direct)
         with mine, outer:
             pass
     (error,) = errors
@@ -190,7 +190,7 @@ def test_a_handler_that_wants_what_its_own_thread_holds_is_told_at_once() -> Non
             pytest.fail("the body ran without the lock")
         told.append(caught.value)
 
-    with Crew() as crew, held_elsewhere(outer) as free_outer, on_signal(handle) as interrupt:
+    with Actors() as actors, held_elsewhere(outer) as free_outer, on_signal(handle) as interrupt:
 
         def direct() -> None:
             eventually(lambda: outer.waiting == 1)
@@ -198,7 +198,7 @@ def test_a_handler_that_wants_what_its_own_thread_holds_is_told_at_once() -> Non
             eventually(lambda: told)
             free_outer()
 
-        crew.start(direct)
+        actors.start(direct)
         with mine, outer:
             assert mine.held_by_me()
     assert [error.cycle[0].lock_name for error in told] == ["mine"]

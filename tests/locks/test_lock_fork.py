@@ -13,7 +13,7 @@ from time import monotonic, process_time
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually, held_elsewhere, take_and_let_go
+from locks.actors import LIMIT, Actors, eventually, held_elsewhere, take_and_let_go
 from syncprims import AtomicCounter, DeadlockError, LockAdapter, TimedLock, TimedRLock, acquire_all
 from syncprims._core import registry
 
@@ -105,14 +105,14 @@ def test_a_lock_that_vanished_threads_wait_for_works(kind: type[TimedLock]) -> N
         lock.release()
         assert_usable(lock)
 
-    with Crew() as crew:
+    with Actors() as actors:
         with held_elsewhere(lock):
-            waiter = crew.start(enter)
+            waiter = actors.start(enter)
             eventually(lambda: lock.waiting == 1)
             in_child(lambda: assert_usable(lock))
         waiter.result()
         with lock:
-            crew.start(enter)
+            actors.start(enter)
             eventually(lambda: lock.waiting == 1)
             in_child(check_held)
             assert lock.held_by_me()
@@ -153,8 +153,8 @@ def test_a_thread_may_fork() -> None:
         with mine:
             in_child(check)
 
-    with Crew() as crew, mains:
-        crew.start(fork).result()
+    with Actors() as actors, mains:
+        actors.start(fork).result()
 
 
 @pytest.mark.inverts
@@ -170,8 +170,8 @@ def test_no_deadlock_is_seen_with_threads_that_vanished() -> None:
         with theirs.hold(LIMIT / 4):
             assert mine.held_by_me()
 
-    with Crew() as crew, mine:
-        crew.start(insist)
+    with Actors() as actors, mine:
+        actors.start(insist)
         eventually(lambda: mine.waiting == 1)
         in_child(check)
 
@@ -182,8 +182,8 @@ def in_thread_with_ident(ident: int, body: Callable[[], object]) -> None:
     From 3.14 on none of the first ones may.
     """
     for _ in range(100):
-        with Crew() as crew:
-            if crew.start(lambda: (get_ident() == ident, get_ident() == ident and body())).result()[0]:
+        with Actors() as actors:
+            if actors.start(lambda: (get_ident() == ident, get_ident() == ident and body())).result()[0]:
                 return
     assert sys.version_info >= (3, 14), "no new thread got the ident"
 
@@ -220,8 +220,8 @@ def test_a_new_thread_with_a_vanished_holders_ident_holds_nothing() -> None:
         for lock in locks:
             assert not lock.locked()
 
-    with Crew() as crew:
-        crew.start(lambda: counter.update(hold))
+    with Actors() as actors:
+        actors.start(lambda: counter.update(hold))
         assert held.wait(LIMIT)
         try:
             in_child(check)
@@ -295,10 +295,10 @@ def test_forks_under_load(forks: int, record_property: Callable[[str, object], N
         in_thread(lambda: taken.extend(lock.acquire(timeout=LIMIT / 4) for lock in locks))
         assert refused == taken == [True] * len(locks)
 
-    with Crew() as crew:
+    with Actors() as actors:
         try:
             for first in range(4):
-                crew.start(partial(work, first))
+                actors.start(partial(work, first))
             for _ in range(forks):
                 in_child(check)
         finally:

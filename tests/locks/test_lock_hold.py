@@ -8,7 +8,7 @@ from threading import Barrier
 
 import pytest
 
-from locks.crew import LIMIT, Crew, gets_it_in_the_end, held_elsewhere, held_in
+from locks.actors import LIMIT, Actors, gets_it_in_the_end, held_elsewhere, held_in
 from syncprims import DeadlockError, LockTimeoutError, TimedLock, TimedRLock
 
 both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
@@ -86,9 +86,9 @@ def test_threads_share_a_token(kind: type[TimedLock]) -> None:
                 most = max(most, len(inside))
                 inside.pop()
 
-    with Crew() as crew:
+    with Actors() as actors:
         for _ in range(4):
-            crew.start(enter)
+            actors.start(enter)
     assert most == 1
     assert not lock.locked()
 

@@ -15,7 +15,7 @@ from traceback import FrameSummary
 
 import pytest
 
-from locks.crew import LIMIT, Crew, eventually, held_elsewhere, wait_for
+from locks.actors import LIMIT, Actors, eventually, held_elsewhere, wait_for
 from syncprims import Holder, LockTimeoutError, TimedLock, TimedRLock
 
 both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
@@ -74,8 +74,8 @@ def test_the_error_says_who_holds_the_lock_and_where_it_is(kind: type[TimedLock]
     """The text names the lock, the holder, its ident and the line it stands at; the attributes say the same."""
     lock = kind(timeout=0.02, name="accounts")
     entered, leave = Event(), Event()
-    with Crew() as crew:
-        crew.start(lambda: charge(lock, entered, leave), "billing")
+    with Actors() as actors:
+        actors.start(lambda: charge(lock, entered, leave), "billing")
         wait_for(entered)
         here = charge.__code__.co_firstlineno + 4
         # The holder may have got no further than the `set` of the event when we look.
@@ -128,8 +128,8 @@ def test_a_holder_that_ended_is_said_to_have_ended(kind: type[TimedLock], start:
         wait_for(ended)
         eventually(lambda: lock.holder and not lock.holder.alive)
     else:
-        with Crew() as crew:
-            crew.start(take_and_end)
+        with Actors() as actors:
+            actors.start(take_and_end)
     # No thread may start here: the system might give it the ident of the one that ended.
     error = timeout_of(lock.hold(0.01))
     assert error.holder is not None
@@ -171,8 +171,8 @@ def test_a_holder_that_waits_for_another_lock_is_shown_where_it_called() -> None
         with outer, inner:
             pass
 
-    with Crew() as crew, held_elsewhere(inner):
-        crew.start(nested, "nested")
+    with Actors() as actors, held_elsewhere(inner):
+        actors.start(nested, "nested")
         eventually(lambda: inner.waiting == 1)
         text = str(timeout_of(outer.hold(0)))
     assert re.search(rf"at {re.escape(FILE)}:{nested.__code__.co_firstlineno + 1} in nested", text)

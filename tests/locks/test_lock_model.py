@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from locks.crew import LIMIT, Worker, eventually
+from locks.actors import LIMIT, Worker, eventually
 from syncprims import DeadlockError, LockTimeoutError, TimedLock, TimedRLock
 
 WORKERS: Final = 3

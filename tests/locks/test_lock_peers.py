@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from locks.crew import condition_over
+from locks.actors import condition_over
 from locks.left_out import LEFT_OUT
 from syncprims import TimedLock, TimedRLock
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 import pytest
 
 import syncprims
-from locks.crew import LIMIT, Crew, condition_over, eventually, held_elsewhere, take_and_let_go
+from locks.actors import LIMIT, Actors, condition_over, eventually, held_elsewhere, take_and_let_go
 from syncprims import (
     DeadlockError,
     Holder,
@@ -84,9 +84,9 @@ def test_a_wait_calls_on_wait_then_on_acquired(kind: type[TimedLock]) -> None:
         with lock:
             pass
 
-    with Crew() as crew, held_elsewhere(lock, "owner") as let_go:
+    with Actors() as actors, held_elsewhere(lock, "owner") as let_go:
         calls.clear()
-        crew.start(enter, "waiter")
+        actors.start(enter, "waiter")
         eventually(lambda: lock.waiting == 1)
         assert calls == [("wait", "owner", False, "waiter")]
         let_go()

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from locks.crew import LIMIT, Worker, eventually
+from locks.actors import LIMIT, Worker, eventually
 from syncprims import BrokenSequenceError, OrderedRunner, SequenceFinishedError, StepTimeoutError, Turn
 
 WORKERS: Final = 3

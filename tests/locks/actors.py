@@ -52,7 +52,7 @@ class Job(Generic[T]):
         return self._values[0]
 
 
-class Crew:
+class Actors:
     """Jobs that have all ended when the ``with`` has: an error that nobody looked at is raised there."""
 
     def __init__(self) -> None:
@@ -114,8 +114,8 @@ def held_elsewhere(lock: TimedLock | LockAdapter, name: str = "holder") -> Itera
             entered.set()
             wait_for(leave)
 
-    with Crew() as crew:
-        crew.start(charge, name)
+    with Actors() as actors:
+        actors.start(charge, name)
         wait_for(entered)
         try:
             yield leave.set
@@ -125,8 +125,8 @@ def held_elsewhere(lock: TimedLock | LockAdapter, name: str = "holder") -> Itera
 
 def gets_it_in_the_end(lock: TimedLock | LockAdapter, take: Callable[[], T]) -> T:
     """Have a thread take the lock while another one holds it, which it lets go once that waits; return its result."""
-    with Crew() as crew, held_elsewhere(lock) as let_go:
-        waiter = crew.start(take)
+    with Actors() as actors, held_elsewhere(lock) as let_go:
+        waiter = actors.start(take)
         eventually(lambda: lock.waiting == 1)
         let_go()
         return waiter.result()
