@@ -117,7 +117,7 @@ class TimedLock(LockSurface, _CLock):
     _try: ClassVar[Callable[[TimedLock, bool], bool]] = _c_try
     _overrides_on_wait: ClassVar[bool] = False
 
-    __signature__ = SignatureOfInit()
+    __signature__: ClassVar[SignatureOfInit] = SignatureOfInit()
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:  # noqa: ARG004  they are for __init__
         """Make the C lock, which takes no arguments; `__init__` and those of subclasses do."""

@@ -60,7 +60,7 @@ class Dispatcher:
         self._unseen = unseen
         self._on_settled = on_settled
         self._on_progress = on_progress
-        self.thread = HelperThread(f"{open_tasks.name}-dispatcher")
+        self.thread: HelperThread = HelperThread(f"{open_tasks.name}-dispatcher")
         # Written by its own thread only:
         self.tally: dict[str, int] = {"done": 0, "failed": 0, "cancelled": 0}
         self.settling: str | None = None

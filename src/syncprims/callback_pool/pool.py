@@ -106,7 +106,7 @@ class CallbackPool(Executor):
     ``abort``, ``terminate`` calls ``abort``, and `submit`, `apply_async` and `map` do not call one another.
     """
 
-    __signature__ = ShownArguments()
+    __signature__: ClassVar[ShownArguments] = ShownArguments()
 
     def __init__(
         self,

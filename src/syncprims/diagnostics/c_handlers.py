@@ -33,7 +33,7 @@ class Action:
         self._signum = signum
         self._sigaction = sigaction
         self._record = record
-        self.handler = handler
+        self.handler: int = handler
 
     def is_code_other_than(self, other: Action) -> bool:
         """Whether this is a handler, neither the default nor to ignore it, and another one than `other`'s."""

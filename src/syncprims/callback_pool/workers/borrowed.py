@@ -38,7 +38,7 @@ class Borrowed(Backend):
         super().__init__(options)
         self._executor = executor
         known = getattr(executor, "_max_workers", None)  # as the standard executors and loky's have it
-        self.max_workers = known if type(known) is int else None
+        self.max_workers: int | None = known if type(known) is int else None
         self._has_threads = ("concurrent.futures.thread", "ThreadPoolExecutor") in _kinds(executor)
         self._dumps_blob = portable(options.dumps)
         self._flush = options.flush
