@@ -171,8 +171,7 @@ class Crew:
         if kill:
             self._kill()
             if not any(process.pid for process in self._context.processes):
-                # No worker could be started, and the call for the first one is what the executor's thread waits for.
-                self.executor._pending_work_items.clear()
+                _give_up(self.executor)
         end(self.executor, kill=False)
 
     def see_out(self) -> None:
@@ -220,6 +219,14 @@ class Crew:
 
 
 _DYING = 5.0  # seconds that processes which were killed have to end
+
+
+def _give_up(executor: ProcessPoolExecutor) -> None:
+    # No worker could be started, and the executor's thread would wait for its first call. A call that can be cancelled
+    # has not been looked at: that thread drops it when it looks. It never looks again at one that it has sent.
+    for number, item in list(executor._pending_work_items.items()):
+        if not item.future.cancel():
+            executor._pending_work_items.pop(number, None)
 
 
 def _make_reports() -> Reports | None:
