@@ -56,7 +56,12 @@ class CounterSurface:
                 f"the counter {self.name!r} is compared with a number; write `counter.value {operator} {words(other)}`"
             )
 
-    __hash__ = object.__hash__
+    if TYPE_CHECKING:
+
+        def __hash__(self) -> int: ...
+
+    else:
+        __hash__ = object.__hash__
 
     def __format__(self, spec: str) -> str:
         return format(self.value, spec)

@@ -39,10 +39,10 @@ class ConditionInC(Condition):
                 raise
 
     else:
-        __enter__ = property(attrgetter("_lock.__enter__"))
-    __exit__ = property(attrgetter("_lock.__exit__"))
-    acquire = property(attrgetter("_lock.acquire"))
-    release = property(attrgetter("_lock.release"))
-    _release_save = property(attrgetter("_lock._release_save"))
-    _acquire_restore = property(attrgetter("_lock._acquire_restore"))
-    _is_owned = property(attrgetter("_lock._is_owned"))
+        __enter__: Any = property(attrgetter("_lock.__enter__"))
+    __exit__: Any = property(attrgetter("_lock.__exit__"))
+    acquire: Any = property(attrgetter("_lock.acquire"))
+    release: Any = property(attrgetter("_lock.release"))
+    _release_save: Any = property(attrgetter("_lock._release_save"))
+    _acquire_restore: Any = property(attrgetter("_lock._acquire_restore"))
+    _is_owned: Any = property(attrgetter("_lock._is_owned"))
