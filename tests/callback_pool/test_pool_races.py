@@ -19,8 +19,8 @@ from syncprims._core.deadline import Deadline
 from syncprims.callback_pool import open_tasks as opened
 from syncprims.callback_pool import task
 from syncprims.callback_pool.dispatcher import Dispatcher
+from syncprims.callback_pool.job import Job
 from syncprims.callback_pool.own_threads import HelperThread, enter, leave
-from syncprims.callback_pool.task import Job
 
 Note = Callable[[str, object], None]
 

@@ -16,7 +16,7 @@ import pytest
 from callback_pool import pool_workers
 from syncprims import CallbackErrors
 from syncprims.callback_pool import CallbackPool, Task
-from syncprims.callback_pool.task import Job
+from syncprims.callback_pool.job import Job
 
 LIMIT = 20.0
 MAPS = ["map", "map_unordered"]

@@ -15,7 +15,7 @@ from syncprims._core.waits import Waiting
 from syncprims._runner.sequence import Sequence
 from syncprims._runner.steps import StepContext
 from syncprims.callback_pool.dispatcher import Dispatcher
-from syncprims.callback_pool.task import Job
+from syncprims.callback_pool.job import Job
 from syncprims.diagnostics import check_lock_order, record
 from syncprims.diagnostics.exchange import Unseen
 

@@ -11,9 +11,10 @@ from .._core.deadline import Deadline
 from .._core.foreign import words
 from .._core.observing import Event, Observable
 from .._core.state import Running
+from .job import Job, Open
 from .open_tasks import Fence
 from .own_threads import HelperThread, enter, leave, serve
-from .task import Job, Open, Task, count_as_seen, was_looked_at
+from .task import Task, count_as_seen, is_over, outcome_of, was_looked_at
 from .timeouts import Timer
 from .unseen_errors import UnseenErrors
 from .workers.backend import Backend
@@ -112,15 +113,15 @@ class Dispatcher:
         if job.withdrawn:
             job.cancel()  # a worker that comes across it passes on
             self.drop(task)
-        elif job.is_over():
+        elif is_over(task):
             self.settling = job.label
-            outcome, value = job.outcome()
+            outcome, value = outcome_of(task)
             try:
                 try:
                     self._call_back(job, outcome, value)
                 finally:
                     self.tally[outcome] += 1
-                    job.settle()
+                    job.course.settle()
                 if self._on_settled is not None or self._on_progress is not None:
                     self._run_hooks(job, task)
             finally:

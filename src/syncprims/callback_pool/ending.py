@@ -11,8 +11,9 @@ from .._core.report import attach_report
 from .._core.waits import wait_visibly
 from ..errors import DeadlockError, PoolClosedError, PoolTimeoutError
 from .dispatcher import Dispatcher
+from .job import Open
 from .own_threads import role_in
-from .task import Open, Task
+from .task import Task
 from .unseen_errors import UnseenErrors
 from .workers.backend import Backend
 

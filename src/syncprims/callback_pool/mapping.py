@@ -15,7 +15,8 @@ from .._core.lazy import check_runs
 from .._core.report import attach_report
 from ..errors import PoolTimeoutError
 from .arguments import count, label_of
-from .task import Open, Task, count_as_seen
+from .job import Open
+from .task import Task, count_as_seen
 from .up_to import AnyDone
 
 # A chunk is one task, not one for each item. By far most maps have one iterable, whose items need no tuples of their

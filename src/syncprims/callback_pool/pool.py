@@ -24,9 +24,10 @@ from .arguments import ShownArguments, by_keyword, check_optional_function, coun
 from .at_exit import drain_at_exit, refuse_when_over
 from .dispatcher import Dispatcher
 from .ending import Ending
+from .job import Job, Open
 from .mapping import MapOfChunks
 from .open_tasks import OpenTasks
-from .task import Job, Open, Task
+from .task import Task
 from .timeouts import Timer
 from .travel.envelope import flush_output as flush_own_output
 from .travel.envelope import pack

@@ -10,8 +10,8 @@ from weakref import ref
 
 from .._core.clock import monotonic
 from ..errors import TaskTimeoutError
+from .job import Job
 from .own_threads import HelperThread
-from .task import Job
 
 # A task whose start is not known yet is looked at again after its whole timeout: if it began right after this look,
 # that is exactly when it expires, and if it began later, the next look knows its start. So nothing is polled, except
@@ -67,7 +67,7 @@ def _next_look(job: Job[Any], now: float) -> float:
     since = job.running_since()
     if since is not None:
         return since + timeout
-    return now + (timeout if job.tells_its_start() else min(timeout, _POLL))
+    return now + (timeout if job.course.tells_its_start() else min(timeout, _POLL))
 
 
 def _keep_time(inbox: _Inbox) -> None:

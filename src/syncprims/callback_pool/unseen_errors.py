@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 from .._core.foreign import chain, error_words, is_interrupt, log, note, notes_of
 from ..errors import CallbackErrors, CallbackExit
-from .task import Job, Open, Task, failed_task, was_looked_at
+from .job import Job, Open
+from .task import Task, failed_task, was_looked_at
 
 # The one rule: what a task of the pool raised and no code looked at is raised when the pool closes. Who looks? An
 # `error_callback`, and whoever calls `result()` or `exception()`, or awaits the task. Hooks don't: they see every task.

@@ -23,7 +23,7 @@ from .spans import FAILED, GAVE_UP, INTERRUPTED, NOT_OVER, REFUSED, Key, Span
 if TYPE_CHECKING:
     from .._runner.sequence import Sequence
     from .._runner.turn import Turn
-    from ..callback_pool.task import Job
+    from ..callback_pool.job import Job
     from .work_events import TaskNote
 
 # Taking notes must disturb as little as it can, so no mutex: notes are in a deque with a greatest length, which drops

@@ -17,7 +17,7 @@ from .exchange import Exchange
 if TYPE_CHECKING:  # recording a program that has no pools imports none
     from .._runner.sequence import Sequence
     from .._runner.turn import Turn
-    from ..callback_pool.task import Job
+    from ..callback_pool.job import Job
 
 # What is observed are the methods that the parts of runners and pools declare (see `_core.observing`), and the one by
 # which every wait of every primitive is registered. Every time here is a `time.perf_counter_ns`.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from weakref import ref
 
 from ..._core.deadline import Deadline
-from ..task import Job, Open
+from ..job import Job, Open
 from ..timeouts import Timer
 from ..travel.envelope import Dumps
 

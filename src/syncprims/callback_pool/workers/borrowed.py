@@ -15,8 +15,8 @@ from ...errors import TaskTimeoutError
 from ..arguments import refuse_kind
 from ..at_exit import drain_before
 from ..cpython.forgotten_futures_before_312 import Custody
+from ..job import Job
 from ..own_threads import enter, leave
-from ..task import Job
 from ..travel.envelope import CALLED_OFF, portable, run_packed, unpack
 from ..travel.start_board import StartBoard, can_reach, make_board
 from .backend import Backend, Options
@@ -67,7 +67,7 @@ class Borrowed(Backend):
             raise TypeError(f"submit of {type_name(self._executor)} returned {words(inner)}, which is no Future")
         if self._custody is not None:
             self._custody.prepare(inner)
-        job.hand_to(inner)
+        job.course.hand_to(inner)
         if not self._at_work:
             self._at_work = True
             drain_before(f"{type(self._executor).__module__} at work")
@@ -78,7 +78,7 @@ class Borrowed(Backend):
             guarded(False, inner.cancel)
         if job.timeout is not None and self._schedule is None and self.packs:
             if self._never_says_running:
-                job.began_now()
+                job.course.began_now()
             self._timer.watch(job, self)
 
     def _submit(self, job: Job[Any]) -> Future[Any]:
@@ -94,9 +94,9 @@ class Borrowed(Backend):
                 self._executor.submit(can_reach, address).add_done_callback(
                     partial(guarded, None, _note_answer, self._board)
                 )
-            job.take_slot(self._board)
+            job.course.take_slot(self._board)
         assert isinstance(job.carrier, bytes)
-        call = (job.carrier, self._dumps_blob, address, job.slot, self._flush)
+        call = (job.carrier, self._dumps_blob, address, job.course.slot, self._flush)
         if self._schedule is not None:
             return self._schedule(run_packed, args=call, timeout=job.timeout)
         return self._executor.submit(run_packed, *call)
@@ -140,12 +140,12 @@ class Borrowed(Backend):
         if self._custody is not None:
             self._custody.give_back(inner)
         self._stuck.discard(job)
-        job.give_slot_back()
+        job.course.give_slot_back()
         try:
             self._bring(job, inner)
         except BaseException as error:  # noqa: BLE001  a future of somebody else's; whatever it raises fails its task
             job.fail(error)
-        job.hand_back(inner)
+        job.course.hand_back(inner)
 
     def _bring(self, job: Job[Any], inner: Future[Any]) -> None:
         error = deliver(job, inner)

@@ -18,7 +18,7 @@ from ..._core.clock import monotonic
 from ..._core.deadline import Deadline
 from ..._core.foreign import log
 from ..cpython.forgotten_futures_before_312 import Custody, end
-from ..task import Job
+from ..job import Job
 from ..travel.arrival import Luggage, StartCall, prepare_worker, work
 from ..travel.exceptions import Dumps, PackedError, unpack_error
 from ..travel.main_module import Source
@@ -100,7 +100,7 @@ class Crew:
     def post(self, job: Job[Any]) -> None:
         """Give the job a place on the start board."""
         if self._board is not None:
-            job.take_slot(self._board)
+            job.course.take_slot(self._board)
 
     def submit(self, call: Callable[..., bytes], *args: object) -> Future[bytes]:
         """Hand a call to the executor, which may start a worker for it."""
@@ -116,15 +116,15 @@ class Crew:
 
     def withdraw(self, job: Job[Any]) -> bool | None:
         """Take the job off the board; return whether its call had begun, or None if that can't be known."""
-        if not job.is_on(self._board):
+        if not job.course.is_on(self._board):
             return None
-        began = job.give_slot_back()
+        began = job.course.give_slot_back()
         self._proved = self._proved or began
         return began
 
     def proved(self, jobs: Iterable[Job[Any]]) -> bool:
         """Whether any task ever began in this crew, those included."""
-        return self._proved or any(job.is_on(self._board) and job.running_since() is not None for job in jobs)
+        return self._proved or any(job.course.is_on(self._board) and job.running_since() is not None for job in jobs)
 
     def call_off(self) -> None:
         """Let no worker begin what it has been sent in advance."""

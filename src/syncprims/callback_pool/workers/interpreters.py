@@ -9,7 +9,7 @@ from typing import Any
 
 from ..._core.foreign import error_words
 from ..cpython.interpreters_at_exit_since_314 import move_in, move_out
-from ..task import Job
+from ..job import Job
 from ..travel.envelope import pack, portable, run_packed, unpack
 from ..travel.main_module import Source, import_main, main_source
 from .backend import Options

@@ -14,8 +14,8 @@ from ..._core.clock import monotonic
 from ..._core.deadline import Deadline
 from ..._core.foreign import chain, error_words
 from ..cpython.no_threads_at_exit_in_312 import THREADS_EARLY, start_executors_threads
+from ..job import Job
 from ..own_threads import HelperThread
-from ..task import Job
 from ..travel.envelope import portable, run_packed
 from ..travel.main_module import GUARD, check_frozen, check_guard, main_source
 from ..travel.surroundings import Surroundings
@@ -139,7 +139,7 @@ class ProcessWorkers(Backend):
             crew.post(job)
             assert isinstance(job.carrier, bytes)
             self._handed[ticket] = job
-            inner = crew.submit(run_packed, job.carrier, self._dumps_blob, crew.address, job.slot, self._flush)
+            inner = crew.submit(run_packed, job.carrier, self._dumps_blob, crew.address, job.course.slot, self._flush)
         except BrokenExecutor:
             assert crew is not None
             crew.broken = True
@@ -154,7 +154,7 @@ class ProcessWorkers(Backend):
                 crew.dismiss(kill=True)
         else:
             crew.custody.prepare(inner)
-            job.hand_to(inner)
+            job.course.hand_to(inner)
             if job.timeout is not None:
                 self._timer.watch(job, self)
             inner.add_done_callback(partial(self._done, ticket, job, crew))
@@ -193,7 +193,7 @@ class ProcessWorkers(Backend):
         error = deliver(job, inner)
         if error is not None and not job.done():
             self._failed(job, inner, crew, began, error)
-        job.hand_back(inner)
+        job.course.hand_back(inner)
         self._handed.pop(ticket, None)
         if self._again or self._stopped or (self._queue and len(self._handed) <= self._low):
             self._kick()
@@ -208,7 +208,7 @@ class ProcessWorkers(Backend):
         if began is False and ((proved := crew.proved(list(self._handed.values()))) or not job.retried):
             # Where a task had begun, it was that one's doing: each round takes one such task away, so it ends.
             job.retried = not proved
-            job.hand_back(inner)  # before it is handed over again
+            job.course.hand_back(inner)  # before it is handed over again
             self._again.append(job)
             return
         died = self._obituary(job, crew, began, error)

@@ -15,8 +15,8 @@ from ..._core.deadline import Deadline
 from ..._core.foreign import error_words, log
 from ..._core.registry import InnerName
 from ..._locks.timed_lock import TimedLock
+from ..job import Job
 from ..own_threads import enter
-from ..task import Job
 from .backend import Backend, Options, not_up
 
 # The submitter's path takes no mutex: a put into a C queue, and one token taken from `_idle`. A token is a worker's

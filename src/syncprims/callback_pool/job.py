@@ -1,0 +1,208 @@
+"""`Job`: the pool's side of a task, by which the pool drives it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from logging import ERROR
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeVar
+
+from .._core.clock import monotonic
+from .._core.deadline import Deadline
+from .._core.foreign import is_interrupt, log, words
+from .._core.observing import Event, Observable
+from .course import Course
+from .open_tasks import OpenTasks
+from .task import Outcome, Task, mark_running, outcome_of, stand_in_for
+from .up_to import TaskSettled
+
+if TYPE_CHECKING:
+    from contextvars import Context
+
+# A task is what its user holds: the outcome, and how far it has come. What the pool needs besides is in the job: what
+# to call and whose the outcome is. A job refers to its task and never the other way round, and it is gone when the task
+# has settled. So a task that is kept keeps neither callbacks nor the pool. Both refer to the task's course.
+#
+# An error that no code looks at is the pool's if the task is dropped before the pool has closed. So when a failed task
+# has settled nothing of the pool may refer to it, be it a frame of the worker that is about to return: therefore a job
+# sends its notice last of all, as itself, and then parts from its task.
+
+T = TypeVar("T")
+
+_MOST_SHOWN, _SHOWN = 5, 60  # how many arguments a message shows, and how many characters of each
+
+
+class Job(Generic[T]):
+    """The pool's side of a task: what to call, who gets the outcome, and the moves by which the task goes on.
+
+    **Thread safety**: a job belongs to one thread after the other: who submits it, who runs it, the dispatcher.
+    `finish`, `fail` and `cancel` may be called by any of them at any time, and by the timer; the first one settles it.
+
+    Attributes:
+        pool: Kept alive by its open tasks.
+        open_tasks: The pool's.
+        task: The future that its user holds.
+        course: How far that has come.
+        label: What messages call it.
+        timeout: How long the call may run.
+        errors: Whose an error is that no code looked at: its ``"holder"``'s, as long as the task is held (`submit`),
+            or the ``"pool"``'s from the start (`apply_async` and `map`).
+        shown: The arguments that messages show; None for all of them.
+    """
+
+    # Defaults on the class, as for courses.
+
+    # Written by who submits it:
+    errors: Literal["holder", "pool"] = "holder"
+    shown: tuple[Any, ...] | None = None
+    callback: Callable[[T], object] | None = None
+    error_callback: Callable[[BaseException], object] | None = None
+    context: Context | None = None  # the callbacks'; the call has its own
+    timeout: float | None = None
+    withdrawn = False
+
+    # Written by the thread that runs it, if it is of this process: since when, and its ident.
+    begun: tuple[float, int] | None = None
+
+    # Written by process workers: whether it was handed over to a second executor.
+    retried = False
+
+    # Written by `diagnostics.record`: when and where it was submitted and ran.
+    noted: object = None
+
+    def __init__(
+        self,
+        pool: object,
+        open_tasks: Open,
+        label: str,
+        call: tuple[Callable[..., T], tuple[Any, ...], dict[str, Any]],
+        carrier: bytes | Context | None,
+    ) -> None:
+        self.pool: Final = pool
+        self.open_tasks: Final = open_tasks
+        self.label: str = label
+        self.call: Final = call
+        self.carrier: Final = carrier  # the packed call; or the context in which it runs here, if it has its own
+        self.course: Course = Course()
+        self.task: Task[T] = Task(open_tasks, label, self.course)
+
+    @property
+    def pool_name(self) -> str:
+        """The name of its pool."""
+        return self.open_tasks.name
+
+    # -- on its way --------------------------------------------------------------------------------------------------
+
+    def begin(self) -> bool:
+        """Mark the task as running; False if it was cancelled or withdrawn."""
+        self.begun = monotonic(), get_ident()  # before the state, by which others know that it is there
+        return mark_running(self.task)
+
+    def running(self) -> bool:
+        """Whether the call runs, as far as that can be known."""
+        return self.task.running()
+
+    def running_since(self) -> float | None:
+        """Return when the call began, by `time.monotonic`; None if it did not, or if that can't be known."""
+        return self.course.running_since() if self.begun is None else self.begun[0]
+
+    @property
+    def worker(self) -> int | None:
+        """The ident of the thread that runs it, or ran it; None for none of this process."""
+        return None if self.begun is None else self.begun[1]
+
+    @property
+    def pid(self) -> int | None:
+        """The id of the process that runs it, if it is another one and that is known."""
+        return self.course.pid
+
+    # -- its outcome -------------------------------------------------------------------------------------------------
+
+    def finish(self, result: T) -> bool:
+        """Set the result; False if it comes too late."""
+        self.course.job_tells = True
+        try:
+            self.task.set_result(result)
+        except InvalidStateError:
+            return False
+        except BaseException as error:  # noqa: BLE001  it decides
+            self._survive(error)
+        finally:
+            self.open_tasks.ended.put(self)
+        return True
+
+    def fail(self, error: BaseException) -> bool:
+        """Set the error; False if it comes too late."""
+        self.course.job_tells = True
+        try:
+            self.task.set_exception(error)
+        except InvalidStateError:
+            return False
+        except BaseException as failure:  # noqa: BLE001  it decides
+            self._survive(failure)
+        finally:
+            self.open_tasks.ended.put(self)  # no variable of this frame refers to the task: see the head
+        return True
+
+    def _survive(self, error: BaseException) -> None:
+        """Log what a function given to add_done_callback raised; raise an interrupt, and what came before the end."""
+        self.course.job_tells = False
+        if is_interrupt(error) or not self.done():
+            raise error
+        # The task is done all the same, and this is the thread of a worker or of the timer, which others need.
+        log(ERROR, f"a function given to add_done_callback() of {self.task} raised", error)
+
+    def cancel(self) -> bool:
+        """Cancel the task itself, without asking the executor that was given the call."""
+        return Future.cancel(self.task)
+
+    def done(self) -> bool:
+        """True once the task is done."""
+        return self.task.done()
+
+    def cancelled(self) -> bool:
+        """True once the task is cancelled."""
+        return self.task.cancelled()
+
+    def outcome(self) -> Outcome[T]:
+        """Return how a task that is over has ended, with its result or its error."""
+        return outcome_of(self.task)
+
+    # -- its end -----------------------------------------------------------------------------------------------------
+
+    def is_of(self, open_tasks: object) -> bool:
+        """Whether it is a task of the pool with these open tasks."""
+        return self.open_tasks is open_tasks
+
+    def await_settled(self, deadline: Deadline) -> bool:
+        """Block until its callback has ended; False if the time is up."""
+        return self.course.await_settled(TaskSettled(self.open_tasks, self.task, self.label), deadline)
+
+    def call_as_text(self) -> str:
+        """Return the call as messages show it, with its arguments cut short."""
+        _, args, kwargs = self.call
+        given = [words(value, _SHOWN) for value in (args if self.shown is None else self.shown)[:_MOST_SHOWN]]
+        given += [f"{key}={words(value, _SHOWN)}" for key, value in list(kwargs.items())[:_MOST_SHOWN]]
+        if len(args if self.shown is None else self.shown) > _MOST_SHOWN or len(kwargs) > _MOST_SHOWN:
+            given.append("…")
+        return f"{self.label}({', '.join(given)})"
+
+    def report_if_dropped(self, error: BaseException, report: Callable[[str, BaseException], object]) -> None:
+        """Have ``report(call, error)`` called if the task is dropped before any code looks at it."""
+        self.course.report_if_dropped(self.task, self.call_as_text(), error, report)
+
+    def part(self) -> None:
+        """Refer to the task no more if it matters when it is dropped."""
+        before = self.course
+        if before.unseen is not None:
+            self.course = before.copy()
+            self.task = stand_in_for(self.task, self.course)
+            before.forget_call()  # last: its place of work may ask the course at any time
+
+    _observable: ClassVar[Observable] = Observable(
+        {"__init__": Event("makes"), "begin": Event("begins"), "finish": Event("ends"), "fail": Event("ends")}
+    )
+
+
+Open = OpenTasks[Task[Any], Job[Any]]
