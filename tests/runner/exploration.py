@@ -6,7 +6,6 @@ The gates are locks that frontrun can see; everything else is the library's own 
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import Callable
 from itertools import repeat
 from threading import get_ident
@@ -44,8 +43,8 @@ class Gate:
             raise RuntimeError("release unlocked lock") from None
 
 
-class SeenEnds(deque[End]):
-    """The ends, whose reading and changing frontrun can see: it does not look into a deque."""
+class SeenEnds(list[End]):
+    """The ends, whose reading and changing frontrun can see: it does not look into a list."""
 
     def __init__(self) -> None:
         """Make it empty."""

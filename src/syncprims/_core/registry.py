@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from collections.abc import Callable, Iterable
-from itertools import count
-from operator import call, itemgetter
+from collections.abc import Callable, Collection
+from itertools import compress, count, repeat
+from operator import call, is_not, itemgetter
 from threading import local
 from typing import Any, ClassVar, Protocol
 from weakref import ref
@@ -29,15 +30,15 @@ class Primitive(Stated, Protocol):
     _observable: ClassVar[Observable]
 
     @staticmethod
-    def _after_fork(primitives: Iterable[Any], /) -> None:
+    def _after_fork(primitives: Collection[Any], /) -> None:
         """Repair all these in a forked child, where the forking thread is the only one left.
 
-        All are of the class whose function this is, or inherit it. There may be a hundred thousand of them, for whose
-        sake no fork is to take long.
+        All are of the class whose function this is, or inherit it. There may be a hundred thousand of them, and no fork
+        should take long for that. It may be called twice, if an interrupt cuts it off.
         """
 
 
-Repair = Callable[[Iterable[Any]], None]
+Repair = Callable[[Collection[Any]], None]
 
 
 class _Ref(ref[Primitive]):
@@ -52,8 +53,9 @@ class _Ref(ref[Primitive]):
 
 _serials = count(1)
 # A weak dictionary would forget the dead in a Python function: an interrupt in there is printed and lost. What forgets
-# them here is a C function.
-_live: dict[Repair, set[_Ref]] = {}  # by what repairs them in a forked child
+# them here is a C function, the `discard` of the set that they are in. There is one for all, not a bound method for
+# each, as a forked child copies every page that it touches: then the references lie on half as many.
+_live: dict[Repair, tuple[set[_Ref], Callable[[_Ref], None]]] = {}  # by what repairs them in a forked child
 
 
 def new_serial() -> int:
@@ -78,10 +80,12 @@ def register(primitive: Primitive, serial: int | None = None) -> int:
 
 
 def _enter(primitive: Primitive, serial: int) -> None:
-    refs = _live.get(type(primitive)._after_fork)
-    if refs is None:
-        refs = _live.setdefault(type(primitive)._after_fork, set())
-    entry = _Ref(primitive, refs.discard)
+    kind = _live.get(type(primitive)._after_fork)
+    if kind is None:
+        fresh = set[_Ref]()
+        kind = _live.setdefault(type(primitive)._after_fork, (fresh, fresh.discard))
+    refs, forget = kind
+    entry = _Ref(primitive, forget)
     entry.serial = serial
     refs.add(entry)
 
@@ -120,48 +124,78 @@ def live() -> list[Primitive]:
 
 def _items() -> list[tuple[int, Primitive]]:
     # From lists made in C: iterating over a set would fail when another thread makes a primitive at the same time.
-    found = [(entry.serial, entry()) for refs in list(_live.values()) for entry in list(refs)]
+    found = [(entry.serial, entry()) for refs, _ in list(_live.values()) for entry in list(refs)]
     return sorted(((serial, primitive) for serial, primitive in found if primitive is not None), key=itemgetter(0))
 
 
 # The repair must be done before any thread starts in the child: the first one may get the ident of a vanished thread,
 # and would pass for the holder of what that one held. So it is done at once, for all, and nothing of it is put off.
+#
+# The collector rests during it, and everything is kept alive until all is done. Otherwise a primitive could go in the
+# middle, and finalizers would run, which may start threads or use what is not repaired yet.
+#
+# CPython prints an interrupt that comes in here, and goes on. So the repair is registered twice: if the first one was
+# cut off, the second one does it all again.
+
+_repaired_in: int | None = None
 
 
 def _after_fork_in_child() -> None:
-    for repair, refs in list(_live.items()):
-        try:
-            repair(map(call, list(refs)))
-        except TypeError:  # as one was just about to go when the process forked: now with care, which takes longer
-            repair([primitive for primitive in map(call, list(refs)) if primitive is not None])
+    global _repaired_in
+    if _repaired_in == os.getpid():
+        return
+    collects = gc.isenabled()
+    gc.disable()
+    alive: list[list[Primitive | None]] = []
+    try:
+        for repair, (refs, _) in _live.items():
+            primitives = list(map(call, refs))
+            alive.append(primitives)
+            try:
+                repair(primitives)
+            except Exception:  # noqa: BLE001  one was just about to go when the process forked; it is looked for now only
+                repair(list(compress(primitives, map(is_not, primitives, repeat(None)))))
+        _repaired_in = os.getpid()
+    finally:
+        if collects:
+            gc.enable()
 
 
-_forking = local()
+class _Forking(local):
+    """What a thread that forks has listed before."""
+
+    items: list[tuple[int, Primitive]] | None = None
+
+
+_forking = _Forking()
 
 
 def _before_fork() -> None:
-    _forking.items = _items()
+    if _forking.items is None:
+        _forking.items = _items()
 
 
 def _after_fork_in_parent() -> None:
-    _forking.items = []
+    _forking.items = None
 
 
 def _after_fork_in_child_without_gil() -> None:
     global _live
-    _live = {}
-    items, _forking.items = _forking.items, []
-    for serial, primitive in items:
-        _enter(primitive, serial)
+    if (items := _forking.items) is not None:
+        _live = {}
+        for serial, primitive in items:
+            _enter(primitive, serial)
     _after_fork_in_child()
+    _forking.items = None
 
 
 if hasattr(os, "register_at_fork"):
-    if getattr(sys, "_is_gil_enabled", lambda: True)():
-        os.register_at_fork(after_in_child=_after_fork_in_child)
-    else:
-        os.register_at_fork(
-            before=_before_fork,
-            after_in_parent=_after_fork_in_parent,
-            after_in_child=_after_fork_in_child_without_gil,
-        )
+    for _ in range(2):
+        if getattr(sys, "_is_gil_enabled", lambda: True)():
+            os.register_at_fork(after_in_child=_after_fork_in_child)
+        else:
+            os.register_at_fork(
+                before=_before_fork,
+                after_in_parent=_after_fork_in_parent,
+                after_in_child=_after_fork_in_child_without_gil,
+            )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from _thread import RLock
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from functools import partial
-from itertools import filterfalse
+from itertools import compress, filterfalse
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Literal, NoReturn
 
@@ -46,6 +46,7 @@ _Guard: Callable[[], Any] = (
     partial(TimedRLock, name=InnerName("the lock of a counter")) if sys.version_info >= (3, 14) else RLock
 )
 _lock_of = attrgetter("_lock")
+_special_of = attrgetter("_special")
 
 
 class AtomicCounter(CounterSurface):
@@ -413,12 +414,10 @@ class AtomicCounter(CounterSurface):
     _observable: ClassVar[Observable] = Observable({})  # there is nothing but its waits
 
     @staticmethod
-    def _after_fork(counters: Iterable[AtomicCounter]) -> None:
-        counters = list(counters)
-        for counter in counters:
-            if counter._special is not None or counter._waiters:
-                forget_others(counter._waiters)
-                if not counter._lock._is_owned():
-                    counter._updating = False
-                    counter._special = True if counter._waiters else counter._ordinarily
+    def _after_fork(counters: Collection[AtomicCounter]) -> None:
+        for counter in compress(counters, map(_special_of, counters)):
+            forget_others(counter._waiters)
+            if not counter._lock._is_owned():
+                counter._updating = False
+                counter._special = True if counter._waiters else counter._ordinarily
         deque(map(TimedRLock._at_fork_reinit, filterfalse(TimedRLock._is_owned, map(_lock_of, counters))), 0)

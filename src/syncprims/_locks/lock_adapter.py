@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
-from itertools import islice, repeat
-from operator import call, itemgetter, methodcaller
+from itertools import compress, islice, repeat
+from operator import attrgetter, call, itemgetter, methodcaller
 from threading import Lock, get_ident
 from types import BuiltinMethodType
 from typing import ClassVar, NoReturn, Protocol, Self
@@ -45,6 +45,7 @@ class LockLike(Protocol):
 
 
 _try: Callable[[object], object] = methodcaller("acquire", timeout=0)
+_holds_of = attrgetter("_holds")
 
 
 class LockAdapter(LockSurface):
@@ -354,10 +355,10 @@ class LockAdapter(LockSurface):
         return "somebody who did not take it through this adapter"
 
     @staticmethod
-    def _after_fork(adapters: Iterable[LockAdapter]) -> None:
+    def _after_fork(adapters: Collection[LockAdapter]) -> None:
         me = get_ident()
-        for adapter in adapters:
-            for ident in list(adapter._holds) if adapter._holds else ():
+        for adapter in compress(adapters, map(_holds_of, adapters)):
+            for ident in list(adapter._holds):
                 if ident != me:
                     del adapter._holds[ident]
 

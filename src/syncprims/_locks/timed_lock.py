@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator
 from contextlib import AbstractContextManager
 from itertools import filterfalse
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
@@ -369,7 +369,7 @@ class TimedLock(LockSurface, _CLock):
         yield
 
     @staticmethod
-    def _after_fork(locks: Iterable[TimedLock]) -> None:
+    def _after_fork(locks: Collection[TimedLock]) -> None:
         deque(map(_CLock._at_fork_reinit, filterfalse(_CLock._is_owned, locks)), 0)
 
     _observable: ClassVar[Observable] = Observable(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from operator import attrgetter
 from threading import get_ident
 from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
 
@@ -17,7 +18,7 @@ from .._core.state import State
 from .._core.waits import count_waits
 from .._locks.timed_lock import TimedLock
 from .run import run_in_executor, run_in_threads, serve
-from .sequence import ABORTED, FORKED, RESET, STOPPED, Sequence, SequenceState
+from .sequence import ABORTED, FORKED, RESET, STOPPED, Sequence, SequenceState, come_through_fork
 from .steps import Place, StepContext, nested
 from .turn import Turn
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from types import EllipsisType
 
 __all__ = ["OrderedRunner", "StepContext", "Turn"]
+
+_sequence_of = attrgetter("_sequence")
 
 R = TypeVar("R")
 
@@ -431,6 +434,5 @@ class OrderedRunner:
     )  # its waits, its contexts and its sequences declare what there is
 
     @staticmethod
-    def _after_fork(runners: Iterable[OrderedRunner]) -> None:
-        for runner in runners:
-            runner._sequence.come_through_fork()
+    def _after_fork(runners: Collection[OrderedRunner]) -> None:
+        come_through_fork(list(map(_sequence_of, runners)))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from _thread import LockType, allocate_lock
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
-from itertools import chain, repeat
+from itertools import chain, compress, repeat
 from math import inf
-from operator import attrgetter, call
+from operator import attrgetter, call, ne
 from threading import get_ident
 from typing import ClassVar, Final, Literal, Protocol, TypeVar
 
@@ -57,6 +57,8 @@ FORKED: Final = "forked"
 LOST: Final = "lost"
 
 _acquire_of_gate = attrgetter("gate.acquire")
+_ends_of = attrgetter("ends")
+_owner_of = attrgetter("owner")
 _wake_of = attrgetter("wake")
 
 
@@ -152,7 +154,7 @@ class Sequence:
         }
         self.start: LockType = allocate_lock()
         self.stopping: bool = False  # set for good by stop(), which any thread may call
-        self.ends: deque[End] = deque()
+        self.ends: list[End] = []
         self.watchers: deque[Watch | None] = deque()  # and for a moment, at its end, None
         # Written by the thread that is in a step (or starts the sequence) alone:
         self.turn: Turn | None = None
@@ -396,15 +398,6 @@ class Sequence:
             sought = "finish" if rounds is None else f"complete {rounds} rounds"
             raise self.timeout_error(f"{self.name!r} to {sought}", deadline)
 
-    def come_through_fork(self) -> None:
-        """Break it in the child, where the threads of its steps did not come along."""
-        end = End("broken", FORKED)
-        end.completed = self.completed
-        self.ends.appendleft(end)
-        if self.owner != get_ident():
-            # The gates are as vanished threads left them: a thread that comes now goes by begin(), and touches none.
-            self.turn = None
-
     _observable: ClassVar[Observable] = Observable({"advance": Event("leaves")})
 
     # -- checking -------------------------------------------------------------------------------------------------
@@ -490,6 +483,9 @@ class Sequence:
         return error
 
 
+_set_turn: Callable[[Sequence, None], None] = vars(Sequence)["turn"].__set__
+
+
 def go_on(opening: Iterator[object]) -> None:
     """Open the other gates, where another thread opened one in the very middle of our opening it."""
     while True:
@@ -500,6 +496,15 @@ def go_on(opening: Iterator[object]) -> None:
         except RuntimeError:
             continue
         return
+
+
+def come_through_fork(sequences: Collection[Sequence]) -> None:
+    """Break all these in the child, where the threads of their steps did not come along."""
+    # In C and with one end for all, as there may be very many.
+    exhaust(map(list.insert, map(_ends_of, sequences), repeat(0), repeat(End("broken", FORKED))))
+    # The gates are as vanished threads left them: a thread that comes now goes by begin(), and touches none.
+    elsewhere = map(ne, map(_owner_of, sequences), repeat(get_ident()))
+    exhaust(map(_set_turn, compress(sequences, elsewhere), repeat(None)))
 
 
 def _locked() -> LockType:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 from functools import partial
 from secrets import token_hex
 from socket import gethostname
@@ -294,7 +294,7 @@ class RedisLock(LockAdapter):
         return self._lease.mine.rival
 
     @staticmethod
-    def _after_fork(locks: Iterable[LockAdapter]) -> None:
+    def _after_fork(locks: Collection[LockAdapter]) -> None:
         for lock in locks:
             assert isinstance(lock, RedisLock)
             lock._holds = {}

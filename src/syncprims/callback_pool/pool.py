@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextvars import Context
 from contextvars import copy_context as copy_of_context
@@ -510,7 +510,7 @@ class CallbackPool(Executor):
         return on_settled
 
     @staticmethod
-    def _after_fork(pools: Iterable[CallbackPool]) -> None:
+    def _after_fork(pools: Collection[CallbackPool]) -> None:
         for pool in pools:
             pool._ending.fork()
 
