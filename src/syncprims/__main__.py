@@ -124,7 +124,7 @@ def _complain(message: str) -> None:
 
 def _play(wanted: argparse.Namespace) -> int:
     # Imported here, where an interrupt is caught already.
-    from ._tour import article, counting, job, locking, ordering
+    from ._tour import article, counting, finale, locking, ordering
     from ._tour.manifest import Manifest, default_output
     from ._tour.stage import Stage
 
@@ -140,7 +140,7 @@ def _play(wanted: argparse.Namespace) -> int:
 
     def hash_tree(stage: Stage) -> None:
         progress_to = None if wanted.quiet else sys.stderr
-        figures.append(job.play(stage, wanted.path, manifest, wanted.workers, progress_to))
+        figures.append(finale.play(stage, wanted.path, manifest, wanted.workers, progress_to))
 
     scenes = [
         ("counting", counting.play),

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 import pytest
 
 from core.graphs import forget
-from core.steps import EVERYTHING, Explorer, step, until_something_changes
+from core.step_orders import EVERYTHING, Explorer, step, until_something_changes
 from syncprims import DeadlockError
 from syncprims._core import deadlocks as _deadlocks
 from syncprims._core import waits as _waits

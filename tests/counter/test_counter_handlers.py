@@ -15,7 +15,7 @@ import pytest
 from counter.cases import EXACT, Change, Recording, each_exact, each_kind, each_zero, nothing
 from syncprims import AtomicCounter, DeadlockError
 from syncprims._core.deadline import Deadline
-from syncprims._counter.waiting import Waiter
+from syncprims._counter.waiting import ValueWaiter
 from syncprims.testing import patience
 
 pytestmark = pytest.mark.untraceable
@@ -79,12 +79,12 @@ class _Run:
 @each_exact
 def test_a_handler_may_come_in_anywhere(make: Callable[[], AtomicCounter], watched: bool, change: Change) -> None:
     """A handler that adds 10 at any point of any change adds it, or is refused by an update that is undone itself."""
-    waiters: list[Waiter] = []
+    waiters: list[ValueWaiter] = []
 
     def prepare() -> AtomicCounter:
         counter = make()
         if watched:
-            waiters.append(Waiter((8).__le__, "8 or more", 8))
+            waiters.append(ValueWaiter((8).__le__, "8 or more", 8))
             counter._admit(waiters[-1])
         return counter
 

@@ -12,7 +12,7 @@ from syncprims._core import waits as _waits
 from syncprims._core.interrupts import exhaust
 from syncprims._counter import atomic_counter
 from syncprims._counter import waiting as _waiters
-from syncprims._counter.waiting import Waiter, telling
+from syncprims._counter.waiting import ValueWaiter, telling
 
 frontrun = pytest.importorskip("frontrun")
 cooperative = pytest.importorskip("frontrun._cooperative")
@@ -248,7 +248,7 @@ class LooksTooEarly(Noting):
         value = self._value
         if predicate(value):
             return value
-        waiter = Waiter(predicate, "")
+        waiter = ValueWaiter(predicate, "")
         self._admit(waiter)
         waiter.told.get(True, timeout)
         self._waiters.pop(waiter, None)

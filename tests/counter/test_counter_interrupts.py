@@ -9,7 +9,7 @@ import pytest
 from counter.cases import CHANGES, Change, Recording, nothing
 from syncprims import AtomicCounter, CounterBoundsError, CounterTimeoutError, DeadlockError
 from syncprims._core import waits as _waits
-from syncprims._counter.waiting import Waiter
+from syncprims._counter.waiting import ValueWaiter
 from syncprims.testing import MODES, Mode, Running, WedgeError, assert_blocks, interrupts, patience
 
 pytestmark = pytest.mark.untraceable
@@ -38,7 +38,7 @@ def broken(counter: AtomicCounter, *allowed: int) -> str | None:
     if not counter._lock.acquire(False):
         return "its lock is taken by a thread that is gone"
     counter._lock.release()
-    waiter = Waiter(bool, "anything", counter.value + 1)
+    waiter = ValueWaiter(bool, "anything", counter.value + 1)
     counter._admit(waiter)
     if counter.increment() != waiter.told.get_nowait() or counter._waiters:
         return "it does not work"

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import pytest
 
+from evidence.__main__ import PARTS, Evidence, primitive
 from evidence.pages import MODES, SWEPT, tables
-from evidence.report import PARTS, Evidence, primitive
 from syncprims import TimedLock, TimedRLock
 from syncprims.testing import InterruptReport, Leak
 
@@ -31,7 +31,7 @@ def test_page_shows_what_was_kept() -> None:
     """The tables that the page includes are those that the kept results make, and it includes all of them."""
     text = (DOCS / "evidence.rst").read_text(encoding="utf-8")
     for name, table in tables(KEPT).items():
-        assert (KEPT / name).read_text(encoding="utf-8") == table, "run evidence.report"
+        assert (KEPT / name).read_text(encoding="utf-8") == table, "run python -m evidence"
         assert f".. include:: evidence/{name}\n" in text
 
 

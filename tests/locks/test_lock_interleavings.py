@@ -18,7 +18,7 @@ pytest.importorskip("frontrun", reason="explores interleavings, and is not there
 # Each is bounded by what there is to explore, which on a busy machine takes a while.
 pytestmark = [pytest.mark.untraceable, pytest.mark.timeout(300)]
 
-SCRIPT: Final = Path(__file__).with_name("exploration.py")
+SCRIPT: Final = Path(__file__).with_name("explore_locks.py")
 Note = Callable[[str, object], None]
 NO_VICTIM, ONE_OF_TWO, ONE_OF_THREE = "(2, [])", "(1, [2])", "(2, [3])"
 

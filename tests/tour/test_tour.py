@@ -24,7 +24,7 @@ import syncprims
 from programs import environment
 from syncprims import AtomicCounter
 from syncprims.__main__ import main
-from syncprims._tour import article, counting, job, locking, ordering
+from syncprims._tour import article, counting, finale, locking, ordering
 from syncprims._tour.hashing import BATCH_FILES, FileHash, find_batches
 from syncprims._tour.manifest import Manifest
 from syncprims._tour.stage import Stage, together
@@ -194,7 +194,7 @@ def test_file_that_cannot_be_read_is_listed_and_counted(
         yield from find_batches(*arguments)  # type: ignore[arg-type]  # they are passed on as they come
         yield [gone]
 
-    monkeypatch.setattr(job, "find_batches", with_one_that_vanished)
+    monkeypatch.setattr(finale, "find_batches", with_one_that_vanished)
     _leave_out_all_scenes_but_the_job(monkeypatch)
     output = tmp_path / "MANIFEST"
     assert main([str(tree), "--output", str(output)]) == 0
@@ -232,7 +232,7 @@ def test_batch_that_fails_leaves_no_manifest(
 ) -> None:
     """A task that raises in its worker fails the check, and half a manifest is none."""
     _leave_out_all_scenes_but_the_job(monkeypatch)
-    monkeypatch.setattr(job, "hash_files", int)  # which takes no list
+    monkeypatch.setattr(finale, "hash_files", int)  # which takes no list
     assert main([str(tree), "--output", str(tmp_path / "MANIFEST")]) == 1
     assert "FAILED: every batch is hashed and recorded: TypeError" in capsys.readouterr().out
     assert sorted(os.listdir(tmp_path)) == ["outside", "tree"]
@@ -444,7 +444,7 @@ def test_terminal_that_goes_away_takes_only_the_progress_along() -> None:
     terminal, ours = pty.openpty()
     files, size = AtomicCounter(3), AtomicCounter(4)
     stream = open(ours, "w")  # noqa: SIM115  its end is what the test ends with
-    progress = job.Progress(stream, files, size)
+    progress = finale.Progress(stream, files, size)
     progress.draw()
     assert b"hashed 3 files" in os.read(terminal, 1 << 16)
     os.close(terminal)

@@ -29,7 +29,7 @@ class Stated(Named, Protocol):
         """Say what a snapshot shows, without blocking; None keeps it out of every snapshot."""
 
 
-class Running(Frozen):
+class RunningCall(Frozen):
     """Something that a pool runs at this moment: a task, or a callback or hook.
 
     Attributes:
@@ -77,7 +77,7 @@ class State(Frozen):
     owner: int | None
     step: str | None
     pending: int | None
-    running: tuple[Running, ...]
+    running: tuple[RunningCall, ...]
     value: int | None
     is_lock: bool
 
@@ -89,7 +89,7 @@ class State(Frozen):
         owner: int | None = None,
         step: str | None = None,
         pending: int | None = None,
-        running: tuple[Running, ...] = (),
+        running: tuple[RunningCall, ...] = (),
         value: int | None = None,
         is_lock: bool = False,
     ) -> None:

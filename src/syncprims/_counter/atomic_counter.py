@@ -21,7 +21,7 @@ from .._core.state import State
 from .._locks.timed_lock import TimedRLock
 from ..errors import DeadlockError
 from .surface import CounterSurface
-from .waiting import Waiter, forget_others, telling
+from .waiting import ValueWaiter, forget_others, telling
 
 # How a change is made
 # --------------------
@@ -122,7 +122,7 @@ class AtomicCounter(CounterSurface):
         # Guarded by _lock:
         self._value = self._initial
         self._updating = False
-        self._waiters: dict[Waiter, None] = {}
+        self._waiters: dict[ValueWaiter, None] = {}
         self._special: object = self._ordinarily
         self._serial = new_serial()
         self._bounds.check(self._initial, self, self._initial)
@@ -368,7 +368,7 @@ class AtomicCounter(CounterSurface):
         """
         if not callable(predicate):
             raise TypeError(f"wait_for needs a function of the value, not {words(predicate)}")
-        return Waiter(predicate, "a value that the predicate accepts").wait(self, timeout)
+        return ValueWaiter(predicate, "a value that the predicate accepts").wait(self, timeout)
 
     def wait_until(self, value: int, timeout: float | None = None) -> int:
         """Wait until the value is at least this one, as a latch, and return what it then is.
@@ -394,9 +394,9 @@ class AtomicCounter(CounterSurface):
             3
         """
         goal = integer(value, "value")
-        return Waiter(goal.__le__, f"{shown(goal)} or more", goal).wait(self, timeout)
+        return ValueWaiter(goal.__le__, f"{shown(goal)} or more", goal).wait(self, timeout)
 
-    def _admit(self, waiter: Waiter) -> None:
+    def _admit(self, waiter: ValueWaiter) -> None:
         with self._lock:
             self._refuse_in_update()
             self._waiters[waiter] = None

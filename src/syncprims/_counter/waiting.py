@@ -29,13 +29,13 @@ class Watched(Node, Protocol):
     """What a waiter needs of its counter."""
 
     _value: int
-    _waiters: dict[Waiter, None]
+    _waiters: dict[ValueWaiter, None]
 
-    def _admit(self, waiter: Waiter) -> None:
+    def _admit(self, waiter: ValueWaiter) -> None:
         """Register the waiter under the lock."""
 
 
-class Waiter:
+class ValueWaiter:
     """One call of `AtomicCounter.wait_for` or `wait_until`."""
 
     __slots__ = ("_goal", "_predicate", "_what", "ident", "told")
@@ -109,7 +109,7 @@ def says_yes(answer: object) -> bool:
     return bool(answer)
 
 
-def telling(waiters: dict[Waiter, None], value: int) -> Iterable[object]:
+def telling(waiters: dict[ValueWaiter, None], value: int) -> Iterable[object]:
     """Prepare what tells the waiters of this value, for `exhaust`."""
     # list() of a dictionary is one step without the GIL too, where waiters may leave meanwhile; tuple() is not.
     hearing = [waiter for waiter in list(waiters) if waiter.hears(value)]
@@ -119,7 +119,7 @@ def telling(waiters: dict[Waiter, None], value: int) -> Iterable[object]:
     )
 
 
-def forget_others(waiters: dict[Waiter, None]) -> None:
+def forget_others(waiters: dict[ValueWaiter, None]) -> None:
     """Take out, in a forked child, those who wait in threads that did not come along."""
     me = get_ident()
     for waiter in list(waiters):

@@ -48,7 +48,7 @@ class Course:
 
     # Written by the dispatcher:
     settled: bool = False
-    unseen: Unseen | None = None
+    unseen: DropReport | None = None
 
     # Written by those who look at the outcome:
     seen: bool = False
@@ -159,7 +159,7 @@ def says(ask: Callable[[], object]) -> bool:
     return guarded(False, lambda: bool(ask()))
 
 
-class Unseen(ref[Any]):
+class DropReport(ref[Any]):
     """Reports an error of a task that was dropped before any code looked at it: `Task` itself stays free of __del__.
 
     `report` may be called on any thread and between any two instructions, like every finalizer. A weak reference, and
@@ -174,18 +174,18 @@ class Unseen(ref[Any]):
     report: Callable[[str, BaseException], object]
 
 
-_kept: dict[int, Unseen] = {}  # a weak reference that is garbage itself calls nothing back
+_kept: dict[int, DropReport] = {}  # a weak reference that is garbage itself calls nothing back
 
 
-def _watch(task: object, call: str, error: BaseException, report: Callable[[str, BaseException], object]) -> Unseen:
-    unseen = Unseen(task, _dropped)
+def _watch(task: object, call: str, error: BaseException, report: Callable[[str, BaseException], object]) -> DropReport:
+    unseen = DropReport(task, _dropped)
     unseen.call, unseen.error, unseen.report = call, error, report
     _kept[id(unseen)] = unseen
     return unseen
 
 
 def _dropped(unseen: ref[Any]) -> None:
-    assert isinstance(unseen, Unseen)
+    assert isinstance(unseen, DropReport)
     _kept.pop(id(unseen), None)
     if unseen.error is not None:
         unseen.report(unseen.call, unseen.error)

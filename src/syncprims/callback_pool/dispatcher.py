@@ -10,7 +10,7 @@ from .._core.clock import monotonic, sleep
 from .._core.deadline import Deadline
 from .._core.foreign import words
 from .._core.observing import Event, Observable
-from .._core.state import Running
+from .._core.state import RunningCall
 from .job import Job, Open
 from .open_tasks import Fence
 from .own_threads import HelperThread, enter, leave, serve
@@ -176,13 +176,13 @@ class Dispatcher:
             return None
         return thread.ident, f"{calling[0]} of {words(calling[1].label)}"
 
-    def running(self) -> tuple[Running, ...]:
+    def running(self) -> tuple[RunningCall, ...]:
         """Say what of the user's code runs on the thread now: a callback or a hook."""
         calling, thread = self._calling, self.thread.thread
         if calling is None or thread is None:
             return ()
         which, job, since = calling
-        return (Running(f"{which} of {job.label}", False, since, thread.ident),)
+        return (RunningCall(f"{which} of {job.label}", False, since, thread.ident),)
 
     _observable: ClassVar[Observable] = Observable({"run": Event("calls")})
 

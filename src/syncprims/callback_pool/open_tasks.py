@@ -11,7 +11,7 @@ from .._core.deadline import Deadline
 from .._core.deadlocks import wait_or_refuse, why_in_vain
 from .._core.gates import open_all, pass_through, put_up
 from .._core.registry import InnerName
-from .._core.state import Running, State
+from .._core.state import RunningCall, State
 from .._locks.timed_lock import TimedLock
 from ..errors import ForkedError, PoolClosedError
 from .own_threads import role_in
@@ -220,10 +220,12 @@ class OpenTasks(Generic[K, V]):
 
     # -- for who looks -----------------------------------------------------------------------------------------------
 
-    def state(self, *further: Running) -> State:
+    def state(self, *further: RunningCall) -> State:
         """Say what is pending and what of it runs, without blocking; `further` runs too."""
         jobs = list(self.jobs.values())
-        running = [Running(job.label, True, job.running_since(), job.worker, job.pid) for job in jobs if job.running()]
+        running = [
+            RunningCall(job.label, True, job.running_since(), job.worker, job.pid) for job in jobs if job.running()
+        ]
         return State(self, self._kind, self.name, pending=len(jobs), running=(*running, *further))
 
     def _state(self) -> State:

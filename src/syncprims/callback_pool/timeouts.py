@@ -21,7 +21,7 @@ _POLL = 0.05
 _LONGEST = 3600.0
 
 
-class Place(Protocol):
+class Workplace(Protocol):
     """Where the task runs, as far as the timer has to know."""
 
     @property
@@ -35,8 +35,8 @@ class Place(Protocol):
         """Undo `abandon`: the task was done before it could expire."""
 
 
-_Entry = tuple[float, int, "ref[Job[Any]]", Place]
-_Inbox = SimpleQueue[tuple[float, Job[Any], Place] | None]
+_Entry = tuple[float, int, "ref[Job[Any]]", Workplace]
+_Inbox = SimpleQueue[tuple[float, Job[Any], Workplace] | None]
 
 
 class Timer:
@@ -53,7 +53,7 @@ class Timer:
         """Start the thread while threads can still be started: not at 3.12's interpreter exit."""
         self._thread.ensure(_keep_time, self._inbox)
 
-    def watch(self, job: Job[Any], place: Place) -> None:
+    def watch(self, job: Job[Any], place: Workplace) -> None:
         """Let the task that runs in that place expire when its time is up."""
         self._inbox.put((_next_look(job, monotonic()), job, place))
 
@@ -114,7 +114,7 @@ def _look(heap: list[_Entry], serials: count[int]) -> None:
             job.fail(error)
 
 
-def _expire(job: Job[Any], place: Place, now: float) -> None:
+def _expire(job: Job[Any], place: Workplace, now: float) -> None:
     since = job.running_since()
     waited = 0.0 if since is None else now - since
     place.abandon(job)

@@ -24,7 +24,7 @@ from .._core.waits import Awaited, Group, UpTo
 _SHOWN: Final = 3  # threads
 
 
-class Crew(Protocol):
+class Workforce(Protocol):
     """The workers of a pool."""
 
     def takers(self) -> Collection[int | None]:
@@ -98,10 +98,10 @@ class Staff:
 
     def __init__(self) -> None:
         self.workers: Final = Workers(self)
-        self._crew: Callable[[], Crew | None] = _no_one
+        self._crew: Callable[[], Workforce | None] = _no_one
         self._caller: Callable[[], Caller | None] = _no_one
 
-    def hire(self, crew: Crew, caller: Caller) -> None:
+    def hire(self, crew: Workforce, caller: Caller) -> None:
         """Know who they are."""
         self._crew, self._caller = ref(crew), ref(caller)
 

@@ -8,7 +8,7 @@ and `contract` for the engine that tries them.
 from __future__ import annotations
 
 from .checks import check_counter, check_lock, check_pool, check_rlock, check_runner
-from .report import BrokenClause, ClauseNotRun, ConformanceError, ConformanceReport
+from .findings import BrokenClause, ClauseNotRun, ConformanceError, ConformanceReport
 
 __all__ = [
     "BrokenClause",

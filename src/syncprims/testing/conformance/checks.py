@@ -17,9 +17,9 @@ from . import (
     runner_order,
 )
 from .contract import Call, check
-from .locks import Make as LockFactory
+from .findings import ConformanceReport
+from .held_lock import Make as LockFactory
 from .pool_callbacks import Make as PoolFactory
-from .report import ConformanceReport
 from .runner_order import Make as RunnerFactory
 
 __all__ = ["check_counter", "check_lock", "check_pool", "check_rlock", "check_runner"]

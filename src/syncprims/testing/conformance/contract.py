@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from ..._core.clock import monotonic
 from ..threads import Running, patience
-from .report import BrokenClause, ClauseNotRun, ConformanceError, ConformanceReport
+from .findings import BrokenClause, ClauseNotRun, ConformanceError, ConformanceReport
 from .trial import BrokenError, NotHereError, standing, told
 
 # Every clause runs in a thread of its own, except those that need the main thread for its signals. One that is not

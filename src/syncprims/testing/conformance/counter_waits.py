@@ -125,7 +125,7 @@ def _arguments(make: Make) -> None:
     raises(TypeError, "wait_for(None)", counter.wait_for, None)
 
 
-class Subject:
+class SweptCounter:
     """A counter that somebody waits for, and whether they have looked at it."""
 
     def __init__(self, counter: AtomicCounter) -> None:
@@ -151,16 +151,16 @@ class Subject:
     main_thread=True,
 )
 def _interrupts(make: Make) -> None:
-    def scenario(subject: Subject) -> None:
+    def scenario(subject: SweptCounter) -> None:
         subject.counter.wait_for(subject.look)
 
-    def let_go(subject: Subject) -> None:
+    def let_go(subject: SweptCounter) -> None:
         subject.counter.increment()
 
     sweep(
-        lambda: Subject(make()),
+        lambda: SweptCounter(make()),
         scenario,
-        Subject.problem,
+        SweptCounter.problem,
         "warm",
         when_blocked=lambda subject: subject.looked.is_set(),
         unblock=let_go,

@@ -11,7 +11,7 @@ import weakref
 from ..._locks.acquire_all import acquire_all
 from ...errors import LockTimeoutError
 from .contract import Contract
-from .locks import Held, Lock, Make, expect_free, expect_taken
+from .held_lock import Held, Lock, Make, expect_free, expect_taken
 from .trial import aside, expect, expect_that, in_child, limit, moment, raises, settled, start
 
 basics: Contract[Make] = Contract()

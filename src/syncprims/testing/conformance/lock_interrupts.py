@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..interrupts import Mode
 from .contract import Contract
-from .locks import Held, Lock, Make
+from .held_lock import Held, Lock, Make
 from .trial import aside, limit, sweep
 
 interrupted: Contract[Make] = Contract()
@@ -13,7 +13,7 @@ reentrant_interrupted: Contract[Make] = Contract()
 _MODES: tuple[Mode, ...] = ("warm", "cold", "storm", "cold storm")
 
 
-class Subject:
+class SweptLock:
     """A lock, and whether a body has run without it."""
 
     def __init__(self, lock: Lock) -> None:
@@ -37,17 +37,17 @@ class Subject:
         return None
 
 
-def _with(subject: Subject) -> None:
+def _with(subject: SweptLock) -> None:
     with subject.lock:
         subject.work()
 
 
-def _hold(subject: Subject) -> None:
+def _hold(subject: SweptLock) -> None:
     with subject.lock.hold(1.0):
         subject.work()
 
 
-def _acquire(subject: Subject) -> None:
+def _acquire(subject: SweptLock) -> None:
     subject.lock.acquire()
     try:
         subject.work()
@@ -59,14 +59,14 @@ def _acquire(subject: Subject) -> None:
     "an interrupt anywhere in a with leaves the lock free", "interrupted it at every point", main_thread=True
 )
 def _in_with(make: Make) -> None:
-    sweep(lambda: Subject(make()), _with, Subject.problem, *_MODES)
+    sweep(lambda: SweptLock(make()), _with, SweptLock.problem, *_MODES)
 
 
 @interrupted.clause(
     "an interrupt anywhere in a hold() leaves the lock free", "interrupted it at every point", main_thread=True
 )
 def _in_hold(make: Make) -> None:
-    sweep(lambda: Subject(make()), _hold, Subject.problem, *_MODES)
+    sweep(lambda: SweptLock(make()), _hold, SweptLock.problem, *_MODES)
 
 
 @interrupted.clause(
@@ -75,20 +75,20 @@ def _in_hold(make: Make) -> None:
     main_thread=True,
 )
 def _in_acquire(make: Make) -> None:
-    sweep(lambda: Subject(make()), _acquire, Subject.problem, *_MODES)
+    sweep(lambda: SweptLock(make()), _acquire, SweptLock.problem, *_MODES)
 
 
-def _held_elsewhere(make: Make) -> Subject:
-    subject = Subject(make())
+def _held_elsewhere(make: Make) -> SweptLock:
+    subject = SweptLock(make())
     subject.other = Held(subject.lock)
     return subject
 
 
-def _waits(subject: Subject) -> bool:
+def _waits(subject: SweptLock) -> bool:
     return subject.lock.waiting == 1
 
 
-def _let_go(subject: Subject) -> None:
+def _let_go(subject: SweptLock) -> None:
     assert subject.other is not None
     subject.other.let_go()
 
@@ -99,7 +99,7 @@ def _let_go(subject: Subject) -> None:
     main_thread=True,
 )
 def _in_wait(make: Make) -> None:
-    sweep(lambda: _held_elsewhere(make), _hold, Subject.problem, "warm", when_blocked=_waits, unblock=_let_go)
+    sweep(lambda: _held_elsewhere(make), _hold, SweptLock.problem, "warm", when_blocked=_waits, unblock=_let_go)
 
 
 @reentrant_interrupted.clause(
@@ -108,12 +108,12 @@ def _in_wait(make: Make) -> None:
     main_thread=True,
 )
 def _count(make: Make) -> None:
-    def held() -> Subject:
+    def held() -> SweptLock:
         lock = make()
         lock.acquire()
-        return Subject(lock)
+        return SweptLock(lock)
 
-    def problem(subject: Subject) -> str | None:
+    def problem(subject: SweptLock) -> str | None:
         lock = subject.lock
         if not lock.held_by_me():
             return "the outer hold is gone"

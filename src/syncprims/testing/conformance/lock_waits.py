@@ -9,7 +9,7 @@ from ...diagnostics import ignore_lock_order
 from ...errors import DeadlockError, LockTimeoutError
 from ..threads import Running
 from .contract import Contract
-from .locks import Held, Lock, Make, expect_free, expect_taken
+from .held_lock import Held, Lock, Make, expect_free, expect_taken
 from .trial import (
     BrokenError,
     aside,

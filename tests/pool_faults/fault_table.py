@@ -1,4 +1,4 @@
-"""Prints the fault table, row by executor: ``python tests/pool_faults/table.py [--runs N] [--only EXECUTOR …]``.
+"""Prints the fault table, row by executor: ``python tests/pool_faults/fault_table.py [--runs N] [--only EXECUTOR …]``.
 
 With ``--save docs/faults`` the results become those of the page: they take the place of the same cells' earlier ones.
 """

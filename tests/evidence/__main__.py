@@ -1,4 +1,4 @@
-"""``python -m evidence.report``: run the evidence on this interpreter, keep what came of it, make the page's tables.
+"""``python -m evidence``: run the evidence on this interpreter, keep what came of it, make the page's tables.
 
 Nothing is measured that no test asserts: the tests run as they are, and what they record while they do is added up.
 """
@@ -149,7 +149,7 @@ def run(part: str, expression: str) -> dict[str, Any]:
 
 def main() -> int:
     """Run the parts, or nothing, and make the tables of all that is kept."""
-    parser = argparse.ArgumentParser(prog="python -m evidence.report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m evidence", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; with none, only the tables")
     parser.add_argument("--quick", action="store_true", help="leave out what is marked slow")
     parser.add_argument("--into", type=Path, default=KEPT, metavar="DIR", help="where results are kept")

@@ -1,4 +1,4 @@
-"""Explore interleavings of threads at the locks, run as a program: ``exploration.py SCENARIO PREEMPTIONS SECONDS``.
+"""Explore interleavings of threads at the locks, run as a program: ``explore_locks.py SCENARIO PREEMPTIONS SECONDS``.
 
 frontrun schedules what is written in Python, so the C lock under `TimedLock` is replaced, before the library is
 imported, by a model of it in Python. Everything above it is the library's own code: the two tries, the wait-for graph

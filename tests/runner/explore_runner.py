@@ -1,4 +1,4 @@
-"""Explore interleavings of threads at a runner, run as a program: ``exploration.py SCENARIO PREEMPTIONS SECONDS``.
+"""Explore interleavings of threads at a runner, run as a program: ``explore_runner.py SCENARIO PREEMPTIONS SECONDS``.
 
 The gates are locks that frontrun can see; everything else is the library's own code.
 """

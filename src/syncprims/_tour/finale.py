@@ -58,7 +58,7 @@ class Progress:
             self._stream = None  # the terminal has gone; the work goes on
 
 
-class Job:
+class TreeHasher:
     """Hashes a tree into a manifest, counting as the callbacks come in."""
 
     def __init__(self, root: Path, manifest: Manifest, progress_to: TextIO | None) -> None:
@@ -111,24 +111,24 @@ def play(stage: Stage, root: Path, manifest: Manifest, workers: int, progress_to
         f"Every regular file under {str(root)!a} is hashed with SHA-256 by {workers} worker processes.",
         "Callbacks count files and bytes, and write the manifest in path order.",
     )
-    job = Job(root, manifest, progress_to)
+    hasher = TreeHasher(root, manifest, progress_to)
     begun = monotonic()
     try:
-        job.run(workers)
+        hasher.run(workers)
     except CallbackErrors as errors:
-        job.failed += _flatten(errors)
-    figures = f"{job.files.value:,} files ({job.size.value / 1e6:,.1f} MB) hashed in {monotonic() - begun:.1f} s"
-    problems = job.unlisted + job.unread
+        hasher.failed += _flatten(errors)
+    figures = f"{hasher.files.value:,} files ({hasher.size.value / 1e6:,.1f} MB) hashed in {monotonic() - begun:.1f} s"
+    problems = hasher.unlisted + hasher.unread
     if problems:
         figures += f", {len(problems):,} could not be read"
         stage.insist(*(f"  can't read {os.fsdecode(problem.path)!a}: {problem.problem}" for problem in problems))
     stage.say(f"  {figures}")
-    for reason in sorted({f"{type(error).__name__}: {error}" for error in job.failed}):
+    for reason in sorted({f"{type(error).__name__}: {error}" for error in hasher.failed}):
         stage.check(False, f"every batch is hashed and recorded: {reason}")
-    if job.failed:
+    if hasher.failed:
         return figures
     stage.check(
-        job.files.value == manifest.files == job.found - len(job.unread),
+        hasher.files.value == manifest.files == hasher.found - len(hasher.unread),
         "every file that was found is in the counter and in the manifest, or in the list of those that can't be read",
     )
     _put_in_place(stage, manifest)
