@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from ..facts import Frozen, Holder
 from .clock import monotonic
-from .foreign import guarded
 from .holders import holder_of, stack_of, thread_name
 from .registry import live
 from .stacks import frames_of_threads
-from .state import State, Stated, name_of
+from .state import State, state_of
 from .waits import Waiting, all_waits, subject
 
 if TYPE_CHECKING:
@@ -164,21 +163,15 @@ def busy() -> list[tuple[State, list[Waiting]]]:
     waits: dict[int, list[Waiting]] = {}
     for waiting in all_waits():
         waits.setdefault(id(subject(waiting)[0]), []).append(waiting)
-    found = [_ask(primitive) for primitive in live()]
+    found = [state_of(primitive) for primitive in live()]
     shown = [(state, waits.pop(id(state.waited_for), [])) for state in found if state is not None]
     # What is left is waits for what no primitive stands for any more, as the former sequence of a runner that was
     # reset, and for what is in no registry, as a counter on a server.
     for waiters in waits.values():
-        state = _ask(subject(waiters[0])[0])
+        state = state_of(subject(waiters[0])[0])
         if state is not None:
             shown.append((state, waiters))
     return [(state, waiters) for state, waiters in shown if waiters or state.busy]
-
-
-def _ask(thing: Stated) -> State | None:
-    # A subclass may have overridden its name, or whatever else goes into a state, by something that fails.
-    unknown: State | None = State(thing, type(thing).__name__, name_of(thing))
-    return guarded(unknown, thing._state)
 
 
 def look_at(found: Iterable[tuple[State, list[Waiting]]]) -> tuple[PrimitiveState, ...]:

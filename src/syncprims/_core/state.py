@@ -29,6 +29,12 @@ class Stated(Named, Protocol):
         """Say what a snapshot shows, without blocking; None keeps it out of every snapshot."""
 
 
+def state_of(thing: Stated) -> State | None:
+    """Return what a primitive says of itself: only its kind and name if a subclass has made that fail."""
+    unknown: State | None = State(thing, type(thing).__name__, name_of(thing))
+    return guarded(unknown, thing._state)
+
+
 class RunningCall(Frozen):
     """Something that a pool runs at this moment: a task, or a callback or hook.
 

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from operator import call
 from threading import get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .._core.deadline import Deadline, check_timeout
 from .._core.foreign import error_words, note, words
 from .._core.interrupts import Entered, Leave, LeaveInC, exhaust, finish, leave_by, leaving
+from .._core.state import Named
 from ..errors import LockTimeoutError
+from .surface import rank_of
 from .timed_lock import TimedLock
 
 if TYPE_CHECKING:
     from .lock_adapter import LockAdapter
+
+
+class Part(Named, Protocol):
+    """What can be taken together with others, in ways that no override in a subclass changes."""
+
+    @property
+    def _in_python(self) -> bool:
+        """Whether it lets go by code in Python."""
+
+    @property
+    def _release(self) -> Callable[[], object]:
+        """What releases it, as a C function."""
+
+    def _enter_within(self, timeout: float | None, /) -> object:
+        """Take it, waiting at most this many seconds, or raise."""
 
 
 def acquire_all(*locks: TimedLock | LockAdapter, timeout: float | None = None) -> AbstractContextManager[None]:
@@ -53,12 +70,8 @@ def acquire_all(*locks: TimedLock | LockAdapter, timeout: float | None = None) -
     if len(set(map(id, locks))) < len(locks):
         twice = next(lock for lock in locks if sum(lock is other for other in locks) > 1)
         raise ValueError(f"acquire_all got {twice.name!r} more than once; give it each lock once")
-    return _All(sorted(locks, key=_rank), check_timeout(timeout))
-
-
-def _rank(lock: TimedLock | LockAdapter) -> tuple[bool, str, int, int]:
-    # Creation serials differ between processes: what several of them share is ordered by its name there.
-    return (bool(lock._shared_name), lock._shared_name, lock._serial, id(lock))
+    in_order = sorted(locks, key=rank_of)
+    return _All(in_order, check_timeout(timeout))
 
 
 class _Mine(Entered):
@@ -82,7 +95,7 @@ class _All:
 
     __slots__ = ("_entered", "_in_python", "_locks", "_timeout")
 
-    def __init__(self, locks: list[TimedLock | LockAdapter], timeout: float | None) -> None:
+    def __init__(self, locks: Sequence[Part], timeout: float | None) -> None:
         self._locks = locks
         self._timeout = timeout
         self._in_python = any(lock._in_python for lock in locks)

@@ -370,3 +370,9 @@ class LockAdapter(LockSurface):
         },
         is_held=held_by_me,
     )
+
+
+def forget_holders(adapters: Collection[LockAdapter]) -> None:
+    """In a forked child: count no thread as a holder, not even the one that forked: the parent has the locks."""
+    for adapter in adapters:
+        adapter._holds = {}

@@ -31,6 +31,14 @@ class SignatureOfInit:
         return found.replace(parameters=list(found.parameters.values())[1:])
 
 
+def rank_of(lock: LockSurface) -> tuple[bool, str, int, int]:
+    """Return the place of a lock in the order in which several are taken: that of their creation.
+
+    Creation serials differ between processes: what several of them share is ordered by its name there.
+    """
+    return (bool(lock._shared_name), lock._shared_name, lock._serial, id(lock))
+
+
 class LockSurface:
     """The part of a lock's surface that is the same whatever the lock inside is."""
 

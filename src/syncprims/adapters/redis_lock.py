@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .._core.clock import monotonic
 from .._core.deadline import Deadline, check_timeout
 from .._core.foreign import shortened, text_of
-from .._locks.lock_adapter import LockAdapter
+from .._locks.lock_adapter import LockAdapter, forget_holders
 from ..errors import SyncError
 from .redis_server import Server, poll, refused, unanswered
 
@@ -295,9 +295,9 @@ class RedisLock(LockAdapter):
 
     @staticmethod
     def _after_fork(locks: Collection[LockAdapter]) -> None:
+        forget_holders(locks)
         for lock in locks:
             assert isinstance(lock, RedisLock)
-            lock._holds = {}
             lock._lease.mine = _Mine()
 
 

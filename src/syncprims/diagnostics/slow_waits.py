@@ -15,7 +15,7 @@ from .._core.deadline import check_timeout
 from .._core.foreign import guarded, log, printable, words
 from .._core.holders import holder_of, thread_name
 from .._core.report import report, say_holder
-from .._core.state import name_of
+from .._core.state import name_of, state_of
 from .._core.waits import Waiting, all_waits, subject, waits_of
 
 # A thread of its own looks at all waits now and then. It sleeps for half of `after`, or less where a wait that it knows
@@ -120,7 +120,7 @@ def _say(waiting: Waiting, waits: Sequence[Waiting]) -> str:
     thing, sought = subject(waiting)
     name = words(name_of(thing))
     what, holder = (f"{name}, {printable(sought)},", "") if sought else (name, "")
-    state = None if sought else guarded(None, thing._state)
+    state = None if sought else state_of(thing)
     if state is not None and (state.owner is not None or state.is_lock):
         holder = f"; it is held by {say_holder(holder_of(state.owner))}"
     others = sum(_key(each) == _key(waiting) for each in waits) - 1

@@ -1,0 +1,94 @@
+"""Private names stay in the file that defines them: none of the library's is read or written from another one."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import syncprims
+
+PACKAGE: Final = Path(syncprims.__file__).parent
+
+# Names that are not the library's. Where CPython offers nothing public, there is no other way.
+FOREIGN: Final = {
+    "_active": "threading",
+    "_args_from_interpreter_flags": "subprocess",
+    "_at_fork_reinit": "threading.RLock",
+    "_call_queue": "ProcessPoolExecutor",
+    "_current_frames": "sys",
+    "_executor_manager_thread_wakeup": "ProcessPoolExecutor",
+    "_exit": "os",
+    "_getframe": "sys",
+    "_is_owned": "threading.RLock",
+    "_notempty": "multiprocessing.Queue",
+    "_pending_work_items": "ProcessPoolExecutor",
+    "_processes": "ProcessPoolExecutor",
+    "_reader": "the executor's wakeup",
+    "_replace": "named tuples, which have only this name for it",
+    "_run_exitfuncs": "atexit",
+    "_safe_to_dynamically_spawn_children": "ProcessPoolExecutor",
+    "_shutdown_lock": "ProcessPoolExecutor",
+    "_shutdown_thread": "ProcessPoolExecutor",
+    "_start_executor_manager_thread": "ProcessPoolExecutor",
+    "_start_thread": "multiprocessing.Queue",
+    "_thread": "multiprocessing.Queue",
+    "_threads": "ThreadPoolExecutor",
+    "_waiters": "threading.Condition",
+}
+
+
+def reaches(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield the private names of attributes that a file asks of others and does not define, and the whole expressions.
+
+    Hooks of a class's own bases, asked of the class by its name, are its own.
+    """
+    mine, classes = set(_defined(tree)), {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Attribute) or not node.attr.startswith("_") or node.attr.startswith("__"):
+            continue
+        of = node.value.id if isinstance(node.value, ast.Name) else ""
+        is_super = isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "super"
+        if node.attr not in mine and of not in {"self", "cls", *classes} and not is_super:
+            yield node.attr, ast.unparse(node)
+
+
+def _defined(tree: ast.Module) -> Iterable[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
+                yield node.attr
+        elif isinstance(node, ast.Assign) and any(getattr(each, "id", "") == "__slots__" for each in node.targets):
+            yield from (
+                each.value
+                for each in ast.walk(node.value)
+                if isinstance(each, ast.Constant) and isinstance(each.value, str)
+            )
+
+
+def test_no_file_reaches_into_another_one() -> None:
+    """What is asked for under a private name is defined in the same file, or is not the library's."""
+    found = {
+        str(path.relative_to(PACKAGE)): list(reaches(ast.parse(path.read_text(encoding="utf-8"))))
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+    assert [(file, text) for file, asked in found.items() for name, text in asked if name not in FOREIGN] == []
+    assert {name for asked in found.values() for name, _ in asked} == FOREIGN.keys()
+
+
+def test_a_reach_is_found_whether_it_reads_or_writes() -> None:
+    """The test of the test: another object's private name counts, and one that the file defines does not."""
+    text = """
+class Lock:
+    def __init__(self, other):
+        self._mine = other._theirs
+        other._written = other._mine
+        super()._inherited()
+        self._inherited()
+"""
+    assert dict(reaches(ast.parse(text))) == {"_theirs": "other._theirs", "_written": "other._written"}
