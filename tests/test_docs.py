@@ -42,6 +42,19 @@ def test_each_public_name_has_its_place_in_the_reference(name: str) -> None:
     assert pages[0].startswith("reference/")
 
 
+def test_each_message_that_the_page_of_symptoms_explains_exists() -> None:
+    """A message that was reworded is reworded there as well."""
+    _, _, table = PAGES["howto/troubleshooting.rst"].partition("By message")
+    rows = "".join(re.findall(r"^   \* - (``.*)$", table, re.MULTILINE))
+    sources = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    with pytest.raises(RuntimeError) as of_c:
+        syncprims.TimedLock().release()
+    known = re.sub(r'"\s+f?"', "", sources) + str(of_c.value)  # a string may be in pieces
+    parts = [part.strip(" ,") for words in re.findall("``(.*?)``", rows) for part in words.split("…")]
+    assert len(parts) > 10
+    assert not [part for part in parts if part not in known]
+
+
 @pytest.mark.parametrize("module", [adapters, diagnostics, testing], ids=lambda module: module.__name__)
 def test_each_name_of_the_modules_has_its_place_in_the_reference(module: ModuleType) -> None:
     """Whatever can be imported from a module of its own is described on that module's page."""
