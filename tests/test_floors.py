@@ -35,6 +35,7 @@ FLOORS = (
     "_core.registry",
     "_core.stacks",
     "_core.sites",
+    "_core.thread_ends",
     "_core.gates",
     "_core.interrupts",
     "_core.waits",

@@ -97,6 +97,27 @@ def _(_: Path) -> None:
     shows(text, "OrderedRunner 'etl': turn of 'load'\n<storing> it")
 
 
+@row("a turn of a step whose threads have ended")
+def _(_: Path) -> None:
+    runner = OrderedRunner("load", "store", rounds=2, name="etl")
+
+    def take(step: str) -> None:
+        with runner.step(step):
+            pass
+
+    with Actors() as actors:
+        actors.start(partial(take, "load"), "loader").result()
+    with Actors() as actors:
+        take("store")
+        actors.start(partial(take, "store"), "storing")
+        eventually(lambda: waits("storing"))
+        eventually(lambda: "the only thread" in report())  # which has ended a moment after its function
+        text = unfound()
+        take("load")
+    lost = "Thread 'loader', the only thread that has come for it, has ended"
+    shows(text, f"OrderedRunner 'etl': turn of 'load'; {lost}\n<storing> it")
+
+
 @row("a lock or a semaphore that is not ours")
 def _(_: Path) -> None:
     for theirs in (Lock(), Semaphore(1)):

@@ -20,7 +20,7 @@ from exploring import main
 from syncprims import OrderedRunner, SyncError, Turn
 from syncprims._core import deadlocks as _deadlocks
 from syncprims._runner import sequence as _sequence
-from syncprims._runner.sequence import End, Sequence, go_on
+from syncprims._runner.sequence import Comers, End, Sequence, go_on
 
 
 class Gate:
@@ -67,9 +67,9 @@ class Lenient(OrderedRunner):
         return True
 
 
-def make_seen(sequence: Sequence, name: str, steps: tuple[str, ...]) -> None:
+def make_seen(sequence: Sequence, name: str, steps: tuple[str, ...], comers: Comers) -> None:
     """Make a sequence as it is made, with ends that are seen."""
-    make(sequence, name, steps)
+    make(sequence, name, steps, comers)
     sequence.ends = SeenEnds()
     sequence.opening = sequence.prepare_opening(sequence.breaking)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from functools import partial
-from threading import Thread
+from threading import Thread, get_ident
 from typing import Any
 from weakref import ref
 
@@ -34,17 +34,22 @@ def test_a_thread_leaves_all_its_steps_by_the_same() -> None:
     assert turns(runner, 3) == [1, 2, 3]
     assert place.leave is leave
 
+    leaves: list[object] = []
+
     def in_another_thread() -> None:
-        turns(runner, 2)
+        for number in (1, 2):
+            turns(runner, number)
+            leaves.append(runner._places[get_ident()].leave)
 
     thread = Thread(target=in_another_thread)
     thread.start()
     thread.join(patience())
-    first, second = runner._places.values()
-    assert first is place
-    assert first.leave is leave
-    assert second.leave not in (leave, None)
-    assert turns(runner, 1) == [6]
+    assert list(runner._places.values()) == [place], "a thread that has ended leaves nothing behind"
+    assert place.leave is leave
+    first, second = leaves
+    assert first is second
+    assert first not in (leave, None)
+    assert turns(runner, 1) == [7]
 
 
 def test_a_with_that_comes_between_looking_up_and_entering_does_no_harm() -> None:

@@ -127,7 +127,7 @@ def _say_thread(name: str, ident: int) -> str:
 def _say_state(state: PrimitiveState, asked: State) -> Iterator[str]:
     facts = []
     if state.step is not None:
-        facts.append(f"turn of {state.step!r}")
+        facts.append(f"turn of {state.step!r}{f'; {state.lost}' if state.lost else ''}")
     if state.holder is not None:
         facts.append(f"held by {describe(state.holder, asked.waited_for)}")
         if asked.is_lock and any(waiter.ident == state.holder.ident for waiter in state.waiters):

@@ -102,6 +102,7 @@ class PrimitiveState(Frozen):
         running: What a pool's running tasks call, each with the seconds that it has run, as far as that is known.
         value: A counter's value; None where it is no counter, or one whose value is on a server.
         work: What a pool runs, tasks and callbacks, each with its thread, age and stack.
+        lost: In words, that all threads that came for a runner's step have ended; ``""`` if that is not so.
 
     Example:
         >>> from syncprims import TimedLock
@@ -111,7 +112,7 @@ class PrimitiveState(Frozen):
         [('TimedLock', 'accounts', 'MainThread')]
     """
 
-    __slots__ = ("kind", "name", "holder", "waiters", "step", "pending", "running", "value", "work")  # noqa: RUF023  the same
+    __slots__ = ("kind", "name", "holder", "waiters", "step", "pending", "running", "value", "work", "lost")  # noqa: RUF023  the same
 
     kind: str
     name: str
@@ -122,6 +123,7 @@ class PrimitiveState(Frozen):
     running: tuple[tuple[str, float | None], ...]
     value: int | None
     work: tuple[Work, ...]
+    lost: str
 
     def __init__(
         self,
@@ -134,8 +136,9 @@ class PrimitiveState(Frozen):
         running: tuple[tuple[str, float | None], ...] = (),
         value: int | None = None,
         work: tuple[Work, ...] = (),
+        lost: str = "",
     ) -> None:
-        self._set(kind, name, holder, waiters, step, pending, running, value, work)
+        self._set(kind, name, holder, waiters, step, pending, running, value, work, lost)
 
 
 def snapshot() -> tuple[PrimitiveState, ...]:
@@ -194,7 +197,7 @@ def _look_at(state: State, waits: list[Waiting], frames: Mapping[int, FrameType]
         for each, age in zip(state.running, seconds, strict=True)
     )
     return PrimitiveState(
-        state.kind, state.name, holder, waiters, state.step, state.pending, running, state.value, work
+        state.kind, state.name, holder, waiters, state.step, state.pending, running, state.value, work, state.lost
     )
 
 

@@ -73,9 +73,10 @@ class State(Frozen):
         running: What a pool runs.
         value: A counter's value; None if it is not a counter, or if the value is on a server.
         is_lock: Whether it can be held, so that it is news if the holder is not known.
+        lost: In words, that all threads that came for the step have ended; ``""`` if that is not so.
     """
 
-    __slots__ = ("waited_for", "kind", "name", "owner", "step", "pending", "running", "value", "is_lock")  # noqa: RUF023  the order of the arguments
+    __slots__ = ("waited_for", "kind", "name", "owner", "step", "pending", "running", "value", "is_lock", "lost")  # noqa: RUF023  the order of the arguments
 
     waited_for: object
     kind: str
@@ -86,6 +87,7 @@ class State(Frozen):
     running: tuple[RunningCall, ...]
     value: int | None
     is_lock: bool
+    lost: str
 
     def __init__(
         self,
@@ -98,8 +100,9 @@ class State(Frozen):
         running: tuple[RunningCall, ...] = (),
         value: int | None = None,
         is_lock: bool = False,
+        lost: str = "",
     ) -> None:
-        self._set(waited_for, kind, name, owner, step, pending, running, value, is_lock)
+        self._set(waited_for, kind, name, owner, step, pending, running, value, is_lock, lost)
 
     @property
     def busy(self) -> bool:

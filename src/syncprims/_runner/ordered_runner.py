@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from operator import attrgetter
 from threading import get_ident
 from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
+from weakref import ref
 
 from .._core.deadline import Deadline, check_timeout
 from .._core.foreign import words
@@ -17,9 +18,10 @@ from .._core.registry import InnerName, check_name, default_name, new_serial, re
 from .._core.state import State
 from .._core.waits import count_waits
 from .._locks.timed_lock import TimedLock
+from .places import Places
 from .run import run_in_executor, run_in_threads, serve
 from .sequence import ABORTED, FORKED, RESET, STOPPED, Sequence, SequenceState, come_through_fork
-from .steps import Place, StepContext, nested
+from .steps import StepContext, nested
 from .turn import Turn
 
 if TYPE_CHECKING:
@@ -29,6 +31,12 @@ if TYPE_CHECKING:
 __all__ = ["OrderedRunner", "StepContext", "Turn"]
 
 _sequence_of = attrgetter("_sequence")
+
+
+def _sequence_of_any(runner: ref[OrderedRunner]) -> Sequence | None:
+    found = runner()
+    return None if found is None else found._sequence
+
 
 R = TypeVar("R")
 
@@ -79,7 +87,10 @@ class OrderedRunner:
 
     **Thread safety.** All methods may be called from any thread. Of all threads, one at most is in a step. An
     interrupt (Ctrl-C, or any asynchronous exception) that hits a waiting thread leaves its turn untaken; one that hits
-    a step, or the way out of it, breaks the sequence, so that nobody waits for what will not come.
+    a step, or the way out of it, breaks the sequence, so that nobody waits for what will not come. If every thread that
+    came for a step has ended when the step is due, another one may still come, so the waits go on; after five seconds a
+    warning to the logger ``syncprims`` names those threads, and so do timeouts and reports. `run` knows its threads and
+    fails.
 
     **Differences from threading.** Nearest is `threading.Barrier`, whose words it takes over: a runner is broken by a
     step that raises or by `abort`, and `reset` makes it new. Where a Barrier lets everyone go at once, this lets one
@@ -110,10 +121,10 @@ class OrderedRunner:
         self._timeout = check_timeout(timeout)
         # Guards the replacing of _sequence: of two threads that reset at once, none may leave waiters behind.
         self._resetting = TimedLock(name=InnerName("resetting"))
-        self._places: defaultdict[int, Place] = defaultdict(Place)
+        self._places = Places(partial(_sequence_of_any, ref(self)))
         serial = new_serial()
         self._name = default_name(self, serial) if name is None else name
-        self._sequence = Sequence(self._name, steps)
+        self._sequence = Sequence(self._name, steps, self._places)
         register(self, serial)
 
     # -- what it is ---------------------------------------------------------------------------------------------
@@ -370,7 +381,7 @@ class OrderedRunner:
             'open'
         """
         self._usable()
-        fresh = Sequence(self._name, self._steps)
+        fresh = Sequence(self._name, self._steps, self._places)
         with self._resetting:
             # In this order: an interrupt in between leaves it broken, which everyone is told.
             self._sequence.end("broken", RESET)

@@ -108,6 +108,16 @@ class Step(Protocol):
     def _on_error(self, turn: Turn, exc: Exception, /) -> bool: ...
 
 
+class Comers(Protocol):
+    """What a sequence asks about the threads that come to its runner."""
+
+    def why_nobody(self, step: str, /) -> str:
+        """Say that all threads that came for the step have ended, if they have; else ``""``."""
+
+    def mind(self) -> None:
+        """Have those who wait told if that is so of the step whose turn it is."""
+
+
 class Seat:
     """A thread's place at a runner: which sequence it is in a step of, if any, and how it got there.
 
@@ -130,6 +140,7 @@ class Sequence:
 
     __slots__ = (
         "breaking",
+        "comers",
         "ends",
         "gate",
         "gates",
@@ -144,8 +155,9 @@ class Sequence:
         "watchers",
     )
 
-    def __init__(self, name: str, steps: tuple[str, ...]) -> None:
+    def __init__(self, name: str, steps: tuple[str, ...], comers: Comers) -> None:
         self.name: str = name
+        self.comers: Comers = comers
         self.round_length: int = len(steps)
         self.gates: dict[str, LockType] = {step: _locked() for step in steps}
         # For each gate what takes it, if it is open, as often as it is asked for the next outcome.
@@ -195,7 +207,9 @@ class Sequence:
         return self.owner == get_ident()
 
     def _state(self, kind: str = "OrderedRunner") -> State:
-        return State(self, kind, self.name, self._owner(), self.current)
+        owner, current = self._owner(), self.current
+        lost = "" if current is None or owner is not None else self.comers.why_nobody(current)
+        return State(self, kind, self.name, owner, current, lost=lost)
 
     # -- moving on, by the thread whose turn it is ----------------------------------------------------------------
 
@@ -341,6 +355,7 @@ class Sequence:
                 try:
                     waiting.publish()
                     refuse_deadlock(waiting)
+                    self.comers.mind()
                     # `attempt`, in place: the search for deadlocks asks whether this thread stands here.
                     (took,) = map(gate.acquire, (True,), (-1 if timeout is None else timeout,))
                 finally:
@@ -377,6 +392,7 @@ class Sequence:
                 return False
             waiting.publish()
             refuse_deadlock(waiting)
+            self.comers.mind()
             return lock.acquire(True, lock_seconds(deadline.remaining()))
         finally:
             try:
@@ -465,7 +481,9 @@ class Sequence:
             current = turn.step  # after the end, too: a step in progress then goes on to its own end
             whose = f"it is the turn of {current!r}, held by {describe(holder)}"
         elif current is not None:
-            whose = f"it is the turn of {current!r}, which no thread has come for: let one enter it, or call abort()"
+            lost = self.comers.why_nobody(current)
+            why = f"and {lost}: let another one" if lost else "which no thread has come for: let one"
+            whose = f"it is the turn of {current!r}, {why} enter it, or call abort()"
         else:
             whose = "it is nobody's turn"
         error = StepTimeoutError(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Generator
 from functools import wraps
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, TypeVar
 from weakref import ref
 
 from .._core.deadlocks import own_deadlock
 from .._core.interrupts import ONE_DEEP, OTHER_DEEP, Leave, LeaveInC, exhaust, leave_by
 from .._core.lazy import check_runs
 from .._core.observing import Event, Observable
+from .places import Place, Places
 from .sequence import FORKED, LOST, RAISED, STOPPED, Seat, Sequence, go_on
 from .turn import Turn
 
@@ -22,30 +22,12 @@ R = TypeVar("R")
 Leaving = Generator[int, Any, None]
 
 
-class Place:
-    """What a runner keeps for one thread: its seat, and what leaves its steps.
-
-    Making what leaves takes as long as leaving, so it is kept here for the next time while the thread is in no step. A
-    ``with`` takes it out, and it comes back when it has left the step, whichever that is. If it is dropped instead,
-    since memory was too short to call it, it breaks the sequence. Between two steps it refers to no more than the seat,
-    which is empty then, so that a runner that nobody needs is gone at once.
-    """
-
-    __slots__ = ("__weakref__", "leave", "own", "seat")
-
-    def __init__(self) -> None:
-        self.seat: Final = Seat()
-        self.leave: Leave | None = None
-        # By what it knows itself, without keeping itself alive.
-        self.own: ref[Leave] | None = None
-
-
 class Runner(Protocol):
     """What the contexts need of a runner."""
 
     _sequence: Sequence
     # Each by the ident of the thread that it belongs to.
-    _places: defaultdict[int, Place]
+    _places: Places
 
     def _next(self, done: Turn | None, /) -> str | None: ...
     def _on_error(self, turn: Turn, exc: Exception, /) -> bool: ...
@@ -133,6 +115,8 @@ class StepContext:
 
     def _leave(self) -> Leave:
         place = self._runner._places[get_ident()]
+        if place.last is not self._step:
+            place.come_for(self._step)
         leave, seat = place.leave, place.seat
         if leave is None:  # or it was cut off, or it is at work just now and this is in a signal handler
             generator = _leaving(seat, ref(place))

@@ -1,0 +1,158 @@
+"""The threads that have come to a runner: what it keeps for each, and for which steps they have come."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+from weakref import ref
+
+from .._core.clock import sleep
+from .._core.foreign import guarded, log, words
+from .._core.interrupts import Leave
+from .._core.thread_ends import at_end_of_this_thread, has_ended, this_thread
+from .._core.waits import count_waits
+from .sequence import Seat, Sequence
+from .turn import Turn
+
+# A step may be due for which every thread that ever came has ended. No wait for its turn can be refused then: another
+# thread may come, also one that does not exist yet. But those who wait are told, in every way that interrupts nothing:
+# by the error of a timeout, by reports, and by a warning, once for each turn. Some programs start a thread for each
+# turn, so the warning comes only if no thread has come for some seconds. The thread that logs it is started by the last
+# of those threads as it ends, or by one that begins to wait.
+#
+# A thread is known for a step once it has looked up what leaves that. A `with` does so before it waits.
+
+_PATIENCE: float = 5.0  # seconds
+_NAMES: Final = 3
+
+
+class Place:
+    """What a runner keeps for one thread: its seat, and what leaves its steps.
+
+    Making what leaves takes as long as leaving, so it is kept here for the next time while the thread is in no step. A
+    ``with`` takes it out, and it comes back when it has left the step, whichever that is. If it is dropped instead,
+    since memory was too short to call it, it breaks the sequence. Between two steps it refers to no more than the seat,
+    which is empty then, so that a runner that nobody needs is gone at once.
+    """
+
+    __slots__ = ("__weakref__", "_end", "last", "leave", "own", "seat", "steps", "thread")
+
+    def __init__(self, ended: Callable[[], object]) -> None:
+        self.seat: Final = Seat()
+        self.leave: Leave | None = None
+        # By what it knows itself, without keeping itself alive.
+        self.own: ref[Leave] | None = None
+        # The step that it came for last, as the context has it, and all that it came for.
+        self.last: str | None = None
+        self.steps: Final[dict[str, None]] = {}
+        # None if it can't be told when it ends.
+        self.thread: Final = this_thread()
+        self._end = at_end_of_this_thread(ended)
+
+    def come_for(self, step: str) -> None:
+        """Note that its thread has come for another step than the last time."""
+        self.steps[step] = None
+        self.last = step
+
+
+class _Gone:
+    """The threads that came for a step and have ended: how many, and the names of the last ones."""
+
+    __slots__ = ("names", "number")
+
+    def __init__(self) -> None:
+        self.number: int = 0
+        self.names: deque[object] = deque(maxlen=_NAMES)
+
+
+_Lost = tuple[Sequence, Turn, str]
+
+
+class Places(dict[int, Place]):
+    """The places of a runner, by the idents of the threads; those of threads that have ended leave their names."""
+
+    __slots__ = ("__weakref__", "_gone", "_sequence", "_teller", "_told")
+
+    def __init__(self, sequence: Callable[[], Sequence | None]) -> None:
+        """Keep the places of the runner with this sequence."""
+        super().__init__()
+        self._sequence = sequence
+        self._gone: dict[str, _Gone] = {}
+        self._teller: threading.Thread | None = None
+        self._told: _Lost | None = None
+
+    def __missing__(self, ident: int) -> Place:
+        return self.setdefault(ident, Place(partial(_forget, ref(self), ident)))
+
+    def why_nobody(self, step: str) -> str:
+        """Say that all threads that came for the step have ended; ``""`` if one has not, or if none came."""
+        gone = self._gone.get(step)
+        if gone is None or any(step in place.steps for place in list(self.values())):
+            return ""
+        names = [f"Thread {words(name)}" for name in gone.names]
+        if gone.number == 1:
+            return f"{names[0]}, the only thread that has come for it, has ended"
+        before = f" and {gone.number - len(names)} before" if gone.number > len(names) else ""
+        return f"all {gone.number} threads that have come for it have ended ({', '.join(names)}{before})"
+
+    def mind(self) -> None:
+        """Have those who wait told if the step whose turn it is has lost its threads."""
+        if not self._gone or self._teller is not None:  # as nearly always
+            return
+        lost = self._lost()
+        if lost is not None and lost != self._told:
+            self._teller = threading.Thread(target=self._tell, name="syncprims-runner-watch", daemon=True)
+            try:
+                self._teller.start()
+            except RuntimeError:  # no thread can be started now
+                self._teller = None
+
+    def _lost(self) -> _Lost | None:
+        """The turn for which threads wait, though all that came for its step have ended, and how to say so."""
+        sequence = self._sequence()
+        if sequence is None or sequence.ends or sequence.owner is not None or not count_waits(sequence):
+            return None
+        turn = sequence.turn
+        why = "" if turn is None else self.why_nobody(turn.step)
+        return None if turn is None or not why else (sequence, turn, why)
+
+    def _tell(self) -> None:
+        before, lost = None, self._lost()
+        while lost is not None and lost != before:
+            before = lost
+            sleep(_PATIENCE)
+            lost = self._lost()
+        self._told, self._teller = lost, None
+        if lost is None:
+            self.mind()  # another thread may have ended just now
+            return
+        sequence, turn, why = lost
+        log(
+            logging.WARNING,
+            f"it has been the turn of {turn.step!r} in {words(sequence.name)} for {_PATIENCE:g} s and more, and {why}: "
+            f"let another thread enter it, or call abort()",
+        )
+
+    def forget(self, ident: int) -> None:
+        """Let go of the place of a thread that is ending."""
+        place = self.get(ident)
+        if place is None or place.thread is None or not has_ended(place.thread) or place.seat.sequence is not None:
+            return  # it may come again; or it is in a step, which stays its own
+        del self[ident]
+        name = guarded("", getattr, place.thread, "name")
+        for step in place.steps:
+            gone = self._gone.setdefault(step, _Gone())
+            gone.number += 1
+            gone.names.append(name)
+        self.mind()
+
+
+def _forget(places: ref[Places], ident: int, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+    found = places()
+    if found is not None and not _finalizing():  # when the interpreter ends, modules may have lost their names already
+        found.forget(ident)
