@@ -426,7 +426,7 @@ def test_check_lists_the_leaks() -> None:
 
 def test_scenario_that_never_waits_is_refused() -> None:
     """A sweep of a wait that does not happen would prove nothing."""
-    with pytest.raises(ValueError, match="never waited"):
+    with pytest.raises(ValueError, match="never blocked"):
         interrupts(NaiveLock, use, naive_broken, when_blocked=lambda lock: False, unblock=lambda lock: None)
 
 

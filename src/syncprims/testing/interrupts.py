@@ -1,4 +1,4 @@
-"""`interrupts`: deliver a real interrupt at every place where CPython can, and see what it leaves behind."""
+"""`interrupts`: deliver a real interrupt at every point where CPython can deliver one, and check what it breaks."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Leak(Frozen):
 
 
 class InterruptLeakError(AssertionError):
-    """Some interruption point leaves something broken, or a sweep came to no point at all.
+    """An interrupt at some point leaves something broken, or a sweep reached no point at all.
 
     Attributes:
         report: The `InterruptReport`.
@@ -67,12 +67,12 @@ class InterruptLeakError(AssertionError):
 
 
 class InterruptReport(Frozen):
-    """What a sweep found.
+    """The result of a sweep.
 
     Attributes:
         mode: The sweep's mode.
-        points: How many points got an interrupt, each in a run of its own. In mode ``"worker"`` these are opcodes,
-            several of which lead to one delivery.
+        points: How many points got an interrupt, each in a run of its own. In mode ``"worker"`` the points are opcodes,
+            and several opcodes lead to one delivery.
         leaks: The points that left something broken.
 
     Example:
@@ -99,8 +99,8 @@ class InterruptReport(Frozen):
         """Return the report if nothing broke.
 
         Raises:
-            InterruptLeakError: Something broke; the message lists where. Also if no point was swept, since such a
-                sweep proves nothing.
+            InterruptLeakError: An interrupt left something broken; the message lists the points. Or the sweep reached
+                no point, so it proves nothing.
         """
         if not self.points:
             raise InterruptLeakError(f"{self.mode}: the scenario reached no interruption point", report=self)
@@ -122,65 +122,65 @@ def interrupts(
     """Run the scenario again and again, each time with an interrupt at its next delivery point.
 
     CPython delivers signals and asynchronous exceptions on entry to a Python function, after the call of a C
-    function, at a loop's backward jump, and in waits. The sweep delivers a true SIGINT at the first such place of the
-    scenario, in the next run at the second, and so on, until a run ends without having reached the chosen place. It
-    makes no difference whether the scenario lets the interrupt out or handles it.
+    function, at a loop's backward jump, and in waits. The sweep delivers a real SIGINT (the signal of Ctrl-C) at the
+    first such point of the scenario. In the next run it delivers one at the second point, and so on, until a run ends
+    before it reaches the chosen point. The scenario may handle the interrupt or let it propagate.
 
     The modes:
 
     - ``"warm"``: one interrupt for each run, in code that CPython has specialised.
-    - ``"cold"``: the same in code that never ran before: every Python function that the scenario comes through gets a
-      fresh ``__code__``, and its own one back in the end. (To find them, it thaws what ``gc.freeze()`` froze.)
-    - ``"storm"``: from the chosen point on, every later point raises too (at most 1000 in a run, so that a scenario
-      that tries again for ever comes to an end).
-    - ``"cold storm"``: a storm over code that never ran before. It finds most of all: the handlers that only a storm
-      reaches are delivered to where specialised code would not check.
-    - ``"worker"``: the scenario runs in a new thread, and gets its KeyboardInterrupt by
-      ``PyThreadState_SetAsyncExc``, set before each opcode in turn and delivered at the first delivery point after
-      it. Tracing finds the opcode and is off when the exception comes, so it comes only where CPython delivers, in
-      code that is not specialised. Such an exception does not end a wait in C. (On 3.15 the opcode that was just
-      traced checks once more than it does without tracing: there a bare ``with threading.Lock()`` shows one leak
-      that is tracing's own.)
+    - ``"cold"``: the same in code that has never run: every Python function that the scenario calls gets a fresh
+      ``__code__``, and its own one back at the end. (To find them, the sweep undoes ``gc.freeze()``.)
+    - ``"storm"``: from the chosen point on, every later point raises too. A run has at most 1000 interrupts, so that a
+      scenario that retries without end does end.
+    - ``"cold storm"``: a storm in code that has never run. This mode finds the most leaks, because interrupts also
+      reach the exception handlers, at points where specialised code does not check for them.
+    - ``"worker"``: the scenario runs in a new thread and gets its KeyboardInterrupt from
+      ``PyThreadState_SetAsyncExc``. It is set before each opcode in turn and delivered at the next delivery point.
+      Tracing finds the opcode and is off when the exception comes, so the exception comes only where CPython delivers
+      one, in code that is not specialised. Such an exception does not end a wait in C. (On 3.15 an opcode that was just
+      traced checks once more than without tracing, so a bare ``with threading.Lock()`` shows one leak that comes from
+      the tracing.)
 
-    With ``when_blocked`` and ``unblock`` the scenario has to wait in its middle. ``when_blocked(subject)`` is asked
-    every millisecond, in another thread, until it has said yes five times in a row while no delivery point was
-    passed; a signal then wakes the wait, which is one more interruption point, and ``unblock(subject)`` lets it end.
-    So the points are those before the wait, in it, and after it. In the modes ``"warm"`` and ``"cold"`` a second sweep
-    follows: an interrupt in the wait, and another at each later point of the way out. (In a storm every point after an
-    interrupted wait raises anyway.) ``unblock`` is called exactly once for each subject, at the latest when the
-    scenario is over and before ``broken`` is asked.
+    With ``when_blocked`` and ``unblock``, the scenario has to block at some point. Another thread calls
+    ``when_blocked(subject)`` every millisecond, until it has returned true five times in a row while the scenario
+    passed no delivery point. Then a signal wakes the wait, which is one more interruption point, and
+    ``unblock(subject)`` lets it end. So the sweep has the points before the wait, in it, and after it. In the modes
+    ``"warm"`` and ``"cold"`` a second sweep follows: one interrupt in the wait, and another one at each later point.
+    (In a storm every point after an interrupted wait raises anyway.) ``unblock`` is called exactly once for each
+    subject, at the latest when the scenario has ended and before ``broken`` is called.
 
-    ``broken`` is asked when the exception of the run has gone, and with it the frames and generators that it kept
-    alive: dropping those may run code, such as a ``finally``, which takes or leaves something. (An exception that is
-    part of a reference cycle is collected first; one that the subject keeps stays.)
+    ``broken`` is called when the exception of the run is gone, together with the frames and generators that it kept
+    alive. Freeing those may run code, such as a ``finally``, which acquires or releases something. (An exception that
+    is part of a reference cycle is collected first. An exception that the subject keeps stays.)
 
-    Tracing, profiling, `sys.monitoring` and garbage collection are off while ``make`` and the scenario run, as
-    their callbacks would be interruption points of their own; coverage sees nothing of them.
+    Tracing, profiling, `sys.monitoring` and garbage collection are off while ``make`` and the scenario run, because
+    their callbacks would be interruption points too. So coverage sees nothing of them.
 
     Args:
-        make: Makes a fresh subject for each run, in the main thread.
-        scenario: A Python function that uses the subject, runs to its end when not interrupted, and takes the same
-            way each time.
-        broken: Says what is wrong with the subject after a run, or None (or ``""``) where nothing is.
+        make: Makes a new subject for each run, in the main thread.
+        scenario: A Python function that uses the subject. It ends when it is not interrupted, and does the same each
+            time.
+        broken: Returns what is wrong with the subject after a run, or None (or ``""``) if nothing is wrong.
         mode: One of `MODES`.
-        when_blocked: Whether the scenario waits now. It should read state and not change any.
+        when_blocked: Returns whether the scenario is blocked. It should read state and not change it.
         unblock: Ends the wait. It runs in another thread, or in the main thread after the scenario.
-        timeout: Seconds that one run may take; left out, `patience`. A run that takes longer is ended, is a leak
-            called "hung", and ends the sweep.
+        timeout: Seconds that one run may take. The default is `patience`. A run that takes longer is ended, counts as a
+            leak called "hung", and ends the sweep.
 
     Returns:
         The report; ``interrupts(...).check()`` fails with the list of leaks.
 
     Raises:
-        RuntimeError: The calling thread is not the main thread: Python delivers signals only there. Or the scenario
-            has too many points to sweep; or no `ctypes` is there for ``"worker"``.
-        ValueError: There is no such mode.
+        RuntimeError: The calling thread is not the main thread, and Python delivers signals only there. Or the scenario
+            has too many points to sweep, or this Python has no `ctypes`, which ``"worker"`` needs.
+        ValueError: The mode does not exist.
         TypeError: Only one of ``when_blocked`` and ``unblock`` is given.
-        NotImplementedError: A wait shall be interrupted on a system without `signal.pthread_kill`.
-        BaseException: What the scenario, ``make``, ``broken`` or the two others raise themselves, without an
-            interrupt behind it.
+        NotImplementedError: A wait should be interrupted, and the system has no `signal.pthread_kill`.
+        BaseException: An exception that the scenario, ``make``, ``broken`` or the other two functions raised
+            themselves, and not because of an interrupt.
 
-    The handler of SIGINT is replaced meanwhile, and put back. A Ctrl-C between two runs goes to the old one.
+    The sweep replaces the handler of SIGINT and restores it at the end. A Ctrl-C between two runs goes to the old one.
 
     Example:
         >>> from syncprims import TimedLock
@@ -196,7 +196,7 @@ def interrupts(
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
     if (when_blocked is None) != (unblock is None):
-        raise TypeError("when_blocked and unblock must be given together: who is blocked has to be let go")
+        raise TypeError("when_blocked and unblock must be given together: a scenario that blocks has to be let go")
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError(
             "interrupts() must be called in the main thread, as Python delivers signals only there; "
@@ -293,9 +293,7 @@ class _Sweep(Generic[T]):
             if not chosen:
                 raise _EndOfSweepError  # the rest would say the same
         if not chosen and watcher.steps:
-            raise ValueError(
-                "the scenario came to its end and never waited: when_blocked(subject) did not stay true for 5 ms"
-            )
+            raise ValueError("the scenario ended and never blocked: when_blocked(subject) did not stay true for 5 ms")
         if self._points > _MOST_POINTS:
             raise RuntimeError(f"the scenario has more than {_MOST_POINTS} interruption points: make it shorter")
         return engine.delivered

@@ -1,4 +1,4 @@
-"""`Threads` and `assert_blocks`: run functions in threads, and never hang or lose an exception."""
+"""`Threads` and `assert_blocks`: run functions in threads without hanging and without losing an exception."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _serials = count(1)
 
 
 def patience(seconds: float = 10.0) -> float:
-    """Return the seconds times the environment's ``SYNCPRIMS_TEST_DELAY_FACTOR``, so that slow machines get more.
+    """Return the seconds times the environment variable ``SYNCPRIMS_TEST_DELAY_FACTOR``, for slow machines.
 
     Args:
-        seconds: What a fast machine gets.
+        seconds: The time for a fast machine.
 
     Raises:
         ValueError: The variable is not a number.
@@ -41,7 +41,7 @@ def patience(seconds: float = 10.0) -> float:
 
 
 class WedgeError(AssertionError):
-    """Threads did not come to an end in time. The message shows where every thread of the process stands.
+    """Threads did not end in time. The message shows the stack trace of every thread of the process.
 
     Attributes:
         threads: The names of the threads that did not end.
@@ -71,7 +71,7 @@ def _wedge(what: str, seconds: float | None, names: tuple[str, ...]) -> WedgeErr
 
 
 class Running(Generic[R_co]):
-    """A function that runs in a thread of its own: what `Threads.start` and `assert_blocks` return.
+    """A function that runs in a thread of its own. `Threads.start` and `assert_blocks` return this.
 
     Thread safety: every method may be called from any thread.
 
@@ -98,13 +98,13 @@ class Running(Generic[R_co]):
         return not self.thread.is_alive()
 
     def exception(self, timeout: float | EllipsisType | None = ...) -> BaseException | None:
-        """Wait for the end, and return what the function raised, or None. `Threads` does not raise it again.
+        """Wait for the end, and return the exception that the function raised, or None. `Threads` won't raise it again.
 
         Args:
-            timeout: Seconds to wait; left out, `patience`; ``None`` waits for ever.
+            timeout: Seconds to wait. The default is `patience`, and ``None`` waits forever.
 
         Raises:
-            WedgeError: It did not end in time.
+            WedgeError: The function did not end in time.
         """
         seconds = patience() if isinstance(timeout, EllipsisType) else check_timeout(timeout)
         self.thread.join(seconds)
@@ -114,14 +114,14 @@ class Running(Generic[R_co]):
         return self._error
 
     def result(self, timeout: float | EllipsisType | None = ...) -> R_co:
-        """Wait for the end, and return what the function returned.
+        """Wait for the end, and return the result of the function.
 
         Args:
-            timeout: Seconds to wait; left out, `patience`; ``None`` waits for ever.
+            timeout: Seconds to wait. The default is `patience`, and ``None`` waits forever.
 
         Raises:
-            WedgeError: It did not end in time.
-            BaseException: What the function raised. `Threads` does not raise it again.
+            WedgeError: The function did not end in time.
+            BaseException: The exception that the function raised. `Threads` won't raise it again.
         """
         error = self.exception(timeout)
         if error is not None:
@@ -138,10 +138,10 @@ class Running(Generic[R_co]):
 
 
 class Threads:
-    """Runs functions in threads, and comes back only when all have ended, with everything that they raised.
+    """Runs functions in threads, waits for all of them, and raises their exceptions as one group.
 
-    For tests: an assertion that fails in a thread fails the test, and a thread that hangs fails it too, with the
-    stacks of all threads, instead of hanging the run. The threads are daemons.
+    Use it in tests. If an assertion fails in a thread, the test fails. If a thread hangs, the test fails with the stack
+    traces of all threads, and the test run goes on. The threads are daemons.
 
     Example:
         >>> from threading import Barrier
@@ -153,20 +153,20 @@ class Threads:
         >>> sorted([one.result(), two.result()])
         [0, 1]
 
-    **Fairness**: threads start in the order of the calls; after that the system decides.
+    **Fairness**: threads start in the order of the calls. After that the operating system decides which one runs.
 
-    **Thread safety**: `start` may be called from any thread, also from those that it started.
+    **Thread safety**: `start` may be called from any thread, also from the threads that it started.
 
-    **Differences from threading**: `threading.Thread` prints an exception and forgets it, and `join` tells neither
-    whether the thread ended nor how. `concurrent.futures.ThreadPoolExecutor` bounds the number of threads, which
-    can itself deadlock a test, and waits for ever for a thread that hangs.
+    **Differences from threading**: `threading.Thread` prints an exception and drops it, and `join` does not say whether
+    the thread ended, or how. `concurrent.futures.ThreadPoolExecutor` limits the number of threads, which can deadlock a
+    test, and waits forever for a thread that hangs.
 
-    **Subclassing**: `start` and `join` may be overridden; leaving the ``with`` block calls `join`, unless the block
-    itself raised.
+    **Subclassing**: `start` and `join` may be overridden. Leaving the ``with`` block calls `join`, unless the block
+    raised an exception.
 
     Args:
-        timeout: Seconds that all threads together may take to end when the block is left; left out, `patience`.
-            ``None`` waits for ever.
+        timeout: Seconds that all threads together may take to end when the block is left. The default is `patience`,
+            and ``None`` waits forever.
     """
 
     def __init__(self, timeout: float | EllipsisType | None = ...) -> None:
@@ -175,23 +175,23 @@ class Threads:
         self._running: list[Running[object]] = []
 
     def start(self, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Running[R]:
-        """Run ``fn(*args, **kwargs)`` in a new thread, and return the handle to its result at once."""
+        """Run ``fn(*args, **kwargs)`` in a new thread. Return the handle to its result without waiting."""
         name = f"{self._name}.{len(self._running)} {getattr(fn, '__qualname__', type(fn).__qualname__)}"
         running = Running(lambda: fn(*args, **kwargs), name)
         self._running.append(running)
         return running
 
     def join(self, timeout: float | EllipsisType | None = ...) -> None:
-        """Wait until every thread has ended, and raise what they raised.
+        """Wait until every thread has ended, and raise their exceptions.
 
         Args:
-            timeout: Seconds to wait for all; left out, the constructor's. ``None`` waits for ever.
+            timeout: Seconds to wait for all of them. The default is the constructor's, and ``None`` waits forever.
 
         Raises:
-            WedgeError: Some did not end in time. What the others raised is its cause.
-            BaseExceptionGroup: What the functions raised, in the order in which they were started: an
-                `ExceptionGroup` where all are `Exception`. An exception that `Running.result` or
-                `Running.exception` has shown already is left out, and each is raised once.
+            WedgeError: Some threads did not end in time. The exceptions of the others are its cause.
+            BaseExceptionGroup: The exceptions of the functions, in the order in which these were started. It is an
+                `ExceptionGroup` if all of them are `Exception`. It leaves out an exception that `Running.result` or
+                `Running.exception` has shown already, and each exception is raised once.
         """
         seconds = self.timeout if isinstance(timeout, EllipsisType) else timeout
         wedge = self._wait(seconds)
@@ -203,7 +203,7 @@ class Threads:
 
     def _wait(self, seconds: float | None) -> WedgeError | None:
         deadline = Deadline(seconds)
-        for running in self._running:  # grows where a thread starts another, and the loop sees it
+        for running in self._running:  # grows if a thread starts another, and the loop sees it
             running.thread.join(deadline.remaining())
         names = tuple(running.thread.name for running in self._running if not running.done())
         return _wedge(f"{len(names)} of {len(self._running)} threads", seconds, names) if names else None
@@ -221,8 +221,8 @@ class Threads:
         if error is None:
             self.join()
             return
-        # The block's own exception is what went wrong, and very likely what the threads hang on: they get a second to
-        # end, and the rest is told in notes.
+        # The block's own exception is probably the reason why threads hang. So they get a second to end, and notes on
+        # the exception say the rest.
         wedge = self._wait(patience(1.0) if self.timeout is None else min(self.timeout, patience(1.0)))
         group = self._group()
         for failure in group.exceptions if group else ():
@@ -238,23 +238,24 @@ class Threads:
 def assert_blocks(
     fn: Callable[[], R], *, until: Callable[[], bool] | None = None, look: float | None = None
 ) -> Running[R]:
-    """Assert that ``fn()`` blocks, and return the handle to let it finish and to take its result.
+    """Assert that ``fn()`` blocks, and return a handle to its result.
 
-    It runs in a thread of its own. Nothing can prove that a function would block for ever: with ``until`` the proof
-    is as good as that function (``lambda: lock.waiting == 1``) and takes no longer than needed; without it, this
-    looks for ``look`` seconds, and a function that is merely slower than that passes too.
+    The function runs in a thread of its own. No test can prove that a function would block forever. With ``until``
+    (``lambda: lock.waiting == 1``), the assertion is as good as that function, and takes no longer than needed. Without
+    it, the function must not end for ``look`` seconds, so a function that is only slow passes too.
 
     Args:
         fn: The function; use `functools.partial` or a lambda to pass arguments.
-        until: Says whether it is blocked; asked every millisecond until it says yes, for at most `patience`.
-        look: Seconds to look; left out, ``patience(0.05)``. Not used with ``until``.
+        until: Returns whether the function is blocked. It is called every millisecond until it returns true, for at
+            most `patience`.
+        look: Seconds to watch. The default is ``patience(0.05)``. Not used with ``until``.
 
     Returns:
-        The handle. Let the function go, then call its `Running.result`.
+        The handle. Let the function go on, then call `Running.result`.
 
     Raises:
-        AssertionError: The function came to an end, with its result in the message or its exception as the cause;
-            or ``until`` did not come true.
+        AssertionError: The function ended: its result is in the message, or its exception is the cause. Or ``until``
+            did not become true.
 
     Example:
         >>> from threading import Lock

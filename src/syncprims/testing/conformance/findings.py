@@ -1,4 +1,4 @@
-"""What a check found: `ConformanceReport`, and `ConformanceError` where a clause is broken."""
+"""The result of a check: `ConformanceReport`, and `ConformanceError` if a clause is broken."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["BrokenClause", "ClauseNotRun", "ConformanceError", "ConformanceRepor
 
 
 class BrokenClause(Frozen):
-    """A clause of the contract that a factory's objects don't keep.
+    """A clause of the contract that the objects of a factory don't keep.
 
     Attributes:
-        clause: Its name: what should hold.
-        done: What was done to see.
-        happened: What came of it.
+        clause: Its name, a sentence that should be true.
+        done: What the check did.
+        happened: What happened then.
 
     Example:
         >>> from syncprims.testing import BrokenClause
@@ -54,16 +54,16 @@ class ClauseNotRun(Frozen):
 
 
 class ConformanceReport(Frozen):
-    """What a check found. Its `str` is a text for a log.
+    """The result of a check. Its `str` is a text for a log.
 
     Attributes:
         check: The check's name, like ``"check_lock"``.
         subject: What was checked: the factory's name.
         kept: The clauses that hold.
-        not_kept: Those that were left out by ``without=``, so that nobody may rely on them.
-        not_run: Those that could not be tried, as `ClauseNotRun`.
-        broken: Those that don't hold, as `BrokenClause`. Empty in a report that a check returns; where there are any,
-            the check raises a `ConformanceError` that carries the report.
+        not_kept: The clauses that ``without=`` left out, so no code may rely on them.
+        not_run: The clauses that could not be tried, as `ClauseNotRun`.
+        broken: The clauses that don't hold, as `BrokenClause`. Empty in a report that a check returns. If there are
+            any, the check raises a `ConformanceError` that carries the report.
 
     Example:
         >>> from syncprims.testing import ConformanceReport
@@ -107,7 +107,7 @@ class ConformanceReport(Frozen):
 
 
 class ConformanceError(AssertionError):
-    """A factory's objects break the contract. The message tells which clauses, what was done and what happened.
+    """Objects of the factory break the contract. The message says which clauses, what was done and what happened.
 
     Attributes:
         report: The `ConformanceReport`.
