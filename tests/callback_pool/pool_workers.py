@@ -145,3 +145,23 @@ def try_remembered() -> bool:
 
 def fail_to_start() -> NoReturn:
     raise RuntimeError("this initializer always fails")
+
+
+AT_UNPICKLING: list[Any] = []  # what is called here when a `Parcel` arrives
+
+
+class Parcel:
+    """A result whose arrival runs a function of the program, in the thread that unpickles it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return unwrap, ()
+
+
+def unwrap() -> Parcel:
+    for call in AT_UNPICKLING:
+        call()
+    return Parcel()
+
+
+def send_parcel() -> Parcel:
+    return Parcel()

@@ -7,12 +7,14 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from threading import Event, get_ident
 from typing import Any, Final
 
 import pytest
 
-from locks.actors import LIMIT, Actors, eventually, wait_for
+from callback_pool import pool_workers
+from locks.actors import LIMIT, Actors, eventually, take_and_let_go, wait_for
 from syncprims import (
     CallbackPool,
     DeadlockError,
@@ -463,6 +465,66 @@ def test_a_deadlock_does_not_abort_the_pool() -> None:
             with pytest.raises(DeadlockError):
                 pool.join()
         assert [task.result(LIMIT) for task in tasks] == [1, 1, 1]
+
+
+# -- in interpreters ---------------------------------------------------------------------------------------------------
+
+# A task in an interpreter of its own waits for nothing of this one. But it occupies a known thread, which does what is
+# left to do here when the task is over: unpickling its result, which may run code of the program.
+
+ENDLESS: Final[dict[str, tuple[str, Callable[[CallbackPool, Task[Any], Task[Any]], object]]]] = {
+    "running": ("the result of 'send_parcel', which runs in Thread 'jobs-worker-1'", lambda _, task, __: task.result()),
+    "queued": (
+        "the result of 'pow', which is queued in 'jobs', whose only worker is Thread 'jobs-worker-1'",
+        lambda _, __, queued: queued.result(),
+    ),
+    "join": (
+        "the end of all tasks, which is up to 'send_parcel', which runs in Thread 'jobs-worker-1'",
+        lambda pool, _, __: pool.join(),
+    ),
+    "settled": (
+        "the callback of 'send_parcel', which runs in Thread 'jobs-worker-1'",
+        lambda _, task, __: task.wait_settled(),
+    ),
+}
+
+
+@needs_interpreters
+@pytest.mark.parametrize("way", ENDLESS)
+def test_waiting_for_a_task_whose_result_needs_what_is_in_hand(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that holds the lock is told where the task runs; when it lets go all comes to its end."""
+    stock = TimedLock(name="stock")
+
+    def take() -> None:
+        with stock:
+            pass
+
+    monkeypatch.setattr(pool_workers, "AT_UNPICKLING", [take])
+    said, wait = ENDLESS[way]
+    with pool_of("interpreter", 1) as pool:
+        with stock:
+            task, queued = pool.submit(pool_workers.send_parcel), pool.submit(pow, 2, 3)
+            eventually(is_stuck_on(stock))
+            with pytest.raises(DeadlockError) as caught:
+                wait(pool, task, queued)
+        assert isinstance(task.result(LIMIT), pool_workers.Parcel)
+        assert queued.result(LIMIT) == 8
+    assert str(caught.value.cycle[0]) == f"Thread '{ME}' waits for {said}"
+    assert str(caught.value.cycle[-1]) == f"Thread 'jobs-worker-1' waits for 'stock' held by '{ME}'"
+
+
+@needs_interpreters
+def test_a_task_in_an_interpreter_goes_on_by_itself() -> None:
+    """A control: what it does over there is not seen here, so a wait for it closes nothing, lock in hand or not."""
+    stock = TimedLock(name="stock")
+    with pool_of("interpreter", 1) as pool, Actors() as actors:
+        with stock:
+            waiting = actors.start(partial(take_and_let_go, stock))
+            eventually(is_stuck_on(stock))
+            tasks = [pool.submit(pow, 2, 3) for _ in range(20)]
+            assert [task.result() for task in tasks] == [8] * 20
+            pool.join()
+        waiting.result()
 
 
 # -- with others -------------------------------------------------------------------------------------------------------
