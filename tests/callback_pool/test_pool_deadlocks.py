@@ -513,6 +513,24 @@ def test_waiting_for_a_task_whose_result_needs_what_is_in_hand(way: str, monkeyp
     assert str(caught.value.cycle[-1]) == f"Thread 'jobs-worker-1' waits for 'stock' held by '{ME}'"
 
 
+def test_the_outcome_of_a_process_needs_what_its_waiter_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The executor's own thread unpickles it here, and may run code of the program."""
+    stock = TimedLock(name="stock")
+
+    def take() -> None:
+        with stock:
+            pass
+
+    monkeypatch.setattr(pool_workers, "AT_UNPICKLING", [take])
+    with pool_of("process", 1) as pool:
+        with stock:
+            task = pool.submit(pool_workers.send_parcel)
+            eventually(is_stuck_on(stock))
+            with pytest.raises(DeadlockError, match=r"result of 'send_parcel', whose outcome is unpickled in Thread '"):
+                task.result()
+        assert isinstance(task.result(LIMIT), pool_workers.Parcel)
+
+
 @needs_interpreters
 def test_a_task_in_an_interpreter_goes_on_by_itself() -> None:
     """A control: what it does over there is not seen here, so a wait for it closes nothing, lock in hand or not."""

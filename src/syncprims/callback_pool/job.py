@@ -65,6 +65,9 @@ class Job(Generic[T]):
     # Written by the thread that runs it, if it is of this process: since when, and its ident.
     begun: tuple[float, int] | None = None
 
+    # Written by the thread that unpickles its outcome here, if it ran elsewhere: that it does.
+    arrives: bool = False
+
     # Written by process workers: whether it was handed over to a second executor.
     retried = False
 
@@ -99,6 +102,12 @@ class Job(Generic[T]):
         self.begun = monotonic(), get_ident()  # before the state, by which others know that it is there
         return mark_running(self.task)
 
+    def arrive(self) -> None:
+        """Note that its outcome has come, and that this thread is about to unpickle it, which may run users' code."""
+        since = self.running_since()
+        self.arrives = True
+        self.begun = monotonic() if since is None else since, get_ident()
+
     def running(self) -> bool:
         """Whether the call runs, as far as that can be known."""
         return self.task.running()
@@ -109,7 +118,7 @@ class Job(Generic[T]):
 
     @property
     def worker(self) -> int | None:
-        """The ident of the thread that runs it, or ran it; None for none of this process."""
+        """The ident of the thread that runs it, or ran it, or unpickles its outcome; None for none of this process."""
         return None if self.begun is None else self.begun[1]
 
     @property

@@ -14,7 +14,7 @@ from .._core.waits import Awaited, Group, UpTo
 # pool goes on. They only look, and if they can't tell they say that the wait may end:
 #
 # 1. A task that runs in a thread here is up to that thread, unless it has a time limit of its own. In another process
-#    or interpreter it can't wait for what is held here.
+#    or interpreter it can't wait for what is held here, but the thread can that unpickles its outcome.
 # 2. A task that is queued is up to any worker. A worker that may still be started will do, and so will one whose task
 #    has a limit, since it is replaced then.
 # 3. A task that is done is up to the dispatcher, which is stuck at most in a callback or a hook.
@@ -54,7 +54,11 @@ class Job(Protocol):
 
     @property
     def worker(self) -> int | None:
-        """The ident of the thread that runs it; None for none of this process."""
+        """The ident of the thread that runs it, or unpickles its outcome; None for none of this process."""
+
+    @property
+    def arrives(self) -> bool:
+        """Whether it is the latter."""
 
     def done(self) -> bool:
         """Whether it is done."""
@@ -154,7 +158,7 @@ class TaskDone(Awaited):
         """Say where it is."""
         job = self.of.jobs.get(self._task)
         if job is not None and job.worker is not None:
-            return f"which runs in {thread(job.worker)}"
+            return f"{'whose outcome is unpickled' if job.arrives else 'which runs'} in {thread(job.worker)}"
         known = [each for each in self.of.staff.takers() if each is not None]
         which = "whose only worker is" if len(known) == 1 else "whose workers are"
         return f"which is queued in {words(self.of.name)}, {which} {_listed(known, thread)}"

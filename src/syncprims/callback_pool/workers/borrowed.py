@@ -198,6 +198,7 @@ def _deliver(job: Job[Any], inner: Future[Any]) -> BaseException | None:
     if type(outcome) is bytes and outcome == CALLED_OFF:
         job.cancel()
     elif outcome is not None:  # a call that ran in this process has brought its own
+        job.arrive()
         result, failure = unpack(outcome)
         if failure is None:
             job.finish(result)
