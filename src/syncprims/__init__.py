@@ -7,7 +7,8 @@ kept or reported broken.
   `LockAdapter` gives the same to a lock that you already have.
 - `OrderedRunner`: threads that take turns in a predefined order.
 - `AtomicCounter`: an integer that threads change together, with bounds, compare-and-set and waiting.
-- `CallbackPool`: an executor whose callbacks all run and whose errors nobody can lose.
+- `CallbackPool`: an executor whose callbacks all run and whose errors nobody can lose. A `TaskGroup` of it holds tasks
+  that fail together.
 
 Beside these, ``syncprims.diagnostics`` shows who waits for whom, ``syncprims.testing`` proves a subclass of yours, and
 ``syncprims.adapters`` reaches past one machine. ``python -m syncprims`` is the tour.
@@ -55,7 +56,7 @@ from .facts import Holder, Wait
 if TYPE_CHECKING:
     from . import diagnostics as diagnostics
     from . import testing as testing
-    from .callback_pool import CallbackPool, PoolStats, Task
+    from .callback_pool import CallbackPool, Cancellation, PoolStats, Task, TaskGroup
 
 __all__ = [
     "AtomicCounter",
@@ -63,6 +64,7 @@ __all__ = [
     "CallbackErrors",
     "CallbackExit",
     "CallbackPool",
+    "Cancellation",
     "CounterBoundsError",
     "CounterTimeoutError",
     "DeadlockError",
@@ -82,6 +84,7 @@ __all__ = [
     "SyncError",
     "SyncTimeoutError",
     "Task",
+    "TaskGroup",
     "TaskTimeoutError",
     "TimedLock",
     "TimedRLock",
@@ -101,7 +104,7 @@ def __getattr__(name: str) -> object:
         from importlib import import_module
 
         return import_module(f"{__name__}.{name}")
-    if name not in ("CallbackPool", "PoolStats", "Task"):
+    if name not in ("CallbackPool", "Cancellation", "PoolStats", "Task", "TaskGroup"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import callback_pool
 

@@ -214,7 +214,7 @@ class PatchedThreadsError(SyncError, RuntimeError):
 
 
 class PoolClosedError(SyncError, RuntimeError):
-    """Work was handed to a pool that takes no more."""
+    """Work was handed to a pool, or to a group of tasks, that takes no more."""
 
 
 class TransportError(SyncError, TypeError):

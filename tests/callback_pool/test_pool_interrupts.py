@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from syncprims import CallbackPool, PoolTimeoutError, SyncError, Task
+from syncprims._core.waits import all_waits, subject
 from syncprims.diagnostics import snapshot
 from syncprims.testing import MODES, Mode, interrupts, patience
 
@@ -130,6 +131,18 @@ def block(case: Case) -> None:
         case.send(bool)
 
 
+def group(case: Case) -> None:
+    with case.pool.group() as tasks:
+        case.tasks += [tasks.submit(bool), tasks.submit(bool)]
+        case.told += [[None], [None]]
+    assert all(task.settled() for task in case.tasks)
+
+
+def group_that_waits(case: Case) -> None:
+    with case.pool.group() as tasks:
+        tasks.submit(bool)
+
+
 def map_all(case: Case) -> None:
     for _ in case.pool.map(bool, range(2)):
         pass
@@ -151,6 +164,7 @@ COLD = (lambda: Case(warm=False),)  # its threads start in the scenario
         pytest.param(close, Case, id="close"),
         pytest.param(abort, lambda: Case(queued=3), id="abort"),
         pytest.param(block, Case, id="with"),
+        pytest.param(group, Case, id="group"),
         pytest.param(map_all, Case, id="map", marks=pytest.mark.slow),
     ],
 )
@@ -174,6 +188,21 @@ def test_nothing_is_lost_while_waiting(scenario: Callable[[Case], object], mode:
         broken,
         mode=mode,
         when_blocked=lambda case: bool(case.pool._open_tasks._idle_gates),
+        unblock=lambda case: case.hold.set(),
+    ).check()
+
+
+@each_mode
+@pytest.mark.timeout(300)
+def test_nothing_is_lost_while_waiting_for_a_group(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor in leaving a group, which cancels its tasks then and gives what runs a moment."""
+    monkeypatch.setattr("syncprims.callback_pool.group._MOMENT", 0.01)
+    interrupts(
+        lambda: Case(queued=2),
+        group_that_waits,
+        broken,
+        mode=mode,
+        when_blocked=lambda case: any("of a group" in subject(each)[1] for each in all_waits()),
         unblock=lambda case: case.hold.set(),
     ).check()
 

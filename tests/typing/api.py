@@ -17,6 +17,7 @@ from syncprims import (
     AtomicCounter,
     CallbackErrors,
     CallbackPool,
+    Cancellation,
     CounterBoundsError,
     CounterTimeoutError,
     DeadlockError,
@@ -30,6 +31,7 @@ from syncprims import (
     SyncError,
     SyncTimeoutError,
     Task,
+    TaskGroup,
     TimedLock,
     TimedRLock,
     Turn,
@@ -204,6 +206,17 @@ async def pooled(pool: CallbackPool) -> None:
     assert_type(pool.apply_async(area, (2,), {"height": 1.0}, areas.append), Task[float])
     assert_type(pool.apply_async(area, (2,), callback=areas.append, timeout=1.0), Task[float])
     pool.apply_async(area, (2,), callback=names.append)  # type: ignore[misc]
+
+    with pool.group(timeout=1.0) as group:
+        assert_type(group, TaskGroup)
+        assert_type(group.submit(area, 2, height=3.0), Task[float])
+        assert_type(group.apply_async(area, (2,), callback=areas.append, timeout=1.0), Task[float])
+        assert_type(group.map(area, [1, 2]), Iterator[float])
+        assert_type(group.cancelled, Cancellation)
+        assert_type(group.cancelled.wait(0.1), bool)
+        assert_type(group.cancelled.raise_if_set(), None)
+        group.submit(area, "2")  # type: ignore[arg-type]
+        group.apply_async(area, (2,), callback=names.append)  # type: ignore[misc]
 
     assert_type(pool.map(area, [1, 2]), Iterator[float])
     assert_type(pool.map_unordered(area, [1, 2], [1.0, 2.0]), Iterator[float])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..facts import PoolStats
+from .group import Cancellation, TaskGroup
 from .pool import CallbackPool
 from .task import Task
 
-__all__ = ["CallbackPool", "PoolStats", "Task"]
+__all__ = ["CallbackPool", "Cancellation", "PoolStats", "Task", "TaskGroup"]

@@ -46,6 +46,7 @@ class Job(Generic[T]):
         course: How far that has come.
         label: What messages call it.
         timeout: How long the call may run.
+        limited: Whether it will end in time: by its own limit, or that of its group.
         errors: Whose an error is that no code looked at: its ``"holder"``'s, as long as the task is held (`submit`),
             or the ``"pool"``'s from the start (`apply_async` and `map`).
         shown: The arguments that messages show; None for all of them.
@@ -60,6 +61,7 @@ class Job(Generic[T]):
     error_callback: Callable[[BaseException], object] | None = None
     context: Context | None = None  # the callbacks'; the call has its own
     timeout: float | None = None
+    limited: bool = False
     withdrawn = False
 
     # Written by the thread that runs it, if it is of this process: since when, and its ident.

@@ -24,6 +24,7 @@ from .arguments import ShownArguments, by_keyword, check_optional_function, coun
 from .at_exit import drain_at_exit, refuse_when_over
 from .dispatcher import Dispatcher
 from .ending import Ending
+from .group import Intake, TaskGroup
 from .job import Job, Open
 from .mapping import MapOfChunks
 from .open_tasks import OpenTasks
@@ -176,6 +177,7 @@ class CallbackPool(Executor):
         self._dumps = dumps
         self._flush_output = flush_output
         self._copy_context = copy_context
+        self._grace = grace
         self._ending = Ending(self._open_tasks, self._backend, self._dispatcher, self._unseen, grace)
         register(self, serial)
         drain_at_exit(self._ending)
@@ -228,6 +230,17 @@ class CallbackPool(Executor):
                 or a string, which is one argument and not the arguments; or ``kwds`` is no mapping.
             PoolClosedError: As for `submit`; so are `TransportError` and `ForkedError`.
         """
+        return self._start(self._prepare(func, args, kwds, callback, error_callback, timeout))
+
+    def _prepare(
+        self,
+        func: Callable[..., T],
+        args: Iterable[Any],
+        kwds: Mapping[str, Any] | None,
+        callback: Callable[[T], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+        timeout: float | None,
+    ) -> Job[T]:
         if self._open_tasks.phase != "open":  # before the arguments are looked at
             self._open_tasks.check_open()
         if callback is not None:
@@ -249,10 +262,11 @@ class CallbackPool(Executor):
             job.error_callback = error_callback
         if timeout is not None:
             job.timeout = timeout
+            job.limited = True
         if self._copy_context and (callback is not None or error_callback is not None):
             # Not the task's own copy: an expired task may still be in that one, and it can't be entered twice.
             job.context = copy_of_context()
-        return self._start(job)
+        return job
 
     def map(
         self,
@@ -294,6 +308,21 @@ class CallbackPool(Executor):
     ) -> Iterator[T]:
         """Return an iterator as `map` does, over the results in the order in which their chunks are done."""
         return self._map(fn, iterables, timeout, chunksize).start(buffersize, in_order=False)
+
+    def group(self, timeout: float | None = None) -> TaskGroup:
+        """Return a group of tasks, to be entered by ``with``: none outlives the block, and they fail together.
+
+        See `TaskGroup` for what it does and an example.
+
+        Args:
+            timeout: Seconds from entering the block until all of its tasks must have ended. Then the group fails with a
+                `PoolTimeoutError`. None is no limit.
+
+        Raises:
+            ValueError: ``timeout`` is negative or NaN.
+        """
+        intake = Intake(self._make, self._prepare, self._start)
+        return TaskGroup(self._open_tasks, self._timer, self._backend, intake, timeout, self._grace)
 
     def _map(
         self, fn: Callable[..., T], iterables: tuple[Iterable[Any], ...], timeout: float | None, chunksize: int

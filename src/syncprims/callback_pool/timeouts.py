@@ -1,14 +1,16 @@
-"""The timer: one lazy thread per pool that lets tasks expire, each counted from its own start."""
+"""The timer: one lazy thread per pool that lets tasks expire, each counted from its own start, and groups of them."""
 
 from __future__ import annotations
 
 from _queue import Empty, SimpleQueue
 from heapq import heapify, heappop, heappush
 from itertools import count
+from logging import ERROR
 from typing import Any, Protocol
 from weakref import ref
 
 from .._core.clock import monotonic
+from .._core.foreign import log, words
 from ..errors import TaskTimeoutError
 from .job import Job
 from .own_threads import HelperThread
@@ -35,8 +37,18 @@ class Workplace(Protocol):
         """Undo `abandon`: the task was done before it could expire."""
 
 
-_Entry = tuple[float, int, "ref[Job[Any]]", Workplace]
-_Inbox = SimpleQueue[tuple[float, Job[Any], Workplace] | None]
+class Expiring(Protocol):
+    """What expires at one point in time, wherever it is."""
+
+    def done(self) -> bool:
+        """Whether it does not matter any more."""
+
+    def expire(self) -> None:
+        """Be over, as the time is up."""
+
+
+_Entry = tuple[float, int, "ref[Job[Any] | Expiring]", Workplace | None]
+_Inbox = SimpleQueue[tuple[float, Job[Any] | Expiring, Workplace | None] | None]
 
 
 class Timer:
@@ -56,6 +68,10 @@ class Timer:
     def watch(self, job: Job[Any], place: Workplace) -> None:
         """Let the task that runs in that place expire when its time is up."""
         self._inbox.put((_next_look(job, monotonic()), job, place))
+
+    def watch_until(self, when: float, expiring: Expiring) -> None:
+        """Let that expire at that time."""
+        self._inbox.put((when, expiring, None))
 
     def stop(self) -> None:
         """End the thread."""
@@ -84,17 +100,17 @@ def _keep_time(inbox: _Inbox) -> None:
             continue
         if item is None:
             return
-        when, job, place = item
-        heappush(heap, (when, next(serials), ref(job), place))
-        del item, job, place
+        when, watched, place = item
+        heappush(heap, (when, next(serials), ref(watched), place))
+        del item, watched, place
         if len(heap) > purge_at:
             heap = [entry for entry in heap if _is_open(entry[2]())]
             heapify(heap)
             purge_at = max(1024, 2 * len(heap))
 
 
-def _is_open(job: Job[Any] | None) -> bool:
-    return job is not None and not job.done()
+def _is_open(watched: Job[Any] | Expiring | None) -> bool:
+    return watched is not None and not watched.done()
 
 
 def _look(heap: list[_Entry], serials: count[int]) -> None:
@@ -104,6 +120,9 @@ def _look(heap: list[_Entry], serials: count[int]) -> None:
         job = reference()
         if job is None or job.done():
             continue
+        if not isinstance(job, Job) or place is None:
+            _let_expire(job)
+            continue
         try:
             when = _next_look(job, now)
             if when > now:
@@ -112,6 +131,13 @@ def _look(heap: list[_Entry], serials: count[int]) -> None:
                 _expire(job, place, now)
         except BaseException as error:  # noqa: BLE001  only this task shall fail; others wait for their own limits
             job.fail(error)
+
+
+def _let_expire(watched: Any) -> None:
+    try:
+        watched.expire()
+    except BaseException as error:  # noqa: BLE001  others wait for their own limits
+        log(ERROR, f"{words(watched)} could not expire", error)
 
 
 def _expire(job: Job[Any], place: Workplace, now: float) -> None:

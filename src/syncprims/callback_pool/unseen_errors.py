@@ -154,14 +154,9 @@ class UnseenErrors:
         return f"{count} that no code has looked at in {self._open_tasks.name!r}"
 
     def _as_exception(self, entry: _Entry) -> Exception:
-        error = entry.error
-        if entry.own:
-            note(error, f"raised by task {entry.what} of {self._open_tasks.name!r}")
-        if issubclass(type(error), Exception):
-            return error  # type: ignore[return-value]  # its type says so, whatever its class says of itself
-        wrapped = CallbackExit(f"{error_words(error)} ({' '.join(notes_of(error)) or _say(entry)})")
-        chain(wrapped, error)
-        return wrapped
+        return as_exception(
+            entry.error, f"raised by task {entry.what} of {self._open_tasks.name!r}" if entry.own else None
+        )
 
     def _report_all(self, entries: list[_Entry]) -> None:
         for number, entry in enumerate(entries):
@@ -186,8 +181,25 @@ class UnseenErrors:
             _log(entry._replace(what=f"on_callback_error for {entry.what}", error=again))
 
 
+def as_exception(error: BaseException, said: str | None) -> Exception:
+    """Return an error with that note as what can be in an `ExceptionGroup`: itself, or a `CallbackExit` around it."""
+    if said is not None:
+        note(error, said)
+    if issubclass(type(error), Exception):
+        return error  # type: ignore[return-value]  # its type says so, whatever its class says of itself
+    notes = " ".join(notes_of(error))
+    wrapped = CallbackExit(f"{error_words(error)} ({notes})" if notes else error_words(error))
+    chain(wrapped, error)
+    return wrapped
+
+
+def say(what: str, error: BaseException) -> str:
+    """Return the words for what raised an error."""
+    return f"{what} raised {error_words(error)}"
+
+
 def _say(entry: _Entry) -> str:
-    return f"{entry.what} raised {error_words(entry.error)}"
+    return say(entry.what, entry.error)
 
 
 def _log(entry: _Entry) -> None:

@@ -49,8 +49,8 @@ class Job(Protocol):
         """What messages call it."""
 
     @property
-    def timeout(self) -> float | None:
-        """How long the call may run."""
+    def limited(self) -> bool:
+        """Whether it will end in time: it has a limit of its own, or its group has one."""
 
     @property
     def worker(self) -> int | None:
@@ -152,7 +152,7 @@ class TaskDone(Awaited):
         worker = job.worker
         if worker is None:
             return self.of.staff.workers
-        return None if job.timeout is not None else worker
+        return None if job.limited else worker
 
     def why(self, thread: Callable[[int], str]) -> str:
         """Say where it is."""
@@ -328,6 +328,46 @@ class Idle(Awaited, Group):
         return "hold nothing that the tasks or a callback need while you join or close the pool"
 
 
+class GroupDone(Awaited, Group):
+    """The end of the tasks of a group: up to the threads that run them, to any worker, and to the dispatcher."""
+
+    __slots__ = ("_limited", "_tasks", "of")
+
+    one_is_enough = False
+    of: Pool
+
+    def __init__(self, pool: Pool, tasks: Callable[[], Iterable[object]], *, limited: bool) -> None:
+        self.of = pool
+        self._tasks = tasks
+        self._limited = limited
+
+    @property
+    def sought(self) -> str:
+        """The end."""
+        return "the end of the tasks of a group"
+
+    def _up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  the same
+        return None if self._limited else self
+
+    def members(self) -> Collection[UpTo]:
+        """All of them."""
+        calling = self.of.staff.calling()
+        ends = [_end_of(self.of.jobs.get(task), self.of.staff) for task in self._tasks()]
+        return (*ends, None if calling is None else calling[0])
+
+    def why(self, thread: Callable[[int], str]) -> str:
+        """Name the threads."""
+        return f"which is up to {_listed(_idents(self), thread)}"
+
+    @property
+    def advice(self) -> str:
+        """What all have in common."""
+        return (
+            "hold nothing that its tasks or a callback need when you leave a group, give the pool another worker "
+            "(max_workers), or give the group a limit (timeout)"
+        )
+
+
 def _end_of(job: Job | None, staff: Staff) -> UpTo:
     """Who brings a task to its end; None if that may come by itself."""
     if job is None or job.done():
@@ -335,7 +375,7 @@ def _end_of(job: Job | None, staff: Staff) -> UpTo:
     worker = job.worker
     if worker is None:  # queued; or elsewhere, where no worker is known
         return staff.workers
-    return None if job.timeout is not None else worker
+    return None if job.limited else worker
 
 
 def _idents(group: Group) -> list[int]:

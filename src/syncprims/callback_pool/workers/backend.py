@@ -93,9 +93,10 @@ class Backend(ABC):
         return ()
 
     def watch(self, job: Job[Any]) -> None:
-        """Let the job that this thread has begun expire when its time is up."""
+        """Note that the job that this thread has begun will end in time, and let it expire if it has its own limit."""
         self._limited[get_ident()] = ref(job)
-        self._timer.watch(job, self)
+        if job.timeout is not None:
+            self._timer.watch(job, self)
 
     def _has_limit(self, ident: int) -> bool:
         """Whether the thread runs a task that will expire."""
@@ -139,7 +140,7 @@ class Backend(ABC):
         try:
             if not job.begin():
                 return True
-            if job.timeout is not None:
+            if job.limited:
                 self.watch(job)
             fn, args, kwargs = job.call
             if job.carrier is None:

@@ -133,7 +133,7 @@ class Borrowed(Backend):
         return [
             ident
             for ident, job in list(_busy.items())
-            if job.is_of(self._open_tasks) and job.timeout is None and not job.done()
+            if job.is_of(self._open_tasks) and not job.limited and not job.done()
         ]
 
     def _done(self, job: Job[Any], inner: Future[Any]) -> None:

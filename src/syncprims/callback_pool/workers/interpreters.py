@@ -64,7 +64,7 @@ class InterpreterWorkers(ThreadWorkers):
         try:
             if not job.begin():
                 return True
-            if job.timeout is not None:
+            if job.limited:
                 self.watch(job)
             assert isinstance(job.carrier, bytes)
             result, error = unpack(interpreter.run(job.carrier))

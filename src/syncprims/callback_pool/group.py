@@ -1,0 +1,516 @@
+"""`TaskGroup`: tasks of a pool none of which outlives a block, and that fail together."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, ParamSpec, Self, TypeVar
+from weakref import ref
+
+from .._core.clock import monotonic
+from .._core.deadline import Deadline
+from .._core.foreign import note, words
+from .._core.gates import open_all, pass_through, put_up
+from .._core.interrupts import Leave, LeaveInC, leave_by
+from .._core.report import attach_report
+from .._core.waits import wait_visibly
+from ..errors import DeadlockError, PoolClosedError, PoolTimeoutError, TaskTimeoutError, TransportError
+from .job import Job, Open
+from .mapping import MapOfChunks
+from .own_threads import role_in
+from .task import Task, count_as_seen, outcome_of
+from .timeouts import Timer, Workplace
+from .unseen_errors import as_exception, say
+from .up_to import GroupDone
+
+if TYPE_CHECKING:
+    from _thread import LockType
+
+# The semantics are those of asyncio.TaskGroup where both meet: the first failure cancels the rest, a cancelled task is
+# none, and neither is a `CancelledError` that a task raises, as one does that heeds `cancelled`. Where they part, it is
+# since a thread can't be cancelled: so there is `cancelled` to ask, and a group with a limit leaves behind what does
+# not end.
+#
+# A group hears of the end of a task by a done-callback, so on the thread that brings it, and not from the dispatcher,
+# which may be held up by a callback. Leaving waits for the tasks one by one, until each has settled.
+#
+# As in `open_tasks`, no mutex: who submits first stores its job and *then* looks whether the group has failed or been
+# left; who fails it or leaves it first says so and *then* looks at the jobs. So at least one sees the other.
+#
+# The done-callback stays in the task, and the task may be kept. So it refers to the group weakly.
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_MOMENT = 2.0  # seconds that tasks and callbacks have to end when an interrupt leaves the block
+_MANY = 1024  # jobs, before those that have settled are looked for and dropped
+
+
+class Cancellation:
+    """Tells the tasks of a group that they are to stop: `TaskGroup.cancelled`.
+
+    Give it to tasks that run for long in threads of this program: nothing else can end them early. It can't be pickled;
+    a task in another process or interpreter can't ask it.
+
+    **Fairness**: those who wait are all released at once.
+
+    **Thread safety**: every method may be called from any thread.
+
+    **Differences from threading.Event**: only the group sets it, and nothing resets it.
+
+    **Subclassing**: it is made by the group, which has no hook to make another kind.
+    """
+
+    def __init__(self, open_tasks: Open) -> None:
+        self._open_tasks = open_tasks
+        self._set = False
+        self._gates: deque[LockType] = deque()
+
+    def is_set(self) -> bool:
+        """True once the group has failed."""
+        return self._set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the group has failed, or the time is up; return `is_set`. Use it to sleep in a task.
+
+        Args:
+            timeout: Seconds; None waits for ever.
+
+        Raises:
+            ValueError: ``timeout`` is negative or NaN.
+        """
+        deadline = Deadline(timeout)
+        gate = put_up(self._gates)
+        if not self._set:
+            sought = "the cancellation of a group"
+            wait_visibly(self._open_tasks, sought, deadline.timeout, pass_through, gate, deadline)
+        return self._set
+
+    def raise_if_set(self) -> None:
+        """Raise once the group has failed, and do nothing before.
+
+        Raises:
+            concurrent.futures.CancelledError: The group has failed. If a task lets it out, the group does not count it
+                as another failure.
+        """
+        if self._set:
+            raise CancelledError(f"a group of {words(self._open_tasks.name)} has failed, and its tasks are to stop")
+
+    def _tell(self) -> None:
+        self._set = True
+        open_all(self._gates)  # who puts one up now looks at `_set` once more
+
+    def __reduce__(self) -> NoReturn:
+        raise TransportError(
+            "the `cancelled` of a group can't be pickled: a task in another process or interpreter can't ask it"
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"<syncprims.Cancellation of a group of {words(self._open_tasks.name)}, {'' if self._set else 'not '}set>"
+        )
+
+
+class Intake(NamedTuple):
+    """How a pool makes jobs and starts them.
+
+    Attributes:
+        make: Makes the job of a `submit` or of a part of a map.
+        prepare: Makes that of an `apply_async`.
+        start: Starts it.
+    """
+
+    make: Callable[..., Job[Any]]
+    prepare: Callable[..., Job[Any]]
+    start: Callable[[Job[Any]], Task[Any]]
+
+
+class _Failure(NamedTuple):
+    job: Job[Any] | None
+    error: BaseException
+
+
+class TaskGroup:
+    """Tasks of a pool none of which outlives a ``with`` block, made by `CallbackPool.group`.
+
+    Leaving the block waits for all of its tasks and their callbacks, also for those that tasks and callbacks submit
+    meanwhile. The first one that fails makes the group fail: what is queued is cancelled, `cancelled` is set for the
+    tasks that run, and leaving raises all errors as one `ExceptionGroup`.
+
+    Example:
+        >>> from syncprims import CallbackPool
+        >>> with CallbackPool(max_workers=2) as pool:
+        ...     with pool.group() as group:
+        ...         tasks = [group.submit(pow, 2, n) for n in range(3)]
+        ...     [task.result() for task in tasks]
+        [1, 2, 4]
+
+        >>> with CallbackPool(max_workers=2) as pool:
+        ...     try:
+        ...         with pool.group() as group:
+        ...             waits = group.submit(group.cancelled.wait)
+        ...             fails = group.submit(int, "seven")
+        ...     except* ValueError as failed:
+        ...         print(*failed.exceptions)
+        ...     waits.result()
+        invalid literal for int() with base 10: 'seven'
+        True
+
+    **Fairness**: as the pool's.
+
+    **Thread safety**: every method may be called from any thread, from tasks and from callbacks. The ``with`` block
+    belongs to one thread, which may not be the one that runs the callbacks of the pool.
+
+    **Differences from asyncio.TaskGroup**: a thread can't be stopped, so leaving waits until a task that runs in one
+    has ended by itself, which `cancelled` tells it to do. A group with a ``timeout`` gives such a task the pool's
+    ``grace`` and then leaves it behind, as a task with a ``timeout`` of its own. If the block is left by an exception
+    that is no `Exception`, such as a KeyboardInterrupt, that exception goes on, with the others as notes; what runs
+    then has two seconds, and goes on in the pool if it has not ended. A ``SystemExit`` of a task comes out as a
+    `CallbackExit`, which it is the cause of. That a failed group refused a task counts as no error of its own.
+
+    **Subclassing**: it is made by the pool, which has no hook to make another kind.
+
+    Attributes:
+        cancelled: For tasks to ask whether they are to stop.
+    """
+
+    def __init__(
+        self, open_tasks: Open, timer: Timer, place: Workplace, intake: Intake, timeout: float | None, grace: float | None
+    ) -> None:
+        self._deadline = Deadline(timeout)  # counted from entering the block
+        self.cancelled: Cancellation = Cancellation(open_tasks)
+        self._open_tasks = open_tasks
+        self._timer = timer
+        self._place = place
+        self._intake = intake
+        self._grace = grace
+        self._phase: Literal["new", "entered", "left"] = "new"
+        self._expired = False  # written by the timer
+        self._on_end = partial(_note_end, ref(self))
+        self._jobs: dict[Task[Any], Job[Any]] = {}
+        self._purge_at = _MANY
+        self._failures: list[_Failure] = []
+        self._why: BaseException | None = None  # the group has failed; the cause of its refusals
+
+    # -- submitting --------------------------------------------------------------------------------------------------
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
+        """Start ``fn(*args, **kwargs)`` in the group and return its task; otherwise as `CallbackPool.submit`.
+
+        Raises:
+            PoolClosedError: The group has failed, is not entered or has been left, or the pool takes no more. It is a
+                `RuntimeError`.
+            DeadlockError: As for the pool's; so are `TransportError`, `ForkedError` and `TypeError`.
+        """
+        self._check_open()
+        return self._start(self._intake.make(None, fn, args, kwargs))
+
+    def apply_async(
+        self,
+        func: Callable[..., T],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] | None = None,
+        callback: Callable[[T], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> Task[T]:
+        """Start ``func(*args, **kwds)`` in the group, with callbacks; otherwise as `CallbackPool.apply_async`.
+
+        A task with an ``error_callback`` makes the group fail like any other. What a callback raises is the pool's, as
+        everywhere, and does not.
+
+        Raises:
+            PoolClosedError: As for `submit`.
+            ValueError: As for the pool's; so are the others.
+        """
+        self._check_open()
+        return self._start(self._intake.prepare(func, args, kwds, callback, error_callback, timeout))
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Return an iterator over ``fn`` of each item, whose tasks are the group's; otherwise as `CallbackPool.map`.
+
+        The group fails by an error whether its result is taken or not. With ``buffersize`` (or the pool's
+        ``max_pending``) only what is taken inside the block is called at all.
+
+        Raises:
+            PoolClosedError: As for `submit`, also while iterating.
+            PoolTimeoutError: As for the pool's; so are the others.
+        """
+        self._check_open()
+        mapping: MapOfChunks[T] = MapOfChunks(self._open_tasks, self._submit_chunk, fn, iterables, timeout, chunksize)
+        return mapping.start(buffersize, in_order=True)
+
+    def _submit_chunk(self, label: str, fn: Callable[..., T], args: tuple[Any, ...], shown: tuple[Any, ...]) -> Task[T]:
+        job = self._intake.make(label, fn, args, {})
+        job.shown = shown
+        return self._start(job)
+
+    def _start(self, job: Job[T]) -> Task[T]:
+        job.errors = "pool"  # unless this raises it
+        job.limited = job.limited or self._will_end()
+        task = job.task
+        task.add_done_callback(self._on_end)
+        if len(self._jobs) >= self._purge_at:
+            self._purge()
+        self._jobs[task] = job
+        try:
+            self._check_open()  # after the store: see the head of this module
+            return self._intake.start(job)
+        except BaseException:
+            self._jobs.pop(task, None)
+            job.cancel()
+            job.course.settle()  # who leaves may wait for it already
+            raise
+
+    def _purge(self) -> None:
+        for task, job in list(self._jobs.items()):
+            if job.course.settled:
+                self._jobs.pop(task, None)
+        self._purge_at = max(_MANY, 2 * len(self._jobs))
+
+    def _will_end(self) -> bool:
+        """Whether the group ends in time, whatever its tasks do."""
+        return self._deadline.timeout is not None and self._grace is not None
+
+    def _check_open(self) -> None:
+        if self._phase == "entered" and not self.cancelled.is_set():
+            return
+        if self._phase == "new":
+            what = "was not entered yet: write `with pool.group() as group:`"
+        elif self._phase == "left":
+            what = "was left and takes no more tasks: make a new one"
+        else:
+            what = "has failed and takes no more tasks: let the block end, which raises why"
+        raise PoolClosedError(f"a group of {words(self._open_tasks.name)} {what}") from self._why
+
+    # -- failing -----------------------------------------------------------------------------------------------------
+
+    def _fail(self, why: BaseException | None = None) -> None:
+        """Let the tasks stop. To do it again does no harm, and completes what an interrupt has cut off."""
+        if self._why is None:
+            self._why = why
+        self.cancelled._tell()
+        for job in list(self._jobs.values()):
+            job.task.cancel()
+
+    def _heard(self, task: Task[Any]) -> None:
+        """Note how a task has ended."""
+        outcome, error = outcome_of(task)
+        if outcome == "failed":
+            if self._follows(error):
+                count_as_seen(task)
+                return
+            self._failures.append(_Failure(self._jobs.get(task), error))
+            self._fail(error)
+
+    def _follows(self, error: BaseException) -> bool:
+        """Whether an error is no failure of its own: a cancellation, or that the group has failed already."""
+        if issubclass(type(error), CancelledError):
+            return True
+        if type(error) is not PoolClosedError or (cause := error.__cause__) is None:
+            return False
+        return cause is self._why or any(cause is each.error for each in list(self._failures))
+
+    # As the timer asks.
+
+    def done(self) -> bool:
+        """Whether the block was left."""
+        return self._phase == "left"
+
+    def expire(self) -> None:
+        """Fail as the time is up, and some time later leave behind what has not ended then: for the timer."""
+        if self._expired:
+            self._leave_behind()
+            return
+        self._expired = True
+        if self._grace is not None:
+            self._timer.watch_until((self._deadline.at or 0.0) + self._grace, self)
+        late = self._late()
+        self._failures.append(_Failure(None, late))
+        self._fail(late)
+
+    def _late(self) -> PoolTimeoutError:
+        jobs = [job for job in list(self._jobs.values()) if not job.course.settled]
+        running = [job.label for job in jobs if job.running()]
+        facts = [f"{len(jobs)} of its tasks were pending"]
+        if running:
+            facts.append(f"running: {', '.join(running[:3])}{', …' if len(running) > 3 else ''}")
+        timeout = self._deadline.timeout
+        error = PoolTimeoutError(
+            f"a group of {words(self._open_tasks.name)} was not left in {timeout} s: {'; '.join(facts)}. "
+            "Give it longer, or let its tasks ask group.cancelled",
+            pending=len(jobs),
+            timeout=timeout,
+            waited=self._deadline.waited(),
+        )
+        attach_report(error)
+        return error
+
+    # -- entering and leaving ----------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        """Return the group, whose time begins.
+
+        Raises:
+            DeadlockError: A callback of the pool called it: leaving would wait for other callbacks, which come after.
+            PoolClosedError: It was entered before; or the pool takes no more.
+            ForkedError: This is a forked child of the process that made the pool.
+        """
+        self._open_tasks.check_open()
+        if role_in(self._open_tasks) == "callback":
+            raise DeadlockError(
+                f"a group of {words(self._open_tasks.name)} was entered by a callback of the same pool, which runs "
+                "callbacks one at a time: leaving would wait for itself. Enter it in a task, or use another pool"
+            )
+        if self._phase != "new":
+            raise PoolClosedError(f"a group of {words(self._open_tasks.name)} can be entered once: make a new one")
+        if self._deadline.timeout is not None:
+            self._deadline = Deadline(self._deadline.timeout)
+            self._timer.prepare()
+            self._timer.watch_until(self._deadline.at or 0.0, self)
+        self._phase = "entered"
+        return self
+
+    @LeaveInC
+    def __exit__(self) -> Leave:  # noqa: PYI036  a property whose value takes the arguments
+        """Wait for all tasks and callbacks; cancel them first if an exception leaves the block.
+
+        Raises:
+            ExceptionGroup: The block raised an `Exception`, which is the first in it; or tasks did; or the time was up
+                (`PoolTimeoutError`).
+            DeadlockError: The group has no limit, and a task or callback waits for this thread, or there is no worker
+                left to run it. The group has failed; what it can't wait for goes on in the pool.
+            ForkedError: This is a forked child.
+        """
+        return leave_by(self._leaving())
+
+    def _leaving(self) -> Generator[int, Any, None]:
+        try:
+            yield 0
+            yield 0
+            error: BaseException | None = yield 0
+            outcome = self._leave(error)
+            self._failures, self._why = [], None  # what they hold may hold the group
+        except GeneratorExit:  # the block was never entered
+            raise
+        except DeadlockError:  # it was not waited for, and won't be
+            self._fail()
+            self._phase = "left"
+            raise
+        except BaseException:  # an interrupt, at whatever point of leaving
+            self._leave_at_once()
+            raise
+        if outcome is not None:
+            try:
+                raise outcome
+            finally:
+                del outcome, error
+        while True:
+            yield 0
+
+    def _leave(self, error: BaseException | None) -> Exception | None:
+        """Wait for all, and return what is to be raised in place of what has left the block."""
+        self._open_tasks.check_fork()
+        if error is not None:
+            self._fail(error)
+        if error is None or issubclass(type(error), Exception):
+            self._await_all()
+        else:
+            self._leave_at_once()
+        failures = [each for each in self._failures if each.error is not error]  # the block let out what a task raised
+        for job, _ in failures:
+            if job is not None:
+                count_as_seen(job.task)
+        if error is None:
+            return self._group(failures) if failures else None
+        if not issubclass(type(error), Exception):
+            for each in failures:
+                note(error, f"besides, in the group: {self._say(each)}")
+            return None
+        if failures and self._follows(error):
+            return self._group(failures)
+        return None if issubclass(type(error), CancelledError) else self._group([_Failure(None, error), *failures])
+
+    def _group(self, failures: list[_Failure]) -> ExceptionGroup[Exception]:
+        count = "an error" if len(failures) == 1 else f"{len(failures)} errors"
+        first = "" if len(failures) == 1 else ", the first one"
+        pool_name = self._open_tasks.name
+        return ExceptionGroup(
+            f"{count} in a group of {words(pool_name)}{first}: {self._say(failures[0])}",
+            [
+                as_exception(error, None if job is None else f"raised by task {job.call_as_text()} of {pool_name!r}")
+                for job, error in failures
+            ],
+        )
+
+    def _say(self, failure: _Failure) -> str:
+        return say("its block" if failure.job is None else failure.job.call_as_text(), failure.error)
+
+    # -- waiting -----------------------------------------------------------------------------------------------------
+
+    def _await_all(self) -> None:
+        limit = None
+        if self._will_end():  # the timer sees to it; what may take longer is a callback
+            limit = (self._deadline.remaining() or 0.0) + (self._grace or 0.0) + _MOMENT
+        if not self._wait(Deadline(limit)):
+            self._phase = "left"
+
+    def _wait(self, deadline: Deadline) -> bool:
+        """Block until all have settled, and leave; False if the time is up."""
+        awaited = GroupDone(self._open_tasks, lambda: list(self._jobs), limited=deadline.timeout is not None)
+        while True:
+            for task, job in list(self._jobs.items()):
+                if not job.course.await_settled(awaited, deadline):
+                    return False
+                self._jobs.pop(task, None)
+            if not self._jobs:
+                self._phase = "left"
+                if not self._jobs:  # none has slipped in before that
+                    return True
+                self._phase = "entered"
+
+    def _leave_behind(self) -> None:
+        """Let the tasks fail that have not ended although they were told to."""
+        for job in list(self._jobs.values()):
+            if job.done():
+                continue
+            self._place.abandon(job)
+            since = job.running_since()
+            error = TaskTimeoutError(
+                f"task {job.label} of {job.pool_name!r} has not ended {self._grace} s after the time of its group; "
+                f"{self._place.fate}",
+                pending=1,
+                timeout=self._deadline.timeout,
+                waited=0.0 if since is None else monotonic() - since,
+            )
+            if not job.fail(error):
+                self._place.take_back(job)
+
+    def _leave_at_once(self) -> None:
+        """Let the tasks stop, give them a moment, and leave."""
+        try:
+            self._fail()
+            if self._open_tasks.phase != "forked":
+                self._wait(Deadline(_MOMENT))
+        finally:
+            self._phase = "left"
+
+    def __repr__(self) -> str:
+        state = "failed" if self.cancelled.is_set() else self._phase
+        return f"<{state} syncprims.TaskGroup of {words(self._open_tasks.name)}, {len(self._jobs)} open>"
+
+
+def _note_end(group: ref[TaskGroup], task: Any) -> None:
+    alive = group()
+    if alive is not None:
+        alive._heard(task)
