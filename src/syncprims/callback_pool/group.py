@@ -187,6 +187,7 @@ class TaskGroup:
         self._intake = intake
         self._grace = grace
         self._phase: Literal["new", "entered", "left"] = "new"
+        self._expiry: _Expiry | None = None
         self._expired = False  # written by the timer
         self._on_end = partial(_note_end, ref(self))
         self._jobs: dict[Task[Any], Job[Any]] = {}
@@ -321,20 +322,14 @@ class TaskGroup:
             return False
         return cause is self._why or any(cause is each.error for each in list(self._failures))
 
-    # As the timer asks.
-
-    def done(self) -> bool:
-        """Whether the block was left."""
-        return self._phase == "left"
-
-    def expire(self) -> None:
-        """Fail as the time is up, and some time later leave behind what has not ended then: for the timer."""
+    def _expire(self) -> None:
+        """Fail as the time is up; and when that is past, leave behind what has not ended since."""
         if self._expired:
             self._leave_behind()
             return
         self._expired = True
-        if self._grace is not None:
-            self._timer.watch_until((self._deadline.at or 0.0) + self._grace, self)
+        if self._grace is not None and self._expiry is not None:
+            self._timer.watch_until(monotonic() + self._grace, self._expiry)
         late = self._late()
         self._failures.append(_Failure(None, late))
         self._fail(late)
@@ -377,7 +372,8 @@ class TaskGroup:
         if self._deadline.timeout is not None:
             self._deadline = Deadline(self._deadline.timeout)
             self._timer.prepare()
-            self._timer.watch_until(self._deadline.at or 0.0, self)
+            self._expiry = _Expiry(self)
+            self._timer.watch_until(self._deadline.at or 0.0, self._expiry)
         self._phase = "entered"
         return self
 
@@ -508,6 +504,24 @@ class TaskGroup:
     def __repr__(self) -> str:
         state = "failed" if self.cancelled.is_set() else self._phase
         return f"<{state} syncprims.TaskGroup of {words(self._open_tasks.name)}, {len(self._jobs)} open>"
+
+
+class _Expiry:
+    """The end of a group's time, as the timer knows it: weakly, too."""
+
+    def __init__(self, group: TaskGroup) -> None:
+        self._group = ref(group)
+
+    def done(self) -> bool:
+        """Whether the block was left."""
+        group = self._group()
+        return group is None or group._phase == "left"
+
+    def expire(self) -> None:
+        """Let the group fail."""
+        group = self._group()
+        if group is not None:
+            group._expire()
 
 
 def _note_end(group: ref[TaskGroup], task: Any) -> None:
