@@ -11,7 +11,7 @@ from weakref import ref
 
 from .._core.clock import monotonic
 from .._core.deadline import Deadline
-from .._core.foreign import note, words
+from .._core.foreign import guarded, note, words
 from .._core.gates import open_all, pass_through, put_up
 from .._core.interrupts import Leave, LeaveInC, leave_by
 from .._core.report import attach_report
@@ -177,7 +177,13 @@ class TaskGroup:
     """
 
     def __init__(
-        self, open_tasks: Open, timer: Timer, place: Workplace, intake: Intake, timeout: float | None, grace: float | None
+        self,
+        open_tasks: Open,
+        timer: Timer,
+        place: Workplace,
+        intake: Intake,
+        timeout: float | None,
+        grace: float | None,
     ) -> None:
         self._deadline = Deadline(timeout)  # counted from entering the block
         self.cancelled: Cancellation = Cancellation(open_tasks)
@@ -193,7 +199,8 @@ class TaskGroup:
         self._jobs: dict[Task[Any], Job[Any]] = {}
         self._purge_at = _MANY
         self._failures: list[_Failure] = []
-        self._why: BaseException | None = None  # the group has failed; the cause of its refusals
+        self._failed = False
+        self._why: BaseException | None = None  # that it has failed; the cause of its refusals
 
     # -- submitting --------------------------------------------------------------------------------------------------
 
@@ -284,7 +291,7 @@ class TaskGroup:
         return self._deadline.timeout is not None and self._grace is not None
 
     def _check_open(self) -> None:
-        if self._phase == "entered" and not self.cancelled.is_set():
+        if self._phase == "entered" and not self._failed:
             return
         if self._phase == "new":
             what = "was not entered yet: write `with pool.group() as group:`"
@@ -300,9 +307,12 @@ class TaskGroup:
         """Let the tasks stop. To do it again does no harm, and completes what an interrupt has cut off."""
         if self._why is None:
             self._why = why
-        self.cancelled._tell()
-        for job in list(self._jobs.values()):
-            job.task.cancel()
+        self._failed = True
+        try:
+            for job in list(self._jobs.values()):
+                guarded(False, job.task.cancel)  # it calls functions that users gave to add_done_callback()
+        finally:
+            self.cancelled._tell()  # last: a task that ends by it makes room for one that is queued
 
     def _heard(self, task: Task[Any]) -> None:
         """Note how a task has ended."""
@@ -502,7 +512,7 @@ class TaskGroup:
             self._phase = "left"
 
     def __repr__(self) -> str:
-        state = "failed" if self.cancelled.is_set() else self._phase
+        state = "failed" if self._failed else self._phase
         return f"<{state} syncprims.TaskGroup of {words(self._open_tasks.name)}, {len(self._jobs)} open>"
 
 
