@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from traceback import FrameSummary
 
-# A frozen, slotted `dataclass` would do, but `dataclasses` imports `inspect`, and together they
-# cost more time than all of this library does.
+# A frozen, slotted `dataclass` would do, but `dataclasses` imports `inspect`, and importing the two takes longer than
+# importing all of this library.
 
 
 class Frozen:
@@ -44,15 +44,15 @@ class Frozen:
 
 
 class Holder(Frozen):
-    """Who holds a lock: a snapshot of a thread, taken when somebody asked.
+    """A thread that holds a lock: a snapshot, taken when the caller asked for it.
 
     Attributes:
-        name: The thread's name, or ``""`` where no live thread has the ident.
+        name: The name of the thread, or ``""`` if no live thread has the ident.
         ident: Its `threading.get_ident`.
-        alive: False where no live thread has this ident: the holder ended without releasing. Best effort,
-            as the system may give an ident to a later thread.
-        stack: Where the thread stood when the snapshot was taken, outermost frame first, as
-            `traceback.FrameSummary` objects; empty where that is unknown.
+        alive: False if no live thread has this ident: the holder ended without releasing. This can be wrong, because
+            the operating system may give the ident of an ended thread to a new one.
+        stack: The stack trace of the thread when the snapshot was taken, outermost frame first, as
+            `traceback.FrameSummary` objects. Empty if it is not known.
 
     Example:
         >>> from syncprims import TimedLock
@@ -74,16 +74,17 @@ class Holder(Frozen):
 
 
 class Wait(Frozen):
-    """One wait of a deadlock: a thread, what it waits for, and a thread that has to act before that wait can end.
+    """One wait of a deadlock: a thread, what it waits for, and a thread that has to act before the wait can end.
 
-    Its ``str`` says so in words.
+    Its ``str`` is a sentence.
 
     Attributes:
         thread: The name of the thread that waits.
-        lock_name: The name of the lock that it waits for, or what else it waits for: ``"the result of 'use'"``.
-        holder: The name of the thread that holds the lock, or has to act otherwise: that runs the task.
-        words: What it does and why that is up to the other thread, in words that follow the thread's name; ``""`` for a
-            lock.
+        lock_name: The name of the lock that it waits for, or a description of something else, like
+            ``"the result of 'use'"``.
+        holder: The name of the thread that holds the lock, or that has to act in another way, like running a task.
+        words: What the thread does and why it needs the other thread. The words follow the name of the thread. ``""``
+            for a lock.
 
     Example:
         >>> from syncprims import Wait
@@ -106,17 +107,17 @@ class Wait(Frozen):
 
 
 class PoolStats(Frozen):
-    """What a pool has done and has still to do: a snapshot, frozen.
+    """How many tasks a pool has finished and how many it has still to do: a frozen snapshot.
 
     Attributes:
-        submitted: Tasks taken in since the pool was made.
-        pending: Tasks not settled yet: queued, running, or done with their callback still to end.
-        running: Those of them whose call runs now, as far as the executor lets us know.
-        done: Settled tasks that returned normally.
-        failed: Settled tasks that raised, expired or lost their worker.
+        submitted: Tasks that were submitted since the pool was made.
+        pending: Tasks that are not settled: queued, running, or waiting for their callback to end.
+        running: Pending tasks whose call runs now, if the executor lets us know that.
+        done: Settled tasks that returned a result.
+        failed: Settled tasks that raised an exception, timed out or lost their worker.
         cancelled: Settled tasks that were cancelled.
-        abandoned: Expired tasks that still occupy a worker.
-        callback_errors: What callbacks and hooks have raised so far.
+        abandoned: Tasks that timed out and still occupy a worker.
+        callback_errors: Exceptions that callbacks and hooks have raised so far.
 
     Example:
         >>> from syncprims import CallbackPool

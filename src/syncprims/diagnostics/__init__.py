@@ -1,12 +1,13 @@
-"""Diagnostics: see who waits for whom, and where the time goes.
+"""Diagnostics: find out which thread waits for which, and where the time goes.
 
-- A program hangs: `report` says who holds what and who waits for it, `snapshot` the same as data, `find_deadlocks` what
-  goes round in a circle; `dump_on_signal` writes the report of a process that can't be asked otherwise, and `warn_slow`
-  logs it while a wait is still on. `record_sites` lets all of them say where each lock was taken.
-- A program is slow: `record` measures waits and holds by lock and call site, and draws them.
+- A program hangs: `report` shows which thread holds what and which threads wait for it. `snapshot` returns the same as
+  data, and `find_deadlocks` returns the deadlocks. `dump_on_signal` prints the report when the process gets a signal,
+  and `warn_slow` logs it while a wait takes too long. With `record_sites`, all of them show where each lock was
+  acquired.
+- A program is slow: `record` measures lock contention by lock and call site, and draws a timeline.
 - A program may deadlock one day: `check_lock_order` finds that out without a deadlock.
 
-None of it costs anything until it is used.
+None of it costs anything until you use it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`check_lock_order`: reports two locks that are taken in both orders, before that deadlocks."""
+"""`check_lock_order`: reports two locks that are acquired in both orders, before they deadlock."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from .exchange import Unseen
 from .lock_events import locks
 
 # The graph has an edge from A to B if some thread took B, or was about to, while it held A. A new edge that closes a
-# circle is an inversion: threads that run through all of its edges at once can deadlock.
+# cycle is an inversion: threads that run through all of its edges at once can deadlock.
 #
 # Two things make an edge harmless. One is a wait that ends by itself, like a try: it makes none. The other is a guard:
 # a third lock that was held at both of two edges keeps their threads apart. Each edge therefore remembers which locks
 # were held whenever it was seen.
 #
-# Looking for a circle and adding the edge is one step, under a mutex: of two threads that come with the two halves of
+# Looking for a cycle and adding the edge is one step, under a mutex: of two threads that come with the two halves of
 # an inversion at once, the second sees the first's. An edge that is known already is looked up without the mutex.
 #
 # Locks are known by their creation serials, so nothing here keeps one alive; a lock that goes takes its edges along.
@@ -46,7 +46,7 @@ ENVIRONMENT = "SYNCPRIMS_LOCK_ORDER"
 
 
 class LockOrderWarning(RuntimeWarning):
-    """Two locks were taken in both orders: what `check_lock_order("warn")` warns with.
+    """Two locks were acquired in both orders. The warning of `check_lock_order("warn")`.
 
     Example:
         >>> import warnings
@@ -87,10 +87,10 @@ def _key(lock: ObservableLock) -> Key:
 
 
 class LockOrderCheck:
-    """What `check_lock_order` returns: a context manager that is at work inside its ``with``.
+    """The context manager that `check_lock_order` returns. It checks inside its ``with``.
 
     Attributes:
-        action: What happens on an inversion, ``"raise"`` or ``"warn"``.
+        action: ``"raise"`` or ``"warn"``: what it does when it finds an inversion.
 
     Example:
         >>> from syncprims import TimedLock
@@ -118,7 +118,7 @@ class LockOrderCheck:
 
     @property
     def inversions(self) -> tuple[LockOrderError, ...]:
-        """The inversions seen so far, each once, as errors that may never have been raised."""
+        """The inversions that it has found so far, each once, as errors. They may not have been raised."""
         return tuple(self._inversions)
 
     def __enter__(self) -> Self:
@@ -266,35 +266,35 @@ def _inversion(edge: _Edge, stack: tuple[FrameSummary, ...], path: list[_Edge]) 
 
 
 def check_lock_order(action: Action = "raise") -> LockOrderCheck:
-    """Return what watches, in a ``with``, in which order all threads take locks, and reports when two orders clash.
+    """Check, inside a ``with``, in which order all threads acquire locks, and report an inversion.
 
-    A deadlock needs two threads at the wrong moment; the two orders that make it possible show up in any run that takes
-    both paths, one after the other, even in one thread. The report comes before the second lock is taken. What counts
-    are `TimedLock`, `TimedRLock` and `LockAdapter`, circles of more than two locks as well, and the locks inside
-    `acquire_all`, which come in one order by themselves.
+    A deadlock needs two threads at the wrong moment. The two orders that make it possible appear in every run that
+    takes both paths, one after the other, even in one thread. The check reports them before the second lock is
+    acquired. It checks `TimedLock`, `TimedRLock`, `LockAdapter` and the locks inside `acquire_all` (which always uses
+    one order). It also finds cycles of more than two locks.
 
-    No report is made of what can't deadlock: a try, an ``acquire`` with a timeout or a timeout of 0 (they give up by
-    themselves), taking a lock again, and two orders that a third lock keeps apart. Locks that are gone are forgotten.
+    It reports nothing that can't deadlock: an ``acquire`` that doesn't wait or has a timeout (it gives up by itself),
+    acquiring a lock again, and two orders that a third lock keeps apart. It forgets locks that are gone.
 
-    While it is on, every acquisition costs some microseconds, and the promise that an interrupt never leaks a lock is
-    suspended; locks taken before it began are not known to be held. It may be nested, and combined with `record`.
+    While it is on, every acquisition takes some microseconds longer, and an interrupt may leak a lock. It doesn't know
+    which locks were held before it began. Checks may be nested and combined with `record`.
 
     Setting the environment variable ``SYNCPRIMS_LOCK_ORDER`` to ``raise`` or ``warn`` turns a check on for a whole
-    program. A test that inverts an order on purpose is exempt inside `ignore_lock_order`. For a whole test suite, in
-    its ``conftest.py``::
+    program. Use `ignore_lock_order` in a test that inverts an order on purpose. To check a whole test suite, put this
+    into its ``conftest.py``::
 
         @pytest.fixture(autouse=True, scope="session")
         def lock_order():
             with syncprims.diagnostics.check_lock_order() as check:
                 yield
-            assert not check.inversions  # those that no test saw, as it was in another thread
+            assert not check.inversions  # those in other threads, which failed no test
 
     Args:
-        action: ``"raise"``, the default, raises a `LockOrderError` in the thread that takes the locks in the second
-            order, each time; the lock is not taken. ``"warn"`` issues a `LockOrderWarning` the first time.
+        action: ``"raise"``, the default, raises a `LockOrderError` in the thread that uses the second order, each time.
+            The thread does not acquire the lock. ``"warn"`` issues a `LockOrderWarning` the first time.
 
     Raises:
-        ValueError: The action is another one.
+        ValueError: The action is something else.
 
     Example:
         >>> from syncprims import LockOrderError, TimedLock
@@ -319,11 +319,11 @@ _ignoring: list[None] = []
 
 @contextmanager
 def ignore_lock_order() -> Iterator[None]:
-    """Let no check look at the order of locks that are taken meanwhile, in whatever thread.
+    """Turn off all checks of lock orders while the ``with`` is active, in all threads.
 
-    For a test that inverts an order on purpose, to see a deadlock noticed for example, in a suite that is run under
-    `check_lock_order`: use it in a ``with`` around the inversion, or as the decorator of the test. It does nothing
-    where no check is on, and it may be nested. Locks that are taken meanwhile are known to be held afterwards.
+    Use it in a test that inverts an order on purpose, for example to test a deadlock, if the test suite runs with
+    `check_lock_order`. It is a context manager and a decorator. It does nothing if no check is on, and it may be
+    nested. Locks that are acquired inside of it are known to be held afterwards.
 
     Example:
         >>> from syncprims import TimedLock

@@ -1,4 +1,4 @@
-"""`record`: measures who waited and who held, where and for how long, and draws it."""
+"""`record`: measures which threads waited and which held a lock, where and for how long, and draws it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .work_events import works
 
 
 class Recording:
-    """What `record` returns: a context manager that records what happens inside its ``with``, in all threads.
+    """The context manager that `record` returns. It records what happens inside its ``with``, in all threads.
 
-    What it has may be looked at while it goes on, and after its end.
+    You may read the recording while it goes on and after its end.
 
     Example:
         >>> from syncprims import TimedLock
@@ -46,7 +46,7 @@ class Recording:
         """Begin to record.
 
         Raises:
-            RuntimeError: It has recorded already; make another one.
+            RuntimeError: It has already been used; call `record` again.
         """
         if self._recorder is not None:
             raise RuntimeError("a recording can't be used again: call record() for another one")
@@ -77,20 +77,20 @@ class Recording:
 
     @property
     def spans(self) -> list[Span]:
-        """What was recorded, in the order in which it began; what is under way ends now."""
+        """The recorded spans, in the order of their beginnings. A span that has not ended yet ends now."""
         return self._recorded().spans()
 
     @property
     def dropped(self) -> int:
-        """How many spans were dropped, the oldest first, since there were more than the capacity."""
+        """How many spans were dropped, oldest first, because there were more than the capacity."""
         return self._recorded().dropped
 
     def table(self) -> str:
         """Return a text table of waits and holds by lock and call site, the longest total wait first.
 
-        For each it tells how often the lock was taken there, and the sum, mean, 99th percentile and maximum of how
-        long that took and how long the lock was then held. Turns of runners, and tasks and callbacks of pools, are
-        lines too: for a task, the wait is its time in the queue.
+        Each row shows how often the lock was acquired there. It also shows the sum, mean, 99th percentile and maximum
+        of the time until it was acquired, and of the time for which it was then held. Turns of runners, and tasks and
+        callbacks of pools, are rows too. For a task, the wait is its time in the queue.
 
         Example:
             >>> from syncprims import TimedLock
@@ -112,18 +112,18 @@ class Recording:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the recording to a file, of the kind that its name ends with.
+        """Write the recording to a file. The end of its name decides the format.
 
-        ``.json`` is for https://ui.perfetto.dev, chrome://tracing and other readers of Chrome's trace events: a track
-        for each thread, and arrows where something was handed on. ``.html`` is a page that shows the same in a browser,
-        by itself and without a network.
+        ``.json`` is for https://ui.perfetto.dev, chrome://tracing and other readers of Chrome's trace events. It has a
+        track for each thread, and arrows from a release to the acquisition that it allowed. ``.html`` is a page that
+        shows the same in a browser, without other files and without a network.
 
         Args:
-            path: Where to. A file that is there is replaced.
+            path: The path of the file. An existing file is replaced.
 
         Raises:
-            ValueError: The name ends otherwise.
-            OSError: It can't be written.
+            ValueError: The name ends with something else.
+            OSError: The file can't be written.
         """
         name = os.fsdecode(path)
         spans, dropped = self.spans, self.dropped
@@ -142,14 +142,15 @@ class Recording:
 
 
 def record(*, capacity: int = 100_000) -> Recording:
-    """Return what records, in a ``with``, every wait and hold of locks, turn of a runner, task and callback of a pool.
+    """Record waits for locks and how long they are held, turns of runners, and tasks and callbacks of pools.
 
-    Use it when a program is slow and you want to see where its threads stand in each other's way. It costs nothing when
-    it is off. While it is on, a lock costs some microseconds, and the promise that an interrupt never leaks a lock is
-    suspended. A lock that was taken before it began is not seen until it is taken again. Recordings may overlap.
+    Use it as a context manager when a program is slow and you want to find lock contention. It costs nothing while it
+    is off. While it is on, each use of a lock takes some microseconds longer, and an interrupt may leak a lock. A lock
+    that was acquired before the recording began is not seen until it is acquired again. Recordings may overlap.
 
     Args:
-        capacity: How many spans to keep; then the oldest are dropped, and counted. 100,000 take some 30 MB.
+        capacity: How many spans to keep. If there are more, the oldest are dropped and counted. 100,000 spans take some
+            30 MB.
 
     Raises:
         ValueError: The capacity is less than 1.

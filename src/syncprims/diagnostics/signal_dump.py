@@ -151,37 +151,37 @@ def _write(text: str, file: TextIO | None) -> None:
 
 
 def dump_on_signal(signum: int | None = None, file: TextIO | None = None) -> SignalDump:
-    """Write the `report` of all threads whenever the process gets a signal, to see what a hung one hangs on.
+    """Write the `report` of all threads whenever the process gets a signal, to see why it hangs.
 
-    Then ``kill -USR1 <pid>`` shows it. The report is written by the main thread, also while that waits for a lock. A
-    handler that was there before is called afterwards, one in C too (on systems with ``sigaction``); the default
-    action, which would end the process, is not taken.
+    After that, ``kill -USR1 <pid>`` shows the report. The main thread writes it, also while it waits for a lock. The
+    handler that was installed before is called afterwards, also one in C (on systems with ``sigaction``). The default
+    action of the signal, which would end the process, is not taken.
 
-    A main thread that hangs in C code runs no handlers, so no report comes. `faulthandler` works there, and the two
-    work together, whichever is called first:
+    A main thread that hangs in C code runs no signal handlers, so it writes no report. `faulthandler` works there. The
+    two work together, in any order:
 
     .. code-block:: python
 
        diagnostics.dump_on_signal()
        faulthandler.register(signal.SIGUSR1, chain=True)
 
-    Then the signal first shows the stacks of all threads, at once and from C, and the report as soon as the main thread
-    can write it. (If `faulthandler` was there first, it is registered again with ``chain=True``. It can't be asked for
-    its file: from 3.14 on it then writes to that of the report.) Registered later and without ``chain=True``, it comes
-    alone.
+    Then the signal shows the stack traces of all threads at once, written by C code, and the report as soon as the main
+    thread can write it. (If `faulthandler` was registered first, it is registered again with ``chain=True``. Its file
+    can't be found out, so from 3.14 on it then writes to the file of the report.) If `faulthandler` is registered later
+    and without ``chain=True``, only its stack traces come.
 
     Args:
-        signum: The signal; None, the default, is ``SIGUSR1``.
-        file: Where to write; None, the default, is what ``sys.stderr`` is when the signal comes. A report that can't be
-            written is dropped.
+        signum: The signal. The default, None, is ``SIGUSR1``.
+        file: Where to write. The default, None, is the ``sys.stderr`` of the time when the signal comes. A report that
+            can't be written is dropped.
 
     Returns:
-        What stops it; it may be used in a ``with``, or ignored to go on to the end of the program.
+        An object that stops it. Use it in a ``with``, or ignore it to go on until the program ends.
 
     Raises:
-        ValueError: This is not the main thread; or the number is not one of a signal; or no signal is given, and this
-            system has no ``SIGUSR1``.
-        OSError: The system lets no program handle this signal, as ``SIGKILL``.
+        ValueError: The calling thread is not the main thread, or the number is not a signal, or no signal is given and
+            this system has no ``SIGUSR1``.
+        OSError: The system lets no program handle this signal, for example ``SIGKILL``.
         TypeError: The file is not a text file.
 
     Example:

@@ -1,4 +1,4 @@
-"""`warn_slow`: says that a wait is long while it still is."""
+"""`warn_slow`: logs a warning while a wait takes too long."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _LINES = 10  # of one message, for as many jams; the report has all
 
 
 class SlowWaits:
-    """What `warn_slow` returns: it warns until `stop`, or until the end of its ``with``.
+    """The object that `warn_slow` returns. It warns until `stop` is called or its ``with`` ends.
 
     Example:
         >>> from syncprims.diagnostics import warn_slow
         >>> with warn_slow(after=30.0) as watching:
         ...     pass
-        >>> watching.stop()  # once more does no harm
+        >>> watching.stop()  # stopping again does nothing
     """
 
     def __init__(self, after: float) -> None:
@@ -49,7 +49,7 @@ class SlowWaits:
         self._thread.start()
 
     def stop(self) -> None:
-        """Warn no more. Does not block."""
+        """Stop warning. Does not block."""
         try:
             self._gate.release()
         except RuntimeError:  # it is stopped already
@@ -134,24 +134,25 @@ def _say(waiting: Waiting, waits: Sequence[Waiting]) -> str:
 
 
 def warn_slow(after: float = 5.0) -> SlowWaits:
-    """Log a warning, with the `report`, when a wait lasts longer than this, while it is still on.
+    """Log a warning with the `report` when a wait lasts longer than this, while the thread still waits.
 
-    Use it in production, to learn of a jam before anything fails. A jam is logged once, when it begins: the waits for
-    the same thing that get that long while it lasts belong to it, and so do those for what its waiters hold. It is over
-    when no wait of that length is left; what gets long after that is another jam.
+    Use it in production, to learn of a problem before anything fails. Waits that belong together are one incident,
+    which is logged once, when it begins. The incident includes all other waits for the same object that get that long,
+    and waits for objects that its waiters hold. It ends when no wait of that length is left. A later wait is another
+    incident.
 
-    It goes to the logger ``syncprims``. It takes a daemon thread that looks at the waits twice in that time; the locks
+    The warning goes to the logger ``syncprims``. A daemon thread looks at the waits twice in that time, so the locks
     themselves don't get slower. After a fork, call it again in the child.
 
     Args:
-        after: In seconds, more than 0.
+        after: Seconds, more than 0.
 
     Returns:
-        What stops it; it may be used in a ``with``, or ignored to go on to the end of the program.
+        An object that stops it. Use it in a ``with``, or ignore it to go on until the program ends.
 
     Raises:
         ValueError: The time is not positive, or NaN.
-        TypeError: It is not a number.
+        TypeError: The time is not a number.
 
     Example:
         >>> from syncprims.diagnostics import warn_slow

@@ -1,4 +1,4 @@
-"""`record_sites`: notes where each lock is taken, so that errors and reports can say it."""
+"""`record_sites`: records where each lock is acquired, so that errors and reports can show it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .lock_events import locks
 
 
 class SiteRecording:
-    """What `record_sites` returns: a context manager, and what stops it.
+    """The context manager that `record_sites` returns. `stop` or the end of its ``with`` stops the recording.
 
     Example:
         >>> from syncprims.diagnostics import record_sites
@@ -32,7 +32,7 @@ class SiteRecording:
         self.stop()
 
     def stop(self) -> None:
-        """Note nothing from now on; the last one that stops forgets what was noted. To stop it again does no harm."""
+        """Stop recording. The last one that stops forgets all recorded places. Stopping again does nothing."""
         locks.remove(self)
         if not any(isinstance(observer, SiteRecording) for observer in locks.observers):
             forget_all()
@@ -61,20 +61,20 @@ class SiteRecording:
 
 
 def record_sites() -> SiteRecording:
-    """Note from now on, for every lock that is taken, by which thread and where in the program.
+    """Record, from now on, which thread acquires each lock, and where in the program.
 
-    Then a `DeadlockError` says where each thread took what it holds, a `LockTimeoutError` and `report` say where the
-    holder took the lock, and a holder that ended without releasing is known by name. A thread that was given the ident
-    of such a holder is refused a `TimedRLock` that the other left behind, with a `DeadlockError`: otherwise it would
-    enter in silence, since the operating system gives the idents of threads that ended to new ones.
+    Then a `DeadlockError` shows where each thread acquired the locks that it holds. A `LockTimeoutError` and `report`
+    show where the holder acquired the lock, and they know the name of a holder that ended without releasing. The
+    operating system may give the ident of such a holder to a new thread. Without the recording, that thread enters a
+    `TimedRLock` that the holder left acquired, as if it were its own. With the recording, it gets a `DeadlockError`.
 
-    It blocks nothing and starts no thread. While it is on, taking and releasing a free lock takes 10 to 18 times as
-    long, and the guarantee that an interrupt never leaks a lock is suspended, as with `record`. Locks that were taken
-    before have no site, and a method that was looked up before (as a `threading.Condition` does when it is made) is not
-    noticed. Any number may be on at once, in any thread; a forked child goes on.
+    This blocks nothing and starts no thread. While it is on, acquiring and releasing a free lock takes 10 to 18 times
+    as long, and an interrupt may leak a lock, as with `record`. It does not know where locks were acquired before it
+    began, and it does not see calls of a method that was looked up before (as a `threading.Condition` does when it is
+    made). Several recordings may be on at the same time, in any thread. In a forked child they go on.
 
     Returns:
-        What stops it; it may be used in a ``with``, or ignored to go on to the end of the program.
+        An object that stops it. Use it in a ``with``, or ignore it to go on until the program ends.
 
     Example:
         >>> from syncprims import TimedLock
