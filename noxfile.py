@@ -33,8 +33,12 @@ SLOW_SAMPLE = {
     "SYNCPRIMS_OUTPUT_RUNS": "4",
 }
 
-# The folder of a wheel that was built before, for the sessions that test one; without it each builds its own.
+# The folder of archives that were built before, of which `pure` tests the wheel; without it that builds its own.
 DIST = os.environ.get("SYNCPRIMS_DIST")
+# Where there is a compiler, a build without the core is a failure. Who wants another rule sets the variable.
+HAS_COMPILER = os.name == "nt" or bool(shutil.which("cc") or shutil.which("gcc"))
+WITH_CORE = {"SYNCPRIMS_SPEEDUPS": os.environ.get("SYNCPRIMS_SPEEDUPS", "1" if HAS_COMPILER else "")}
+WITHOUT_CORE = {"SYNCPRIMS_SPEEDUPS": "0"}
 
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False  # few machines have all of them
@@ -60,10 +64,14 @@ def readme(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0])
 def coverage(session: nox.Session) -> None:
-    """Hold the coverage of lines and branches, by all tests that can be traced; some need a redis-server."""
+    """Hold the coverage of lines and branches, by all tests that can be traced; some need a redis-server.
+
+    Over Python alone: nothing can be traced in the core, and what it does is done in Python here.
+    """
     _install(session, "-e", ".[test,redis,dask]")
     Path(".coverage").unlink(missing_ok=True)
-    _pytest(session, "--cov", "--cov-append", *session.posargs)  # tests that are tried again add to it
+    # Tests that are tried again add to it.
+    _pytest(session, "--cov", "--cov-append", *session.posargs, env={"SYNCPRIMS_PURE": "1"})
 
 
 @nox.session(python=PYTHONS[0])
@@ -83,9 +91,10 @@ def slow(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build the wheel and the source archive into ``dist``, and check what is in them."""
+    """Build the source archive, the wheel from it, and that of Python alone into ``dist``; check what is in them."""
     shutil.rmtree("dist", ignore_errors=True)
-    _build(session, "dist")
+    _build(session, "dist", env=WITH_CORE)
+    _build(session, "dist", "--wheel", env=WITHOUT_CORE)
     session.run("python", ".ci/contents.py", *map(os.fspath, Path("dist").iterdir()))
 
 
@@ -96,11 +105,31 @@ def wheel(session: nox.Session) -> None:
     archive = _install_wheel(session)
     _install(session, *(_group("free-threaded") if free_threaded else [f"{archive}[test]"]))
     with session.chdir(_without_the_package(session)):
+        if WITH_CORE["SYNCPRIMS_SPEEDUPS"] == "1":
+            session.run("python", "-c", "import syncprims; assert syncprims.compiled")
         # With the examples in the docstrings, which only the installed package has here.
         _pytest(session, "--pyargs", "syncprims", *(session.posargs or ["tests"]))
         if free_threaded:
             parallel = ["-X", "gil=0", "-m", "pytest", "-n", "0", "--parallel-threads=4"]
             session.run("python", *parallel, *IN_FOUR_THREADS)
+
+
+@nox.session(python=PYTHONS)
+def pure(session: nox.Session) -> None:
+    """Run the tests against the wheel of Python alone, which is for machines that no other is built for."""
+    archive = _install_wheel(session, compiled=False)
+    _install(session, f"{archive}[test]")
+    with session.chdir(_without_the_package(session)):
+        session.run("python", "-c", "import syncprims; assert not syncprims.compiled")
+        _pytest(session, "--pyargs", "syncprims", *(session.posargs or ["tests"]))
+
+
+@nox.session(python=PYTHONS[0])
+def installing(session: nox.Session) -> None:
+    """Install the library in every way, with a compiler and without."""
+    requires = nox.project.load_toml("pyproject.toml")["build-system"]["requires"]
+    _install(session, "-e", ".[test]", "editables", *requires)
+    _pytest(session, "-m", "slow", "tests/test_installing.py", *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])
@@ -121,7 +150,7 @@ def wheel_types(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[0])
 def typing(session: nox.Session) -> None:
     """Check the types of the library, its tests, its examples and its benchmarks."""
-    _install(session, "-e", ".[test,redis,dask]", *_group("typing"), "nox")
+    _install(session, "-e", ".[test,redis,dask]", *_group("typing"), "nox", "hatchling")
     session.run("mypy", *session.posargs)
 
 
@@ -138,7 +167,9 @@ def docs(session: nox.Session) -> None:
     """Build the pages, with every warning an error, and run their examples."""
     _install(session, "-e", ".[docs]")
     for builder in ("html", "doctest"):
-        session.run("sphinx-build", "-W", "-n", "-q", "-b", builder, "docs", f"docs/_build/{builder}")
+        # Of what is compiled, Sphinx would not see the types.
+        command = ["sphinx-build", "-W", "-n", "-q", "-b", builder, "docs", f"docs/_build/{builder}"]
+        session.run(*command, env={"SYNCPRIMS_PURE": "1"})
 
 
 def _pytest(
@@ -167,19 +198,21 @@ def _cannot_be_had(session: nox.Session, what: str) -> None:
     session.error(f"CANNOT BE HAD: {what}")  # .ci/run looks for these words
 
 
-def _build(session: nox.Session, folder: str, *options: str) -> None:
+def _build(session: nox.Session, folder: str, *options: str, env: Mapping[str, str]) -> None:
     """Build into the folder, with what the build needs installed before, where it is seen if that can't be had."""
     _install(session, "build", *nox.project.load_toml("pyproject.toml")["build-system"]["requires"])
-    session.run("python", "-m", "build", "--no-isolation", "--outdir", folder, *options)
+    session.run("python", "-m", "build", "--no-isolation", "--outdir", folder, *options, env=env)
 
 
-def _install_wheel(session: nox.Session) -> str:
-    """Install the wheel by itself, which needs no index, and return its path."""
-    folder = Path(DIST or session.create_tmp(), "" if DIST else "dist")
-    if not DIST:
+def _install_wheel(session: nox.Session, *, compiled: bool = True) -> str:
+    """Install the wheel by itself, which needs no index, and return its path; one with the core is for this Python."""
+    folder = Path(session.create_tmp(), "dist")
+    if not compiled and DIST:
+        folder = Path(DIST)
+    else:
         shutil.rmtree(folder, ignore_errors=True)
-        _build(session, os.fspath(folder), "--wheel")
-    (archive,) = folder.glob("*.whl")
+        _build(session, os.fspath(folder), "--wheel", env=WITH_CORE if compiled else WITHOUT_CORE)
+    (archive,) = folder.glob("*.whl" if compiled else "*-none-any.whl")
     path = os.fspath(archive.resolve())
     session.install("-q", "--no-deps", "--force-reinstall", path)
     return path

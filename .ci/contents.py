@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -9,7 +10,17 @@ import zipfile
 from pathlib import Path
 
 TOP_OF_SDIST = {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "PKG-INFO", "README.md", "SECURITY.md"}
-TOP_OF_SDIST |= {".gitignore", "benchmarks", "docs", "examples", "noxfile.py", "pyproject.toml", "src", "tests"}
+TOP_OF_SDIST |= {
+    ".gitignore",
+    "benchmarks",
+    "docs",
+    "examples",
+    "hatch_build.py",
+    "noxfile.py",
+    "pyproject.toml",
+    "src",
+    "tests",
+}
 
 
 def tracked(folder: str) -> set[str]:
@@ -19,12 +30,15 @@ def tracked(folder: str) -> set[str]:
 
 
 def check_wheel(path: Path) -> None:
-    """The package, whole, and its metadata."""
+    """The package, whole, and its metadata; one that is not for every Python has the core."""
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
     package = {name for name in names if ".dist-info/" not in name}
+    core = {name for name in package if re.fullmatch(r"syncprims/_speedups\.[\w-]+\.(so|pyd)", name)}
+    assert len(core) == (not path.name.endswith("-py3-none-any.whl")), sorted(core)
+    package -= core
     assert package == {name.removeprefix("src/") for name in tracked("src")}, sorted(package)
-    metadata = {name.partition(".dist-info/")[2] for name in names - package}
+    metadata = {name.partition(".dist-info/")[2] for name in names - package - core}
     assert metadata == {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE"}, sorted(metadata)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -20,7 +21,15 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what coverage's tracer would disturb or not see, where coverage is measured."""
+    """Leave out what coverage's tracer would disturb or not see, where coverage is measured.
+
+    What has nothing to look at in compiled code is skipped here: `core/test_speedups.py` runs it in a program of its
+    own.
+    """
+    if importlib.import_module("syncprims").compiled:  # here: coverage begins before the library is imported
+        for item in items:
+            if item.get_closest_marker("pure"):
+                item.add_marker(pytest.mark.skip(reason="runs without the core, by core/test_speedups.py"))
     if config.getoption("cov_source", None):
         untraceable = [item for item in items if item.get_closest_marker("untraceable")]
         config.hook.pytest_deselected(items=untraceable)

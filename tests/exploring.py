@@ -45,8 +45,8 @@ def explore(script: Path, scenario: str, *, preemptions: int, seconds: float) ->
     """Explore in another process, and return its report."""
     from programs import environment  # here, since that process changes what the library imports before it does
 
-    # A check would look at the order of the locks whose order is explored.
-    inherited = environment(tests=True, without=["SYNCPRIMS_LOCK_ORDER"])
+    # A check would look at the order of the locks whose order is explored, and nothing can look into compiled code.
+    inherited = environment(tests=True, without=["SYNCPRIMS_LOCK_ORDER"]) | {"SYNCPRIMS_PURE": "1"}
     ran = subprocess.run(
         [sys.executable, script, scenario, str(preemptions), str(seconds)],
         env={**inherited, "FRONTRUN_ACTIVE": "1"},

@@ -22,9 +22,11 @@ PACKAGE = Path(syncprims.__file__).parent
 
 # From the ground up. A folder of the library is a floor; in `_core` each file is one.
 FLOORS = (
+    "_speedups",
     "facts",
     "errors",
     "_core.clock",
+    "_core.speedups",
     "_core.foreign",
     "_core.lazy",
     "_core.greenlets",
@@ -66,7 +68,7 @@ Arrow = tuple[str, str]
 def read(folder: Path) -> dict[str, ast.Module]:
     """Parse all modules of a package, each under its dotted name; a package's own is that of its `__init__`."""
     trees = {}
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.pyi")]):
         parts = path.relative_to(folder.parent).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         trees[name] = ast.parse(path.read_text(encoding="utf-8"), name)
@@ -235,7 +237,10 @@ def test_the_map_has_the_floors_in_their_order() -> None:
         if depth == 2:
             folder = names[0].removesuffix("/")
         if depth == 2 or (depth == 4 and folder == "_core"):
-            named += [name if depth == 2 else f"_core.{name}" for name in (each.removesuffix(".py") for each in names)]
+            named += [
+                name if depth == 2 else f"_core.{name}"
+                for name in (each.removesuffix(".py").removesuffix(".c") for each in names)
+            ]
     # The folder `_core` stands before its files on the map.
     floors = [floor for floor in FLOORS if floor not in ("", "_core")]
     assert [name.removesuffix("/") for name in named if name != "_core/"] == floors

@@ -26,6 +26,7 @@ from __future__ import annotations
 from os import environ as _environ
 from typing import TYPE_CHECKING
 
+from ._core.speedups import core as _compiled_core
 from ._counter.atomic_counter import AtomicCounter
 from ._locks.acquire_all import acquire_all
 from ._locks.timed_lock import TimedLock, TimedRLock
@@ -92,7 +93,11 @@ __all__ = [
     "Turn",
     "Wait",
     "acquire_all",
+    "compiled",
 ]
+
+compiled: bool = _compiled_core is not None
+"""Whether the compiled core is used."""
 
 _MODULES = ("diagnostics", "testing")
 

@@ -13,7 +13,7 @@ from types import FrameType
 import pytest
 
 from counter.cases import EXACT, Change, Recording, each_exact, each_kind, each_zero, nothing
-from syncprims import AtomicCounter, DeadlockError
+from syncprims import AtomicCounter, DeadlockError, compiled
 from syncprims._core.deadline import Deadline
 from syncprims._counter.waiting import ValueWaiter
 from syncprims.testing import patience
@@ -60,7 +60,7 @@ def at_each_point(
         finally:
             signal.signal(signal.SIGINT, before)
         if not reached:
-            assert point > 3, "the handler hardly ever came in"
+            assert point > (2 if compiled else 3), "the handler hardly ever came in"  # the core's methods are one call
             return
         yield run.counter, error
     pytest.fail("the scenario does not end")

@@ -18,6 +18,7 @@ frontrun = pytest.importorskip("frontrun")
 cooperative = pytest.importorskip("frontrun._cooperative")
 pytestmark = [
     pytest.mark.untraceable,
+    pytest.mark.pure,
     pytest.mark.skipif(
         "site-packages" in atomic_counter.__file__,
         reason="frontrun looks into no installed package: run it on the sources",

@@ -168,8 +168,8 @@ def test_the_hook_costs_nothing_unless_overridden() -> None:
     class Watched(AtomicCounter):
         _change = long_way  # type: ignore[assignment]
 
-    assert Plain()._special is None
+    assert not Plain()._special
     counter = Watched(7)
     assert (counter.increment(), counter.decrement(), counter.add(2), counter.get_and_add()) == (8, 7, 9, 9)
     with pytest.raises(AssertionError, match="the long way"):
-        counter.set(1)
+        counter.reset()

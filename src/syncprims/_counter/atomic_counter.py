@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
 from itertools import compress, filterfalse
+from math import inf
 from operator import attrgetter
-from typing import Any, ClassVar, Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from .._core.foreign import words
 from .._core.integers import Bounds, integer, shown
@@ -17,6 +18,7 @@ from .._core.interrupts import exhaust
 from .._core.lazy import refuse_lazy
 from .._core.observing import Observable
 from .._core.registry import InnerName, check_name, default_name, new_serial, register
+from .._core.speedups import core, put
 from .._core.state import State
 from .._locks.timed_lock import TimedRLock
 from ..errors import DeadlockError
@@ -35,9 +37,15 @@ from .waiting import ValueWaiter, forget_others, telling
 # Those who wait are told right after the store, by one C call that was prepared before it (see `_waiters`). Should a
 # signal handler change the value during the preparation, it is made anew.
 #
-# `_special` sends a change down the slow path unless it is None: for bounds and hooks, during update(), and from the
-# coming of somebody who waits to the first change that finds nobody waiting. So a counter on which nobody waits pays
-# for one look at a None.
+# `_special` says which way a change goes. None: the short way, in place. "bounded": the short way too, if the bounds
+# allow the new value. True: the long way, `_change`; for hooks, during update(), and from the coming of a thread that
+# waits to the first change that finds no thread waiting. So a plain counter on which no thread waits pays for one look
+# at a None.
+#
+# With the compiled core the short way is C's, `_special` is False while it is open, and the Python methods always take
+# the long one. C changes the value without the lock, but never while `_special` is true. See `_speedups.c`.
+
+_BOUNDED: Final = "bounded"
 
 # What `n` is, as nearly always; looking whether it is costs less than looking what type it has.
 _ONE: Final = 1
@@ -48,8 +56,22 @@ _Guard: Callable[[], Any] = (
 _lock_of = attrgetter("_lock")
 _special_of = attrgetter("_special")
 
+if TYPE_CHECKING or core is None:
 
-class AtomicCounter(CounterSurface):
+    class _Number:
+        """Where the number is, and what is looked at whenever it changes."""
+
+        __slots__ = ("_greatest", "_least", "_special", "_value")
+
+        _value: int
+        _special: object
+        _least: float  # infinite if there is no bound
+        _greatest: float
+else:
+    _Number = core.Counter
+
+
+class AtomicCounter(CounterSurface, _Number):
     """An integer that any number of threads may change without losing a change.
 
     Use it for counts that several threads add to, for identifiers, for limits (``maximum=``), and as a latch that
@@ -102,9 +124,7 @@ class AtomicCounter(CounterSurface):
         "_name",
         "_ordinarily",
         "_serial",
-        "_special",
         "_updating",
-        "_value",
         "_waiters",
     )
 
@@ -115,15 +135,19 @@ class AtomicCounter(CounterSurface):
         self._initial = integer(value, "value")
         self._bounds = Bounds(minimum, maximum)
         self._name = check_name(name)
+        self._least = -inf if self._bounds.minimum is None else self._bounds.minimum
+        self._greatest = inf if self._bounds.maximum is None else self._bounds.maximum
         bounded = minimum is not None or maximum is not None
         hooked = type(self)._on_change is not AtomicCounter._on_change
-        self._ordinarily: Literal[True] | None = True if bounded or hooked else None
+        self._ordinarily: object = True if hooked else _BOUNDED if bounded else None
+        if core is not None and not hooked:
+            self._ordinarily = False
         self._lock = _Guard()
         # Guarded by _lock:
         self._value = self._initial
         self._updating = False
         self._waiters: dict[ValueWaiter, None] = {}
-        self._special: object = self._ordinarily
+        self._special = self._ordinarily
         self._serial = new_serial()
         self._bounds.check(self._initial, self, self._initial)
         register(self, self._serial)
@@ -171,6 +195,9 @@ class AtomicCounter(CounterSurface):
             if self._special is None:
                 value = self._value = self._value + n
                 return value
+            if self._special is _BOUNDED and self._least <= (value := self._value + n) <= self._greatest:
+                self._value = value
+                return value
         return self._change(n)[1]
 
     def decrement(self, n: int = 1) -> int:
@@ -181,6 +208,9 @@ class AtomicCounter(CounterSurface):
             if self._special is None:
                 value = self._value = self._value - n
                 return value
+            if self._special is _BOUNDED and self._least <= (value := self._value - n) <= self._greatest:
+                self._value = value
+                return value
         return self._change(-n)[1]
 
     def add(self, n: int) -> int:
@@ -190,6 +220,9 @@ class AtomicCounter(CounterSurface):
         with self._lock:
             if self._special is None:
                 value = self._value = self._value + n
+                return value
+            if self._special is _BOUNDED and self._least <= (value := self._value + n) <= self._greatest:
+                self._value = value
                 return value
         return self._change(n)[1]
 
@@ -208,6 +241,9 @@ class AtomicCounter(CounterSurface):
             if self._special is None:
                 old = self._value
                 self._value = old + n
+                return old
+            if self._special is _BOUNDED and self._least <= (value := (old := self._value) + n) <= self._greatest:
+                self._value = value
                 return old
         return self._change(n)[0]
 
@@ -253,8 +289,17 @@ class AtomicCounter(CounterSurface):
             >>> state.compare_and_set(0, 1), state.compare_and_set(0, 2)
             (True, False)
         """
-        expected = integer(expected, "expected")
-        new = integer(new, "new")
+        if type(expected) is not int:
+            expected = integer(expected, "expected")
+        if type(new) is not int:
+            new = integer(new, "new")
+        with self._lock:
+            way = self._special
+            if way is None or (way is _BOUNDED and self._least <= new <= self._greatest):
+                if self._value == expected:
+                    self._value = new
+                    return True
+                return False
         self._bounds.check(new, self, self._value)
         old, _ = self._change(0, new, expected)
         return old == expected
@@ -304,8 +349,10 @@ class AtomicCounter(CounterSurface):
         """Add `n` to the value, or to `new` in its place, and return the old and the new value."""
         with self._lock:
             self._refuse_in_update()
-            old, value = self._store(n, new, expected)
-            self._special = True if self._waiters else self._ordinarily
+            try:
+                old, value = self._store(n, new, expected)
+            finally:
+                self._special = True if self._waiters else self._ordinarily
         if old != value:
             self._on_change(old, value)
         return old, value
@@ -318,7 +365,9 @@ class AtomicCounter(CounterSurface):
             value = old + n if new is None else new
             self._bounds.check(value, self, old)
             news = telling(self._waiters, value)
-            # A signal handler may have changed the value since. From here until all are told none comes in.
+            # A signal handler may have changed the value since. From here until all are told none comes in. Nor does
+            # another thread, as the core's short way is closed.
+            self._special = True
             if self._value == old:
                 self._value = value
                 self._updating = False  # if this was an update, handlers may come again: their change is not undone now
@@ -421,3 +470,8 @@ class AtomicCounter(CounterSurface):
                 counter._updating = False
                 counter._special = True if counter._waiters else counter._ordinarily
         deque(map(TimedRLock._at_fork_reinit, filterfalse(TimedRLock._is_owned, map(_lock_of, counters))), 0)
+
+
+put(AtomicCounter, "increment", "decrement", "add", "get_and_add", "set", "get_and_set", "compare_and_set")
+if core is not None:
+    AtomicCounter.value = core.Counter.value  # type: ignore[method-assign]  # the same, in C

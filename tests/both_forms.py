@@ -1,0 +1,43 @@
+"""Both forms of the library in one process: the compiled one, and a second copy that is Python alone."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from syncprims import compiled
+
+needs_the_core = pytest.mark.skipif(not compiled, reason="the core is not compiled here, or refused")
+
+
+@cache
+def pure() -> Any:
+    """Import the library once more, without the core, and leave `sys.modules` as it was."""
+    kept = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "syncprims"}
+    before = os.environ.get("SYNCPRIMS_PURE")
+    os.environ["SYNCPRIMS_PURE"] = "1"
+    try:
+        return importlib.import_module("syncprims")
+    finally:
+        if before is None:
+            del os.environ["SYNCPRIMS_PURE"]
+        else:
+            os.environ["SYNCPRIMS_PURE"] = before
+        for name in [name for name in sys.modules if name.partition(".")[0] == "syncprims"]:
+            del sys.modules[name]
+        sys.modules.update(kept)
+
+
+def outcome(call: Any, *args: Any, **kwargs: Any) -> tuple[object, ...]:
+    """What a call comes to: its result with its type, or the error with its text and the error's own facts."""
+    try:
+        result = call(*args, **kwargs)
+    except Exception as error:
+        return type(error).__name__, str(error), getattr(error, "value", None), getattr(error, "limit", None)
+    return type(result).__name__, None if isinstance(result, ModuleType) else result
