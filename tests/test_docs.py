@@ -138,7 +138,9 @@ def test_the_map_is_that_of_the_tree() -> None:
     named = list(on_the_map())
     assert [path for path in named if not path.exists()] == [], "gone"
     left_out = ("__init__.py", "__pycache__", "py.typed")
-    library = {path for path in PACKAGE.rglob("*") if path.name not in left_out and path.suffix != ".pyc"}
+    library = {
+        path for path in PACKAGE.rglob("*") if path.name not in left_out and path.suffix not in (".pyc", ".so", ".pyd")
+    }
     shared = {path for path in TESTS.glob("*.py") if not path.name.startswith(("test_", "conftest"))}
     assert sorted((library | shared).difference(named)) == [], "not on the map"
     assert len(named) == len(set(named))

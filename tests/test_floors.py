@@ -237,13 +237,11 @@ def test_the_map_has_the_floors_in_their_order() -> None:
         if depth == 2:
             folder = names[0].removesuffix("/")
         if depth == 2 or (depth == 4 and folder == "_core"):
-            named += [
-                name if depth == 2 else f"_core.{name}"
-                for name in (each.removesuffix(".py").removesuffix(".c") for each in names)
-            ]
+            stems = [Path(name).stem for name in names if not name.endswith(".c")]
+            named += [stem if depth == 2 else f"_core.{stem}" for stem in stems]
     # The folder `_core` stands before its files on the map.
     floors = [floor for floor in FLOORS if floor not in ("", "_core")]
-    assert [name.removesuffix("/") for name in named if name != "_core/"] == floors
+    assert [name for name in named if name != "_core"] == floors
 
 
 # -- the test of the test --------------------------------------------------------------------------------------------
