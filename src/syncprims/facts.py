@@ -73,16 +73,30 @@ class Holder(Frozen):
         self._set(name, ident, alive, stack)
 
 
+def nameless(ident: int) -> str:
+    """Make the name that facts have for a thread without one."""
+    return f"ident {ident}"
+
+
+def say_thread(name: str) -> str:
+    """Put the name of a thread into words, as `nameless` made it if it has none."""
+    word, _, number = name.partition(" ")
+    return (
+        f"a thread without a name ({name})" if word == "ident" and number.strip("-").isdecimal() else f"Thread {name!r}"
+    )
+
+
 class Wait(Frozen):
     """One wait of a deadlock: a thread, what it waits for, and a thread that has to act before the wait can end.
 
     Its ``str`` is a sentence.
 
     Attributes:
-        thread: The name of the thread that waits.
+        thread: The name of the thread that waits, or ``"ident 1402"`` (with its `threading.get_ident`) if it has none.
         lock_name: The name of the lock that it waits for, or a description of something else, like
             ``"the result of 'use'"``.
-        holder: The name of the thread that holds the lock, or that has to act in another way, like running a task.
+        holder: The name of the thread that holds the lock, or that has to act in another way, like running a task; the
+            same if it has none.
         words: What the thread does and why it needs the other thread. The words follow the name of the thread. ``""``
             for a lock.
 
@@ -103,7 +117,10 @@ class Wait(Frozen):
         self._set(thread, lock_name, holder, words)
 
     def __str__(self) -> str:
-        return f"Thread {self.thread!r} {self.words or f'waits for {self.lock_name!r} held by {self.holder!r}'}"
+        return f"{say_thread(self.thread)} {self.words or f'waits for {self.lock_name!r} held by {self._say_holder()}'}"
+
+    def _say_holder(self) -> str:
+        return say_thread(self.holder).removeprefix("Thread ")
 
 
 class PoolStats(Frozen):

@@ -18,6 +18,7 @@ from syncprims._core import deadlocks as _deadlocks
 from syncprims._core import waits as _waits
 from syncprims._core.deadlocks import FREE, UNSURE, Knot, find_deadlocks, look, refuse_deadlock
 from syncprims._core.waits import NOT_DRAWN, SETTLED, Awaited, Waiting, all_waits, count_waits, waits_of
+from syncprims.facts import nameless
 
 ME: Final = -1  # idents that no thread has
 OTHER: Final = -2
@@ -398,9 +399,9 @@ def test_a_wait_for_several_threads_says_so_in_words() -> None:
     me = threading.current_thread().name
     wait, other = error.cycle
     assert (wait.thread, wait.lock_name, wait.holder) == (me, "the result of 'use'", "ident -2")
-    said = f"Thread {me!r} waits for the result of 'use', which Thread 'ident -2' must bring"
+    said = f"Thread {me!r} waits for the result of 'use', which a thread without a name (ident -2) must bring"
     assert str(wait) == said
-    assert str(other) == f"Thread 'ident -2' waits for 'b' held by {me!r}"
+    assert str(other) == f"a thread without a name (ident -2) waits for 'b' held by {me!r}"
     first, *_, last = str(error).splitlines()
     assert first == f"deadlock: {said}, {other}"
     assert last == f"so Thread {me!r} does not wait for the result of 'use': ask the group"
@@ -612,3 +613,15 @@ def test_a_thread_reached_on_many_paths_is_looked_at_once() -> None:
             waits(-level - 1, node)
     assert look(waits_of(-1)[0]) is FREE
     assert sum(node.asked for sides in joints for node in sides) == 2 * depth - 1
+
+
+def test_threads_without_names_are_told_apart_in_plain_words() -> None:
+    """Their idents do that, in the data as in the words; a name is quoted, and such words are not."""
+    wait = Wait(nameless(-2), "a", nameless(-1))
+    assert str(wait) == "a thread without a name (ident -2) waits for 'a' held by a thread without a name (ident -1)"
+    assert str(Wait("ident card", "a", "b")) == "Thread 'ident card' waits for 'a' held by 'b'"
+    waits(OTHER, Node("b", get_ident()))
+    error = refuse(Waiting(Node("a", OTHER)))
+    assert error is not None
+    assert "Thread 'ident" not in str(error)
+    assert "a thread without a name (ident -2) is at" in str(error)

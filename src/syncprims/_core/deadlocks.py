@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Final, Literal, TypeVar
 
 from ..errors import DeadlockError
-from ..facts import Wait
+from ..facts import Wait, nameless, say_thread
 from . import foreign, gates, stacks, waits
 from .clock import sleep
 from .holders import stack_at, stack_of, thread_name
@@ -395,7 +395,7 @@ def deadlock(knot: Knot) -> DeadlockError:
         [
             "\n".join(
                 [
-                    f"  Thread {wait.thread!r} is {whereabouts(stack)}:",
+                    f"  {say_thread(wait.thread)} is {whereabouts(stack)}:",
                     *(f"    {say_frame(frame)}" for frame in programs_own(stack)),
                     *_say_taking(node, wait, holder),
                 ]
@@ -407,7 +407,7 @@ def deadlock(knot: Knot) -> DeadlockError:
         "\n",
     ).split("\n")
     what = cycle[0].lock_name if cycle[0].words else repr(cycle[0].lock_name)
-    lines.append(f"so Thread {cycle[0].thread!r} does not wait for {what}: {_advice(wait for wait, _ in edges)}")
+    lines.append(f"so {say_thread(cycle[0].thread)} does not wait for {what}: {_advice(wait for wait, _ in edges)}")
     return DeadlockError("\n".join(lines), cycle=cycle, stacks=stacks)
 
 
@@ -444,11 +444,11 @@ def say_cycle(cycle: Sequence[Wait]) -> str:
 
 
 def _name(ident: int) -> str:
-    return thread_name(ident) or f"ident {ident}"
+    return thread_name(ident) or nameless(ident)
 
 
 def _thread(ident: int) -> str:
-    return f"Thread {_name(ident)!r}"
+    return say_thread(_name(ident))
 
 
 def why_in_vain(awaited: Awaited) -> str:
@@ -483,7 +483,7 @@ def own_deadlock(name: str, advice: str, of: object = None) -> DeadlockError:
     else:
         holder = f"already held by this thread, which took it at {taking.where()},"
     return DeadlockError(
-        f"{name!r} is {holder} so Thread {me!r} would wait for itself and never go on; {advice}",
+        f"{name!r} is {holder} so {say_thread(me)} would wait for itself and never go on; {advice}",
         cycle=[Wait(me, name, me)],
         stacks=[without_ours(stack_of(ident))],
     )

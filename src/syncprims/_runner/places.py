@@ -16,6 +16,7 @@ from .._core.foreign import guarded, log, words
 from .._core.interrupts import Leave
 from .._core.thread_ends import at_end_of_this_thread, has_ended, this_thread
 from .._core.waits import count_waits
+from ..facts import nameless, say_thread
 from .sequence import Seat, Sequence
 from .turn import Turn
 
@@ -67,7 +68,7 @@ class _Gone:
 
     def __init__(self) -> None:
         self.number: int = 0
-        self.names: deque[object] = deque(maxlen=_NAMES)
+        self.names: deque[str] = deque(maxlen=_NAMES)
 
 
 _Lost = tuple[Sequence, Turn, str]
@@ -94,7 +95,7 @@ class Places(dict[int, Place]):
         gone = self._gone.get(step)
         if gone is None or any(step in place.steps for place in list(self.values())):
             return ""
-        names = [f"Thread {words(name)}" for name in gone.names]
+        names = [say_thread(name) for name in gone.names]
         if gone.number == 1:
             return f"{names[0]}, the only thread that has come for it, has ended"
         before = f" and {gone.number - len(names)} before" if gone.number > len(names) else ""
@@ -144,7 +145,8 @@ class Places(dict[int, Place]):
         if place is None or place.thread is None or not has_ended(place.thread) or place.seat.sequence is not None:
             return  # it may come again; or it is in a step, which stays its own
         del self[ident]
-        name = guarded("", getattr, place.thread, "name")
+        name = guarded(None, getattr, place.thread, "name")
+        name = str.__str__(name) if isinstance(name, str) and name else nameless(ident)
         for step in place.steps:
             gone = self._gone.setdefault(step, _Gone())
             gone.number += 1

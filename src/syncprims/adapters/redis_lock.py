@@ -316,6 +316,7 @@ def _describe(token: bytes | str, lease_left: int) -> str:
     pid, _, rest = rest.partition("/")
     thread = rest.rpartition("/")[0]
     known = slash and pid.isdecimal()
-    who = f"Thread {thread!r} of process {pid} on {host!r}" if known else "a client that is not known"
+    name = f"Thread {thread!r}" if thread else "a thread without a name"
+    who = f"{name} of process {pid} on {host!r}" if known else "a client that is not known"
     ends = f"its lease ends in {lease_left / 1000:.1f} s" if lease_left >= 0 else "it has no lease, so it never ends"
     return f"{who}; {ends}"

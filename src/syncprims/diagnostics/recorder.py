@@ -17,6 +17,7 @@ from .._core.sites import Site, say_site
 from .._core.state import name_of
 from .._core.waits import Waiting
 from ..errors import DeadlockError, SyncTimeoutError
+from ..facts import nameless
 from .call_sites import call_site
 from .spans import FAILED, GAVE_UP, INTERRUPTED, NOT_OVER, REFUSED, Key, Span
 
@@ -239,7 +240,7 @@ class Recorder:
 
 
 def _thread(ident: int) -> str:
-    return thread_name(ident) or f"ident {ident}"
+    return thread_name(ident) or nameless(ident)
 
 
 def _failure(error: BaseException | None) -> str:

@@ -55,12 +55,12 @@ class WedgeError(AssertionError):
 
 
 def _wedge(what: str, seconds: float | None, names: tuple[str, ...]) -> WedgeError:
-    known = {thread.ident: thread.name for thread in threading.enumerate()}
+    known = {thread.ident: f"Thread {thread.name!r}" for thread in threading.enumerate() if thread.name}
     formatted = without_collection(
         lambda: {ident: traceback.format_stack(frame) for ident, frame in sys._current_frames().items()}
     )
     stacks = "\n".join(
-        f"Thread {known.get(ident, 'unknown')!r} (ident {ident}):\n{''.join(lines).rstrip()}"
+        f"{known.get(ident, 'A thread without a name')} (ident {ident}):\n{''.join(lines).rstrip()}"
         for ident, lines in formatted.items()
     )
     waited = "ever" if seconds is None else f"{seconds:g} s"

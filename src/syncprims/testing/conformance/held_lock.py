@@ -74,4 +74,6 @@ def _try(lock: Lock) -> bool:
 
 
 def _name(holder: Holder | None) -> str:
-    return "nobody known" if holder is None else repr(holder.name)
+    if holder is None:
+        return "a holder that is not known"
+    return repr(holder.name) if holder.name else "a thread without a name"
