@@ -224,10 +224,10 @@ def test_a_change_is_one_round_trip(client: Redis, key: str) -> None:
     """One command for each, however it is bounded."""
     counter = RedisCounter(client, key, minimum=0, maximum=9)
     counter.set(0)
-    before = client.info("commandstats")["cmdstat_eval"]["calls"]
+    before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
     counter.increment()
     counter.compare_and_set(1, 2)
-    assert client.info("commandstats")["cmdstat_eval"]["calls"] - before == 2
+    assert client.info("commandstats")["cmdstat_evalsha"]["calls"] - before == 2
 
 
 def test_it_needs_nothing_that_the_import_of_the_package_would_load() -> None:

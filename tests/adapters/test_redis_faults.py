@@ -183,7 +183,8 @@ def test_a_try_that_went_unanswered_is_the_same_threads_when_it_tries_again(own_
     import redis
 
     lock = RedisLock(own_server.client(socket_timeout=SOCKET), key, lease=LEASE)
-    assert not lock.locked()  # connected now, so that the try itself is what the stalled server gets
+    with lock:  # connected now, so that the try itself is what the stalled server gets, and it knows the script
+        pass
     own_server.stall()
     with pytest.raises(redis.TimeoutError):
         lock.acquire()

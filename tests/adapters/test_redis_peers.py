@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -102,9 +103,11 @@ def operations(client: Redis) -> dict[str, Callable[[], object]]:
     lock, counter = RedisLock(client, "lock", lease=5), RedisCounter(client, "counter")
     held = RedisLock(client, "held", lease=5)
 
+    from syncprims.adapters.holds import Hold
+
     def holding(then: Callable[[], object]) -> Callable[[], object]:
         def pretend() -> object:
-            held._lease.mine.holds[:] = [_hold()]
+            held._lease.holds[get_ident()] = [Hold(held._lease, held._lease.mine.life)]
             held._holds.clear()
             held._mine().append(None)
             return then()
@@ -129,12 +132,6 @@ def operations(client: Redis) -> dict[str, Callable[[], object]]:
         "wait_until": lambda: counter.wait_until(10**30),
         "wait_for": lambda: counter.wait_for(lambda _: False),
     }
-
-
-def _hold() -> Any:
-    from syncprims.adapters.redis_lock import _Hold
-
-    return _Hold()
 
 
 NAMES = [

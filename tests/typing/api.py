@@ -38,9 +38,19 @@ from syncprims import (
     Wait,
     acquire_all,
 )
-from syncprims.adapters import LockLike
+from syncprims.adapters import LockLike, Lost, RedisLock
 from syncprims.diagnostics import Recording, Span, find_deadlocks, record, report
 from syncprims.testing import MODES, ConformanceReport, InterruptReport, Mode, Running, Threads, check_lock, interrupts
+
+
+def leases(lock: RedisLock) -> None:
+    """A lease's token is an integer, and its loss is asked like an event."""
+    with lock.hold(1.0) as held:
+        assert_type(held, RedisLock)
+        assert_type(held.token, int)
+        assert_type(held.lost, Lost)
+        assert_type(held.lost.is_set(), bool)
+        assert_type(held.lost.wait(timeout=1.0), bool)
 
 
 def locks(lock: TimedLock, relock: TimedRLock) -> None:

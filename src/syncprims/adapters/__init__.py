@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING
 from .._locks.lock_adapter import LockAdapter, LockLike
 
 if TYPE_CHECKING:
+    from .losses import LeaseExpiredError, LeaseHolder, Lost
     from .redis_counter import RedisCounter
-    from .redis_lock import LeaseExpiredError, RedisLock
+    from .redis_lock import RedisLock
 
-__all__ = ["LeaseExpiredError", "LockAdapter", "LockLike", "RedisCounter", "RedisLock"]
+__all__ = ["LeaseExpiredError", "LeaseHolder", "LockAdapter", "LockLike", "Lost", "RedisCounter", "RedisLock"]
 
-_LATER = {"LeaseExpiredError": "redis_lock", "RedisCounter": "redis_counter", "RedisLock": "redis_lock"}
+_LATER = {
+    "LeaseExpiredError": "losses",
+    "LeaseHolder": "losses",
+    "Lost": "losses",
+    "RedisCounter": "redis_counter",
+    "RedisLock": "redis_lock",
+}
 
 
 def __getattr__(name: str) -> object:

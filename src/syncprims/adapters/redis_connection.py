@@ -108,3 +108,23 @@ def bounded(kind: type[AbstractConnection]) -> type[BoundedConnection]:
             return TimedSocket(super()._connect(), self.limit)
 
     return Bounded
+
+
+def close(connection: AbstractConnection) -> None:
+    """Close it, and forget what may yet come on it."""
+    connection.disconnect()  # type: ignore[no-untyped-call,unused-ignore]  # the client leaves it untyped
+
+
+def is_stale(connection: AbstractConnection) -> bool:
+    """Whether there is something to read before anything was asked: the end, as a rule."""
+    try:
+        return connection.can_read()
+    except unanswered():
+        return True
+
+
+def unanswered() -> tuple[type[Exception], ...]:
+    """Return what the client raises where the server could not be reached, or did not answer in time."""
+    from redis import exceptions
+
+    return exceptions.ConnectionError, exceptions.TimeoutError

@@ -15,14 +15,16 @@ from .._core.waits import Waiting
 from .._counter.surface import CounterSurface
 from .._counter.waiting import says_yes
 from ..errors import CounterTimeoutError
-from .redis_server import Server, poll, unanswered
+from .redis_connection import unanswered
+from .redis_server import Script, Server, poll
 
 if TYPE_CHECKING:
     from redis import Redis
 
 # A change is one script, which the server runs in one step. Lua's numbers are exact to 53 bits, Redis's own to 64: so
 # the sums are Redis's, and the comparisons are made on the digits.
-_CHANGE = """
+_CHANGE = Script(
+    """
 local function less(a, b)
   local minus = a:sub(1, 1) == '-'
   if minus ~= (b:sub(1, 1) == '-') then return minus end
@@ -54,6 +56,7 @@ if less(new, minimum) or less(maximum, new) then
 end
 return {1, old, new}
 """
+)
 
 _MOST = 2**63 - 1
 
@@ -219,7 +222,7 @@ class RedisCounter(CounterSurface):
             return old, new
 
         low, high = self._limits
-        old, new = self._server.run(understand, _CHANGE, kind, number, low, high, *expected)
+        old, new = self._server.run(understand, _CHANGE, kind, *map(str, (number, low, high, *expected)))
         if new is None:
             self._bounds.check(number if kind == "set" else old + number, self, old)
             raise AssertionError  # it is out of bounds, as was seen above

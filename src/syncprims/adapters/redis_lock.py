@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
-from functools import partial
-from secrets import token_hex
-from socket import gethostname
-from threading import current_thread, local
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from weakref import ref
 
 from .._core.clock import monotonic
-from .._core.deadline import Deadline, check_timeout
-from .._core.foreign import shortened, text_of
+from .._core.foreign import text_of
 from .._locks.lock_adapter import LockAdapter, forget_holders
-from ..errors import SyncError
-from .redis_server import Server, poll, refused, unanswered
+from .holds import Hold
+from .leases import PREAMBLE, Leased, check_lease, yes
+from .losses import LeaseExpiredError, Lost
+from .redis_server import Script, Server
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -28,162 +25,52 @@ if TYPE_CHECKING:
 # Rejected: redis-py's lock itself. It keeps one token per object, so that a thread whose lease has run out releases the
 # next holder's hold; a retry of its `SET NX` is refused by its own first try; its waits end up to 0.1 s early.
 
-_TAKE = """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return {holder, redis.call('PTTL', KEYS[1])} end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+_GRANT = (
+    PREAMBLE
+    + """
+local me, lease, member, how = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local function grant(token, milliseconds)
+  redis.call('SET', held, token, 'PX', milliseconds)
+end
+"""
+)
+_TAKE = Script(
+    _GRANT
+    + """
+local holder = redis.call('GET', held)
+while not holder do
+  if is_due(member) then holder = hand_on(grant) else holder = me end
+end
+if holder == me then
+  grant(me, lease)
+  if member ~= '' then redis.call('ZREM', queue, member) end
+  return me .. ' ' .. number()
+end
+local place = 0
+if how == 'wait' then
+  place = line_up(member)
+elseif how == 'last' then
+  redis.call('ZREM', queue, member)
+end
+return {'held', now(), place, holder, redis.call('PTTL', held)}
+"""
+)
+_LET_GO = Script(
+    _GRANT
+    + """
+if member ~= '' then redis.call('ZREM', queue, member) end
+if redis.call('GET', held) ~= me then return 0 end
+if not (is_due('') and hand_on(grant)) then
+  redis.call('DEL', held)
+  if how == 'wake' then wake() end
+end
 return 1
 """
-_LET_GO = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])
-"""
-_RENEW = """
+)
+_EXTEND = Script("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
-"""
-
-
-class LeaseExpiredError(SyncError, RuntimeError):
-    """A lock on a server was not held any more when its holder was done: others may have held it meanwhile.
-
-    Attributes:
-        lock_name: The lock's name.
-        lease: How long it could be held, in seconds.
-        held: How long its holder thought that it held it, in seconds.
-    """
-
-    def __init__(self, message: str = "", *, lock_name: str = "", lease: float = 0.0, held: float = 0.0) -> None:
-        super().__init__(message)
-        self.lock_name = lock_name
-        self.lease = lease
-        self.held = held
-
-
-class _Hold:
-    """One hold of one thread, or its attempt to get one."""
-
-    def __init__(self) -> None:
-        token = "/".join((gethostname(), str(os.getpid()), str(current_thread().name), token_hex(8)))
-        self.token = token.encode("ascii", "backslashreplace").decode()  # whatever the client's encoding
-        self.since = self.lease_from = monotonic()
-
-
-class _Mine(local):
-    """What one thread has of a lock, and what it has last seen of it."""
-
-    def __init__(self) -> None:
-        self.holds: list[_Hold] = []
-        # An attempt that the server may have granted without our hearing of it.
-        self.doubtful: _Hold | None = None
-        self.patient = False
-        self.failure: Exception | None = None
-        self.rival = ""
-
-
-def _taken(answer: Any) -> str | None:
-    """What _TAKE says: None if the lock was taken, or who has it and for how long."""
-    if type(answer) is int and answer == 1:
-        return None
-    token, lease_left = answer if type(answer) is list and len(answer) == 2 else (None, None)
-    if not isinstance(token, (bytes, str)) or type(lease_left) is not int:
-        raise ValueError("it is neither 1 nor a token and a lease")
-    return _describe(token, lease_left)
-
-
-def _yes(answer: Any) -> bool:
-    if type(answer) is not int or answer not in (0, 1):
-        raise ValueError("it is neither 0 nor 1")
-    return answer == 1
-
-
-class _Lease:
-    """The lock on the server, as `LockAdapter` wants it; each thread holds and releases its own."""
-
-    def __init__(self, server: Server, seconds: float) -> None:
-        self.key = server.key
-        self.seconds = seconds
-        self._server = server
-        self.mine = _Mine()
-
-    def acquire(self, *, timeout: float | None = None) -> bool:
-        mine = self.mine
-        if mine.failure is not None and timeout == 0:  # the first try has used up the time of the wait
-            raise mine.failure
-        mine.doubtful = hold = mine.doubtful or _Hold()
-        try:
-            if not poll(partial(self._look, hold), bool, Deadline(timeout)):
-                return False
-            mine.holds.append(hold)
-            mine.doubtful = None
-            return True
-        except unanswered() as failure:
-            mine.failure = failure
-            if mine.patient:
-                mine.patient = False
-                return False
-            raise
-        except refused():
-            raise
-        except BaseException:  # an interrupt, at whatever point
-            self._undo(hold)
-            raise
-
-    def _look(self, hold: _Hold) -> bool:
-        hold.since = hold.lease_from = monotonic()
-        rival = self._server.run(_taken, _TAKE, hold.token, self._milliseconds())
-        if rival is not None:
-            self.mine.rival = rival
-        return rival is None
-
-    def _undo(self, hold: _Hold) -> None:
-        if hold in self.mine.holds:
-            self.mine.holds.remove(hold)
-        try:
-            self._server.run(_yes, _LET_GO, hold.token)
-        except Exception:  # noqa: BLE001  the lease will free it
-            pass
-
-    def _milliseconds(self) -> int:
-        return max(1, round(self.seconds * 1000))
-
-    def release(self) -> None:
-        if not self.mine.holds:
-            raise RuntimeError(f"cannot release {self.key!r}: the process that this one was forked from holds it")
-        hold = self.mine.holds.pop()
-        try:
-            had_it = self._server.run(_yes, _LET_GO, hold.token)
-        except refused():
-            raise
-        except BaseException:  # an interrupt
-            self._undo(hold)
-            raise
-        if not had_it:
-            raise self._expired(hold)
-
-    def renew(self) -> None:
-        hold, now = self.mine.holds[-1], monotonic()
-        if not self._server.run(_yes, _RENEW, hold.token, self._milliseconds()):
-            raise self._expired(hold)
-        hold.lease_from = now
-
-    def _expired(self, hold: _Hold) -> LeaseExpiredError:
-        now = monotonic()
-        ran_out = now - hold.lease_from >= self.seconds
-        why = f"its lease of {self.seconds:g} s ran out" if ran_out else "the server lost it, or somebody removed it"
-        return LeaseExpiredError(
-            f"{self.key!r} was lost in the {now - hold.since:.1f} s since it was taken: {why}, and others may have "
-            f"held it meanwhile; check what was done under it, and hold it for less or give it a longer lease",
-            lock_name=self.key,
-            lease=self.seconds,
-            held=now - hold.since,
-        )
-
-    def locked(self) -> bool:
-        return self._server.ask("EXISTS", _yes)
-
-    def __repr__(self) -> str:
-        return f"a lease of {self.seconds:g} s in Redis"
+""")
 
 
 class RedisLock(LockAdapter):
@@ -199,8 +86,10 @@ class RedisLock(LockAdapter):
             connections of the lock's own that never send a command twice.
         name: The key on the server, and what messages call the lock. Not a name that something else uses.
         lease: After how many seconds the server frees the lock by itself, if its holder has not: more than the work
-            under it ever takes. It has nothing to do with how long others wait.
-        timeout: How long ``with`` waits, in seconds; None, the default, waits for ever and 0 not at all.
+            under it ever takes, unless it is renewed. It has nothing to do with how long others wait.
+        timeout: How long ``with`` waits, in seconds; None, the default, waits forever and 0 not at all.
+        renew: Whether the lease is renewed, at each third of it, as long as it is held and the thread that holds it
+            lives; False by default. One thread of the process does it for all leases.
 
     Raises:
         ValueError: The client's ``socket_timeout`` or ``socket_connect_timeout`` is None: a server that has gone would
@@ -227,8 +116,14 @@ class RedisLock(LockAdapter):
       tries again, it gets it.
     - In a forked child it is not held.
 
-    A waiter looks at the server again after a pause that grows from 1 ms to 50 ms. An acquisition without waiting and
-    a release are one round trip each.
+    Waiters line up on the server. Who lets go wakes the first of them, or hands the lock to it directly if it has
+    waited for 30 ms. One that has died in the meantime is passed over. Beside its key a lock uses two more, whose names
+    begin with ``{name}``. An acquisition without waiting and a release are one round trip each.
+
+    With ``renew=True`` the lease ends soon after its holder has died, though the work may take as long as it likes. A
+    lease can be lost all the same, if the server or the network fails for longer than the lease, or this process is
+    stopped. Then `lost` is set while the work goes on, the hook `_on_lost` is called, and leaving raises as ever. What
+    must not be written by a late holder needs a check where it is written: `token` is a number to check there.
 
     Where the server does not answer, a wait with a limit goes on to its end, and the last failure is the cause of the
     `LockTimeoutError`; `acquire` raises the client's own error instead, as False would say that somebody holds the
@@ -237,20 +132,23 @@ class RedisLock(LockAdapter):
     slowly its answer comes. (The look-up of the server's address is the system's, and that of Sentinel has the limits
     of its own clients.)
 
-    **Fairness.** None: whoever looks first when it is free gets it.
+    **Fairness.** A waiter that has waited for 30 ms gets it before all who came later. Before that a newcomer may come
+    first, as the one who has just let go of it: locks that are held shortly would be slower otherwise.
 
     **Thread safety.** All methods may be called from any thread. Each thread holds and releases its own hold.
 
     **Differences from redis.lock.Lock.** The same key and protocol, so the two exclude each other. But the lease can't
     be left out, is never mistaken for the wait, and belongs to the hold: one that has run out can't release another's.
 
-    **Subclassing.** As `LockAdapter`.
+    **Subclassing.** As `LockAdapter`, with one more hook, `_on_lost`.
     """
 
-    def __init__(self, client: Redis, name: str, *, lease: float, timeout: float | None = None) -> None:
-        seconds = _check_lease(lease)
-        server = Server(client, name, type(self).__name__)
-        inside = _Lease(server, seconds)
+    def __init__(
+        self, client: Redis, name: str, *, lease: float, timeout: float | None = None, renew: bool = False
+    ) -> None:
+        seconds = check_lease(lease)
+        server = Server(client, name, type(self).__name__, "token", "queue")
+        inside = Leased(server, seconds, renew, (_TAKE, _LET_GO, _EXTEND), ref(self))
         super().__init__(inside, timeout, name=server.key)
         self._lease = inside
         self._shared_name = server.key
@@ -258,11 +156,44 @@ class RedisLock(LockAdapter):
 
     @property
     def lease(self) -> float:
-        """After how many seconds the server frees the lock by itself."""
+        """After how many seconds the server frees the lock by itself, if it is not renewed."""
         return self._lease.seconds
 
+    @property
+    def token(self) -> int:
+        """The fencing token of the calling thread's hold: a number that is greater than that of every hold before.
+
+        It is drawn on the server in the same step in which the lock is taken. Give it along with what you write, and
+        let what you write to refuse a number that is less than the greatest it has seen. The numbers grow from one
+        hold to the next by more than one, and have up to 53 bits.
+
+        Raises:
+            RuntimeError: The calling thread does not hold the lock.
+        """
+        if not self.held_by_me():
+            raise RuntimeError(f"{self.name!r} has no token for this thread, which does not hold it")
+        return self._held().number
+
+    @property
+    def lost(self) -> Lost:
+        """Whether the hold of the calling thread was lost: ask it by ``is_set()``, or wait for it by ``wait(timeout)``.
+
+        For a thread that has none, it is that of the hold which was taken last through this object, by any thread: so
+        a helper thread may watch. Keep it in a variable if the lock is to be taken again in the meantime.
+
+        Raises:
+            RuntimeError: The lock has never been taken through this object.
+        """
+        return self._held().lost
+
+    def _held(self) -> Hold:
+        hold = self._lease.current()
+        if hold is None:
+            raise RuntimeError(f"{self.name!r} has not been taken through this object: there is nothing to lose")
+        return hold
+
     def renew(self) -> None:
-        """Begin the lease anew, now; takes one round trip.
+        """Begin the lease again, now; takes one round trip.
 
         For work in steps of which each, but not all, is shorter than the lease, and to make sure of the lock before
         what can't be undone.
@@ -276,10 +207,25 @@ class RedisLock(LockAdapter):
             raise RuntimeError(f"cannot renew the lease of {self.name!r}: this thread does not hold it")
         self._lease.renew()
 
+    def locked(self) -> bool:
+        """Return whether the lock is taken, by any client; one round trip."""
+        return self._lease.server.ask("EXISTS", yes)
+
+    def _on_lost(self, error: LeaseExpiredError, /) -> None:
+        """Called once for a hold that was lost, as soon as that is known; for subclasses.
+
+        If ``renew=True``, it is called in a thread of its own; otherwise in the holder's, when that renews or releases.
+        What it raises is logged.
+
+        Args:
+            error: What leaving the block will raise.
+        """
+
     def _take(self, limit: float | None, *, raises: bool) -> bool:
         mine, started = self._lease.mine, monotonic()
         # The first try, which does not wait, then leaves a failure to the wait that follows.
         mine.patient = bool(limit)
+        mine.waits = limit != 0
         try:
             return super()._take(limit, raises=raises)
         except Exception as failure:
@@ -289,34 +235,15 @@ class RedisLock(LockAdapter):
             raise self._late(limit, waited, f"and its Redis server did not answer: {text_of(failure)}") from failure
         finally:
             mine.failure = None
+            if mine.lined_up is not None:  # a hook has prevented the wait
+                self._lease.leave_queue()
 
     def _somebody(self) -> str:
-        return self._lease.mine.rival
+        return self._lease.rivals()
 
     @staticmethod
     def _after_fork(locks: Collection[LockAdapter]) -> None:
         forget_holders(locks)
         for lock in locks:
             assert isinstance(lock, RedisLock)
-            lock._lease.mine = _Mine()
-
-
-def _check_lease(lease: float) -> float:
-    seconds = check_timeout(lease)
-    if seconds is None:
-        raise TypeError("lease must be a number of seconds, or a holder that dies would keep the lock forever")
-    if seconds == 0:
-        raise ValueError("lease must be more than 0 seconds")
-    return seconds
-
-
-def _describe(token: bytes | str, lease_left: int) -> str:
-    text = shortened(token.decode(errors="replace") if isinstance(token, bytes) else token)
-    host, slash, rest = text.partition("/")
-    pid, _, rest = rest.partition("/")
-    thread = rest.rpartition("/")[0]
-    known = slash and pid.isdecimal()
-    name = f"Thread {thread!r}" if thread else "a thread without a name"
-    who = f"{name} of process {pid} on {host!r}" if known else "a client that is not known"
-    ends = f"its lease ends in {lease_left / 1000:.1f} s" if lease_left >= 0 else "it has no lease, so it never ends"
-    return f"{who}; {ends}"
+            lock._lease.forget()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
+from hashlib import sha1
 from random import uniform
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from .._core.clock import sleep
 from .._core.deadline import Deadline, check_timeout
-from .._core.foreign import error_words, type_name, words
+from .._core.foreign import error_words, note, type_name, words
 from .._core.greenlets import refuse_greenlets
 from .._core.registry import check_name
-from .redis_connection import bounded
+from .redis_connection import bounded, close, is_stale, unanswered
+from .redis_inbox import Inbox
 
 if TYPE_CHECKING:
     from redis import ConnectionPool, Redis
@@ -42,25 +44,50 @@ class _Idle(deque["BoundedConnection"]):
 
     def __del__(self) -> None:
         while self:
-            _close(self.pop())
+            close(self.pop())
+
+
+class _Inboxes(deque[Inbox]):
+    """Inboxes that nobody uses at the moment; closed likewise."""
+
+    def __del__(self) -> None:
+        while self:
+            self.pop().close()
 
 
 _idle: WeakKeyDictionary[ConnectionPool, _Idle] = WeakKeyDictionary()
+_inboxes: WeakKeyDictionary[ConnectionPool, _Inboxes] = WeakKeyDictionary()
+
+
+class Script:
+    """A script for the server, which knows it by the sum of its text once it has run it."""
+
+    __slots__ = ("sha", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text: bytes = text.encode()
+        self.sha: bytes = sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
 class Server:
-    """The server behind a client, as far as one key of it goes.
+    """The server behind a client, as far as one key of it goes, and the keys beside that.
 
-    **Thread safety**: `send` and `run` may be called from any thread.
+    Attributes:
+        key: The key.
+        keys: The key and those beside it, in the order of their names: on a server with slots they share its slot.
+        pool: The client's pool; what has the same pool is on the same server.
+
+    **Thread safety**: `ask`, `run` and what goes with inboxes may be called from any thread.
     """
 
-    def __init__(self, client: Redis, key: str, user: str) -> None:
+    def __init__(self, client: Redis, key: str, user: str, *beside: str) -> None:
         """Take the client's address, password and time limits.
 
         Args:
             client: The client.
-            key: The one key that is used.
+            key: The key that is used.
             user: Who wants it, for messages.
+            *beside: What is used beside it: the ends of the names of these keys.
 
         Raises:
             TypeError: It is not a client of one server, or the key not a string.
@@ -70,14 +97,19 @@ class Server:
 
         refuse_greenlets()
         if not isinstance(client, Redis):
-            raise TypeError(f"{user} needs a redis.Redis client, not {type_name(client)}")
-        self._pool = client.connection_pool
-        self._kind = bounded(self._pool.connection_class)
+            raise TypeError(f"{user} needs a redis.Redis client, not {type_name(client)}{_advice(client)}")
+        self.pool: ConnectionPool = client.connection_pool
+        self._user = user
+        self._kind = bounded(self.pool.connection_class)
         probe = self._connection()
         self._for_an_answer = _check_bounded(probe, "socket_timeout", user)
         self._to_connect = _check_bounded(probe, "socket_connect_timeout", user)
         self.key: str = _check_key(key, probe)
-        self._idle = _idle.setdefault(self._pool, _Idle())
+        self.keys: tuple[str, ...] = (self.key, *(_beside(self.key, end) for end in beside))
+        # Encoded once, as each command needs them.
+        self._key_arguments = [b"%d" % len(self.keys), *(probe.encoder.encode(each) for each in self.keys)]
+        self._idle = _idle.setdefault(self.pool, _Idle())
+        self._inboxes = _inboxes.setdefault(self.pool, _Inboxes())
 
     def _connection(self) -> BoundedConnection:
         """Make one that has yet to connect, which it does when it is used."""
@@ -85,19 +117,19 @@ class Server:
         from redis.retry import Retry
 
         once = {"retry": Retry(NoBackoff(), 0), "retry_on_error": [], "retry_on_timeout": False}
-        connection: BoundedConnection = self._kind(**(self._pool.connection_kwargs | once))
+        connection: BoundedConnection = self._kind(**(self.pool.connection_kwargs | once))
         return connection
 
-    def _ready(self) -> BoundedConnection:
+    def _ready(self, within: float | None) -> BoundedConnection:
         """A connection with all the time that an exchange may take, one that has to connect first more than others."""
         while self._idle:
             connection = self._idle.pop()
-            if not _is_stale(connection):
-                connection.limit.deadline = Deadline(self._for_an_answer)
+            if not is_stale(connection):
+                connection.limit.deadline = Deadline(_least(within, self._for_an_answer))
                 return connection
-            _close(connection)
+            close(connection)
         connection = self._connection()
-        connection.limit.deadline = Deadline(self._to_connect + self._for_an_answer)
+        connection.limit.deadline = Deadline(_least(within, self._to_connect + self._for_an_answer))
         return connection
 
     def ask(self, command: str, understand: Callable[[Any], T]) -> T:
@@ -114,43 +146,110 @@ class Server:
         """
         return self._exchange(understand, command, self.key)
 
-    def run(self, understand: Callable[[Any], T], script: str, *arguments: str | int) -> T:
-        """Run a script on the key, in one step; the server knows it by its text, even after a restart."""
-        return self._exchange(understand, "EVAL", script, 1, self.key, *arguments)
+    def run(
+        self, understand: Callable[[Any], T], script: Script, *arguments: str | bytes, within: float | None = None
+    ) -> T:
+        """Run a script on the keys, in one step; the server knows it by its text, even after a restart.
 
-    def _exchange(self, understand: Callable[[Any], T], *command: str | int) -> T:
-        from redis.exceptions import InvalidResponse
+        Args:
+            understand: As that of `ask`.
+            script: The script.
+            *arguments: Its arguments.
+            within: How many seconds it may take, if that is less than the client allows.
+        """
+        return self._exchange(
+            understand, b"EVALSHA", script.sha, *self._key_arguments, *arguments, within=within, text=script.text
+        )
 
-        connection = self._ready()
+    def inbox(self) -> Inbox:
+        """Return an inbox that the caller alone uses, until it gives it back or closes it."""
+        while self._inboxes:
+            inbox = self._inboxes.pop()
+            if not inbox.is_stale():
+                return inbox
+            inbox.close()
+        connection = self._connection()
+        inbox = Inbox(connection, self._for_an_answer)
+        connection.limit.deadline = Deadline(self._to_connect + self._for_an_answer)
+        try:
+            inbox.open()
+        except refused() as error:
+            self._advise(error)
+            raise
+        return inbox
+
+    def give_back(self, inbox: Inbox) -> None:
+        """Let the next one use an inbox that is intact."""
+        self._inboxes.append(inbox)
+
+    def idle_inbox(self) -> Inbox | None:
+        """Return an inbox that is connected already, if there is one."""
+        return self.inbox() if self._inboxes else None
+
+    def _advise(self, error: Exception) -> None:
+        """Add to an error of the server's what would prevent it, where that is known."""
+        from redis import exceptions
+
+        if isinstance(error, exceptions.NoPermissionError):
+            note(error, f"{self._user} needs the rights that the page 'Past one machine' lists")
+        elif isinstance(error, (exceptions.MovedError, exceptions.AskError, exceptions.ClusterDownError)):
+            note(
+                error,
+                f"the server is a node of a Redis Cluster: {self._user} needs one server, which may have replicas "
+                f"behind Sentinel",
+            )
+
+    def _exchange(
+        self, understand: Callable[[Any], T], *command: str | bytes, within: float | None = None, text: bytes = b""
+    ) -> T:
+        from redis.exceptions import InvalidResponse, NoScriptError
+
+        connection = self._ready(within)
         answer = None
         try:
             connection.send_command(*command)  # type: ignore[no-untyped-call,unused-ignore]  # the client leaves it untyped
             try:
-                answer = connection.read_response()
+                try:
+                    answer = connection.read_response()
+                except NoScriptError:  # so it has done nothing
+                    command = (b"EVAL", text, *command[2:])
+                    connection.send_command(*command)  # type: ignore[no-untyped-call,unused-ignore]  # as above
+                    answer = connection.read_response()
                 meant = understand(answer)
             except (ValueError, RecursionError) as error:  # of the client's parser, too
+                asked = "EVAL" if text else str(command[0])
                 raise InvalidResponse(
-                    f"{words(answer)} is no answer to {command[0]} about {self.key!r} ({error_words(error)}): what is "
+                    f"{words(answer)} is no answer to {asked} about {self.key!r} ({error_words(error)}): what is "
                     f"there is no Redis server, or something on the way to it changes what it says"
                 ) from error
-        except BaseException:
-            _close(connection)
+        except BaseException as error:
+            close(connection)
+            if isinstance(error, refused()):
+                self._advise(error)
             raise
         connection.limit.deadline = Deadline(None)
         self._idle.append(connection)
         return meant
 
 
-def _close(connection: AbstractConnection) -> None:
-    connection.disconnect()  # type: ignore[no-untyped-call,unused-ignore]  # as above
-
-
-def _is_stale(connection: AbstractConnection) -> bool:
-    """Whether there is something to read before anything was asked: the end, as a rule."""
+def _advice(client: object) -> str:
     try:
-        return connection.can_read()
-    except unanswered():
-        return True
+        from redis.cluster import RedisCluster
+    except ImportError:
+        return ""
+    if not isinstance(client, RedisCluster):
+        return ""
+    return ": no Cluster, but one server, which may have replicas behind Sentinel"
+
+
+def _beside(key: str, end: str) -> str:
+    """Name a key in the same slot: with the same hash tag, or with the key itself as its tag."""
+    tag = key.partition("{")[2].partition("}")
+    return f"{key}:{end}" if tag[0] and tag[1] else f"{{{key}}}:{end}"
+
+
+def _least(within: float | None, seconds: float) -> float:
+    return seconds if within is None else min(within, seconds)
 
 
 def _check_bounded(connection: AbstractConnection, option: str, user: str) -> float:
@@ -184,6 +283,8 @@ def _check_key(key: str, connection: AbstractConnection) -> str:
 def _forget_all() -> None:
     for idle in list(_idle.values()):
         idle.clear()
+    for inboxes in list(_inboxes.values()):
+        inboxes.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -191,18 +292,26 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
 
 
-def unanswered() -> tuple[type[Exception], ...]:
-    """Return what the client raises where the server could not be reached, or did not answer in time."""
-    from redis import exceptions
-
-    return exceptions.ConnectionError, exceptions.TimeoutError
-
-
 def refused() -> type[Exception]:
     """Return what the client raises for all that a server can do: not answer, refuse, or be none."""
     from redis import RedisError
 
     return RedisError
+
+
+class Pauses:
+    """The pauses between two looks, which grow."""
+
+    def __init__(self) -> None:
+        self._pause = _FIRST_PAUSE
+
+    def next(self, deadline: Deadline) -> float:
+        """Return the seconds to pause now, which never pass the deadline."""
+        # Waiters that came together must not go on looking together.
+        nap = self._pause * uniform(0.5, 1.0)
+        self._pause = min(2 * self._pause, POLL)
+        left = deadline.remaining()
+        return nap if left is None else min(nap, left)
 
 
 def poll(look: Callable[[], T], accepts: Callable[[T], bool], deadline: Deadline) -> bool:
@@ -216,7 +325,7 @@ def poll(look: Callable[[], T], accepts: Callable[[T], bool], deadline: Deadline
     """
     from redis.exceptions import AuthenticationError
 
-    pause = _FIRST_PAUSE
+    pauses = Pauses()
     while True:
         try:
             seen = look()
@@ -230,8 +339,4 @@ def poll(look: Callable[[], T], accepts: Callable[[T], bool], deadline: Deadline
                 return True
             if deadline.remaining() == 0:
                 return False
-        left = deadline.remaining()
-        # Waiters that came together must not go on looking together.
-        nap = pause * uniform(0.5, 1.0)
-        sleep(nap if left is None else min(nap, left))
-        pause = min(2 * pause, POLL)
+        sleep(pauses.next(deadline))

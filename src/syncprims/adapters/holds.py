@@ -1,0 +1,185 @@
+"""`Hold`: one lease of one thread, from the first try to its end, and how it is renewed and reported."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from logging import ERROR
+from math import inf
+from secrets import token_hex
+from socket import gethostname
+from threading import Thread, current_thread
+from typing import Protocol
+from weakref import ref
+
+from .._core.clock import monotonic
+from .._core.foreign import guarded, is_interrupt, log, text_of
+from . import renewing
+from .losses import LeaseExpiredError, Lost, Surface
+from .redis_connection import unanswered
+from .redis_server import Server, refused
+
+
+class Source(Protocol):
+    """Where holds come from."""
+
+    seconds: float
+    milliseconds: int
+    server: Server
+
+    def surface(self) -> Surface | None:
+        """Return what the user has of it, as long as that is alive."""
+
+    def extend(self, hold: Hold, within: float | None) -> bool:
+        """Begin the lease of a hold again; False if it is lost."""
+
+
+_processes: dict[int, str] = {}
+
+
+def _process() -> str:
+    """Say which process this is, on which machine."""
+    pid = os.getpid()
+    found = _processes.get(pid)
+    return _processes.setdefault(pid, f"{gethostname()}/{pid}") if found is None else found
+
+
+class Hold:
+    """One hold of one thread, or its attempt to get one.
+
+    Attributes:
+        token: What stands for it on the server.
+        number: Its fencing number.
+        inbox: Where its turn is told, as long as it may be in the queue.
+        since: When it was taken; before that, when it was last tried.
+        lease_from: When its lease began for certain, or later.
+        leaving: Whether it is being let go of.
+        due: When the renewer is to attend to it.
+        ends: When it ends unless it is renewed, by the library's clock.
+    """
+
+    def __init__(self, of: Source, mine: object) -> None:
+        thread = current_thread()
+        name: object = guarded(None, getattr, thread, "name")
+        token = f"{_process()}/{str.__str__(name) if isinstance(name, str) else ''}/{token_hex(8)}"
+        self.token = token.encode("ascii", "backslashreplace").decode()  # whatever the client's encoding
+        self.number = 0
+        self.inbox = ""
+        self.since = self.lease_from = monotonic()
+        self.ends = inf
+        self.leaving = False
+        self.due = inf
+        self.surface = of.surface()
+        self._of = of
+        self._thread = thread
+        self._mine = ref(mine)
+        # Whether it was lost, once that is decided; and who asks, if anyone does.
+        self._outcome: bool | None = None
+        self._asked: list[Lost] = []
+
+    @property
+    def lost(self) -> Lost:
+        """Whether it was lost."""
+        if not self._asked:
+            self._asked.append(Lost(self.surface, self.ends))
+        lost = self._asked[0]
+        lost.lasts_until(self.ends)
+        if self._outcome is not None:  # decided by one who saw that nobody asks
+            lost.decide(self._outcome)
+        return lost
+
+    def is_over(self, lost: bool) -> None:
+        """Note, in the thread that held it, that it has ended."""
+        self._outcome = lost
+        if self._asked:
+            self._asked[0].decide(lost)
+
+    @property
+    def seconds(self) -> float:
+        """How long the lease is."""
+        return self._of.seconds
+
+    @property
+    def server(self) -> object:
+        """Where it is renewed."""
+        return self._of.server.pool
+
+    @property
+    def member(self) -> str:
+        """What stands for it in the queue; "" if it has never been there."""
+        return f"{self.inbox} {self._of.milliseconds} {self.token}" if self.inbox else ""
+
+    def leased(self, since: float) -> None:
+        """Note that the lease began then, or a little later."""
+        self.lease_from = since
+        self.ends = ends = since + self._of.seconds
+        if self._asked:
+            self._asked[0].lasts_until(ends)
+
+    def attend(self, within: float) -> bool:
+        """Renew the lease, unless the thread that holds it has ended; False if the server did not answer."""
+        now, ends = monotonic(), self.ends
+        if self.leaving:
+            self.due = inf
+        elif self._mine() is None or not guarded(True, self._thread.is_alive):
+            self.due = ends
+            if now >= ends:
+                self._report("its thread ended without releasing it, and nothing renews it")
+        else:
+            self.due = min(max(now + self.seconds / 10, now + 0.01), max(ends, now))  # unless it is renewed now
+            try:
+                kept = self._of.extend(self, within)
+            except refused() as error:
+                if monotonic() >= ends:
+                    self._report(f"its server could not be asked to renew it in time: {text_of(error)}")
+                return not isinstance(error, unanswered())
+            if kept:
+                self.leased(now)
+                self.due = now + self.seconds / 3
+            elif not self.leaving:
+                self._report(None)
+        return True
+
+    def _report(self, why: str | None) -> None:
+        """Say that it was lost, in a thread of its own: what the hook does must not hold up the renewer."""
+        self.due = inf
+        error = self.expired(why)
+        renewing.renewer.drop(self)
+        if self.lost.decide(True) and self.surface is not None:
+            tell = partial(_tell, self.surface, error)
+            try:
+                Thread(target=tell, name="syncprims-lost", daemon=True).start()
+            except Exception:  # noqa: BLE001  no more threads, so it has to be this one
+                tell()
+
+    def report_here(self) -> LeaseExpiredError:
+        """Say that it was lost, to its own thread, and return the error."""
+        error = self.expired()
+        first = self.lost.decide(True)
+        self._outcome = True
+        if first and self.surface is not None:
+            _tell(self.surface, error)
+        return error
+
+    def expired(self, why: str | None = None) -> LeaseExpiredError:
+        """Make the error for it."""
+        now, key = monotonic(), self._of.server.key
+        if why is None and now - self.lease_from >= self.seconds:
+            why = f"its lease of {self.seconds:g} s ran out"
+        return LeaseExpiredError(
+            f"{key!r} was lost in the {now - self.since:.1f} s since it was taken: "
+            f"{why or 'the server lost it, or somebody removed it'}, and others may have "
+            f"held it meanwhile; check what was done under it, and hold it for less or give it a longer lease",
+            lock_name=key,
+            lease=self.seconds,
+            held=now - self.since,
+        )
+
+
+def _tell(surface: Surface, error: LeaseExpiredError) -> None:
+    try:
+        surface._on_lost(error)
+    except BaseException as failure:
+        if is_interrupt(failure):
+            raise
+        log(ERROR, f"_on_lost of {error.lock_name!r} failed", failure)

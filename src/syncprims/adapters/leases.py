@@ -1,0 +1,434 @@
+"""Leases on a Redis server: how a thread gets one in its turn, keeps it, and lets go of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import get_ident, local
+from typing import TYPE_CHECKING, Any
+
+from .._core.clock import monotonic, sleep
+from .._core.deadline import Deadline, check_timeout
+from ..facts import Frozen
+from . import renewing
+from .holds import Hold
+from .losses import LeaseHolder, Surface, holder_of_token, text_of_part
+from .redis_connection import unanswered
+from .redis_server import Pauses, Script, Server, refused
+
+if TYPE_CHECKING:
+    from .redis_inbox import Inbox
+
+# What waits is on the server, as a sorted set: its member is the inbox, the lease and the token of a waiter, its score
+# the time at which the waiter came. Who lets go hands on to the first who listens: the server publishes to that one's
+# inbox, and only if that was heard is the waiter the holder, in the same step. So a waiter that has died is passed
+# over at once, no newcomer gets in between, and handing on takes one way to the server and one from it.
+#
+# What is not told is looked at: a lease that ends (at that moment, one waiter after the other), a lock that a client of
+# another kind has let go of (in short pauses), a server that says nothing any more (once a second).
+#
+# A lock may be held so shortly that most of the time goes into handing it on. So a waiter is entitled to it only after
+# PATIENCE: before that it is woken, when the lock is let go of, and newcomers may come first. Who lets go again and
+# again wakes the first one not more often than each _WAKE, and the first one looks by itself as often.
+#
+# Rejected: publishing to all that it is free; each wait would end with all of them at the server. Handing on always:
+# it is as fair, and as fast if the work takes longer than a millisecond, but slower by a fifth if it does not.
+
+PATIENCE = 0.03  # seconds
+_WAKE = 0.01  # seconds
+
+PREAMBLE = """
+local held, fence, queue = KEYS[1], KEYS[2], KEYS[3]
+local function micros()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+local function now()
+  return string.format('%.0f', micros())
+end
+local function number()
+  local following = tonumber(redis.call('GET', fence) or 0) + 1
+  local text = string.format('%.0f', math.max(micros(), following))
+  redis.call('SET', fence, text, 'EX', 604800)
+  return text
+end
+local function hand_on(grant)
+  while true do
+    local first = redis.call('ZPOPMIN', queue)[1]
+    if not first then return false end
+    local inbox, lease, token = first:match('^(%S+) (%d+) (.*)$')
+    if token and redis.call('PUBLISH', inbox, number() .. ' ' .. now() .. ' ' .. token) > 0 then
+      grant(token, lease)
+      return token
+    end
+  end
+end
+local function is_due(member)
+  local first = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
+  return first[1] and first[1] ~= member and micros() - first[2] >= 30000
+end
+local function wake()
+  while true do
+    local first = redis.call('ZRANGE', queue, 0, 0)[1]
+    if not first or redis.call('PUBLISH', first:match('^%S*'), 'look') > 0 then return end
+    redis.call('ZREM', queue, first)
+  end
+end
+local function line_up(member)
+  redis.call('ZADD', queue, 'NX', micros(), member)
+  redis.call('PEXPIRE', queue, 60000)
+  return redis.call('ZRANK', queue, member)
+end
+"""
+"""What the scripts begin with.
+
+number
+    Returns a number that is greater than all before it. It is the server's time in microseconds, or one more than the
+    last number: so it grows even if the server has forgotten that, and nothing has to be kept for a name that is not
+    used any more.
+hand_on
+    Hands on to the first waiter who listens, and returns its token; false if there is none.
+is_due
+    Whether the first in the queue is another than the member, and has waited for so long that it comes first.
+wake
+    Lets the first waiter who listens look by itself.
+line_up
+    Makes a member wait in the queue, and returns its place there, from 0.
+"""
+
+RECHECK = 1.0  # seconds after which a waiter looks, at most
+_APART = 0.01  # seconds between two waiters who look because a lease has ended
+
+
+class Mine(local):
+    """What one thread has seen of a lock, and how it waits for it."""
+
+    def __init__(self) -> None:
+        # An attempt that the server may have granted without our hearing of it.
+        self.doubtful: Hold | None = None
+        self.patient = False
+        self.failure: Exception | None = None
+        # Whether a try is to be followed by a wait; and where it is in the queue for that already.
+        self.waits = False
+        self.lined_up: tuple[Inbox, _Refusal] | None = None
+        self.rivals: tuple[LeaseHolder, ...] = ()
+        self.life = _Life()
+
+
+class _Life:
+    """It goes when its thread has ended."""
+
+
+class _Refusal(Frozen):
+    """That a lease is not to be had now.
+
+    Attributes:
+        at: The server's time in microseconds.
+        place: The waiter's in the queue.
+        rivals: Who has it, the one whose lease ends first at the beginning.
+    """
+
+    __slots__ = ("at", "place", "rivals")
+
+    at: int
+    place: int
+    rivals: tuple[LeaseHolder, ...]
+
+    def __init__(self, at: int, place: int, rivals: tuple[LeaseHolder, ...]) -> None:
+        self._set(at, place, rivals)
+
+    def pause(self, pauses: Pauses, waited: float, deadline: Deadline) -> float:
+        """How long to wait for word before looking again."""
+        if not all(rival.pid for rival in self.rivals):  # a client that hands on to nobody
+            return pauses.next(deadline)
+        ends = [rival.lease_left for rival in self.rivals if rival.lease_left is not None]
+        until = min(RECHECK, *(left + 0.001 + self.place * _APART for left in ends[:1]))
+        if waited < PATIENCE:
+            until = min(until, PATIENCE - waited + 0.001 if self.place else _WAKE)
+        left = deadline.remaining()
+        return until if left is None else min(until, left)
+
+
+class Leased:
+    """What is leased from the server, as `LockAdapter` wants it; each thread holds and releases its own.
+
+    Attributes:
+        server: The server and the key.
+        seconds: How long a lease is.
+        milliseconds: The same for the server.
+        holds: For each thread, by its ident, what it holds.
+        latest: What was taken last, by whichever thread.
+        mine: What the calling thread has seen.
+        surface: Returns what the user has of it, as long as that is alive.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        seconds: float,
+        renew: bool,
+        scripts: tuple[Script, Script, Script],
+        surface: Callable[[], Surface | None],
+        *arguments: int,
+    ) -> None:
+        self.server = server
+        self.seconds = seconds
+        self.milliseconds = max(1, round(seconds * 1000))
+        self._milliseconds = str(self.milliseconds)
+        self._woke = 0.0  # when it last let the first waiter look; written without a lock, as too often does no harm
+        self.holds: dict[int, list[Hold]] = {}
+        self.latest: Hold | None = None
+        self.mine = Mine()
+        self.surface = surface
+        self.renews = renew
+        self._take, self._let_go, self._extend = scripts
+        self._arguments = tuple(map(str, arguments))
+
+    # -- taking -------------------------------------------------------------------------------------------------------
+
+    def acquire(self, *, timeout: float | None = None) -> bool:
+        """Take one, in turn."""
+        mine = self.mine
+        if mine.failure is not None and timeout == 0:  # the first try has used up the time of the wait
+            raise mine.failure
+        mine.doubtful = hold = mine.doubtful or Hold(self, mine.life)
+        taken = False
+        try:
+            if self.renews:
+                renewing.renewer.add(hold)  # before it is taken: it fails if no thread can be started
+            taken = self._try(hold) if timeout == 0 else self._wait(hold, Deadline(timeout))
+            if taken:
+                self._own().append(hold)
+                self.latest = hold
+                mine.doubtful = None
+                hold.inbox = ""
+                if self.renews:
+                    hold.due = hold.lease_from + self.seconds / 3
+                    renewing.renewer.look(hold)
+            return taken
+        except unanswered() as failure:
+            mine.failure = failure
+            if mine.patient:
+                mine.patient = False
+                return False
+            raise
+        except refused():
+            raise
+        except BaseException:  # an interrupt, at whatever point
+            taken = False
+            self._undo(hold)
+            raise
+        finally:
+            if not taken and self.renews:
+                renewing.renewer.drop(hold)
+
+    def _own(self) -> list[Hold]:
+        me = get_ident()
+        own = self.holds.get(me)
+        return self.holds.setdefault(me, []) if own is None else own
+
+    def _try(self, hold: Hold) -> bool:
+        """Ask once; if a wait is to follow, and without the cost of a connection, in the queue at once."""
+        mine = self.mine
+        inbox = self.server.idle_inbox() if mine.waits and not self.holds.get(get_ident()) else None
+        if inbox is None:
+            return self._ask(hold, "try", "")
+        try:
+            answer = self._look(hold, "wait", inbox.address)
+        except BaseException:
+            inbox.close()
+            raise
+        if isinstance(answer, int):
+            self.server.give_back(inbox)
+            hold.number = answer
+            return True
+        mine.rivals = answer.rivals
+        mine.lined_up = inbox, answer
+        return False
+
+    def leave_queue(self) -> None:
+        """Undo a try that was to be followed by a wait."""
+        mine = self.mine
+        if mine.lined_up is not None and mine.doubtful is not None:
+            mine.lined_up[0].close()
+            mine.lined_up = None
+            self._undo(mine.doubtful)
+
+    def _ask(self, hold: Hold, how: str, inbox: str) -> bool:
+        answer = self._look(hold, how, inbox)
+        if isinstance(answer, int):
+            hold.number = answer
+            return True
+        self.mine.rivals = answer.rivals
+        return False
+
+    def _look(self, hold: Hold, how: str, inbox: str) -> int | _Refusal:
+        if inbox:
+            hold.inbox = inbox
+        hold.since = now = monotonic()
+        hold.leased(now)
+
+        def understand(answer: Any) -> int | _Refusal:
+            if isinstance(answer, (bytes, str)):
+                token, _, number = text_of_part(answer).rpartition(" ")
+                if token == hold.token and number.isdecimal():
+                    return int(number)
+            return _refusal(answer)
+
+        return self.server.run(
+            understand, self._take, hold.token, self._milliseconds, hold.member, how, *self._arguments
+        )
+
+    def _wait(self, hold: Hold, deadline: Deadline) -> bool:
+        from redis.exceptions import AuthenticationError
+
+        inbox: Inbox | None = None
+        answer: int | _Refusal | None = None
+        if self.mine.lined_up is not None:
+            (inbox, answer), self.mine.lined_up = self.mine.lined_up, None
+        pauses = Pauses()
+        try:
+            while True:
+                try:
+                    inbox = inbox or self.server.inbox()
+                    answer = self._look(hold, "wait", inbox.address) if answer is None else answer
+                    if isinstance(answer, int):
+                        hold.number = answer
+                        return True
+                    self.mine.rivals = answer.rivals
+                    heard = inbox.receive(hold.token, answer.pause(pauses, deadline.waited(), deadline))
+                    if heard is not None and self._granted(hold, answer, *heard):
+                        return True
+                    if heard is None and deadline.remaining() == 0:
+                        return self._ask(hold, "last", "")
+                    answer = None
+                except AuthenticationError:
+                    raise
+                except unanswered():
+                    answer = None
+                    if inbox is not None:
+                        inbox.close()
+                        inbox = None
+                    if not deadline.remaining():
+                        raise
+                    sleep(pauses.next(deadline))
+        except BaseException:
+            if inbox is not None:
+                inbox.close()
+                inbox = None
+            raise
+        finally:
+            if inbox is not None:
+                self.server.give_back(inbox)
+
+    def _granted(self, hold: Hold, refusal: _Refusal, number: int, at: int) -> bool:
+        """Note that it was granted, so long after the refusal; False if that was heard after the end of the lease."""
+        now = monotonic()
+        hold.leased(min(hold.since + max(0, at - refusal.at) / 1_000_000, now))
+        hold.since = now
+        hold.number = number
+        return now < hold.ends
+
+    def _undo(self, hold: Hold) -> None:
+        own = self._own()
+        if hold in own:
+            own.remove(hold)
+        hold.leaving = True
+        hold.is_over(False)
+        renewing.renewer.drop(hold)
+        if self.mine.doubtful is hold:
+            self.mine.doubtful = None
+        try:
+            self._give(hold)
+        except Exception:  # noqa: BLE001  the lease will free it
+            pass
+
+    # -- keeping, and letting go --------------------------------------------------------------------------------------
+
+    def release(self) -> None:
+        """Let go of what the calling thread has taken last."""
+        self.release_of(get_ident())
+
+    def release_of(self, ident: int) -> None:
+        """Let go of what that thread has taken last."""
+        holds = self.holds.get(ident)
+        if not holds:
+            raise RuntimeError(
+                f"cannot release {self.server.key!r}: the process that this one was forked from holds it"
+            )
+        hold = holds.pop()
+        hold.leaving = True
+        if self.renews:
+            renewing.renewer.drop(hold)
+        try:
+            had_it = self._give(hold)
+        except refused():
+            hold.is_over(True)
+            raise
+        except BaseException:  # an interrupt
+            self._undo(hold)
+            raise
+        if not had_it:
+            raise hold.report_here()
+        hold.is_over(False)
+
+    def _give(self, hold: Hold) -> bool:
+        now = monotonic()
+        how = ""
+        if now - self._woke >= _WAKE:
+            self._woke, how = now, "wake"
+        return self.server.run(yes, self._let_go, hold.token, self._milliseconds, hold.member, how, *self._arguments)
+
+    def renew(self) -> None:
+        """Begin the lease of the calling thread's last hold again."""
+        hold, now = self._own()[-1], monotonic()
+        if not self.extend(hold, None):
+            raise hold.report_here()
+        hold.leased(now)
+
+    def extend(self, hold: Hold, within: float | None) -> bool:
+        """Begin the lease of a hold again; False if it is lost."""
+        return self.server.run(yes, self._extend, hold.token, self._milliseconds, within=within)
+
+    def current(self) -> Hold | None:
+        """Return the last hold of the calling thread, or else the last of any."""
+        own = self.holds.get(get_ident())
+        return own[-1] if own else self.latest
+
+    def rivals(self) -> str:
+        """Say who had it when the calling thread last looked."""
+        rivals = self.mine.rivals
+        return ", ".join(map(str, rivals)) if len(rivals) < 2 else "; ".join(f"({rival})" for rival in rivals)
+
+    def forget(self) -> None:
+        """In a forked child: hold nothing of the parent's."""
+        self.holds = {}
+        self.latest = None
+        self.mine = Mine()
+
+    def __repr__(self) -> str:
+        return f"a lease of {self.seconds:g} s in Redis"
+
+
+def yes(answer: Any) -> bool:
+    """Understand 0 or 1."""
+    if type(answer) is not int or answer not in (0, 1):
+        raise ValueError("it is neither 0 nor 1")
+    return answer == 1
+
+
+def _refusal(answer: Any) -> _Refusal:
+    what, at, place, *rivals = answer if type(answer) is list and len(answer) > 4 else ("", "", 0)
+    integers = all(type(each) is int for each in (place, *rivals[1::2])) and len(rivals) % 2 == 0
+    if text_of_part(what) != "held" or not text_of_part(at).isdecimal() or not integers:
+        raise ValueError("it is neither a number for this hold nor a place in the queue and who has it")
+    return _Refusal(int(text_of_part(at)), place, tuple(map(holder_of_token, rivals[::2], rivals[1::2])))
+
+
+def check_lease(lease: float) -> float:
+    """Return the lease in seconds, or raise for one that no hold can have."""
+    seconds = check_timeout(lease)
+    if seconds is None:
+        raise TypeError("lease must be a number of seconds, or a holder that dies would keep the lock forever")
+    if seconds == 0:
+        raise ValueError("lease must be more than 0 seconds")
+    return seconds

@@ -1,0 +1,110 @@
+"""`Inbox`: a connection on which a waiter hears from the server that its turn has come."""
+
+from __future__ import annotations
+
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+from .._core.deadline import Deadline
+from .._core.foreign import error_words, words
+from .redis_connection import close, is_stale
+
+if TYPE_CHECKING:
+    from .redis_connection import BoundedConnection
+
+# A channel of its own, to which the server publishes. Publishing tells how many have heard it: so a script on the
+# server knows at once that a waiter has gone, and turns to the next one.
+#
+# Rejected: a list to block on. Who died after its word was pushed can be told only by waiting whether it is picked up;
+# and blocking is one more command for each wait.
+
+
+class Inbox:
+    """A connection that is subscribed to a channel of its own; for one waiter at a time.
+
+    Attributes:
+        address: The channel.
+    """
+
+    def __init__(self, connection: BoundedConnection, for_an_answer: float) -> None:
+        self.address: str = f"syncprims:{token_hex(8)}"
+        self._connection = connection
+        self._for_an_answer = for_an_answer
+
+    def open(self) -> None:
+        """Connect and subscribe, by the limit that the connection has.
+
+        Raises:
+            redis.RedisError: The server did not answer, or refused, or said something else.
+        """
+        try:
+            self._connection.send_command("SUBSCRIBE", self.address)  # type: ignore[no-untyped-call,unused-ignore]  # the client leaves it untyped
+            answer = self._read()
+            if _texts(answer)[:2] != ["subscribe", self.address]:
+                raise _wrong(answer, "SUBSCRIBE")
+        except BaseException:
+            self.close()
+            raise
+
+    def receive(self, token: str, seconds: float) -> tuple[int, int] | None:
+        """Wait for the word for this token, for at most so many seconds; what is for others is dropped.
+
+        Returns:
+            The number of the hold, and the server's time in microseconds when it was granted. None if the time is up,
+            or if the word was to look again.
+
+        Raises:
+            redis.RedisError: The connection is lost, or something else came.
+        """
+        deadline = Deadline(seconds)
+        while True:
+            left = deadline.remaining() or 0
+            if not self._connection.can_read(left):
+                return None
+            self._connection.limit.deadline = Deadline(self._for_an_answer)
+            answer = self._read()
+            word = _understood(answer)
+            if _texts(answer)[2:] == ["look"]:
+                return None
+            if word is not None and word[0] == token:
+                return word[1:]
+            if not left:  # whatever else comes, and however much
+                return None
+
+    def _read(self) -> Any:
+        try:
+            answer = self._connection.read_response(push_request=True)  # a push, if its protocol has them
+        except (ValueError, RecursionError) as error:  # of the client's parser
+            raise _wrong(error_words(error), "SUBSCRIBE") from error
+        self._connection.limit.deadline = Deadline(None)
+        return answer
+
+    def is_stale(self) -> bool:
+        """Whether it is lost, or has something that came too late."""
+        return is_stale(self._connection)
+
+    def close(self) -> None:
+        """Close the connection; the server then knows that nobody listens."""
+        close(self._connection)
+
+
+def _understood(answer: Any) -> tuple[str, int, int] | None:
+    """What was published: the token, the number and the time; None if it is something else."""
+    kind, _, text = [*_texts(answer), "", "", ""][:3]
+    number, _, rest = text.partition(" ")
+    at, _, token = rest.partition(" ")
+    return (token, int(number), int(at)) if kind == "message" and number.isdecimal() and at.isdecimal() else None
+
+
+def _texts(answer: Any) -> list[str]:
+    parts = answer if type(answer) is list else []
+    return [part.decode(errors="replace") if isinstance(part, bytes) else str(part) for part in parts]
+
+
+def _wrong(answer: object, command: str) -> Exception:
+    from redis.exceptions import InvalidResponse
+
+    return InvalidResponse(
+        f"{words(answer)} is no answer to {command}: what is there is no Redis server, or something on the way to it "
+        f"changes what it says"
+    )

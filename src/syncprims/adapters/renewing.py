@@ -1,0 +1,142 @@
+"""`Renewer`: the one thread of a process that renews all its leases in time."""
+
+from __future__ import annotations
+
+import os
+from _queue import Empty, SimpleQueue
+from _thread import allocate_lock
+from logging import ERROR
+from math import inf
+from threading import Thread
+from typing import Protocol
+
+from .._core.clock import monotonic
+from .._core.foreign import log
+
+# The thread runs while there are leases, and a little longer: a program that forks, or counts its threads, has no more
+# of them than it needs. It claims its role itself, so that two that were started at once, or one that is about to end
+# while another starts, are never two at work and never none: who adds a lease stores it before it looks whether the
+# thread runs, and the thread says that it ends before it looks for leases once more.
+#
+# One server that does not answer must not cost the leases of the others. So an exchange may take a third of the
+# shortest lease at most; a server that has failed is not asked again in the same round; and a lease that is renewed at
+# a third can be late by another third.
+
+_IDLE = 2.0  # seconds without a lease after which the thread ends
+_LONGEST = 3600.0
+_LEAST = 0.05  # seconds that an exchange may always take
+
+
+class Lease(Protocol):
+    """What is renewed."""
+
+    due: float
+    """When it is to be attended to, by the library's clock; `inf` for not at all."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+
+    @property
+    def server(self) -> object:
+        """Where it is renewed."""
+
+    def attend(self, within: float) -> bool:
+        """Renew it, within so many seconds, and set `due` anew; False if the server did not answer."""
+
+
+class Renewer:
+    """Renews the leases that are added to it.
+
+    **Thread safety**: all methods may be called from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._leases: dict[Lease, None] = {}
+        self._inbox: SimpleQueue[None] = SimpleQueue()
+        self._role = allocate_lock()
+        self._running = False
+        self._next_look = inf
+
+    def add(self, lease: Lease) -> None:
+        """Look after a lease from now on.
+
+        Raises:
+            RuntimeError: No thread can be started.
+        """
+        self._leases[lease] = None
+        if not self._running:
+            try:
+                Thread(target=self._serve, name="syncprims-renewer", daemon=True).start()
+            except BaseException:
+                self.drop(lease)
+                raise
+
+    def look(self, lease: Lease) -> None:
+        """Note that the lease is to be attended to earlier than was known."""
+        if lease.due < self._next_look:
+            self._inbox.put(None)
+
+    def drop(self, lease: Lease) -> None:
+        """Forget a lease."""
+        self._leases.pop(lease, None)
+
+    def _serve(self) -> None:
+        while self._role.acquire(blocking=False):
+            try:
+                self._running = True
+                while self._round():
+                    pass
+            except BaseException as error:  # noqa: BLE001  others rely on this thread
+                log(ERROR, "the thread that renews leases met an error, and goes on", error)
+            finally:
+                self._running = False
+                self._role.release()
+            if not self._leases:
+                return
+
+    def _round(self) -> bool:
+        """Attend to what is due, and sleep until something is; False if there is nothing more to do."""
+        now = monotonic()
+        leases = list(self._leases)
+        within = max(_LEAST, min((lease.seconds for lease in leases), default=0.0) / 3)
+        silent: list[object] = []
+        for lease in sorted((lease for lease in leases if lease.due <= now), key=_when):
+            if not any(lease.server is each for each in silent) and not self._attend(lease, within):
+                silent.append(lease.server)
+        # From here on who changes a `due` sends word; what was changed before is seen below.
+        self._next_look = inf
+        later = [lease.due for lease in list(self._leases)]
+        self._next_look = when = min(later, default=inf)
+        try:
+            self._inbox.get(timeout=min(max(when - monotonic(), 0.001), _LONGEST) if later else _IDLE)
+            while True:
+                self._inbox.get_nowait()
+        except Empty:
+            pass
+        return bool(self._leases)
+
+    def _attend(self, lease: Lease, within: float) -> bool:
+        try:
+            return lease.attend(within)
+        except BaseException as error:  # noqa: BLE001  the others are to be renewed all the same
+            log(ERROR, "renewing a lease failed in a way that was not foreseen; it is tried again", error)
+            lease.due = monotonic() + _LEAST
+            return True
+
+
+def _when(lease: Lease) -> float:
+    return lease.due
+
+
+renewer = Renewer()
+
+
+def _start_afresh() -> None:
+    global renewer
+    renewer = Renewer()
+
+
+if hasattr(os, "register_at_fork"):
+    # The child has no thread of its parent's, and none of its leases.
+    os.register_at_fork(after_in_child=_start_afresh)
