@@ -22,7 +22,7 @@ from syncprims.testing import Threads, assert_blocks, patience
 if TYPE_CHECKING:
     from redis import Redis
 
-LEASE: Final = 1.5  # seconds; renewed each half second
+LEASE: Final = 3.0  # seconds; renewed each second
 FOREVER: Final = 60_000  # milliseconds
 
 

@@ -1,7 +1,7 @@
 """Other people's locks with this library's surface: `LockAdapter`, and what it asks of a lock (`LockLike`).
 
-`RedisLock` and `RedisCounter` reach past one machine. They need redis-py (``pip install 'syncprims[redis]'``), which is
-imported only when one of them is made.
+`RedisLock`, `RedisSemaphore` and `RedisCounter` reach past one machine. They need redis-py
+(``pip install 'syncprims[redis]'``), which is imported only when one of them is made.
 """
 
 from __future__ import annotations
@@ -14,8 +14,18 @@ if TYPE_CHECKING:
     from .losses import LeaseExpiredError, LeaseHolder, Lost
     from .redis_counter import RedisCounter
     from .redis_lock import RedisLock
+    from .redis_semaphore import RedisSemaphore
 
-__all__ = ["LeaseExpiredError", "LeaseHolder", "LockAdapter", "LockLike", "Lost", "RedisCounter", "RedisLock"]
+__all__ = [
+    "LeaseExpiredError",
+    "LeaseHolder",
+    "LockAdapter",
+    "LockLike",
+    "Lost",
+    "RedisCounter",
+    "RedisLock",
+    "RedisSemaphore",
+]
 
 _LATER = {
     "LeaseExpiredError": "losses",
@@ -23,6 +33,7 @@ _LATER = {
     "Lost": "losses",
     "RedisCounter": "redis_counter",
     "RedisLock": "redis_lock",
+    "RedisSemaphore": "redis_semaphore",
 }
 
 

@@ -16,8 +16,8 @@ from .._core.clock import monotonic
 from .._core.foreign import guarded, is_interrupt, log, text_of
 from . import renewing
 from .losses import LeaseExpiredError, Lost, Surface
-from .redis_connection import unanswered
-from .redis_server import Server, refused
+from .redis_connection import refused, unanswered
+from .redis_server import Server
 
 
 class Source(Protocol):
@@ -62,14 +62,15 @@ class Hold:
         thread = current_thread()
         name: object = guarded(None, getattr, thread, "name")
         token = f"{_process()}/{str.__str__(name) if isinstance(name, str) else ''}/{token_hex(8)}"
-        self.token = token.encode("ascii", "backslashreplace").decode()  # whatever the client's encoding
-        self.number = 0
-        self.inbox = ""
-        self.since = self.lease_from = monotonic()
-        self.ends = inf
-        self.leaving = False
-        self.due = inf
-        self.surface = of.surface()
+        self.token: str = token.encode("ascii", "backslashreplace").decode()  # whatever the client's encoding
+        self.number: int = 0
+        self.inbox: str = ""
+        self.since: float = monotonic()
+        self.lease_from: float = self.since
+        self.ends: float = inf
+        self.leaving: bool = False
+        self.due: float = inf
+        self.surface: Surface | None = of.surface()
         self._of = of
         self._thread = thread
         self._mine = ref(mine)

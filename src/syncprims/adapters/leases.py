@@ -12,8 +12,8 @@ from ..facts import Frozen
 from . import renewing
 from .holds import Hold
 from .losses import LeaseHolder, Surface, holder_of_token, text_of_part
-from .redis_connection import unanswered
-from .redis_server import Pauses, Script, Server, refused
+from .redis_connection import refused, unanswered
+from .redis_server import Pauses, Script, Server
 
 if TYPE_CHECKING:
     from .redis_inbox import Inbox
@@ -105,13 +105,13 @@ class Mine(local):
     def __init__(self) -> None:
         # An attempt that the server may have granted without our hearing of it.
         self.doubtful: Hold | None = None
-        self.patient = False
+        self.patient: bool = False
         self.failure: Exception | None = None
         # Whether a try is to be followed by a wait; and where it is in the queue for that already.
-        self.waits = False
+        self.waits: bool = False
         self.lined_up: tuple[Inbox, _Refusal] | None = None
         self.rivals: tuple[LeaseHolder, ...] = ()
-        self.life = _Life()
+        self.life: _Life = _Life()
 
 
 class _Life:
@@ -172,14 +172,14 @@ class Leased:
     ) -> None:
         self.server = server
         self.seconds = seconds
-        self.milliseconds = max(1, round(seconds * 1000))
+        self.milliseconds: int = max(1, round(seconds * 1000))
         self._milliseconds = str(self.milliseconds)
         self._woke = 0.0  # when it last let the first waiter look; written without a lock, as too often does no harm
         self.holds: dict[int, list[Hold]] = {}
         self.latest: Hold | None = None
-        self.mine = Mine()
+        self.mine: Mine = Mine()
         self.surface = surface
-        self.renews = renew
+        self.renews: bool = renew
         self._take, self._let_go, self._extend = scripts
         self._arguments = tuple(map(str, arguments))
 
@@ -355,7 +355,19 @@ class Leased:
             raise RuntimeError(
                 f"cannot release {self.server.key!r}: the process that this one was forked from holds it"
             )
-        hold = holds.pop()
+        self.let_go(holds.pop())
+
+    def detach(self) -> Hold:
+        """Return the calling thread's last hold, which from now on belongs to no thread."""
+        return self._own().pop()
+
+    def let_go(self, hold: Hold) -> None:
+        """Let go of a hold.
+
+        Raises:
+            LeaseExpiredError: It was lost.
+            redis.RedisError: The server did not answer, or refused.
+        """
         hold.leaving = True
         if self.renews:
             renewing.renewer.drop(hold)

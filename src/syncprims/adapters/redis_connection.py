@@ -128,3 +128,10 @@ def unanswered() -> tuple[type[Exception], ...]:
     from redis import exceptions
 
     return exceptions.ConnectionError, exceptions.TimeoutError
+
+
+def refused() -> type[Exception]:
+    """Return what the client raises for all that a server can do: not answer, refuse, or be none."""
+    from redis import RedisError
+
+    return RedisError

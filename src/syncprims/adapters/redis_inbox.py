@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.deadline import Deadline
 from .._core.foreign import error_words, words
-from .redis_connection import close, is_stale
+from .redis_connection import close, refused
 
 if TYPE_CHECKING:
     from .redis_connection import BoundedConnection
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #
 # Rejected: a list to block on. Who died after its word was pushed can be told only by waiting whether it is picked up;
 # and blocking is one more command for each wait.
+
+_MOST_LATE = 10  # words; what has more to say is no such server
 
 
 class Inbox:
@@ -79,9 +81,17 @@ class Inbox:
         self._connection.limit.deadline = Deadline(None)
         return answer
 
-    def is_stale(self) -> bool:
-        """Whether it is lost, or has something that came too late."""
-        return is_stale(self._connection)
+    def is_lost(self) -> bool:
+        """Whether the connection is; words that came too late for those before are dropped."""
+        try:
+            for _ in range(_MOST_LATE):
+                if not self._connection.can_read():
+                    return False
+                self._connection.limit.deadline = Deadline(self._for_an_answer)
+                self._read()
+        except refused():
+            pass
+        return True
 
     def close(self) -> None:
         """Close the connection; the server then knows that nobody listens."""

@@ -15,7 +15,7 @@ from .._core.deadline import Deadline, check_timeout
 from .._core.foreign import error_words, note, type_name, words
 from .._core.greenlets import refuse_greenlets
 from .._core.registry import check_name
-from .redis_connection import bounded, close, is_stale, unanswered
+from .redis_connection import bounded, close, is_stale, refused, unanswered
 from .redis_inbox import Inbox
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Server:
         """Return an inbox that the caller alone uses, until it gives it back or closes it."""
         while self._inboxes:
             inbox = self._inboxes.pop()
-            if not inbox.is_stale():
+            if not inbox.is_lost():
                 return inbox
             inbox.close()
         connection = self._connection()
@@ -290,13 +290,6 @@ def _forget_all() -> None:
 if hasattr(os, "register_at_fork"):
     # A connection belongs to the process that made it.
     os.register_at_fork(after_in_child=_forget_all)
-
-
-def refused() -> type[Exception]:
-    """Return what the client raises for all that a server can do: not answer, refuse, or be none."""
-    from redis import RedisError
-
-    return RedisError
 
 
 class Pauses:

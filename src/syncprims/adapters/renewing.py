@@ -129,7 +129,7 @@ def _when(lease: Lease) -> float:
     return lease.due
 
 
-renewer = Renewer()
+renewer: Renewer = Renewer()
 
 
 def _start_afresh() -> None:

@@ -1,0 +1,262 @@
+"""`RedisSemaphore`: a number of permits on a Redis server, for threads, processes and machines."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, SupportsIndex
+from weakref import ref
+
+from .._core.integers import integer, shown
+from .._locks.lock_adapter import LockAdapter
+from ..errors import LockTimeoutError
+from .holds import Hold
+from .leased_lock import LeasedLock, forget_leases
+from .leases import PREAMBLE, Leased, check_lease
+from .losses import LeaseHolder, holder_of_token
+from .redis_server import Script, Server
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+# The key is a sorted set: a token for each permit that is taken, and the time at which its lease ends, by the server's
+# clock alone. Every script first drops those whose time is over.
+
+_BEGIN = (
+    PREAMBLE
+    + """
+local me, lease, member, how, permits = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+redis.call('ZREMRANGEBYSCORE', held, '-inf', now())
+local function grant(token, milliseconds)
+  redis.call('ZADD', held, string.format('%.0f', micros() + milliseconds * 1000), token)
+  local lasts = milliseconds + 1000
+  if redis.call('PTTL', held) < lasts then redis.call('PEXPIRE', held, string.format('%.0f', lasts)) end
+end
+local function holders(most)
+  local found, at = redis.call('ZRANGE', held, 0, most, 'WITHSCORES'), micros()
+  for i = 2, #found, 2 do found[i] = math.max(0, math.floor((found[i] - at) / 1000)) end
+  return found
+end
+"""
+)
+_TAKE = Script(
+    _BEGIN
+    + """
+local mine = redis.call('ZSCORE', held, me)
+while not mine and redis.call('ZCARD', held) < permits do
+  local first = redis.call('ZRANGE', queue, 0, 0)[1]
+  if first and first ~= member then mine = hand_on(grant) == me else mine = true end
+end
+if mine then
+  grant(me, lease)
+  if member ~= '' then redis.call('ZREM', queue, member) end
+  return me .. ' ' .. number()
+end
+local place = 0
+if how == 'wait' then
+  place = line_up(member)
+elseif how == 'last' then
+  redis.call('ZREM', queue, member)
+end
+local answer = {'held', now(), place}
+for _, each in ipairs(holders(7)) do table.insert(answer, each) end
+return answer
+"""
+)
+_LET_GO = Script(
+    _BEGIN
+    + """
+if member ~= '' then redis.call('ZREM', queue, member) end
+local had_it = redis.call('ZREM', held, me)
+while redis.call('ZCARD', held) < permits and hand_on(grant) do end
+return had_it
+"""
+)
+_EXTEND = Script(
+    _BEGIN
+    + """
+if not redis.call('ZSCORE', held, me) then return 0 end
+grant(me, lease)
+return 1
+"""
+)
+_HOLDERS = Script(
+    _BEGIN
+    + """
+return holders(-1)
+"""
+)
+
+
+class RedisSemaphore(LeasedLock):
+    """A number of permits on a Redis server, for the threads, processes and machines that know its name.
+
+    Use it where several programs together may do something a limited number of times at once: calls to an API with a
+    quota, licences, heavy queries. It is the row of hooks in the cloakroom of a whole building: each permit has its
+    holder's name on it, and one that is not renewed in time goes to the next in line.
+
+    Args:
+        client: A ``redis.Redis`` of one server, or from Sentinel. Its address, password and time limits are used, over
+            connections of the semaphore's own that never send a command twice.
+        name: The key on the server, and what messages call the semaphore. Not a name that something else uses.
+        permits: How many there are; 1 or more. Every program has to give the same number, as the number is not kept on
+            the server.
+        lease: After how many seconds the server takes a permit back by itself, if its holder has not released it: more
+            than the work under it ever takes, unless it is renewed.
+        timeout: How long ``with`` waits, in seconds; None, the default, waits forever and 0 not at all.
+        renew: Whether the leases are renewed, at each third of them, as long as the permits are held and the threads
+            that took them live; False by default.
+
+    Raises:
+        ValueError: The client's ``socket_timeout`` or ``socket_connect_timeout`` is None: a server that has gone would
+            be waited for forever. Or the name is empty, or can't be said in the client's encoding; there is no permit,
+            the lease is not positive, or the timeout negative or NaN.
+        TypeError: The client is another kind, the name not a string, the permits are not an integer, or the lease or
+            timeout is not a number.
+        OverflowError: The lease or the timeout is larger than `threading.TIMEOUT_MAX`.
+
+    Example:
+        >>> from redis import Redis  # doctest: +SKIP
+        >>> from syncprims.adapters import RedisSemaphore
+        >>> client = Redis("localhost", 6379, socket_timeout=1.0)  # doctest: +SKIP
+        >>> calls = RedisSemaphore(client, "calls to the API", 5, lease=30.0, timeout=2.0, renew=True)  # doctest: +SKIP
+        >>> with calls:  # doctest: +SKIP
+        ...     calls.value
+        4
+
+    What a server weakens is what it weakens of a `RedisLock`: a permit may be lost while it is held, and an interrupt
+    or a lost answer may leave one taken until its lease ends. Where the server does not answer, `RedisSemaphore` does
+    what `RedisLock` does.
+
+    **Fairness.** First come, first served. A waiter that has died is passed over. A try that does not wait
+    (``acquire(False)``, ``hold(0)``) fails while others wait.
+
+    **Thread safety.** All methods may be called from any thread.
+
+    **Differences from TimedSemaphore.** Permits have leases. A thread may take several, and no wait counts as a
+    deadlock, as holders are on other machines; it ends by timeout or lease. `value` and `holders` ask the server.
+
+    **Subclassing.** As `RedisLock`.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        name: str,
+        permits: SupportsIndex,
+        *,
+        lease: float,
+        timeout: float | None = None,
+        renew: bool = False,
+    ) -> None:
+        number = _at_least_one(permits, "permits")
+        seconds = check_lease(lease)
+        server = Server(client, name, type(self).__name__, "token", "queue")
+        inside = Leased(server, seconds, renew, (_TAKE, _LET_GO, _EXTEND), ref(self), number)
+        super().__init__(inside, timeout, name=server.key)
+        self._permits = number
+        # What acquire() has taken; any thread may give it back.
+        self._by_hand: deque[Hold] = deque()
+
+    # -- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def permits(self) -> int:
+        """How many permits there are, free and taken."""
+        return self._permits
+
+    @property
+    def value(self) -> int:
+        """How many permits are free at this moment; one round trip."""
+        return max(0, self._permits - len(self.holders))
+
+    @property
+    def holders(self) -> tuple[LeaseHolder, ...]:
+        """Who has the permits at this moment, of all programs; the one whose lease ends first is first. One round trip.
+
+        A holder of several is there several times.
+        """
+        lease = self._lease
+        return lease.server.run(_holders, _HOLDERS, "", "0", "", "", str(self._permits))
+
+    def locked(self) -> bool:
+        """Return whether no permit is free; one round trip."""
+        return not self.value
+
+    # -- taking and giving back ---------------------------------------------------------------------------------------
+
+    def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
+        """Take a permit as `threading.Semaphore.acquire` does; `release` gives it back, in any thread.
+
+        Args:
+            blocking: False tries once and does not wait.
+            timeout: How long to wait, in seconds; -1, the default, and None wait forever.
+
+        Returns:
+            Whether a permit was taken.
+
+        Raises:
+            TypeError: ``blocking`` is neither a `bool` nor 0 or 1.
+            ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
+            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+            redis.RedisError: The server did not answer, or refused.
+        """
+        if not super().acquire(blocking, timeout):
+            return False
+        self._mine().pop()
+        self._by_hand.append(self._lease.detach())
+        return True
+
+    def release(self, n: SupportsIndex = 1) -> None:
+        """Give back permits that `acquire` has taken through this object, in whichever thread.
+
+        Args:
+            n: How many; 1 by default.
+
+        Raises:
+            ValueError: So many have not been taken by `acquire` through this object, or ``n`` is less than 1. None is
+                given back.
+            TypeError: ``n`` is not an integer.
+            LeaseExpiredError: One of them was lost. The others are given back.
+            redis.RedisError: The server did not answer, or refused. The leases will end.
+        """
+        number = _at_least_one(n, "n")
+        giving = [self._by_hand.pop() for _ in range(number) if self._by_hand]
+        if len(giving) < number:
+            self._by_hand.extend(reversed(giving))
+            raise ValueError(
+                f"cannot release {shown(number)} of {self.name!r}: acquire() has taken {len(giving)} through this "
+                f"object that are not released; a permit that `with` has taken is given back by leaving the block"
+            )
+        failures: list[Exception] = []
+        for hold in giving:
+            try:
+                self._lease.let_go(hold)
+            except Exception as failure:  # noqa: BLE001  raised below, when the rest has been given back
+                failures.append(failure)
+        if failures:
+            raise failures[0]
+
+    def _late(self, limit: float | None, waited: float, why: str | None = None) -> LockTimeoutError:
+        return super()._late(limit, waited, why or f"whose permits are all taken: {self._somebody()}")
+
+    @staticmethod
+    def _after_fork(locks: Collection[LockAdapter]) -> None:
+        forget_leases(locks)
+        for lock in locks:
+            assert isinstance(lock, RedisSemaphore)
+            lock._by_hand = deque()
+
+
+def _at_least_one(number: SupportsIndex, what: str) -> int:
+    value = integer(number, what)
+    if value < 1:
+        raise ValueError(f"{what} must be at least 1, not {shown(value)}")
+    return value
+
+
+def _holders(answer: Any) -> tuple[LeaseHolder, ...]:
+    parts = answer if type(answer) is list and len(answer) % 2 == 0 else [None]
+    if not all(type(each) is int for each in parts[1::2]) or len(parts) % 2:
+        raise ValueError("it is not a list of tokens and times")
+    return tuple(map(holder_of_token, parts[::2], parts[1::2]))
