@@ -57,7 +57,7 @@ from .facts import Holder, Wait
 if TYPE_CHECKING:
     from . import diagnostics as diagnostics
     from . import testing as testing
-    from .callback_pool import CallbackPool, Cancellation, PoolStats, Task, TaskGroup
+    from .callback_pool import CallbackPool, Cancellation, LazyResults, PoolStats, Task, TaskGroup
 
 __all__ = [
     "AtomicCounter",
@@ -71,6 +71,7 @@ __all__ = [
     "DeadlockError",
     "ForkedError",
     "Holder",
+    "LazyResults",
     "LockAdapter",
     "LockOrderError",
     "LockTimeoutError",
@@ -109,7 +110,7 @@ def __getattr__(name: str) -> object:
         from importlib import import_module
 
         return import_module(f"{__name__}.{name}")
-    if name not in ("CallbackPool", "Cancellation", "PoolStats", "Task", "TaskGroup"):
+    if name not in ("CallbackPool", "Cancellation", "LazyResults", "PoolStats", "Task", "TaskGroup"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import callback_pool
 

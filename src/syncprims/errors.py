@@ -213,8 +213,11 @@ class PatchedThreadsError(SyncError, RuntimeError):
     """Greenlets are in the place of threads, by gevent's or eventlet's monkey-patching, and can't be told apart."""
 
 
-class PoolClosedError(SyncError, RuntimeError):
-    """Work was handed to a pool, or to a group of tasks, that takes no more."""
+class PoolClosedError(SyncError, RuntimeError, ValueError):
+    """Work was handed to a pool, or to a group of tasks, that takes no more.
+
+    It is a `RuntimeError`, as of the standard executors, and a `ValueError`, as of `multiprocessing.Pool`.
+    """
 
 
 class TransportError(SyncError, TypeError):

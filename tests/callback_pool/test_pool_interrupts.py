@@ -228,7 +228,7 @@ def test_lost_task_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ran twice" in str(broken(case))
     monkeypatch.setattr(f"{__name__}.patience", lambda: 0.2)
     case = Case()
-    lost = case.pool._make(None, bool, (), {})
+    lost = case.pool._intake.make(case.pool, None, bool, (), {})
     case.pool._open_tasks.take_in(lost.task, lost)
     assert "1 pending" in str(broken(case))
     lost.cancel()

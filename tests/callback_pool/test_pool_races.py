@@ -292,11 +292,11 @@ def test_phase_read_before_the_store_is_caught(monkeypatch: pytest.MonkeyPatch, 
 
     def overtaken(play: Play, look: Callable[[], None]) -> None:
         """Close between the submitter's first look at the phase and its store."""
-        one = play.pool._make(None, bool, (), {})
+        one = play.pool._intake.make(play.pool, None, bool, (), {})
         play.close()
         monkeypatch.setattr(play.pool._open_tasks, "check_open", look)
         try:
-            play.pool._start(one)
+            play.pool._intake.start(one)
         except PoolClosedError:
             pass
         play.to_the_end()

@@ -22,6 +22,7 @@ from syncprims import (
     CounterTimeoutError,
     DeadlockError,
     Holder,
+    LazyResults,
     LockAdapter,
     LockTimeoutError,
     OrderedRunner,
@@ -213,6 +214,7 @@ async def pooled(pool: CallbackPool) -> None:
 
     areas: list[float] = []
     names: list[bytes] = []
+    rows: list[list[float]] = []
     assert_type(pool.apply_async(area, (2,), {"height": 1.0}, areas.append), Task[float])
     assert_type(pool.apply_async(area, (2,), callback=areas.append, timeout=1.0), Task[float])
     pool.apply_async(area, (2,), callback=names.append)  # type: ignore[misc]
@@ -228,6 +230,12 @@ async def pooled(pool: CallbackPool) -> None:
         group.submit(area, "2")  # type: ignore[arg-type]
         group.apply_async(area, (2,), callback=names.append)  # type: ignore[misc]
 
+    assert_type(pool.apply(area, (2,), {"height": 1.0}), float)
+    assert_type(pool.map_async(area, [1, 2], 1, rows.append), Task[list[float]])
+    assert_type(pool.starmap(area, [(1, 2.0)]), list[float])
+    assert_type(pool.starmap_async(area, [(1, 2.0)], callback=rows.append), Task[list[float]])
+    assert_type(pool.imap(area, [1, 2]), LazyResults[float])
+    assert_type(pool.imap_unordered(area, [1, 2]).next(1.0), float)
     assert_type(pool.map(area, [1, 2]), Iterator[float])
     assert_type(pool.map_unordered(area, [1, 2], [1.0, 2.0]), Iterator[float])
     assert_type(pool.abort(), list[Task[Any]])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..facts import PoolStats
 from .group import Cancellation, TaskGroup
+from .lazy_results import LazyResults
 from .pool import CallbackPool
 from .task import Task
 
-__all__ = ["CallbackPool", "Cancellation", "PoolStats", "Task", "TaskGroup"]
+__all__ = ["CallbackPool", "Cancellation", "LazyResults", "PoolStats", "Task", "TaskGroup"]

@@ -17,6 +17,7 @@ from .._core.interrupts import Leave, LeaveInC, leave_by
 from .._core.report import attach_report
 from .._core.waits import wait_visibly
 from ..errors import DeadlockError, PoolClosedError, PoolTimeoutError, TaskTimeoutError, TransportError
+from .intake import Intake
 from .job import Job, Open
 from .mapping import MapOfChunks
 from .own_threads import role_in
@@ -113,20 +114,6 @@ class Cancellation:
         )
 
 
-class Intake(NamedTuple):
-    """How a pool makes jobs and starts them.
-
-    Attributes:
-        make: Makes the job of a `submit` or of a part of a map.
-        prepare: Makes that of an `apply_async`.
-        start: Starts it.
-    """
-
-    make: Callable[..., Job[Any]]
-    prepare: Callable[..., Job[Any]]
-    start: Callable[[Job[Any]], Task[Any]]
-
-
 class _Failure(NamedTuple):
     job: Job[Any] | None
     error: BaseException
@@ -182,6 +169,7 @@ class TaskGroup:
         timer: Timer,
         place: Workplace,
         intake: Intake,
+        pool: object,
         timeout: float | None,
         grace: float | None,
     ) -> None:
@@ -191,6 +179,7 @@ class TaskGroup:
         self._timer = timer
         self._place = place
         self._intake = intake
+        self._pool = pool
         self._grace = grace
         self._phase: Literal["new", "entered", "left"] = "new"
         self._expiry: _Expiry | None = None
@@ -213,7 +202,7 @@ class TaskGroup:
             DeadlockError: As for the pool's; so are `TransportError`, `ForkedError` and `TypeError`.
         """
         self._check_open()
-        return self._start(self._intake.make(None, fn, args, kwargs))
+        return self._start(self._intake.make(self._pool, None, fn, args, kwargs))
 
     def apply_async(
         self,
@@ -235,7 +224,7 @@ class TaskGroup:
             ValueError: As for the pool's; so are the others.
         """
         self._check_open()
-        return self._start(self._intake.prepare(func, args, kwds, callback, error_callback, timeout))
+        return self._start(self._intake.prepare(self._pool, func, args, kwds, callback, error_callback, timeout))
 
     def map(
         self,
@@ -259,9 +248,7 @@ class TaskGroup:
         return mapping.start(buffersize, in_order=True)
 
     def _submit_chunk(self, label: str, fn: Callable[..., T], args: tuple[Any, ...], shown: tuple[Any, ...]) -> Task[T]:
-        job = self._intake.make(label, fn, args, {})
-        job.shown = shown
-        return self._start(job)
+        return self._start(self._intake.part(self._pool, label, fn, args, shown))
 
     def _start(self, job: Job[T]) -> Task[T]:
         job.errors = "pool"  # unless this raises it

@@ -12,6 +12,7 @@ from .._core.clock import monotonic
 from .._core.deadline import Deadline
 from .._core.foreign import is_interrupt, log, words
 from .._core.observing import Event, Observable
+from .._core.waits import Group
 from .course import Course
 from .open_tasks import OpenTasks
 from .task import Outcome, Task, mark_running, outcome_of, stand_in_for
@@ -49,6 +50,7 @@ class Job(Generic[T]):
         limited: Whether it will end in time: by its own limit, or that of its group.
         errors: Whose an error is that no code looked at: its ``"holder"``'s, as long as the task is held (`submit`),
             or the ``"pool"``'s from the start (`apply_async` and `map`).
+        parts: The tasks that it is up to, if no worker runs it.
         shown: The arguments that messages show; None for all of them.
     """
 
@@ -62,6 +64,7 @@ class Job(Generic[T]):
     context: Context | None = None  # the callbacks'; the call has its own
     timeout: float | None = None
     limited: bool = False
+    parts: Group | None = None
     withdrawn = False
 
     # Written by the thread that runs it, if it is of this process: since when, and its ident.
@@ -117,6 +120,10 @@ class Job(Generic[T]):
     def running_since(self) -> float | None:
         """Return when the call began, by `time.monotonic`; None if it did not, or if that can't be known."""
         return self.course.running_since() if self.begun is None else self.begun[0]
+
+    def has_callback(self) -> bool:
+        """Whether anything is to be called when it is done."""
+        return self.callback is not None or self.error_callback is not None
 
     @property
     def worker(self) -> int | None:

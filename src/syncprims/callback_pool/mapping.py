@@ -1,4 +1,4 @@
-"""`map` and `map_unordered`: chunks of calls, each chunk one task, and the iterators over their results."""
+"""The maps of a pool: chunks of calls, each chunk one task, and how their results come together."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .._core.lazy import check_runs
 from .._core.report import attach_report
 from ..errors import PoolTimeoutError
 from .arguments import count, label_of
-from .job import Open
-from .task import Task, count_as_seen
-from .up_to import AnyDone
+from .job import Job, Open
+from .task import Task, count_as_seen, outcome_of
+from .up_to import AllDone, AnyDone
 
 # A chunk is one task, not one for each item. By far most maps have one iterable, whose items need no tuples of their
 # own: to make these, pickle them and call with them costs as much as small calls themselves.
@@ -35,19 +35,22 @@ def call_with_all(fn: Callable[..., T], chunk: tuple[tuple[Any, ...], ...]) -> l
     return [fn(*args) for args in chunk]
 
 
+Submit = Callable[[str, Callable[..., list[T]], tuple[Any, ...], tuple[Any, ...]], Task[list[T]]]
+
+
 class MapOfChunks(Generic[T]):
     """A map under way: submits its first chunks at `start`, and one more for each that is taken."""
 
     def __init__(
         self,
         open_tasks: Open,
-        submit: Callable[..., Task[list[T]]],
+        submit: Submit[T],
         fn: Callable[..., T],
         iterables: tuple[Iterable[Any], ...],
         timeout: float | None,
         chunksize: int,
     ) -> None:
-        size = count("chunksize", chunksize)
+        size = count("chunksize", chunksize) or 1
         check_runs(fn, "the function of a map", generators=True)
         open_tasks.check_open()
         self._open_tasks = open_tasks
@@ -61,7 +64,7 @@ class MapOfChunks(Generic[T]):
             self._call, arguments = call_with_each, iter(iterables[0])
         else:
             self._call, arguments = call_with_all, zip(*iterables)  # noqa: B905  Executor.map ends with the shortest
-        self._chunks = iter(lambda: tuple(islice(arguments, size)), ())
+        self._chunks = chunks_of(arguments, size)
         self._tasks: deque[Task[list[T]]] = deque()
         self._done: SimpleQueue[Task[list[T]]] | None = None
 
@@ -155,3 +158,102 @@ class MapOfChunks(Generic[T]):
         )
         attach_report(error)
         return error
+
+
+# -- as multiprocessing has it: all results at once --------------------------------------------------------------------
+
+_CHUNKS_FOR_EACH_WORKER = 4  # multiprocessing's number
+
+
+class MapAtOnce(Generic[T]):
+    """The parts of a map whose results are one list, and how many of them have ended.
+
+    **Thread safety**: parts may end in any threads at once. Two threads that both find that all have ended both set
+    the outcome, of which only the first counts.
+
+    Args:
+        open_tasks: The pool's.
+        whole: The job that is done when all parts are. It gets their results in order; or what the first one to fail
+            has raised, but only when all have ended.
+    """
+
+    def __init__(self, open_tasks: Open, whole: Job[list[T]]) -> None:
+        self._whole: Job[list[T]] | None = whole  # until it is done: parts may be kept longer, and refer to this
+        self._parts: list[Task[list[T]]] = []
+        self._ended: deque[Task[list[T]]] = deque()
+        self._complete = False
+        whole.parts = AllDone(open_tasks, lambda: list(self._parts))
+
+    def start(
+        self,
+        submit: Submit[T],
+        take_in: Callable[[Job[list[T]]], object],
+        call: Callable[..., list[T]],
+        fn: Callable[..., T],
+        chunks: Iterable[tuple[Any, ...]],
+    ) -> Task[list[T]]:
+        """Submit all parts, and return the task of the whole."""
+        whole = self._whole
+        assert whole is not None
+        try:
+            for chunk in chunks:
+                part = submit(whole.label, call, (fn, chunk), chunk)
+                self._parts.append(part)
+                part.add_done_callback(self._note_end)
+            take_in(whole)
+        except BaseException:
+            self._cancel()
+            raise
+        whole.task.add_done_callback(self._cancel_if_cancelled)
+        self._complete = True
+        self._finish_if_over()
+        return whole.task
+
+    def _note_end(self, part: Any) -> None:
+        self._ended.append(part)
+        self._finish_if_over()
+
+    def _finish_if_over(self) -> None:
+        parts = list(self._parts)
+        if not self._complete or len(self._ended) < len(parts):
+            return
+        self._parts.clear()  # each of them refers to this
+        whole, self._whole = self._whole, None
+        if whole is None or whole.done():
+            return
+        results: list[T] = []
+        outcomes = {part: outcome_of(part) for part in (*list(self._ended), *parts)}  # in the order of their ends
+        for outcome in outcomes.values():
+            if outcome[0] != "done":
+                for part in parts:
+                    count_as_seen(part)
+                if outcome[0] == "cancelled":
+                    whole.cancel()
+                else:
+                    whole.fail(outcome[1])
+                return
+        for part in parts:
+            outcome = outcomes[part]
+            if outcome[0] == "done":
+                results += outcome[1]
+                outcome[1].clear()  # something may keep the part a little longer
+        whole.finish(results)
+
+    def _cancel_if_cancelled(self, whole: Any) -> None:
+        if whole.cancelled():
+            self._cancel()
+
+    def _cancel(self) -> None:
+        for part in list(self._parts):
+            part.cancel()
+
+
+def chunk_for(items: int, workers: int) -> int:
+    """Return how many of the items make one task, if nothing else is said."""
+    return max(1, -(-items // (_CHUNKS_FOR_EACH_WORKER * workers)))
+
+
+def chunks_of(items: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:
+    """Return an iterator over the items in tuples of that size; the last may be shorter."""
+    rest = iter(items)
+    return iter(lambda: tuple(islice(rest, size)), ())

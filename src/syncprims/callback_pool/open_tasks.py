@@ -52,6 +52,9 @@ class Pending(Job, Protocol):
     def running(self) -> bool:
         """Whether it runs now, as far as that can be known."""
 
+    def has_callback(self) -> bool:
+        """Whether anything is to be called when it is done."""
+
     def running_since(self) -> float | None:
         """When it began, by the library's clock; None if it did not, or if that can't be known."""
 
@@ -118,6 +121,12 @@ class OpenTasks(Generic[K, V]):
         if self.phase != "open":  # read after the store: see the head of this module
             self.check_open()
 
+    def take_in_besides(self, task: K, job: V) -> None:
+        """Store a task that takes no worker, so that there need not be room for it."""
+        self.jobs[task] = job
+        if self.phase != "open":
+            self.check_open()
+
     def _enter(self, task: K, job: V) -> None:
         while not self._entered(task, job):
             self._wait_for_room()
@@ -142,6 +151,11 @@ class OpenTasks(Generic[K, V]):
         self.jobs.pop(task, None)
         open_all(self._room_gates)
         return not self.jobs and self.went_idle()
+
+    def has_callback(self, task: K) -> bool:
+        """Whether the task is open, and anything is to be called when it is done."""
+        job = self.jobs.get(task)
+        return job is not None and job.has_callback()
 
     # -- the phases --------------------------------------------------------------------------------------------------
 

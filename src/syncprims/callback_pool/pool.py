@@ -6,8 +6,6 @@ import pickle
 import sys
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextvars import Context
-from contextvars import copy_context as copy_of_context
 from typing import Any, ClassVar, Literal, Never, NoReturn, ParamSpec, Self, TypeVar
 from weakref import ref
 
@@ -20,21 +18,21 @@ from .._core.registry import check_name, default_name, new_serial, register
 from .._core.state import State
 from ..errors import SyncError
 from ..facts import PoolStats
-from .arguments import ShownArguments, by_keyword, check_optional_function, count, label_of, positional, refuse_unknown
+from .arguments import ShownArguments, check_optional_function, count, label_of, positional, refuse_unknown
 from .at_exit import drain_at_exit, refuse_when_over
 from .dispatcher import Dispatcher
 from .ending import Ending
-from .group import Intake, TaskGroup
-from .job import Job, Open
-from .mapping import MapOfChunks
+from .group import TaskGroup
+from .intake import Intake
+from .job import Open
+from .lazy_results import LazyResults
+from .mapping import MapAtOnce, MapOfChunks, call_with_all, call_with_each, chunk_for, chunks_of
 from .open_tasks import OpenTasks
 from .task import Task
 from .timeouts import Timer
-from .travel.envelope import flush_output as flush_own_output
-from .travel.envelope import pack
 from .unseen_errors import OnError, UnseenErrors
 from .workers.backend import Options
-from .workers.choice import make_backend
+from .workers.choice import cpus, make_backend
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -174,9 +172,9 @@ class CallbackPool(Executor):
             on_progress,
         )
         self._open_tasks.staff.hire(self._backend, self._dispatcher)
-        self._dumps = dumps
-        self._flush_output = flush_output
-        self._copy_context = copy_context
+        self._intake = Intake(
+            self._open_tasks, self._backend, self._dispatcher, self._timer, dumps, flush_output, copy_context
+        )
         self._grace = grace
         self._ending = Ending(self._open_tasks, self._backend, self._dispatcher, self._unseen, grace)
         register(self, serial)
@@ -198,7 +196,8 @@ class CallbackPool(Executor):
             ForkedError: This is a forked child of the process that made the pool.
             TypeError: ``fn`` can't be called, or is a coroutine function, of which nothing would run.
         """
-        return self._start(self._make(None, fn, args, kwargs))
+        intake = self._intake
+        return intake.start(intake.make(self, None, fn, args, kwargs))
 
     def apply_async(
         self,
@@ -230,43 +229,8 @@ class CallbackPool(Executor):
                 or a string, which is one argument and not the arguments; or ``kwds`` is no mapping.
             PoolClosedError: As for `submit`; so are `TransportError` and `ForkedError`.
         """
-        return self._start(self._prepare(func, args, kwds, callback, error_callback, timeout))
-
-    def _prepare(
-        self,
-        func: Callable[..., T],
-        args: Iterable[Any],
-        kwds: Mapping[str, Any] | None,
-        callback: Callable[[T], object] | None,
-        error_callback: Callable[[BaseException], object] | None,
-        timeout: float | None,
-    ) -> Job[T]:
-        if self._open_tasks.phase != "open":  # before the arguments are looked at
-            self._open_tasks.check_open()
-        if callback is not None:
-            check_runs(callback, "callback")
-        if error_callback is not None:
-            check_runs(error_callback, "error_callback")
-        if timeout is not None:
-            timeout = check_timeout(timeout)
-        job = self._make(
-            None,
-            func,
-            args if type(args) is tuple else positional("args", args),
-            {} if kwds is None else by_keyword("kwds", kwds),
-        )
-        job.errors = "pool"
-        if callback is not None:
-            job.callback = callback
-        if error_callback is not None:
-            job.error_callback = error_callback
-        if timeout is not None:
-            job.timeout = timeout
-            job.limited = True
-        if self._copy_context and (callback is not None or error_callback is not None):
-            # Not the task's own copy: an expired task may still be in that one, and it can't be entered twice.
-            job.context = copy_of_context()
-        return job
+        intake = self._intake
+        return intake.start(intake.prepare(self, func, args, kwds, callback, error_callback, timeout))
 
     def map(
         self,
@@ -321,8 +285,7 @@ class CallbackPool(Executor):
         Raises:
             ValueError: ``timeout`` is negative or NaN.
         """
-        intake = Intake(self._make, self._prepare, self._start)
-        return TaskGroup(self._open_tasks, self._timer, self._backend, intake, timeout, self._grace)
+        return TaskGroup(self._open_tasks, self._timer, self._backend, self._intake, self, timeout, self._grace)
 
     def _map(
         self, fn: Callable[..., T], iterables: tuple[Iterable[Any], ...], timeout: float | None, chunksize: int
@@ -330,41 +293,124 @@ class CallbackPool(Executor):
         return MapOfChunks(self._open_tasks, self._submit_chunk, fn, iterables, timeout, chunksize)
 
     def _submit_chunk(self, label: str, fn: Callable[..., T], args: tuple[Any, ...], shown: tuple[Any, ...]) -> Task[T]:
-        job = self._make(label, fn, args, {})
-        job.errors = "pool"
-        job.shown = shown
-        return self._start(job)
+        return self._intake.start(self._intake.part(self, label, fn, args, shown))
 
-    def _make(self, label: str | None, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job[T]:
-        if self._open_tasks.phase != "open":
-            self._open_tasks.check_open()
-        check_runs(fn, "the function of a task", generators=True)
-        carrier: bytes | Context | None = None
-        if self._backend.packs:
-            carrier = pack(self._dumps, fn, args, kwargs)
-            if self._flush_output:
-                flush_own_output()  # what was printed before the call was made comes before what the call prints
-        elif self._copy_context:
-            carrier = copy_of_context()
-        return Job(self, self._open_tasks, label or label_of(fn), (fn, args, kwargs), carrier)
+    # -- multiprocessing's words -------------------------------------------------------------------------------------
 
-    def _start(self, job: Job[T]) -> Task[T]:
-        if not self._dispatcher.thread.started:
-            self._dispatcher.ensure()
-        if job.timeout is not None:
-            self._timer.prepare()
-        task = job.task
-        try:
-            self._open_tasks.take_in(task, job)
-            self._backend.start(job)
-        except BaseException:
-            # A store, and then a call of C: a second interrupt can't lose the task, as the dispatcher does the rest.
-            job.withdrawn = True
-            self._open_tasks.ended.put(task)
-            job.cancel()
-            self._dispatcher.drop(task)
-            raise
-        return task
+    def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None) -> T:
+        """Call ``func(*args, **kwds)`` in a worker, and return what it returns; blocks until it is there.
+
+        Raises:
+            DeadlockError: It would never come; see `Task.result`.
+            PoolClosedError: As for `apply_async`; so are `TypeError`, `TransportError` and `ForkedError`. Otherwise
+                what the call raises.
+        """
+        return self.apply_async(func, args, kwds).result()
+
+    def map_async(
+        self,
+        func: Callable[[Any], T],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[list[T]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> Task[list[T]]:
+        """Start ``func`` of each item, and return a task whose result is the list of all results, in order.
+
+        All items are pulled and submitted at the call; with ``max_pending`` it blocks as `submit` does. If a call
+        raises, the task fails by what the first one of them has raised, once all have ended.
+
+        Args:
+            func: What to call.
+            iterable: The items.
+            chunksize: How many items make one part, that is one call to a worker; None makes four parts for each
+                worker.
+            callback: Called with the list of results, on the pool's dispatcher thread.
+            error_callback: Called instead with the exception.
+
+        Raises:
+            ValueError: ``chunksize`` is below 1.
+            PoolClosedError: As for `apply_async`; so are `TypeError`, `TransportError` and `ForkedError`.
+        """
+        return self._map_at_once("map", call_with_each, func, iterable, chunksize, callback, error_callback)
+
+    def starmap(
+        self, func: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[T]:
+        """Return the list of ``func(*item)`` of each item, in order; blocks until all are there.
+
+        Raises:
+            DeadlockError: They would never come; see `Task.result`.
+            ValueError: As for `map_async`; so are the others. Otherwise what a call raises.
+        """
+        return self.starmap_async(func, iterable, chunksize).result()
+
+    def starmap_async(
+        self,
+        func: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[T]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> Task[list[T]]:
+        """Do as `map_async`, with ``func(*item)`` of each item."""
+        return self._map_at_once("starmap", call_with_all, func, iterable, chunksize, callback, error_callback)
+
+    def _map_at_once(
+        self,
+        word: str,
+        call: Callable[..., list[T]],
+        func: Callable[..., T],
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        callback: Callable[[list[T]], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> Task[list[T]]:
+        self._open_tasks.check_open()
+        check_runs(func, "the function of a map", generators=True)
+        size = count("chunksize", chunksize)
+        items = tuple(iterable)
+        chunks = chunks_of(items, size or chunk_for(len(items), self._width()))
+        whole = self._intake.whole(self, f"{word} of {label_of(func)}", items, callback, error_callback)
+        mapping = MapAtOnce(self._open_tasks, whole)
+        return mapping.start(self._submit_chunk, self._intake.start_besides, call, func, chunks)
+
+    def imap(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1) -> LazyResults[T]:
+        """Return an iterator over ``func`` of each item, in order, that pulls the items as results are taken.
+
+        Use it for sources that are slow, large or endless: see `LazyResults`. `map` submits everything at the call.
+
+        Args:
+            func: What to call.
+            iterable: The items; nothing is pulled before the first result is asked for.
+            chunksize: How many items make one task.
+
+        Raises:
+            ValueError: ``chunksize`` is below 1.
+            TypeError: ``func`` can't be called, or ``iterable`` is no iterable.
+            PoolClosedError: As for `submit`, also while iterating; so are `TransportError` and `ForkedError`.
+        """
+        return self._imap(func, iterable, chunksize, in_order=True)
+
+    def imap_unordered(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1) -> LazyResults[T]:
+        """Return an iterator as `imap` does, over the results in the order in which their tasks are done."""
+        return self._imap(func, iterable, chunksize, in_order=False)
+
+    def _imap(
+        self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int, *, in_order: bool
+    ) -> LazyResults[T]:
+        self._open_tasks.check_open()
+        check_runs(func, "the function of imap", generators=True)
+        size = count("chunksize", chunksize) or 1
+        most = self._width() + 1
+        if self._open_tasks.max_pending is not None:
+            most = min(most, self._open_tasks.max_pending)
+        label = f"imap of {label_of(func)}"
+        return LazyResults(self._open_tasks, self._submit_chunk, func, label, iterable, size, most, in_order=in_order)
+
+    def _width(self) -> int:
+        """How many workers there are, or of an executor that does not say, may be."""
+        return self._backend.max_workers or cpus()
 
     # -- waiting and ending ------------------------------------------------------------------------------------------
 
@@ -466,8 +512,13 @@ class CallbackPool(Executor):
             self._ending.collect_unseen(Deadline(None), for_good=True).settle_in_log()
 
     def __enter__(self) -> Self:
-        """Return the pool; `ForkedError` in a forked child."""
-        self._open_tasks.check_fork()
+        """Return the pool.
+
+        Raises:
+            PoolClosedError: It was closed or aborted.
+            ForkedError: As for `submit`.
+        """
+        self._open_tasks.check_open()
         return self
 
     @LeaveInC

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from logging import ERROR
 from typing import Any, Literal, TypeVar
 
-from .._core.deadline import Deadline, check_timeout
+from .._core.deadline import Deadline
 from .._core.deadlocks import wait_or_refuse, why_in_vain
 from .._core.foreign import is_interrupt, log
 from .._core.gates import pass_in_time, put_up
@@ -33,6 +34,7 @@ T = TypeVar("T")
 _PENDING, _RUNNING, _FINISHED = "PENDING", "RUNNING", "FINISHED"
 _CANCELLED, _NOTIFIED = "CANCELLED", "CANCELLED_AND_NOTIFIED"
 _DONE = (_FINISHED, _NOTIFIED, _CANCELLED)
+_CALLBACK_PATIENCE = 0.5  # seconds that `get` and `wait` have for it
 _WAIT_ON = "; wait again, or cancel it"
 Outcome = tuple[Literal["done"], T] | tuple[Literal["failed", "cancelled"], BaseException]
 
@@ -256,22 +258,41 @@ class Task(Future[T]):
     # -- multiprocessing's words -------------------------------------------------------------------------------------
 
     def get(self, timeout: float | None = None) -> T:
-        """Return `result`, as `multiprocessing.pool.AsyncResult.get` does.
+        """Return `result` once its callback has run, as `multiprocessing.pool.AsyncResult.get` does.
+
+        It waits for the callback for half a second at most, as the callback may need what this thread holds; and not at
+        all in another callback of the pool.
 
         Raises:
             PoolTimeoutError: As for `result`, and it is a `multiprocessing.TimeoutError` too.
             ValueError: ``timeout`` is negative or NaN.
         """
-        return self._result_or_raise(check_timeout(timeout), _get_timeout_error)
+        deadline = Deadline(timeout)
+        try:
+            return self._result_or_raise(deadline.timeout, _get_timeout_error)
+        finally:
+            self._await_callback(deadline)
+            del self
 
     def wait(self, timeout: float | None = None) -> None:
-        """Block until the call is done or the time is up; raises nothing that the call raised."""
-        check_timeout(timeout)
-        self._check_fork()
-        from contextlib import suppress
+        """Block until the call is done and its callback has run, as for `get`, or the time is up.
 
+        It raises nothing that the call raised.
+        """
+        deadline = Deadline(timeout)
+        self._check_fork()
         with suppress(CancelledError, TimeoutError):
-            self._await_error(timeout, PoolTimeoutError)
+            self._await_error(deadline.timeout, PoolTimeoutError)
+        self._await_callback(deadline)
+
+    def _await_callback(self, deadline: Deadline) -> None:
+        """Wait for the callback of a call that is done."""
+        if self._course.settled or not self.done() or not self._open_tasks.has_callback(self):
+            return
+        if role_in(self._open_tasks) != "callback":
+            left = deadline.remaining()
+            patience = _CALLBACK_PATIENCE if left is None else min(left, _CALLBACK_PATIENCE)
+            self._course.await_settled(TaskSettled(self._open_tasks, self, self._label), Deadline(patience))
 
     def ready(self) -> bool:
         """True once the call is done: `done` in multiprocessing's word."""

@@ -60,6 +60,10 @@ class Job(Protocol):
     def arrives(self) -> bool:
         """Whether it is the latter."""
 
+    @property
+    def parts(self) -> Group | None:
+        """The tasks that it is up to, if no worker runs it."""
+
     def done(self) -> bool:
         """Whether it is done."""
 
@@ -151,7 +155,7 @@ class TaskDone(Awaited):
             return None
         worker = job.worker
         if worker is None:
-            return self.of.staff.workers
+            return self.of.staff.workers if job.parts is None else job.parts
         return None if job.limited else worker
 
     def why(self, thread: Callable[[int], str]) -> str:
@@ -159,6 +163,8 @@ class TaskDone(Awaited):
         job = self.of.jobs.get(self._task)
         if job is not None and job.worker is not None:
             return f"{'whose outcome is unpickled' if job.arrives else 'which runs'} in {thread(job.worker)}"
+        if job is not None and job.parts is not None:
+            return f"which is up to {_listed(_idents(job.parts), thread)}"
         known = [each for each in self.of.staff.takers() if each is not None]
         which = "whose only worker is" if len(known) == 1 else "whose workers are"
         return f"which is queued in {words(self.of.name)}, {which} {_listed(known, thread)}"
@@ -247,6 +253,20 @@ class AnyDone(Awaited, Group):
     def advice(self) -> str:
         """What all have in common."""
         return "hold nothing that the tasks need while you wait for them, or give the pool another worker (max_workers)"
+
+
+class AllDone(Group):
+    """The end of all of some tasks."""
+
+    one_is_enough = False
+
+    def __init__(self, pool: Pool, tasks: Callable[[], Iterable[object]]) -> None:
+        self._pool = pool
+        self._tasks = tasks
+
+    def members(self) -> Collection[UpTo]:
+        """For each task who brings it to its end."""
+        return [_end_of(self._pool.jobs.get(task), self._pool.staff) for task in self._tasks()]
 
 
 class Room(Awaited, Group):
@@ -374,7 +394,7 @@ def _end_of(job: Job | None, staff: Staff) -> UpTo:
         return None
     worker = job.worker
     if worker is None:  # queued; or elsewhere, where no worker is known
-        return staff.workers
+        return staff.workers if job.parts is None else job.parts
     return None if job.limited else worker
 
 

@@ -30,13 +30,6 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 _HEAP_TYPE = 1 << 9  # in `type.__flags__`: a class that a program defines, not one of the interpreter's
 
 
-class RemoteTraceback(Exception):  # noqa: N818  it is shown as a cause, and is no error in itself
-    """The traceback of an error in a worker, as text: the cause of the error here."""
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.args[0]}"""' if self.args else ""
-
-
 class PackedError(NamedTuple):
     """An exception on its way: `pickled` is None if pickling would change it."""
 
@@ -173,7 +166,15 @@ def unpack_error(packed: PackedError) -> BaseException:
     for each in packed.notes:
         note(error, each)
     # The worker's text has the whole chain already.
-    return chain(error, RemoteTraceback(packed.traceback))
+    return chain(error, _remote(packed.traceback))
+
+
+def _remote(traceback: str) -> BaseException:
+    """Return the traceback of an error in a worker as the cause of the error here, which shows it as text."""
+    from multiprocessing import pool  # whose class programs know; imported by those alone that need it
+
+    remote: BaseException = pool.RemoteTraceback(f'\n"""\n{traceback}"""')  # type: ignore[attr-defined]  # typeshed lacks it
+    return remote
 
 
 def _load(packed: PackedError) -> BaseException:
@@ -204,5 +205,5 @@ def unloadable(error: BaseException) -> TransportError:
     )
     # As text, like the worker's: frames hold those that called them, here the executor's with its pipes and semaphores.
     text = guarded("", _traceback, error)
-    chain(without_traceback(error), RemoteTraceback(text)).__context__ = None
+    chain(without_traceback(error), _remote(text)).__context__ = None
     return chain(broken, error)  # type: ignore[return-value]  # the same

@@ -40,8 +40,8 @@ def make_backend(executor: Executor | str, envelope: bool | None, options: Optio
         from .processes import ProcessWorkers
 
         drain_before("concurrent.futures.process")
-        return ProcessWorkers(_staffed(options, _cpus() if most is None else min(most, _cpus())))
-    options = _staffed(options, min(32, _cpus() + 4))
+        return ProcessWorkers(_staffed(options, cpus() if most is None else min(most, cpus())))
+    options = _staffed(options, min(32, cpus() + 4))
     if executor == "thread":
         return ThreadWorkers(options)
     from importlib.util import find_spec
@@ -57,6 +57,7 @@ def _staffed(options: Options, default: int) -> Options:
     return options if options.max_workers else options._replace(max_workers=default)
 
 
-def _cpus() -> int:
+def cpus() -> int:
+    """Return how many CPUs this process may use."""
     count: Callable[[], int | None] = getattr(os, "process_cpu_count", os.cpu_count)
     return count() or 1

@@ -1,0 +1,190 @@
+"""`LazyResults`: the iterator of `imap`, which pulls its items only as results are taken."""
+
+from __future__ import annotations
+
+from _queue import Empty, SimpleQueue
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Generic, Self, TypeVar
+
+from .._core.deadline import Deadline
+from .._core.deadlocks import wait_or_refuse
+from .job import Open
+from .mapping import Submit, call_with_each, chunks_of
+from .task import Task, count_as_seen
+from .up_to import AnyDone
+
+# What is asked of it: a source that is slow, endless or large costs no more than what is in flight, and a result that
+# is there does not wait for the source. So nothing is pulled before the first result is asked for, and between any two
+# pulls it looks whether a result has come.
+
+T = TypeVar("T")
+
+
+class LazyResults(Iterator[T], Generic[T]):
+    """The results of `CallbackPool.imap` or `CallbackPool.imap_unordered`: an iterator, with multiprocessing's `next`.
+
+    Nothing is pulled from the source until a result is asked for. Then at most ``max_workers + 1`` tasks (the pool's
+    ``max_pending`` if that is smaller) are in flight: submitted, and their results not taken yet. What raises in a task
+    is raised when its turn comes, and the iterator goes on after it; what the source raises comes after the results
+    of what it gave before. An iterator that is dropped cancels what has not begun.
+
+    Example:
+        >>> from itertools import count
+        >>> from syncprims import CallbackPool
+        >>> with CallbackPool(max_workers=2) as pool:
+        ...     squares = pool.imap(lambda n: n * n, count())  # without end
+        ...     [next(squares) for _ in range(4)]
+        [0, 1, 4, 9]
+
+    **Fairness**: as the pool's.
+
+    **Thread safety**: one thread at a time may use it, as with any iterator over an iterator of yours.
+
+    **Differences from multiprocessing**: there the whole source is pulled at once, whether results are taken or not.
+
+    **Subclassing**: it is made by the pool, which has no hook to make another kind.
+    """
+
+    def __init__(
+        self,
+        open_tasks: Open,
+        submit: Submit[T],
+        fn: Callable[[Any], T],
+        label: str,
+        source: Iterable[Any],
+        chunksize: int,
+        most: int,
+        *,
+        in_order: bool,
+    ) -> None:
+        self._tasks: deque[Task[list[T]]] = deque()  # in flight
+        self._open_tasks = open_tasks
+        self._submit = submit
+        self._fn = fn
+        self._label = label
+        self._chunks = chunks_of(source, chunksize)
+        self._most = most
+        self._done: SimpleQueue[Task[list[T]]] | None = None if in_order else SimpleQueue()
+        self._results: list[T] = []  # of the chunk that was taken last, the next one at the end
+        self._exhausted = False
+        self._source_error: Exception | None = None
+        self._one_read = False
+
+    def __iter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __next__(self) -> T:
+        """Return the next result; blocks until it is there.
+
+        Raises:
+            StopIteration: There are no more.
+            DeadlockError: It would never come, as the task waits for this thread or all workers do.
+            PoolClosedError: The pool takes no more, and the source has more; so is `TransportError`.
+        """
+        return self.next()
+
+    def next(self, timeout: float | None = None) -> T:
+        """Return the next result as ``next()`` does, within a limit that does not count the source's own time.
+
+        Args:
+            timeout: Seconds to wait for a task; None waits for ever.
+
+        Raises:
+            PoolTimeoutError: The time was up; it is a `multiprocessing.TimeoutError` too. Ask again to wait on.
+            StopIteration: As for ``next()``, and so are the others.
+        """
+        deadline = Deadline(timeout)
+        while not self._results:
+            task = self._finished()
+            if task is None:
+                if self._pulled():
+                    continue
+                if not self._tasks:
+                    self._stop()
+                task = self._awaited(deadline)
+            self._tasks.remove(task)
+            self._results = self._taken(task)
+        return self._results.pop()  # so that it is kept by nothing but its taker
+
+    def _stop(self) -> None:
+        error, self._source_error = self._source_error, None
+        if error is None:
+            raise StopIteration
+        try:
+            raise error
+        finally:
+            del error
+
+    def _taken(self, task: Task[list[T]]) -> list[T]:
+        try:
+            results = task.result()
+        except BaseException:
+            self._one_read = True  # one error that was read stands for the others
+            for other in self._tasks:
+                count_as_seen(other)
+            raise
+        results.reverse()
+        return results
+
+    def _pulled(self) -> bool:
+        """Submit one more task, if there may be one and the source has one."""
+        if self._exhausted or len(self._tasks) >= self._most:
+            return False
+        try:
+            chunk = next(self._chunks, None)
+        except Exception as error:  # noqa: BLE001  its turn comes
+            self._source_error = error
+            chunk = None
+        if chunk is None:
+            self._exhausted = True
+            return False
+        task = self._submit(self._label, call_with_each, (self._fn, chunk), chunk)
+        self._tasks.append(task)
+        if self._one_read:
+            count_as_seen(task)
+        if self._done is not None:
+            task.add_done_callback(self._done.put)  # type: ignore[arg-type]  # it is the task
+        return True
+
+    def _finished(self) -> Task[list[T]] | None:
+        """Return the task whose turn it is if that is done."""
+        if self._done is None:
+            return self._tasks[0] if self._tasks and self._tasks[0].done() else None
+        try:
+            return self._done.get_nowait()
+        except Empty:
+            return None
+
+    def _awaited(self, deadline: Deadline) -> Task[list[T]]:
+        """Wait for the task whose turn it is."""
+        left = deadline.remaining()
+        if self._done is None:
+            first = self._tasks[0]
+            first.wait(left)
+            if first.done():
+                return first
+        else:
+            try:
+                return wait_or_refuse(
+                    AnyDone(self._open_tasks, self._label, lambda: list(self._tasks)),
+                    left,
+                    partial(self._done.get, timeout=left),
+                )
+            except Empty:
+                pass
+        from .get_timeout import GetTimeoutError  # here, since it imports multiprocessing
+
+        raise GetTimeoutError(
+            f"waited {deadline.waited():.1f} s for the next result of {self._label} in {self._open_tasks.name!r}: "
+            f"{len(self._tasks)} tasks are in flight. Ask again to wait on",
+            pending=len(self._tasks),
+            timeout=deadline.timeout,
+            waited=deadline.waited(),
+        )
+
+    def __del__(self) -> None:
+        for task in self.__dict__.get("_tasks", ()):
+            task.cancel()
