@@ -5,6 +5,8 @@ kept or reported broken.
 
 - `TimedLock`, `TimedRLock`, `acquire_all`: locks with a time limit that name their holder and refuse to deadlock.
   `LockAdapter` gives the same to a lock that you already have.
+- `KeyedLock`, `Guarded`: a lock for each key; a value that is reached under its lock alone.
+- `once`, `SingleFlight`: a function that runs once; callers that share one call.
 - `OrderedRunner`: threads that take turns in a predefined order.
 - `AtomicCounter`: an integer that threads change together, with bounds, compare-and-set and waiting.
 - `CallbackPool`: an executor whose callbacks all run and whose errors nobody can lose. A `TaskGroup` of it holds tasks
@@ -57,6 +59,10 @@ from .facts import Holder, Wait
 if TYPE_CHECKING:
     from . import diagnostics as diagnostics
     from . import testing as testing
+    from ._locks.guarded import Guarded
+    from ._locks.keyed import KeyedLock
+    from ._locks.once import once
+    from ._locks.single_flight import SingleFlight
     from .callback_pool import CallbackPool, Cancellation, LazyResults, PoolStats, Task, TaskGroup
 
 __all__ = [
@@ -70,7 +76,9 @@ __all__ = [
     "CounterTimeoutError",
     "DeadlockError",
     "ForkedError",
+    "Guarded",
     "Holder",
+    "KeyedLock",
     "LazyResults",
     "LockAdapter",
     "LockOrderError",
@@ -81,6 +89,7 @@ __all__ = [
     "PoolStats",
     "PoolTimeoutError",
     "SequenceFinishedError",
+    "SingleFlight",
     "StepContext",
     "StepTimeoutError",
     "SyncError",
@@ -95,6 +104,7 @@ __all__ = [
     "Wait",
     "acquire_all",
     "compiled",
+    "once",
 ]
 
 compiled: bool = _compiled_core is not None
@@ -102,19 +112,31 @@ compiled: bool = _compiled_core is not None
 
 _MODULES = ("diagnostics", "testing")
 
+# What comes when it is asked for, and from which module. What the pool stands on, concurrent.futures, takes longer to
+# import than the rest. The modules are for a program under way that needs one at once: `syncprims.diagnostics.report()`
+# in a debugger.
+_LATER = {
+    "CallbackPool": "callback_pool",
+    "Cancellation": "callback_pool",
+    "Guarded": "_locks.guarded",
+    "KeyedLock": "_locks.keyed",
+    "LazyResults": "callback_pool",
+    "PoolStats": "callback_pool",
+    "SingleFlight": "_locks.single_flight",
+    "Task": "callback_pool",
+    "TaskGroup": "callback_pool",
+    "once": "_locks.once",
+}
+
 
 def __getattr__(name: str) -> object:
-    # The pool comes when it is asked for: what it stands on, concurrent.futures, takes longer to import than the rest.
-    # So do the modules that a program under way may need at once: `syncprims.diagnostics.report()` in a debugger.
+    from importlib import import_module
+
     if name in _MODULES:
-        from importlib import import_module
-
         return import_module(f"{__name__}.{name}")
-    if name not in ("CallbackPool", "Cancellation", "LazyResults", "PoolStats", "Task", "TaskGroup"):
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import callback_pool
-
-    thing: object = getattr(callback_pool, name)
+    thing: object = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
     globals()[name] = thing
     return thing
 

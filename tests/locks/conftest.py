@@ -1,4 +1,4 @@
 """What of this folder is no test."""
 
-# A program that puts a model in the place of the C lock as it starts: collecting doctests must not import it.
-collect_ignore = ["explore_locks.py"]
+# Programs that put a model in the place of the C lock as they start: collecting doctests must not import them.
+collect_ignore = ["explore_calls.py", "explore_locks.py"]

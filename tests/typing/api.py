@@ -21,13 +21,16 @@ from syncprims import (
     CounterBoundsError,
     CounterTimeoutError,
     DeadlockError,
+    Guarded,
     Holder,
+    KeyedLock,
     LazyResults,
     LockAdapter,
     LockTimeoutError,
     OrderedRunner,
     PoolStats,
     PoolTimeoutError,
+    SingleFlight,
     StepTimeoutError,
     SyncError,
     SyncTimeoutError,
@@ -38,6 +41,7 @@ from syncprims import (
     Turn,
     Wait,
     acquire_all,
+    once,
 )
 from syncprims.adapters import LockLike, Lost, RedisLock
 from syncprims.diagnostics import Recording, Span, find_deadlocks, record, report
@@ -76,6 +80,67 @@ def locks(lock: TimedLock, relock: TimedRLock) -> None:
     TimedLock(2.0, "name")  # type: ignore[call-arg]
     lock.timeout = 3.0  # type: ignore[misc]
     acquire_all(threading.Lock())  # type: ignore[arg-type]
+
+
+def locks_of_keys(keyed: KeyedLock, key: object) -> None:
+    """Any object that can be hashed is a key; each has a lock."""
+    assert_type(keyed["a"], TimedLock)
+    assert_type(keyed[1, "a"].acquire(timeout=1.0), bool)
+    with keyed[key] as held:
+        assert_type(held, TimedLock)
+    assert_type(len(keyed), int)
+    assert_type(keyed.timeout, float | None)
+    assert_type(acquire_all(keyed["a"], keyed["b"]), AbstractContextManager[None])
+
+    keyed[[]]  # type: ignore[index]
+    KeyedLock(2.0, "name")  # type: ignore[call-arg]
+
+
+def guarded_values(stock: Guarded[dict[str, int]], total: Guarded[int]) -> None:
+    """A ``with`` gives the value; `update` takes it and gives another of its type."""
+    with stock as shelves:
+        assert_type(shelves, dict[str, int])
+    with total.hold(0.5) as value:
+        assert_type(value, int)
+    assert_type(total.update(lambda n: n + 1), int)
+    assert_type(total.value, int)
+    assert_type(Guarded("a"), Guarded[str])
+    assert_type(total.holder, Holder | None)
+    acquire_all(stock, total)
+
+    total.update(str)  # type: ignore[arg-type]
+    total.value = "1"  # type: ignore[assignment]
+
+
+@once
+def settings() -> dict[str, str]:
+    """Bare."""
+    return {}
+
+
+@once(timeout=2.0)
+def port() -> int:
+    """With a timeout."""
+    return 80
+
+
+def taking_one(path: str) -> str:
+    """Take an argument."""
+    return path
+
+
+def calls_that_are_shared(flight: SingleFlight[str, bytes]) -> None:
+    """What comes back is what the function returns."""
+    assert_type(settings(), dict[str, str])
+    assert_type(port(), int)
+    assert_type(once(lambda: 1.5)(), float)
+    assert_type(flight.do("a", lambda: b""), bytes)
+
+    once(taking_one)  # type: ignore[arg-type]
+    settings("a")  # type: ignore[call-arg]
+    flight.do(1, lambda: b"")  # type: ignore[arg-type]
+    flight.do("a", lambda: "")  # type: ignore[arg-type,return-value]
+    flight.do("a", taking_one)  # type: ignore[arg-type]
 
 
 class Ward(TimedLock):

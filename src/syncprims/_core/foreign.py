@@ -168,7 +168,12 @@ def traceback_of(error: BaseException) -> TracebackType | None:
 
 def without_traceback(error: BaseException) -> BaseException:
     """Take the exception's traceback away, and return it."""
-    BaseException.with_traceback(error, None)
+    return set_traceback(error, None)
+
+
+def set_traceback(error: BaseException, traceback: TracebackType | None) -> BaseException:
+    """Set the exception's traceback, past a method of its class, and return it."""
+    BaseException.with_traceback(error, traceback)
     return error
 
 
@@ -176,6 +181,12 @@ def chain(error: BaseException, cause: BaseException | None) -> BaseException:
     """Set the exception's cause, even if its class refuses to have attributes set, and return it."""
     _CAUSE.__set__(error, cause)
     return error
+
+
+def context_of(error: BaseException) -> BaseException | None:
+    """Return the exception's context, past a property of its class."""
+    context: BaseException | None = _CONTEXT.__get__(error)
+    return context
 
 
 def set_context(error: BaseException, context: BaseException | None) -> BaseException:

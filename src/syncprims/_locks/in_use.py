@@ -1,0 +1,80 @@
+"""`InUse`: a thing for each key, made when it is asked for, and gone when no thread uses it."""
+
+from __future__ import annotations
+
+from _weakref import _remove_dead_weakref  # type: ignore[attr-defined]  # the `weakref` module is built on it
+from abc import ABC, abstractmethod
+from collections import deque
+from itertools import repeat
+from operator import call
+from typing import Generic, TypeVar
+from weakref import ref
+
+from .._core.foreign import guarded
+
+# A weak dictionary, with three differences from `weakref.WeakValueDictionary`.
+#
+# 1. Of two threads that ask for the same key at once, both get the same thing: it is put in by one call of C that finds
+#    what another thread has put in before.
+# 2. When a thing goes, only C code runs: it notes the dead reference. The key, whose `__hash__` may be Python code that
+#    fails or is interrupted, is dropped when the next thing is made or they are counted, and by C again: only if the
+#    reference there is dead.
+# 3. No lock guards it, since the keys' methods are the user's code, and would run under that lock.
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class _KeyedRef(ref[V]):
+    """A weak reference to the thing of a key."""
+
+    __slots__ = ("key",)
+
+    key: object
+
+
+class InUse(ABC, Generic[K, V]):
+    """A thing for each key: the same one as long as any code refers to it."""
+
+    __slots__ = ("__weakref__", "_gone", "_refs")
+
+    def __init__(self) -> None:
+        self._refs: dict[K, _KeyedRef[V]] = {}
+        self._gone: deque[_KeyedRef[V]] = deque()
+
+    @abstractmethod
+    def _make(self, key: K) -> V:
+        """Make the thing of a key, which allows weak references; it is dropped if another thread was first."""
+
+    def __getitem__(self, key: K) -> V:
+        found = self._refs.get(key)
+        thing = None if found is None else found()
+        return self._add(key) if thing is None else thing
+
+    def _add(self, key: K) -> V:
+        self._forget_gone()
+        made = self._make(key)
+        mine = _KeyedRef(made, self._gone.append)
+        mine.key = key
+        while True:
+            thing = self._refs.setdefault(key, mine)()
+            if thing is not None:
+                return thing
+            _remove_dead_weakref(self._refs, key)
+
+    def __len__(self) -> int:
+        self._forget_gone()
+        return sum(each() is not None for each in list(self._refs.values()))
+
+    def _forget_gone(self) -> None:
+        try:
+            # No interrupt comes between the taking and the `try`.
+            for dead in map(call, repeat(self._gone.popleft)):
+                try:
+                    # A key whose methods fail stays until it is asked for again.
+                    guarded(None, _remove_dead_weakref, self._refs, dead.key)
+                except BaseException:  # an interrupt
+                    self._gone.append(dead)
+                    raise
+        except IndexError:  # there is none left
+            pass

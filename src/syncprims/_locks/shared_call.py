@@ -1,0 +1,137 @@
+"""`SharedCalls`: one call for all threads that ask for it at the same time; for `once` and `SingleFlight`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, Self, TypeVar
+
+from .._core.deadlocks import own_deadlock
+from .._core.foreign import context_of, is_interrupt, set_context, set_traceback, traceback_of
+from .._core.holders import describe
+from .._core.interrupts import attempt
+from .._core.state import State
+from ..errors import LockTimeoutError
+from .timed_lock import TimedLock
+
+# A call is a lock. All who ask at the same time find the same call and take its lock. The first to get it runs the
+# function and stores the outcome; who gets it later finds the outcome. So the time limit, the holder, the wait-for
+# graph, reports, recordings, fork and interrupts are those of `TimedLock`. A later call has a lock of its own: no
+# thread that comes later can get in before those who wait for the outcome.
+#
+# The call that is open is known by a dictionary with one entry, since `setdefault` is one call of C. The thread that
+# stores the outcome takes it out, before it lets go of the lock. A call that was cut off, by an interrupt or since its
+# thread did not come along in a fork, stays open: whoever has the lock next runs its own function as this call.
+#
+# The outcome is stored without a call in between, so what the function did is not done twice because an interrupt comes
+# right after it.
+#
+# An exception has its traceback, and that has the frames which have the call. So the functions here delete what would
+# close that cycle.
+
+R = TypeVar("R")
+
+
+class SharedCalls(Generic[R]):
+    """Calls of which at most one is open at a time.
+
+    Args:
+        kind: What reports call the kind of thing that this is.
+        limit: How long to wait for another thread, in seconds; None is forever.
+        say_name: Says what messages call it.
+    """
+
+    __slots__ = ("__weakref__", "_kind", "_limit", "_open", "_say_name")
+
+    def __init__(self, kind: str, limit: float | None, say_name: Callable[[], str]) -> None:
+        self._kind = kind
+        self._limit = limit
+        self._say_name = say_name
+        self._open: dict[None, _SharedCall[R]] = {}
+
+    def share(self, fn: Callable[[], R]) -> R:
+        """Return the result of the call that is open, or call `fn` if none is.
+
+        Raises:
+            LockTimeoutError: The call of another thread did not end in time.
+            DeadlockError: It can't end before this one, as this thread runs it, or waits for this thread.
+            BaseException: What the function raises.
+        """
+        call = self._open.get(None)
+        try:
+            if call is None:
+                call = self._open.setdefault(None, _SharedCall(self._kind, self._limit, self._say_name))
+            try:
+                with call:
+                    if call.is_open:
+                        call.run(fn, self._open)
+            except LockTimeoutError:
+                if call.is_open:  # else only others who fetch the outcome were in the way
+                    raise
+            return call.outcome()
+        finally:
+            del call
+
+
+class _SharedCall(TimedLock, Generic[R]):
+    """One call, and the lock that the thread which runs it holds.
+
+    Attributes:
+        is_open: Whether it has no outcome yet.
+    """
+
+    __slots__ = ("_context", "_error", "_kind", "_result", "_say_name", "_traceback", "is_open")
+
+    def __init__(self, kind: str, limit: float | None, say_name: Callable[[], str]) -> None:
+        self._kind = kind
+        self._say_name = say_name
+        self._result: tuple[R] | None = None
+        self._error: BaseException | None = None
+        self.is_open = True
+        super().__init__(limit)
+
+    @property
+    def name(self) -> str:
+        """What messages call it; put together only if one is written."""
+        return self._say_name()
+
+    def run(self, fn: Callable[[], R], known: dict[None, Self]) -> None:
+        """Call the function; keep the outcome if it is one to be shared, and then take the call out of `known`."""
+        try:
+            self._result = (attempt(fn),)
+            self.is_open = False
+        except BaseException as error:
+            # Anything else belongs to the thread in which it came, as Ctrl-C does.
+            if isinstance(error, Exception) and not is_interrupt(error):
+                self._traceback, self._context = traceback_of(error), context_of(error)
+                self._error = error
+                self.is_open = False
+            raise
+        finally:
+            if not self.is_open:
+                known.clear()
+            del self, known
+
+    def outcome(self) -> R:
+        """Return the result, or raise the error."""
+        if self._result is not None:
+            return self._result[0]
+        assert self._error is not None
+        error, traceback, context = self._error, self._traceback, self._context
+        del self
+        # Each thread begins with the traceback as it came from the function, or it would grow with each thread. And the
+        # error's context is not what this thread happens to be handling.
+        try:
+            raise set_traceback(error, traceback)
+        finally:
+            set_context(error, context)
+            del error, traceback, context
+
+    def _late(self, limit: float | None, waited: float, why: str | None = None) -> LockTimeoutError:
+        holder = self.holder
+        return super()._late(limit, waited, f"which runs in {describe(holder)}" if holder else why)
+
+    def _enter_again(self) -> Self:
+        raise own_deadlock(self.name, "do not ask for it inside of its own function")
+
+    def _state(self) -> State:
+        return State(self, self._kind, self.name, self._owner(), is_lock=True)

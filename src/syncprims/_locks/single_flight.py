@@ -1,0 +1,136 @@
+"""`SingleFlight`: callers that ask for the same key at the same time share one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Generic, NoReturn, TypeVar
+
+from .._core.deadline import check_timeout
+from .._core.foreign import words
+from .._core.lazy import check_runs
+from .._core.registry import check_name, default_name, new_serial
+from .in_use import InUse
+from .shared_call import SharedCalls
+
+K = TypeVar("K", bound=Hashable)
+R = TypeVar("R")
+
+
+class SingleFlight(Generic[K, R]):
+    """Callers that ask for the same key at the same time share one call: no cache stampede.
+
+    Use it where many threads find at once that something is missing, such as an entry of a cache that has just
+    expired, and each would fetch it. It is a waiter's table: however many guests ask what the soup is, one goes to the
+    kitchen, and all who ask meanwhile get that answer. Whoever asks later sends somebody again.
+
+    It keeps no result; a cache does that. The name is that of Go's ``singleflight``.
+
+    Args:
+        timeout: How long a caller waits for the call of another thread, in seconds; None, the default, is forever and 0
+            is not at all. It does not limit the caller's own call.
+        name: What messages call it; by default ``SingleFlight-7`` or the like.
+
+    Raises:
+        ValueError: The timeout is negative or NaN.
+        OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+        TypeError: It is not a number, or the name is not a string.
+
+    Example:
+        >>> from syncprims import SingleFlight
+        >>> pages: SingleFlight[str, str] = SingleFlight(timeout=10.0, name="pages")
+        >>> pages.do("/soup", lambda: "tomato")
+        'tomato'
+
+    **Fairness.** Who waits for a call gets its outcome, whatever comes later: a later caller has a call of its own.
+
+    **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. An interrupt
+    at any point leaves no waiting caller behind and no key. Of the keys' methods only ``__hash__`` and ``__eq__`` are
+    called, with no lock held; a key itself is dropped when the next one is asked for. In a forked child nothing runs
+    that ran in another thread: who asks there makes a call.
+
+    **Differences from threading.** `threading` has nothing like it. A lock around the fetch makes the callers fetch one
+    after the other.
+
+    **Subclassing.** There are no hooks. `do` may be overridden.
+    """
+
+    __slots__ = ("__weakref__", "_calls", "_name", "_serial", "_timeout")
+
+    def __init__(self, timeout: float | None = None, *, name: str | None = None) -> None:
+        self._timeout = check_timeout(timeout)
+        self._name = check_name(name)
+        self._serial = new_serial()
+        self._calls: _CallsByKey[K, R] = _CallsByKey(self.name, self._timeout)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return default_name(self, self._serial) if self._name is None else self._name
+
+    @property
+    def timeout(self) -> float | None:
+        """How long a caller waits for the call of another thread, in seconds; None is forever."""
+        return self._timeout
+
+    def do(self, key: K, fn: Callable[[], R]) -> R:
+        """Call the function, or wait for the call that another thread makes for the same key, and return its result.
+
+        A result is always that of a call which was not over when it was asked for.
+
+        Args:
+            key: What the result is for: anything that can be the key of a dictionary.
+            fn: Called without arguments if no call for the key runs; else the function of the thread that runs one
+                is called instead.
+
+        Returns:
+            The result of the call: the same object for all who share it.
+
+        Raises:
+            LockTimeoutError: The call of another thread did not end in time; the error says which thread and where it
+                is. That call goes on, and the others get its result.
+            DeadlockError: The function of a key asks for the same key, or waiting for the thread that runs the call
+                would close a cycle of waiting threads.
+            TypeError: The key can't be hashed, or the function can't be called or is a coroutine function or a
+                generator function, of which a call would run nothing.
+            BaseException: What the function raises, in all who share the call. But an interrupt, which is Ctrl-C, an
+                exception of a signal handler or anything that is not an `Exception`, is raised only in the thread in
+                which it came: one of the others makes another call, with its own function.
+
+        Example:
+            >>> from syncprims import SingleFlight
+            >>> cache: dict[int, int] = {}
+            >>> flight: SingleFlight[int, int] = SingleFlight()
+            >>> def square(n: int) -> int:
+            ...     if n not in cache:
+            ...         cache[n] = flight.do(n, lambda: n * n)
+            ...     return cache[n]
+            >>> square(12)
+            144
+        """
+        check_runs(fn, "the function of do()")
+        return self._calls[key].share(fn)
+
+    def __repr__(self) -> str:
+        return f"<syncprims.{type(self).__name__} {self.name!r}, {len(self._calls)} calls>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"cannot pickle or copy {self!r}: it belongs to one process; make one where it is needed")
+
+
+class _CallsByKey(InUse[K, SharedCalls[R]]):
+    """The calls of each key for which one runs."""
+
+    __slots__ = ("_limit", "_of")
+
+    def __init__(self, of: str, limit: float | None) -> None:
+        super().__init__()
+        self._of = of
+        self._limit = limit
+
+    def _make(self, key: K) -> SharedCalls[R]:
+        return SharedCalls("SingleFlight", self._limit, partial(_say_name, self._of, key))
+
+
+def _say_name(of: str, key: object) -> str:
+    return f"{of}[{words(key)}]"

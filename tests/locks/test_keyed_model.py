@@ -1,0 +1,130 @@
+"""Random programs of two threads and a few keys at a `KeyedLock`, against a model that says which locks there are."""
+
+from __future__ import annotations
+
+import gc
+from typing import Final
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from locks.actors import Worker, eventually
+from syncprims import KeyedLock, LockTimeoutError, TimedLock
+
+WORKERS: Final = 2
+KEYS: Final = ["a", (1, "b"), 7]
+
+workers = st.integers(0, WORKERS - 1)
+keys = st.integers(0, len(KEYS) - 1)
+
+
+class Programs(RuleBasedStateMachine):
+    """The model: who holds the lock of each key and how it was taken, who waits for it, and which are referred to."""
+
+    def __init__(self) -> None:
+        """Begin with no lock and idle workers."""
+        super().__init__()
+        self.keyed = KeyedLock()
+        self.workers = [Worker(f"worker {number}") for number in range(WORKERS)]
+        self.holder: dict[int, int] = {}
+        self.awaited: dict[int, int] = {}  # by worker
+        self.kept: dict[int, TimedLock] = {}
+        self.serials: dict[int, int] = {}
+
+    def in_use(self) -> set[int]:
+        """The keys whose locks the model says there are."""
+        return {*self.holder, *self.awaited.values(), *self.kept}
+
+    @rule(key=keys)
+    def keep(self, key: int) -> None:
+        """Refer to the lock of a key."""
+        self.kept[key] = self.keyed[KEYS[key]]
+
+    @rule(key=keys)
+    def drop(self, key: int) -> None:
+        """Refer to it no more."""
+        self.kept.pop(key, None)
+
+    @rule(worker=workers, key=keys)
+    def take(self, worker: int, key: int) -> None:
+        """Take the lock of a key without referring to it afterwards, or wait for it."""
+        if worker in self.awaited or self.holder.get(key) == worker:
+            return
+        if self.would_deadlock(worker, key):
+            return
+        if key in self.holder:
+            self.awaited[worker] = key
+            self.workers[worker].begin(lambda: self.keyed[KEYS[key]].acquire())
+            eventually(lambda: self.keyed[KEYS[key]].waiting == 1)
+        else:
+            assert self.workers[worker].do(lambda: self.keyed[KEYS[key]].acquire()) is True
+            self.holder[key] = worker
+
+    def would_deadlock(self, worker: int, key: int) -> bool:
+        """Whether the holder waits for what the worker holds."""
+        holder = self.holder.get(key)
+        return holder is not None and self.holder.get(self.awaited.get(holder, -1)) == worker
+
+    @rule(worker=workers, key=keys)
+    def give(self, worker: int, key: int) -> None:
+        """Release it; who waits for it has it then."""
+        if worker in self.awaited or self.holder.get(key) != worker:
+            return
+        assert self.workers[worker].do(lambda: self.keyed[KEYS[key]].release()) is None
+        del self.holder[key]
+        for waiter in [each for each, awaited in self.awaited.items() if awaited == key]:
+            assert self.workers[waiter].outcome() is True
+            del self.awaited[waiter]
+            self.holder[key] = waiter
+
+    @rule(worker=workers, key=keys)
+    def try_it(self, worker: int, key: int) -> None:
+        """A `with` that does not wait."""
+        if worker in self.awaited or self.holder.get(key) == worker:
+            return
+
+        def enter() -> bool:
+            try:
+                with self.keyed[KEYS[key]].hold(0):
+                    return True
+            except LockTimeoutError:
+                return False
+
+        assert self.workers[worker].do(enter) is (key not in self.holder)
+
+    @invariant()
+    def there_are_the_locks_that_the_model_says(self) -> None:
+        """As many as are in use, each held by the one who holds it, and no dead key among them."""
+        assert len(self.keyed) == len(self.in_use())
+        assert len(self.keyed._refs) == len(self.in_use())
+        for number, key in enumerate(KEYS):
+            holder = self.keyed[key].holder if number in self.in_use() else None
+            name = None if holder is None else holder.name
+            assert name == (f"worker {self.holder[number]}" if number in self.holder else None)
+
+    @invariant()
+    def a_lock_is_the_same_as_long_as_it_is_in_use(self) -> None:
+        """The serial number of its creation tells."""
+        for number, key in enumerate(KEYS):
+            if number in self.in_use():
+                serial = self.keyed[key]._serial
+                assert self.serials.setdefault(number, serial) == serial
+            else:
+                self.serials.pop(number, None)
+
+    def teardown(self) -> None:
+        """Let go of everything: nothing is left."""
+        while self.holder:
+            for key, worker in list(self.holder.items()):
+                self.give(worker, key)
+        self.kept.clear()
+        for each in self.workers:
+            each.stop()
+        gc.collect()
+        assert len(self.keyed) == 0
+
+
+TestKeyedLock = Programs.TestCase
+# Without a database: it would be a folder that the tests leave behind.
+TestKeyedLock.settings = settings(max_examples=12, stateful_step_count=20, deadline=None, database=None)
