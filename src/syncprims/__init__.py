@@ -13,7 +13,8 @@ kept or reported broken.
   that fail together.
 
 Beside these, ``syncprims.diagnostics`` shows who waits for whom, ``syncprims.testing`` proves a subclass of yours, and
-``syncprims.adapters`` reaches past one machine. ``python -m syncprims`` is the tour.
+``syncprims.adapters`` reaches past one machine. ``python -m syncprims.watch PROGRAM.py`` says why a program hangs that
+knows nothing of this library, and ``python -m syncprims`` is the tour.
 
 Example:
     >>> from syncprims import TimedLock
@@ -59,6 +60,7 @@ from .facts import Holder, Wait
 if TYPE_CHECKING:
     from . import diagnostics as diagnostics
     from . import testing as testing
+    from . import watch as watch
     from ._locks.guarded import Guarded
     from ._locks.keyed import KeyedLock
     from ._locks.once import once
@@ -110,7 +112,7 @@ __all__ = [
 compiled: bool = _compiled_core is not None
 """Whether the compiled core is used."""
 
-_MODULES = ("diagnostics", "testing")
+_MODULES = ("diagnostics", "testing", "watch")
 
 # What comes when it is asked for, and from which module. What the pool stands on, concurrent.futures, takes longer to
 # import than the rest. The modules are for a program under way that needs one at once: `syncprims.diagnostics.report()`
@@ -150,3 +152,8 @@ if "SYNCPRIMS_LOCK_ORDER" in _environ:  # see diagnostics.check_lock_order: it h
     from .diagnostics.lock_order import check_as_environment_says
 
     check_as_environment_says()
+
+if "SYNCPRIMS_WATCH" in _environ:  # see watch.install: the sooner, the more locks it sees
+    from .watch.environment import install_as_environment_says
+
+    install_as_environment_says()

@@ -517,7 +517,21 @@ def find_deadlocks() -> tuple[tuple[Wait, ...], ...]:
         >>> find_deadlocks()
         ()
     """
-    waits, arrows = _confirm(_read({wait.ident: None for wait in all_waits()}, _endless), _innermost_endless)
+    found = knots((wait.ident for wait in all_waits()), _endless, _innermost_endless)
+    return tuple(tuple(_say(wait, holder) for wait, holder in knot.edges()) for knot in found)
+
+
+def knots(
+    idents: Iterable[int], select: Callable[[int], Iterable[Waiting]], innermost: Callable[[int], Waiting | None]
+) -> list[Knot]:
+    """Return each set of threads that wait, over others, for themselves, as two readings agree.
+
+    Args:
+        idents: The threads to begin with.
+        select: The waits of a thread that count.
+        innermost: The one of them in which it is now, or None.
+    """
+    waits, arrows = _confirm(_read(dict.fromkeys(idents), select), innermost)
     found = []
     for component in _components(arrows):
         first = next((vertex for vertex in component if isinstance(vertex, int)), None)
@@ -525,8 +539,8 @@ def find_deadlocks() -> tuple[tuple[Wait, ...], ...]:
             inside = {vertex: _within(arrows[vertex], component) for vertex in component}
             knot = Knot(waits[first], waits, inside)
             if knot.core:
-                found.append(tuple(_say(wait, holder) for wait, holder in knot.edges()))
-    return tuple(found)
+                found.append(knot)
+    return found
 
 
 def _endless(ident: int) -> list[Waiting]:

@@ -1,0 +1,16 @@
+"""Watch: find out why a program hangs that knows nothing of this library.
+
+``python -m syncprims.watch PROGRAM.py`` runs a program with the locks of `threading` observed, and reports when its
+threads can't go on: who waits for what, who holds it and where it was taken. `install` does the same from inside.
+"""
+
+from __future__ import annotations
+
+from .findings import Incident
+from .install import Watching, install
+
+__all__ = ["Incident", "Watching", "install"]
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -1,0 +1,15 @@
+"""``python -m syncprims.watch PROGRAM.py ARGS…``: run a program, and report when its threads can't go on."""
+
+from __future__ import annotations
+
+import sys
+
+from .command import main
+
+if __name__ == "__main__":
+    # What `-m` has put first is the folder of the caller: the program gets its own.
+    if not sys.flags.safe_path:
+        del sys.path[0]
+    code = main(sys.argv[1:])
+    if code is not None:
+        sys.exit(code)

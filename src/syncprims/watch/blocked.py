@@ -1,0 +1,165 @@
+"""Blocked: the record of one observed wait, which its thread keeps up while it waits, and answers questions by."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from math import inf
+from types import FrameType
+from typing import Final, Protocol
+
+from .._core.clock import monotonic
+from .._core.greenlets import refuse_greenlets
+from .._core.state import State
+from .._core.waits import UpTo, Waiting
+from ..errors import PatchedThreadsError
+from .with_blocks import Inside, blocks_of
+
+# Why a waiting thread wakes up now and then
+# ------------------------------------------
+# A plain lock does not know its owner. Who took it last is noted, but leaving a `with` is a function of C that notes
+# nothing. So a note may be stale: the lock was let go of, and a thread that waited for it has got it, but not had the
+# GIL yet to say so. For that thread the record of its wait is still there. Whoever looks at that moment sees a thread
+# that waits for what it has.
+#
+# So a thread waits in slices. Between two of them it runs, without the lock, and then it answers what it was asked. If
+# every thread that waits for a lock answers after the one that is noted as its owner has begun to wait for something
+# else, none of them has it, and the owner can't have let go of it since: the note is true.
+#
+# A thread can look at its own stack without harm, on every interpreter, so that it is itself which says in which `with`
+# blocks it is.
+
+_FIRST_SLICE: Final = 0.25
+_LONGEST_SLICE: Final = 1.0
+
+_numbers = count(1)
+
+
+class Question:
+    """What the watcher asks threads that wait.
+
+    Attributes:
+        things: The locks of which it wants to know whether the thread is in a `with` block of them.
+    """
+
+    __slots__ = ("things",)
+
+    def __init__(self, things: Sequence[object]) -> None:
+        self.things = things
+
+
+class Awaitable(Protocol):
+    """What an observed wait is for."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+
+    def up_to(self, waiter: int) -> UpTo:
+        """Who must act before the thread `waiter` can go on, as far as that is known."""
+
+
+class _Node:
+    """What the library's own search sees of it: something that is up to nobody, and in no snapshot.
+
+    The search for the library's own locks refuses what it finds. What is found here is only reported.
+    """
+
+    __slots__ = ("target",)
+
+    def __init__(self, target: Awaitable) -> None:
+        self.target = target
+
+    @property
+    def name(self) -> str:
+        return self.target.name
+
+    def _up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  see above
+        return None
+
+    def _is_mine(self) -> bool:
+        return False
+
+    def _state(self) -> State | None:
+        return None
+
+
+class Blocked(Waiting):
+    """One observed wait.
+
+    Attributes:
+        number: A number that no other wait has.
+        target: What is waited for.
+        is_endless: Whether it has no limit.
+        by_with: Whether it may be refused: a `with`, or a lock that only its holder can release.
+        answers: Whether its thread wakes up now and then, to answer.
+        asked: What the watcher asks; written by the watcher.
+        answered: The question that was answered last; written by the thread.
+        inside: The answer: in which blocks the thread is.
+        refusal: Makes the error to be raised in this wait; written by the watcher.
+    """
+
+    __slots__ = ("answered", "answers", "asked", "by_with", "inside", "is_endless", "number", "refusal", "target")
+
+    def __init__(self, target: Awaitable, *, is_endless: bool, by_with: bool = False, answers: bool = True) -> None:
+        # A limit that is never reached keeps it out of the search of the library's own waits.
+        super().__init__(_Node(target), inf, takes_part=False)
+        self.number = next(_numbers)
+        self.target = target
+        self.is_endless = is_endless
+        self.by_with = by_with
+        self.answers = answers and is_endless
+        self.asked: Question | None = None
+        self.answered: Question | None = None
+        self.inside = Inside()
+        self.refusal: Callable[[], BaseException] | None = None
+
+    def publish(self) -> None:
+        """Register the wait; it does nothing where greenlets have replaced threads."""
+        try:
+            refuse_greenlets()
+        except PatchedThreadsError:
+            return
+        super().publish()
+
+    def note_of(self, ident: int) -> None:
+        """Take it for a wait of that thread, which is not registered: the watcher has found it."""
+        self.ident = ident
+        self.since = monotonic()
+
+    def up_to(self) -> UpTo:
+        """Who must act before it can end."""
+        return self.target.up_to(self.ident)
+
+    def beat(self) -> None:
+        """Note that the wait goes on, and answer what was asked; called by its thread, which is not blocked now.
+
+        Raises:
+            DeadlockError: The watcher has decided to break a deadlock here.
+        """
+        asked = self.asked
+        if asked is not None and asked is not self.answered:
+            self.inside = blocks_of(_callers_frame(), asked.things)
+            self.answered = asked
+        refusal = self.refusal
+        if refusal is not None:
+            raise refusal()
+
+    def slices(self) -> Iterator[tuple[bool, float]]:
+        """Yield the arguments of one `acquire` after the other, and beat in between."""
+        length = _FIRST_SLICE
+        yield True, length
+        while True:
+            self.beat()
+            length = min(length * 1.25, _LONGEST_SLICE)
+            yield True, length
+
+
+def _callers_frame() -> FrameType:
+    return sys._getframe(1)
+
+
+def age(waiting: Waiting, now: float | None = None) -> float:
+    """How long a wait has lasted, in seconds."""
+    return (monotonic() if now is None else now) - waiting.since

@@ -1,0 +1,63 @@
+"""The command line: ``python -m syncprims.watch [OPTIONS] PROGRAM.py ARGS…`` or ``-m MODULE ARGS…``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from .children import complain
+from .install import install_with
+from .options import Options
+from .running import STDIN, NoProgramError, run_module, run_script
+
+BAD_INPUT: Final = 2
+
+USAGE: Final = """\
+usage: python -m syncprims.watch [OPTIONS] PROGRAM.py [ARGS ...]
+       python -m syncprims.watch [OPTIONS] -m MODULE [ARGS ...]
+
+Run a program, a folder or a zip file with a __main__, or "-" for standard input, and report when its threads
+can't go on: who waits for what, who holds it, and where it was taken. The program itself goes on hanging.
+
+  --after S     report threads that have waited for each other for S seconds (1)
+  --asleep S    report that all threads wait without a limit after S seconds (5); --no-asleep never
+  --order       report two locks that are taken in both orders, even if nothing hangs; slower
+  --slow S      report each wait that is longer than S seconds
+  --children    watch the processes that the program starts as well
+  --json FILE   add each report to FILE as one line of JSON; "-" is standard output
+  --file FILE   add the text of reports to FILE instead of standard error
+  --break       raise DeadlockError in the wait that closes a certain deadlock
+"""
+
+
+def main(argv: Sequence[str]) -> int | None:
+    """Run what the command line says; returns only if the program came to its end, or there is none."""
+    if list(argv[:1]) in (["-h"], ["--help"]):
+        sys.stdout.write(USAGE)
+        return 0
+    try:
+        options, left = Options.parse(argv)
+    except (TypeError, ValueError) as error:
+        return _refuse(str(error))
+    if left[:1] == ["--"]:
+        del left[0]
+    if not left and (sys.stdin is None or sys.stdin.isatty()):
+        return _refuse("there is no program to run")
+    if left[:1] == ["-m"] and len(left) == 1:
+        return _refuse("-m takes the name of a module")
+    install_with(options)
+    try:
+        if left[:1] == ["-m"]:
+            run_module(left[1], left[2:])
+        else:
+            run_script(left[0] if left else STDIN, left[1:])
+    except NoProgramError as error:
+        complain(str(error))
+        return BAD_INPUT if left[:1] != ["-m"] else 1
+    return None
+
+
+def _refuse(message: str) -> int:
+    complain(f"{message}; --help says what is possible")
+    return BAD_INPUT

@@ -1,0 +1,20 @@
+"""The environment: a watch that the variable ``SYNCPRIMS_WATCH`` turns on in a process, as it imports the library."""
+
+from __future__ import annotations
+
+import os
+
+from .children import complain
+from .install import install_with
+from .options import ENVIRONMENT, Options
+
+
+def install_as_environment_says() -> None:
+    """Turn the watch on if the variable says so; a value that means nothing is a line on the standard error stream."""
+    try:
+        options = Options.from_environment(os.environ.get(ENVIRONMENT, ""))
+    except (TypeError, ValueError) as error:
+        complain(f"{ENVIRONMENT} means nothing, so nothing is watched: {error}; set it to 1, or to options")
+        return
+    if options is not None:
+        install_with(options)

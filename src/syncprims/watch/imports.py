@@ -1,0 +1,62 @@
+"""Imports: threads that wait for a module which another thread is importing."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from .._core.foreign import guarded, words
+from .._core.waits import Waiting
+from .blocked import Awaitable, Blocked
+
+# The locks of modules belong to importlib, which is frozen, and they are made in C. But importlib keeps a table of the
+# threads that wait for them, to find deadlocks among imports alone; it can be read.
+
+
+class ModuleImport:
+    """The end of an import that another thread is at."""
+
+    __slots__ = ("lock",)
+
+    def __init__(self, lock: Any) -> None:
+        self.lock = lock
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return f"the import of the module {words(guarded('?', getattr, self.lock, 'name'))}"
+
+    def up_to(self, waiter: int) -> int | None:
+        """The thread that imports it."""
+        owner = guarded(None, getattr, self.lock, "owner")
+        return owner if isinstance(owner, int) and owner != waiter else None
+
+
+_waits: dict[tuple[int, int], Blocked] = {}
+
+
+def import_waits() -> dict[int, Waiting]:
+    """The wait of each thread that waits for an import: the same object as long as it lasts."""
+    bootstrap = sys.modules.get("_frozen_importlib")
+    none: dict[Any, Any] = {}
+    table = guarded(none, lambda: dict(getattr(bootstrap, "_blocking_on", none)))
+    found: dict[int, Waiting] = {}
+    keep: dict[tuple[int, int], Blocked] = {}
+    for ident, entry in table.items():
+        lock = entry if hasattr(entry, "owner") else guarded(None, lambda: list(entry)[-1])  # noqa: B023  called at once
+        if lock is None or not isinstance(ident, int):
+            continue
+        key = ident, id(lock)
+        wait = _waits.get(key)
+        if wait is None or not _is_of(wait.target, lock):
+            wait = Blocked(ModuleImport(lock), is_endless=True, answers=False)
+            wait.note_of(ident)
+        keep[key] = wait
+        found[ident] = wait
+    _waits.clear()
+    _waits.update(keep)
+    return found
+
+
+def _is_of(target: Awaitable, lock: object) -> bool:
+    return isinstance(target, ModuleImport) and target.lock is lock

@@ -1,0 +1,401 @@
+"""Incidents: the search for threads that can't go on, and how certain that is."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import thread as pool_threads
+from types import FrameType
+from typing import Final
+
+from .._core.clock import monotonic
+from .._core.deadlocks import Knot, knots
+from .._core.foreign import guarded
+from .._core.holders import stack_of, thread_name
+from .._core.stacks import frames_of_threads
+from .._core.waits import Awaited, UpTo, Waiting, all_waits, innermost_of, waits_of
+from .blocked import Blocked, Question, age
+from .findings import ASLEEP, DEADLOCK, LIKELY, SLOW, Holding, Incident, WaitingThread
+from .imports import import_waits
+from .observed import Lock, RLock, origin_of, took_by_acquire
+from .parts import Notification
+from .with_blocks import Inside
+from .wording import error_of, say_stack
+
+# What is certain
+# ---------------
+# A knot is a set of threads each of which waits, over others, for itself; `_core.deadlocks` finds it. An edge of it is
+# certain if no thread but the one at its end can take it away: the lock is an RLock, or the end of a thread or of an
+# import is waited for. Of a plain lock this is known if its holder is in the block of the `with` that took it. Where it
+# was taken by `acquire`, any thread may release it, but few programs let another one: this counts as certain until one
+# was seen to do so, among the locks that are made at the same place. From then on it is likely; and nothing is said as
+# long as a thread that did it before can run.
+#
+# Before anything is said, every thread that waits for a lock of the knot answers (see `blocked`).
+
+_ORDER_ADVICE: Final = (
+    "take the locks in the same order in all threads, or hold only one at a time; --break raises an error in one of "
+    "the threads instead"
+)
+
+
+def _is_endless(wait: Waiting) -> bool:
+    if isinstance(wait, Blocked):
+        return wait.is_endless
+    return wait.counts() or (not wait.takes_part and wait.deadline_at is None)
+
+
+def _number(wait: Waiting) -> int:
+    return wait.number if isinstance(wait, Blocked) else -id(wait)
+
+
+class Search:
+    """Looks for incidents, again and again, and finds each once.
+
+    Attributes:
+        breaks: Whether a certain deadlock is to be broken.
+    """
+
+    def __init__(self, *, breaks: bool = False) -> None:
+        self.breaks = breaks
+        self._ignored: frozenset[int] = frozenset()  # idents of threads that are not the program's
+        self._questions: dict[frozenset[int], Question] = {}
+        self._reported: dict[frozenset[int], None] = {}
+        self._judged: set[frozenset[int]] = set()
+        self._slow: set[int] = set()
+        self._asleep: frozenset[int] = frozenset()
+        self._imports: dict[int, Waiting] = {}
+
+    def look(
+        self,
+        after: float,
+        asleep: float | None = None,
+        slow: float | None = None,
+        ignored: Iterable[int] = (),
+    ) -> Iterator[Incident]:
+        """Yield what is new.
+
+        Args:
+            after: For how many seconds threads have to have waited for each other.
+            asleep: For how many all threads, if that counts.
+            slow: For how many a thread, if that counts.
+            ignored: Threads that are not the program's.
+        """
+        self._ignored = frozenset(ignored)
+        self._imports = import_waits()
+        now = monotonic()
+        waits = [*(wait for wait in all_waits() if wait.ident not in self._ignored), *self._imports.values()]
+        if not waits:
+            self._forget(waits)
+            return
+        if slow is not None:
+            yield from self._look_for_slow(waits, now, slow)
+        if all(age(wait, now) < after for wait in waits):
+            return
+        self._forget(waits)
+        found = knots([wait.ident for wait in waits], self._select, self._innermost)
+        for knot in found:
+            core = [wait for ident, wait in knot.waits.items() if ident in knot.core]
+            key = frozenset(map(_number, core))
+            if key not in self._reported and min(age(wait, now) for wait in core) >= after:
+                question = self._ask(key, core, waits)
+                if question is not None:
+                    self._judged.add(key)
+                    incident = self._judge(knot, core, question, now)
+                    if incident is not None:
+                        self._reported[key] = None
+                        if self.breaks and incident.heading == DEADLOCK:
+                            self._break(core, incident)
+                        yield incident
+        yield from self._look_for_gone(waits, now, after)
+        if asleep is not None and not found and not self._reported:
+            yield from self._look_for_sleep(now, asleep)
+
+    def has_questions(self) -> bool:
+        """Whether threads that seemed stuck in the last look have yet to answer."""
+        return any(key not in self._reported and key not in self._judged for key in list(self._questions))
+
+    def _forget(self, waits: Iterable[Waiting]) -> None:
+        numbers = set(map(_number, waits))
+        self._reported = {key: None for key in self._reported if key <= numbers}
+        self._questions = {key: asked for key, asked in self._questions.items() if key <= numbers}
+        self._judged = {key for key in self._judged if key <= numbers}
+        self._slow &= numbers
+
+    # -- the waits that count -------------------------------------------------------------------------------------
+
+    def _select(self, ident: int) -> list[Waiting]:
+        found = [wait for wait in waits_of(ident)[:1] if _is_endless(wait)]
+        return found or [self._imports[ident]] if ident in self._imports else found
+
+    def _innermost(self, ident: int) -> Waiting | None:
+        wait = innermost_of(ident) or self._imports.get(ident)
+        return wait if wait is not None and _is_endless(wait) else None
+
+    def _ask(self, key: frozenset[int], core: Sequence[Waiting], waits: Sequence[Waiting]) -> Question | None:
+        """Ask all that matter; return the question once they have answered, each after it was asked."""
+        locks = [wait.target for wait in core if isinstance(wait, Blocked) and isinstance(wait.target, (Lock, RLock))]
+        asked = [wait for wait in core if isinstance(wait, Blocked) and wait.answers]
+        asked += [wait for wait in waits if isinstance(wait, Blocked) and wait.answers and _is_for(wait, locks)]
+        question = self._questions.get(key)
+        if question is None:
+            question = self._questions[key] = Question(locks)
+            for wait in asked:
+                wait.asked = question
+            return None
+        left = [wait for wait in asked if wait.answered is not question]
+        for wait in left:
+            wait.asked = question
+        return None if left else question
+
+    # -- knots ----------------------------------------------------------------------------------------------------
+
+    def _judge(self, knot: Knot, core: Sequence[Waiting], question: Question, now: float) -> Incident | None:
+        doubts: list[str] = []
+        threads: list[WaitingThread] = []
+        frames = frames_of_threads()
+        try:
+            for wait, holder in knot.edges():
+                if wait not in core:
+                    continue
+                lock = wait.target if isinstance(wait, Blocked) else None
+                holding = Holding(holder, True)
+                if isinstance(lock, (Lock, RLock)):
+                    inside = self._inside(knot, holder, question)
+                    if inside is not None:
+                        holding.taken = inside.places.get(id(lock))
+                    if isinstance(lock, Lock):
+                        doubt = self._doubt(lock, holding, knot, frames, unknown=inside is None or inside.unknown)
+                        if doubt is None:
+                            return None
+                        doubts += filter(None, [doubt])
+                elif isinstance(lock, Notification):
+                    if _runs_in(lock.up_to(wait.ident), holder):
+                        holding.words = "which runs that task"
+                        doubts.append("unless another thread sets the result of that task")
+                    else:
+                        holding.words = "which is one of the workers of that pool, and none is free"
+                        doubts.append("unless the pool gets another worker")
+                else:
+                    holding.words = _words_of(wait)
+                threads.append(WaitingThread(wait, age(wait, now), [holding], stack_of(wait.ident, frames)))
+        finally:
+            frames.clear()
+        more = len(knot.waits) - len(core)
+        notes = [f"{more} more thread(s) wait for these"] if more > 0 else []
+        return Incident(
+            LIKELY if doubts else DEADLOCK,
+            "1 thread waits for itself, and can never go on"
+            if len(core) == 1
+            else f"{len(core)} threads wait for each other, and can never go on",
+            threads,
+            _advice(core),
+            doubts,
+            notes,
+        )
+
+    def _inside(self, knot: Knot, holder: int, question: Question) -> Inside | None:
+        wait = knot.waits.get(holder)
+        return wait.inside if isinstance(wait, Blocked) and wait.answered is question else None
+
+    def _doubt(
+        self, lock: Lock, holding: Holding, knot: Knot, frames: dict[int, FrameType], *, unknown: bool
+    ) -> str | None:
+        """What could take the edge away, or "" if nothing can; None if it is not worth a report."""
+        alone = holding.ident in knot.waits and knot.waits[holding.ident].node is not None and len(knot.core) == 1
+        releasers = origin_of(lock).released_by
+        others = [ident for ident in frames if ident not in knot.waits and self._can_run(ident, frames)]
+        if releasers:
+            if any(ident in releasers for ident in others):
+                return None
+            if alone and others:
+                return None
+            return "unless another thread releases the lock: one did so with a lock that was made at the same place"
+        if holding.taken is not None:
+            return ""
+        if alone:
+            return None if others else ""
+        if took_by_acquire(lock) or unknown:
+            return ""
+        return "unless another thread releases the lock: it was taken in a block that the thread is not in any more"
+
+    def _can_run(self, ident: int, frames: dict[int, FrameType]) -> bool:
+        return ident not in self._ignored and self._innermost(ident) is None and not _is_idle_worker(frames.get(ident))
+
+    def _break(self, core: Sequence[Waiting], incident: Incident) -> None:
+        refusable = [wait for wait in core if isinstance(wait, Blocked) and wait.by_with and wait.answers]
+        if refusable:
+            last = max(refusable, key=lambda wait: wait.number)
+            last.refusal = lambda: error_of(incident, last.ident)
+
+    # -- holders that are gone ------------------------------------------------------------------------------------
+
+    def _look_for_gone(self, waits: Sequence[Waiting], now: float, after: float) -> Iterator[Incident]:
+        locks: dict[int, list[Blocked]] = {}
+        for wait in waits:
+            if isinstance(wait, Blocked) and wait.is_endless and isinstance(wait.target, (Lock, RLock)):
+                locks.setdefault(id(wait.target), []).append(wait)
+        if not locks:
+            return
+        frames = frames_of_threads()
+        try:
+            for waiters in locks.values():
+                lock = waiters[0].target
+                owner = lock.up_to(0)
+                if not isinstance(owner, int) or self._is_alive(owner, frames):
+                    continue
+                key = frozenset(map(_number, waiters[:1]))
+                if key in self._reported or max(age(wait, now) for wait in waiters) < after:
+                    continue
+                others = [ident for ident in frames if self._can_run(ident, frames)]
+                if isinstance(lock, Lock) and others:
+                    continue  # one of these may release it
+                if self._ask(key, waiters, waits) is None or lock.up_to(0) != owner:
+                    continue
+                self._reported[key] = None
+                yield Incident(
+                    DEADLOCK,
+                    f"{len(waiters)} thread(s) wait for a lock whose holder is gone, and can never go on",
+                    [
+                        WaitingThread(wait, age(wait, now), [Holding(owner, False)], stack_of(wait.ident, frames))
+                        for wait in waiters
+                    ],
+                    "release the lock in the thread that took it: use `with`, which always does; after a fork, take no "
+                    "lock in the child that another thread of the parent may have had: start children by spawn or "
+                    "forkserver, or before any thread",
+                )
+        finally:
+            frames.clear()
+
+    # -- all asleep, and slow ------------------------------------------------------------------------------------
+
+    def _look_for_sleep(self, now: float, asleep: float) -> Iterator[Incident]:
+        if _alarm_is_set():
+            return
+        frames = frames_of_threads()
+        try:
+            waits = []
+            for ident, frame in frames.items():
+                if ident in self._ignored:
+                    continue
+                wait = self._innermost(ident)
+                if wait is None and _is_idle_worker(frame):
+                    continue
+                if wait is None or age(wait, now) < asleep:
+                    self._asleep = frozenset()
+                    return
+                waits.append(wait)
+            key = frozenset(map(_number, waits))
+            if not key or key in self._reported:
+                return
+            if key != self._asleep:
+                self._asleep = key  # and the next look decides
+                return
+            self._reported[key] = None
+            threads = [
+                WaitingThread(wait, age(wait, now), self._holders(wait, frames), stack_of(wait.ident, frames))
+                for wait in sorted(waits, key=lambda wait: (wait.ident != threading.main_thread().ident, wait.since))
+            ]
+        finally:
+            frames.clear()
+        yield Incident(
+            ASLEEP,
+            f"all {len(threads)} threads wait without a limit, so that none can wake another"
+            if len(threads) > 1
+            else "the only thread waits without a limit, so that no other can wake it",
+            threads,
+            "find out which thread should have woken the first of them, and why it ended or waits itself; give waits a "
+            "timeout",
+            ["only a signal or code in C could wake one"],
+        )
+
+    def _look_for_slow(self, waits: Sequence[Waiting], now: float, slow: float) -> Iterator[Incident]:
+        late = [wait for wait in waits if age(wait, now) >= slow and _number(wait) not in self._slow]
+        if not late:
+            return
+        frames = frames_of_threads()
+        try:
+            for wait in late:
+                if isinstance(wait, Blocked):
+                    self._slow.add(wait.number)
+                    holders = self._holders(wait, frames)
+                    notes = [line for holder in holders for line in _stack_lines(holder, frames)]
+                    yield Incident(
+                        SLOW,
+                        f"a thread has waited for more than {slow:g} s",
+                        [WaitingThread(wait, age(wait, now), holders, stack_of(wait.ident, frames))],
+                        "shorten what is done while that is held, or raise the limit",
+                        notes=notes,
+                    )
+        finally:
+            frames.clear()
+
+    def _holders(self, wait: Waiting, frames: dict[int, FrameType]) -> list[Holding]:
+        up_to: UpTo = guarded(None, wait.up_to)
+        if up_to is None:
+            return []
+        idents = [up_to] if isinstance(up_to, int) else [each for each in up_to.members() if isinstance(each, int)]
+        lock = isinstance(wait, Blocked) and isinstance(wait.target, (Lock, RLock))
+        words = "" if lock else _words_of(wait)
+        return [Holding(ident, self._is_alive(ident, frames), words=words) for ident in idents[:10]]
+
+    def _is_alive(self, ident: int, frames: dict[int, FrameType]) -> bool:
+        # A thread of the watch may have got the ident of one that ended.
+        return ident in frames and ident not in self._ignored
+
+
+def _stack_lines(holder: Holding, frames: dict[int, FrameType]) -> list[str]:
+    return [f"Thread {holder.thread!r} is here:", *say_stack(stack_of(holder.ident, frames))] if holder.is_alive else []
+
+
+def _runs_in(up_to: UpTo, holder: int) -> bool:
+    return up_to == holder
+
+
+def _is_for(wait: Blocked, locks: Sequence[object]) -> bool:
+    return any(wait.target is lock for lock in locks)
+
+
+def _words_of(wait: Waiting) -> str:
+    node = wait.node
+    if isinstance(node, Awaited):
+        return guarded("", lambda: node.why(thread_name))
+    if isinstance(wait, Blocked):
+        kind = type(wait.target).__name__
+        return {
+            "Ending": "which has not ended",
+            "ProgramsEnd": "which has not ended",
+            "ModuleImport": "which is importing it",
+        }.get(kind, "")
+    return ""
+
+
+def _advice(core: Sequence[Waiting]) -> str:
+    kinds = {type(wait.target).__name__ for wait in core if isinstance(wait, Blocked)}
+    if len(core) == 1 and kinds <= {"Lock"}:
+        return (
+            "use threading.RLock if one thread takes the lock again; in a signal handler or `__del__` take no lock "
+            "that the interrupted code may hold: set a flag, or use queue.SimpleQueue"
+        )
+    if "Notification" in kinds:
+        return (
+            "let no task wait for another one of its own pool: give the inner tasks a pool of their own, or let the "
+            "caller wait"
+        )
+    if "ModuleImport" in kinds:
+        return "do not wait for a thread while a module is imported: start it from a function that is called afterwards"
+    if "Ending" in kinds or "ProgramsEnd" in kinds:
+        return "release the lock before joining the thread that needs it"
+    return _ORDER_ADVICE
+
+
+def _is_idle_worker(frame: FrameType | None) -> bool:
+    return frame is not None and frame.f_code is pool_threads._worker.__code__
+
+
+def _alarm_is_set() -> bool:
+    timers = [
+        getattr(signal, name) for name in ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF") if hasattr(signal, name)
+    ]
+    return any(signal.getitimer(timer)[0] > 0 for timer in timers)

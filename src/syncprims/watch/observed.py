@@ -1,0 +1,380 @@
+"""The observed locks, which take the place of `threading`'s: exactly as theirs, but it is known who waits for whom."""
+
+from __future__ import annotations
+
+import operator
+import re
+import threading
+from _thread import TIMEOUT_MAX, LockType, allocate_lock, get_ident
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache, partial
+from itertools import starmap
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+
+from .blocked import Blocked
+from .origins import Origin, name_made, origin_here
+
+if TYPE_CHECKING:
+
+    class _CRLock:
+        """The C type behind `threading.RLock`, as far as it is used here."""
+
+        def __exit__(self, *exc_info: object) -> None: ...
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+        def release(self) -> None: ...
+        def _is_owned(self) -> bool: ...
+        def _acquire_restore(self, state: Any, /) -> None: ...
+else:
+    from _thread import RLock as _CRLock
+
+# How a lock is taken and left
+# ----------------------------
+# An interrupt is delivered on entry to a Python function, after a call of C, and at a loop's jump back; nowhere else
+# (see `_core.interrupts`). So that it never leaves a lock taken which a bare one would leave free:
+#
+# - Taking is Python, but the call that takes is made by an iterator of C, which a `for` asks. On the way from there to
+#   the store of the owner and to the `return` no interrupt is delivered, and under the GIL no other thread runs: nobody
+#   ever sees the lock taken without its owner, unless its taker had to wait.
+# - `__exit__` is C. It is `lru_cache(0)(operator.call)`: a C object that binds like a function, and so keeps the lock
+#   alive as long as the block lasts (as a bare one does: a lock may live in a weak dictionary alone). It calls the
+#   lock, and what a lock is called by is the C lock's own `__exit__`.
+# - `release` is Python, as it has to see who releases. An interrupt that comes at its very entry leaves the lock taken.
+#   The compiled core can close that; a bare one has no such place.
+#
+# Who took it last is written down; that it was released is not, where a `with` is left. `blocked` says how it is told
+# which of the two it is.
+#
+# Rejected: the C lock's own `__exit__` in a slot (a tenth faster, but keeps only the C lock alive); a lock behind which
+# is `_thread.RLock` (knows its owner, but no other thread can release it, as a plain lock's may); a `with` that notes
+# its frame (twice the cost).
+
+_NEVER: Final = 2  # what no acquisition returns, and cheap to compare with a bool
+_ENDLESS: Final[float] = -1
+
+# Until 3.12 `threading.Lock` is a function in C, and locks are of a class that can't be called.
+_IS_CLASS: Final = isinstance(threading.Lock, type)
+
+_c_call: Callable[..., Any] = operator.call
+
+
+class Lock:
+    """What `threading.Lock` is while a program is watched; a bare lock for everything that looks at it.
+
+    **Seam for the compiled core**: a type with these methods, `_taker`, `_taken_at`, `_origin` and `_number`.
+    """
+
+    __slots__ = (
+        "__call__",
+        "__weakref__",
+        "_acquirer",
+        "_inner",
+        "_number",
+        "_origin",
+        "_release",
+        "_take",
+        "_taker",
+        "_tries",
+    )
+
+    __call__: Callable[..., Any]
+    _inner: LockType
+    _take: Callable[[bool, float], bool]
+    _release: Callable[[], None]
+    _tries: Iterator[bool]
+    _origin: Origin
+    _number: int
+    # The ident of the thread that took it last, or 0; and the same if that was by `acquire` and not by `with`.
+    _taker: int
+    _acquirer: int
+
+    # The names that a bare lock has, as programs may look at them.
+    __module__ = "_thread"
+    __qualname__ = "lock"
+
+    def __new__(cls) -> Self:
+        """Make a lock, where the class of locks can be called."""
+        if not _IS_CLASS:
+            raise TypeError("cannot create '_thread.lock' instances")
+        return cls._make(origin_here())
+
+    @classmethod
+    def _make(cls, origin: Origin) -> Self:
+        self = object.__new__(cls)
+        inner = allocate_lock()
+        self._inner = inner
+        self._take = inner.acquire
+        self._release = inner.release
+        self.__call__ = inner.__exit__
+        self._tries = iter(partial(inner.acquire, False), _NEVER)
+        self._taker = self._acquirer = 0
+        self._origin = origin
+        self._number = number = next(origin.made)
+        if number > 1:
+            origin.many = True
+        return self
+
+    def __init_subclass__(cls, *, ours: bool = False) -> None:
+        if not ours:
+            raise TypeError("type '_thread.lock' is not an acceptable base type")
+
+    # -- taking and leaving ---------------------------------------------------------------------------------------
+
+    def __enter__(self) -> bool:
+        """Take the lock."""
+        me = get_ident()
+        for taken in self._tries:
+            if taken:
+                self._taker = me
+                return True
+            break
+        return _wait(self, me, None, by_with=True)
+
+    if TYPE_CHECKING:
+
+        def __exit__(self, *exc_info: object) -> None: ...
+    else:
+        __exit__ = lru_cache(maxsize=0)(_c_call)
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take the lock, as a bare one does."""
+        me = get_ident()
+        if timeout is _ENDLESS and blocking is True:
+            for taken in self._tries:
+                if taken:
+                    self._taker = self._acquirer = me
+                    return True
+                break
+            return _wait(self, me, None, by_with=False)
+        if blocking is True and type(timeout) in (int, float) and 0 < timeout <= TIMEOUT_MAX:
+            for taken in self._tries:
+                if taken:
+                    self._taker = self._acquirer = me
+                    return True
+                break
+            return _wait(self, me, timeout, by_with=False)
+        for taken in starmap(self._take, ((blocking, timeout),)):
+            if taken:
+                self._taker = self._acquirer = me
+            return taken
+        raise AssertionError("unreachable")
+
+    def release(self) -> None:
+        """Release the lock, whichever thread has taken it."""
+        if self._taker != get_ident():
+            self._note_foreign()
+        self._taker = self._acquirer = 0
+        self._release()
+
+    def _note_foreign(self) -> None:
+        if self._inner.locked():
+            self._origin.released_by.add(get_ident())
+
+    acquire_lock = acquire
+    release_lock = release
+
+    def locked(self) -> bool:
+        """Whether any thread has it."""
+        return self._inner.locked()
+
+    locked_lock = locked
+
+    def _at_fork_reinit(self) -> None:
+        self._inner._at_fork_reinit()  # type: ignore[attr-defined]  # it has one
+        self._taker = self._acquirer = 0
+
+    # -- what it is -----------------------------------------------------------------------------------------------
+
+    @property
+    def __class__(self) -> type:
+        # For `isinstance(lock, _thread.LockType)`; its own class is found without asking.
+        return LockType
+
+    @__class__.setter
+    def __class__(self, value: type) -> None:
+        raise TypeError("__class__ assignment only supported for mutable types or ModuleType subclasses")
+
+    def __repr__(self) -> str:
+        return re.sub("0x[0-9a-f]+", hex(id(self)), repr(self._inner))
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("cannot pickle '_thread.lock' object")
+
+    # -- for those who watch --------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return name_made(self._origin, self._number, "Lock")
+
+    def up_to(self, waiter: int) -> int | None:  # noqa: ARG002  it may be the waiter itself
+        """The thread that took it last, if it is taken."""
+        return self._taker or None if self._inner.locked() else None
+
+
+Lock.__name__ = "lock"
+
+
+def _make_lock() -> Lock:
+    return Lock._make(origin_here())
+
+
+lock_factory: Final[Callable[[], Lock]] = Lock if _IS_CLASS else partial(_make_lock)
+"""What takes the place of `threading.Lock`: a class or not, as that is. A Python function would bind in a class."""
+
+
+class RLock(_CRLock):
+    """What `threading.RLock` makes while a program is watched. It knows its owner, so that nothing is noted."""
+
+    __slots__ = ("_number", "_origin")
+
+    _origin: Origin
+    _number: int
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        """Make a lock, with the arguments that C's takes."""
+        self = super().__new__(cls, *args, **kwargs)
+        self._origin = origin = origin_here()
+        self._number = number = next(origin.made)
+        if number > 1:
+            origin.many = True
+        return self
+
+    def __enter__(self) -> bool:
+        """Take the lock."""
+        if self._is_owned():
+            return self._take_again()
+        try:
+            if _c_acquire(self, False):
+                return True
+        except BaseException:
+            try:
+                _c_release(self)
+            except RuntimeError:
+                pass
+            raise
+        return _wait_again(self, None)
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take the lock, as C's does."""
+        if timeout is _ENDLESS and blocking is True:
+            if self._is_owned():
+                return self._take_again()
+            try:
+                if _c_acquire(self, False):
+                    return True
+            except BaseException:
+                try:
+                    _c_release(self)
+                except RuntimeError:
+                    pass
+                raise
+            return _wait_again(self, None)
+        if blocking is True and type(timeout) in (int, float) and 0 < timeout <= TIMEOUT_MAX and not self._is_owned():
+            return _wait_again(self, timeout)
+        for taken in starmap(_c_acquire, ((self, blocking, timeout),)):
+            return taken
+        raise AssertionError("unreachable")
+
+    def _take_again(self) -> bool:
+        """Take a lock that the thread has: a call that never waits, in an iterator (see `attempt` in `_core`)."""
+        for taken in starmap(_c_acquire, ((self,),)):
+            return taken
+        raise AssertionError("unreachable")
+
+    def _acquire_restore(self, state: Any) -> None:
+        """Take the lock back, as a condition does after its wait."""
+        record = Blocked(self, is_endless=True, answers=False)
+        try:
+            record.publish()
+            return _c_acquire_restore(self, state)
+        finally:
+            record.withdraw()
+
+    def __repr__(self) -> str:
+        # As C's, which shows the name of a subclass.
+        return _c_repr(self).replace(f"{type(self).__module__}.{type(self).__qualname__}", "_thread.RLock", 1)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("cannot pickle '_thread.RLock' object")
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return name_made(self._origin, self._number, "RLock")
+
+    def up_to(self, waiter: int) -> int | None:
+        """Its owner."""
+        found = _owner_in(_c_repr(self))
+        owner = int(found[1]) if found else 0
+        return None if owner in (0, waiter) else owner
+
+
+_c_acquire: Callable[..., bool] = _CRLock.acquire
+_c_acquire_restore: Callable[..., None] = _CRLock._acquire_restore
+_c_release: Callable[..., None] = _CRLock.release
+_c_repr: Callable[[_CRLock], str] = _CRLock.__repr__
+_owner_in = re.compile(r" owner=(\d+) ").search
+
+# -- waiting -----------------------------------------------------------------------------------------------------------
+
+
+def _tries_of(record: Blocked, limit: float | None) -> Iterable[tuple[bool, float]]:
+    return record.slices() if limit is None else ((True, limit),)
+
+
+def _wait(lock: Lock, me: int, limit: float | None, *, by_with: bool) -> bool:
+    """Wait for a lock that was not free a moment ago."""
+    record = Blocked(lock, is_endless=limit is None, by_with=by_with)
+    got = False
+    try:
+        try:
+            record.publish()
+            for got in starmap(lock._take, _tries_of(record, limit)):
+                if got:
+                    lock._taker = me
+                    lock._acquirer = 0 if by_with else me
+                    break
+        finally:
+            record.withdraw()
+    except BaseException:
+        if got:
+            lock._release()
+        raise
+    return got
+
+
+def _wait_again(lock: RLock, limit: float | None) -> bool:
+    """The same for a lock that its owner may take again."""
+    record = Blocked(lock, is_endless=limit is None, by_with=True)
+    got = False
+    try:
+        try:
+            record.publish()
+            for got in starmap(partial(_c_acquire, lock), _tries_of(record, limit)):
+                if got:
+                    break
+        finally:
+            record.withdraw()
+    except BaseException:
+        if got:
+            _c_release(lock)
+        raise
+    return got
+
+
+# -- for those who watch -----------------------------------------------------------------------------------------------
+
+
+def took_by_acquire(lock: Lock) -> bool:
+    """Whether the last taking was by `acquire`, and not by `with`."""
+    return lock._taker == lock._acquirer
+
+
+def origin_of(lock: Lock | RLock) -> Origin:
+    """Where a lock was made."""
+    return lock._origin
+
+
+def number_of(lock: Lock | RLock) -> int:
+    """Which of the locks that were made at the same place it is."""
+    return lock._number

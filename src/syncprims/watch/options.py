@@ -1,0 +1,126 @@
+"""Options: what a watch is asked for, in a call, on the command line and in the environment."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from typing import Final, Self
+
+ENVIRONMENT: Final = "SYNCPRIMS_WATCH"
+
+
+class Options:
+    """What a watch is asked for.
+
+    Attributes:
+        after: After how many seconds a deadlock is reported.
+        asleep: After how many seconds it is reported that all threads wait; None for never.
+        order: Whether lock orders are reported.
+        slow: After how many seconds any wait is reported; None for never.
+        breaks: Whether a certain deadlock is broken by a `DeadlockError`.
+        children: Whether the program's children are watched too.
+        json: Where JSON lines go, or None.
+        file: Where the text goes, or None for the standard error stream.
+        json_and_text: Whether the text is written beside the JSON lines.
+    """
+
+    __slots__ = ("after", "asleep", "breaks", "children", "file", "json", "json_and_text", "order", "slow")
+
+    def __init__(
+        self,
+        *,
+        after: float = 1.0,
+        asleep: float | None = 5.0,
+        order: bool = False,
+        slow: float | None = None,
+        breaks: bool = False,
+        children: bool = False,
+        json: str | None = None,
+        file: str | None = None,
+    ) -> None:
+        self.after = _seconds("after", after)
+        self.asleep = None if asleep is None else _seconds("asleep", asleep)
+        self.order = order
+        self.slow = None if slow is None else _seconds("slow", slow)
+        self.breaks = breaks
+        self.children = children
+        self.json = json
+        self.file = file
+        self.json_and_text = True
+
+    def arguments(self) -> list[str]:
+        """The same as arguments of the command line, for the environment of children."""
+        found = ["--after", f"{self.after!r}"]
+        found += ["--no-asleep"] if self.asleep is None else ["--asleep", f"{self.asleep!r}"]
+        found += ["--slow", f"{self.slow!r}"] if self.slow is not None else []
+        found += ["--order"] if self.order else []
+        found += ["--break"] if self.breaks else []
+        found += ["--children"] if self.children else []
+        found += ["--json", self.json] if self.json is not None else []
+        return found + (["--file", self.file] if self.file is not None else [])
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> tuple[Self, list[str]]:
+        """Read options from the beginning of a command line; return them and what is left.
+
+        Raises:
+            ValueError: One is wrong; the message says which.
+        """
+        values: dict[str, object] = {}
+        left = list(arguments)
+        while left and left[0].startswith("-") and left[0] not in ("-", "-m", "--"):
+            name, equals, value = left.pop(0).partition("=")
+            key = _FLAGS.get(name)
+            if key is not None and not equals:
+                values[key[0]] = key[1]
+                continue
+            wanted = _VALUES.get(name)
+            if wanted is None:
+                raise ValueError(f"there is no option {name}")
+            if not equals:
+                if not left:
+                    raise ValueError(f"{name} takes a value")
+                value = left.pop(0)
+            if wanted in ("json", "file"):
+                values[wanted] = value
+            else:
+                try:
+                    values[wanted] = float(value)
+                except ValueError:
+                    raise ValueError(f"{name} takes a number of seconds, not {value!r}") from None
+        return cls(**values), left  # type: ignore[arg-type]  # the tables below have the right types
+
+    @classmethod
+    def from_environment(cls, value: str) -> Self | None:
+        """Read what the environment variable says: 0 is off, 1 is on, and options are as on the command line.
+
+        Raises:
+            ValueError: It means nothing.
+        """
+        text = value.strip()
+        if text.lower() in ("", "0", "off", "no", "false"):
+            return None
+        if text.lower() in ("1", "on", "yes", "true"):
+            return cls()
+        options, left = cls.parse(shlex.split(text))
+        if left:
+            raise ValueError(f"{left[0]!r} is no option")
+        return options
+
+
+_FLAGS: Final = {
+    "--order": ("order", True),
+    "--break": ("breaks", True),
+    "--children": ("children", True),
+    "--no-asleep": ("asleep", None),
+}
+_VALUES: Final = {"--after": "after", "--asleep": "asleep", "--slow": "slow", "--json": "json", "--file": "file"}
+
+
+def _seconds(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be more than 0 seconds, not {value!r}")
+    return float(value)

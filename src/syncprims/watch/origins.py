@@ -1,0 +1,179 @@
+"""Origins: where a lock was made, which of those made there it is, and what the program stored it in."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import os
+import queue
+import sys
+import threading
+from collections.abc import Iterator
+from itertools import count
+from types import CodeType, FrameType
+from typing import Final
+
+from .._core.foreign import guarded, printable
+
+# A lock is known to its program by a variable or an attribute, which a lock can't see. But the line that made it is
+# known, and that line nearly always stores it. So the name is read from the source, when a report needs it.
+
+_HERE: Final = os.path.join(os.path.dirname(__file__), "")
+# What makes locks for the program: the line that counts is further out.
+_MAKERS: Final = (
+    _HERE,
+    threading.__file__,
+    queue.__file__,
+    os.path.join(os.path.dirname(threading.__file__), "concurrent", "futures", ""),
+)
+_MOST: Final = 20_000  # places; a program that makes code without end gets no more names
+
+
+class Origin:
+    """A line of the program that makes locks.
+
+    Attributes:
+        code: The function.
+        line: The line.
+        part: Of what the lock is a part: the function of the library that made it, as `"Queue.__init__"`, or "".
+        made: Hands out a number to each lock that is made there.
+        many: Whether more than one was made.
+        released_by: The threads that released one that another thread had taken.
+    """
+
+    __slots__ = ("code", "line", "made", "many", "part", "released_by")
+
+    def __init__(self, code: CodeType | None, line: int, part: str) -> None:
+        self.code = code
+        self.line = line
+        self.part = part
+        self.made = count(1)
+        self.many = False
+        self.released_by: set[int] = set()
+
+    @property
+    def filename(self) -> str:
+        """The file, or "" if no code of the program is known."""
+        return "" if self.code is None else self.code.co_filename
+
+    def where(self) -> str:
+        """Put the place into words, like ``bank.py:12``."""
+        return printable(f"{os.path.basename(self.filename)}:{self.line}") if self.code else "an unknown place"
+
+    def owner(self) -> str:
+        """The class of the object that the lock is a part of, or ""."""
+        return self.part.partition(".")[0]
+
+
+_origins: dict[tuple[CodeType, int, str], Origin] = {}
+_makers: dict[CodeType, bool] = {}
+
+
+def _is_maker(code: CodeType) -> bool:
+    known = _makers.get(code)
+    if known is None:
+        known = code.co_filename.startswith(_MAKERS)
+        if len(_makers) < _MOST:
+            _makers[code] = known
+    return known
+
+
+def origin_here() -> Origin:
+    """The place in the program that makes a lock now."""
+    frame: FrameType | None = sys._getframe(2)
+    part = ""
+    while frame is not None and _is_maker(frame.f_code):
+        if not frame.f_code.co_filename.startswith(_HERE):
+            part = frame.f_code.co_qualname
+        frame = frame.f_back
+    if frame is None:
+        return Origin(None, 0, part)
+    key = (frame.f_code, frame.f_lasti, part)
+    found = _origins.get(key)
+    if found is None:
+        found = Origin(frame.f_code, frame.f_lineno or 0, part)
+        if len(_origins) < _MOST:
+            found = _origins.setdefault(key, found)
+    return found
+
+
+def forget_thread(ident: int) -> None:
+    """Forget what a thread that has ended released, as another may get its ident."""
+    for origin in list(_origins.values()):
+        origin.released_by.discard(ident)
+
+
+def name_made(origin: Origin, number: int, kind: str) -> str:
+    """Name a lock or another object of this kind by what it was stored in and where it was made."""
+    stored = guarded(None, stored_in, origin.filename, origin.line) if origin.code is not None else None
+    which = f" no. {number}" if origin.many else ""
+    owner = origin.owner()
+    if owner and owner != kind:
+        part = "mutex" if owner.endswith("Queue") else "lock"
+        return f"the {part} of the {owner} {stored or ''}{' ' if stored else ''}made at {origin.where()}{which}"
+    if stored:
+        return f"{stored} ({origin.where()}){which}"
+    return f"the {kind} made at {origin.where()}{which}"
+
+
+# -- the source --------------------------------------------------------------------------------------------------------
+
+_trees: dict[str, ast.Module | None] = {}
+
+
+def tree_of(filename: str) -> ast.Module | None:
+    """The syntax of a file of the program, or None if its source can't be had."""
+    if filename not in _trees:
+        none: list[str] = []
+        lines = guarded(none, linecache.getlines, filename)
+        _trees[filename] = guarded(None, ast.parse, "".join(lines)) if lines else None
+    return _trees[filename]
+
+
+def stored_in(filename: str, line: int) -> str | None:
+    """What the statement on a line stores its value in: ``Account._lock``, ``jobs``, ``forks[…]``; None if nothing."""
+    tree = tree_of(filename)
+    if tree is None:
+        return None
+    found: tuple[list[str], ast.stmt] | None = None
+    for classes, statement in _statements(tree, []):
+        if statement.lineno <= line <= (statement.end_lineno or statement.lineno):
+            found = classes, statement  # the innermost comes last
+    if found is None:
+        return None
+    classes, statement = found
+    if isinstance(statement, ast.Assign):
+        target, value = statement.targets[0], statement.value
+    elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        target, value = statement.target, statement.value
+    else:
+        return None
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+        pairs = zip(target.elts, value.elts, strict=True)
+        target, value = next(((t, v) for t, v in pairs if v.lineno <= line <= (v.end_lineno or 0)), (target, value))
+        if sum(v.lineno == line for v in getattr(statement.value, "elts", ())) > 1:
+            return None  # several are made on this line
+    name = ast.unparse(target)
+    if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and classes and classes[-1]:
+        if target.value.id in ("self", "cls"):
+            name = f"{classes[-1]}.{target.attr}"
+    elif isinstance(target, ast.Name) and classes and classes[-1] and _is_in_class(tree, classes, statement):
+        name = f"{classes[-1]}.{target.id}"
+    several = isinstance(value, (ast.List, ast.ListComp, ast.Dict, ast.DictComp, ast.Tuple, ast.GeneratorExp))
+    several = several or (isinstance(value, ast.Call) and any(isinstance(a, ast.GeneratorExp) for a in value.args))
+    return printable(f"{name}[…]" if several else name)
+
+
+def _statements(node: ast.AST, classes: list[str]) -> Iterator[tuple[list[str], ast.stmt]]:
+    for child in ast.iter_child_nodes(node):
+        inner = [*classes, child.name] if isinstance(child, ast.ClassDef) else classes
+        if isinstance(child, ast.stmt):
+            yield classes, child
+        yield from _statements(child, inner)
+
+
+def _is_in_class(tree: ast.Module, classes: list[str], statement: ast.stmt) -> bool:
+    return any(
+        isinstance(node, ast.ClassDef) and node.name == classes[-1] and statement in node.body
+        for node in ast.walk(tree)
+    )

@@ -1,0 +1,302 @@
+"""Parts: the waits of `threading`, `queue` and `concurrent.futures` that are for something else than a lock."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from _thread import get_ident
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import thread as pool_threads
+from functools import update_wrapper
+from types import FrameType
+from typing import Any, Final
+from weakref import ref
+
+from .._core.foreign import guarded, words
+from .._core.holders import thread_name
+from .._core.waits import UpTo
+from .blocked import Blocked
+from .observed import Lock, RLock, number_of, origin_of
+from .origins import Origin, forget_thread, name_made
+
+# Each function here takes the place of one of the library's and calls it; what it does is the library's. Around the
+# call there is a record of the wait. `replacements` makes them, so that nothing is replaced by importing this.
+
+_SLICE: Final = 0.5
+_MOST: Final = 1000  # threads that have ended, whose names are known
+
+
+class Group:
+    """Several threads that a wait is up to."""
+
+    __slots__ = ("_members", "one_is_enough")
+
+    def __init__(self, members: Callable[[], Collection[UpTo]], *, one_is_enough: bool) -> None:
+        self._members = members
+        self.one_is_enough = one_is_enough
+
+    def members(self) -> Collection[UpTo]:
+        """Who they are now."""
+        return self._members()
+
+
+# -- conditions, and what is made of them ------------------------------------------------------------------------------
+
+# Which function of the library waits, and what for; the first that is found from the condition outwards.
+_SOUGHT: Final = {
+    "Queue.get": "an item from",
+    "Queue.put": "room in",
+    "Queue.join": "all tasks to be done of",
+    "Event.wait": "",
+    "Semaphore.acquire": "a permit of",
+    "Barrier.wait": "the other threads at",
+    "Barrier._enter": "the other threads at",
+    "Future.result": "the result of",
+    "Future.exception": "the result of",
+    "Thread.start": "the start of",
+}
+
+
+class Notification:
+    """What a thread waits for that waits for a condition.
+
+    Attributes:
+        condition: The condition.
+        future: The future whose result it brings, or None.
+        function: The qualified name of the library's function that waits, as ``"Queue.get"``.
+        kind: Of what class that is.
+    """
+
+    __slots__ = ("_group", "condition", "function", "future", "kind")
+
+    def __init__(self, condition: threading.Condition, frame: FrameType | None) -> None:
+        self.condition = condition
+        self.future: Future[Any] | None = None
+        self.function = ""
+        self.kind = "Condition"
+        self._group: Group | None = None
+        while frame is not None and frame.f_code.co_filename in _files:
+            name = frame.f_code.co_qualname
+            if name in _SOUGHT:
+                self.function = name
+                self.kind = name.partition(".")[0]
+                if self.kind == "Future":
+                    future = frame.f_locals.get("self")
+                    self.future = future if isinstance(future, Future) else None
+                break
+            frame = frame.f_back
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        sought = _SOUGHT.get(self.function, "")
+        if self.kind == "Future":
+            return f"{sought} {say_future(self.future)}"
+        origin = self.origin()
+        where = "a Condition" if origin is None else name_made(*origin, self.kind)
+        article = self.kind if where.startswith("the ") is False else ""
+        named = f"the {article} {where}" if article else where
+        return f"{sought} {named}" if sought else (f"a notification of {named}" if not self.function else named)
+
+    def origin(self) -> tuple[Origin, int] | None:
+        """Where its lock was made, and which of those made there it is."""
+        lock = guarded(None, getattr, self.condition, "_lock", None)
+        if type(lock) is not Lock and type(lock) is not RLock:
+            return None
+        found = Origin(origin_of(lock).code, origin_of(lock).line, "")
+        found.many = origin_of(lock).many
+        return found, number_of(lock)
+
+    def up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  it does not matter
+        """Who can bring it: the thread that runs the task of a future, or any worker of its pool."""
+        if self.future is None:
+            return None
+        runner = _runners.get(id(self.future))
+        if runner is not None:
+            return runner
+        if self._group is None:
+            pool = pool_of(self.future)
+            if pool is not None:
+                self._group = Group(lambda: _workers(pool), one_is_enough=True)
+        return self._group
+
+
+# -- futures -----------------------------------------------------------------------------------------------------------
+
+# By the id of a future: the thread that runs its task, and its pool. Both are gone with the future, or before.
+_runners: dict[int, int] = {}
+_pools: dict[int, tuple[ref[Any], ref[Any]]] = {}
+
+
+def pool_of(future: object) -> ThreadPoolExecutor | None:
+    """The pool that a future was made by, if it lives."""
+    entry = _pools.get(id(future))
+    return None if entry is None or entry[0]() is not future else entry[1]()
+
+
+def _workers(pool: ThreadPoolExecutor) -> Collection[UpTo]:
+    none: tuple[threading.Thread, ...] = ()
+    threads = guarded(none, lambda: tuple(pool._threads))
+    if not threads or len(threads) < pool._max_workers:
+        return (None,)  # another worker may be started
+    return tuple(thread.ident for thread in threads)
+
+
+def say_future(future: object) -> str:
+    """Put a future into words."""
+    ident = _runners.get(id(future))
+    if ident is not None:
+        return f"a task that runs in Thread {thread_name(ident) or ident!r}"
+    pool = pool_of(future)
+    if pool is None:
+        return "a Future"
+    prefix = guarded("", getattr, pool, "_thread_name_prefix")
+    return f"a task that is queued in the ThreadPoolExecutor {words(prefix)} of {pool._max_workers} worker(s)"
+
+
+# -- threads and the end of the program --------------------------------------------------------------------------------
+
+ended: OrderedDict[int, str] = OrderedDict()
+"""The names of threads that have ended, by their idents."""
+
+
+def threads_of_parent() -> None:
+    """Note the names of all threads but this one, as a child that is about to be forked has none of them."""
+    me = get_ident()
+    active: dict[int, threading.Thread] = dict(threading._active)  # type: ignore[attr-defined]
+    for ident in active:
+        if ident != me:
+            ended[ident] = thread_name(ident)
+
+
+class Ending:
+    """The end of a thread, for which another waits in `join`."""
+
+    __slots__ = ("thread",)
+
+    def __init__(self, thread: threading.Thread) -> None:
+        self.thread = thread
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        name = guarded("?", getattr, self.thread, "name")
+        return f"the end of Thread {words(name)}"
+
+    def up_to(self, waiter: int) -> int | None:  # noqa: ARG002  it does not matter
+        """The thread."""
+        return self.thread.ident
+
+
+class ProgramsEnd:
+    """The end of all threads that are not daemons, for which the main thread waits before the program ends."""
+
+    def __init__(self) -> None:
+        self._group = Group(self._idents, one_is_enough=False)
+
+    def threads(self) -> list[threading.Thread]:
+        """The threads."""
+        active: dict[int, threading.Thread] = dict(threading._active)  # type: ignore[attr-defined]
+        main = threading.main_thread()
+        return [each for each in active.values() if each is not main and not each.daemon]
+
+    def _idents(self) -> Collection[UpTo]:
+        return [each.ident for each in self.threads()]
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        names = [words(guarded("?", getattr, each, "name")) for each in self.threads()]
+        shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        return f"the end of {'Thread' if len(names) == 1 else 'the threads'} {shown} (not daemon), to end the program"
+
+    def up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  it does not matter
+        """All of them."""
+        return self._group
+
+
+_files: Final = frozenset(
+    {threading.__file__, *(sys.modules[name].__file__ for name in ("queue", "concurrent.futures._base"))}
+)
+
+Replacement = tuple[Any, str, object]
+
+
+def replacements() -> list[Replacement]:
+    """Make what takes the place of functions of the library: the object, the name of its attribute, and the value."""
+    condition_wait = threading.Condition.wait
+    join = threading.Thread.join
+    is_alive = threading.Thread.is_alive
+    delete = threading.Thread._delete  # type: ignore[attr-defined]
+    shutdown = threading._shutdown  # type: ignore[attr-defined]
+    submit = ThreadPoolExecutor.submit
+    run = pool_threads._WorkItem.run
+
+    def wait(self: threading.Condition, timeout: float | None = None) -> bool:
+        record = Blocked(Notification(self, sys._getframe(1)), is_endless=timeout is None, answers=False)
+        try:
+            record.publish()
+            return condition_wait(self, timeout)
+        finally:
+            record.withdraw()
+
+    def join_observed(self: threading.Thread, timeout: float | None = None) -> None:
+        if timeout is not None or not guarded(False, is_alive, self):
+            return join(self, timeout)
+        record = Blocked(Ending(self), is_endless=True)
+        try:
+            record.publish()
+            while True:
+                join(self, _SLICE)
+                if not is_alive(self):
+                    return None
+                record.beat()
+        finally:
+            record.withdraw()
+
+    def delete_observed(self: threading.Thread) -> None:
+        ident = get_ident()
+        name = guarded("", getattr, self, "name")
+        forget_thread(ident)
+        ended[ident] = str(name)
+        while len(ended) > _MOST:
+            ended.popitem(last=False)
+        delete(self)
+
+    def shutdown_observed() -> None:
+        record = Blocked(ProgramsEnd(), is_endless=True, answers=False)
+        try:
+            record.publish()
+            shutdown()
+        finally:
+            record.withdraw()
+
+    def submit_observed(self: ThreadPoolExecutor, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future = submit(self, *args, **kwargs)
+        key = id(future)
+        _pools[key] = ref(future, lambda _: _pools.pop(key, None)), ref(self)
+        return future
+
+    def run_observed(self: Any, *args: Any) -> None:
+        key = id(self.future)
+        _runners[key] = get_ident()
+        try:
+            run(self, *args)
+        finally:
+            _runners.pop(key, None)
+
+    return [
+        (threading.Condition, "wait", _dressed(wait, condition_wait)),
+        (threading.Thread, "join", _dressed(join_observed, join)),
+        (threading.Thread, "_delete", _dressed(delete_observed, delete)),
+        (threading, "_shutdown", _dressed(shutdown_observed, shutdown)),
+        (ThreadPoolExecutor, "submit", _dressed(submit_observed, submit)),
+        (pool_threads._WorkItem, "run", _dressed(run_observed, run)),
+    ]
+
+
+def _dressed(function: Any, like: Any) -> Any:
+    """Give a function the name, the docstring and the signature of the one that it stands for."""
+    return update_wrapper(function, like)

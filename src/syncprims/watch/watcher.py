@@ -1,0 +1,155 @@
+"""The watcher: a thread beside the program's that looks for incidents, and reports each."""
+
+from __future__ import annotations
+
+import _thread
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from .._core import foreign
+from .._core.clock import monotonic, sleep
+from .findings import Incident
+from .incidents import Search
+from .options import Options
+from .wording import as_object, as_text
+
+# The thread is a raw one: `threading` does not know it, so that no program finds a thread that it has not started, or
+# waits for it. It ends before `os.fork`, which warns of threads, and begins again after it, in parent and child.
+
+_SHORTEST: Final = 0.05
+_LONGEST: Final = 0.5
+# How long to wait for the system to have ended the thread: it takes some microseconds, if nothing else runs.
+_PATIENCE: Final = 0.5
+
+
+class Watcher:
+    """Looks every now and then, in a thread of its own, and writes what is found.
+
+    Attributes:
+        options: What was asked for.
+        on_incident: Functions that get each incident with its text, before it is written; if one returns True it is
+            not written.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.on_incident: list[Callable[[Incident, str], object]] = []
+        self._search = Search(breaks=options.breaks)
+        self._mutex = _thread.allocate_lock()  # one look at a time
+        self._stop: Any = None  # a lock that the thread waits for: released is stop
+        self._ended: Any = None
+        self._ident = 0
+        self._native = 0
+        self._has_failed = False
+
+    # -- the thread -----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread, unless it runs; do nothing if the system has none."""
+        if self._stop is not None:
+            return
+        stop, ended = _thread.allocate_lock(), _thread.allocate_lock()
+        stop.acquire()
+        ended.acquire()
+        self._stop, self._ended = stop, ended
+        try:
+            _thread.start_new_thread(self._run, (stop, ended))
+        except RuntimeError:
+            self._stop = self._ended = None
+
+    def stop(self) -> None:
+        """End the thread, and wait until it has ended."""
+        stop, ended, self._stop, self._ended = self._stop, self._ended, None, None
+        if stop is None:
+            return
+        stop.release()
+        if _thread.get_ident() == self._ident:
+            return
+        ended.acquire(True, _PATIENCE)
+        task, until = f"/proc/self/task/{self._native}", monotonic() + _PATIENCE
+        while os.path.exists(task) and monotonic() < until:
+            sleep(0)
+
+    def forget_thread(self) -> None:
+        """Take note in a forked child that there is no such thread, and that a look may have been cut off."""
+        self._stop = self._ended = None
+        self._ident = 0
+        self._mutex = _thread.allocate_lock()
+        self._search = Search(breaks=self.options.breaks)
+
+    def _run(self, stop: Any, ended: Any) -> None:
+        try:
+            self._ident = _thread.get_ident()
+            self._native = _thread.get_native_id()
+            pause = min(max(self.options.after / 4, _SHORTEST), _LONGEST)
+            while not stop.acquire(True, pause):
+                try:
+                    self.look()
+                except Exception as error:  # noqa: BLE001  this thread survives whatever it meets
+                    if not self._has_failed:
+                        self._has_failed = True
+                        foreign.log(logging.ERROR, "syncprims.watch could not look at the threads", error)
+        finally:
+            self._ident = 0
+            ended.release()
+
+    # -- looking --------------------------------------------------------------------------------------------------
+
+    def look(self, after: float | None = None) -> list[Incident]:
+        """Look once, write what is new, and return it."""
+        options = self.options
+        with self._mutex:
+            found = list(
+                self._search.look(
+                    options.after if after is None else after, options.asleep, options.slow, (self._ident,)
+                )
+            )
+        for incident in found:
+            self.report(incident)
+        return found
+
+    def has_questions(self) -> bool:
+        """Whether threads that seemed stuck in the last look have yet to answer."""
+        return self._search.has_questions()
+
+    def report(self, incident: Incident) -> None:
+        """Write an incident where the options say."""
+        text = as_text(incident)
+        taken = [foreign.guarded(None, each, incident, text) for each in list(self.on_incident)]
+        if True in taken:
+            return
+        if self.options.json is not None:
+            foreign.guarded(None, _append, self.options.json, json.dumps(as_object(incident)) + "\n")
+        if self.options.file is not None:
+            foreign.guarded(None, _append, self.options.file, text)
+        elif self.options.json is None or self.options.json_and_text:
+            foreign.guarded(None, _print, text)
+
+
+def _append(path: str, text: str) -> None:
+    # One write of the system, so that the lines of several processes do not mix.
+    data = text.encode("utf-8", "backslashreplace")
+    if path == "-":
+        os.write(1, data)
+        return
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        os.write(file, data)
+    finally:
+        os.close(file)
+
+
+def _print(text: str) -> None:
+    # Not through a lock of the program: its stream may be what the threads hang at.
+    stream: Any = sys.stderr
+    if stream is None:
+        return
+    if stream is sys.__stderr__ and (descriptor := foreign.guarded(None, stream.fileno)) is not None:
+        os.write(descriptor, text.encode("utf-8", "backslashreplace"))
+    else:
+        stream.write(text)
+        stream.flush()

@@ -1,0 +1,214 @@
+"""With blocks: whether a thread is inside the body of a `with` whose context manager is a given lock."""
+
+from __future__ import annotations
+
+import ast
+import threading
+from collections.abc import Sequence
+from itertools import islice
+from types import CodeType, FrameType, MemberDescriptorType, ModuleType
+from typing import Any, Final
+
+from .._core.foreign import guarded, type_name
+from .._core.stacks import is_passed_over
+from .origins import tree_of
+
+# A lock that was taken by a `with` is released when its block is left, and a thread that waits inside the block does
+# not leave it. So of such a lock it is certain whose turn it is, whatever a plain lock may do otherwise. Which blocks a
+# frame is in is read from the source and the position of the instruction that runs; which lock each is of, from the
+# names in its header, without running any code of the program: attributes of instances and modules, items of lists,
+# tuples and dictionaries, sums of integers. What can't be told that way is noted as unknown.
+
+_UNKNOWN: Final = object()
+_OPTIMIZED: Final = 0x1  # the code is a function's, so its locals are not a dictionary of the program
+_PLAIN: Final = (int, str, bool, type(None), float, bytes)
+
+
+class Inside:
+    """In which blocks a thread is.
+
+    Attributes:
+        places: For each thing, by its id, the file, line and function of the `with`.
+        unknown: Whether it is in a block of which can't be told what it is of.
+    """
+
+    __slots__ = ("places", "unknown")
+
+    def __init__(self) -> None:
+        self.places: dict[int, tuple[str, int, str]] = {}
+        self.unknown = False
+
+
+def blocks_of(frame: FrameType | None, things: Sequence[object]) -> Inside:
+    """Look for the blocks of these things that a stack of the calling thread is in."""
+    found = Inside()
+    while frame is not None:
+        if not is_passed_over(frame.f_code.co_filename) or frame.f_code.co_filename == threading.__file__:
+            guarded(None, _look_at, frame, things, found)
+        frame = frame.f_back
+    return found
+
+
+def _look_at(frame: FrameType, things: Sequence[object], found: Inside) -> None:
+    headers = _headers(frame.f_code)
+    if not headers:
+        return
+    line, column = _position(frame)
+    for header in headers:
+        if not header.first <= line <= header.last:
+            continue
+        for expression in header.expressions:
+            end = (expression.end_lineno or 0, expression.end_col_offset or 0)
+            entered = end <= (line, column) if column >= 0 else (expression.end_lineno or 0) < line
+            if not entered:
+                continue
+            manager = _value(expression, frame, header.owner)
+            if manager is _UNKNOWN:
+                found.unknown = True
+            for thing in things:
+                if manager is thing or _lock_of(manager) is thing:
+                    place = (frame.f_code.co_filename, expression.lineno, frame.f_code.co_name)
+                    found.places.setdefault(id(thing), place)
+
+
+def _lock_of(manager: object) -> object:
+    """The lock that a condition is entered by."""
+    if isinstance(manager, threading.Condition):
+        return guarded(None, getattr, manager, "_lock")
+    return None
+
+
+def _position(frame: FrameType) -> tuple[int, int]:
+    """Line and column of the instruction that runs; the column is -1 if it is not known."""
+    positions = islice(frame.f_code.co_positions(), frame.f_lasti // 2, None)
+    line, _, column, _ = next(positions, (None, None, None, None))
+    return (frame.f_lineno or 0, -1) if line is None or column is None else (line, column)
+
+
+# -- headers -----------------------------------------------------------------------------------------------------------
+
+
+class _Header:
+    __slots__ = ("expressions", "first", "last", "owner")
+
+    def __init__(self, node: ast.With | ast.AsyncWith, owner: str) -> None:
+        self.first = node.lineno
+        self.last = node.end_lineno or node.lineno
+        self.expressions = [item.context_expr for item in node.items]
+        self.owner = owner
+
+
+_known: dict[CodeType, list[_Header]] = {}
+
+
+def _headers(code: CodeType) -> list[_Header]:
+    found = _known.get(code)
+    if found is None:
+        tree = tree_of(code.co_filename)
+        found = [] if tree is None else _headers_in(tree, code)
+        if len(_known) < 10_000:
+            _known[code] = found
+    return found
+
+
+def _headers_in(tree: ast.Module, code: CodeType) -> list[_Header]:
+    if code.co_name == "<module>":
+        return list(_withs(tree, ""))
+    for node, owner in _scopes(tree, ""):
+        decorators = getattr(node, "decorator_list", ())
+        first = min([node.lineno, *(each.lineno for each in decorators)])
+        if first == code.co_firstlineno and getattr(node, "name", "<lambda>") == code.co_name:
+            return list(_withs(node, owner))
+    return []
+
+
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+
+
+def _scopes(node: ast.AST, owner: str) -> Any:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, _SCOPES):
+            yield child, owner
+        yield from _scopes(child, child.name if isinstance(child, ast.ClassDef) else owner)
+
+
+def _withs(scope: ast.AST, owner: str) -> Any:
+    for child in ast.iter_child_nodes(scope):
+        if isinstance(child, (ast.With, ast.AsyncWith)):
+            yield _Header(child, owner)
+        if not isinstance(child, _SCOPES):
+            yield from _withs(child, owner)
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
+
+
+def _value(node: ast.expr, frame: FrameType, owner: str) -> Any:
+    """What an expression is, if that can be told without running code of the program."""
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Name):
+        return _variable(node.id, frame)
+    if isinstance(node, ast.NamedExpr):
+        return _value(node.target, frame, owner)
+    if isinstance(node, ast.Attribute):
+        base = _value(node.value, frame, owner)
+        name = node.attr
+        if name.startswith("__") and not name.endswith("__") and owner.strip("_"):
+            name = f"_{owner.lstrip('_')}{name}"
+        return _UNKNOWN if base is _UNKNOWN else _attribute(base, name)
+    if isinstance(node, ast.Subscript):
+        base, index = _value(node.value, frame, owner), _value(node.slice, frame, owner)
+        if type(base) in (list, tuple, dict) and type(index) in _PLAIN:
+            return guarded(_UNKNOWN, base.__getitem__, index)
+        return _UNKNOWN
+    if isinstance(node, ast.BinOp):
+        left, right = _value(node.left, frame, owner), _value(node.right, frame, owner)
+        if type(left) is int and type(right) is int and max(abs(left), abs(right)) < 2**31:
+            return _sum(node.op, left, right)
+        return _UNKNOWN
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "len" and len(node.args) == 1:
+        of = _value(node.args[0], frame, owner)
+        return len(of) if type(of) in (list, tuple, dict, str) else _UNKNOWN
+    return _UNKNOWN
+
+
+def _sum(operator: ast.operator, left: int, right: int) -> object:
+    if isinstance(operator, ast.Add):
+        return left + right
+    if isinstance(operator, ast.Sub):
+        return left - right
+    if isinstance(operator, ast.Mult):
+        return left * right
+    if isinstance(operator, ast.Mod) and right:
+        return left % right
+    if isinstance(operator, ast.FloorDiv) and right:
+        return left // right
+    return _UNKNOWN
+
+
+def _variable(name: str, frame: FrameType) -> Any:
+    is_function = bool(frame.f_code.co_flags & _OPTIMIZED)
+    variables = frame.f_locals
+    found = variables.get(name, _UNKNOWN)
+    if is_function and type(variables) is dict:
+        variables.clear()  # a copy, which would keep what is in it alive as long as the frame
+    if found is _UNKNOWN:
+        found = frame.f_globals.get(name, _UNKNOWN)
+    return found
+
+
+def _attribute(base: object, name: str) -> Any:
+    if type(base) is ModuleType:
+        return base.__dict__.get(name, _UNKNOWN)
+    kind = base if type(base) is type else type(base)
+    inherited = next((vars(each)[name] for each in kind.__mro__ if name in vars(each)), _UNKNOWN)
+    if type(inherited) is MemberDescriptorType and base is not kind:
+        return guarded(_UNKNOWN, inherited.__get__, base)
+    if type_name(inherited) == "property" or hasattr(type(inherited), "__set__"):
+        return _UNKNOWN
+    if base is not kind:
+        entries = guarded(None, object.__getattribute__, base, "__dict__")
+        if type(entries) is dict and name in entries:
+            return entries[name]
+    return _UNKNOWN if hasattr(type(inherited), "__get__") else inherited

@@ -1,0 +1,20 @@
+"""DEADLOCK: a finalizer takes the lock that its thread holds."""
+
+from __future__ import annotations
+
+import threading
+
+registry_lock = threading.Lock()
+
+
+class Entry:
+    """Something that takes itself out of a registry."""
+
+    def __del__(self) -> None:
+        with registry_lock:
+            pass
+
+
+entry = Entry()
+with registry_lock:
+    del entry

@@ -1,0 +1,12 @@
+"""The only thread waits for what a signal brings."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+rung = threading.Event()
+signal.signal(signal.SIGALRM, lambda *_: rung.set())
+signal.setitimer(signal.ITIMER_REAL, 2.5)
+rung.wait()
+print("done")

@@ -1,0 +1,12 @@
+"""A lock as a signal: one thread takes it twice, another one releases it later."""
+
+from __future__ import annotations
+
+import threading
+
+baton = threading.Lock()
+timer = threading.Timer(2.0, baton.release)
+timer.start()
+baton.acquire()
+baton.acquire()
+print("done")

@@ -1,0 +1,114 @@
+"""Every kind of hang gets its name, and what only looks like one gets none."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from watch.watching import BEGINNING, END, HERE, QUICK, run, watch
+
+# Of each program the heading, and what its report says.
+HANGS = {
+    "two_accounts.py": (
+        "DEADLOCK",
+        [
+            "2 threads wait for each other, and can never go on",
+            "Thread 'there' has waited",
+            "for Account._lock (two_accounts.py:12)",
+            "held by Thread 'back', taken at two_accounts.py:20 in transfer",
+            "two_accounts.py:22 in transfer",
+            "take the locks in the same order",
+        ],
+    ),
+    "two_acquired.py": ("DEADLOCK", ["Thread 'there'", "held by Thread 'back'", "two_acquired.py:14 in work"]),
+    "two_rlocks.py": (
+        "DEADLOCK",
+        [
+            "for stock (two_rlocks.py:7)",
+            "for orders (two_rlocks.py:8)",
+            "held by Thread 'back', taken at two_rlocks.py:13",
+        ],
+    ),
+    "philosophers.py": ("DEADLOCK", ["5 threads", "for forks[…] (philosophers.py:8) no. 3", "Thread 'philosopher-4'"]),
+    "join_while_holding.py": (
+        "DEADLOCK",
+        ["for the end of Thread 'worker'", "for lock (join_while_holding.py:7)", "release the lock before joining"],
+    ),
+    "own_pool.py": (
+        "LIKELY DEADLOCK",
+        ["the result of a task that is queued in the ThreadPoolExecutor 'jobs'", "unless the pool gets another worker"],
+    ),
+    "left_by_fork.py": ("DEADLOCK", ["lock (left_by_fork.py:8)", "held by Thread 'holder'", "not in this process"]),
+    "signal_handler.py": ("DEADLOCK", ["held by itself, taken at signal_handler.py:17 in <module>", "set a flag"]),
+    "finalizer.py": (
+        "DEADLOCK",
+        ["held by itself, taken at finalizer.py:19 in <module>", "finalizer.py:14 in __del__"],
+    ),
+    "queue_in_finalizer.py": (
+        "DEADLOCK",
+        ["the mutex of the Queue log made at queue_in_finalizer.py:7", "taken at queue_in_finalizer.py:17"],
+    ),
+    "import_waits": (
+        "DEADLOCK",
+        ["the import of the module 'loading'", "which is importing it", "the end of Thread 'importer'"],
+    ),
+    "nested_monitors.py": (
+        "ALL ASLEEP",
+        [
+            "a notification of the Condition ready (nested_monitors.py:8)",
+            "for outer (nested_monitors.py:7)",
+            "held by Thread 'consumer'",
+            "only a signal or code in C",
+        ],
+    ),
+    "queue_not_filled.py": ("ALL ASLEEP", ["an item from the Queue jobs (queue_not_filled.py:8)", "'worker-1'"]),
+    "queue_not_joined.py": ("ALL ASLEEP", ["all tasks to be done of the Queue jobs (queue_not_joined.py:8)"]),
+    "exit_waits.py": (
+        "ALL ASLEEP",
+        ["the end of Thread 'listener' (not daemon), to end the program", "the Event stopping (exit_waits.py:7)"],
+    ),
+    "died_holding.py": ("DEADLOCK", ["whose holder is gone", "held by Thread 'worker'", "which has ended"]),
+    "died_with_plain_lock.py": ("DEADLOCK", ["whose holder is gone", "held by Thread 'worker'", "which has ended"]),
+    "released_by_others.py": (
+        "LIKELY DEADLOCK",
+        ["unless another thread releases the lock: one did so with a lock that was made at the same place"],
+    ),
+}
+
+SAMPLE = ("two_accounts.py", "own_pool.py", "queue_not_joined.py", "signal_handler.py", "left_by_fork.py")
+QUICK_LOOK_ALIKES = ("baton.py", "generator_holds.py")
+
+
+def _marked(names: list[str], sample: tuple[str, ...]) -> list[object]:
+    return [name if name in sample else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+def test_every_hang_is_expected() -> None:
+    """Each program in the folder of hangs has its line in the table."""
+    assert {path.name for path in (HERE / "hangs").iterdir() if path.name != "__pycache__"} == HANGS.keys()
+
+
+@pytest.mark.parametrize("program", _marked([*HANGS], SAMPLE))
+def test_the_kind_of_hang_is_named(program: str) -> None:
+    """A program that hangs gets one block, with the right heading and who waits for whom."""
+    if program == "left_by_fork.py" and sys.platform == "win32":
+        pytest.skip("there is no fork")
+    heading, said = HANGS[program]
+    block = watch(f"hangs/{program}")
+    assert block.startswith(f"{BEGINNING}{heading} in process "), block
+    assert block.splitlines()[-1].startswith(END), block
+    assert [words for words in said if words not in block] == [], block
+
+
+@pytest.mark.parametrize(
+    "program", _marked(sorted(path.name for path in (HERE / "harmless").glob("*.py")), QUICK_LOOK_ALIKES)
+)
+def test_what_goes_on_is_not_called_a_deadlock(program: str) -> None:
+    """A program that only looks stuck for a while ends as without the watch, and is called no deadlock."""
+    found = run("-m", "syncprims.watch", *QUICK, "--no-asleep", str(HERE / "harmless" / program))
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.splitlines()[-1] == "done"
+    assert f"{BEGINNING}DEADLOCK" not in found.stderr
+    if program != "generator_holds.py":  # which is likely, as far as can be told
+        assert found.stderr == ""
