@@ -17,9 +17,9 @@ from .._core.stacks import frames_of_threads
 from .._core.waits import Awaited, UpTo, Waiting, all_waits, innermost_of, waits_of
 from .blocked import Blocked, Question, age
 from .findings import ASLEEP, DEADLOCK, LIKELY, SLOW, Holding, Incident, WaitingThread
-from .imports import import_waits
+from .imports import ModuleImport, import_waits
 from .observed import Lock, RLock, origin_of, took_by_acquire
-from .parts import Notification
+from .parts import Ending, Notification, ProgramsEnd
 from .with_blocks import Inside
 from .wording import error_of, say_stack
 
@@ -362,30 +362,28 @@ def _words_of(wait: Waiting) -> str:
     if isinstance(node, Awaited):
         return guarded("", lambda: node.why(thread_name))
     if isinstance(wait, Blocked):
-        kind = type(wait.target).__name__
-        return {
-            "Ending": "which has not ended",
-            "ProgramsEnd": "which has not ended",
-            "ModuleImport": "which is importing it",
-        }.get(kind, "")
+        if isinstance(wait.target, (Ending, ProgramsEnd)):
+            return "which has not ended"
+        if isinstance(wait.target, ModuleImport):
+            return "which is importing it"
     return ""
 
 
 def _advice(core: Sequence[Waiting]) -> str:
-    kinds = {type(wait.target).__name__ for wait in core if isinstance(wait, Blocked)}
-    if len(core) == 1 and kinds <= {"Lock"}:
+    targets = [wait.target for wait in core if isinstance(wait, Blocked)]
+    if len(core) == 1 and isinstance(targets[0] if targets else None, Lock):
         return (
             "use threading.RLock if one thread takes the lock again; in a signal handler or `__del__` take no lock "
             "that the interrupted code may hold: set a flag, or use queue.SimpleQueue"
         )
-    if "Notification" in kinds:
+    if any(isinstance(each, Notification) for each in targets):
         return (
             "let no task wait for another one of its own pool: give the inner tasks a pool of their own, or let the "
             "caller wait"
         )
-    if "ModuleImport" in kinds:
+    if any(isinstance(each, ModuleImport) for each in targets):
         return "do not wait for a thread while a module is imported: start it from a function that is called afterwards"
-    if "Ending" in kinds or "ProgramsEnd" in kinds:
+    if any(isinstance(each, (Ending, ProgramsEnd)) for each in targets):
         return "release the lock before joining the thread that needs it"
     return _ORDER_ADVICE
 

@@ -220,6 +220,8 @@ def _make_lock() -> Lock:
 
 lock_factory: Final[Callable[[], Lock]] = Lock if _IS_CLASS else partial(_make_lock)
 """What takes the place of `threading.Lock`: a class or not, as that is. A Python function would bind in a class."""
+if not _IS_CLASS:
+    vars(lock_factory).update(__module__="_thread", __name__="allocate_lock", __qualname__="allocate_lock")
 
 
 class RLock(_CRLock):

@@ -145,10 +145,10 @@ def _append(path: str, text: str) -> None:
 
 def _print(text: str) -> None:
     # Not through a lock of the program: its stream may be what the threads hang at.
-    stream: Any = sys.stderr
+    stream, is_first = sys.stderr, sys.stderr is sys.__stderr__
     if stream is None:
         return
-    if stream is sys.__stderr__ and (descriptor := foreign.guarded(None, stream.fileno)) is not None:
+    if is_first and (descriptor := foreign.guarded(None, stream.fileno)) is not None:
         os.write(descriptor, text.encode("utf-8", "backslashreplace"))
     else:
         stream.write(text)
