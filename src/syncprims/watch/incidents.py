@@ -204,10 +204,10 @@ class Search:
     ) -> str | None:
         """What could take the edge away, or "" if nothing can; None if it is not worth a report."""
         alone = holding.ident in knot.waits and knot.waits[holding.ident].node is not None and len(knot.core) == 1
-        releasers = origin_of(lock).released_by
+        origin = origin_of(lock)
         others = [ident for ident in frames if ident not in knot.waits and self._can_run(ident, frames)]
-        if releasers:
-            if any(ident in releasers for ident in others):
+        if origin.is_signal:
+            if any(ident in origin.released_by for ident in others):
                 return None
             if alone and others:
                 return None

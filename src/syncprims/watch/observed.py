@@ -167,7 +167,7 @@ class Lock:
 
     def _note_foreign(self) -> None:
         if self._inner.locked():
-            self._origin.released_by.add(get_ident())
+            self._origin.note_release(get_ident())
 
     acquire_lock = acquire
     release_lock = release

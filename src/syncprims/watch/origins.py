@@ -38,10 +38,11 @@ class Origin:
         part: Of what the lock is a part: the function of the library that made it, as `"Queue.__init__"`, or "".
         made: Hands out a number to each lock that is made there.
         many: Whether more than one was made.
-        released_by: The threads that released one that another thread had taken.
+        released_by: The threads that released one that another thread had taken, and have not ended.
+        is_signal: Whether any thread ever did.
     """
 
-    __slots__ = ("code", "line", "made", "many", "part", "released_by")
+    __slots__ = ("code", "is_signal", "line", "made", "many", "part", "released_by")
 
     def __init__(self, code: CodeType | None, line: int, part: str) -> None:
         self.code = code
@@ -50,6 +51,7 @@ class Origin:
         self.made = count(1)
         self.many = False
         self.released_by: set[int] = set()
+        self.is_signal = False
 
     @property
     def filename(self) -> str:
@@ -59,6 +61,11 @@ class Origin:
     def where(self) -> str:
         """Put the place into words, like ``bank.py:12``."""
         return printable(f"{os.path.basename(self.filename)}:{self.line}") if self.code else "an unknown place"
+
+    def note_release(self, ident: int) -> None:
+        """Note that a thread released a lock that another one had taken."""
+        self.is_signal = True
+        self.released_by.add(ident)
 
     def owner(self) -> str:
         """The class of the object that the lock is a part of, or ""."""
