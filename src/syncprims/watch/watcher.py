@@ -97,6 +97,15 @@ class Watcher:
             self._ident = 0
             ended.release()
 
+    def is_running(self) -> bool:
+        """Whether the thread runs."""
+        return self._stop is not None
+
+    @property
+    def ident(self) -> int:
+        """The ident of the thread, or 0."""
+        return self._ident
+
     # -- looking --------------------------------------------------------------------------------------------------
 
     def look(self, after: float | None = None) -> list[Incident]:

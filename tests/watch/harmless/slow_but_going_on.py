@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 lock, again = threading.Lock(), threading.RLock()
 jobs: queue.Queue[int] = queue.Queue()
@@ -28,7 +28,7 @@ holder.start()
 held.wait()
 threading.Timer(2.5, fill).start()
 with ThreadPoolExecutor(2) as pool:
-    tasks = [pool.submit(jobs.get), pool.submit(lock.acquire)]
+    tasks: list[Future[int] | Future[bool]] = [pool.submit(jobs.get), pool.submit(lock.acquire)]
     with again:
         print(jobs.unfinished_tasks)
     for task in tasks:

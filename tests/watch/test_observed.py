@@ -1,0 +1,258 @@
+"""The observed locks are those of `threading` to everything that looks at them."""
+
+from __future__ import annotations
+
+import _thread
+import copy
+import gc
+import os
+import pickle
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from syncprims._core.waits import all_waits
+from syncprims.testing import interrupts
+from syncprims.watch import Watching, install
+from syncprims.watch.observed import Lock, RLock, lock_factory
+
+BARE: Any = _thread.allocate_lock
+LIMIT = 30.0
+
+
+@pytest.fixture
+def watching() -> Iterator[Watching]:
+    watching = install(after=20.0, asleep=None)
+    yield watching
+    watching.uninstall()
+
+
+@pytest.fixture
+def make(watching: Watching) -> Callable[[], Any]:
+    return lambda: threading.Lock()  # whatever it is now
+
+
+def outcome(call: Callable[..., object], *args: object, **kwargs: object) -> object:
+    """What a call returns, or the type and the text of what it raises."""
+    try:
+        return call(*args, **kwargs)
+    except Exception as error:
+        return type(error), str(error)
+
+
+def test_it_is_in_place_while_the_watch_is_on() -> None:
+    """`threading` makes observed locks from `install` to `uninstall`, and its own before and after."""
+    before = threading.Lock, threading.RLock(), threading.Condition.wait, threading.Thread.join
+    watching = install(after=20.0, asleep=None)
+    try:
+        assert install() is watching
+        kinds: list[Any] = [type(threading.Lock()), type(threading.RLock())]
+        assert kinds == [Lock, RLock]
+    finally:
+        watching.uninstall()
+    assert threading.Lock is before[0]
+    assert type(threading.RLock()) is type(before[1])
+    assert (threading.Condition.wait, threading.Thread.join) == before[2:]
+
+
+WOULD_WAIT: list[tuple[Any, ...]] = [(), (True,), (True, -1), (1, -1)]
+ARGUMENTS: list[tuple[Any, ...]] = [
+    *WOULD_WAIT,
+    *[(False,), (True, 0), (True, 0.01), (False, -1), (False, 1), (True, -2), (1, 0.01), (0,), (None,)],
+    *[(True, float("nan")), (True, 1e100), ("x", 0.01), (True, "x"), (True, None)],
+]
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS, ids=repr)
+def test_acquire_takes_what_a_bare_lock_takes(make: Callable[[], Any], arguments: tuple[Any, ...]) -> None:
+    """Every argument gives the same answer or the same error, of a free lock and of one that is taken."""
+    for taken in (False, True):
+        if taken and arguments in WOULD_WAIT:
+            continue
+        answers = []
+        for lock in (BARE(), make()):
+            if taken:
+                lock.acquire()
+            answers.append((outcome(lock.acquire, *arguments), lock.locked()))
+        assert answers[0] == answers[1]
+
+
+def test_releasing_a_free_lock_fails_as_before(make: Callable[[], Any]) -> None:
+    """The error is that of a bare lock."""
+    assert outcome(make().release) == outcome(BARE().release)
+
+
+def test_any_thread_may_release_it(make: Callable[[], Any]) -> None:
+    """A lock may be released by another thread, in a `with` as well."""
+    lock = make()
+    lock.acquire()
+    thread = threading.Thread(target=lock.release)
+    thread.start()
+    thread.join(LIMIT)
+    assert not lock.locked()
+
+    def holding() -> Iterator[None]:
+        with lock:
+            yield
+
+    generator = holding()
+    next(generator)
+    thread = threading.Thread(target=lambda: list(generator))
+    thread.start()
+    thread.join(LIMIT)
+    assert not lock.locked()
+
+
+def test_a_block_keeps_its_lock_alive(make: Callable[[], Any]) -> None:
+    """A lock that lives in a weak dictionary alone is the same one as long as a block of it lasts."""
+    locks: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+    with locks.setdefault("key", make()):
+        gc.collect()
+        assert locks["key"].locked()
+    gc.collect()
+    assert "key" not in locks
+
+
+def test_it_has_the_types_of_a_bare_lock(make: Callable[[], Any]) -> None:
+    """Checks of its type, and its words, are those of a bare lock."""
+    lock, bare = make(), BARE()
+    assert isinstance(lock, _thread.LockType)
+    assert repr(lock).replace(hex(id(lock)), "") == repr(bare).replace(hex(id(bare)), "")
+    assert type(lock).__name__ == type(bare).__name__
+    assert isinstance(threading.RLock(), type(_thread.RLock()))
+    assert outcome(pickle.dumps, lock) == outcome(pickle.dumps, bare)
+    assert outcome(copy.copy, lock) == outcome(copy.copy, bare)
+    again, bare_again = threading.RLock(), _thread.RLock()
+    assert repr(again).replace(hex(id(again)), "") == repr(bare_again).replace(hex(id(bare_again)), "")
+    assert outcome(pickle.dumps, again) == outcome(pickle.dumps, bare_again)
+
+
+def test_it_can_be_made_in_a_class(watching: Watching) -> None:
+    """What takes the place of `threading.Lock` does not bind as a function would."""
+
+    class Connection:
+        lock_class = threading.Lock
+
+    assert Connection().lock_class().acquire(False)
+
+
+def test_it_is_renewed_in_a_forked_child(make: Callable[[], Any]) -> None:
+    """`_at_fork_reinit` makes it free."""
+    locks: list[Any] = [make(), threading.RLock()]
+    for lock in locks:
+        lock.acquire()
+        lock._at_fork_reinit()
+        assert lock.acquire(False)
+        lock.release()
+
+
+@pytest.mark.untraceable
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_fork_finds_no_thread_of_the_watch(watching: Watching) -> None:
+    """The thread that looks ends before a fork, and runs again afterwards, in the parent and the child."""
+    assert watching.watcher.is_running()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if watching.watcher.is_running() and len(threading.enumerate()) == 1 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert watching.watcher.is_running()
+
+
+def test_its_thread_is_not_the_programs(watching: Watching) -> None:
+    """`threading` knows nothing of the thread that looks."""
+    assert watching.watcher.is_running()
+    assert not [thread for thread in threading.enumerate() if thread.ident == watching.watcher.ident]
+
+
+def _enter(lock: Any) -> None:
+    with lock:
+        pass
+
+
+def _acquire(lock: Any) -> None:
+    lock.acquire()
+    _c_release_of(lock)()
+
+
+def _c_release_of(lock: Any) -> Callable[[], object]:
+    """A release in C, as that of the observed lock is Python's: what is looked at is the taking."""
+    return lock.__call__ if isinstance(lock, Lock) else lock.release
+
+
+def _taken(lock: Any) -> str | None:
+    # A lock that its holder may take again has to be asked by another thread.
+    answers: list[bool] = []
+    thread = threading.Thread(target=lambda: answers.append(lock.acquire(False)))
+    thread.start()
+    thread.join(LIMIT)
+    return None if answers == [True] else "left taken"
+
+
+@pytest.mark.untraceable
+@pytest.mark.parametrize("mode", ["warm", "cold storm", "worker"])
+@pytest.mark.parametrize("kind", [lock_factory, RLock])
+def test_an_interrupt_leaves_no_lock_taken(kind: Any, mode: Any) -> None:
+    """A `with` that is interrupted at any point leaves the lock free."""
+    interrupts(kind, _enter, _taken, mode=mode).check()
+
+
+@pytest.mark.untraceable
+@pytest.mark.parametrize("kind", [lock_factory, RLock])
+def test_an_interrupt_of_a_wait_leaves_no_lock_taken(kind: Any) -> None:
+    """The same where the lock has to be waited for."""
+
+    def make() -> Any:
+        lock = kind()
+        held, let_go = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with lock:
+                held.set()
+                let_go.wait(LIMIT)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait(LIMIT)
+        return lock, let_go, thread
+
+    def unblock(subject: Any) -> None:
+        subject[1].set()
+        subject[2].join(LIMIT)
+
+    interrupts(
+        make,
+        lambda subject: _enter(subject[0]),
+        lambda subject: _taken(subject[0]),
+        when_blocked=lambda subject: any(wait.node.name for wait in all_waits()),
+        unblock=unblock,
+    ).check()
+
+
+def test_mutual_exclusion(make: Callable[[], Any]) -> None:
+    """Threads that increment under it lose nothing, whichever way they take it."""
+    lock, again, count = make(), threading.RLock(), [0, 0]
+    start = threading.Barrier(4)
+
+    def work() -> None:
+        start.wait(LIMIT)
+        for turn in range(500):
+            if turn % 2:
+                with lock:
+                    count[0] += 1
+            else:
+                lock.acquire()
+                count[0] += 1
+                lock.release()
+            with again, again:
+                count[1] += 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT)
+    assert count == [2000, 2000]
+    assert not lock.locked()
