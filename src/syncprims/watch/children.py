@@ -39,12 +39,13 @@ def _begin():
     finally:
         if not known and library in sys.path:
             sys.path.remove(library)
-    sys.modules.pop("sitecustomize", None)
+    me = sys.modules.pop("sitecustomize", None)
     try:
         import sitecustomize
     except ImportError as error:
         if error.name != "sitecustomize":
             raise
+        sys.modules["sitecustomize"] = me
 
 
 _begin()

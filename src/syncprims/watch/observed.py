@@ -294,7 +294,7 @@ class RLock(_CRLock):
 
     def __repr__(self) -> str:
         # As C's, which shows the name of a subclass.
-        return _c_repr(self).replace(f"{type(self).__module__}.{type(self).__qualname__}", "_thread.RLock", 1)
+        return _c_repr(self).replace(f" {type(self).__name__} object", " _thread.RLock object", 1)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("cannot pickle '_thread.RLock' object")

@@ -9,7 +9,7 @@ import queue
 import sys
 import threading
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, islice
 from types import CodeType, FrameType
 from typing import Final
 
@@ -35,6 +35,7 @@ class Origin:
     Attributes:
         code: The function.
         line: The line.
+        column: Where on the line, or -1.
         part: Of what the lock is a part: the function of the library that made it, as `"Queue.__init__"`, or "".
         made: Hands out a number to each lock that is made there.
         many: Whether more than one was made.
@@ -42,11 +43,12 @@ class Origin:
         is_signal: Whether any thread ever did.
     """
 
-    __slots__ = ("code", "is_signal", "line", "made", "many", "part", "released_by")
+    __slots__ = ("code", "column", "is_signal", "line", "made", "many", "part", "released_by")
 
-    def __init__(self, code: CodeType | None, line: int, part: str) -> None:
+    def __init__(self, code: CodeType | None, line: int, part: str, column: int = -1) -> None:
         self.code = code
         self.line = line
+        self.column = column
         self.part = part
         self.made = count(1)
         self.many = False
@@ -98,10 +100,16 @@ def origin_here() -> Origin:
     key = (frame.f_code, frame.f_lasti, part)
     found = _origins.get(key)
     if found is None:
-        found = Origin(frame.f_code, frame.f_lineno or 0, part)
+        found = Origin(frame.f_code, frame.f_lineno or 0, part, column_of(frame))
         if len(_origins) < _MOST:
             found = _origins.setdefault(key, found)
     return found
+
+
+def column_of(frame: FrameType) -> int:
+    """The column of the instruction that runs, or -1 if it is not known."""
+    line, _, column, _ = next(islice(frame.f_code.co_positions(), frame.f_lasti // 2, None), (None, None, None, None))
+    return -1 if line is None or column is None else column
 
 
 def forget_thread(ident: int) -> None:
@@ -112,7 +120,7 @@ def forget_thread(ident: int) -> None:
 
 def name_made(origin: Origin, number: int, kind: str) -> str:
     """Name a lock or another object of this kind by what it was stored in and where it was made."""
-    stored = guarded(None, stored_in, origin.filename, origin.line) if origin.code is not None else None
+    stored = guarded(None, stored_in, origin.filename, origin.line, origin.column) if origin.code is not None else None
     which = f" no. {number}" if origin.many else ""
     owner = origin.owner()
     if owner and owner != kind:
@@ -137,7 +145,7 @@ def tree_of(filename: str) -> ast.Module | None:
     return _trees[filename]
 
 
-def stored_in(filename: str, line: int) -> str | None:
+def stored_in(filename: str, line: int, column: int = -1) -> str | None:
     """What the statement on a line stores its value in: ``Account._lock``, ``jobs``, ``forks[…]``; None if nothing."""
     tree = tree_of(filename)
     if tree is None:
@@ -156,10 +164,12 @@ def stored_in(filename: str, line: int) -> str | None:
     else:
         return None
     if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+        here = (line, column)
         pairs = zip(target.elts, value.elts, strict=True)
-        target, value = next(((t, v) for t, v in pairs if v.lineno <= line <= (v.end_lineno or 0)), (target, value))
-        if sum(v.lineno == line for v in getattr(statement.value, "elts", ())) > 1:
-            return None  # several are made on this line
+        found_here = [(t, v) for t, v in pairs if _begin_of(v) <= here < _end_of(v)]
+        if len(found_here) != 1:
+            return None
+        target, value = found_here[0]
     name = ast.unparse(target)
     if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and classes and classes[-1]:
         if target.value.id in ("self", "cls"):
@@ -169,6 +179,14 @@ def stored_in(filename: str, line: int) -> str | None:
     several = isinstance(value, (ast.List, ast.ListComp, ast.Dict, ast.DictComp, ast.Tuple, ast.GeneratorExp))
     several = several or (isinstance(value, ast.Call) and any(isinstance(a, ast.GeneratorExp) for a in value.args))
     return printable(f"{name}[…]" if several else name)
+
+
+def _begin_of(node: ast.expr) -> tuple[int, int]:
+    return node.lineno, node.col_offset
+
+
+def _end_of(node: ast.expr) -> tuple[int, int]:
+    return node.end_lineno or node.lineno, node.end_col_offset or 0
 
 
 def _statements(node: ast.AST, classes: list[str]) -> Iterator[tuple[list[str], ast.stmt]]:

@@ -105,8 +105,9 @@ class Notification:
         lock = guarded(None, getattr, self.condition, "_lock", None)
         if type(lock) is not Lock and type(lock) is not RLock:
             return None
-        found = Origin(origin_of(lock).code, origin_of(lock).line, "")
-        found.many = origin_of(lock).many
+        made = origin_of(lock)
+        found = Origin(made.code, made.line, "", made.column)
+        found.many = made.many
         return found, number_of(lock)
 
     def up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  it does not matter

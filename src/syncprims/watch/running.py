@@ -31,6 +31,7 @@ def run_script(path: str, arguments: Sequence[str]) -> None:
         _run_stdin()
         return
     if _is_container(path):
+        path = os.path.abspath(path)
         _put_first(path)
         _run_container(path)
         return
@@ -134,7 +135,7 @@ def _run_stdin() -> None:
     if not sys.flags.safe_path:
         sys.path.insert(0, "")
     source = sys.stdin.buffer.read()
-    main = _new_main(loader=importlib.machinery.BuiltinImporter, file=None)
+    main = _new_main(loader=importlib.machinery.BuiltinImporter, file="<stdin>")
     text = source.decode(errors="replace")
     linecache.cache["<stdin>"] = (len(text), None, text.splitlines(keepends=True), "<stdin>")
     _run(main, source, "<stdin>")

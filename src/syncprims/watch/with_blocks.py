@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from .._core.foreign import guarded, type_name
 from .._core.stacks import is_passed_over
-from .origins import tree_of
+from .origins import column_of, tree_of
 
 # A lock that was taken by a `with` is released when its block is left, and a thread that waits inside the block does
 # not leave it. So of such a lock it is certain whose turn it is, whatever a plain lock may do otherwise. Which blocks a
@@ -80,9 +80,10 @@ def _lock_of(manager: object) -> object:
 
 def _position(frame: FrameType) -> tuple[int, int]:
     """Line and column of the instruction that runs; the column is -1 if it is not known."""
-    positions = islice(frame.f_code.co_positions(), frame.f_lasti // 2, None)
-    line, _, column, _ = next(positions, (None, None, None, None))
-    return (frame.f_lineno or 0, -1) if line is None or column is None else (line, column)
+    column = column_of(frame)
+    positions = frame.f_code.co_positions()
+    line = next(islice(positions, frame.f_lasti // 2, None), (None,))[0]
+    return (frame.f_lineno or 0, -1) if line is None or column < 0 else (line, column)
 
 
 # -- headers -----------------------------------------------------------------------------------------------------------
