@@ -10,6 +10,5 @@ if __name__ == "__main__":
     # What `-m` has put first is the folder of the caller: the program gets its own.
     if not sys.flags.safe_path:
         del sys.path[0]
-    code = main(sys.argv[1:])
-    if code is not None:
-        sys.exit(code)
+    if (_code := main(sys.argv[1:])) is not None:
+        sys.exit(_code)

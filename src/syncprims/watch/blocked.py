@@ -46,7 +46,7 @@ class Question:
     __slots__ = ("things",)
 
     def __init__(self, things: Sequence[object]) -> None:
-        self.things = things
+        self.things: Sequence[object] = things
 
 
 class Awaitable(Protocol):
@@ -105,14 +105,14 @@ class Blocked(Waiting):
     def __init__(self, target: Awaitable, *, is_endless: bool, by_with: bool = False, answers: bool = True) -> None:
         # A limit that is never reached keeps it out of the search of the library's own waits.
         super().__init__(_Node(target), inf, takes_part=False)
-        self.number = next(_numbers)
-        self.target = target
-        self.is_endless = is_endless
-        self.by_with = by_with
-        self.answers = answers and is_endless
+        self.number: int = next(_numbers)
+        self.target: Awaitable = target
+        self.is_endless: bool = is_endless
+        self.by_with: bool = by_with
+        self.answers: bool = answers and is_endless
         self.asked: Question | None = None
         self.answered: Question | None = None
-        self.inside = Inside()
+        self.inside: Inside = Inside()
         self.refusal: Callable[[], BaseException] | None = None
 
     def publish(self) -> None:
@@ -126,7 +126,7 @@ class Blocked(Waiting):
     def note_of(self, ident: int) -> None:
         """Take it for a wait of that thread, which is not registered: the watcher has found it."""
         self.ident = ident
-        self.since = monotonic()
+        self.since: float = monotonic()
 
     def up_to(self) -> UpTo:
         """Who must act before it can end."""

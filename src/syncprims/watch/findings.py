@@ -35,11 +35,11 @@ class Holding:
     __slots__ = ("ident", "is_alive", "taken", "thread", "words")
 
     def __init__(self, ident: int, is_alive: bool, taken: Place | None = None, words: str = "") -> None:
-        self.ident = ident
-        self.thread = thread_name(ident) if is_alive else ended.get(ident, "")
-        self.is_alive = is_alive
-        self.taken = taken
-        self.words = words
+        self.ident: int = ident
+        self.thread: str = thread_name(ident) if is_alive else ended.get(ident, "")
+        self.is_alive: bool = is_alive
+        self.taken: Place | None = taken
+        self.words: str = words
 
 
 class WaitingThread:
@@ -59,12 +59,12 @@ class WaitingThread:
     def __init__(
         self, wait: Waiting, seconds: float, holders: Sequence[Holding], stack: tuple[FrameSummary, ...]
     ) -> None:
-        self.ident = wait.ident
-        self.thread = thread_name(wait.ident)
-        self.sought = say_sought(wait)
-        self.seconds = seconds
-        self.holders = tuple(holders)
-        self.stack = stack
+        self.ident: int = wait.ident
+        self.thread: str = thread_name(wait.ident)
+        self.sought: str = say_sought(wait)
+        self.seconds: float = seconds
+        self.holders: tuple[Holding, ...] = tuple(holders)
+        self.stack: tuple[FrameSummary, ...] = stack
 
 
 class Incident:
@@ -90,12 +90,12 @@ class Incident:
         doubts: Sequence[str] = (),
         notes: Sequence[str] = (),
     ) -> None:
-        self.heading = heading
-        self.summary = summary
-        self.threads = tuple(threads)
-        self.advice = advice
-        self.doubts = tuple(dict.fromkeys(doubts))
-        self.notes = tuple(notes)
+        self.heading: str = heading
+        self.summary: str = summary
+        self.threads: tuple[WaitingThread, ...] = tuple(threads)
+        self.advice: str = advice
+        self.doubts: tuple[str, ...] = tuple(dict.fromkeys(doubts))
+        self.notes: tuple[str, ...] = tuple(notes)
 
 
 def say_sought(wait: Waiting) -> str:

@@ -19,7 +19,7 @@ class ModuleImport:
     __slots__ = ("lock",)
 
     def __init__(self, lock: Any) -> None:
-        self.lock = lock
+        self.lock: Any = lock
 
     @property
     def name(self) -> str:

@@ -58,7 +58,7 @@ class Search:
     """
 
     def __init__(self, *, breaks: bool = False) -> None:
-        self.breaks = breaks
+        self.breaks: bool = breaks
         self._ignored: frozenset[int] = frozenset()  # idents of threads that are not the program's
         self._questions: dict[frozenset[int], Question] = {}
         self._reported: dict[frozenset[int], None] = {}

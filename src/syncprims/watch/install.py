@@ -38,8 +38,8 @@ class Watching:
     """
 
     def __init__(self, options: Options) -> None:
-        self.options = options
-        self.watcher = Watcher(options)
+        self.options: Options = options
+        self.watcher: Watcher = Watcher(options)
         self._undo: list[Replacement] = []
 
     def look(self) -> list[Incident]:

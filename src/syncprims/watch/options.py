@@ -39,15 +39,15 @@ class Options:
         json: str | None = None,
         file: str | None = None,
     ) -> None:
-        self.after = _seconds("after", after)
-        self.asleep = None if asleep is None else _seconds("asleep", asleep)
-        self.order = order
-        self.slow = None if slow is None else _seconds("slow", slow)
-        self.breaks = breaks
-        self.children = children
-        self.json = json
-        self.file = file
-        self.json_and_text = True
+        self.after: float = _seconds("after", after)
+        self.asleep: float | None = None if asleep is None else _seconds("asleep", asleep)
+        self.order: bool = order
+        self.slow: float | None = None if slow is None else _seconds("slow", slow)
+        self.breaks: bool = breaks
+        self.children: bool = children
+        self.json: str | None = json
+        self.file: str | None = file
+        self.json_and_text: bool = True
 
     def arguments(self) -> list[str]:
         """The same as arguments of the command line, for the environment of children."""

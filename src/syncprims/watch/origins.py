@@ -46,14 +46,14 @@ class Origin:
     __slots__ = ("code", "column", "is_signal", "line", "made", "many", "part", "released_by")
 
     def __init__(self, code: CodeType | None, line: int, part: str, column: int = -1) -> None:
-        self.code = code
-        self.line = line
-        self.column = column
-        self.part = part
-        self.made = count(1)
-        self.many = False
+        self.code: CodeType | None = code
+        self.line: int = line
+        self.column: int = column
+        self.part: str = part
+        self.made: Iterator[int] = count(1)
+        self.many: bool = False
         self.released_by: set[int] = set()
-        self.is_signal = False
+        self.is_signal: bool = False
 
     @property
     def filename(self) -> str:

@@ -35,7 +35,7 @@ class Group:
 
     def __init__(self, members: Callable[[], Collection[UpTo]], *, one_is_enough: bool) -> None:
         self._members = members
-        self.one_is_enough = one_is_enough
+        self.one_is_enough: bool = one_is_enough
 
     def members(self) -> Collection[UpTo]:
         """Who they are now."""
@@ -72,10 +72,10 @@ class Notification:
     __slots__ = ("_group", "condition", "function", "future", "kind")
 
     def __init__(self, condition: threading.Condition, frame: FrameType | None) -> None:
-        self.condition = condition
+        self.condition: threading.Condition = condition
         self.future: Future[Any] | None = None
-        self.function = ""
-        self.kind = "Condition"
+        self.function: str = ""
+        self.kind: str = "Condition"
         self._group: Group | None = None
         while frame is not None and frame.f_code.co_filename in _files:
             name = frame.f_code.co_qualname
@@ -178,7 +178,7 @@ class Ending:
     __slots__ = ("thread",)
 
     def __init__(self, thread: threading.Thread) -> None:
-        self.thread = thread
+        self.thread: threading.Thread = thread
 
     @property
     def name(self) -> str:

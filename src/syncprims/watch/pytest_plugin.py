@@ -98,7 +98,7 @@ class LockWatch:
     """
 
     def __init__(self, watching: Watching, failing: set[str]) -> None:
-        self.watching = watching
+        self.watching: Watching = watching
         self._failing = failing
         self._found: list[tuple[Incident, str]] = []
         watching.watcher.on_incident.append(self._note)

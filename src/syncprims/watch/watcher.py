@@ -36,7 +36,7 @@ class Watcher:
     """
 
     def __init__(self, options: Options) -> None:
-        self.options = options
+        self.options: Options = options
         self.on_incident: list[Callable[[Incident, str], object]] = []
         self._search = Search(breaks=options.breaks)
         self._mutex = _thread.allocate_lock()  # one look at a time

@@ -36,7 +36,7 @@ class Inside:
 
     def __init__(self) -> None:
         self.places: dict[int, tuple[str, int, str]] = {}
-        self.unknown = False
+        self.unknown: bool = False
 
 
 def blocks_of(frame: FrameType | None, things: Sequence[object]) -> Inside:
