@@ -11,7 +11,14 @@ import pytest
 import syncprims
 from syncprims import AtomicCounter, CallbackPool, OrderedRunner, TimedLock, TimedRLock
 
-MODULES = ["syncprims", "syncprims.adapters", "syncprims.diagnostics", "syncprims.errors", "syncprims.testing"]
+MODULES = [
+    "syncprims",
+    "syncprims.adapters",
+    "syncprims.diagnostics",
+    "syncprims.errors",
+    "syncprims.testing",
+    "syncprims.watch",
+]
 CLASSES: set[type] = {
     kind
     for module in map(importlib.import_module, MODULES)

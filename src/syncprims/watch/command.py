@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from .children import complain
-from .install import install_with
+from .installing import install_with
 from .options import Options
 from .running import STDIN, NoProgramError, run_module, run_script
 

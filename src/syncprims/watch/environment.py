@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from .children import complain
-from .install import install_with
+from .installing import install_with
 from .options import ENVIRONMENT, Options
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from .._core.clock import monotonic, sleep
 from .findings import ASLEEP, DEADLOCK, LIKELY, ORDER, SLOW, Incident
-from .install import Watching, install_with
+from .installing import Watching, install_with
 from .options import Options
 
 if TYPE_CHECKING:
