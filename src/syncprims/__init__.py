@@ -7,6 +7,7 @@ kept or reported broken.
   `LockAdapter` gives the same to a lock that you already have.
 - `KeyedLock`, `Guarded`: a lock for each key; a value that is reached under its lock alone.
 - `once`, `SingleFlight`: a function that runs once; callers that share one call.
+- `TimedSemaphore`: a number of permits, with the same promises.
 - `OrderedRunner`: threads that take turns in a predefined order.
 - `AtomicCounter`: an integer that threads change together, with bounds, compare-and-set and waiting.
 - `CallbackPool`: an executor whose callbacks all run and whose errors nobody can lose. A `TaskGroup` of it holds tasks
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING
 from ._core.speedups import core as _compiled_core
 from ._counter.atomic_counter import AtomicCounter
 from ._locks.acquire_all import acquire_all
+from ._locks.semaphore import TimedSemaphore
 from ._locks.timed_lock import TimedLock, TimedRLock
 from ._runner.ordered_runner import OrderedRunner, StepContext, Turn
 from .adapters import LockAdapter
@@ -101,6 +103,7 @@ __all__ = [
     "TaskTimeoutError",
     "TimedLock",
     "TimedRLock",
+    "TimedSemaphore",
     "TransportError",
     "Turn",
     "Wait",

@@ -65,6 +65,7 @@ class LockTimeoutError(SyncTimeoutError):
     Attributes:
         lock_name: The lock's name.
         holder: The thread that held it when the time was up, or None where that is not known.
+        holders: All threads that held it then, as far as they are known, the longest hold first.
     """
 
     def __init__(
@@ -75,10 +76,12 @@ class LockTimeoutError(SyncTimeoutError):
         holder: Holder | None = None,
         timeout: float | None = None,
         waited: float = 0.0,
+        holders: Sequence[Holder] = (),
     ) -> None:
         super().__init__(message, timeout=timeout, waited=waited)
         self.lock_name = lock_name
         self.holder = holder
+        self.holders: tuple[Holder, ...] = tuple(holders) or (() if holder is None else (holder,))
 
 
 class StepTimeoutError(SyncTimeoutError):

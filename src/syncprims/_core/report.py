@@ -95,6 +95,7 @@ def _threads_of(state: PrimitiveState) -> Iterator[int]:
     """The threads that a report shows with a primitive."""
     if state.holder is not None:
         yield state.holder.ident
+    yield from (holder.ident for holder in state.others[:_WAITERS])
     yield from (waiter.ident for waiter in state.waiters[:_WAITERS])
     yield from (work.ident for work in state.work[:_WAITERS] if work.ident is not None)
 
@@ -130,7 +131,7 @@ def _say_state(state: PrimitiveState, asked: State) -> Iterator[str]:
         facts.append(f"turn of {state.step!r}{f'; {state.lost}' if state.lost else ''}")
     if state.holder is not None:
         facts.append(f"held by {describe(state.holder, asked.waited_for)}")
-        if asked.is_lock and any(waiter.ident == state.holder.ident for waiter in state.waiters):
+        if asked.is_lock and not state.others and any(waiter.ident == state.holder.ident for waiter in state.waiters):
             facts.append("which waits for it too: this thread, or one that ended without releasing and had its ident")
     elif asked.is_lock:
         facts.append("held by nobody that is known")
@@ -141,6 +142,11 @@ def _say_state(state: PrimitiveState, asked: State) -> Iterator[str]:
     yield f"{printable(state.kind)} {words(state.name)}: {', '.join(facts) or 'waited for'}"
     if state.holder is not None:
         yield from _say_stack(programs_own(state.holder.stack))
+    for holder in state.others[:_WAITERS]:
+        yield f"  and held by {describe(holder, asked.waited_for)}"
+        yield from _say_stack(programs_own(holder.stack))
+    if len(state.others) > _WAITERS:
+        yield f"  and held by {len(state.others) - _WAITERS} more threads"
     for work in state.work[:_WAITERS]:
         age = "" if work.seconds is None else f" for {work.seconds:.1f} s"
         what = printable(work.what)

@@ -103,6 +103,7 @@ class PrimitiveState(Frozen):
         value: A counter's value; None where it is no counter, or one whose value is on a server.
         work: What a pool runs, tasks and callbacks, each with its thread, age and stack.
         lost: In words, that all threads that came for a runner's step have ended; ``""`` if that is not so.
+        others: Further threads that have it too, if several may: readers, or those who have permits.
 
     Example:
         >>> from syncprims import TimedLock
@@ -112,7 +113,7 @@ class PrimitiveState(Frozen):
         [('TimedLock', 'accounts', 'MainThread')]
     """
 
-    __slots__ = ("kind", "name", "holder", "waiters", "step", "pending", "running", "value", "work", "lost")  # noqa: RUF023  the same
+    __slots__ = ("kind", "name", "holder", "waiters", "step", "pending", "running", "value", "work", "lost", "others")  # noqa: RUF023  the same
 
     kind: str
     name: str
@@ -124,6 +125,7 @@ class PrimitiveState(Frozen):
     value: int | None
     work: tuple[Work, ...]
     lost: str
+    others: tuple[Holder, ...]
 
     def __init__(
         self,
@@ -137,8 +139,9 @@ class PrimitiveState(Frozen):
         value: int | None = None,
         work: tuple[Work, ...] = (),
         lost: str = "",
+        others: tuple[Holder, ...] = (),
     ) -> None:
-        self._set(kind, name, holder, waiters, step, pending, running, value, work, lost)
+        self._set(kind, name, holder, waiters, step, pending, running, value, work, lost, others)
 
 
 def snapshot() -> tuple[PrimitiveState, ...]:
@@ -196,8 +199,19 @@ def _look_at(state: State, waits: list[Waiting], frames: Mapping[int, FrameType]
         else Work(each.what, age, thread_name(each.ident), each.ident, stack_of(each.ident, frames))
         for each, age in zip(state.running, seconds, strict=True)
     )
+    others = tuple(each for ident in state.others if (each := holder_of(ident, frames)) is not None)
     return PrimitiveState(
-        state.kind, state.name, holder, waiters, state.step, state.pending, running, state.value, work, state.lost
+        state.kind,
+        state.name,
+        holder,
+        waiters,
+        state.step,
+        state.pending,
+        running,
+        state.value,
+        work,
+        state.lost,
+        others,
     )
 
 

@@ -18,6 +18,7 @@ from .timed_lock import TimedLock
 
 if TYPE_CHECKING:
     from .lock_adapter import LockAdapter
+    from .semaphore import TimedSemaphore
 
 
 class Part(Named, Protocol):
@@ -35,7 +36,9 @@ class Part(Named, Protocol):
         """Take it, waiting at most this many seconds, or raise."""
 
 
-def acquire_all(*locks: TimedLock | LockAdapter, timeout: float | None = None) -> AbstractContextManager[None]:
+def acquire_all(
+    *locks: TimedLock | LockAdapter | TimedSemaphore, timeout: float | None = None
+) -> AbstractContextManager[None]:
     """Return what takes all the locks in a ``with``, in one global order, and lets go of them at its end.
 
     Threads that take the same locks through this function can't deadlock with each other, however each of them lists
@@ -43,7 +46,7 @@ def acquire_all(*locks: TimedLock | LockAdapter, timeout: float | None = None) -
     after the others), and released in the reverse order. What comes back may be used again, and by several threads.
 
     Args:
-        *locks: Any number of `TimedLock`, `TimedRLock` and `LockAdapter`, no one twice.
+        *locks: Any number of `TimedLock`, `TimedRLock`, `LockAdapter` and `TimedSemaphore`, no one twice.
         timeout: How long to wait for all of them together, in seconds; None, the default, waits for ever and 0 not at
             all. The locks' own timeouts have no part in it.
 

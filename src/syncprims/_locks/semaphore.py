@@ -1,0 +1,280 @@
+"""`TimedSemaphore`: permits with a time limit, whose holders are known."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import AbstractContextManager
+from functools import partial
+from operator import attrgetter, call
+from threading import get_ident
+from typing import ClassVar, Final, Self, SupportsIndex
+
+from .._core.deadline import check_acquire, check_timeout
+from .._core.integers import integer, shown
+from .._core.interrupts import LeaveInC, exhaust, leave_at_once
+from .._core.observing import Event, Observable
+from .._core.registry import register
+from .._core.waits import UpTo
+from .hold import Hold
+from .shared_lock import Queued, SharedLock
+
+# A hold by `with` is the ident of its thread among the holds; a permit that `acquire` took is that ident with a minus,
+# since any thread may give it back. The minus keeps it apart for the search for deadlocks, and the ident is there for
+# what is shown, and for forks.
+
+# What `n` is, as nearly always; looking whether it is costs less than looking what type it has.
+_ONE: Final = 1
+
+
+class TimedSemaphore(SharedLock):
+    """A `threading.BoundedSemaphore` with a time limit, which names those who have its permits.
+
+    Use it where a number of threads may do something at once and no more: connections to a database, downloads, big
+    buffers. It is the cloakroom with five hooks: who comes when all are taken waits in the order of arrival, and can
+    ask whose coats are hanging there.
+
+    Args:
+        permits: How many there are; 1 or more.
+        timeout: How long ``with`` waits, in seconds; None, the default, waits forever and 0 not at all.
+        name: What messages call the semaphore; by default ``TimedSemaphore-7`` or the like.
+
+    Raises:
+        ValueError: There is no permit, or the timeout is negative or NaN.
+        OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
+        TypeError: The permits are not an integer, the timeout is not a number, or the name is not a string.
+
+    Example:
+        >>> from syncprims import TimedSemaphore
+        >>> connections = TimedSemaphore(5, timeout=2.0, name="connections")
+        >>> with connections:
+        ...     connections.value
+        4
+
+    **Fairness.** First come, first served: threads get permits in the order in which they began to wait, and no
+    newcomer overtakes them. A try that does not wait (``acquire(False)``, ``hold(0)``) fails while others wait.
+
+    **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. The body of a
+    ``with`` never runs without a permit, and an interrupt (Ctrl-C, or any asynchronous exception) never loses one:
+    entering either completes or undoes itself, and leaving is a C function. `release` is written in Python: an
+    interrupt that comes right at its call leaves the permit taken.
+
+    **Differences from threading.** A permit that was taken by ``with`` or `hold` belongs to its thread, which gives it
+    back by leaving the block; `release` gives back what `acquire` took, from any thread. It never raises the number of
+    permits: a release too many is a `ValueError`, as with `threading.BoundedSemaphore`. A thread that would wait
+    forever, since all permits belong to threads that wait for it, gets a `DeadlockError`. If one of them was taken by
+    `acquire`, any thread may give it back, and no wait counts as a deadlock; neither does an `acquire` with a finite
+    timeout, which returns False when its time is up.
+
+    **Subclassing.** The hooks are those of `TimedLock`: `_on_wait`, `_on_acquired` and `_on_timeout`. Public methods
+    may be overridden too, but they don't call each other: ``with`` reaches an overridden `__enter__` and `__exit__`,
+    not `acquire` and `release`; `hold` reaches `__exit__` alone; `acquire_all` reaches neither.
+    """
+
+    __slots__ = ("_give", "_give_back", "_last", "_leave", "_permits", "_takers", "_token")
+
+    def __init__(self, permits: SupportsIndex, timeout: float | None = None, *, name: str | None = None) -> None:
+        super().__init__(timeout, name)
+        self._permits: Final = _at_least_one(permits, "permits")
+        self._last: Final = self._permits - 1
+        self._give: Final = self._letting_go(1)
+        self._give_back: Final = self._letting_go(-1)
+        self._leave: Final = leave_at_once(self._give)
+        self._takers: Final = _Takers(self._held, self._permits)
+        self._token: Hold[Self] | None = None
+        self._serial = register(self)
+
+    # -- what it is ---------------------------------------------------------------------------------------------
+
+    @property
+    def permits(self) -> int:
+        """How many permits there are, free and taken."""
+        return self._permits
+
+    @property
+    def value(self) -> int:
+        """How many permits are free at this moment; never blocks."""
+        return max(0, self._permits - len(self._held))
+
+    def held_by_me(self) -> bool:
+        """Return whether the calling thread has a permit by ``with`` or `hold`; never blocks.
+
+        Example:
+            >>> from syncprims import TimedSemaphore
+            >>> TimedSemaphore(3).held_by_me()
+            False
+        """
+        return get_ident() in self._held
+
+    def _has_room(self, token: int, /) -> bool:  # noqa: ARG002  a permit is as good as another
+        return not self._held[self._last :]
+
+    def _up_to(self, waiter: int) -> UpTo:
+        return None if super()._up_to(waiter) is None else self._takers
+
+    def _must_act(self, queued: Queued, /) -> Collection[UpTo]:  # noqa: ARG002  the same for all
+        return self._takers.members()
+
+    def __repr__(self) -> str:
+        kind = type(self)
+        module = "syncprims" if kind.__module__ == __name__ else kind.__module__
+        free = f"{self.value} of {self._permits} free"
+        return f"<{module}.{kind.__qualname__} object {self.name!r}, {free}, at {id(self):#x}>"
+
+    # -- taking a permit ----------------------------------------------------------------------------------------
+    # The quick way is written in each of these, since a call costs as much as the whole.
+
+    def __enter__(self) -> Self:
+        """Take a permit, waiting at most the constructor's timeout.
+
+        Returns:
+            The semaphore.
+
+        Raises:
+            LockTimeoutError: No permit was free in time; it says who had them.
+            DeadlockError: All permits belong to threads that wait for this one.
+        """
+        me = get_ident()
+        held = self._held
+        if self._quick and not self._line[1:] and not held[self._last :]:
+            held += (me,)
+            return self
+        self._take(me, self._give, self._timeout, True)
+        return self
+
+    def _enter_within(self, timeout: float | None) -> Self:
+        me = get_ident()
+        held = self._held
+        if self._quick and not self._line[1:] and not held[self._last :]:
+            held += (me,)
+            return self
+        self._take(me, self._give, timeout, True)
+        return self
+
+    __exit__: LeaveInC = LeaveInC(attrgetter("_leave"))
+
+    def hold(self, timeout: float | None) -> AbstractContextManager[Self]:
+        """Return what takes a permit in a ``with``, waiting at most this long instead of the constructor's timeout.
+
+        What comes back may be kept and used again, and by several threads. The last one made is kept in the semaphore.
+
+        Args:
+            timeout: In seconds; None waits forever and 0 not at all.
+
+        Raises:
+            ValueError: The timeout is negative or NaN.
+            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+
+        Example:
+            >>> from syncprims import TimedSemaphore
+            >>> downloads = TimedSemaphore(2)
+            >>> with downloads.hold(0.5):
+            ...     print("at most half a second")
+            at most half a second
+        """
+        token = self._token
+        if token is None or (token.timeout is not timeout and token.timeout != (timeout := check_timeout(timeout))):
+            token = self._token = Hold(self, check_timeout(timeout))
+        return token
+
+    def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
+        """Take a permit that any thread may give back by `release`; the constructor's timeout has no part in it.
+
+        Args:
+            blocking: False tries once and does not wait.
+            timeout: How long to wait, in seconds; -1, the default, and None wait forever.
+
+        Returns:
+            Whether a permit was taken. False is for a try that failed, or a time that was up.
+
+        Raises:
+            DeadlockError: The wait has no limit, and all permits belong to threads that wait for this one. A wait with
+                a limit never raises this.
+            TypeError: ``blocking`` is neither a `bool` nor 0 or 1.
+            ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
+            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+
+        Example:
+            >>> from syncprims import TimedSemaphore
+            >>> slots = TimedSemaphore(1)
+            >>> slots.acquire(), slots.acquire(False)
+            (True, False)
+            >>> slots.release()
+        """
+        return self._take(-get_ident(), self._give_back, check_acquire(blocking, timeout), False)
+
+    def release(self, n: int = 1) -> None:
+        """Give back permits that `acquire` took, in whatever thread.
+
+        Args:
+            n: How many; 1 or more.
+
+        Raises:
+            ValueError: Fewer than that were taken by `acquire` and not given back, or `n` is less than 1. Nothing is
+                changed.
+            TypeError: It is not an integer.
+        """
+        if n is _ONE:
+            try:
+                self._give_back()  # the thread's own first, for the sake of what is shown
+            except ValueError:
+                self._give_back_others(1)
+        else:
+            self._give_back_others(_at_least_one(n, "n"))
+
+    def _give_back_others(self, number: int) -> None:
+        with self._guard:
+            taken = sorted((token for token in self._held[:] if token < 0), key=(-get_ident()).__ne__)
+            if number > len(taken):
+                raise self._too_many(number, len(taken))
+            removing = [partial(self._held.remove, token) for token in taken[:number]]
+            steps = [step for remove in removing for step in (remove, self._ring)]
+            try:
+                exhaust(map(call, steps))
+            except ValueError:  # another thread gave that one back at the same time, and so one too many
+                raise self._too_many(number, len(taken)) from None
+
+    def _too_many(self, number: int, taken: int) -> ValueError:
+        held = len(self._held) - taken
+        by_with = f", and {held} by `with` or hold(), which give back their own" if held > 0 else ""
+        return ValueError(
+            f"cannot release {number} of {self.name!r}: {taken} of its {self._permits} permits "
+            f"{'is' if taken == 1 else 'are'} taken by acquire(){by_with}"
+        )
+
+    # What gives back a permit of this thread, as a C function.
+    _release = LeaveInC(attrgetter("_give"))
+    _in_python: ClassVar[bool] = False
+
+    _observable: ClassVar[Observable] = Observable(
+        {
+            "__enter__": Event("takes", lambda semaphore: semaphore._timeout != 0),
+            "_enter_within": Event("takes", lambda _, timeout: timeout != 0),
+            "_release": Event("gives"),
+            "__exit__": Event("gives"),
+        },
+        is_held=held_by_me,
+        undo=lambda semaphore: semaphore._release(),
+    )
+
+
+class _Takers:
+    """Those who have the permits: any of them can let a waiter go on."""
+
+    __slots__ = ("_held", "_permits", "one_is_enough")
+
+    def __init__(self, held: list[int], permits: int) -> None:
+        self.one_is_enough: bool = True
+        self._held = held
+        self._permits = permits
+
+    def members(self) -> Collection[UpTo]:
+        """Their idents, with None for a permit that any thread may give back; none of them if one is free."""
+        held = self._held[:]
+        return [token if token > 0 else None for token in held] if len(held) >= self._permits else ()
+
+
+def _at_least_one(number: SupportsIndex, what: str) -> int:
+    exact = integer(number, what)
+    if exact < 1:
+        raise ValueError(f"{what} must be 1 or more, not {shown(exact)}")
+    return exact

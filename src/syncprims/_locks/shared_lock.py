@@ -1,0 +1,306 @@
+"""`SharedLock`: what the locks have in common that several threads may hold at once."""
+
+from __future__ import annotations
+
+import sys
+from _queue import Empty, SimpleQueue
+from _thread import RLock
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from itertools import repeat
+from operator import call, is_not, neg
+from threading import get_ident
+from typing import Any, ClassVar, Final, NoReturn, Self
+
+from .._core.clock import monotonic
+from .._core.deadline import check_timeout
+from .._core.deadlocks import refuse_deadlock
+from .._core.greenlets import refuse_greenlets
+from .._core.holders import describe, holder_of
+from .._core.interrupts import exhaust
+from .._core.registry import InnerName, check_name
+from .._core.stacks import FRAMES_ARE_SHARED
+from .._core.state import State
+from .._core.waits import UpTo, Waiting
+from ..errors import LockTimeoutError
+from ..facts import Holder
+from .surface import LockSurface
+from .timed_lock import TimedRLock
+
+# Who holds it, and who waits
+# ---------------------------
+# Two lists. `_held` has a token for each hold: the ident of the thread, or that ident with a minus for a hold of
+# another kind; so equal tokens are equally good. `_line` has those who wait, in the order in which they came, and at
+# its end `_nobody`.
+#
+# To let go is one call of C: it takes a token out of `_held`, and only then looks who is the first in the line and
+# rings its bell; at `_nobody` that does nothing. No interrupt gets into that, and nothing is left for Python code to
+# finish. Whoever waits stands in the line before it looks at `_held`. So of the two at least one sees the other.
+#
+# Only the first in the line may go in. It takes its place in `_held`, leaves the line, and rings the next one, who may
+# be able to go in as well: many readers, or the next one after a waiter that has given up. Leaving the line and ringing
+# is one call of C, the first in a `finally`. A ring that finds nothing to do costs one look.
+#
+# A newcomer goes in at once if nobody waits and there is room. Looking and going in is one step: with the GIL a thread
+# changes only where an interrupt may be delivered, and the two lines that do it have no such place; without the GIL
+# they are under `_guard`. With a line, newcomers stay out, so that its first one needs no such care.
+#
+# Rejected: a count of what is free, and who holds it apart from that (two stores, and C can't add); a permit as an
+# object that is passed on (a waiter that is interrupted would have to pass it on itself); waking all that wait.
+
+_Guard: Final[Callable[[], Any]] = (
+    partial(TimedRLock, name=InnerName("the guard of a shared lock")) if sys.version_info >= (3, 14) else RLock
+)
+
+# Seconds after which one who waits looks up, since a signal that comes just before a wait does not end it.
+_SLICE: Final = 0.5
+
+# The first in a line in which nobody waits: a function of C that returns None and does nothing.
+_nobody: Final = list[object]().clear
+
+# How many holders a message describes.
+_SHOWN: Final = 3
+
+
+class Queued(partial[None]):
+    """One thread in the line; calling it rings its bell, in C.
+
+    It is also the group of those who have to act before the thread can go on, for the search for deadlocks.
+
+    Attributes:
+        bell: What it waits on.
+        lock: What it waits for.
+        token: What it will put among the holds.
+        ident: The thread.
+        endless: Whether it never gives up.
+        one_is_enough: False, as all of them have to act.
+    """
+
+    bell: SimpleQueue[None]
+    lock: SharedLock
+    token: int
+    ident: int
+    endless: bool
+    one_is_enough: bool
+
+    def __new__(cls, lock: SharedLock, token: int, endless: bool) -> Self:
+        """Make one for the calling thread."""
+        bell: SimpleQueue[None] = SimpleQueue()
+        self = super().__new__(cls, bell.put, None)
+        self.bell, self.lock, self.token, self.ident = bell, lock, token, get_ident()
+        self.endless, self.one_is_enough = endless, False
+        return self
+
+    def members(self) -> Collection[UpTo]:
+        """Who has to act."""
+        return self.lock._must_act(self)
+
+
+class SharedLock(LockSurface):
+    """A lock that several threads may hold at once, as far as a subclass has room for them.
+
+    A subclass says in `_has_room` whether a further hold fits, and in `_must_act` whom a waiter waits for. Its ways to
+    take it are `_take` and a quick one that has to be written in place, those to let go come from `_letting_go`. It
+    registers itself when it is made.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_guard",
+        "_held",
+        "_line",
+        "_name",
+        "_ring",
+        "_serial",
+        "_timeout",
+    )
+
+    # Whether the quick way may be taken: not where a hook has to be called, nor where looking and going in are two.
+    _quick: ClassVar[bool] = FRAMES_ARE_SHARED
+    _overrides_on_wait: ClassVar[bool] = False
+
+    def __init__(self, timeout: float | None, name: str | None) -> None:
+        refuse_greenlets()
+        self._timeout = check_timeout(timeout)
+        self._name = check_name(name)
+        # See above for who changes these, and how:
+        self._held: list[int] = []
+        self._line: list[Callable[[], None]] = [_nobody]
+        self._guard = _Guard()
+        self._ring: Callable[[], None] = partial(next, self._ringing())
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._quick = FRAMES_ARE_SHARED and cls._on_acquired is SharedLock._on_acquired
+        cls._overrides_on_wait = cls._on_wait is not SharedLock._on_wait
+
+    # -- for subclasses -----------------------------------------------------------------------------------------
+
+    def _has_room(self, token: int, /) -> bool:
+        """Whether a hold with this token fits beside those that there are; it must not call anything."""
+        raise NotImplementedError
+
+    def _must_act(self, queued: Queued, /) -> Collection[UpTo]:
+        """Who has to act before one who waits can go in; nobody if it can."""
+        raise NotImplementedError
+
+    def _ahead_of(self, queued: Queued) -> list[Queued]:
+        """Who waits and came before."""
+        waiting = self._waiters()
+        return waiting[: waiting.index(queued)] if queued in waiting else []
+
+    # -- what it is ---------------------------------------------------------------------------------------------
+
+    @property
+    def holders(self) -> tuple[Holder, ...]:
+        """Who holds it at this moment, each thread once, the longest hold first. A snapshot; never blocks."""
+        return tuple(holder for ident in self._owners() if (holder := holder_of(ident)) is not None)
+
+    @property
+    def holder(self) -> Holder | None:
+        """The thread that has held it for the longest time, or None. A snapshot, best effort; never blocks."""
+        return holder_of(self._owner())
+
+    @property
+    def waiting(self) -> int:
+        """How many threads wait for it at this moment."""
+        return len(self._waiters())
+
+    def _owners(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(map(abs, self._held[:])))
+
+    def _owner(self) -> int | None:
+        return next(iter(self._owners()), None)
+
+    def _waiters(self) -> list[Queued]:
+        return [each for each in self._line[:] if isinstance(each, Queued)]
+
+    def _up_to(self, waiter: int) -> UpTo:
+        return next((each for each in reversed(self._waiters()) if each.ident == waiter), None)
+
+    def _is_mine(self) -> bool:
+        me = get_ident()
+        return me in self._owners() or any(each.ident == me for each in self._waiters())
+
+    def _state(self) -> State | None:
+        owner, *others = self._owners() or (None,)
+        return State(self, type(self).__name__, self.name, owner, is_lock=True, others=tuple(filter(None, others)))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"cannot pickle or copy {self!r}: it belongs to the threads of one process; make one where it is needed"
+        )
+
+    # -- taking it ----------------------------------------------------------------------------------------------
+
+    def _take(self, token: int, let_go: Callable[[], object], limit: float | None, raises: bool) -> bool:
+        """Take it the slow way: with the hooks, and waiting.
+
+        Args:
+            token: What to put among the holds.
+            let_go: What takes it out again.
+            limit: For how many seconds to wait.
+            raises: Whether to raise if it was not free in time; else that is False.
+        """
+        refuse_greenlets()
+        held, line = self._held, self._line
+        taken = False
+        waited = 0.0
+        try:
+            with self._guard:
+                if not line[1:] and self._has_room(token):
+                    held += (token,)
+                    taken = True
+            if not taken and limit != 0:
+                started = monotonic()
+                deadline_at = None if limit is None else started + limit
+                if self._overrides_on_wait:
+                    self._on_wait(self.holder)
+                waiting = Waiting(self, deadline_at, takes_part=raises or limit is None)
+                queued = Queued(self, token, limit is None)
+                leaving: tuple[Callable[[], object], ...] = (partial(line.remove, queued), self._ring)
+                leave_line = partial(exhaust, map(call, leaving))
+                queues = False
+                try:
+                    waiting.publish()
+                    with self._guard:  # without the GIL, no newcomer is just going in
+                        line[-1:-1] = (queued,)
+                        queues = True
+                    refuse_deadlock(waiting)
+                    while True:
+                        if line[0] is queued and self._has_room(token):
+                            held += (token,)
+                            taken = True
+                            break
+                        left = _SLICE if deadline_at is None else deadline_at - monotonic()
+                        if left <= 0:
+                            break
+                        try:
+                            queued.bell.get(True, min(left, _SLICE))
+                        except Empty:
+                            pass
+                finally:
+                    try:
+                        if queues:
+                            leave_line()
+                    finally:
+                        waiting.withdraw()
+                waited = monotonic() - started
+            if taken:
+                self._on_acquired(waited)
+                return True
+        except BaseException:
+            if taken:
+                let_go()
+            raise
+        if raises:
+            raise self._late(limit, waited)
+        return False
+
+    def _letting_go(self, sign: int) -> Callable[[], object]:
+        """Make what lets go of one hold of the thread that calls it, as a function of C; ValueError if it has none.
+
+        Args:
+            sign: 1 for holds by the ident of their thread, -1 for those with a minus.
+        """
+        me: Iterator[int] = map(call, repeat(get_ident))  # asked in the call, so the thread's own
+        letting_go = map(self._held.remove, me if sign > 0 else map(neg, me))
+        # The two are iterated in this order, in one call of C. Both give None, so that this gives False.
+        return partial(next, map(is_not, letting_go, self._ringing()))
+
+    def _ringing(self) -> Iterator[None]:
+        """Make what rings the bell of the first in the line, whenever it is asked for the next."""
+        first: Iterator[Callable[[], None]] = map(self._line.__getitem__, repeat(0))
+        return map(call, first)
+
+    # -- what it tells ------------------------------------------------------------------------------------------
+
+    def _late(self, limit: float | None, waited: float, why: str | None = None) -> LockTimeoutError:
+        holders = self.holders
+        error = LockTimeoutError(
+            f"waited {waited:.1f} s for {self.name!r}, {why or self._say_holders(holders)}",
+            lock_name=self.name,
+            holder=holders[0] if holders else None,
+            holders=holders,
+            timeout=limit,
+            waited=waited,
+        )
+        self._on_timeout(error)
+        return error
+
+    def _say_holders(self, holders: tuple[Holder, ...]) -> str:
+        shown = [describe(holder, self) for holder in holders[:_SHOWN]]
+        if len(holders) > _SHOWN:
+            shown.append(f"{len(holders) - _SHOWN} more threads, all in .holders")
+        return f"held by {' and by '.join(shown)}" if shown else "which was just being let go of"
+
+    @staticmethod
+    def _after_fork(locks: Collection[SharedLock]) -> None:
+        me = get_ident()
+        for lock in locks:
+            if lock._held:
+                lock._held[:] = [token for token in lock._held if abs(token) == me]
+            if lock._line[1:]:
+                lock._line[:] = [*(each for each in lock._waiters() if each.ident == me), _nobody]
+            if not lock._guard._is_owned():
+                lock._guard._at_fork_reinit()
