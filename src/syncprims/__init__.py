@@ -5,9 +5,7 @@ kept or reported broken.
 
 - `TimedLock`, `TimedRLock`, `acquire_all`: locks with a time limit that name their holder and refuse to deadlock.
   `LockAdapter` gives the same to a lock that you already have.
-- `KeyedLock`, `Guarded`: a lock for each key; a value that is reached under its lock alone.
-- `once`, `SingleFlight`: a function that runs once; callers that share one call.
-- `TimedSemaphore`: a number of permits, with the same promises.
+- `TimedRWLock` and `TimedSemaphore`: many readers or one writer, and a number of permits, with the same promises.
 - `OrderedRunner`: threads that take turns in a predefined order.
 - `AtomicCounter`: an integer that threads change together, with bounds, compare-and-set and waiting.
 - `CallbackPool`: an executor whose callbacks all run and whose errors nobody can lose. A `TaskGroup` of it holds tasks
@@ -33,6 +31,7 @@ from typing import TYPE_CHECKING
 from ._core.speedups import core as _compiled_core
 from ._counter.atomic_counter import AtomicCounter
 from ._locks.acquire_all import acquire_all
+from ._locks.rw_lock import TimedRWLock
 from ._locks.semaphore import TimedSemaphore
 from ._locks.timed_lock import TimedLock, TimedRLock
 from ._runner.ordered_runner import OrderedRunner, StepContext, Turn
@@ -103,6 +102,7 @@ __all__ = [
     "TaskTimeoutError",
     "TimedLock",
     "TimedRLock",
+    "TimedRWLock",
     "TimedSemaphore",
     "TransportError",
     "Turn",

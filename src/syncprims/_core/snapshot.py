@@ -199,7 +199,7 @@ def _look_at(state: State, waits: list[Waiting], frames: Mapping[int, FrameType]
         else Work(each.what, age, thread_name(each.ident), each.ident, stack_of(each.ident, frames))
         for each, age in zip(state.running, seconds, strict=True)
     )
-    others = tuple(each for ident in state.others if (each := holder_of(ident, frames)) is not None)
+    others = tuple(each for ident in state.too if (each := holder_of(ident, frames)) is not None)
     return PrimitiveState(
         state.kind,
         state.name,

@@ -74,22 +74,10 @@ class State(Frozen):
         value: A counter's value; None if it is not a counter, or if the value is on a server.
         is_lock: Whether it can be held, so that it is news if the holder is not known.
         lost: In words, that all threads that came for the step have ended; ``""`` if that is not so.
-        others: The idents of further threads that have it too, in a lock that several may hold at once.
+        too: The idents of further threads that have it too, in a lock that several may hold at once.
     """
 
-    __slots__ = (
-        "waited_for",
-        "kind",
-        "name",
-        "owner",
-        "step",
-        "pending",
-        "running",
-        "value",
-        "is_lock",
-        "lost",
-        "others",
-    )  # noqa: E501, RUF023  the order of the arguments
+    __slots__ = ("waited_for", "kind", "name", "owner", "step", "pending", "running", "value", "is_lock", "lost", "too")  # noqa: RUF023  the order of the arguments
 
     waited_for: object
     kind: str
@@ -101,7 +89,7 @@ class State(Frozen):
     value: int | None
     is_lock: bool
     lost: str
-    others: tuple[int, ...]
+    too: tuple[int, ...]
 
     def __init__(
         self,
@@ -115,9 +103,9 @@ class State(Frozen):
         value: int | None = None,
         is_lock: bool = False,
         lost: str = "",
-        others: tuple[int, ...] = (),
+        too: tuple[int, ...] = (),
     ) -> None:
-        self._set(waited_for, kind, name, owner, step, pending, running, value, is_lock, lost, others)
+        self._set(waited_for, kind, name, owner, step, pending, running, value, is_lock, lost, too)
 
     @property
     def busy(self) -> bool:

@@ -13,11 +13,12 @@ from .._core.foreign import error_words, note, words
 from .._core.interrupts import Entered, Leave, LeaveInC, exhaust, finish, leave_by, leaving
 from .._core.state import Named
 from ..errors import LockTimeoutError
-from .surface import rank_of
+from .surface import rank_of, whole_of
 from .timed_lock import TimedLock
 
 if TYPE_CHECKING:
     from .lock_adapter import LockAdapter
+    from .rw_lock import Reading, TimedRWLock, Writing
     from .semaphore import TimedSemaphore
 
 
@@ -37,7 +38,8 @@ class Part(Named, Protocol):
 
 
 def acquire_all(
-    *locks: TimedLock | LockAdapter | TimedSemaphore, timeout: float | None = None
+    *locks: TimedLock | LockAdapter | TimedSemaphore | Reading[TimedRWLock] | Writing[TimedRWLock],
+    timeout: float | None = None,
 ) -> AbstractContextManager[None]:
     """Return what takes all the locks in a ``with``, in one global order, and lets go of them at its end.
 
@@ -46,13 +48,15 @@ def acquire_all(
     after the others), and released in the reverse order. What comes back may be used again, and by several threads.
 
     Args:
-        *locks: Any number of `TimedLock`, `TimedRLock`, `LockAdapter` and `TimedSemaphore`, no one twice.
+        *locks: Any number of `TimedLock`, `TimedRLock`, `LockAdapter`, `TimedSemaphore`, and of what `TimedRWLock.read`
+            and `TimedRWLock.write` return, no lock twice.
         timeout: How long to wait for all of them together, in seconds; None, the default, waits for ever and 0 not at
             all. The locks' own timeouts have no part in it.
 
     Raises:
         ValueError: A lock is given twice, or the timeout is negative or NaN.
-        TypeError: Something is not a lock of these kinds; ``LockAdapter`` wraps others.
+        TypeError: Something is not a lock of these kinds; ``LockAdapter`` wraps others, and of a `TimedRWLock` give its
+            ``read()`` or ``write()``.
         LockTimeoutError: On entry: one of them was not free in time. None is held.
         DeadlockError: On entry: this thread holds one of them already, or waiting for one would close a circle of
             waiting threads. None is held that was not before.
@@ -69,9 +73,14 @@ def acquire_all(
     for lock in locks:
         if not hasattr(type(lock), "_enter_within"):
             advice = "give them one by one" if isinstance(lock, (list, tuple)) else "wrap it in a LockAdapter"
+            if hasattr(lock, "_read_within"):
+                advice = "give its read() or its write()"
             raise TypeError(f"acquire_all takes locks of this library, not {words(lock)}; {advice}")
-    if len(set(map(id, locks))) < len(locks):
-        twice = next(lock for lock in locks if sum(lock is other for other in locks) > 1)
+    wholes = [whole_of(lock) for lock in locks]
+    if len(set(map(id, wholes))) < len(locks):
+        twice = next(
+            lock for lock, whole in zip(locks, wholes, strict=True) if sum(whole is each for each in wholes) > 1
+        )
         raise ValueError(f"acquire_all got {twice.name!r} more than once; give it each lock once")
     in_order = sorted(locks, key=rank_of)
     return _All(in_order, check_timeout(timeout))

@@ -22,7 +22,6 @@ from .._core.registry import InnerName, check_name
 from .._core.stacks import FRAMES_ARE_SHARED
 from .._core.state import State
 from .._core.waits import UpTo, Waiting
-from ..errors import LockTimeoutError
 from ..facts import Holder
 from .surface import LockSurface
 from .timed_lock import TimedRLock
@@ -184,7 +183,7 @@ class SharedLock(LockSurface):
 
     def _state(self) -> State | None:
         owner, *others = self._owners() or (None,)
-        return State(self, type(self).__name__, self.name, owner, is_lock=True, others=tuple(filter(None, others)))
+        return State(self, type(self).__name__, self.name, owner, is_lock=True, too=tuple(filter(None, others)))
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -254,7 +253,7 @@ class SharedLock(LockSurface):
                 let_go()
             raise
         if raises:
-            raise self._late(limit, waited)
+            raise self._late(limit, waited, self._say_holders(self.holders, token))
         return False
 
     def _letting_go(self, sign: int) -> Callable[[], object]:
@@ -275,24 +274,15 @@ class SharedLock(LockSurface):
 
     # -- what it tells ------------------------------------------------------------------------------------------
 
-    def _late(self, limit: float | None, waited: float, why: str | None = None) -> LockTimeoutError:
-        holders = self.holders
-        error = LockTimeoutError(
-            f"waited {waited:.1f} s for {self.name!r}, {why or self._say_holders(holders)}",
-            lock_name=self.name,
-            holder=holders[0] if holders else None,
-            holders=holders,
-            timeout=limit,
-            waited=waited,
-        )
-        self._on_timeout(error)
-        return error
+    def _known_holders(self) -> tuple[Holder, ...]:
+        return self.holders
 
-    def _say_holders(self, holders: tuple[Holder, ...]) -> str:
+    def _say_holders(self, holders: tuple[Holder, ...], token: int) -> str:  # noqa: ARG002  for those with tokens of two kinds
+        """Say why one who waits with this token was not let in."""
         shown = [describe(holder, self) for holder in holders[:_SHOWN]]
         if len(holders) > _SHOWN:
-            shown.append(f"{len(holders) - _SHOWN} more threads, all in .holders")
-        return f"held by {' and by '.join(shown)}" if shown else "which was just being let go of"
+            shown.append(f"{len(holders) - _SHOWN} more threads, which are all in .holders")
+        return f"held by {' and by '.join(shown)}" if shown else "which others wait for too"
 
     @staticmethod
     def _after_fork(locks: Collection[SharedLock]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .._core.holders import describe, holder_of
 from .._core.registry import default_name
@@ -31,12 +31,33 @@ class SignatureOfInit:
         return found.replace(parameters=list(found.parameters.values())[1:])
 
 
-def rank_of(lock: LockSurface) -> tuple[bool, str, int, int]:
+class Ranked(Protocol):
+    """What can be put in order, to be taken together with others."""
+
+    @property
+    def _shared_name(self) -> str:
+        """By which several processes know it, if they do."""
+
+    @property
+    def _serial(self) -> int:
+        """That of its creation."""
+
+    @property
+    def _whole(self) -> object:
+        """What can't be taken twice together."""
+
+
+def rank_of(lock: Ranked) -> tuple[bool, str, int, int]:
     """Return the place of a lock in the order in which several are taken: that of their creation.
 
     Creation serials differ between processes: what several of them share is ordered by its name there.
     """
     return (bool(lock._shared_name), lock._shared_name, lock._serial, id(lock))
+
+
+def whole_of(lock: Ranked) -> object:
+    """Return what can't be taken twice together: the lock, or the one that this is a side of."""
+    return lock._whole
 
 
 class LockSurface:
@@ -82,6 +103,15 @@ class LockSurface:
     def _state(self) -> State | None:
         return State(self, type(self).__name__, self.name, self._owner(), is_lock=True)
 
+    def _known_holders(self) -> tuple[Holder, ...]:
+        """All who hold it, if that may be several; else nothing."""
+        return ()
+
+    @property
+    def _whole(self) -> object:
+        """What can't be taken twice together: the lock itself, or the one that this is a part of."""
+        return self
+
     def _somebody(self) -> str:
         """Say who holds the lock, where `holder` can't."""
         return describe(None)
@@ -94,6 +124,7 @@ class LockSurface:
             f"{why or f'held by {describe(holder, self) if holder else self._somebody()}'}",
             lock_name=self.name,
             holder=holder,
+            holders=self._known_holders(),
             timeout=limit,
             waited=waited,
         )

@@ -3,8 +3,8 @@
 - `Threads` runs functions in threads, raises what they raised, and fails with all stacks where one hangs.
 - `assert_blocks` asserts that a function waits.
 - `interrupts` delivers a real KeyboardInterrupt at every point where CPython can, and reports what breaks.
-- `check_lock`, `check_rlock`, `check_runner`, `check_counter` and `check_pool` try a primitive's whole contract on a
-  subclass or a wrapped object, and tell which clauses it breaks.
+- `check_lock`, `check_rlock`, `check_rwlock`, `check_semaphore`, `check_runner`, `check_counter` and `check_pool` try a
+  primitive's whole contract on a subclass or a wrapped object, and tell which clauses it breaks.
 
 It needs the standard library only, and works under every test runner.
 """
@@ -21,6 +21,8 @@ from .conformance import (
     check_pool,
     check_rlock,
     check_runner,
+    check_rwlock,
+    check_semaphore,
 )
 from .interrupts import MODES, InterruptLeakError, InterruptReport, Leak, Mode, interrupts
 from .threads import Running, Threads, WedgeError, assert_blocks, patience
@@ -44,6 +46,8 @@ __all__ = [
     "check_pool",
     "check_rlock",
     "check_runner",
+    "check_rwlock",
+    "check_semaphore",
     "interrupts",
     "patience",
 ]

@@ -7,7 +7,15 @@ and `contract` for the engine that tries them.
 
 from __future__ import annotations
 
-from .checks import check_counter, check_lock, check_pool, check_rlock, check_runner
+from .checks import (
+    check_counter,
+    check_lock,
+    check_pool,
+    check_rlock,
+    check_runner,
+    check_rwlock,
+    check_semaphore,
+)
 from .findings import BrokenClause, ClauseNotRun, ConformanceError, ConformanceReport
 
 __all__ = [
@@ -20,4 +28,6 @@ __all__ = [
     "check_pool",
     "check_rlock",
     "check_runner",
+    "check_rwlock",
+    "check_semaphore",
 ]

@@ -15,14 +15,26 @@ from . import (
     pool_ends,
     runner_ends,
     runner_order,
+    rw_lock_clauses,
+    semaphore_clauses,
 )
 from .contract import Call, check
 from .findings import ConformanceReport
 from .held_lock import Make as LockFactory
 from .pool_callbacks import Make as PoolFactory
 from .runner_order import Make as RunnerFactory
+from .rw_lock_clauses import Make as RWLockFactory
+from .semaphore_clauses import Make as SemaphoreFactory
 
-__all__ = ["check_counter", "check_lock", "check_pool", "check_rlock", "check_runner"]
+__all__ = [
+    "check_counter",
+    "check_lock",
+    "check_pool",
+    "check_rlock",
+    "check_runner",
+    "check_rwlock",
+    "check_semaphore",
+]
 
 
 _A_LOCK: Call[LockFactory] = Call(
@@ -44,6 +56,16 @@ _A_POOL: Call[PoolFactory] = Call(
     lambda make: make(max_workers=2).shutdown(),
     "factory(max_workers=2)",
     "check_pool(lambda **options: Team('red', **options))",
+)
+_AN_RW_LOCK: Call[RWLockFactory] = Call(
+    lambda make: make(),
+    "factory()",
+    "check_rwlock(lambda: Board('north'))",
+)
+_A_SEMAPHORE: Call[SemaphoreFactory] = Call(
+    lambda make: make(2),
+    "factory(2)",
+    "check_semaphore(lambda permits: Hooks('north', permits))",
 )
 
 
@@ -197,3 +219,53 @@ def check_pool(factory: PoolFactory, *, without: Collection[str] = ()) -> Confor
         ()
     """
     return check("check_pool", factory, (pool_callbacks.callbacks, pool_ends.ends), without, _A_POOL)
+
+
+def check_rwlock(factory: RWLockFactory, *, without: Collection[str] = ()) -> ConformanceReport:
+    """Try the whole contract of a `TimedRWLock`; otherwise like `check_lock`.
+
+    Args:
+        factory: Makes a fresh, free lock at each call, without arguments.
+        without: The clauses to leave out, by their names.
+
+    Returns:
+        The report.
+
+    Raises:
+        ConformanceError: Clauses are broken.
+        ValueError: ``without`` names a clause that there is not.
+        TypeError: The factory can't be called, or ``without`` is a single string.
+
+    Example:
+        >>> from syncprims import TimedRWLock
+        >>> from syncprims.testing import check_rwlock
+        >>> check_rwlock(TimedRWLock).broken
+        ()
+    """
+    contracts = (rw_lock_clauses.sides, rw_lock_clauses.turns, rw_lock_clauses.interrupted)
+    return check("check_rwlock", factory, contracts, without, _AN_RW_LOCK)
+
+
+def check_semaphore(factory: SemaphoreFactory, *, without: Collection[str] = ()) -> ConformanceReport:
+    """Try the whole contract of a `TimedSemaphore`; otherwise like `check_lock`.
+
+    Args:
+        factory: Makes a fresh semaphore at each call, from the number of permits.
+        without: The clauses to leave out, by their names.
+
+    Returns:
+        The report.
+
+    Raises:
+        ConformanceError: Clauses are broken.
+        ValueError: ``without`` names a clause that there is not.
+        TypeError: The factory can't be called, or ``without`` is a single string.
+
+    Example:
+        >>> from syncprims import TimedSemaphore
+        >>> from syncprims.testing import check_semaphore
+        >>> check_semaphore(TimedSemaphore).broken
+        ()
+    """
+    contracts = (semaphore_clauses.permits, semaphore_clauses.line, semaphore_clauses.interrupted)
+    return check("check_semaphore", factory, contracts, without, _A_SEMAPHORE)

@@ -1,0 +1,306 @@
+"""`TimedRWLock`: many readers or one writer, with a time limit, and each of them known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from operator import attrgetter
+from threading import get_ident
+from types import EllipsisType
+from typing import Any, ClassVar, Final, Generic, Literal, Self, TypeVar
+
+from .._core.deadline import check_timeout
+from .._core.deadlocks import own_deadlock
+from .._core.greenlets import refuse_greenlets
+from .._core.holders import describe, holder_of
+from .._core.interrupts import LeaveInC, leave_at_once
+from .._core.observing import Event, Observable
+from .._core.registry import register
+from .._core.waits import UpTo
+from ..facts import Holder
+from .shared_lock import Queued, SharedLock
+
+# A reader is the ident of its thread among the holds, and a writer that ident with a minus. Writers stand in front, so
+# the first hold tells which of the two the lock is to others: a writer that reads as well stands there twice.
+
+_ADVICE: Final = (
+    "leave read() before you enter write(), or enter write() from the start: a writer may read, and keeps reading if "
+    "it leaves write() first"
+)
+
+
+class TimedRWLock(SharedLock):
+    """A lock for many readers or one writer, with a time limit, which names its holders and refuses to deadlock.
+
+    Use it for what is read often and changed rarely, and takes a while to read: a configuration, a routing table, an
+    index. It is the notice board in the hall: any number of people read it side by side; who wants to pin up a new
+    notice waits until they have gone, and nobody new steps in front of it meanwhile.
+
+    Args:
+        timeout: How long ``with`` waits, in seconds; None, the default, waits forever and 0 not at all.
+        name: What messages call the lock; by default ``TimedRWLock-7`` or the like.
+
+    Raises:
+        ValueError: The timeout is negative or NaN.
+        OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+        TypeError: It is not a number, or the name is not a string.
+
+    Example:
+        >>> from syncprims import TimedRWLock
+        >>> routes = TimedRWLock(timeout=2.0, name="routes")
+        >>> with routes.read():
+        ...     routes.held_by_me()
+        'read'
+        >>> with routes.write():
+        ...     routes.held_by_me()
+        'write'
+
+    A reader may read again, also while a writer waits. A writer may write again, and it may read: if it leaves
+    ``write()`` inside of ``read()``, it goes on as a reader, and no other writer comes in between. A reader that wants
+    to write gets a `DeadlockError` at once: two of them would wait for each other.
+
+    **Fairness.** In the order of arrival: a waiting writer holds up new readers, and all readers that wait side by side
+    go in together. So a stream of readers can't starve a writer, nor a stream of writers a reader.
+
+    **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. The body of a
+    ``with`` never runs without the lock, and an interrupt (Ctrl-C, or any asynchronous exception) never leaves it
+    taken: entering either completes or undoes itself, and leaving is a C function.
+
+    **Differences from threading.** `threading` has no such lock. A thread that would wait forever gets a
+    `DeadlockError`. A writer waits for all readers, and a reader for the writer that writes or waits before it; a
+    writer that waits with a limit is no part of a deadlock for readers behind it, as they go in when it gives up.
+
+    **Subclassing.** The hooks are those of `TimedLock`: `_on_wait`, `_on_acquired` and `_on_timeout`, for readers and
+    writers alike; `held_by_me` says in `_on_acquired` which of them this thread is. Public methods may be overridden
+    too, but they don't call each other: `acquire_all` does not come through `read` and `write`.
+    """
+
+    __slots__ = ("_leave_reader", "_leave_writer", "_reading", "_stop_reading", "_stop_writing", "_writing")
+
+    def __init__(self, timeout: float | None = None, *, name: str | None = None) -> None:
+        super().__init__(timeout, name)
+        self._stop_reading: Final = self._letting_go(1)
+        self._stop_writing: Final = self._letting_go(-1)
+        self._leave_reader: Final = leave_at_once(self._stop_reading)
+        self._leave_writer: Final = leave_at_once(self._stop_writing)
+        # For each of the two what it was entered by last, with the default timeout at first.
+        self._reading: Reading[Any] = Reading(self, self._timeout)
+        self._writing: Writing[Any] = Writing(self, self._timeout)
+        self._serial = register(self)
+
+    # -- what it is ---------------------------------------------------------------------------------------------
+
+    def read_locked(self) -> bool:
+        """Return whether any thread reads at this moment; never blocks."""
+        return any(token > 0 for token in self._held[:])
+
+    def write_locked(self) -> bool:
+        """Return whether any thread writes at this moment; never blocks."""
+        return any(token < 0 for token in self._held[:1])
+
+    def held_by_me(self) -> Literal["read", "write"] | None:
+        """Return what the calling thread does: ``"read"``, ``"write"`` (a writer that reads too), or None.
+
+        Example:
+            >>> from syncprims import TimedRWLock
+            >>> lock = TimedRWLock()
+            >>> with lock.write(), lock.read():
+            ...     lock.held_by_me()
+            'write'
+            >>> print(lock.held_by_me())
+            None
+        """
+        me = get_ident()
+        return "write" if -me in self._held else "read" if me in self._held else None
+
+    def _has_room(self, token: int, /) -> bool:
+        first = self._held[:1]
+        return not first or (token > 0 and first[0] > 0)
+
+    def _must_act(self, queued: Queued, /) -> Collection[UpTo]:
+        writes = queued.token < 0
+        holding = [abs(token) for token in self._held[:] if writes or token < 0]
+        # One that gives up by itself holds up nobody for good.
+        ahead = [each.ident for each in self._ahead_of(queued) if each.endless and (writes or each.token < 0)]
+        return [*holding, *ahead]
+
+    def __repr__(self) -> str:
+        kind = type(self)
+        module = "syncprims" if kind.__module__ == __name__ else kind.__module__
+        readers = len({token for token in self._held[:] if token > 0})
+        state = "written" if self.write_locked() else f"read by {readers}" if readers else "unlocked"
+        return f"<{state} {module}.{kind.__qualname__} object {self.name!r} at {id(self):#x}>"
+
+    # -- taking it ----------------------------------------------------------------------------------------------
+
+    def read(self, timeout: float | EllipsisType | None = ...) -> Reading[Self]:
+        """Return what takes the lock for reading in a ``with``, beside other readers.
+
+        What comes back may be kept and used again, and by several threads; ``as`` gives the lock.
+
+        Args:
+            timeout: How long to wait, in seconds; left out, the constructor's. None waits forever and 0 not at all.
+
+        Raises:
+            LockTimeoutError: On entry: the lock was not free in time; it says who wrote, or waited to.
+            DeadlockError: On entry: the wait would never end.
+            ValueError: The timeout is negative or NaN.
+            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+            TypeError: It is not a number.
+
+        Example:
+            >>> from syncprims import TimedRWLock
+            >>> settings = TimedRWLock()
+            >>> with settings.read(timeout=0.5):
+            ...     print("at most half a second")
+            at most half a second
+        """
+        reading = self._reading
+        if timeout is not ... or reading.timeout is not self._timeout:
+            limit = self._timeout if timeout is ... else check_timeout(timeout)
+            if limit is not reading.timeout:
+                reading = self._reading = Reading(self, limit)
+        return reading
+
+    def write(self, timeout: float | EllipsisType | None = ...) -> Writing[Self]:
+        """Return what takes the lock for writing in a ``with``, alone.
+
+        What comes back may be kept and used again, and by several threads; ``as`` gives the lock.
+
+        Args:
+            timeout: How long to wait, in seconds; left out, the constructor's. None waits forever and 0 not at all.
+
+        Raises:
+            LockTimeoutError: On entry: the lock was not free in time; it says who read or wrote.
+            DeadlockError: On entry: this thread reads, or the wait would never end.
+            ValueError: The timeout is negative or NaN.
+            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+            TypeError: It is not a number.
+        """
+        writing = self._writing
+        if timeout is not ... or writing.timeout is not self._timeout:
+            limit = self._timeout if timeout is ... else check_timeout(timeout)
+            if limit is not writing.timeout:
+                writing = self._writing = Writing(self, limit)
+        return writing
+
+    def _read_within(self, timeout: float | None) -> Self:
+        me = get_ident()
+        held = self._held
+        if self._quick and not self._line[1:] and (not held or held[0] > 0):
+            held += (me,)
+            return self
+        if me in held or -me in held:
+            self._take_again(me, len(held), self._stop_reading)
+        else:
+            self._take(me, self._stop_reading, timeout, True)
+        return self
+
+    def _write_within(self, timeout: float | None) -> Self:
+        me = get_ident()
+        held = self._held
+        if self._quick and not self._line[1:] and not held:
+            held += (-me,)
+            return self
+        if -me in held:
+            self._take_again(-me, 0, self._stop_writing)
+        elif me in held:
+            raise own_deadlock(self.name, _ADVICE, self)
+        else:
+            self._take(-me, self._stop_writing, timeout, True)
+        return self
+
+    def _take_again(self, token: int, place: int, let_go: Callable[[], object]) -> None:
+        """Add a hold to another one of the same thread, at this place or behind it; that always fits."""
+        refuse_greenlets()
+        self._held[place:place] = (token,)
+        try:
+            self._on_acquired(0.0)
+        except BaseException:
+            let_go()
+            raise
+
+    def _say_holders(self, holders: tuple[Holder, ...], token: int) -> str:
+        writers = [each.ident for each in self._waiters() if each.token < 0]
+        if token > 0 and not self.write_locked() and writers:
+            return f"held up by a writer that waits: {describe(holder_of(writers[0]), self)}"
+        return super()._say_holders(holders, token)
+
+    _leave_reading = LeaveInC(attrgetter("_leave_reader"))
+    _leave_writing = LeaveInC(attrgetter("_leave_writer"))
+    _release_reading = LeaveInC(attrgetter("_stop_reading"))
+    _release_writing = LeaveInC(attrgetter("_stop_writing"))
+
+    _observable: ClassVar[Observable] = Observable(
+        {
+            "_read_within": Event("takes", lambda _, timeout: timeout != 0),
+            "_write_within": Event("takes", lambda _, timeout: timeout != 0),
+            "_leave_reading": Event("gives"),
+            "_leave_writing": Event("gives"),
+            "_release_reading": Event("gives"),
+            "_release_writing": Event("gives"),
+        },
+        is_held=lambda lock: lock.held_by_me() is not None,
+    )
+
+
+_L_co = TypeVar("_L_co", bound=TimedRWLock, covariant=True)
+
+
+class _Side(Generic[_L_co]):
+    """A ``with`` on a reader-writer lock, for one of the two; as safe as the lock, since its ``__exit__`` is in C."""
+
+    __slots__ = ("_lock", "timeout")
+
+    # What `acquire_all` asks of a lock:
+    _shared_name: ClassVar[str] = ""
+    _in_python: ClassVar[bool] = False
+
+    def __init__(self, lock: _L_co, timeout: float | None) -> None:
+        self._lock = lock
+        self.timeout = timeout
+
+    @property
+    def name(self) -> str:
+        """The name of the lock."""
+        return self._lock.name
+
+    @property
+    def _serial(self) -> int:
+        return self._lock._serial
+
+    @property
+    def _whole(self) -> TimedRWLock:
+        return self._lock
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} within {self.timeout} s>"
+
+
+class Reading(_Side[_L_co]):
+    """What `TimedRWLock.read` returns."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> _L_co:
+        return self._lock._read_within(self.timeout)
+
+    def _enter_within(self, timeout: float | None) -> _L_co:
+        return self._lock._read_within(timeout)
+
+    __exit__ = LeaveInC(attrgetter("_lock._leave_reading"))
+    _release = LeaveInC(attrgetter("_lock._release_reading"))
+
+
+class Writing(_Side[_L_co]):
+    """What `TimedRWLock.write` returns."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> _L_co:
+        return self._lock._write_within(self.timeout)
+
+    def _enter_within(self, timeout: float | None) -> _L_co:
+        return self._lock._write_within(timeout)
+
+    __exit__ = LeaveInC(attrgetter("_lock._leave_writing"))
+    _release = LeaveInC(attrgetter("_lock._release_writing"))

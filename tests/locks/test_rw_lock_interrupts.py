@@ -1,0 +1,177 @@
+"""An interrupt anywhere leaves no reader and no writer behind, and no thread in the line of a `TimedRWLock`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from syncprims import DeadlockError, LockTimeoutError, TimedLock, TimedRWLock, acquire_all
+from syncprims.testing import MODES, Mode, interrupts, patience
+
+pytestmark = pytest.mark.untraceable
+
+each_mode = pytest.mark.parametrize("mode", MODES)
+worker_is_slow = pytest.param("worker", marks=pytest.mark.slow)
+each_mode_of_a_wait = pytest.mark.parametrize("mode", ["warm", "cold", "storm", "cold storm", worker_is_slow])
+
+
+class Board:
+    """A lock, another one beside it, and what the bodies saw."""
+
+    def __init__(self) -> None:
+        self.lock, self.other = TimedRWLock(), TimedLock()
+        self.bodies_without = 0
+
+    def body(self, held: str) -> None:
+        self.bodies_without += self.lock.held_by_me() != held
+
+    def broken(self) -> str | None:
+        lock = self.lock
+        if lock.read_locked() or lock.write_locked() or lock.holders:
+            return f"it is still taken: {lock!r}"
+        if lock.waiting:
+            return "a thread is still in the line"
+        if self.other.locked():
+            return "the lock beside it is still locked"
+        return "a body ran without the lock" if self.bodies_without else None
+
+
+class TakenBoard(Board):
+    """A thread writes, until it is told to let go; or it reads."""
+
+    def __init__(self, how: str = "write") -> None:
+        super().__init__()
+        self._taken, self._go = threading.Event(), threading.Event()
+        self._holder = threading.Thread(target=self._hold, args=(how,), daemon=True)
+        self._holder.start()
+        assert self._taken.wait(patience())
+
+    def _hold(self, how: str) -> None:
+        with self.lock.write() if how == "write" else self.lock.read():
+            self._taken.set()
+            self._go.wait(patience())
+
+    def somebody_waits(self) -> bool:
+        return self.lock.waiting == 1
+
+    def let_go(self) -> None:
+        self._go.set()
+        self._holder.join(patience())
+
+    def broken_after_all(self) -> str | None:
+        self.let_go()
+        return self.broken()
+
+
+def reading(subject: Board) -> None:
+    with subject.lock.read():
+        subject.body("read")
+
+
+def writing(subject: Board) -> None:
+    with subject.lock.write(patience()):
+        subject.body("write")
+
+
+def reading_beside(subject: Board) -> None:
+    with acquire_all(subject.other, subject.lock.read(), timeout=patience()):
+        subject.body("read")
+
+
+def writing_beside(subject: Board) -> None:
+    with acquire_all(subject.lock.write(), subject.other, timeout=patience()):
+        subject.body("write")
+
+
+WAYS = [reading, writing, reading_beside, writing_beside]
+
+
+def nested(subject: Board) -> None:
+    lock = subject.lock
+    with lock.write():
+        with lock.write(0), lock.read(0):
+            subject.body("write")
+        subject.body("write")
+    with lock.read():
+        with lock.read(0):
+            subject.body("read")
+        try:
+            with lock.write():
+                raise AssertionError("a reader wrote")
+        except DeadlockError:
+            subject.body("read")
+
+
+@each_mode
+@pytest.mark.parametrize("scenario", WAYS)
+def test_a_free_lock_is_never_left_taken(scenario: Callable[[Board], None], mode: Mode) -> None:
+    """Taking it either completes or undoes itself, and leaving always completes."""
+    interrupts(Board, scenario, Board.broken, mode=mode).check()
+
+
+@pytest.mark.parametrize("mode", [worker_is_slow, pytest.param("cold", marks=pytest.mark.slow), "warm", "cold storm"])
+def test_how_often_it_is_held_never_changes(mode: Mode) -> None:
+    """Reading and writing again, reading as a writer, and the refusal to write as a reader leave the count right."""
+    interrupts(Board, nested, Board.broken, mode=mode).check()
+
+
+@each_mode_of_a_wait
+@pytest.mark.parametrize("scenario", [reading, writing, writing_beside])
+def test_a_lock_that_was_waited_for_is_never_left_taken(scenario: Callable[[Board], None], mode: Mode) -> None:
+    """Before, in and after a wait, and on the way out of an interrupted one, nothing is left behind."""
+    interrupts(
+        TakenBoard,
+        scenario,
+        TakenBoard.broken,
+        mode=mode,
+        when_blocked=TakenBoard.somebody_waits,
+        unblock=TakenBoard.let_go,
+    ).check()
+
+
+def giving_up(subject: Board) -> None:
+    for side in (subject.lock.read(0.001), subject.lock.write(0.001)):
+        try:
+            with side:
+                subject.body("neither")
+        except LockTimeoutError:
+            pass
+
+
+@each_mode_of_a_wait
+def test_a_wait_that_gives_up_leaves_the_line(mode: Mode) -> None:
+    """A wait that times out is withdrawn, whatever happens while its error is made."""
+    interrupts(TakenBoard, giving_up, TakenBoard.broken_after_all, mode=mode).check()
+
+
+class Queue(TakenBoard):
+    """A thread reads; behind the writer that is interrupted stands a reader."""
+
+    def __init__(self) -> None:
+        super().__init__("read")
+        self._next: threading.Thread | None = None
+
+    def both_wait(self) -> bool:
+        if self._next is None and self.lock.waiting == 1:
+            self._next = threading.Thread(target=self._read, daemon=True)
+            self._next.start()
+        return self.lock.waiting == 2
+
+    def _read(self) -> None:
+        with self.lock.read(patience()):
+            pass
+
+    def broken(self) -> str | None:
+        if self._next is not None:
+            self._next.join(patience())
+            if self._next.is_alive():
+                return "the reader behind was never let in"
+        return super().broken()
+
+
+@pytest.mark.parametrize("mode", ["warm", "storm", pytest.param("cold", marks=pytest.mark.slow)])
+def test_readers_are_let_in_when_the_writer_before_them_is_interrupted(mode: Mode) -> None:
+    """A writer that is interrupted passes the bell on, in its wait and at its turn."""
+    interrupts(Queue, writing, Queue.broken, mode=mode, when_blocked=Queue.both_wait, unblock=Queue.let_go).check()
