@@ -233,6 +233,15 @@ class SharedLock(LockSurface):
                             break
                         left = _SLICE if deadline_at is None else deadline_at - monotonic()
                         if left <= 0:
+                            # The last look and leaving the line are one step, for those who look at the line meanwhile:
+                            # no other thread gives up, or is turned away, because of one that has given up.
+                            with self._guard:
+                                if line[0] is queued and self._has_room(token):
+                                    held += (token,)
+                                    taken = True
+                                else:
+                                    queues = False
+                                    leave_line()
                             break
                         try:
                             queued.bell.get(True, min(left, _SLICE))

@@ -243,9 +243,9 @@ def _error(make: Make) -> None:
         error = raises(LockTimeoutError, "entering hold(...)", aside, semaphore.hold(moment()).__enter__)
     expect("its lock_name", error.lock_name, semaphore.name)
     expect("its timeout", error.timeout, moment())
-    names = {one.thread.name, other.thread.name}
-    expect("the names of its holders", {holder.name for holder in error.holders}, names)
-    for fact in (semaphore.name, one.thread.name, other.thread.name):
+    idents = {one.thread.ident, other.thread.ident}
+    expect("the idents of its holders", {holder.ident for holder in error.holders}, idents)
+    for fact in (semaphore.name, one.thread.name, *map(str, idents)):
         expect_that(fact in str(error), f"its message does not contain {fact!r}: {error}")
 
 
@@ -253,8 +253,9 @@ def _error(make: Make) -> None:
 def _holders(make: Make) -> None:
     semaphore = make(2)
     with Inside(semaphore) as one, Inside(semaphore) as other:
-        names = {holder.name for holder in semaphore.holders}
-        expect("the names of the holders", names, {one.thread.name, other.thread.name})
+        idents = {holder.ident for holder in semaphore.holders}
+        expect("the idents of the holders", idents, {one.thread.ident, other.thread.ident})
+        expect("the name of the first one", semaphore.holders[0].name, one.thread.name)
         waiters = [start(_pass, semaphore) for _ in range(2)]
         until("waiting should become 2 with two waiters", lambda: semaphore.waiting == 2)
     for waiter in waiters:

@@ -1,0 +1,104 @@
+"""Semaphores and reader-writer locks in a forked child: what vanished threads held is free, one's own stays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from threading import Event
+
+import pytest
+
+from locks.actors import LIMIT, Actors, eventually, wait_for
+from locks.test_lock_fork import in_child
+from syncprims import TimedRWLock, TimedSemaphore
+
+pytestmark = [
+    pytest.mark.untraceable,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork"),
+    # It is what is tested here.
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
+
+
+def stay(entering: AbstractContextManager[object], leave: Event) -> Callable[[], None]:
+    """Return what enters, and stays until it is told to leave."""
+
+    def run() -> None:
+        with entering:
+            wait_for(leave)
+
+    return run
+
+
+def test_permits_of_vanished_threads_are_free() -> None:
+    """Those of with and of acquire() alike; those of the thread that forks stay, and no wait of others is left."""
+    permits, leave = TimedSemaphore(4), Event()
+
+    def acquire_and_stay() -> None:
+        assert permits.acquire()
+        wait_for(leave)
+        permits.release()
+
+    def check() -> None:
+        assert (permits.value, permits.waiting, len(permits.holders)) == (2, 0, 1)
+        permits.release()
+        assert permits.value == 3
+        with permits, permits, permits:
+            assert not permits.acquire(False)
+        assert permits.value == 3
+
+    with Actors() as actors:
+        actors.start(stay(permits, leave))
+        actors.start(acquire_and_stay)
+        eventually(lambda: permits.value == 2)
+        with permits:
+            assert permits.acquire()
+            waiter = actors.start(stay(permits, leave))
+            eventually(lambda: permits.waiting == 1)
+            in_child(check)
+            permits.release()
+        leave.set()
+        waiter.result()
+    assert permits.value == 4
+
+
+@pytest.mark.parametrize("how", ["read", "write"])
+def test_what_vanished_threads_read_or_wrote_is_free(how: str) -> None:
+    """It can be read and written in the child, and is held in the parent as before."""
+    board, leave = TimedRWLock(), Event()
+
+    def check() -> None:
+        assert (board.holders, board.waiting) == ((), 0)
+        with board.write(LIMIT / 4):
+            assert board.held_by_me() == "write"
+        with board.read(LIMIT / 4):
+            assert board.held_by_me() == "read"
+
+    with Actors() as actors:
+        actors.start(stay(getattr(board, how)(), leave))
+        eventually(lambda: board.holders)
+        waiter = actors.start(stay(board.write(), leave))
+        eventually(lambda: board.waiting == 1)
+        in_child(check)
+        leave.set()
+        waiter.result()
+    assert board.holders == ()
+
+
+def test_ones_own_hold_stays_ones_own() -> None:
+    """A writer writes on in the child, and leaves what it entered before the fork."""
+    board, permits = TimedRWLock(), TimedSemaphore(1)
+    pid = 0
+    with board.write(), permits, board.read():
+
+        def check() -> None:
+            assert board.held_by_me() == "write"
+            assert permits.held_by_me()
+
+        in_child(check)
+        pid = os.fork()
+    if pid == 0:
+        os._exit(0 if board.holders == () and permits.value == 1 else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert (board.holders, permits.value) == ((), 1)

@@ -1,0 +1,231 @@
+"""Several threads do at once what they like with a semaphore or a reader-writer lock, as if one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from random import Random
+from typing import Any, Final, NamedTuple, cast
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from history import Call, Recorder, linearizable, record
+from syncprims import DeadlockError, TimedRWLock, TimedSemaphore
+
+PERMITS: Final = 2
+
+
+class State(NamedTuple):
+    """What each thread holds, and who waits.
+
+    A wait is a call of two parts, as others may see that a thread waits: a try fails then.
+    """
+
+    held: tuple[tuple[int, str], ...] = ()
+    waiting: frozenset[int] = frozenset()
+
+    def took(self, thread: int, what: str) -> State:
+        return self._replace(held=tuple(sorted((*self.held, (thread, what)))))
+
+    def gave(self, thread: int, what: str) -> State | None:
+        held = list(self.held)
+        if (thread, what) not in held:
+            return None
+        held.remove((thread, what))
+        return self._replace(held=tuple(held))
+
+    def asks(self, thread: int) -> State:
+        return self._replace(waiting=self.waiting | {thread})
+
+    def asks_no_more(self, thread: int) -> State:
+        return self._replace(waiting=self.waiting - {thread})
+
+
+Way = tuple[str, str]  # how, and what
+
+
+def do(act: Callable[[], object]) -> Hashable:
+    """Do it, and tell how it came out."""
+    try:
+        outcome = act()
+    except (DeadlockError, TimeoutError, ValueError) as error:
+        return next(kind.__name__ for kind in (DeadlockError, TimeoutError, ValueError) if isinstance(error, kind))
+    return outcome if isinstance(outcome, bool) else None
+
+
+def sides(thing: Any, what: str, timeout: float) -> Any:
+    return thing.hold(timeout) if what == "permit" else getattr(thing, what)(timeout)
+
+
+def act_of(thing: Any, way: Way) -> Callable[[], object]:
+    how, what = way
+    if how == "leave":
+        return lambda: None if sides(thing, what, 0).__exit__(None, None, None) is not True else True
+    if how == "try":
+        return lambda: sides(thing, what, 0).__enter__()
+    if how == "wait":
+        return lambda: sides(thing, what, 0.0005).__enter__()
+    return (lambda: thing.acquire(False)) if how == "lend" else thing.release
+
+
+def model(state: State, call: Call[State], *, fits: Callable[[State, int, str], bool]) -> State | None:
+    """What it is when its callers come one after another."""
+    how, what = cast(Way, call.what)
+    me, failed = call.thread, call.outcome in ("TimeoutError", False)
+    if how == "leave":
+        left = state.gave(me, what)
+        return left if call.outcome is None else state if left is None else None
+    if how == "give back":
+        lender = next((thread for thread, each in state.held if each == "lent"), me)
+        left = state.gave(lender, "lent")
+        return left if call.outcome is None else state if left is None else None
+    if how == "asks":
+        return state.asks(me)
+    others_wait = bool(state.waiting - {me})
+    after = state.asks_no_more(me)
+    if call.outcome == "DeadlockError":
+        mine = [each for thread, each in state.held if thread == me]
+        return after if how in ("try", "gets") and mine else None
+    if failed:
+        return after if others_wait or not fits(after, me, what) else None
+    return after.took(me, "lent" if how == "lend" else what) if fits(after, me, what) else None
+
+
+def permit_fits(state: State, thread: int, what: str) -> bool:
+    return len(state.held) < PERMITS
+
+
+def side_fits(state: State, thread: int, what: str) -> bool:
+    mine = {each for holder, each in state.held if holder == thread}
+    others = {each for holder, each in state.held if holder != thread}
+    if "write" in mine:
+        return True
+    return "write" not in others if what == "read" else not others and not mine
+
+
+def carrying_out(thing: Any, plan: list[Way]) -> Callable[[Recorder[State]], None]:
+    """Return what does all of the plan, and leaves in the end what it has."""
+
+    def carry_out(note: Recorder[State]) -> None:
+        for way in plan:
+            parts: tuple[Way, ...] = (("asks", way[1]), ("gets", way[1])) if way[0] == "wait" else (way,)
+            note(parts[0], lambda way=way: do(act_of(thing, way)), parts[1:])  # type: ignore[misc]  # bound now
+        for what in {what for how, what in plan if how in ("try", "wait")}:
+            while note(("leave", what), lambda what=what: do(act_of(thing, ("leave", what)))) is None:  # type: ignore[misc]  # the same
+                pass
+
+    return carry_out
+
+
+PERMIT_WAYS: Final = [("try", "permit"), ("wait", "permit"), ("leave", "permit"), ("lend", "permit"), ("give back", "")]
+SIDE_WAYS: Final = [(how, what) for how in ("try", "wait", "leave") for what in ("read", "write")]
+
+
+def plans(ways: list[Way]) -> st.SearchStrategy[list[list[Way]]]:
+    return st.lists(st.lists(st.sampled_from(ways), min_size=1, max_size=6), min_size=2, max_size=3)
+
+
+some = settings(
+    max_examples=40, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+many = settings(some, max_examples=1000)
+
+
+def check_semaphore(ways: list[list[Way]], seed: int) -> None:
+    semaphore = TimedSemaphore(PERMITS)
+    history = record([carrying_out(semaphore, plan) for plan in ways], Random(seed))
+    assert linearizable(history, State(), lambda state, call: model(state, call, fits=permit_fits)), history
+    assert not semaphore.waiting
+    assert len([token for token in semaphore._held if token > 0]) == 0
+
+
+def check_rw_lock(ways: list[list[Way]], seed: int) -> None:
+    lock = TimedRWLock()
+    history = record([carrying_out(lock, plan) for plan in ways], Random(seed))
+    assert linearizable(history, State(), lambda state, call: model(state, call, fits=side_fits)), history
+    assert (lock.waiting, lock.holders) == (0, ())
+
+
+@some
+@given(plans(PERMIT_WAYS), st.integers(0, 1 << 16))
+def test_histories_of_a_semaphore_are_linearizable(ways: list[list[Way]], seed: int) -> None:
+    """Whatever two or three threads do at once came out as if they had done it one after another."""
+    check_semaphore(ways, seed)
+
+
+@some
+@given(plans(SIDE_WAYS), st.integers(0, 1 << 16))
+def test_histories_of_a_rw_lock_are_linearizable(ways: list[list[Way]], seed: int) -> None:
+    """The same with readers and writers."""
+    check_rw_lock(ways, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@many
+@given(plans(PERMIT_WAYS), st.integers(0, 1 << 16))
+def test_a_thousand_histories_of_a_semaphore_are_linearizable(ways: list[list[Way]], seed: int) -> None:
+    """The same, a thousand times."""
+    check_semaphore(ways, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@many
+@given(plans(SIDE_WAYS), st.integers(0, 1 << 16))
+def test_a_thousand_histories_of_a_rw_lock_are_linearizable(ways: list[list[Way]], seed: int) -> None:
+    """The same, a thousand times."""
+    check_rw_lock(ways, seed)
+
+
+def one(thread: int, way: Way, outcome: Hashable, began: int, ended: int) -> Call[State]:
+    return Call(thread, way, outcome, began, ended)
+
+
+@pytest.mark.parametrize(
+    ("history", "verdict"),
+    [
+        ([one(0, ("try", "read"), None, 0, 1), one(1, ("try", "read"), None, 2, 3)], True),
+        ([one(0, ("try", "read"), None, 0, 1), one(1, ("try", "write"), None, 2, 3)], False),
+        ([one(0, ("try", "write"), None, 0, 1), one(1, ("try", "read"), "TimeoutError", 2, 3)], True),
+        ([one(0, ("try", "read"), "TimeoutError", 0, 1)], False),
+        ([one(0, ("try", "read"), None, 0, 1), one(0, ("try", "write"), "DeadlockError", 2, 3)], True),
+        ([one(0, ("leave", "read"), None, 0, 1)], False),
+    ],
+)
+def test_the_model_itself(history: list[Call[State]], verdict: bool) -> None:
+    """Histories whose verdict is known get it."""
+    assert linearizable(history, State(), lambda state, call: model(state, call, fits=side_fits)) is verdict
+
+
+def test_a_lock_that_looks_before_it_enters_is_found_out() -> None:
+    """The control: a naive lock lets a reader in beside a writer, and its histories show that."""
+
+    class Naive(TimedRWLock):
+        def read(self, timeout: Any = ...) -> Any:
+            lock = self
+
+            class Side:
+                def __enter__(self) -> None:
+                    if not lock._has_room(1):
+                        raise TimeoutError
+                    place = len(lock._held)
+                    lock._held.insert(place, 1)
+
+                def __exit__(self, *exc_info: object) -> None:
+                    lock._held.remove(1)
+
+            return Side()
+
+    ways = (
+        [("try", "read"), ("leave", "read"), ("try", "read"), ("try", "read")],
+        [("try", "write"), ("leave", "write")],
+    )
+    random = Random(5)
+    for _ in range(400):
+        lock = Naive()
+        history = record([carrying_out(lock, [*way] * 2) for way in ways], random)
+        if not linearizable(history, State(), lambda state, call: model(state, call, fits=side_fits)):
+            return
+    pytest.fail("the histories of a naive lock all passed, so the check proves nothing")
