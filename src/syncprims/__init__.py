@@ -5,7 +5,9 @@ kept or reported broken.
 
 - `TimedLock`, `TimedRLock`, `acquire_all`: locks with a time limit that name their holder and refuse to deadlock.
   `LockAdapter` gives the same to a lock that you already have.
-- `TimedRWLock` and `TimedSemaphore`: many readers or one writer, and a number of permits, with the same promises.
+- `KeyedLock`, `Guarded`: a lock for each key; a value that is reached under its lock alone.
+- `once`, `SingleFlight`: a function that runs once; callers that share one call.
+- `TimedRWLock`, `TimedSemaphore`: many readers or one writer, and a number of permits, with the same promises.
 - `OrderedRunner`: threads that take turns in a predefined order.
 - `AtomicCounter`: an integer that threads change together, with bounds, compare-and-set and waiting.
 - `CallbackPool`: an executor whose callbacks all run and whose errors nobody can lose. A `TaskGroup` of it holds tasks
@@ -31,8 +33,6 @@ from typing import TYPE_CHECKING
 from ._core.speedups import core as _compiled_core
 from ._counter.atomic_counter import AtomicCounter
 from ._locks.acquire_all import acquire_all
-from ._locks.rw_lock import TimedRWLock
-from ._locks.semaphore import TimedSemaphore
 from ._locks.timed_lock import TimedLock, TimedRLock
 from ._runner.ordered_runner import OrderedRunner, StepContext, Turn
 from .adapters import LockAdapter
@@ -65,6 +65,8 @@ if TYPE_CHECKING:
     from ._locks.guarded import Guarded
     from ._locks.keyed import KeyedLock
     from ._locks.once import once
+    from ._locks.rw_lock import TimedRWLock
+    from ._locks.semaphore import TimedSemaphore
     from ._locks.single_flight import SingleFlight
     from .callback_pool import CallbackPool, Cancellation, LazyResults, PoolStats, Task, TaskGroup
 
@@ -130,6 +132,8 @@ _LATER = {
     "SingleFlight": "_locks.single_flight",
     "Task": "callback_pool",
     "TaskGroup": "callback_pool",
+    "TimedRWLock": "_locks.rw_lock",
+    "TimedSemaphore": "_locks.semaphore",
     "once": "_locks.once",
 }
 

@@ -38,6 +38,8 @@ from syncprims import (
     TaskGroup,
     TimedLock,
     TimedRLock,
+    TimedRWLock,
+    TimedSemaphore,
     Turn,
     Wait,
     acquire_all,
@@ -46,6 +48,32 @@ from syncprims import (
 from syncprims.adapters import LockLike, Lost, RedisLock
 from syncprims.diagnostics import Recording, Span, find_deadlocks, record, report
 from syncprims.testing import MODES, ConformanceReport, InterruptReport, Mode, Running, Threads, check_lock, interrupts
+
+
+class Hooks(TimedSemaphore):
+    """A subclass, which its own `with` gives."""
+
+
+def shared_locks(hooks: Hooks, board: TimedRWLock) -> None:
+    """Both give themselves, and their sides are accepted by acquire_all."""
+    with hooks as given, hooks.hold(None) as held:
+        assert_type(given, Hooks)
+        assert_type(held, Hooks)
+    assert_type(hooks.acquire(timeout=1.0), bool)
+    hooks.release(n=2)
+    assert_type(hooks.value, int)
+    assert_type(hooks.holders, tuple[Holder, ...])
+    with board.read() as read, board.read(0.5), board.read(timeout=None):
+        assert_type(read, TimedRWLock)
+    kept: AbstractContextManager[TimedRWLock] = board.write()
+    with kept as written:
+        assert_type(written, TimedRWLock)
+    assert_type(board.held_by_me(), Literal["read", "write"] | None)
+    with acquire_all(board.read(), hooks, TimedLock(), timeout=1.0):
+        pass
+    acquire_all(board)  # type: ignore[arg-type]
+    hooks.release("2")  # type: ignore[arg-type]
+    TimedSemaphore()  # type: ignore[call-arg]
 
 
 def leases(lock: RedisLock) -> None:

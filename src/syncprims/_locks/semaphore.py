@@ -245,15 +245,19 @@ class TimedSemaphore(SharedLock):
     _release = LeaveInC(attrgetter("_give"))
     _in_python: ClassVar[bool] = False
 
+    def _undo(self) -> None:
+        if self.held_by_me():
+            self._give()
+
     _observable: ClassVar[Observable] = Observable(
         {
-            "__enter__": Event("takes", lambda semaphore: semaphore._timeout != 0),
+            "__enter__": Event("takes", lambda semaphore: semaphore.timeout != 0),
             "_enter_within": Event("takes", lambda _, timeout: timeout != 0),
             "_release": Event("gives"),
             "__exit__": Event("gives"),
         },
         is_held=held_by_me,
-        undo=lambda semaphore: semaphore._release(),
+        undo=_undo,
     )
 
 

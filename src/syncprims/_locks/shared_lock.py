@@ -18,6 +18,7 @@ from .._core.deadlocks import refuse_deadlock
 from .._core.greenlets import refuse_greenlets
 from .._core.holders import describe, holder_of
 from .._core.interrupts import exhaust
+from .._core.observing import Observable
 from .._core.registry import InnerName, check_name
 from .._core.stacks import FRAMES_ARE_SHARED
 from .._core.state import State
@@ -292,6 +293,8 @@ class SharedLock(LockSurface):
         if len(holders) > _SHOWN:
             shown.append(f"{len(holders) - _SHOWN} more threads, which are all in .holders")
         return f"held by {' and by '.join(shown)}" if shown else "which others wait for too"
+
+    _observable: ClassVar[Observable] = Observable({})  # each subclass has its own
 
     @staticmethod
     def _after_fork(locks: Collection[SharedLock]) -> None:
