@@ -257,7 +257,7 @@ class _Side(Generic[_L_co]):
 
     def __init__(self, lock: _L_co, timeout: float | None) -> None:
         self._lock = lock
-        self.timeout = timeout
+        self.timeout: float | None = timeout
 
     @property
     def name(self) -> str:
@@ -287,8 +287,8 @@ class Reading(_Side[_L_co]):
     def _enter_within(self, timeout: float | None) -> _L_co:
         return self._lock._read_within(timeout)
 
-    __exit__ = LeaveInC(attrgetter("_lock._leave_reading"))
-    _release = LeaveInC(attrgetter("_lock._release_reading"))
+    __exit__: LeaveInC = LeaveInC(attrgetter("_lock._leave_reading"))
+    _release: LeaveInC = LeaveInC(attrgetter("_lock._release_reading"))
 
 
 class Writing(_Side[_L_co]):
@@ -302,5 +302,5 @@ class Writing(_Side[_L_co]):
     def _enter_within(self, timeout: float | None) -> _L_co:
         return self._lock._write_within(timeout)
 
-    __exit__ = LeaveInC(attrgetter("_lock._leave_writing"))
-    _release = LeaveInC(attrgetter("_lock._release_writing"))
+    __exit__: LeaveInC = LeaveInC(attrgetter("_lock._leave_writing"))
+    _release: LeaveInC = LeaveInC(attrgetter("_lock._release_writing"))

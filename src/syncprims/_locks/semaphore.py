@@ -242,7 +242,7 @@ class TimedSemaphore(SharedLock):
         )
 
     # What gives back a permit of this thread, as a C function.
-    _release = LeaveInC(attrgetter("_give"))
+    _release: LeaveInC = LeaveInC(attrgetter("_give"))
     _in_python: ClassVar[bool] = False
 
     def _undo(self) -> None:

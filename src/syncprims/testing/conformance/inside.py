@@ -6,6 +6,7 @@ import threading
 from contextlib import AbstractContextManager
 from typing import Self
 
+from ..threads import Running
 from .trial import finish, limit, start
 
 
@@ -15,8 +16,8 @@ class Inside:
     def __init__(self, entering: AbstractContextManager[object]) -> None:
         self._entering = entering
         self._entered, self._leave = threading.Event(), threading.Event()
-        self.running = start(self._stay)
-        self.thread = self.running.thread
+        self.running: Running[None] = start(self._stay)
+        self.thread: threading.Thread = self.running.thread
         if not self._entered.wait(limit()):
             self._leave.set()
             finish(self.running, "another thread's way in")
