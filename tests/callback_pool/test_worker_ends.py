@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -20,6 +21,7 @@ from syncprims import CallbackPool, PoolTimeoutError, TaskTimeoutError
 from syncprims.callback_pool.travel import shared_file, start_board
 from syncprims.callback_pool.travel.reports import Reports
 from syncprims.callback_pool.travel.start_board import StartBoard, make_board, stamp
+from syncprims.diagnostics import snapshot
 from syncprims.testing import Threads
 
 from . import pool_workers
@@ -307,6 +309,49 @@ def test_worker_that_hangs_in_its_initializer_holds_up_no_end(
         assert "whose initializer has not returned" in caplog.text
     finally:
         (tmp_path / "go").touch()
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_wait_for_workers_that_do_not_come_up_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: Any
+) -> None:
+    """With a limit the error names them; without one, a warning does after a while, and the wait goes on."""
+    go = str(tmp_path / "go")
+    worker = r"(thread 'jobs-worker-1'|worker process \d+), whose initializer has not returned"
+    pool = CallbackPool(
+        kind, max_workers=1, initializer=pool_workers.wait_for_file, initargs=(go,), grace=0.5, name="jobs"
+    )
+    task = pool.submit(len, "abc")
+    until(lambda: bool(pool._backend.starting()) and "initializer" in pool._backend.starting()[0])
+    with pytest.raises(PoolTimeoutError, match=f"1 pending; no worker has come through its start: {worker}"):
+        pool.close(0.01)
+    with Threads() as threads:
+        closing = threads.start(pool.close)
+        try:
+            until(lambda: bool(caplog.messages))
+            assert not closing.done()
+        finally:
+            Path(go).touch()
+    closing.result()
+    assert task.result() == 3
+    (line,) = caplog.messages
+    assert re.match(
+        f"'jobs' has waited 2 s for the end of its tasks, and no worker has come through its start: {worker}", line
+    )
+
+
+def test_wait_for_workers_that_come_up_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """A task that takes long is none of its business, nor is an initializer that returned in the other worker."""
+    go = threading.Event()
+    with CallbackPool(max_workers=1, initializer=bool, grace=0.01) as pool, Threads() as threads:
+        pool.submit(go.wait, LIMIT)
+        until(lambda: pool.stats.running == 1)
+        joining = threads.start(pool.join)
+        until(lambda: any(state.waiters for state in snapshot()))
+        assert pool._ending._slow_start is None
+        go.set()
+        joining.result()
+    assert not caplog.messages
 
 
 def test_server_that_hangs_at_its_start_holds_up_no_end(tmp_path: Path) -> None:

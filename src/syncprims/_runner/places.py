@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 from collections import deque
@@ -132,6 +131,8 @@ class Places(dict[int, Place]):
         if lost is None:
             self.mind()  # another thread may have ended just now
             return
+        import logging  # importing the primitives stays light
+
         sequence, turn, why = lost
         log(
             logging.WARNING,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import sys
 import threading
+from _thread import start_new_thread
 from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakSet
@@ -42,6 +43,15 @@ _seen_handlers: set[str] = set()
 _last: dict[Callable[[], None], None] = {}
 
 
+def _starts_threads() -> bool:
+    """Whether a thread can be started now."""
+    try:
+        start_new_thread(bool, ())
+    except RuntimeError:
+        return False
+    return True
+
+
 def refuse_when_over(pool_name: str, *, processes: bool = False) -> None:
     """Raise if the program is so near its end that a new pool, or one of processes, would be of no use."""
     if processes and not threading.main_thread().is_alive():
@@ -53,6 +63,11 @@ def refuse_when_over(pool_name: str, *, processes: bool = False) -> None:
         raise PoolClosedError(
             f"{pool_name!r} can't be made, as the program has ended: its callbacks would be lost. Make it earlier, and "
             "leave it open; it is drained at the end. Or call the function without a pool"
+        )
+    if not threading.main_thread().is_alive() and not _starts_threads():
+        raise PoolClosedError(
+            f"{pool_name!r} can't be made, as the main thread has ended, after which Python 3.12 starts no thread. "
+            "Make it and submit a first task earlier, or let the main thread wait"
         )
 
 

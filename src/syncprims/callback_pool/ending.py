@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import gc
 import sys
+from contextlib import suppress
+from logging import WARNING
 from typing import Any
 
+from .._core.clock import monotonic
 from .._core.deadline import Deadline
+from .._core.foreign import log
 from .._core.report import attach_report
 from .._core.waits import wait_visibly
 from ..errors import DeadlockError, PoolClosedError, PoolTimeoutError
@@ -14,13 +18,36 @@ from .dispatcher import Dispatcher
 from .job import Open
 from .own_threads import role_in
 from .task import Task
+from .timeouts import Timer
 from .unseen_errors import UnseenErrors
 from .workers.backend import Backend
 
 _HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 _ABORT_PATIENCE = 2.0  # seconds that `abort` gives the callbacks of what it cancelled
 _MORE_THAN_GRACE = 5.0  # seconds that the interpreter's exit gives a backend to end workers whose grace is over
-_STARTS = 4  # times the grace: what the interpreter's exit gives workers to come through their start
+_STARTS = 4  # times the grace: what the exit gives workers to come through their start, and after which others are told
+
+
+class _SlowStart:
+    """A wait without a limit for a pool whose workers have not come through their start: after a while it is told."""
+
+    def __init__(self, open_tasks: Open, backend: Backend, patience: float) -> None:
+        self._open_tasks = open_tasks
+        self._backend = backend
+        self._patience = patience
+
+    def done(self) -> bool:
+        """Whether there is nothing to tell."""
+        return not self._open_tasks.jobs or not self._backend.starting()
+
+    def expire(self) -> None:
+        """Log it."""
+        log(
+            WARNING,
+            f"{self._open_tasks.name!r} has waited {self._patience:g} s for the end of its tasks, and no worker has "
+            f"come through its start: {'; '.join(self._backend.starting())}. It waits on; close it with a timeout, or "
+            "terminate() it",
+        )
 
 
 class Ending:
@@ -30,13 +57,21 @@ class Ending:
     """
 
     def __init__(
-        self, open_tasks: Open, backend: Backend, dispatcher: Dispatcher, unseen: UnseenErrors, grace: float | None
+        self,
+        open_tasks: Open,
+        backend: Backend,
+        dispatcher: Dispatcher,
+        timer: Timer,
+        unseen: UnseenErrors,
+        grace: float | None,
     ) -> None:
         self._open_tasks = open_tasks
         self._backend = backend
         self._dispatcher = dispatcher
         self._unseen = unseen
+        self._timer = timer
         self._grace = grace
+        self._slow_start: _SlowStart | None = None
 
     # -- when nothing is left to do ----------------------------------------------------------------------------------
 
@@ -57,6 +92,8 @@ class Ending:
             PoolTimeoutError: The time was up.
         """
         try:
+            if deadline.timeout is None:
+                self._watch_start()
             idle = self._open_tasks.await_idle(deadline)
         except DeadlockError:  # it was not waited for
             raise
@@ -66,12 +103,23 @@ class Ending:
         if not idle:
             raise self._late(deadline)
 
+    def _watch_start(self) -> None:
+        # By the timer, as a wait that gave up now and then would take no part in the search for deadlocks.
+        if self._grace and self._slow_start is None and self._backend.starting():
+            self._slow_start = _SlowStart(self._open_tasks, self._backend, _STARTS * self._grace)
+            with suppress(RuntimeError):  # no thread can be started for it
+                self._timer.prepare()
+                self._timer.watch_until(monotonic() + _STARTS * self._grace, self._slow_start)
+
     def _late(self, deadline: Deadline) -> PoolTimeoutError:
         jobs = list(self._open_tasks.jobs.values())
         running = [job.label for job in jobs if job.running()]
         facts = [f"{len(jobs)} pending"]
         if running:
             facts.append(f"running: {', '.join(running[:3])}{', …' if len(running) > 3 else ''}")
+        starting = self._backend.starting()
+        if starting:
+            facts.append(f"no worker has come through its start: {', '.join(starting)}")
         settling = self._dispatcher.settling
         if settling is not None:
             facts.append(f"the callback of {settling} has not ended")

@@ -6,13 +6,23 @@ from _queue import SimpleQueue
 from _thread import allocate_lock
 from collections.abc import Callable
 from logging import ERROR
-from threading import Thread, current_thread, local
+from threading import Thread, current_thread, local, main_thread
 from typing import Any, Literal
 
 from .._core.deadline import Deadline
 from .._core.foreign import log
 
 # -- their start and their work ----------------------------------------------------------------------------------------
+
+
+def why_no_thread(error: RuntimeError) -> str:
+    """Say why a thread could not be started, and what to do; the words follow the name of the thread."""
+    if main_thread().is_alive():
+        return f"can't be started ({error}): the system gives this process no more. Let some threads end first"
+    return (
+        f"can't be started ({error}), as the program's main thread has ended, and from then on Python 3.12 starts none"
+        ". Submit a first task earlier, or let the main thread wait for the pool"
+    )
 
 
 class HelperThread:
@@ -31,7 +41,10 @@ class HelperThread:
     def ensure(self, target: Callable[..., object], *args: Any) -> None:
         """Let the thread call ``target(*args)`` unless it was started; `RuntimeError` if there are no more threads."""
         if not self.started:
-            Thread(target=self._run, args=(target, args), name=self._name, daemon=True).start()
+            try:
+                Thread(target=self._run, args=(target, args), name=self._name, daemon=True).start()
+            except RuntimeError as error:
+                raise RuntimeError(f"the thread {self._name!r} {why_no_thread(error)}") from error
             self.started = True
 
     def over(self) -> bool:

@@ -68,7 +68,8 @@ class CallbackPool(Executor):
             ``with``, `shutdown` or the program's exit. Then a process is killed and a thread is left behind, and a
             warning in the log names what kept it (a thread or a child process that a task has left there). At the
             program's exit, workers that are still in their initializer have four times as long to come through it;
-            then the tasks that wait for them fail. None is no limit.
+            then the tasks that wait for them fail; a `join` or `close` without a limit waits on, after a warning. None
+            is no limit. Programs that tasks have started, as by `subprocess`, are not killed with a worker.
         name: For error messages; default ``CallbackPool-<serial>``.
 
     Raises:
@@ -176,7 +177,7 @@ class CallbackPool(Executor):
             self._open_tasks, self._backend, self._dispatcher, self._timer, dumps, flush_output, copy_context
         )
         self._grace = grace
-        self._ending = Ending(self._open_tasks, self._backend, self._dispatcher, self._unseen, grace)
+        self._ending = Ending(self._open_tasks, self._backend, self._dispatcher, self._timer, self._unseen, grace)
         register(self, serial)
         drain_at_exit(self._ending)
 
@@ -474,7 +475,8 @@ class CallbackPool(Executor):
         """Call `abort`, and kill the pool's own processes: their tasks are cancelled, and none of them is left.
 
         Blocks a moment for the callbacks of what it cancelled, at most a few seconds. A lock or a queue that a killed
-        process was using may stay taken for good. Threads and executors that were handed in can't be killed.
+        process was using may stay taken for good, and programs that it has started go on. Threads and executors that
+        were handed in can't be killed.
 
         Returns:
             The tasks that still run: none of a process pool.

@@ -124,6 +124,10 @@ class Backend(ABC):
         """Cancel what runs in processes of the pool's own, and kill those; elsewhere what runs goes on."""
         self.stop()
 
+    def starting(self) -> list[str]:
+        """Say which workers have not come through their start, if none has; what a message calls them."""
+        return []
+
     def give_up_start(self, patience: float) -> float | None:  # noqa: ARG002  it is for executors of the pool's own
         """Fail what waits for workers if none of them has come through its start in that many seconds.
 

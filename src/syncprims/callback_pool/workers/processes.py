@@ -301,6 +301,11 @@ class ProcessWorkers(Backend):
             crew.force()
         self.finish(Deadline(_KILLING))
 
+    def starting(self) -> list[str]:
+        """The workers that are in their start, if none has come through it."""
+        crew = self._crew
+        return [] if crew is None or crew.is_up() else crew.left()
+
     def give_up_start(self, patience: float) -> float:
         """Fail what waits for workers none of which has come up in that time."""
         crew = self._crew

@@ -16,7 +16,7 @@ from ..._core.foreign import error_words, log
 from ..._core.registry import InnerName
 from ..._locks.timed_lock import TimedLock
 from ..job import Job
-from ..own_threads import enter
+from ..own_threads import enter, why_no_thread
 from .backend import Backend, Options, not_up
 
 # The submitter's path takes no mutex: a put into a C queue, and one token taken from `_idle`. A token is a worker's
@@ -76,11 +76,11 @@ class ThreadWorkers(Backend):
             thread = Thread(target=self._work, name=f"{self._name}-worker-{self._hired}", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:
+            except RuntimeError as error:
                 # No more threads to be had: those that are there will do.
                 if len(self._threads) > len(self._stuck):
                     return
-                raise
+                raise RuntimeError(f"the worker {thread.name!r} {why_no_thread(error)}") from error
             self._threads.add(thread)
 
     def _work(self) -> None:
@@ -230,6 +230,11 @@ class ThreadWorkers(Backend):
         if thread in self._starting:
             return f"thread {thread.name!r}, whose initializer has not returned"
         return f"thread {thread.name!r}{self._leftover}"
+
+    def starting(self) -> list[str]:
+        """The workers that are in their initializer, if all are."""
+        starting = dict(self._starting)
+        return [self._described(thread) for thread in starting] if self._threads <= starting.keys() else []
 
     def give_up_start(self, patience: float) -> float:
         """Fail what waits for workers none of which has come up in that time."""
