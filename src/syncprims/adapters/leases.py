@@ -207,8 +207,7 @@ class Leased:
             return taken
         except unanswered() as failure:
             mine.failure = failure
-            if mine.patient:
-                mine.patient = False
+            if mine.patient and timeout == 0:  # the wait that follows may fare better
                 return False
             raise
         except refused():
