@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from adapters.servers import RedisServer, free_port
 from adapters.test_redis_peers import peer
+from adapters.test_redis_queue import entitled, in_line
 from polling import until
 from syncprims import LockTimeoutError
 from syncprims.adapters import RedisCounter, RedisLock, RedisSemaphore
@@ -37,8 +37,8 @@ RIGHTS_OF_A_SEMAPHORE: Final = (
 RIGHTS_OF_A_COUNTER: Final = ("evalsha", "eval", "get", "set", "del", "incrby", "decrby")
 
 
-def waited_for(lock: RedisLock | RedisSemaphore, holds: Callable[[], object] = int) -> None:
-    """Take it, have another thread wait for it, and hand it on."""
+def waited_for(lock: RedisLock | RedisSemaphore, admin: Redis, *, long: bool) -> None:
+    """Take it, have another thread wait for it, and hand it on: to one that has waited for long, or has not."""
 
     def take() -> bool:
         with lock.hold(patience(30.0)):
@@ -47,37 +47,37 @@ def waited_for(lock: RedisLock | RedisSemaphore, holds: Callable[[], object] = i
     with Threads() as threads:
         with lock:
             waiting = threads.start(take)
-            until(lambda: lock.waiting == 1 or waiting.done())
+            until(lambda: waiting.done() or in_line(admin, lock.name, 1)())
+            until(lambda: waiting.done() or not long or entitled(admin, lock.name))
             if waiting.done():
                 waiting.result()
-            holds()
         assert waiting.result() is True
 
 
-def use_lock(client: Redis, key: str) -> None:
+def use_lock(client: Redis, key: str, admin: Redis) -> None:
     """Do everything with a lock that talks to the server."""
     lock = RedisLock(client, key, lease=LEASE, timeout=patience(30.0))
     with lock:
         lock.renew()
         assert lock.locked()
-    waited_for(lock)
-    waited_for(lock, lambda: threading.Event().wait(0.1))  # now it is handed on directly
+    waited_for(lock, admin, long=False)
+    waited_for(lock, admin, long=True)
     with lock, pytest.raises(LockTimeoutError), RedisLock(client, key, lease=LEASE).hold(0.05):
         pytest.fail("the body ran without the lock")
 
 
-def use_semaphore(client: Redis, key: str) -> None:
+def use_semaphore(client: Redis, key: str, admin: Redis) -> None:
     """Do the same with a semaphore."""
     semaphore = RedisSemaphore(client, key, 1, lease=LEASE, timeout=patience(30.0))
     with semaphore:
         semaphore.renew()
         assert len(semaphore.holders) == 1
-    waited_for(semaphore)
+    waited_for(semaphore, admin, long=False)
     with semaphore, pytest.raises(LockTimeoutError), semaphore.hold(0.05):
         pytest.fail("the body ran without a permit")
 
 
-def use_counter(client: Redis, key: str) -> None:
+def use_counter(client: Redis, key: str, admin: Redis) -> None:
     """Do the same with a counter."""
     counter = RedisCounter(client, key, maximum=3)
     counter.set(1)
@@ -131,7 +131,7 @@ def test_the_rights_that_are_stated_suffice_and_none_is_too_much(
         )
 
     with allow(*rights) as limited:
-        use(limited, key)
+        use(limited, key, client)
     if protocol == 3:  # once is enough
         return
     for missing in rights:
@@ -139,7 +139,7 @@ def test_the_rights_that_are_stated_suffice_and_none_is_too_much(
             client.script_flush()
         with allow(*(right for right in rights if right != missing)) as limited:
             with pytest.raises(ResponseError) as caught:
-                use(limited, f"{key}-{missing}")
+                use(limited, f"{key}-{missing}", client)
             assert "Past one machine" in "".join(caught.value.__notes__), missing
     client.acl_deluser(key)
 
@@ -159,7 +159,7 @@ def test_every_protocol_and_every_kind_of_text_will_do(
         "127.0.0.1", shared_server.port, socket_timeout=patience(5.0), protocol=protocol, decode_responses=decode
     ) as client:
         for name, (use, _) in USES.items():
-            use(client, f"{key}-{name}")
+            use(client, f"{key}-{name}", shared_server.client())
 
 
 @pytest.mark.parametrize("blocking", [False, True])
@@ -175,7 +175,7 @@ def test_a_pool_that_is_exhausted_is_not_ours(shared_server: RedisServer, key: s
     taken = pool.get_connection()
     with pytest.raises(NoConnectionError):
         client.ping()
-    use_lock(client, key)
+    use_lock(client, key, shared_server.client())
     pool.release(taken)
 
 
@@ -296,7 +296,7 @@ def test_it_works_over_tls(certificate: tuple[str, str], key: str) -> None:
         until(lambda: tls_answers(port))
         with Redis("127.0.0.1", port, ssl=True, ssl_ca_certs=public, socket_timeout=patience(5.0)) as client:
             for name, (use, _) in USES.items():
-                use(client, f"{key}-{name}")
+                use(client, f"{key}-{name}", client)
         with Redis("127.0.0.1", port, ssl=True, socket_timeout=patience(5.0)) as distrusting:
             lock = RedisLock(distrusting, key, lease=LEASE)
             with pytest.raises(NotTrustedError, match="certificate verify failed"):
@@ -435,8 +435,8 @@ def test_a_cluster_is_refused_with_what_to_do(tmp_path: Path, key: str) -> None:
         here.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         until(lambda: b"cluster_state:ok" in raw_info(here), patience(30.0))
         for name in (key, f"{{{key}}}-b", f"a{{{key}}}", f"{key}{{"):
-            use_lock(here, name)  # all of its keys are in one slot
-            use_semaphore(here, f"{name}s")
+            use_lock(here, name, here)  # all of its keys are in one slot
+            use_semaphore(here, f"{name}s", here)
         cluster: Any = RedisCluster("127.0.0.1", one.port, socket_timeout=patience(5.0))
         makes: list[Callable[[Any], object]] = [
             lambda client: RedisLock(client, key, lease=LEASE),
