@@ -13,6 +13,7 @@ PACKAGE: Final = Path(syncprims.__file__).parent
 
 # Names that are not the library's. Where CPython offers nothing public, there is no other way.
 FOREIGN: Final = {
+    "_DummyThread": "threading",
     "_active": "threading",
     "_args_from_interpreter_flags": "subprocess",
     "_at_fork_reinit": "threading.RLock",

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from list_table import list_table
 
-from .places import ALL
+from .fault_places import ALL
 from .rows import Row, all_rows
 from .running import FAILS, HANGS, Cell, Outcome
 

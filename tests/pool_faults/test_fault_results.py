@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_faults.places import ALL
+from pool_faults.fault_places import ALL
 from pool_faults.results import collect, load, save, tables
 from pool_faults.rows import all_rows
 from pool_faults.running import FAILS, HANGS, Cell, Outcome

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from pool_faults.places import ALL, missing
+from pool_faults.fault_places import ALL, missing
 from pool_faults.rows import Row, all_rows
 from pool_faults.running import (
     FAILS,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_faults.places import OWN, missing
+from pool_faults.fault_places import OWN, missing
 from pool_faults.program_faults import check_order
 from pool_faults.running import AT_A_TIME, buffered
 

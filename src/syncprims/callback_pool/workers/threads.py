@@ -62,11 +62,14 @@ class ThreadWorkers(Backend):
     def start(self, job: Job[Any]) -> None:
         """Queue the task, and start a worker for it if none is idle."""
         self._jobs.put(job)
-        try:
-            self._idle.pop()
-        except IndexError:
-            if len(self._threads) < self._max_workers + len(self._stuck):
-                self._hire()
+        if self._idle:  # the exception that says no costs as much as all the rest
+            try:
+                self._idle.pop()
+                return
+            except IndexError:
+                pass
+        if len(self._threads) < self._max_workers + len(self._stuck):
+            self._hire()
 
     def _hire(self) -> None:
         with self._mutex:
