@@ -134,8 +134,6 @@ class Places(dict[int, Place]):
         import logging  # importing the primitives stays light
 
         sequence, turn, why = lost
-        import logging  # here, since importing the runner stays light
-
         log(
             logging.WARNING,
             f"it has been the turn of {turn.step!r} in {words(sequence.name)} for {_PATIENCE:g} s and more, and {why}: "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from _thread import RLock
+from collections.abc import Callable
 from operator import attrgetter
 from threading import Condition
 from typing import TYPE_CHECKING, Any
@@ -46,17 +47,17 @@ class ConditionInC:
                 raise
 
     else:
-        __enter__ = property(attrgetter("_lock.__enter__"))
-    __exit__ = property(attrgetter("_lock.__exit__"))
-    acquire = property(attrgetter("_lock.acquire"))
-    release = property(attrgetter("_lock.release"))
-    _release_save = property(attrgetter("_lock._release_save"))
-    _acquire_restore = property(attrgetter("_lock._acquire_restore"))
-    _is_owned = property(attrgetter("_lock._is_owned"))
+        __enter__: property = property(attrgetter("_lock.__enter__"))
+    __exit__: property = property(attrgetter("_lock.__exit__"))
+    acquire: property = property(attrgetter("_lock.acquire"))
+    release: property = property(attrgetter("_lock.release"))
+    _release_save: property = property(attrgetter("_lock._release_save"))
+    _acquire_restore: property = property(attrgetter("_lock._acquire_restore"))
+    _is_owned: property = property(attrgetter("_lock._is_owned"))
 
-    wait = Condition.wait
-    wait_for = Condition.wait_for
-    notify = Condition.notify
+    wait: Callable[..., bool] = Condition.wait
+    wait_for: Callable[..., Any] = Condition.wait_for
+    notify: Callable[..., None] = Condition.notify
 
     def put_up(self) -> LockType:
         """Add a closed gate, which `notify_all` opens. Look once more at what you wait for, then pass through."""
@@ -65,4 +66,4 @@ class ConditionInC:
     def notify_all(self) -> None:
         """Let all go on that wait; one that comes after this look finds what it waits for."""
         if self._waiters:
-            self.notify(len(self._waiters))  # type: ignore[misc]  # it uses what is here, whatever it is of
+            self.notify(len(self._waiters))
