@@ -358,6 +358,34 @@ def test_a_key_whose_methods_fail_later_disturbs_nobody() -> None:
         assert len(keyed) == 1
 
 
+@pytest.mark.parametrize("error", [LookupError, KeyError, IndexError, SystemExit])
+def test_what_a_dead_key_raises_is_given_up_at_last(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another key that is asked for gets at most one such error, and only one that might be an interrupt."""
+    keyed = KeyedLock()
+    key = Key("a")
+    with keyed[key]:
+        pass
+
+    def fail(self: object) -> int:
+        raise error
+
+    monkeypatch.setattr(Key, "__hash__", fail)
+    errors = [type(each) for each in (raised_by(lambda: keyed["b"]) for _ in range(3)) if each is not None]
+    assert errors == ([] if issubclass(error, Exception) else [error])
+    assert len(keyed) == 0
+
+
+def raised_by(call: Callable[[], object]) -> BaseException | None:
+    """What it raises, if anything."""
+    try:
+        call()
+    except BaseException as error:
+        return error.with_traceback(None)
+    return None
+
+
 def test_a_key_that_can_not_be_shown_has_a_name_all_the_same() -> None:
     """Its type stands for it; a long one is cut off."""
     keyed = KeyedLock(name="files")
