@@ -136,6 +136,8 @@ class Waits:
     programs: ClassVar[tuple[str, ...]] = ()
     # How many are refused, and which may be.
     refused_of: ClassVar[tuple[int, str]] = (1, NAMES)
+    # Who has come to wait before the others begin, and need not look any more.
+    settled: ClassVar[str] = ""
 
     def __init__(self) -> None:
         """Make the state of one run."""
@@ -143,6 +145,7 @@ class Waits:
         self.done: set[str] = set()
         self.refused: list[str] = []
         self.ended: list[str] = []
+        self.waiting = {name: self.publish(name, self.programs[NAMES.index(name)].split()[0]) for name in self.settled}
         self.actors = [partial(self.follow, name, text) for name, text in zip(NAMES, self.programs, strict=False)]
 
     def up_to(self, act: str) -> int | None:
@@ -157,17 +160,32 @@ class Waits:
                 step(("done", order[:-1]), changes=True)
                 self.done.add(order[:-1])
             else:
-                self.wait(name, *reversed(order[:-1].rpartition(":")))
+                self.wait(name, order, self.waiting.pop(name, None))
         self.ended.append(name)
 
-    def wait(self, name: str, acts: str, colon: str, kind: str) -> None:
-        """Wait as a primitive does."""
-        several = acts.split(",")
-        waiting = SeenWaiting(Thing(self, Acts(self, kind == "any", several) if kind else acts))
+    def publish(self, name: str, order: str) -> Waiting:
+        """Wait already, and have looked."""
+        waiting = self.record(name, order)
+        waiting.publish()
+        waiting.serial = _waits.SETTLED
+        return waiting
+
+    def record(self, name: str, order: str) -> Waiting:
+        """Make the record of a wait."""
+        acts, _, kind = reversed(order[:-1].rpartition(":"))
+        waiting = SeenWaiting(Thing(self, Acts(self, kind == "any", acts.split(",")) if kind else acts))
         waiting.ident = -1 - NAMES.index(name)
+        return waiting
+
+    def wait(self, name: str, order: str, settled: Waiting | None) -> None:
+        """Wait as a primitive does, or go on waiting."""
+        acts, _, kind = reversed(order[:-1].rpartition(":"))
+        several = acts.split(",")
+        waiting = settled or self.record(name, order)
         try:
-            waiting.publish()
-            _deadlocks.refuse_deadlock(waiting)
+            if settled is None:
+                waiting.publish()
+                _deadlocks.refuse_deadlock(waiting)
             enough = 1 if kind == "any" else len(several)
             step(("done", acts), ready=lambda: len(self.done.intersection(several)) >= enough)
         except DeadlockError:
@@ -241,14 +259,56 @@ class AnyHanded(Waits):
     refused_of = (0, "")
 
 
-QUICK: Final = [Two, OnlyWorker, TwoWorkers, OneIsFree, Handed, AnyHanded]
+class LeadingInFirst(LeadingIn):
+    """The third has come first."""
+
+    settled = "c"
+
+
+class LeadingInLater(LeadingIn):
+    """One of the two has come first, so the other one closes the cycle, while the third looks."""
+
+    settled = "b"
+
+
+class LeadingInToTheFirst(LeadingIn):
+    """The same with the one that the third waits for."""
+
+    settled = "a"
+
+
+class AnyOfTheFirst(AnyOfTwoOthers):
+    """One of the two others has come first."""
+
+    settled = "b"
+
+
+class AnyOfTwoComing(AnyOfTwoOthers):
+    """The one that waits for any of the others has come first."""
+
+    settled = "a"
+
+
+QUICK: Final = [
+    Two,
+    OnlyWorker,
+    TwoWorkers,
+    OneIsFree,
+    Handed,
+    AnyHanded,
+    LeadingInLater,
+    AnyOfTheFirst,
+]
+LONGER: Final = [AllOfTwo, LeadingInFirst, LeadingInToTheFirst, AnyOfTwoComing]
+# All three at once: too many to try them all. Above, one of the three has come to wait, and the other two do all that
+# they can do: each thread's search in the middle of each other one's.
 LARGE: Final = [LeadingIn, AnyOfTwoOthers]
 
 pytestmark = pytest.mark.untraceable
 slow = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
-@pytest.mark.parametrize("scenario", [*QUICK, pytest.param(AllOfTwo, marks=slow)])
+@pytest.mark.parametrize("scenario", [*QUICK, *(pytest.param(kind, marks=slow) for kind in LONGER)])
 def test_every_interleaving_is_right(scenario: type[Waits], record_property: Note) -> None:
     """In every order of their steps exactly as many are refused as the scenario says, and all others come through."""
     explorer = Explorer(scenario, 1_000_000).explore()
@@ -323,6 +383,17 @@ def drawn_first(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_deadlocks, "refuse_deadlock", refuse)
 
 
+def outsiders_count(patch: pytest.MonkeyPatch) -> None:
+    """A thread that merely waits for threads that are stuck may be the one that gives way."""
+    make = _deadlocks.Knot.__init__
+
+    def make_all_the_core(knot: _deadlocks.Knot, *args: Any) -> None:
+        make(knot, *args)
+        knot.core = {each: each for each in knot.arrows}
+
+    patch.setattr(_deadlocks.Knot, "__init__", make_all_the_core)
+
+
 def serial_read_twice(patch: pytest.MonkeyPatch) -> None:
     """The serial of the last one is read again after it was found to be the last."""
     last = _deadlocks.Knot.last
@@ -346,6 +417,8 @@ def serial_read_twice(patch: pytest.MonkeyPatch) -> None:
         (AnyHanded, not_confirmed),
         (OneIsFree, any_are_taken_for_all),
         (AllOfTwo, all_are_taken_for_any),
+        (LeadingInLater, outsiders_count),
+        (AnyOfTheFirst, any_are_taken_for_all),
     ],
 )
 def test_a_broken_search_is_found_out(
