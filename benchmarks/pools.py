@@ -60,6 +60,23 @@ def _mapping(run: Callable[[Iterable[int]], Iterable[object]]) -> Work:
     return work
 
 
+def with_waits(submit: Callable[[Event], Any]) -> Work:
+    """One task after another, each waited for; it ends when its result is about to be asked for."""
+
+    def work(operations: int) -> float:
+        seconds = 0.0
+        for _ in range(operations):
+            asked = Event()
+            future = submit(asked)
+            started = perf_counter()
+            asked.set()
+            future.result()
+            seconds += perf_counter() - started
+        return seconds
+
+    return work
+
+
 # -- ways to submit ----------------------------------------------------------------------------------------------------
 
 
@@ -75,6 +92,14 @@ def _ours(make: Callable[[ExitStack], CallbackPool]) -> Callable[[ExitStack], Wo
     def open_(stack: ExitStack) -> Work:
         pool = stack.enter_context(make(stack))
         return with_callbacks(lambda callback: pool.apply_async(nothing, callback=callback))
+
+    return open_
+
+
+def _waiting(make: Callable[[ExitStack], Any]) -> Callable[[ExitStack], Work]:
+    def open_(stack: ExitStack) -> Work:
+        executor = stack.enter_context(make(stack))
+        return with_waits(lambda asked: executor.submit(asked.wait, LIMIT))
 
     return open_
 
@@ -195,6 +220,16 @@ GROUPS = (
         ),
         better="more",
         operations=256,
+    ),
+    Group(
+        "result-threads",
+        "Waiting for the result of a task, in threads",
+        (
+            Case("ThreadPoolExecutor", STDLIB, _waiting(lambda _: _threads())),
+            Case('CallbackPool("thread")', OURS, _waiting(_own("thread"))),
+            Case("CallbackPool(ThreadPoolExecutor)", OURS, _waiting(_ours_in_its_executor)),
+        ),
+        operations=64,
     ),
     Group(
         "pool-processes",
