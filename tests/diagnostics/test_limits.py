@@ -17,7 +17,7 @@ import pytest
 
 from callback_pool.pool_workers import wait_for_file
 from locks.actors import LIMIT, Actors, eventually, on_signal, take_and_let_go, wait_for
-from syncprims import AtomicCounter, CallbackPool, DeadlockError, LockAdapter, OrderedRunner, TimedLock
+from syncprims import AtomicCounter, CallbackPool, DeadlockError, LockAdapter, OrderedRunner, TaskGroup, TimedLock
 from syncprims._core.stacks import FRAMES_ARE_SHARED
 from syncprims.diagnostics import find_deadlocks, report, snapshot
 
@@ -213,6 +213,35 @@ def _(folder: Path) -> None:
             end.touch()
     shows(text, "CallbackPool 'mill': 1 pending, 1 running", "<guest> the result of 'wait_for_file'")
     assert re.search(r"^  runs wait_for_file for \d+\.\d s in process \d+$", text, re.MULTILINE)
+
+
+@row("the failure of a group of tasks")
+def _(_: Path) -> None:
+    gate, waited, text = TimedLock(name="gate"), Event(), ""
+    group: TaskGroup | None = None
+
+    def keep_the_gate() -> None:
+        assert group is not None
+        with gate:
+            group.cancelled.wait(LIMIT)
+        waited.set()
+
+    def leave(pool: CallbackPool, actors: Actors) -> None:
+        nonlocal group, text
+        with pool.group() as group:
+            actors.start(keep_the_gate, "keeper")
+            eventually(lambda: waits("keeper"))
+            actors.start(partial(take_and_let_go, gate), "guest")
+            eventually(lambda: waits("guest"))
+            text = unfound()
+            raise ValueError("which cancels the group")
+
+    with CallbackPool(max_workers=1, name="mill") as pool, Actors() as actors:
+        with pytest.raises(ExceptionGroup):
+            leave(pool, actors)
+        wait_for(waited)
+    shows(text, "TimedLock 'gate': held by Thread 'keeper'", "<guest> it")
+    assert re.search(r"Thread 'keeper' \(ident \d+\) has waited \d+\.\d s for the cancellation of a group", text)
 
 
 @row("a queued task in an executor that was handed in")
