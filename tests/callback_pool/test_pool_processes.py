@@ -147,6 +147,20 @@ def test_initializer_runs_in_each_process() -> None:
         assert pool.submit(pool_workers.ignores_interrupts).result(LIMIT)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no context that forks")
+@pytest.mark.parametrize("make", [lambda fork: fork.Lock(), lambda fork: fork.Queue(), lambda fork: fork.Value("i", 0)])
+def test_initargs_of_a_context_that_forks_are_refused_with_what_to_write(make: Callable[[Any], object]) -> None:
+    """The error names the context to use."""
+    made = make(multiprocessing.get_context("fork"))
+    pool = CallbackPool("process", max_workers=1, initializer=pool_workers.remember, initargs=(made,))
+    with pytest.raises(TransportError) as caught, pool:
+        pool.submit(pool_workers.remembered).result(LIMIT)
+    said = str(caught.value)
+    assert 'make it with multiprocessing.get_context("spawn"), and pass it in initargs=' in said
+    assert ".." not in said
+    assert "Pass something that can" not in said
+
+
 def test_initargs_may_be_what_only_a_starting_process_gets() -> None:
     """A lock of multiprocessing, which travels with the start of a process alone, reaches the initializer."""
     lock = multiprocessing.get_context("spawn").Lock()

@@ -77,7 +77,7 @@ class Luggage:
                 return self._dumps(self._start_call)
             raise TransportError(
                 "the initializer or its initargs can't be pickled, so they can't go to a worker: "
-                f"{error_words(error)}{advice(error, 'Pass something that can')}"
+                f"{error_words(error).rstrip('.')}{advice(error, 'Pass something that can')}"
             ) from error
 
 

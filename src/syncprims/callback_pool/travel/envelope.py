@@ -46,8 +46,8 @@ def pack(dumps: Dumps, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: di
         return dumps((fn, args, kwargs))
     except Exception as error:
         raise TransportError(
-            f"{_culprit(dumps, fn, args, kwargs)} can't be pickled, so it can't go to a worker: {error_words(error)}"
-            f"{advice(error, 'Pass something that can')}"
+            f"{_culprit(dumps, fn, args, kwargs)} can't be pickled, so it can't go to a worker: "
+            f"{error_words(error).rstrip('.')}{advice(error, 'Pass something that can')}"
         ) from error
 
 
@@ -81,6 +81,11 @@ def advice(error: BaseException, otherwise: str) -> str:
             ". What multiprocessing makes is handed over when a worker starts: make it with "
             'multiprocessing.get_context("spawn") and pass it in initargs= to an initializer that keeps it in a global '
             "variable; or pass the proxy that a multiprocessing.Manager() makes"
+        )
+    if raised_in == "multiprocessing.synchronize":  # it is of a context that forks, as the default one is up to 3.13
+        return (
+            '. Workers are not forked: make it with multiprocessing.get_context("spawn"), and pass it in initargs=; or '
+            "pass the proxy that a multiprocessing.Manager() makes"
         )
     if _OF_ONE_PROCESS.search(error_words(error)):
         return (
