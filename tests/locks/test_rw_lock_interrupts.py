@@ -13,8 +13,8 @@ from syncprims.testing import MODES, Mode, interrupts, patience
 pytestmark = pytest.mark.untraceable
 
 each_mode = pytest.mark.parametrize("mode", MODES)
-worker_is_slow = pytest.param("worker", marks=pytest.mark.slow)
-each_mode_of_a_wait = pytest.mark.parametrize("mode", ["warm", "cold", "storm", "cold storm", worker_is_slow])
+long = [pytest.param(mode, marks=pytest.mark.slow) for mode in ("cold", "storm", "worker")]
+each_mode_of_a_wait = pytest.mark.parametrize("mode", ["warm", "cold storm", *long])
 
 
 class Board:
@@ -111,7 +111,7 @@ def test_a_free_lock_is_never_left_taken(scenario: Callable[[Board], None], mode
     interrupts(Board, scenario, Board.broken, mode=mode).check()
 
 
-@pytest.mark.parametrize("mode", [worker_is_slow, pytest.param("cold", marks=pytest.mark.slow), "warm", "cold storm"])
+@each_mode_of_a_wait
 def test_how_often_it_is_held_never_changes(mode: Mode) -> None:
     """Reading and writing again, reading as a writer, and the refusal to write as a reader leave the count right."""
     interrupts(Board, nested, Board.broken, mode=mode).check()
@@ -171,7 +171,7 @@ class Queue(TakenBoard):
         return super().broken()
 
 
-@pytest.mark.parametrize("mode", ["warm", "storm", pytest.param("cold", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mode", ["warm", *long[:2]])
 def test_readers_are_let_in_when_the_writer_before_them_is_interrupted(mode: Mode) -> None:
     """A writer that is interrupted passes the bell on, in its wait and at its turn."""
     interrupts(Queue, writing, Queue.broken, mode=mode, when_blocked=Queue.both_wait, unblock=Queue.let_go).check()

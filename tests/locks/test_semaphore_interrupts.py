@@ -13,8 +13,8 @@ from syncprims.testing import MODES, Mode, interrupts, patience
 pytestmark = pytest.mark.untraceable
 
 each_mode = pytest.mark.parametrize("mode", MODES)
-worker_is_slow = pytest.param("worker", marks=pytest.mark.slow)
-each_mode_of_a_wait = pytest.mark.parametrize("mode", ["warm", "cold", "storm", "cold storm", worker_is_slow])
+long = [pytest.param(mode, marks=pytest.mark.slow) for mode in ("cold", "storm", "worker")]
+each_mode_of_a_wait = pytest.mark.parametrize("mode", ["warm", "cold storm", *long])
 
 
 class Permits:
@@ -133,7 +133,7 @@ def by_deadlock(subject: Permits) -> None:
             subject.body()
 
 
-@each_mode
+@pytest.mark.parametrize("mode", ["cold storm", pytest.param("warm", marks=pytest.mark.slow), *long])
 def test_a_refused_wait_leaves_the_line(mode: Mode) -> None:
     """A thread that would wait for its own permit leaves nothing behind, and keeps the one that it has to the end."""
     interrupts(Permits, by_deadlock, Permits.broken, mode=mode).check()
@@ -164,7 +164,7 @@ class Handed(TakenPermits):
         return super().broken()
 
 
-@pytest.mark.parametrize("mode", ["warm", "storm", pytest.param("cold", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mode", ["warm", *long[:2]])
 def test_the_next_one_is_let_in_whoever_is_interrupted(mode: Mode) -> None:
     """A waiter that is interrupted passes the bell on, also if it was its own turn just then."""
     interrupts(Handed, by_with, Handed.broken, mode=mode, when_blocked=Handed.both_wait, unblock=Handed.let_go).check()

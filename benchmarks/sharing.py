@@ -1,0 +1,102 @@
+"""Locks that several threads hold at once: a permit, a reader and a writer; and readers side by side."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from syncprims import TimedLock, TimedRWLock, TimedSemaphore
+
+from .measuring import OURS, STDLIB, Case, Group, Work, loop, package
+from .together import together
+
+_THREADS = 4
+
+
+def _of(make: Callable[[], Any], statement: str = "with lock: pass") -> Callable[[ExitStack], Work]:
+    return lambda _: loop(statement, lock=make())
+
+
+def _readers_writers() -> Any:
+    return package("readerwriterlock.rwlock").RWLockFair()
+
+
+def _fasteners() -> Any:
+    return package("fasteners").ReaderWriterLock()
+
+
+def _culsans() -> Any:
+    return package("culsans").RWLock()
+
+
+def _side_by_side(make: Callable[[], Any], statement: str) -> Callable[[ExitStack], Work]:
+    """Each of some threads takes the lock again and again, and computes for some microseconds under it."""
+
+    def open_(_: ExitStack) -> Work:
+        lock = make()
+        return lambda operations: together(
+            [loop(statement, lock=lock, busy=range(300)) for _ in range(_THREADS)], operations // _THREADS
+        )
+
+    return open_
+
+
+_READ = "with lock.read():\n            for _ in busy: pass"
+_HOLD = "with lock:\n            for _ in busy: pass"
+
+GROUPS = (
+    Group(
+        "semaphore",
+        "Taking a free permit in a ``with``",
+        (
+            Case("threading.Lock", STDLIB, _of(threading.Lock)),
+            Case("TimedSemaphore", OURS, _of(lambda: TimedSemaphore(2)), 4),
+            Case("TimedSemaphore.hold(t)", OURS, _of(lambda: TimedSemaphore(2).hold(1.0))),
+            Case(
+                "TimedSemaphore.acquire, release",
+                OURS,
+                _of(lambda: TimedSemaphore(2), "lock.acquire(); lock.release()"),
+            ),
+            Case("threading.Semaphore", STDLIB, _of(lambda: threading.Semaphore(2))),
+            Case("threading.BoundedSemaphore", STDLIB, _of(lambda: threading.BoundedSemaphore(2))),
+            Case("aiologic.Semaphore", "aiologic", _of(lambda: package("aiologic").Semaphore(2))),
+        ),
+    ),
+    Group(
+        "rw-read",
+        "Reading a free reader-writer lock in a ``with``",
+        (
+            Case("threading.Lock", STDLIB, _of(threading.Lock)),
+            Case("TimedRWLock.read()", OURS, _of(TimedRWLock, "with lock.read(): pass"), 5),
+            Case("TimedRWLock.read(), kept", OURS, _of(lambda: TimedRWLock().read())),
+            Case("readerwriterlock", "readerwriterlock", _of(lambda: _readers_writers().gen_rlock())),
+            Case("fasteners", "fasteners", _of(_fasteners, "with lock.read_lock(): pass")),
+            Case("culsans.RWLock", "culsans", _of(_culsans, "with lock.reading: pass")),
+        ),
+    ),
+    Group(
+        "rw-write",
+        "Writing under a free reader-writer lock in a ``with``",
+        (
+            Case("threading.Lock", STDLIB, _of(threading.Lock)),
+            Case("TimedRWLock.write()", OURS, _of(TimedRWLock, "with lock.write(): pass"), 5),
+            Case("TimedRWLock.write(), kept", OURS, _of(lambda: TimedRWLock().write())),
+            Case("readerwriterlock", "readerwriterlock", _of(lambda: _readers_writers().gen_wlock())),
+            Case("fasteners", "fasteners", _of(_fasteners, "with lock.write_lock(): pass")),
+            Case("culsans.RWLock", "culsans", _of(_culsans, "with lock.writing: pass")),
+        ),
+    ),
+    Group(
+        "rw-readers",
+        "Four threads that read and compute for some microseconds each time",
+        (
+            Case("under one threading.Lock", STDLIB, _side_by_side(threading.Lock, _HOLD)),
+            Case("under one TimedLock", OURS, _side_by_side(TimedLock, _HOLD)),
+            Case("TimedRWLock.read()", OURS, _side_by_side(TimedRWLock, _READ)),
+        ),
+        better="more",
+        operations=2000,
+    ),
+)

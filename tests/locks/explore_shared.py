@@ -1,0 +1,349 @@
+"""Explore interleavings of threads at the shared locks, run as a program: ``explore_shared.py SCENARIO BOUND SECONDS``.
+
+frontrun schedules what is written in Python, and changes threads between any two instructions. So the C lock under the
+guard, and the queue that a waiter listens to, are replaced by models of them in Python before the library is imported,
+and the quick way in, which relies on the GIL, is closed: what is explored is the way without the GIL. A release is one
+call of C there as here, but the bell that it rings is a model's, so threads change in the middle of it.
+"""
+
+from __future__ import annotations
+
+import _thread
+import sys
+import time
+from _queue import Empty
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from threading import get_ident
+from typing import Any, ClassVar
+
+from frontrun._cooperative import (  # type: ignore[import-untyped]  # it has no types
+    CooperativeSemaphore,
+    patch_locks,
+)
+
+from exploring import main
+from locks.explore_locks import ModelOfCLock
+
+_true, _thread.RLock = _thread.RLock, ModelOfCLock  # type: ignore[misc,assignment]  # before the library looks it up
+
+from syncprims import DeadlockError, LockTimeoutError, TimedRWLock, TimedSemaphore  # noqa: E402  the model came first
+from syncprims._core import deadlocks as _deadlocks  # noqa: E402  the same
+from syncprims._core import waits as _waits  # noqa: E402  the same
+from syncprims._locks import shared_lock  # noqa: E402  the same
+
+_thread.RLock = _true  # type: ignore[misc]  # imports take it too, from 3.12 on
+_waits.monotonic = shared_lock.monotonic = lambda: time.monotonic()  # type: ignore[attr-defined]
+_deadlocks.sleep = lambda seconds: time.sleep(seconds)  # type: ignore[attr-defined]
+_deadlocks._stands_in = lambda waiting, frame: True
+
+
+class ModelOfQueue:
+    """What `_queue.SimpleQueue` does for one listener."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._rung = CooperativeSemaphore(0)
+
+    def put(self, item: object) -> None:
+        """Ring."""
+        self._rung.release()
+
+    def get(self, block: bool, timeout: float) -> None:
+        """Wait for a ring."""
+        if not self._rung.acquire(timeout=None if timeout >= shared_lock._SLICE else timeout):
+            raise Empty
+
+
+class SeenList(list[Any]):
+    """A list of which frontrun sees each use: it sees who reads and who writes an attribute."""
+
+    __slots__ = ("c_version",)
+
+    c_version: object
+
+    def _read(self) -> None:
+        _ = self.c_version
+
+    def _write(self) -> None:
+        self.c_version = None
+
+    def __getitem__(self, index: Any) -> Any:
+        self._read()
+        return super().__getitem__(index)
+
+    def __contains__(self, item: object) -> bool:
+        self._read()
+        return super().__contains__(item)
+
+    def __len__(self) -> int:
+        self._read()
+        return super().__len__()
+
+    def __setitem__(self, index: Any, items: Any) -> None:
+        self._write()
+        super().__setitem__(index, items)
+
+    def __iadd__(self, items: Any) -> Any:  # type: ignore[misc]  # nobody adds it in another way
+        self._write()
+        return super().__iadd__(items)
+
+    def remove(self, item: Any) -> None:
+        """Take the item out."""
+        self._write()
+        super().remove(item)
+
+
+_init = shared_lock.SharedLock.__init__
+
+
+def init_with_seen_lists(lock: Any, *args: Any) -> None:
+    """Make a shared lock whose two lists are seen."""
+    _init(lock, *args)
+    lock._held, lock._line = SeenList(), SeenList(lock._line)
+    lock._held.c_version = lock._line.c_version = None
+    lock._ring = partial(next, lock._ringing())
+
+
+shared_lock.SharedLock.__init__ = init_with_seen_lists  # type: ignore[method-assign,assignment]
+shared_lock.SimpleQueue = ModelOfQueue  # type: ignore[attr-defined,assignment]
+TimedSemaphore._quick = TimedRWLock._quick = False
+# The slices of a wait are there for signals alone; a wait of this length stands for one without a limit.
+shared_lock._SLICE = 1e9  # type: ignore[misc]
+
+
+class Sharing:
+    """What each thread notes: who is inside together, and how it came out."""
+
+    def __init__(self) -> None:
+        """Make the state of one execution."""
+        self.inside: list[str] = []
+        self.crowds: list[tuple[str, ...]] = []
+        self.ends: list[str] = []
+
+    def visit(self, entering: AbstractContextManager[object], what: str) -> None:
+        """Enter, and note who is inside; or why not."""
+        try:
+            with entering:
+                self.inside += (what,)
+                self.crowds += (tuple(self.inside),)
+                self.inside.remove(what)
+            self.ends += (what,)
+        except DeadlockError:
+            self.ends += (f"{what} refused",)
+        except LockTimeoutError:
+            self.ends += (f"{what} late",)
+
+    def note(self) -> None:
+        """Note how it came out."""
+        outcome = " ".join(sorted(self.ends))
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+
+
+class Permit(Sharing):
+    """Threads want the one permit."""
+
+    permits = 1
+
+    def __init__(self) -> None:
+        """Make the state of one execution."""
+        super().__init__()
+        self.semaphore = TimedSemaphore(self.permits)
+
+    def take(self) -> None:
+        """What each thread does."""
+        self.visit(self.semaphore, "in")
+
+    workers: ClassVar[tuple[Callable[[Any], None], ...]] = (take, take)
+
+    def holds(self) -> bool:
+        """No more than there are permits were inside, and all of them came through."""
+        self.note()
+        crowded = max(map(len, self.crowds), default=0) > self.permits
+        free = self.semaphore.value == self.permits and not self.semaphore.waiting
+        return not crowded and free and len(self.ends) == len(self.workers)
+
+
+class TwoPermits(Permit):
+    """Three threads want two permits."""
+
+    permits = 2
+    workers = (Permit.take, Permit.take, Permit.take)
+
+
+class LatePermit(Permit):
+    """One thread waits with a limit."""
+
+    clock = "explored"
+
+    def take_in_time(self) -> None:
+        """What one thread does."""
+        self.visit(self.semaphore.hold(1.0), "timed")
+
+    workers = (Permit.take, take_in_time)
+
+
+class LentPermit(Permit):
+    """One thread takes a permit that the other gives back."""
+
+    def __init__(self) -> None:
+        """Make the state of one execution."""
+        super().__init__()
+        assert self.semaphore.acquire()
+
+    def give_back(self) -> None:
+        """What one thread does."""
+        self.semaphore.release()
+        self.ends += ("gave",)
+
+    workers = (Permit.take, give_back)
+
+
+class Sides(Sharing):
+    """One reads, and one writes."""
+
+    def __init__(self) -> None:
+        """Make the state of one execution."""
+        super().__init__()
+        self.lock = TimedRWLock()
+
+    def read(self) -> None:
+        """What a reader does."""
+        self.visit(self.lock.read(), "r")
+
+    def write(self) -> None:
+        """What a writer does."""
+        self.visit(self.lock.write(), "w")
+
+    workers: ClassVar[tuple[Callable[[Any], None], ...]] = (read, write)
+
+    def holds(self) -> bool:
+        """No writer was inside with any other thread, and all of them came through."""
+        self.note()
+        beside = any("w" in crowd and len(crowd) > 1 for crowd in self.crowds)
+        return not beside and not self.lock.holders and not self.lock.waiting and len(self.ends) == len(self.workers)
+
+
+class Writers(Sides):
+    """Two write."""
+
+    workers = (Sides.write, Sides.write)
+
+
+class ReadersAndWriter(Sides):
+    """Two read and one writes."""
+
+    workers = (Sides.read, Sides.write, Sides.read)
+
+
+class LateWriter(Sides):
+    """The writer waits with a limit."""
+
+    clock = "explored"
+
+    def write_in_time(self) -> None:
+        """What the writer does."""
+        self.visit(self.lock.write(1.0), "w")
+
+    workers = (Sides.read, write_in_time)
+
+
+class Crossed(Sharing):
+    """Two threads read one lock each and want to write the other one."""
+
+    def __init__(self) -> None:
+        """Make the state of one execution."""
+        super().__init__()
+        self.one, self.other = TimedRWLock(name="one"), TimedRWLock(name="other")
+
+    def take(self, mine: TimedRWLock, theirs: TimedRWLock, what: str) -> None:
+        """Read one, and write the other, or be refused."""
+        with mine.read():
+            self.visit(theirs.write(), what)
+
+    def forth(self) -> None:
+        """What one thread does."""
+        self.take(self.one, self.other, "a")
+
+    def back(self) -> None:
+        """What the other does."""
+        self.take(self.other, self.one, "b")
+
+    workers: ClassVar[tuple[Callable[[Any], None], ...]] = (forth, back)
+
+    def holds(self) -> bool:
+        """At most one was refused, and the other one came through."""
+        self.note()
+        free = not any(lock.holders or lock.waiting for lock in (self.one, self.other))
+        return free and sorted(self.ends) in (["a", "b"], ["a", "b refused"], ["a refused", "b"])
+
+
+# -- mutations ---------------------------------------------------------------------------------------------------------
+
+
+class NoGuard(Permit):
+    """A mutation: without the GIL, looking and going in are two steps."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the library."""
+
+        class Nothing:
+            def __enter__(self) -> None: ...
+            def __exit__(self, *exc_info: object) -> None: ...
+
+        shared_lock._Guard = Nothing  # type: ignore[misc]
+
+
+class RingsFirst(Permit):
+    """A mutation: a release looks for the one to ring before it gives back."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the library."""
+
+        def letting_go(lock: Any, sign: int) -> Any:
+            def release() -> None:
+                first = lock._line[0]
+                lock._held.remove(sign * get_ident())
+                first()
+
+            return release
+
+        shared_lock.SharedLock._letting_go = letting_go  # type: ignore[method-assign,assignment]
+
+
+class LooksFirst(Permit):
+    """A mutation: a waiter looks for room, and only then joins the line."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the library."""
+        room = TimedSemaphore._has_room
+
+        def has_room(lock: Any, token: int) -> bool:
+            queued = next((each for each in lock._waiters() if each.ident == abs(token)), None)
+            if queued is None or hasattr(queued, "looked"):
+                return room(lock, token)
+            queued.looked = True
+            return False
+
+        TimedSemaphore._has_room = has_room  # type: ignore[method-assign]
+
+
+class ReadersPassTheLine(ReadersAndWriter):
+    """A mutation: a writer takes its place beside readers."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the library."""
+        TimedRWLock._has_room = lambda lock, token: not lock._held or lock._held[0] > 0  # type: ignore[method-assign]
+
+
+outcomes: dict[str, int] = {}
+
+
+if __name__ == "__main__":
+    patch_locks()
+    main(globals(), outcomes, *sys.argv[1:])

@@ -1,0 +1,75 @@
+"""Every interleaving of two or three threads at the shared locks, up to a number of preemptions.
+
+The explorations run in processes of their own, since they put models in the place of what is written in C: see
+`explore_shared`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from exploring import explore
+
+pytest.importorskip("frontrun", reason="explores interleavings, and is not there for every interpreter")
+
+# Each is bounded by what there is to explore, which on a busy machine takes a while.
+pytestmark = [pytest.mark.untraceable, pytest.mark.timeout(300)]
+
+SCRIPT: Final = Path(__file__).with_name("explore_shared.py")
+Note = Callable[[str, object], None]
+
+
+def long(*values: object) -> object:
+    """Values for the slow part."""
+    return pytest.param(*values, marks=[pytest.mark.slow, pytest.mark.timeout(700)])
+
+
+@pytest.mark.parametrize(
+    ("scenario", "preemptions", "outcomes"),
+    [
+        ("Permit", 1, {"in in"}),
+        long("LentPermit", 1, {"gave in"}),
+        long("LatePermit", 1, {"in timed"}),
+        long("Sides", 1, {"r w"}),
+        long("Writers", 1, {"w w"}),
+        long("LateWriter", 1, {"r w"}),
+        long("Crossed", 1, {"a b", "a b refused", "a refused b"}),
+    ],
+)
+def test_every_interleaving_is_right(
+    scenario: str, preemptions: int, outcomes: set[str], record_property: Note
+) -> None:
+    """However the threads interleave, it comes out as the scenario says, and in each of the ways that there are."""
+    report = explore(SCRIPT, scenario, preemptions=preemptions, seconds=600)
+    assert report.holds is True, report.explanation
+    assert report.complete
+    assert report.outcomes.keys() == outcomes
+    record_property("interleavings of the shared locks", report.explored)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", ["TwoPermits", "ReadersAndWriter"])
+def test_no_interleaving_of_three_threads_is_wrong(scenario: str, record_property: Note) -> None:
+    """Of three threads as many interleavings as come in two minutes."""
+    report = explore(SCRIPT, scenario, preemptions=1, seconds=120)
+    assert report.holds is True, report.explanation
+    record_property("interleavings of the shared locks", report.explored)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "preemptions"),
+    [
+        ("RingsFirst", 1),
+        ("LooksFirst", 2),
+        long("NoGuard", 2),
+        long("ReadersPassTheLine", 1),
+    ],
+)
+def test_mutations_are_caught(scenario: str, preemptions: int, record_property: Note) -> None:
+    """With one step left out or in the wrong place, some interleaving is found that shows it."""
+    assert explore(SCRIPT, scenario, preemptions=preemptions, seconds=250).holds is False
+    record_property("mutations caught", 1)
