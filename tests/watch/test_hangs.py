@@ -76,8 +76,33 @@ HANGS = {
     ),
 }
 
-SAMPLE = ("two_accounts.py", "own_pool.py", "queue_not_joined.py", "signal_handler.py", "left_by_fork.py")
-QUICK_LOOK_ALIKES = ("baton.py", "generator_holds.py")
+HANGS |= {
+    "both_orders.py": (
+        "LOCK ORDER",
+        [
+            "2 locks were taken in both orders",
+            "Thread 'ship' held stock (both_orders.py:7), taken at both_orders.py:12 in ship, "
+            "when it took orders (both_orders.py:8) at both_orders.py:12 in ship",
+            "Thread 'cancel' held orders (both_orders.py:8), taken at both_orders.py:17 in cancel, "
+            "when it took stock (both_orders.py:7) at both_orders.py:17 in cancel",
+            "# syncprims: any order",
+        ],
+    ),
+    "slow_wait.py": (
+        "SLOW",
+        ["for more than 0.4 s", "for report (slow_wait.py:8)", "held by Thread 'printer'", "Thread 'printer' is here:"],
+    ),
+}
+OPTIONS = {"both_orders.py": ("--order",), "slow_wait.py": ("--slow", "0.4")}
+SAMPLE = (
+    "two_accounts.py",
+    "own_pool.py",
+    "queue_not_joined.py",
+    "signal_handler.py",
+    "left_by_fork.py",
+    "both_orders.py",
+)
+QUICK_LOOK_ALIKES = ("baton.py", "generator_holds.py", "one_order.py")
 
 
 def _marked(names: list[str], sample: tuple[str, ...]) -> list[object]:
@@ -95,7 +120,7 @@ def test_the_kind_of_hang_is_named(program: str) -> None:
     if program == "left_by_fork.py" and sys.platform == "win32":
         pytest.skip("there is no fork")
     heading, said = HANGS[program]
-    block = watch(f"hangs/{program}")
+    block = watch(f"hangs/{program}", options=(*QUICK, *OPTIONS.get(program, ())))
     assert block.startswith(f"{BEGINNING}{heading} in process "), block
     assert block.splitlines()[-1].startswith(END), block
     assert [words for words in said if words not in block] == [], block
@@ -106,9 +131,17 @@ def test_the_kind_of_hang_is_named(program: str) -> None:
 )
 def test_what_goes_on_is_not_called_a_deadlock(program: str) -> None:
     """A program that only looks stuck for a while ends as without the watch, and is called no deadlock."""
-    found = run("-m", "syncprims.watch", *QUICK, "--no-asleep", str(HERE / "harmless" / program))
+    orders = ["--order"] if program == "one_order.py" else []
+    found = run("-m", "syncprims.watch", *QUICK, "--no-asleep", *orders, str(HERE / "harmless" / program))
     assert found.returncode == 0, found.stderr
     assert found.stdout.splitlines()[-1] == "done"
     assert f"{BEGINNING}DEADLOCK" not in found.stderr
     if program != "generator_holds.py":  # which is likely, as far as can be told
         assert found.stderr == ""
+
+
+@pytest.mark.parametrize("place", ["both_orders.py:7", "both_orders.py:7,both_orders.py:8", "both_orders.py:12"])
+def test_an_order_can_be_ignored(place: str) -> None:
+    """By the place where a lock was made or taken, or a pair of places."""
+    found = run("-m", "syncprims.watch", "--order", "--ignore", place, str(HERE / "hangs" / "both_orders.py"))
+    assert (found.returncode, found.stderr) == (0, "")

@@ -17,7 +17,7 @@ import pytest
 from syncprims._core.waits import all_waits
 from syncprims.testing import interrupts
 from syncprims.watch import Watching, install
-from syncprims.watch.observed import Lock, RLock, lock_factory
+from syncprims.watch.observed import Lock, RLock, factory_of
 
 BARE: Any = _thread.allocate_lock
 LIMIT = 30.0
@@ -193,14 +193,14 @@ def _taken(lock: Any) -> str | None:
 
 @pytest.mark.untraceable
 @pytest.mark.parametrize("mode", ["warm", "cold storm", "worker"])
-@pytest.mark.parametrize("kind", [lock_factory, RLock])
+@pytest.mark.parametrize("kind", [factory_of(Lock), RLock])
 def test_an_interrupt_leaves_no_lock_taken(kind: Any, mode: Any) -> None:
     """A `with` that is interrupted at any point leaves the lock free."""
     interrupts(kind, _enter, _taken, mode=mode).check()
 
 
 @pytest.mark.untraceable
-@pytest.mark.parametrize("kind", [lock_factory, RLock])
+@pytest.mark.parametrize("kind", [factory_of(Lock), RLock])
 def test_an_interrupt_of_a_wait_leaves_no_lock_taken(kind: Any) -> None:
     """The same where the lock has to be waited for."""
 

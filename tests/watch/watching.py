@@ -24,7 +24,7 @@ def variables(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def block_of(*arguments: str, env: Mapping[str, str] | None = None) -> str:
-    """Run ``python ARGUMENTS`` until its standard error has the first report, end it, and return the report."""
+    """Run ``python ARGUMENTS`` until its standard error has the first report, end it, and return that."""
     process = subprocess.Popen(
         [sys.executable, *arguments],
         stderr=subprocess.PIPE,
@@ -41,7 +41,8 @@ def block_of(*arguments: str, env: Mapping[str, str] | None = None) -> str:
         assert process.stderr is not None
         lines: list[str] = []
         for line in process.stderr:
-            lines.append(line)
+            if lines or line.startswith(BEGINNING):  # before it there may be warnings of the program's own
+                lines.append(line)
             if line.startswith(END):
                 break
         return "".join(lines)

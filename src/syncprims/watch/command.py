@@ -23,6 +23,8 @@ can't go on: who waits for what, who holds it, and where it was taken. The progr
   --after S     report threads that have waited for each other for S seconds (1)
   --asleep S    report that all threads wait without a limit after S seconds (5); --no-asleep never
   --order       report two locks that are taken in both orders, even if nothing hangs; slower
+  --ignore PLACE  with --order: ignore the locks that are made or taken at PLACE (file.py:12), or a pair of
+                places (a.py:12,b.py:30)
   --slow S      report each wait that is longer than S seconds
   --children    watch the processes that the program starts as well
   --json FILE   add each report to FILE as one line of JSON; "-" is standard output

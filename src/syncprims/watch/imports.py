@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from typing import Any
+from weakref import ref
 
 from .._core.foreign import guarded, words
 from .._core.waits import Waiting
@@ -37,13 +38,12 @@ _waits: dict[tuple[int, int], Blocked] = {}
 
 def import_waits() -> dict[int, Waiting]:
     """The wait of each thread that waits for an import: the same object as long as it lasts."""
-    bootstrap = sys.modules.get("_frozen_importlib")
     none: dict[Any, Any] = {}
-    table = guarded(none, lambda: dict(getattr(bootstrap, "_blocking_on", none)))
+    table = guarded(none, _table)
     found: dict[int, Waiting] = {}
     keep: dict[tuple[int, int], Blocked] = {}
     for ident, entry in table.items():
-        lock = entry if hasattr(entry, "owner") else guarded(None, lambda: list(entry)[-1])  # noqa: B023  called at once
+        lock = guarded(None, _innermost, entry)
         if lock is None or not isinstance(ident, int):
             continue
         key = ident, id(lock)
@@ -56,6 +56,18 @@ def import_waits() -> dict[int, Waiting]:
     _waits.clear()
     _waits.update(keep)
     return found
+
+
+def _table() -> dict[Any, Any]:
+    # A dictionary in 3.11; from 3.12 on an object that has one, of weak references.
+    found = sys.modules["_frozen_importlib"]._blocking_on
+    return dict(getattr(found, "data", found))
+
+
+def _innermost(entry: Any) -> Any:
+    if isinstance(entry, ref):
+        entry = entry()
+    return entry if hasattr(entry, "owner") else list(entry)[-1]
 
 
 def _is_of(target: Awaitable, lock: object) -> bool:

@@ -7,12 +7,14 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any, Final
 
 from .._core.foreign import guarded
+from .both_orders import Orders, lock_classes
 from .children import watch_children
 from .findings import Incident
-from .observed import RLock, lock_factory
+from .observed import Lock, RLock, factory_of
 from .options import Options
 from .parts import Replacement, replacements, threads_of_parent
 from .watcher import Watcher
@@ -25,6 +27,8 @@ class Watching:
 
     Attributes:
         options: What was asked for.
+        watcher: Its thread.
+        orders: The orders of locks, if they are watched.
 
     Example:
         >>> import threading
@@ -39,7 +43,8 @@ class Watching:
 
     def __init__(self, options: Options) -> None:
         self.options: Options = options
-        self.watcher: Watcher = Watcher(options)
+        self.orders: Orders | None = Orders(options.ignored) if options.order else None
+        self.watcher: Watcher = Watcher(options, () if self.orders is None else (self.orders.found,))
         self._undo: list[Replacement] = []
 
     def look(self) -> list[Incident]:
@@ -54,7 +59,7 @@ class Watching:
         global _current
         if _current is self:
             _current = None
-            self.watcher.stop()
+            self.watcher.finish()
             for owner, name, value in reversed(self._undo):
                 if value is _ABSENT:
                     delattr(owner, name)
@@ -65,16 +70,18 @@ class Watching:
     def begin(self) -> None:
         """Replace everything, and start to look."""
         original = threading.Lock
+        kind, again = (Lock, RLock) if self.orders is None else lock_classes(self.orders)
+        factory = factory_of(kind)
         for owner, name, value in [
-            (threading, "Lock", lock_factory),
-            (threading, "_CRLock", RLock),
+            (threading, "Lock", factory),
+            (threading, "_CRLock", again),
             *replacements(),
         ]:
             self._replace(owner, name, value)
         for module in list(sys.modules.values()):
             entries = guarded(None, lambda: vars(module))  # noqa: B023  called at once
             if type(entries) is dict and module is not threading and entries.get("Lock") is original:
-                self._replace(module, "Lock", lock_factory)
+                self._replace(module, "Lock", factory)
         if len(sys._current_frames()) == 1:
             self._renew_locks_of_logging()
         self.watcher.start()
@@ -87,7 +94,7 @@ class Watching:
 
     def _renew_locks_of_logging(self) -> None:
         # Only where no other thread runs, as one might have taken the lock that it would release.
-        plain = type(RLock()).__mro__[1]
+        plain = RLock.__mro__[1]
         if type(logging._lock) is plain:  # type: ignore[attr-defined]  # it is there
             self._replace(logging, "_lock", threading.RLock())
         for reference in list(logging._handlerList):  # type: ignore[attr-defined]  # it is there
@@ -109,6 +116,7 @@ def install(
     children: bool = False,
     json: str | os.PathLike[str] | None = None,
     file: str | os.PathLike[str] | None = None,
+    ignore: Sequence[str] = (),
 ) -> Watching:
     """Watch the locks, conditions, queues, threads and futures that the program makes from now on.
 
@@ -127,6 +135,9 @@ def install(
         children: Whether to watch processes that the program starts as well.
         json: A file to which each report is added as one line of JSON; ``"-"`` is the standard output stream.
         file: A file to which the text of reports is added, instead of the standard error stream.
+        ignore: Lock orders that are not reported: places like ``"bank.py:12"``, where a lock was made or taken, or
+            pairs of them, ``"bank.py:12,audit.py:30"``. The comment ``# syncprims: any order`` on a line that takes a
+            lock does the same.
 
     Returns:
         The watch. If one is on already, that one, as it is.
@@ -149,6 +160,7 @@ def install(
             children=children,
             json=None if json is None else os.fspath(json),
             file=None if file is None else os.fspath(file),
+            ignored=ignore,
         )
     )
 
@@ -184,12 +196,14 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     if _current is not None:
         _current.watcher.forget_thread()
+        if _current.orders is not None:
+            _current.orders.forget_threads()
         _current.watcher.start()
 
 
 def _at_exit() -> None:
     if _current is not None:
-        _current.watcher.stop()
+        _current.watcher.finish()
 
 
 if hasattr(os, "register_at_fork"):

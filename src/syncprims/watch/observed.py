@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
         def release(self) -> None: ...
         def _is_owned(self) -> bool: ...
+        def _release_save(self) -> Any: ...
         def _acquire_restore(self, state: Any, /) -> None: ...
 else:
     from _thread import RLock as _CRLock
@@ -214,14 +215,17 @@ class Lock:
 Lock.__name__ = "lock"
 
 
-def _make_lock() -> Lock:
-    return Lock._make(origin_here())
+def factory_of(kind: type[Lock]) -> Callable[[], Lock]:
+    """What takes the place of `threading.Lock`: a class or not, as that is. A Python function would bind in a class."""
+    if _IS_CLASS:
+        return kind
+    factory = partial(_make_lock, kind)
+    vars(factory).update(__module__="_thread", __name__="allocate_lock", __qualname__="allocate_lock")
+    return factory
 
 
-lock_factory: Final[Callable[[], Lock]] = Lock if _IS_CLASS else partial(_make_lock)
-"""What takes the place of `threading.Lock`: a class or not, as that is. A Python function would bind in a class."""
-if not _IS_CLASS:
-    vars(lock_factory).update(__module__="_thread", __name__="allocate_lock", __qualname__="allocate_lock")
+def _make_lock(kind: type[Lock]) -> Lock:
+    return kind._make(origin_here())
 
 
 class RLock(_CRLock):

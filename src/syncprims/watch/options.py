@@ -22,10 +22,10 @@ class Options:
         children: Whether the program's children are watched too.
         json: Where JSON lines go, or None.
         file: Where the text goes, or None for the standard error stream.
-        json_and_text: Whether the text is written beside the JSON lines.
+        ignored: Places whose lock orders are not reported.
     """
 
-    __slots__ = ("after", "asleep", "breaks", "children", "file", "json", "json_and_text", "order", "slow")
+    __slots__ = ("after", "asleep", "breaks", "children", "file", "ignored", "json", "order", "slow")
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Options:
         children: bool = False,
         json: str | None = None,
         file: str | None = None,
+        ignored: Sequence[str] = (),
     ) -> None:
         self.after: float = _seconds("after", after)
         self.asleep: float | None = None if asleep is None else _seconds("asleep", asleep)
@@ -47,7 +48,7 @@ class Options:
         self.children: bool = children
         self.json: str | None = json
         self.file: str | None = file
-        self.json_and_text: bool = True
+        self.ignored: tuple[str, ...] = tuple(ignored)
 
     def arguments(self) -> list[str]:
         """The same as arguments of the command line, for the environment of children."""
@@ -58,6 +59,7 @@ class Options:
         found += ["--break"] if self.breaks else []
         found += ["--children"] if self.children else []
         found += ["--json", self.json] if self.json is not None else []
+        found += [argument for each in self.ignored for argument in ("--ignore", each)]
         return found + (["--file", self.file] if self.file is not None else [])
 
     @classmethod
@@ -84,6 +86,8 @@ class Options:
                 value = left.pop(0)
             if wanted in ("json", "file"):
                 values[wanted] = value
+            elif wanted == "ignored":
+                values[wanted] = (*values.get(wanted, ()), value)  # type: ignore[misc]  # a tuple
             else:
                 try:
                     values[wanted] = float(value)
@@ -115,7 +119,14 @@ _FLAGS: Final = {
     "--children": ("children", True),
     "--no-asleep": ("asleep", None),
 }
-_VALUES: Final = {"--after": "after", "--asleep": "asleep", "--slow": "slow", "--json": "json", "--file": "file"}
+_VALUES: Final = {
+    "--after": "after",
+    "--asleep": "asleep",
+    "--slow": "slow",
+    "--json": "json",
+    "--file": "file",
+    "--ignore": "ignored",
+}
 
 
 def _seconds(name: str, value: object) -> float:

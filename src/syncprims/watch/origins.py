@@ -78,7 +78,8 @@ _origins: dict[tuple[CodeType, int, str], Origin] = {}
 _makers: dict[CodeType, bool] = {}
 
 
-def _is_maker(code: CodeType) -> bool:
+def is_maker(code: CodeType) -> bool:
+    """Whether the code belongs to the library that makes and takes locks for the program."""
     known = _makers.get(code)
     if known is None:
         known = code.co_filename.startswith(_MAKERS)
@@ -91,7 +92,7 @@ def origin_here() -> Origin:
     """The place in the program that makes a lock now."""
     frame: FrameType | None = sys._getframe(2)
     part = ""
-    while frame is not None and _is_maker(frame.f_code):
+    while frame is not None and is_maker(frame.f_code):
         if not frame.f_code.co_filename.startswith(_HERE):
             part = frame.f_code.co_qualname
         frame = frame.f_back

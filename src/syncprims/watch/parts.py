@@ -103,7 +103,7 @@ class Notification:
     def origin(self) -> tuple[Origin, int] | None:
         """Where its lock was made, and which of those made there it is."""
         lock = guarded(None, getattr, self.condition, "_lock", None)
-        if type(lock) is not Lock and type(lock) is not RLock:
+        if not isinstance(lock, (Lock, RLock)):
             return None
         made = origin_of(lock)
         found = Origin(made.code, made.line, "", made.column)

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from .._core import foreign
@@ -35,10 +35,11 @@ class Watcher:
             not written.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, others: Sequence[Callable[[], Iterable[Incident]]] = ()) -> None:
         self.options: Options = options
         self.on_incident: list[Callable[[Incident, str], object]] = []
         self._search = Search(breaks=options.breaks)
+        self._others = tuple(others)
         self._mutex = _thread.allocate_lock()  # one look at a time
         self._stop: Any = None  # a lock that the thread waits for: released is stop
         self._ended: Any = None
@@ -117,9 +118,16 @@ class Watcher:
                     options.after if after is None else after, options.asleep, options.slow, (self._ident,)
                 )
             )
+            found += [incident for other in self._others for incident in other()]
         for incident in found:
             self.report(incident)
         return found
+
+    def finish(self) -> None:
+        """End the thread, and write what was found since its last look."""
+        self.stop()
+        for incident in [incident for other in self._others for incident in other()]:
+            self.report(incident)
 
     def has_questions(self) -> bool:
         """Whether threads that seemed stuck in the last look have yet to answer."""
@@ -135,7 +143,7 @@ class Watcher:
             foreign.guarded(None, _append, self.options.json, json.dumps(as_object(incident)) + "\n")
         if self.options.file is not None:
             foreign.guarded(None, _append, self.options.file, text)
-        elif self.options.json is None or self.options.json_and_text:
+        else:
             foreign.guarded(None, _print, text)
 
 

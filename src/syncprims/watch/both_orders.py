@@ -1,0 +1,342 @@
+"""Both orders: observed locks that notice when two of them are taken in both orders, though nothing hangs."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from _thread import get_ident
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
+from types import CodeType, FrameType
+from typing import Any, Final, Self
+from weakref import ref
+
+from .._core.foreign import guarded, printable, words
+from .._core.holders import thread_name
+from .findings import ORDER, Incident
+from .observed import Lock, RLock, origin_of
+from .origins import Origin, is_maker
+
+# The graph has an edge from A to B if a thread waited for B, or would have, without a limit, while it held A. A path
+# back from B to A is an inversion: threads that go along its edges at once can deadlock. A third lock that was held at
+# each of the edges keeps them apart, so that an edge remembers which locks were held whenever it was seen.
+#
+# Threads of the program come here, with any lock and in any handler, so nothing here waits: an edge is stored by one
+# call of C, and only then its thread looks for a path back. Of two threads that come with the two halves of an
+# inversion at once, one sees the other's. Locks are known by serial numbers; those that are gone are forgotten.
+#
+# What is slower than in `observed` is that the frame of each taking is noted, and that releasing a `with` is Python.
+
+MARKER: Final = "syncprims: any order"
+"""A comment on the line of a taking, by which it makes no edge."""
+
+_serials = count(1)
+
+
+class _Place:
+    """Where a lock was taken."""
+
+    __slots__ = ("code", "line")
+
+    def __init__(self, frame: FrameType | None) -> None:
+        while frame is not None and is_maker(frame.f_code):
+            frame = frame.f_back
+        self.code: CodeType | None = None if frame is None else frame.f_code
+        self.line: int = 0 if frame is None else frame.f_lineno or 0
+
+    def where(self) -> str:
+        return printable(f"{self.file()}:{self.line}") if self.code is not None else "an unknown place"
+
+    def file(self) -> str:
+        return "" if self.code is None else os.path.basename(self.code.co_filename)
+
+    def words(self) -> str:
+        return self.where() if self.code is None else printable(f"{self.where()} in {self.code.co_name}")
+
+    def is_marked(self) -> bool:
+        if self.code is None:
+            return False
+        return MARKER in guarded("", linecache.getline, self.code.co_filename, self.line)
+
+
+class _Held:
+    __slots__ = ("lock", "place", "serial")
+
+    def __init__(self, lock: OrderLock | OrderRLock, place: _Place) -> None:
+        self.serial = lock._serial
+        self.lock = ref(lock)
+        self.place = place
+
+
+class _Edge:
+    __slots__ = ("guards", "held", "held_at", "reported", "taken", "taken_at", "thread")
+
+    def __init__(
+        self, held: str, held_at: _Place, taken: str, taken_at: _Place, guards: frozenset[int], thread: str
+    ) -> None:
+        self.held = held
+        self.held_at = held_at
+        self.taken = taken
+        self.taken_at = taken_at
+        self.guards = guards
+        self.thread = thread
+        self.reported = False
+
+    def words(self) -> str:
+        return (
+            f"Thread {words(self.thread)} held {self.held}, taken at {self.held_at.words()}, "
+            f"when it took {self.taken} at {self.taken_at.words()}"
+        )
+
+
+class Orders:
+    """The orders in which the locks of a program were taken.
+
+    Attributes:
+        ignored: Places, as ``bank.py:12``, or pairs of them with a comma: where locks were made or taken whose order
+            does not matter.
+    """
+
+    def __init__(self, ignored: Iterable[str] = ()) -> None:
+        self.ignored: tuple[frozenset[str], ...] = tuple(frozenset(each.split(",")) for each in ignored)
+        self._held: dict[int, list[_Held]] = {}  # what each thread holds, latest last
+        self._edges: dict[int, dict[int, _Edge]] = {}
+        self._gone: deque[int] = deque()
+        self._refs: dict[int, ref[Any]] = {}
+        self._found: deque[Incident] = deque()
+        self._pairs: set[tuple[str, str]] = set()
+
+    def found(self) -> Iterator[Incident]:
+        """Yield the inversions that were found since the last time."""
+        while self._found:
+            yield self._found.popleft()
+
+    def forget_threads(self) -> None:
+        """Forget, in a forked child, what the other threads held."""
+        me = get_ident()
+        self._held = {me: self._held.get(me, [])}
+
+    def asks(self, lock: OrderLock | OrderRLock, frame: FrameType) -> None:
+        """Note that the thread is about to wait for a lock."""
+        held = [each for each in list(self._held.get(get_ident(), ())) if each.serial != lock._serial]
+        if held:
+            guards = frozenset(each.serial for each in held)
+            for each in held:
+                edge = self._edges.get(each.serial, {}).get(lock._serial)
+                others = guards - {each.serial}
+                if edge is None or not edge.guards <= others:
+                    self._see(each, lock, others, frame)
+
+    def taken(self, lock: OrderLock | OrderRLock, frame: FrameType) -> None:
+        """Note that the thread has it."""
+        me = get_ident()
+        if lock._serial not in self._refs:
+            self._refs[lock._serial] = ref(lock, lambda _, serial=lock._serial: self._gone.append(serial))  # type: ignore[misc]  # of a lambda's default
+        entry = _Held(lock, _Place(frame))
+        held = self._held.get(me)
+        if held is None:
+            self._held[me] = [entry]
+        else:
+            held.append(entry)
+
+    def released(self, lock: OrderLock | OrderRLock, by: int) -> None:
+        """Note that a thread that had it has it no more."""
+        held = self._held.get(by)
+        if held is not None:
+            left = [each for each in held if each.serial != lock._serial]
+            if left:
+                self._held[by] = left
+            else:
+                self._held.pop(by, None)
+
+    def _see(self, held: _Held, lock: OrderLock | OrderRLock, guards: frozenset[int], frame: FrameType) -> None:
+        self._forget_gone()
+        holder, place = held.lock(), _Place(frame)
+        if holder is None or self._is_ignored(holder, held.place, lock, place):
+            return
+        edges = self._edges.get(held.serial)
+        if edges is None:
+            edges = self._edges.setdefault(held.serial, {})
+        edge = edges.get(lock._serial)
+        if edge is None:
+            name = thread_name(get_ident())
+            edge = edges.setdefault(lock._serial, _Edge(holder.name, held.place, lock.name, place, guards, name))
+        edge.guards &= guards
+        path = self._path(lock._serial, held.serial, edge.guards)
+        if path is None or edge.reported:
+            return
+        edge.reported = True
+        chain = [edge, *path]
+        pair = tuple(sorted({(each.taken_at.where()) for each in chain}))
+        if pair in self._pairs:
+            return
+        self._pairs.add(pair)  # type: ignore[arg-type]  # of any length
+        made = f"{origin_of(holder).where()},{origin_of(lock).where()}"
+        self._found.append(
+            Incident(
+                ORDER,
+                f"{len(chain)} locks were taken in both orders; threads that do so at the same time can deadlock"
+                if len(chain) == 2
+                else f"{len(chain)} locks were taken in a cycle; threads that do so at the same time can deadlock",
+                [],
+                f"take these locks in one order everywhere; if the order can't matter, say so by the comment "
+                f'"# {MARKER}" on a line that takes one of them, or by --ignore {made}',
+                notes=[each.words() for each in chain],
+            )
+        )
+
+    def _is_ignored(self, held: Lock | RLock, held_at: _Place, taken: Lock | RLock, taken_at: _Place) -> bool:
+        if held_at.is_marked() or taken_at.is_marked():
+            return True
+        places = {held_at.where(), taken_at.where(), origin_of(held).where(), origin_of(taken).where()}
+        return any(each <= places for each in self.ignored)
+
+    def _path(self, start: int, goal: int, guards: frozenset[int]) -> list[_Edge] | None:
+        """The edges by which one gets from a lock to another one, if none shares a guard with another."""
+        todo: list[tuple[int, list[_Edge], frozenset[int]]] = [(start, [], guards)]
+        seen = set()
+        while todo:
+            serial, path, kept = todo.pop()
+            if serial == goal:
+                return path
+            if (serial, kept) not in seen:
+                seen.add((serial, kept))
+                todo.extend(
+                    (further, [*path, edge], kept | edge.guards)
+                    for further, edge in list(self._edges.get(serial, {}).items())
+                    if not kept & edge.guards
+                )
+        return None
+
+    def _forget_gone(self) -> None:
+        while self._gone:
+            serial = self._gone.popleft()
+            self._refs.pop(serial, None)
+            self._edges.pop(serial, None)
+            for edges in list(self._edges.values()):
+                edges.pop(serial, None)
+
+
+class OrderLock(Lock, ours=True):
+    """What `threading.Lock` is while orders are watched."""
+
+    __slots__ = ("_orders", "_serial")
+    __module__ = "_thread"
+    __qualname__ = "lock"
+
+    _orders: Orders
+    _serial: int
+
+    def __enter__(self) -> bool:
+        """Take the lock."""
+        frame = sys._getframe(1)
+        self._orders.asks(self, frame)
+        Lock.__enter__(self)
+        self._orders.taken(self, frame)
+        return True
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Release the lock."""
+        self._orders.released(self, self._taker)
+        self._release()
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take the lock, as a bare one does."""
+        frame = sys._getframe(1)
+        if blocking is True and type(timeout) is int and timeout == -1:
+            self._orders.asks(self, frame)
+        taken = Lock.acquire(self, blocking, timeout)
+        if taken:
+            self._orders.taken(self, frame)
+        return taken
+
+    def release(self) -> None:
+        """Release the lock, whichever thread has taken it."""
+        self._orders.released(self, self._taker)
+        Lock.release(self)
+
+    acquire_lock = acquire
+    release_lock = release
+
+
+OrderLock.__name__ = "lock"
+
+
+class OrderRLock(RLock):
+    """What `threading.RLock` makes while orders are watched."""
+
+    __slots__ = ("_orders", "_serial")
+
+    _orders: Orders
+    _serial: int
+
+    def __enter__(self) -> bool:
+        """Take the lock."""
+        return self._take(RLock.__enter__, sys._getframe(1), True)
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Release the lock."""
+        self.release()
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take the lock, as C's does."""
+        endless = blocking is True and type(timeout) is int and timeout == -1
+        return self._take(lambda lock: RLock.acquire(lock, blocking, timeout), sys._getframe(1), endless)
+
+    def _take(self, take: Callable[[RLock], bool], frame: FrameType, endless: bool) -> bool:
+        again = self._is_owned()
+        if endless and not again:
+            self._orders.asks(self, frame)
+        taken = take(self)
+        if taken and not again:
+            self._orders.taken(self, frame)
+        return taken
+
+    def release(self) -> None:
+        """Release the lock."""
+        RLock.release(self)
+        if not self._is_owned():
+            self._orders.released(self, get_ident())
+
+    def _release_save(self) -> Any:
+        state = super()._release_save()
+        self._orders.released(self, get_ident())
+        return state
+
+    def _acquire_restore(self, state: Any) -> None:
+        frame = sys._getframe(1)
+        self._orders.asks(self, frame)
+        RLock._acquire_restore(self, state)
+        self._orders.taken(self, frame)
+
+
+OrderRLock.__name__ = "RLock"
+
+
+def lock_classes(orders: Orders) -> tuple[type[Lock], type[RLock]]:
+    """Make the classes of locks that take their orders down here."""
+
+    class lock(OrderLock, ours=True):  # noqa: N801  the name of a bare one
+        __slots__ = ()
+        __module__ = "_thread"
+        __qualname__ = "lock"
+
+        @classmethod
+        def _make(cls, origin: Origin) -> Self:
+            self = super()._make(origin)
+            self._orders = orders
+            self._serial = next(_serials)
+            return self
+
+    class RLock(OrderRLock):
+        __slots__ = ()
+
+        def __new__(cls, *args: object, **kwargs: object) -> Self:
+            self = super().__new__(cls, *args, **kwargs)
+            self._orders = orders
+            self._serial = next(_serials)
+            return self
+
+    return lock, RLock
