@@ -149,20 +149,35 @@ def test_it_is_renewed_in_a_forked_child(make: Callable[[], Any]) -> None:
         lock.release()
 
 
+def wait_a_moment() -> None:
+    """Let the watch begin, as it does when a thread waits."""
+    lock = threading.Lock()
+    lock.acquire()
+    assert not lock.acquire(timeout=0.01)
+
+
 @pytest.mark.untraceable
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_fork_finds_no_thread_of_the_watch(watching: Watching) -> None:
-    """The thread that looks ends before a fork, and runs again afterwards, in the parent and the child."""
+    """The thread that looks ends before a fork, and runs again with the next wait, in the parent and the child."""
+    wait_a_moment()
     assert watching.watcher.is_running()
     child = os.fork()
     if child == 0:
-        os._exit(0 if watching.watcher.is_running() and len(threading.enumerate()) == 1 else 1)
+        code = 1
+        try:
+            wait_a_moment()
+            code = 0 if watching.watcher.is_running() and len(threading.enumerate()) == 1 else 2
+        finally:
+            os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    wait_a_moment()
     assert watching.watcher.is_running()
 
 
 def test_its_thread_is_not_the_programs(watching: Watching) -> None:
     """`threading` knows nothing of the thread that looks."""
+    wait_a_moment()
     assert watching.watcher.is_running()
     assert not [thread for thread in threading.enumerate() if thread.ident == watching.watcher.ident]
 

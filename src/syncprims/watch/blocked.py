@@ -35,6 +35,14 @@ _LONGEST_SLICE: Final = 1.0
 
 _numbers = count(1)
 
+# Called by the next thread that begins to wait, while the watcher sleeps; at most one.
+_to_wake: list[Callable[[], object]] = []
+
+
+def wake_by_next_wait(wake: Callable[[], object] | None) -> None:
+    """Let the next thread that begins to wait call a function, or none."""
+    _to_wake[:] = [] if wake is None else [wake]
+
 
 class Question:
     """What the watcher asks threads that wait.
@@ -122,6 +130,8 @@ class Blocked(Waiting):
         except PatchedThreadsError:
             return
         super().publish()
+        if _to_wake:
+            _to_wake[0]()
 
     def note_of(self, ident: int) -> None:
         """Take it for a wait of that thread, which is not registered: the watcher has found it."""

@@ -152,13 +152,14 @@ def _new_main(
     main = ModuleType("__main__")
     entries: dict[str, object] = {
         "__builtins__": builtins,
-        "__cached__": cached,
         "__loader__": loader,
         "__package__": package,
         "__spec__": spec,
     }
     if file is not None:
         entries["__file__"] = file
+    if sys.version_info < (3, 15):
+        entries["__cached__"] = cached
     if sys.version_info < (3, 14):
         entries["__annotations__"] = {}
     vars(main).update(entries)

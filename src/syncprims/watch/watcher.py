@@ -12,13 +12,15 @@ from typing import Any, Final
 
 from .._core import foreign
 from .._core.clock import monotonic, sleep
+from .blocked import wake_by_next_wait
 from .findings import Incident
 from .incidents import Search
 from .options import Options
 from .wording import as_object, as_text
 
 # The thread is a raw one: `threading` does not know it, so that no program finds a thread that it has not started, or
-# waits for it. It ends before `os.fork`, which warns of threads, and begins again after it, in parent and child.
+# waits for it. It begins when the first thread of the program waits, ends before `os.fork`, which warns of threads,
+# and begins again with the next wait, in parent and child.
 
 _SHORTEST: Final = 0.05
 _LONGEST: Final = 0.5
@@ -50,9 +52,15 @@ class Watcher:
     # -- the thread -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the thread, unless it runs; do nothing if the system has none."""
+        """Begin, when a thread waits: at once if there are others than the calling one."""
+        wake_by_next_wait(self._start_thread)
+        if len(sys._current_frames()) > 1:
+            self._start_thread()
+
+    def _start_thread(self) -> None:
         if self._stop is not None:
             return
+        wake_by_next_wait(None)
         stop, ended = _thread.allocate_lock(), _thread.allocate_lock()
         stop.acquire()
         ended.acquire()
@@ -64,6 +72,7 @@ class Watcher:
 
     def stop(self) -> None:
         """End the thread, and wait until it has ended."""
+        wake_by_next_wait(None)
         stop, ended, self._stop, self._ended = self._stop, self._ended, None, None
         if stop is None:
             return
