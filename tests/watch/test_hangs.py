@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
 
+from watch.outputs import FOLDER, SHOWN, report_of
 from watch.watching import BEGINNING, END, HERE, QUICK, run, watch
 
 # Of each program the heading, and what its report says.
@@ -145,3 +147,16 @@ def test_an_order_can_be_ignored(place: str) -> None:
     """By the place where a lock was made or taken, or a pair of places."""
     found = run("-m", "syncprims.watch", "--order", "--ignore", place, str(HERE / "hangs" / "both_orders.py"))
     assert (found.returncode, found.stderr) == (0, "")
+
+
+def _lines(report: str) -> list[str]:
+    """The lines of a report in an order that does not depend on the thread from which a cycle is seen."""
+    return sorted(re.sub(r"'(there|back)'|no\. [12]|:2[0-9]+ in (get|join)", "", line) for line in report.splitlines())
+
+
+@pytest.mark.skipif(not FOLDER.is_dir(), reason="the pages are not there: only the tests were copied")
+@pytest.mark.parametrize("program", _marked([*SHOWN], ("two_accounts.py",)))
+def test_the_pages_show_real_reports(program: str) -> None:
+    """What the pages show is what comes out; ``python -m watch.outputs`` writes it."""
+    shown = (FOLDER / program).with_suffix(".txt").read_text(encoding="utf-8")
+    assert _lines(report_of(program)) == _lines(shown)

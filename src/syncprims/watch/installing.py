@@ -190,7 +190,7 @@ def _before_fork() -> None:
 
 def _after_fork_in_parent() -> None:
     if _current is not None:
-        _current.watcher.start()
+        _current.watcher.start_after_fork()
 
 
 def _after_fork_in_child() -> None:
@@ -198,7 +198,7 @@ def _after_fork_in_child() -> None:
         _current.watcher.forget_thread()
         if _current.orders is not None:
             _current.orders.forget_threads()
-        _current.watcher.start()
+        _current.watcher.start_after_fork()
 
 
 def _at_exit() -> None:

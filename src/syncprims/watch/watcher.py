@@ -19,8 +19,10 @@ from .options import Options
 from .wording import as_object, as_text
 
 # The thread is a raw one: `threading` does not know it, so that no program finds a thread that it has not started, or
-# waits for it. It begins when the first thread of the program waits, ends before `os.fork`, which warns of threads,
-# and begins again with the next wait, in parent and child.
+# waits for it. It ends before `os.fork`, which warns of threads, and begins again after it, in parent and child.
+
+# From 3.13 on `os.fork` looks for threads when the hooks after the fork have run.
+_WARNS_LATE: Final = sys.version_info >= (3, 13)
 
 _SHORTEST: Final = 0.05
 _LONGEST: Final = 0.5
@@ -52,9 +54,14 @@ class Watcher:
     # -- the thread -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin, when a thread waits: at once if there are others than the calling one."""
-        wake_by_next_wait(self._start_thread)
-        if len(sys._current_frames()) > 1:
+        """Start the thread, unless it runs; do nothing if the system has none."""
+        self._start_thread()
+
+    def start_after_fork(self) -> None:
+        """Start it after a fork: at once, or with the next wait where that would be taken for a thread of before."""
+        if _WARNS_LATE and len(sys._current_frames()) == 1:
+            wake_by_next_wait(self._start_thread)
+        else:
             self._start_thread()
 
     def _start_thread(self) -> None:
