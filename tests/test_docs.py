@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 import syncprims
-from syncprims import adapters, diagnostics, errors, testing
+from syncprims import adapters, diagnostics, errors, testing, watch
 
 ROOT = Path(__file__).parents[1]
 PACKAGE, TESTS = Path(syncprims.__file__).parent, Path(__file__).parent
@@ -55,7 +55,7 @@ def test_each_message_that_the_page_of_symptoms_explains_exists() -> None:
     assert not [part for part in parts if part not in known]
 
 
-@pytest.mark.parametrize("module", [adapters, diagnostics, testing], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [adapters, diagnostics, testing, watch], ids=lambda module: module.__name__)
 def test_each_name_of_the_modules_has_its_place_in_the_reference(module: ModuleType) -> None:
     """Whatever can be imported from a module of its own is described on that module's page."""
     page = PAGES[f"reference/{module.__name__.rpartition('.')[2]}.rst"]

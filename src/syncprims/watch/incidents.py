@@ -42,7 +42,8 @@ _ORDER_ADVICE: Final = (
 
 def _is_endless(wait: Waiting) -> bool:
     if isinstance(wait, Blocked):
-        return wait.is_endless
+        # A thread that is being started may have to wait for the system, and no frame shows it.
+        return wait.is_endless and not (isinstance(wait.target, Notification) and wait.target.is_start)
     return wait.counts() or (not wait.takes_part and wait.deadline_at is None)
 
 
@@ -162,6 +163,9 @@ class Search:
                 lock = wait.target if isinstance(wait, Blocked) else None
                 holding = Holding(holder, True)
                 if isinstance(lock, (Lock, RLock)):
+                    # Without the GIL a thread may have been between taking it and noting that; not when it was listed.
+                    if lock.up_to(wait.ident) != holder:
+                        return None
                     inside = self._inside(knot, holder, question)
                     if inside is not None:
                         holding.taken = inside.places.get(id(lock))
@@ -291,6 +295,8 @@ class Search:
                 return
             if key != self._asleep:
                 self._asleep = key  # and the next look decides
+                return
+            if self._ask(key, waits, waits) is None:
                 return
             self._reported[key] = None
             threads = [

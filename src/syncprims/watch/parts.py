@@ -89,6 +89,11 @@ class Notification:
             frame = frame.f_back
 
     @property
+    def is_start(self) -> bool:
+        """Whether it is the start of a thread, which the system brings."""
+        return self.function == "Thread.start"
+
+    @property
     def name(self) -> str:
         """What reports call it."""
         sought = _SOUGHT.get(self.function, "")

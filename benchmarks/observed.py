@@ -1,0 +1,68 @@
+"""What an observed lock of `syncprims.watch` costs beside a bare one: ``python -m benchmarks.observed``.
+
+Both are measured in turn, in small pieces, and the best piece of each counts, so that a busy machine disturbs little.
+"""
+
+from __future__ import annotations
+
+import _thread
+import sys
+import sysconfig
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+from syncprims.watch.observed import Lock, RLock, factory_of
+
+PIECE, PIECES = 1000, 400
+
+
+def with_block(lock: Any) -> Callable[[int], None]:
+    """Return a loop of `with`."""
+
+    def loop(times: int) -> None:
+        for _ in range(times):
+            with lock:
+                pass
+
+    return loop
+
+
+def acquire_and_release(lock: Any) -> Callable[[int], None]:
+    """Return a loop of the two calls."""
+
+    def loop(times: int) -> None:
+        for _ in range(times):
+            lock.acquire()
+            lock.release()
+
+    return loop
+
+
+def ratio(bare: Callable[[int], None], observed: Callable[[int], None]) -> float:
+    """How many times as long the second takes."""
+    best = [float("inf"), float("inf")]
+    for _ in range(PIECES):
+        for index, loop in enumerate((bare, observed)):
+            begun = perf_counter()
+            loop(PIECE)
+            best[index] = min(best[index], perf_counter() - begun)
+    return best[1] / best[0]
+
+
+def main() -> None:
+    """Print a row of a table."""
+    make = factory_of(Lock)
+    figures = [
+        ratio(with_block(_thread.allocate_lock()), with_block(make())),
+        ratio(acquire_and_release(_thread.allocate_lock()), acquire_and_release(make())),
+        ratio(with_block(_thread.RLock()), with_block(RLock())),
+        ratio(acquire_and_release(_thread.RLock()), acquire_and_release(RLock())),
+    ]
+    free = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}{free}"
+    sys.stdout.write(f"{version:6}" + "".join(f"{figure:6.2f}" for figure in figures) + "\n")
+
+
+if __name__ == "__main__":
+    main()
