@@ -116,6 +116,9 @@ class TimedRWLock(SharedLock):
         first = self._held[:1]
         return not first or (token > 0 and first[0] > 0)
 
+    def _fits(self, token: int, /) -> bool:
+        return self._held[0] > 0 if token > 0 else not self._held[1:]
+
     def _must_act(self, queued: Queued, /) -> Collection[UpTo]:
         writes = queued.token < 0
         holding = [abs(token) for token in self._held[:] if writes or token < 0]
@@ -188,7 +191,9 @@ class TimedRWLock(SharedLock):
         held = self._held
         if self._quick and not self._line[1:] and (not held or held[0] > 0):
             held += (me,)
-            return self
+            if held[0] > 0:
+                return self
+            self._stop_reading()  # a tracer has let a writer in before
         if me in held or -me in held:
             self._take_again(me, len(held), self._stop_reading)
         else:
@@ -200,7 +205,9 @@ class TimedRWLock(SharedLock):
         held = self._held
         if self._quick and not self._line[1:] and not held:
             held += (-me,)
-            return self
+            if not held[1:]:
+                return self
+            self._stop_writing()  # a tracer has let another thread in before
         if -me in held:
             self._take_again(-me, 0, self._stop_writing)
         elif me in held:

@@ -108,6 +108,9 @@ class TimedSemaphore(SharedLock):
     def _has_room(self, token: int, /) -> bool:  # noqa: ARG002  a permit is as good as another
         return not self._held[self._last :]
 
+    def _fits(self, token: int, /) -> bool:
+        return token not in self._held[self._permits :]
+
     def _up_to(self, waiter: int) -> UpTo:
         return None if super()._up_to(waiter) is None else self._takers
 
@@ -137,7 +140,9 @@ class TimedSemaphore(SharedLock):
         held = self._held
         if self._quick and not self._line[1:] and not held[self._last :]:
             held += (me,)
-            return self
+            if me not in held[self._permits :]:
+                return self
+            self._give()  # a tracer has let another thread in before
         self._take(me, self._give, self._timeout, True)
         return self
 
@@ -146,7 +151,9 @@ class TimedSemaphore(SharedLock):
         held = self._held
         if self._quick and not self._line[1:] and not held[self._last :]:
             held += (me,)
-            return self
+            if me not in held[self._permits :]:
+                return self
+            self._give()  # a tracer has let another thread in before
         self._take(me, self._give, timeout, True)
         return self
 

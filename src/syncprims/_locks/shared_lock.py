@@ -45,6 +45,10 @@ from .timed_lock import TimedRLock
 # changes only where an interrupt may be delivered, and the two lines that do it have no such place; without the GIL
 # they are under `_guard`. With a line, newcomers stay out, so that its first one needs no such care.
 #
+# A tracer or a monitoring tool in Python breaks that rule: it runs between two lines, and another thread may get in
+# there. So a thread that has put its token into `_held` looks again whether it fits, by the order of the tokens. If it
+# does not, it takes the token out, and goes the slow way.
+#
 # Rejected: a count of what is free, and who holds it apart from that (two stores, and C can't add); a permit as an
 # object that is passed on (a waiter that is interrupted would have to pass it on itself); waking all that wait.
 
@@ -140,6 +144,10 @@ class SharedLock(LockSurface):
         """Whether a hold with this token fits beside those that there are; it must not call anything."""
         raise NotImplementedError
 
+    def _fits(self, token: int, /) -> bool:
+        """Whether the hold with this token, which was just added, fits; the last look under a tracer."""
+        raise NotImplementedError
+
     def _must_act(self, queued: Queued, /) -> Collection[UpTo]:
         """Who has to act before one who waits can go in; nobody if it can."""
         raise NotImplementedError
@@ -211,6 +219,9 @@ class SharedLock(LockSurface):
                 if not line[1:] and self._has_room(token):
                     held += (token,)
                     taken = True
+                    if not self._fits(token):
+                        taken = False
+                        let_go()
             if not taken and limit != 0:
                 started = monotonic()
                 deadline_at = None if limit is None else started + limit
@@ -231,7 +242,10 @@ class SharedLock(LockSurface):
                         if line[0] is queued and self._has_room(token):
                             held += (token,)
                             taken = True
-                            break
+                            if self._fits(token):
+                                break
+                            taken = False
+                            let_go()
                         left = _SLICE if deadline_at is None else deadline_at - monotonic()
                         if left <= 0:
                             # The last look and leaving the line are one step, for those who look at the line meanwhile:
@@ -240,7 +254,10 @@ class SharedLock(LockSurface):
                                 if line[0] is queued and self._has_room(token):
                                     held += (token,)
                                     taken = True
-                                else:
+                                    if not self._fits(token):
+                                        taken = False
+                                        let_go()
+                                if not taken:
                                     queues = False
                                     leave_line()
                             break
