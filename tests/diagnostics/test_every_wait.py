@@ -10,7 +10,17 @@ from threading import Event, Lock, get_ident
 import pytest
 
 from locks.actors import LIMIT, Actors, eventually, take_and_let_go, wait_for
-from syncprims import AtomicCounter, CallbackPool, LockAdapter, OrderedRunner, TimedLock
+from syncprims import (
+    AtomicCounter,
+    CallbackPool,
+    Guarded,
+    KeyedLock,
+    LockAdapter,
+    OrderedRunner,
+    SingleFlight,
+    TimedLock,
+    once,
+)
 from syncprims._core.waits import Waiting
 from syncprims.diagnostics import Waiter, record, report, snapshot, warn_slow
 from syncprims.testing import interrupts
@@ -79,6 +89,55 @@ def test_waits_for_a_pool_are_seen(wait: Callable[[Mill], object], sought: str) 
     finally:
         mill.end.set()
         mill.pool.close(LIMIT)
+
+
+def ways(body: Callable[[], int]) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
+    """For each, by its name, what a thread does that runs the body in it, and what another one does that waits."""
+    keyed, stock = KeyedLock(name="keyed"), Guarded(0, name="stock")
+    flight: SingleFlight[str, int] = SingleFlight(name="flight")
+
+    def under_its_key() -> None:
+        with keyed["a"]:
+            body()
+
+    def share() -> int:
+        return flight.do("a", body)
+
+    load = once(body)
+    return {
+        "keyed['a']": (under_its_key, lambda: take_and_let_go(keyed["a"])),
+        "stock": (lambda: stock.update(lambda _: body()), lambda: stock.update(int)),
+        "Mill.grind": (load, load),
+        "flight['a']": (share, share),
+    }
+
+
+@pytest.mark.parametrize("name", ["keyed['a']", "stock", "Mill.grind", "flight['a']"])
+def test_waits_for_what_threads_share_are_seen(name: str) -> None:
+    """A thread that waits for the lock of a key, a guarded value or a shared call is listed with that by its name."""
+    begun, end = Event(), Event()
+
+    def grind() -> int:
+        begun.set()
+        wait_for(end)
+        return 1
+
+    grind.__qualname__ = "Mill.grind"
+
+    def let_go() -> None:
+        names.extend(state.name for state in snapshot() if state.waiters)
+        end.set()
+
+    names: list[str] = []
+    run, wait = ways(grind)[name]
+    with Actors() as actors:
+        actors.start(run)
+        wait_for(begun)
+        seen, line = seen_while(wait, let_go)
+    assert names == [name]
+    assert seen == ""
+    assert "has waited" in line
+    assert "for it, at " in line
 
 
 @pytest.mark.parametrize(
