@@ -1,12 +1,13 @@
-/* The optional compiled core: the short ways of a counter, in C.
+/* The optional compiled core: the short ways of a counter and of a lock, in C.
  *
  * Who reads this for the first time: docs/explanation/compiled.rst says what it is for and how it is built.
  *
  * What is here, and what is not
  * -----------------------------
  * Only the uncontended path of what is called most. Waiting, hooks, updates, bounds that are violated, numbers that do
- * not fit a word, arguments that are not plain integers, and every error are Python, in _counter/atomic_counter.py.
- * That file is the whole implementation, and is complete without this one. `syncprims._core.speedups` chooses.
+ * not fit a word, arguments that are not plain integers, a lock that is not free, and every error are Python, in
+ * _counter/atomic_counter.py and _locks/timed_lock.py. These are the whole implementation, and are complete without this
+ * file; then the lock is CPython's own. `syncprims._core.speedups` chooses.
  *
  * The rule for every function
  * ---------------------------
@@ -42,10 +43,45 @@
  *
  * With the GIL one thread at a time is in here, and no other can come in between. Then the word is a plain variable.
  *
+ * The lock
+ * --------
+ * A lock is re-entrant and knows its owner, as CPython's RLock, in whose place it is: the Python class above it makes a
+ * plain lock of it. It is a word and a gate:
+ *
+ *     owner      0: free; HANDED: promised to a thread that waits; else the ident of the thread that has it
+ *     waiters    how many threads wait
+ *     posted     1 from the opening of the gate until the thread that passed it has closed it behind itself
+ *     starving   1 if a thread that waited long has been overtaken
+ *     gate       a lock of CPython's, closed (taken) unless a thread is to pass; made for the first thread that waits
+ *     count      how often the owner has taken it; only the owner touches it
+ *
+ * Taking it, if it is free, is one compare-and-swap of `owner` from 0. Nothing else is written.
+ *
+ * 1. Who waits counts itself in `waiters`, and looks at `owner` after that. Who releases stores `owner`, and looks at
+ *    `waiters` after that. So one of the two sees the other: no thread sleeps while the lock is free and stays so.
+ * 2. A release opens the gate for one thread, unless it is open already (`posted`). The thread that passes sets
+ *    `posted` to 0, and looks at `owner` after that. If it finds the lock taken, then by a thread whose release is still
+ *    to come, which will find it among the waiters.
+ * 3. A thread that comes at the right moment may take the lock before one that was woken; that is fast, and may go on
+ *    for long. So a thread that has waited for a millisecond and was overtaken sets `starving`. The next release stores
+ *    HANDED in place of 0. Only a thread that is counted in `waiters` may take it then, and any of these.
+ * 4. HANDED must not be left without a waiter. Who gives up subtracts itself from `waiters`, and then turns HANDED into 0.
+ *    Who released looks at `waiters` after it has stored HANDED, and turns it into 0 if there are none. So the one who
+ *    comes last does it, and after it the rule (1) holds for those who came in between.
+ * 5. A thread gives up only without having passed the gate since it last looked at `owner`. So no opening is lost. One
+ *    that is left over lets the next waiter look once more than it had to.
+ *
+ * tests/locks/test_lock_protocol.py has these steps as a model, and goes through all their interleavings.
+ *
+ * The functions that take the lock are not interrupted between taking and returning. What a `with` does between the
+ * return of `__enter__` and its body is CPython's: 3.14 lets an interrupt in there (gh-148874), and 3.15 does if the code
+ * is traced. So from 3.14 on `__enter__` stays Python. `acquire` stays Python everywhere, as an interrupt may come between its return and the caller's `try`;
+ * the Python method can't be cut off there.
+ *
  * Calls
  * -----
  * The interpreter calls a method in C fastest if it was made for exactly the class of the object (its specialised code
- * compares the two). So the methods are not those of the base class `Counter`: `put` makes them for the Python class,
+ * compares the two). So the methods are not those of the base classes: `put` makes them for the Python class,
  * in the place of its own, which it keeps to call them. Their docstrings and signatures are those of the Python ones.
  * All this is in the state of the module, so each interpreter has its own. It outlives the class, which keeps its base
  * class alive, and that keeps the module.
@@ -53,10 +89,12 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <structmember.h>
 #include <stdint.h>
+#include <time.h>
 
 /* What the Python side expects of this file; `_core/speedups.py` has the same number. Change both together. */
-#define REVISION 1
+#define REVISION 2
 
 /* -- a word that several threads change --------------------------------------------------------------------------- */
 
@@ -74,6 +112,18 @@ swap(int64_t *word, int64_t from, int64_t to)
 {
     return _InterlockedCompareExchange64((volatile __int64 *)word, to, from) == from;
 }
+
+static inline void
+set(int64_t *word, int64_t to)
+{
+    _InterlockedExchange64((volatile __int64 *)word, to);
+}
+
+static inline void
+add(int64_t *word, int64_t n)
+{
+    _InterlockedExchangeAdd64((volatile __int64 *)word, n);
+}
 #  else
 static inline int64_t
 get(int64_t *word)
@@ -86,6 +136,25 @@ swap(int64_t *word, int64_t from, int64_t to)
 {
     return __atomic_compare_exchange_n(word, &from, to, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
+
+static inline void
+set(int64_t *word, int64_t to)
+{
+    __atomic_store_n(word, to, __ATOMIC_SEQ_CST);
+}
+
+static inline void
+add(int64_t *word, int64_t n)
+{
+    __atomic_fetch_add(word, n, __ATOMIC_SEQ_CST);
+}
+#  endif
+/* How long a thread looks at a lock that is taken before it goes to wait: about as long as a short block lasts. */
+#  define SPINS 200
+#  if defined(__x86_64__) || defined(__i386__)
+#    define pause_a_little() __builtin_ia32_pause()
+#  else
+#    define pause_a_little() ((void)0)
 #  endif
 #  define ENTER(object) Py_BEGIN_CRITICAL_SECTION(object)
 #  define LEAVE() Py_END_CRITICAL_SECTION()
@@ -105,6 +174,18 @@ swap(int64_t *word, int64_t from, int64_t to)
     *word = to;
     return 1;
 }
+
+static inline void
+set(int64_t *word, int64_t to)
+{
+    *word = to;
+}
+
+static inline void
+add(int64_t *word, int64_t n)
+{
+    *word += n;
+}
 #  define ENTER(object) {
 #  define LEAVE() }
 #endif
@@ -112,10 +193,12 @@ swap(int64_t *word, int64_t from, int64_t to)
 /* -- the state of the module -------------------------------------------------------------------------------------- */
 
 /* The methods that `put` can make, in the order of `functions` below. */
-enum { INCREMENT, DECREMENT, ADD, GET_AND_ADD, SET, GET_AND_SET, COMPARE_AND_SET, METHODS };
+enum { INCREMENT, DECREMENT, ADD, GET_AND_ADD, SET, GET_AND_SET, COMPARE_AND_SET, ENTER_LOCK, RELEASE, METHODS };
 
 typedef struct {
     PyTypeObject *counter;
+    PyTypeObject *lock;
+    PyTypeObject *entrance;
     PyObject *python[METHODS];   /* the Python method of the same name */
     PyMethodDef made[METHODS];   /* what the descriptors point to */
     char *texts[METHODS];        /* their signatures and docstrings */
@@ -420,6 +503,506 @@ static PyType_Spec counter_spec = {
     .slots = counter_slots,
 };
 
+/* -- the lock ----------------------------------------------------------------------------------------------------- */
+
+#define HANDED 1  /* no thread has this ident */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *weakrefs;
+    int64_t owner;
+    int64_t waiters;
+    int64_t posted;
+    int64_t starving;
+    PyThread_type_lock gate;
+    unsigned long count;
+    int plain;  /* the Python class has no hooks that a short way would leave out */
+} Lock;
+
+static inline int64_t
+me(void)
+{
+    return (int64_t)PyThread_get_thread_ident();
+}
+
+/* Take the lock if it is free. */
+static inline int
+take(Lock *lock, int64_t ident)
+{
+    if (get(&lock->owner) == 0 && swap(&lock->owner, 0, ident)) {
+        lock->count = 1;
+        return 1;
+    }
+    return 0;
+}
+
+/* Take the lock if it is free or promised; only for a thread that is counted in `waiters`. */
+static int
+take_waiting(Lock *lock, int64_t ident)
+{
+    for (;;) {
+        int64_t owner = get(&lock->owner);
+        if (owner != 0 && owner != HANDED) {
+            return 0;
+        }
+        if (swap(&lock->owner, owner, ident)) {
+            lock->count = 1;
+            return 1;
+        }
+    }
+}
+
+/* Let one thread through that waits, or will. */
+static void
+open_gate(Lock *lock)
+{
+    if (swap(&lock->posted, 0, 1)) {
+        PyThread_release_lock(lock->gate);
+    }
+}
+
+/* Release the lock, which the calling thread has taken once. */
+static inline void
+let_go(Lock *lock)
+{
+    if (get(&lock->waiters) == 0) {
+        set(&lock->owner, 0);
+    }
+    else {
+        set(&lock->owner, get(&lock->starving) ? HANDED : 0);
+    }
+    if (get(&lock->waiters) != 0) {
+        open_gate(lock);
+    }
+    else {
+        swap(&lock->owner, HANDED, 0);
+    }
+}
+
+static double
+seconds_now(void)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    PyTime_t now;
+    return PyTime_MonotonicRaw(&now) < 0 ? 0.0 : PyTime_AsSecondsDouble(now);
+#elif defined(_WIN32)
+    return (double)GetTickCount64() * 1e-3;
+#else
+    struct timespec now;
+    return clock_gettime(CLOCK_MONOTONIC, &now) ? 0.0 : (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+#endif
+}
+
+/* The gate, which the first thread that waits makes; NULL without memory. */
+static PyThread_type_lock
+gate_of(Lock *lock)
+{
+    PyThread_type_lock gate;
+    ENTER(lock);
+    gate = lock->gate;
+    if (gate == NULL) {
+        gate = PyThread_allocate_lock();
+        if (gate != NULL) {
+            PyThread_acquire_lock(gate, WAIT_LOCK);
+            lock->gate = gate;
+        }
+    }
+    LEAVE();
+    return gate;
+}
+
+#define OVERTAKEN 0.001  /* seconds of waiting after which a thread that was overtaken asks for the lock */
+#define LONGEST 1000.0   /* seconds of one sleep: all systems can do that */
+
+/* Wait until the lock is taken (1), the time is up (0), or a signal handler has raised (-1), if these may come in. Less
+ * than zero seconds are endless. */
+static int
+wait_for(Lock *lock, int64_t ident, double seconds, int handlers)
+{
+    PyThread_type_lock gate = gate_of(lock);
+    if (gate == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    double started = seconds_now();
+    int outcome, passed = 0;
+    add(&lock->waiters, 1);
+    for (;;) {
+        if (take_waiting(lock, ident)) {
+            outcome = 1;
+            break;
+        }
+        double waited = seconds_now() - started;
+        if (passed && waited > OVERTAKEN) {
+            set(&lock->starving, 1);
+        }
+        double left = seconds < 0 ? LONGEST : seconds - waited;
+        if (left <= 0) {
+            outcome = 0;
+            break;
+        }
+        PyLockStatus status;
+        Py_BEGIN_ALLOW_THREADS
+        status = PyThread_acquire_lock_timed(gate, (PY_TIMEOUT_T)((left < LONGEST ? left : LONGEST) * 1e6) + 1, handlers);
+        Py_END_ALLOW_THREADS
+        if (status == PY_LOCK_ACQUIRED) {
+            set(&lock->posted, 0);
+            passed = 1;
+        }
+        else if (status == PY_LOCK_INTR && Py_MakePendingCalls() < 0) {
+            outcome = -1;
+            break;
+        }
+    }
+    if (outcome == 1) {
+        set(&lock->starving, 0);
+    }
+    add(&lock->waiters, -1);
+    if (outcome != 1) {
+        swap(&lock->owner, HANDED, 0);
+        if (get(&lock->owner) == 0 && get(&lock->waiters) != 0) {
+            open_gate(lock);
+        }
+    }
+    return outcome;
+}
+
+/* acquire(blocking=True, timeout=-1), as an RLock's. */
+static PyObject *
+lock_acquire(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    Lock *lock = (Lock *)self;
+    int64_t ident = me();
+    int blocking = 1;
+    double seconds = -1;
+    if (kwnames != NULL || nargs > 2) {
+        PyErr_SetString(PyExc_TypeError, "acquire() takes blocking and timeout by position");
+        return NULL;
+    }
+    if (nargs > 0 && (blocking = PyObject_IsTrue(args[0])) < 0) {
+        return NULL;
+    }
+    if (nargs > 1 && (seconds = PyFloat_AsDouble(args[1])) == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (get(&lock->owner) == ident) {
+        if (lock->count + 1 < lock->count) {
+            PyErr_SetString(PyExc_OverflowError, "Internal lock count overflowed");
+            return NULL;
+        }
+        lock->count++;
+        Py_RETURN_TRUE;
+    }
+    if (take(lock, ident)) {
+        Py_RETURN_TRUE;
+    }
+    if (!blocking) {
+        Py_RETURN_FALSE;
+    }
+    int outcome = wait_for(lock, ident, seconds, 1);
+    return outcome < 0 ? NULL : PyBool_FromLong(outcome);
+}
+
+/* Release it once; false if the calling thread does not have it. */
+static inline int
+released(Lock *lock)
+{
+    if (get(&lock->owner) != me()) {
+        return 0;
+    }
+    if (--lock->count == 0) {
+        let_go(lock);
+    }
+    return 1;
+}
+
+static PyObject *
+not_mine(void)
+{
+    PyErr_SetString(PyExc_RuntimeError, "cannot release un-acquired lock");
+    return NULL;
+}
+
+/* release() of the base class, which the Python class undoes by; it calls nothing. */
+static PyObject *
+lock_release_base(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return released((Lock *)self) ? Py_NewRef(Py_None) : not_mine();
+}
+
+static PyObject *
+lock_exit(PyObject *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(nargs))
+{
+    return released((Lock *)self) ? Py_NewRef(Py_None) : not_mine();
+}
+
+/* release() of the Python class. */
+static PyObject *
+lock_release(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (nargs == 0 && kwnames == NULL && released((Lock *)self)) {
+        Py_RETURN_NONE;
+    }
+    return in_python(self, RELEASE, args, nargs, kwnames);
+}
+
+static inline int
+enter(Lock *lock)
+{
+    if (!lock->plain) {
+        return 0;
+    }
+    int64_t ident = me();
+#ifdef Py_GIL_DISABLED
+    for (int i = 0; i < SPINS && get(&lock->owner) != 0 && get(&lock->owner) != ident; i++) {
+        pause_a_little();
+    }
+#endif
+    return take(lock, ident);
+}
+
+/* __enter__() of the Python class. */
+static PyObject *
+lock_enter(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (nargs == 0 && kwnames == NULL && enter((Lock *)self)) {
+        return Py_NewRef(self);
+    }
+    return in_python(self, ENTER_LOCK, args, nargs, kwnames);
+}
+
+static PyObject *
+lock_is_owned(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(get(&((Lock *)self)->owner) == me());
+}
+
+static PyObject *
+lock_recursion_count(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    Lock *lock = (Lock *)self;
+    return PyLong_FromUnsignedLong(get(&lock->owner) == me() ? lock->count : 0);
+}
+
+/* What a `threading.Condition` does: give up all of it, and take back as much. */
+static PyObject *
+lock_release_save(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    Lock *lock = (Lock *)self;
+    if (get(&lock->owner) != me()) {
+        return not_mine();
+    }
+    PyObject *saved = PyLong_FromUnsignedLong(lock->count);
+    if (saved != NULL) {
+        lock->count = 0;
+        let_go(lock);
+    }
+    return saved;
+}
+
+static PyObject *
+lock_acquire_restore(PyObject *self, PyObject *saved)
+{
+    Lock *lock = (Lock *)self;
+    unsigned long count = PyLong_AsUnsignedLong(saved);
+    if (count == (unsigned long)-1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    int64_t ident = me();
+    /* As with an RLock: nothing ends this wait, and handlers run afterwards. */
+    if (!take(lock, ident) && wait_for(lock, ident, -1, 0) < 0) {
+        return NULL;
+    }
+    lock->count = count;
+    Py_RETURN_NONE;
+}
+
+/* Make the lock free, whichever thread has it. */
+static PyObject *
+lock_at_fork_reinit(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    Lock *lock = (Lock *)self;
+    if (get(&lock->owner) != 0) {
+        lock->count = 0;
+        let_go(lock);
+    }
+    Py_RETURN_NONE;
+}
+
+/* In a forked child: no thread waits, and none has the lock but the one that forked. */
+static PyObject *
+lock_in_child(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    Lock *lock = (Lock *)self;
+    lock->gate = NULL;  /* threads that are gone may be in the middle of it, so it is left as it is */
+    lock->waiters = lock->posted = lock->starving = 0;
+    if (lock->owner != me()) {
+        lock->owner = 0;
+        lock->count = 0;
+    }
+    Py_RETURN_NONE;
+}
+
+/* The form of an RLock's. */
+static PyObject *
+lock_repr(PyObject *self)
+{
+    Lock *lock = (Lock *)self;
+    int64_t owner = get(&lock->owner);
+    return PyUnicode_FromFormat("<%s %s object owner=%lld count=%lu at %p>", owner ? "locked" : "unlocked",
+                                Py_TYPE(self)->tp_name, (long long)(owner == HANDED ? 0 : owner),
+                                owner ? lock->count : 0, (void *)self);
+}
+
+static PyObject *
+lock_plain(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(((Lock *)self)->plain);
+}
+
+static int
+lock_set_plain(PyObject *self, PyObject *plain, void *Py_UNUSED(closure))
+{
+    if (plain == NULL) {
+        return refuse_deleting("_plain");
+    }
+    ((Lock *)self)->plain = plain == Py_True;
+    return 0;
+}
+
+static void
+lock_dealloc(PyObject *self)
+{
+    Lock *lock = (Lock *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    if (lock->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(self);
+    }
+    if (lock->gate != NULL) {
+        if (!lock->posted) {
+            PyThread_release_lock(lock->gate);
+        }
+        PyThread_free_lock(lock->gate);
+    }
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef lock_methods[] = {
+    {"acquire", (PyCFunction)(void (*)(void))lock_acquire, METH_FASTCALL | METH_KEYWORDS, "As an RLock's."},
+    {"release", lock_release_base, METH_NOARGS, "Release the lock."},
+    {"__exit__", (PyCFunction)(void (*)(void))lock_exit, METH_FASTCALL, "Release the lock."},
+    {"_is_owned", lock_is_owned, METH_NOARGS, "Whether the calling thread has the lock."},
+    {"_recursion_count", lock_recursion_count, METH_NOARGS, "How often the calling thread has it."},
+    {"_release_save", lock_release_save, METH_NOARGS, "Give up the lock, however often it was taken."},
+    {"_acquire_restore", lock_acquire_restore, METH_O, "Take it back as often as it was taken."},
+    {"_at_fork_reinit", lock_at_fork_reinit, METH_NOARGS, "Make it free."},
+    {"_in_child", lock_in_child, METH_NOARGS, "Make it free if a thread had it that is gone."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef lock_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(Lock, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef lock_attributes[] = {
+    {"_plain", lock_plain, lock_set_plain, "Whether the core may take the lock without asking Python.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot lock_slots[] = {
+    {Py_tp_doc, "The lock below a `TimedLock`."},
+    {Py_tp_dealloc, lock_dealloc},
+    {Py_tp_repr, lock_repr},
+    {Py_tp_methods, lock_methods},
+    {Py_tp_members, lock_members},
+    {Py_tp_getset, lock_attributes},
+    {0, NULL},
+};
+
+static PyType_Spec lock_spec = {
+    .name = "syncprims._speedups.Lock",
+    .basicsize = sizeof(Lock),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = lock_slots,
+};
+
+/* -- entering a lock ---------------------------------------------------------------------------------------------- */
+
+/* What `__enter__` is in the class: for the `with` of a plain lock the core's function, for everybody else the Python
+ * method. An interrupt may come after a call of C, and not after one of Python. So a subclass that overrides `__enter__`
+ * and calls the inherited one has to get Python's, or it could be cut off with the lock taken. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *module;
+    PyObject *python;
+    PyMethodDef *made;
+} Entrance;
+
+static PyObject *
+entrance_get(PyObject *self, PyObject *lock, PyObject *Py_UNUSED(type))
+{
+    Entrance *entrance = (Entrance *)self;
+    if (lock == NULL || lock == Py_None) {
+        return Py_NewRef(entrance->python);
+    }
+    State *state = PyModule_GetState(entrance->module);
+    if (PyObject_TypeCheck(lock, state->lock) && ((Lock *)lock)->plain) {
+        return PyCFunction_NewEx(entrance->made, lock, NULL);
+    }
+    return PyMethod_New(entrance->python, lock);
+}
+
+static int
+entrance_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((Entrance *)self)->module);
+    Py_VISIT(((Entrance *)self)->python);
+    return 0;
+}
+
+static void
+entrance_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    Py_DECREF(((Entrance *)self)->module);
+    Py_DECREF(((Entrance *)self)->python);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot entrance_slots[] = {
+    {Py_tp_doc, "The `__enter__` of a lock: the core's in a `with`, else Python's."},
+    {Py_tp_dealloc, entrance_dealloc},
+    {Py_tp_traverse, entrance_traverse},
+    {Py_tp_descr_get, entrance_get},
+    {0, NULL},
+};
+
+static PyType_Spec entrance_spec = {
+    .name = "syncprims._speedups.Entrance",
+    .basicsize = sizeof(Entrance),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = entrance_slots,
+};
+
+static PyObject *
+entrance_new(PyObject *module, int method)
+{
+    State *state = PyModule_GetState(module);
+    Entrance *entrance = PyObject_GC_New(Entrance, state->entrance);
+    if (entrance != NULL) {
+        entrance->module = Py_NewRef(module);
+        entrance->python = Py_NewRef(state->python[method]);
+        entrance->made = &state->made[method];
+        PyObject_GC_Track(entrance);
+    }
+    return (PyObject *)entrance;
+}
+
 /* -- putting methods into classes --------------------------------------------------------------------------------- */
 
 static const struct {
@@ -433,6 +1016,8 @@ static const struct {
     [SET] = {"set", counter_set},
     [GET_AND_SET] = {"get_and_set", counter_get_and_set},
     [COMPARE_AND_SET] = {"compare_and_set", counter_compare_and_set},
+    [ENTER_LOCK] = {"__enter__", lock_enter},
+    [RELEASE] = {"release", lock_release},
 };
 
 /* put(cls, name, text): put the core's method into a class, in the place of the Python method of this name. The text is
@@ -446,12 +1031,12 @@ put(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "O!ss:put", &PyType_Type, &type, &name, &text)) {
         return NULL;
     }
-    if (!PyType_IsSubtype(type, state->counter)) {
-        return PyErr_Format(PyExc_TypeError, "%R is not derived from the core's type", type);
-    }
     for (int i = 0; i < METHODS; i++) {
         if (strcmp(functions[i].name, name)) {
             continue;
+        }
+        if (!PyType_IsSubtype(type, i < ENTER_LOCK ? state->counter : state->lock)) {
+            return PyErr_Format(PyExc_TypeError, "%R is not derived from the core's type", type);
         }
         if (state->texts[i] != NULL) {
             return PyErr_Format(PyExc_RuntimeError, "%s has been put into a class before", name);
@@ -470,7 +1055,8 @@ put(PyObject *self, PyObject *args)
         state->made[i].ml_meth = (PyCFunction)(void (*)(void))functions[i].function;
         state->made[i].ml_flags = METH_FASTCALL | METH_KEYWORDS;
         state->made[i].ml_doc = kept;
-        PyObject *descriptor = PyDescr_NewMethod(type, &state->made[i]);
+        PyObject *descriptor =
+            i == ENTER_LOCK ? entrance_new(self, i) : PyDescr_NewMethod(type, &state->made[i]);
         if (descriptor == NULL) {
             return NULL;
         }
@@ -499,6 +1085,14 @@ module_exec(PyObject *self)
     if (state->counter == NULL || PyModule_AddObjectRef(self, "Counter", (PyObject *)state->counter) < 0) {
         return -1;
     }
+    state->lock = (PyTypeObject *)PyType_FromModuleAndSpec(self, &lock_spec, NULL);
+    if (state->lock == NULL || PyModule_AddObjectRef(self, "Lock", (PyObject *)state->lock) < 0) {
+        return -1;
+    }
+    state->entrance = (PyTypeObject *)PyType_FromModuleAndSpec(self, &entrance_spec, NULL);
+    if (state->entrance == NULL) {
+        return -1;
+    }
     return PyModule_AddIntConstant(self, "REVISION", REVISION);
 }
 
@@ -508,6 +1102,8 @@ module_traverse(PyObject *self, visitproc visit, void *arg)
     State *state = PyModule_GetState(self);
     if (state != NULL) {
         Py_VISIT(state->counter);
+        Py_VISIT(state->lock);
+        Py_VISIT(state->entrance);
         for (int i = 0; i < METHODS; i++) {
             Py_VISIT(state->python[i]);
         }
@@ -521,6 +1117,8 @@ module_clear(PyObject *self)
     State *state = PyModule_GetState(self);
     if (state != NULL) {
         Py_CLEAR(state->counter);
+        Py_CLEAR(state->lock);
+        Py_CLEAR(state->entrance);
         for (int i = 0; i < METHODS; i++) {
             Py_CLEAR(state->python[i]);
         }

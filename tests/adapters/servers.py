@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -32,27 +31,20 @@ def free_port() -> int:
 class RedisServer:
     """A server of our own that keeps nothing on disk."""
 
-    def __init__(self, *options: str, sentinel: Path | None = None, port: int | None = None) -> None:
-        """Start it; skip the test where that can't be done, and say how it could.
-
-        Args:
-            *options: More of the server's options.
-            sentinel: The configuration of a Sentinel, to start that instead.
-            port: Its port; by default a free one.
-        """
+    def __init__(self) -> None:
+        """Start it; skip the test where that can't be done, and say how it could."""
         pytest.importorskip("redis", reason="needs redis-py: pip install 'syncprims[redis]'")
         program = shutil.which("redis-server")
         if program is None:
             pytest.skip("needs a Redis server: apt-get install redis-server")
-        self.port = free_port() if port is None else port
-        address = ["--port", str(self.port), "--bind", "127.0.0.1"]
-        ours = [str(sentinel), "--sentinel"] if sentinel else [*address, "--save", "", "--appendonly", "no", *options]
-        self._command = [program, *ours]
+        self._program = program
+        self.port = free_port()
         self.start()
 
     def start(self) -> None:
         """Start it, empty, and wait until it answers."""
-        self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         until(self._answers, START)
 
     def _answers(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import re
 import signal
 import threading
 from collections.abc import Callable
@@ -28,8 +27,8 @@ SPAWN: Final = multiprocessing.get_context("spawn")
 
 
 def queue_of(key: str) -> str:
-    """The key of those who wait: in the slot of the lock's own."""
-    return f"{key}:queue" if re.search("{[^}]+}", key) else f"{{{key}}}:queue"
+    """The key of those who wait."""
+    return f"{{{key}}}:queue"
 
 
 def in_line(client: Redis, key: str, number: int) -> Callable[[], bool]:

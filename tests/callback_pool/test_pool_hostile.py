@@ -490,7 +490,7 @@ def test_dispatcher_outlives_an_error_of_the_settling_itself(
 
     monkeypatch.setattr(Dispatcher, "_call_back", faulty)
     with caplog.at_level(logging.ERROR, "syncprims"), CallbackPool(max_workers=1) as pool:
-        pool.apply_async(int, callback=bool).wait_settled(LIMIT)
+        pool.submit(int).wait_settled(LIMIT)
         pool.apply_async(len, ("abc",), callback=told.append)
     assert told == [3]
     assert "a fault of ours" in caplog.text

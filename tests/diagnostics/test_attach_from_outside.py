@@ -142,7 +142,7 @@ def test_py_spy_shows_where_each_thread_is(tmp_path: Path, line: str) -> None:
         assert done.returncode == 0, done.stderr
         seller = stack_by_py_spy(done.stdout, "seller")
         shipper = stack_by_py_spy(done.stdout, "shipper")
-        assert seller[seller.index("sell") - 1].endswith("__enter__")
+        assert any(each.endswith("__enter__") for each in seller[: seller.index("sell")])  # the core's stand between
         assert ("read" in " ".join(shipper[: shipper.index("ship")])) == ("--native" in line)
         assert goes_on(process)
 
@@ -238,7 +238,8 @@ def test_gdb_shows_where_each_thread_is(tmp_path: Path) -> None:
         if "Undefined command" in done.stdout + done.stderr or "unable to read" in done.stdout:
             pytest.skip("gdb has no extension for this interpreter")
         assert re.search(r'line \d+, in ship\n +sys.stdin.readline|File "<string>", line \d+, in ship\b', done.stdout)
-        assert re.search(r"__enter__\n(?: .*\n)?.*, in sell\b", done.stdout)
+        # Between them may be a line of code, and that the core's method is one in C.
+        assert re.search(r"__enter__\n(?: .*\n){0,3}.*, in sell\b", done.stdout)
         assert goes_on(process)
 
 

@@ -17,7 +17,7 @@ from callback_pool.pool_workers import add, announce_then_hang
 from polling import ended, until, until_exists
 
 from . import work
-from .fault_places import OWN, OWN_PROCESSES, open_pool
+from .places import OWN, OWN_PROCESSES, open_pool
 from .rows import WORKS, row
 from .task_faults import hang_here
 from .witness import LIMIT, Witness

@@ -13,7 +13,7 @@ from callback_pool.pool_workers import add, announce_then_hang, fail, leave, wai
 from polling import ended, until_exists
 from syncprims import TaskTimeoutError
 
-from .fault_places import OWN_PROCESSES, PACKED, open_pool
+from .places import OWN_PROCESSES, PACKED, open_pool
 from .rows import ERROR, row
 from .witness import LIMIT, Witness, finish, still_works
 

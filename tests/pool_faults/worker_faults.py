@@ -14,7 +14,7 @@ from callback_pool.pool_workers import add, announce_then_hang, die, fail_to_sta
 from polling import ended
 
 from . import work
-from .fault_places import OWN_PROCESSES, PROCESSES, open_pool
+from .places import OWN_PROCESSES, PROCESSES, open_pool
 from .rows import ERROR, WORKS, row
 from .witness import LIMIT, Witness, check_accounts, still_works, wait_for
 

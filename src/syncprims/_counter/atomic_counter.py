@@ -50,9 +50,8 @@ _BOUNDED: Final = "bounded"
 # What `n` is, as nearly always; looking whether it is costs less than looking what type it has.
 _ONE: Final = 1
 
-_Guard: Callable[[], Any] = (
-    partial(TimedRLock, name=InnerName("the lock of a counter")) if sys.version_info >= (3, 14) else RLock
-)
+_Lock: Any = TimedRLock if sys.version_info >= (3, 14) else RLock
+_Guard: Callable[[], Any] = partial(_Lock, name=InnerName("the lock of a counter")) if _Lock is TimedRLock else _Lock
 _lock_of = attrgetter("_lock")
 _special_of = attrgetter("_special")
 
@@ -469,7 +468,7 @@ class AtomicCounter(CounterSurface, _Number):
             if not counter._lock._is_owned():
                 counter._updating = False
                 counter._special = True if counter._waiters else counter._ordinarily
-        deque(map(TimedRLock._at_fork_reinit, filterfalse(TimedRLock._is_owned, map(_lock_of, counters))), 0)
+        deque(map(_Lock._at_fork_reinit, filterfalse(_Lock._is_owned, map(_lock_of, counters))), 0)
 
 
 put(AtomicCounter, "increment", "decrement", "add", "get_and_add", "set", "get_and_set", "compare_and_set")

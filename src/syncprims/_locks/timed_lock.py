@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Collection, Generator
 from contextlib import AbstractContextManager
@@ -12,8 +13,10 @@ from .._core.clock import monotonic, sleep
 from .._core.deadline import check_acquire, check_timeout
 from .._core.deadlocks import own_deadlock, refuse_deadlock
 from .._core.greenlets import refuse_greenlets
+from .._core.holders import describe
 from .._core.observing import Event, Observable
 from .._core.registry import InnerName, check_name, register
+from .._core.speedups import core, put
 from .._core.waits import Waiting
 from .hold import Hold
 from .surface import LockSurface, SignatureOfInit
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
         def _at_fork_reinit(self) -> None: ...
         def _release_save(self) -> Any: ...
         def _acquire_restore(self, state: Any, /) -> None: ...
+elif core is not None:
+    _CLock = core.Lock
 else:
     from _thread import RLock as _CLock
 
@@ -47,6 +52,10 @@ else:
 #
 # Of the C locks only the one behind `threading.RLock` can be subclassed and knows its owner. It is re-entrant; asking
 # it first whether the caller holds it already makes it a lock that isn't.
+#
+# With the compiled core the C lock is the core's, in the same place and used in the same way: see `_speedups.c`. It
+# also enters, as long as the lock is free and no hook is overridden. Not from 3.14 on: there an interrupt may come
+# between the return of an `__enter__` in C and the body (gh-148874; 3.15 mends it, except where code is traced).
 #
 # The uncontended path writes nothing down: no holder, no time. What a waiter needs to know, the C lock's repr tells.
 #
@@ -116,6 +125,9 @@ class TimedLock(LockSurface, _CLock):
     # everything takes the slow path, which calls them.
     _try: ClassVar[Callable[[TimedLock, bool], bool]] = _c_try
     _overrides_on_wait: ClassVar[bool] = False
+    _enters_in_c: ClassVar[bool] = (
+        True  # of the core: it leaves out the hook, and an overriding __enter__ calls Python's
+    )
 
     __signature__: ClassVar[SignatureOfInit] = SignatureOfInit()
 
@@ -127,6 +139,8 @@ class TimedLock(LockSurface, _CLock):
         self._timeout = check_timeout(timeout)
         self._name = check_name(name)
         self._token: Hold[Self] | None = None
+        if core is not None:
+            self._plain = self._enters_in_c
         if type(self._name) is not InnerName:  # which are made at import, too, and that never raises
             refuse_greenlets()
         self._serial = register(self)
@@ -135,11 +149,29 @@ class TimedLock(LockSurface, _CLock):
         super().__init_subclass__(**kwargs)
         if cls._on_acquired is not TimedLock._on_acquired:
             cls._try = staticmethod(bool)  # type: ignore[assignment]  # bool(False) is False, and C
+        cls._enters_in_c = cls._try is _c_try and cls.__enter__ is TimedLock.__enter__
         cls._overrides_on_wait = cls._on_wait is not TimedLock._on_wait
 
     # What `acquire_all` releases by: C's function, whatever a subclass makes of `release`.
     _release = _CLock.release
     _in_python: ClassVar[bool] = False
+
+    if core is not None:
+
+        def release(self) -> None:
+            """Release the lock.
+
+            Raises:
+                RuntimeError: The calling thread does not hold it.
+            """
+            # The core releases it, and comes here if this thread does not hold it. CPython's lock can't say who does.
+            holder = self.holder
+            why = (
+                f"it is held by {describe(holder, self)}, and only its holder may release it"
+                if holder
+                else "it is free"
+            )
+            raise RuntimeError(f"cannot release un-acquired lock {self.name!r}: {why}")
 
     # -- what it is ---------------------------------------------------------------------------------------------
 
@@ -370,7 +402,10 @@ class TimedLock(LockSurface, _CLock):
 
     @staticmethod
     def _after_fork(locks: Collection[TimedLock]) -> None:
-        deque(map(_CLock._at_fork_reinit, filterfalse(_CLock._is_owned, locks)), 0)
+        if core is not None:  # a lock that the forking thread holds has to forget those that waited for it
+            deque(map(core.Lock._in_child, locks), 0)
+        else:
+            deque(map(_CLock._at_fork_reinit, filterfalse(_CLock._is_owned, locks)), 0)
 
     _observable: ClassVar[Observable] = Observable(
         {
@@ -434,3 +469,6 @@ class TimedRLock(TimedLock):
             if taken:
                 _c_release(self)
             raise
+
+
+put(TimedLock, *(["release"] if sys.version_info >= (3, 14) else ["__enter__", "release"]))

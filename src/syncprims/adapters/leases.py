@@ -10,7 +10,7 @@ from .._core.clock import monotonic, sleep
 from .._core.deadline import Deadline, check_timeout
 from ..facts import Frozen
 from . import renewing
-from .lease_holds import LeaseHold
+from .holds import Hold
 from .losses import LeaseHolder, Surface, holder_of_token, text_of_part
 from .redis_connection import refused, unanswered
 from .redis_server import Pauses, Script, Server
@@ -104,7 +104,7 @@ class Mine(local):
 
     def __init__(self) -> None:
         # An attempt that the server may have granted without our hearing of it.
-        self.doubtful: LeaseHold | None = None
+        self.doubtful: Hold | None = None
         self.patient: bool = False
         self.failure: Exception | None = None
         # Whether a try is to be followed by a wait; and where it is in the queue for that already.
@@ -175,8 +175,8 @@ class Leased:
         self.milliseconds: int = max(1, round(seconds * 1000))
         self._milliseconds = str(self.milliseconds)
         self._woke = 0.0  # when it last let the first waiter look; written without a lock, as too often does no harm
-        self.holds: dict[int, list[LeaseHold]] = {}
-        self.latest: LeaseHold | None = None
+        self.holds: dict[int, list[Hold]] = {}
+        self.latest: Hold | None = None
         self.mine: Mine = Mine()
         self.surface = surface
         self.renews: bool = renew
@@ -190,7 +190,7 @@ class Leased:
         mine = self.mine
         if mine.failure is not None and timeout == 0:  # the first try has used up the time of the wait
             raise mine.failure
-        mine.doubtful = hold = mine.doubtful or LeaseHold(self, mine.life)
+        mine.doubtful = hold = mine.doubtful or Hold(self, mine.life)
         taken = False
         try:
             if self.renews:
@@ -207,7 +207,8 @@ class Leased:
             return taken
         except unanswered() as failure:
             mine.failure = failure
-            if mine.patient and timeout == 0:  # the wait that follows may fare better
+            if mine.patient:
+                mine.patient = False
                 return False
             raise
         except refused():
@@ -220,12 +221,12 @@ class Leased:
             if not taken and self.renews:
                 renewing.renewer.drop(hold)
 
-    def _own(self) -> list[LeaseHold]:
+    def _own(self) -> list[Hold]:
         me = get_ident()
         own = self.holds.get(me)
         return self.holds.setdefault(me, []) if own is None else own
 
-    def _try(self, hold: LeaseHold) -> bool:
+    def _try(self, hold: Hold) -> bool:
         """Ask once; if a wait is to follow, and without the cost of a connection, in the queue at once."""
         mine = self.mine
         inbox = self.server.idle_inbox() if mine.waits and not self.holds.get(get_ident()) else None
@@ -252,7 +253,7 @@ class Leased:
             mine.lined_up = None
             self._undo(mine.doubtful)
 
-    def _ask(self, hold: LeaseHold, how: str, inbox: str) -> bool:
+    def _ask(self, hold: Hold, how: str, inbox: str) -> bool:
         answer = self._look(hold, how, inbox)
         if isinstance(answer, int):
             hold.number = answer
@@ -260,7 +261,7 @@ class Leased:
         self.mine.rivals = answer.rivals
         return False
 
-    def _look(self, hold: LeaseHold, how: str, inbox: str) -> int | _Refusal:
+    def _look(self, hold: Hold, how: str, inbox: str) -> int | _Refusal:
         if inbox:
             hold.inbox = inbox
         hold.since = now = monotonic()
@@ -277,7 +278,7 @@ class Leased:
             understand, self._take, hold.token, self._milliseconds, hold.member, how, *self._arguments
         )
 
-    def _wait(self, hold: LeaseHold, deadline: Deadline) -> bool:
+    def _wait(self, hold: Hold, deadline: Deadline) -> bool:
         from redis.exceptions import AuthenticationError
 
         inbox: Inbox | None = None
@@ -319,7 +320,7 @@ class Leased:
             if inbox is not None:
                 self.server.give_back(inbox)
 
-    def _granted(self, hold: LeaseHold, refusal: _Refusal, number: int, at: int) -> bool:
+    def _granted(self, hold: Hold, refusal: _Refusal, number: int, at: int) -> bool:
         """Note that it was granted, so long after the refusal; False if that was heard after the end of the lease."""
         now = monotonic()
         hold.leased(min(hold.since + max(0, at - refusal.at) / 1_000_000, now))
@@ -327,7 +328,7 @@ class Leased:
         hold.number = number
         return now < hold.ends
 
-    def _undo(self, hold: LeaseHold) -> None:
+    def _undo(self, hold: Hold) -> None:
         own = self._own()
         if hold in own:
             own.remove(hold)
@@ -356,11 +357,11 @@ class Leased:
             )
         self.let_go(holds.pop())
 
-    def detach(self) -> LeaseHold:
+    def detach(self) -> Hold:
         """Return the calling thread's last hold, which from now on belongs to no thread."""
         return self._own().pop()
 
-    def let_go(self, hold: LeaseHold) -> None:
+    def let_go(self, hold: Hold) -> None:
         """Let go of a hold.
 
         Raises:
@@ -382,7 +383,7 @@ class Leased:
             raise hold.report_here()
         hold.is_over(False)
 
-    def _give(self, hold: LeaseHold) -> bool:
+    def _give(self, hold: Hold) -> bool:
         now = monotonic()
         how = ""
         if now - self._woke >= _WAKE:
@@ -396,11 +397,11 @@ class Leased:
             raise hold.report_here()
         hold.leased(now)
 
-    def extend(self, hold: LeaseHold, within: float | None) -> bool:
+    def extend(self, hold: Hold, within: float | None) -> bool:
         """Begin the lease of a hold again; False if it is lost."""
         return self.server.run(yes, self._extend, hold.token, self._milliseconds, within=within)
 
-    def current(self) -> LeaseHold | None:
+    def current(self) -> Hold | None:
         """Return the last hold of the calling thread, or else the last of any."""
         own = self.holds.get(get_ident())
         return own[-1] if own else self.latest

@@ -110,15 +110,6 @@ def bounded(kind: type[AbstractConnection]) -> type[BoundedConnection]:
     return Bounded
 
 
-def connect(connection: AbstractConnection) -> None:
-    """Connect, by the limit that it has; a connection of Sentinel's first asks where to."""
-    try:
-        connection.connect()  # type: ignore[no-untyped-call,unused-ignore]  # the client leaves it untyped
-    except BaseException:
-        close(connection)
-        raise
-
-
 def close(connection: AbstractConnection) -> None:
     """Close it, and forget what may yet come on it."""
     connection.disconnect()  # type: ignore[no-untyped-call,unused-ignore]  # the client leaves it untyped

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.deadline import Deadline
 from .._core.foreign import error_words, words
-from .redis_connection import close, connect, refused
+from .redis_connection import close, refused
 
 if TYPE_CHECKING:
     from .redis_connection import BoundedConnection
@@ -40,7 +40,6 @@ class Inbox:
             redis.RedisError: The server did not answer, or refused, or said something else.
         """
         try:
-            connect(self._connection)
             self._connection.send_command("SUBSCRIBE", self.address)  # type: ignore[no-untyped-call,unused-ignore]  # the client leaves it untyped
             answer = self._read()
             if _texts(answer)[:2] != ["subscribe", self.address]:

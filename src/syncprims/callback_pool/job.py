@@ -67,9 +67,8 @@ class Job(Generic[T]):
     parts: Group | None = None
     withdrawn = False
 
-    # Written by the thread of this process that runs it, or unpickles its outcome: since when, and its ident.
-    began: float | None = None
-    worker: int | None = None
+    # Written by the thread that runs it, if it is of this process: since when, and its ident.
+    begun: tuple[float, int] | None = None
 
     # Written by the thread that unpickles its outcome here, if it ran elsewhere: that it does.
     arrives: bool = False
@@ -105,16 +104,14 @@ class Job(Generic[T]):
 
     def begin(self) -> bool:
         """Mark the task as running; False if it was cancelled or withdrawn."""
-        self.began = monotonic()
-        self.worker = get_ident()  # before the state, by which others know that it is there
+        self.begun = monotonic(), get_ident()  # before the state, by which others know that it is there
         return mark_running(self.task)
 
     def arrive(self) -> None:
         """Note that its outcome has come, and that this thread is about to unpickle it, which may run users' code."""
         since = self.running_since()
         self.arrives = True
-        self.began = monotonic() if since is None else since
-        self.worker = get_ident()
+        self.begun = monotonic() if since is None else since, get_ident()
 
     def running(self) -> bool:
         """Whether the call runs, as far as that can be known."""
@@ -122,11 +119,16 @@ class Job(Generic[T]):
 
     def running_since(self) -> float | None:
         """Return when the call began, by `time.monotonic`; None if it did not, or if that can't be known."""
-        return self.course.running_since() if self.began is None else self.began
+        return self.course.running_since() if self.begun is None else self.begun[0]
 
     def has_callback(self) -> bool:
         """Whether anything is to be called when it is done."""
         return self.callback is not None or self.error_callback is not None
+
+    @property
+    def worker(self) -> int | None:
+        """The ident of the thread that runs it, or ran it, or unpickles its outcome; None for none of this process."""
+        return None if self.begun is None else self.begun[1]
 
     @property
     def pid(self) -> int | None:

@@ -149,8 +149,7 @@ class OpenTasks(Generic[K, V]):
     def drop(self, task: K) -> bool:
         """Take out a settled or withdrawn task and wake who waited for that; True if that retired the pool."""
         self.jobs.pop(task, None)
-        if self._room_gates:
-            open_all(self._room_gates)
+        open_all(self._room_gates)
         return not self.jobs and self.went_idle()
 
     def has_callback(self, task: K) -> bool:

@@ -31,7 +31,7 @@ from .open_tasks import OpenTasks
 from .task import Task
 from .timeouts import Timer
 from .unseen_errors import OnError, UnseenErrors
-from .workers.backend import BackendOptions
+from .workers.backend import Options
 from .workers.choice import cpus, make_backend
 
 P = ParamSpec("P")
@@ -151,7 +151,7 @@ class CallbackPool(Executor):
         self._backend = make_backend(
             executor,
             envelope,
-            BackendOptions(
+            Options(
                 self._open_tasks,
                 self._timer,
                 max_workers or 0,

@@ -19,8 +19,8 @@ from .blocked import Blocked, Question, age
 from .findings import ASLEEP, DEADLOCK, LIKELY, SLOW, Holding, Incident, WaitingThread
 from .imports import ModuleImport, import_waits
 from .observed import Lock, RLock, origin_of, took_by_acquire
-from .parts import Notification, ProgramsEnd, ThreadEnd
-from .with_blocks import BlockInside
+from .parts import Ending, Notification, ProgramsEnd
+from .with_blocks import Inside
 from .wording import error_of, say_stack
 
 # What is certain
@@ -199,7 +199,7 @@ class Search:
             notes,
         )
 
-    def _inside(self, knot: Knot, holder: int, question: Question) -> BlockInside | None:
+    def _inside(self, knot: Knot, holder: int, question: Question) -> Inside | None:
         wait = knot.waits.get(holder)
         return wait.inside if isinstance(wait, Blocked) and wait.answered is question else None
 
@@ -368,7 +368,7 @@ def _words_of(wait: Waiting) -> str:
     if isinstance(node, Awaited):
         return guarded("", lambda: node.why(thread_name))
     if isinstance(wait, Blocked):
-        if isinstance(wait.target, (ThreadEnd, ProgramsEnd)):
+        if isinstance(wait.target, (Ending, ProgramsEnd)):
             return "which has not ended"
         if isinstance(wait.target, ModuleImport):
             return "which is importing it"
@@ -389,7 +389,7 @@ def _advice(core: Sequence[Waiting]) -> str:
         )
     if any(isinstance(each, ModuleImport) for each in targets):
         return "do not wait for a thread while a module is imported: start it from a function that is called afterwards"
-    if any(isinstance(each, (ThreadEnd, ProgramsEnd)) for each in targets):
+    if any(isinstance(each, (Ending, ProgramsEnd)) for each in targets):
         return "release the lock before joining the thread that needs it"
     return _ORDER_ADVICE
 

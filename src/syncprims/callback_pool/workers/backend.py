@@ -14,7 +14,7 @@ from ..timeouts import Timer
 from ..travel.envelope import Dumps
 
 
-class BackendOptions(NamedTuple):
+class Options(NamedTuple):
     """What a pool gives to each kind of backend.
 
     Attributes:
@@ -63,7 +63,7 @@ class Backend(ABC):
     max_workers: int | None
     rest: float = 0.0
 
-    def __init__(self, options: BackendOptions) -> None:
+    def __init__(self, options: Options) -> None:
         self._name = options.open_tasks.name
         self._open_tasks = options.open_tasks
         self._timer = options.timer

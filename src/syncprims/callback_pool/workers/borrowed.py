@@ -19,7 +19,7 @@ from ..job import Job
 from ..own_threads import enter, leave
 from ..travel.envelope import CALLED_OFF, portable, run_packed, unpack
 from ..travel.start_board import StartBoard, can_reach, make_board
-from .backend import Backend, BackendOptions
+from .backend import Backend, Options
 
 # Which task each thread of any executor runs that was handed in; written by each thread for itself.
 _busy: dict[int, Job[Any]] = {}
@@ -34,7 +34,7 @@ class Borrowed(Backend):
         options: The pool's.
     """
 
-    def __init__(self, executor: Executor, packs: bool, options: BackendOptions) -> None:
+    def __init__(self, executor: Executor, packs: bool, options: Options) -> None:
         super().__init__(options)
         self._executor = executor
         known = getattr(executor, "_max_workers", None)  # as the standard executors and loky's have it

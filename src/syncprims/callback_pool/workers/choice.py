@@ -9,12 +9,12 @@ from concurrent.futures import Executor
 
 from ..arguments import KINDS, refuse_kind
 from ..at_exit import drain_before, refuse_when_over
-from .backend import Backend, BackendOptions
+from .backend import Backend, Options
 from .borrowed import Borrowed, crosses_processes, refuse_unsuitable
 from .threads import ThreadWorkers
 
 
-def make_backend(executor: Executor | str, envelope: bool | None, options: BackendOptions) -> Backend:
+def make_backend(executor: Executor | str, envelope: bool | None, options: Options) -> Backend:
     """Return the backend; the exit handler of its executor's module comes after the pools' own.
 
     Args:
@@ -53,7 +53,7 @@ def make_backend(executor: Executor | str, envelope: bool | None, options: Backe
     return InterpreterWorkers(options)
 
 
-def _staffed(options: BackendOptions, default: int) -> BackendOptions:
+def _staffed(options: Options, default: int) -> Options:
     return options if options.max_workers else options._replace(max_workers=default)
 
 

@@ -19,7 +19,7 @@ from ..own_threads import HelperThread
 from ..travel.envelope import portable, run_packed
 from ..travel.main_module import GUARD, check_frozen, check_guard, main_source
 from ..travel.surroundings import Surroundings
-from .backend import Backend, BackendOptions, not_up
+from .backend import Backend, Options, not_up
 from .borrowed import deliver
 from .crew import Crew, Plan
 
@@ -49,7 +49,7 @@ class ProcessWorkers(Backend):
     fate = "its result will be dropped, and its process is killed when the pool ends or all processes are stuck"
     rest: float = 0.001
 
-    def __init__(self, options: BackendOptions) -> None:
+    def __init__(self, options: Options) -> None:
         super().__init__(options)
         check_frozen(self._name)
         self._max_workers = options.max_workers
