@@ -39,15 +39,16 @@ STANDARD: Final = (
 )
 # Of each package the arguments of pytest, in the folder of its source archive.
 PACKAGES: Final = {
-    "cheroot": ["cheroot/test", "-o", "addopts=", "-k", "not ssl and not tls"],
-    "waitress": ["tests", "-o", "addopts="],
-    "diskcache": ["tests/test_core.py", "tests/test_fanout.py", "tests/test_recipes.py", "-o", "addopts="],
-    "prometheus_client": ["tests", "-o", "addopts="],
-    "watchdog": ["tests", "-o", "addopts="],
-    "cachetools": ["tests", "-o", "addopts="],
-    "apscheduler": ["tests", "-o", "addopts="],
+    "cheroot": ["cheroot/test", "-k", "not ssl and not tls"],
+    "waitress": ["tests"],
+    "diskcache": ["tests/test_core.py", "tests/test_fanout.py", "tests/test_recipes.py"],
+    "prometheus_client": ["tests"],
+    "watchdog": ["tests"],
+    "cachetools": ["tests"],
+    "apscheduler": ["tests"],
 }
 TAGS: Final = ("failure", "error", "skipped")
+PYTEST: Final = ("-q", "-p", "no:asyncio", "-o", "addopts=", "--continue-on-collection-errors")
 WATCH: Final = ("-m", "syncprims.watch", "--after", "1", "--asleep", "5")
 
 
@@ -155,7 +156,7 @@ def main() -> None:
             with tarfile.open(archive) as packed:
                 packed.extractall(folder, filter="data")
             place = next(path for path in folder.glob(f"{name}-*") if path.is_dir())
-            rows.append(compare(name, place, ["-m", "pytest", "-q", *arguments], is_pytest=True))
+            rows.append(compare(name, place, ["-m", "pytest", *PYTEST, *arguments], is_pytest=True))
     file = DOCS / f"suites-{version()}.json"
     kept = {row["suite"]: row for row in (json.loads(file.read_text()) if file.exists() else [])}
     kept |= {row["suite"]: row for row in rows}

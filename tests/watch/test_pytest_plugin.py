@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -61,10 +62,9 @@ def pytest_run(tmp_path: Path, *arguments: str) -> str:
     """Run pytest over the tests above in a folder of their own, and return what it prints."""
     (tmp_path / "test_locks.py").write_text(TESTS)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    found = run(
-        *("-m", "pytest", "-p", "syncprims.watch.pytest_plugin", "-p", "no:cacheprovider", "-rA", *arguments),
-        cwd=tmp_path,
-    )
+    is_installed = any(each.name == "syncprims_watch" for each in entry_points(group="pytest11"))
+    plugin = () if is_installed else ("-p", "syncprims.watch.pytest_plugin")
+    found = run("-m", "pytest", *plugin, "-p", "no:cacheprovider", "-rA", *arguments, cwd=tmp_path)
     return found.stdout + found.stderr
 
 
