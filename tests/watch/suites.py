@@ -75,8 +75,10 @@ def run(arguments: Sequence[str], folder: Path, reports: Path | None) -> tuple[s
 
 
 def of_unittest(printed: str) -> dict[str, str]:
-    """The outcome of each test that ``unittest -v`` printed; what a test prints itself may hide some."""
-    return dict(re.findall(r"(?m)^(\w+ \([\w.]+\)).* \.\.\. (ok|FAIL|ERROR|skipped)", printed))
+    """The outcome of each test that ``unittest -v`` printed, and how many ran."""
+    found = dict.fromkeys(re.findall(r"(?m)^(\w+ \([\w.]+\))", printed), "ok")
+    found |= {test: kind for kind, test in re.findall(r"(?m)^(FAIL|ERROR): (\w+ \([\w.]+\))", printed)}
+    return found | {"": ran for ran in re.findall(r"(?m)^Ran (\d+) tests", printed)}
 
 
 def of_pytest(file: Path) -> dict[str, str]:
@@ -108,7 +110,7 @@ def compare(name: str, folder: Path, arguments: Sequence[str], *, is_pytest: boo
     changed = sorted(test for test in bare if watched.get(test, "missing") != bare[test])
     row = {
         "suite": name,
-        "tests": len(bare),
+        "tests": int(bare.get("", len(bare))),
         "reports": told.count(BEGINNING),
         "changed": changed,
         "seconds": seconds,

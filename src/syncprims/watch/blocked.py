@@ -148,6 +148,8 @@ class Blocked(Waiting):
         Raises:
             DeadlockError: The watcher has decided to break a deadlock here.
         """
+        if _to_wake:
+            _to_wake[0]()
         asked = self.asked
         if asked is not None and asked is not self.answered:
             self.inside = blocks_of(_callers_frame(), asked.things)

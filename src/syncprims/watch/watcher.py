@@ -58,8 +58,8 @@ class Watcher:
         self._start_thread()
 
     def start_after_fork(self) -> None:
-        """Start it after a fork: at once, or with the next wait where that would be taken for a thread of before."""
-        if _WARNS_LATE and len(sys._current_frames()) == 1:
+        """Start it after a fork: at once, or by the next thread that waits or still does, where `os.fork` warns late."""
+        if _WARNS_LATE:
             wake_by_next_wait(self._start_thread)
         else:
             self._start_thread()
