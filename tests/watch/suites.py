@@ -78,7 +78,8 @@ def of_unittest(printed: str) -> dict[str, str]:
     """The outcome of each test that ``unittest -v`` printed, and how many ran."""
     found = dict.fromkeys(re.findall(r"(?m)^(\w+ \([\w.]+\))", printed), "ok")
     found |= {test: kind for kind, test in re.findall(r"(?m)^(FAIL|ERROR): (\w+ \([\w.]+\))", printed)}
-    return found | {"": ran for ran in re.findall(r"(?m)^Ran (\d+) tests", printed)}
+    ran = re.search(r"(?m)^Ran (\d+) tests", printed)
+    return {**found, "": ran[1] if ran else "0"}
 
 
 def of_pytest(file: Path) -> dict[str, str]:

@@ -58,7 +58,7 @@ class Watcher:
         self._start_thread()
 
     def start_after_fork(self) -> None:
-        """Start it after a fork: at once, or by the next thread that waits or still does, where `os.fork` warns late."""
+        """Start it after a fork: at once, or by a thread that waits, where `os.fork` warns late."""
         if _WARNS_LATE:
             wake_by_next_wait(self._start_thread)
         else:
