@@ -432,7 +432,7 @@ def test_threads_that_ask_at_once_get_one_lock() -> None:
 
     def ask() -> list[TimedLock]:
         found = []
-        for _ in range(200):
+        for _ in range(40):
             together.wait(LIMIT)
             found.append(keyed["a"])
             together.wait(LIMIT)
