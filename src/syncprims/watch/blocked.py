@@ -69,7 +69,7 @@ class Awaitable(Protocol):
 
 
 class _Node:
-    """What the library's own search sees of it: something that is up to nobody, and in no snapshot.
+    """What the library's own search sees of it: something that is up to no thread, and in no snapshot.
 
     The search for the library's own locks refuses what it finds. What is found here is only reported.
     """

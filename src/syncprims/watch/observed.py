@@ -34,7 +34,7 @@ else:
 # (see `_core.interrupts`). So that it never leaves a lock taken which a bare one would leave free:
 #
 # - Taking is Python, but the call that takes is made by an iterator of C, which a `for` asks. On the way from there to
-#   the store of the owner and to the `return` no interrupt is delivered, and under the GIL no other thread runs: nobody
+#   the store of the owner and to the `return` no interrupt is delivered, and under the GIL no other thread runs: none
 #   ever sees the lock taken without its owner, unless its taker had to wait.
 # - `__exit__` is C. It is `lru_cache(0)(operator.call)`: a C object that binds like a function, and so keeps the lock
 #   alive as long as the block lasts (as a bare one does: a lock may live in a weak dictionary alone). It calls the
