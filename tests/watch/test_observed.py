@@ -157,6 +157,7 @@ def wait_a_moment() -> None:
 
 
 @pytest.mark.untraceable
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of the threads that run the tests
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_fork_finds_no_thread_of_the_watch(watching: Watching) -> None:
     """The thread that looks ends before a fork, and runs again with the next wait, in the parent and the child."""
