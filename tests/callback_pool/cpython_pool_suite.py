@@ -23,7 +23,6 @@ DIFFERENT = {
     "test_terminate": "waits five minutes for threads, which can't be ended; later versions leave it out",
     "test_resource_warning": "sets the private _state of a pool that was closed, to be warned that it was not",
     "test_unpickleable_result": "expects MaybeEncodingError; here it is a TransportError, which says what went wrong",
-    "test_pool_worker_lifetime_early_close": "there is no maxtasksperchild",
     "test_pool_worker_lifetime": "looks at the private _pool and calls the private _repopulate_pool",
     "test_pool_maxtasksperchild_invalid": "0.5 and '12' are TypeErrors here, as for every count",
     "test_worker_finalization_via_atexit_handler_of_multiprocessing": "makes a multiprocessing.Pool by -c",
@@ -35,10 +34,21 @@ class Pool(CallbackPool):
     """`CallbackPool` with the arguments of `multiprocessing.Pool`, and a `map` that returns a list."""
 
     def __init__(
-        self, processes: Any = None, initializer: Any = None, initargs: Any = (), maxtasksperchild: Any = None
+        self,
+        processes: Any = None,
+        initializer: Any = None,
+        initargs: Any = (),
+        maxtasksperchild: Any = None,
+        context: Any = None,
     ) -> None:
-        assert maxtasksperchild is None
-        super().__init__(self.kind, max_workers=processes, initializer=initializer, initargs=initargs)
+        super().__init__(
+            self.kind,
+            max_workers=processes,
+            initializer=initializer,
+            initargs=initargs,
+            max_tasks_per_child=maxtasksperchild,
+            mp_context=context,
+        )
 
     def map(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:  # type: ignore[override]
         return self.map_async(func, iterable, chunksize).get()

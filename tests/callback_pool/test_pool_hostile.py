@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -490,7 +489,7 @@ def test_dispatcher_outlives_an_error_of_the_settling_itself(
 
     monkeypatch.setattr(Dispatcher, "_call_back", faulty)
     with caplog.at_level(logging.ERROR, "syncprims"), CallbackPool(max_workers=1) as pool:
-        pool.submit(int).wait_settled(LIMIT)
+        pool.apply_async(int, callback=bool).wait_settled(LIMIT)
         pool.apply_async(len, ("abc",), callback=told.append)
     assert told == [3]
     assert "a fault of ours" in caplog.text
@@ -554,27 +553,3 @@ def test_stopped_workers_are_not_replaced_while_a_task_runs() -> None:
     go.set()
     pool.close(LIMIT)
     assert pool._backend._hired == 2  # type: ignore[attr-defined]  # threads' own
-
-
-def test_feeder_thread_that_can_not_be_started_fails_one_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The queue of a process executor starts a thread of its own, without which the executor of 3.11 waits forever."""
-    from multiprocessing.queues import Queue
-
-    start: Any = Queue._start_thread  # type: ignore[attr-defined]  # typeshed lacks it
-    refused: list[Any] = []
-
-    def start_thread(queue: Any) -> None:
-        if not refused:
-            refused.append(queue)
-            raise RuntimeError("can't start new thread")
-        start(queue)
-
-    monkeypatch.setattr(Queue, "_start_thread", start_thread)
-    with CallbackPool("process", max_workers=1) as pool:
-        error = pool.submit(pool_workers.add, 1).exception(LIMIT)
-        if sys.version_info[:2] == (3, 12):  # there a call of the pool's own goes first, and meets it
-            assert error is None
-        else:
-            assert isinstance(error, RuntimeError)
-        assert refused
-        assert pool.submit(pool_workers.add, 1).result(LIMIT) == 1

@@ -269,7 +269,7 @@ def test_callback_may_submit_while_the_pool_closes() -> None:
 
 def test_lost_notice_is_caught(monkeypatch: pytest.MonkeyPatch, record_property: Note) -> None:
     """Mutation: where tasks that are done give no notice, some order ends with one pending for ever."""
-    monkeypatch.setattr(task, "_notify", lambda one: None)
+    monkeypatch.setattr(task.Task, "_invoke_callbacks", lambda one: None)
     assert any("told" in problem or "pending for ever" in problem for _, problem in problems(2))
     record_property("mutations caught", 1)
 

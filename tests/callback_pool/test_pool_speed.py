@@ -3,89 +3,20 @@
 from __future__ import annotations
 
 import gc
-import os
-import pickle
 import threading
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Any
 
 import pytest
 
 from syncprims import CallbackPool
 from syncprims.callback_pool import dispatcher
 from syncprims.callback_pool.dispatcher import _MANY
-from syncprims.callback_pool.travel.surroundings import Surroundings
 from syncprims.callback_pool.workers.backend import Backend
-from syncprims.callback_pool.workers.crew import Crew, Plan
 
 LIMIT = 10.0
-
-
-# -- the doorbell ------------------------------------------------------------------------------------------------------
-
-posix = pytest.mark.skipif(os.name != "posix", reason="the standard bell is left as it is")
-
-
-@pytest.fixture
-def bell() -> Iterator[Any]:
-    """The bell of an executor as the pool makes them, which has no task yet."""
-    crew = Crew(Plan("p", 1, 128, (None, ()), pickle.dumps, {}, Surroundings(), LIMIT))
-    bell: Any = crew.executor._executor_manager_thread_wakeup
-    yield bell
-    bell.close()
-    crew.dismiss(kill=False)
-    crew.see_out()
-
-
-@posix
-def test_bell_rings_once_until_it_is_heard(bell: Any) -> None:
-    """Many wakeups write one message, and after it was heard the next one writes again."""
-    for _ in range(2):
-        for _ in range(3):
-            bell.wakeup()
-        assert bell._reader.poll(0)
-        assert bell._reader.recv_bytes() == b""
-        assert not bell._reader.poll(0)
-        bell.clear()
-
-
-@posix
-def test_bell_that_was_cleared_is_silent(bell: Any) -> None:
-    """Clearing takes what there is out of the pipe, and blocks on nothing where there is none."""
-    bell.wakeup()
-    bell.clear()
-    assert not bell._reader.poll(0)
-    bell.clear()
-    assert not bell._reader.poll(0)
-
-
-@posix
-def test_bell_that_rings_while_it_is_cleared_is_heard_later(bell: Any) -> None:
-    """A message that is written after the pipe was emptied, its flag fallen with the others', is not lost."""
-    send = bell._writer.send_bytes
-
-    class Late:
-        """A writer that is overtaken by the listener."""
-
-        def send_bytes(self, message: bytes) -> None:
-            bell.clear()
-            send(message)
-
-        def close(self) -> None: ...
-
-    writer, bell._writer = bell._writer, Late()
-    try:
-        bell.wakeup()
-    finally:
-        bell._writer = writer
-    assert bell._reader.poll(0)
-    bell.clear()
-    assert not bell._reader.poll(0)
-    bell.wakeup()
-    assert bell._reader.poll(0)
 
 
 # -- the dispatcher's rest ---------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import pytest
 from polling import ended, until, until_exists
 from syncprims import CallbackPool, PoolTimeoutError, TaskTimeoutError
 from syncprims.callback_pool.travel import shared_file, start_board
-from syncprims.callback_pool.travel.reports import Reports
+from syncprims.callback_pool.travel.arrival import WORD_OF_THE_POOL
 from syncprims.callback_pool.travel.start_board import StartBoard, make_board, stamp
 from syncprims.diagnostics import snapshot
 from syncprims.testing import Threads
@@ -257,7 +257,7 @@ def test_initializer_that_ends_its_process_is_suspected() -> None:
     with CallbackPool("process", max_workers=1, initializer=die) as pool:
         error = pool.submit(pow, 2, 3).exception(LIMIT)
     assert isinstance(error, BrokenExecutor)
-    assert "died twice before pow could begin, during its initializer" in str(error)
+    assert "died twice before a task could begin: it exited with status 3 during its initializer" in str(error)
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
@@ -420,46 +420,24 @@ if __name__ == "__main__":
             pass
 
 
-def test_worker_holds_off_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It begins no call before the pool has had the time to call it off; then it goes on."""
-    board = StartBoard()
-    monkeypatch.setattr(start_board, "_inherited", board._map)
-    first, second, third = (board.take() for _ in range(3))
-    start_board.hold_off(0.2)
-    before = time.monotonic()
-    assert stamp(None, first)
-    assert time.monotonic() - before >= 0.2
-    assert stamp(None, second)
-    start_board.hold_off(60.0)
-    board.call_off()
-    assert not stamp(None, third)
-    assert [board.read(slot) is not None for slot in (first, second, third)] == [True, True, False]
+def interrupt_itself() -> None:
+    """Be in the middle of a task when Ctrl-C comes."""
+    signal.raise_signal(signal.SIGINT)
+
+
+@posix
+def test_worker_holds_off_after_an_interrupt() -> None:
+    """It begins no task before the pool has had the time to call it off; then it goes on."""
+    with CallbackPool("process", max_workers=1) as pool:
+        pool.submit(pow, 2, 3).result(LIMIT)
+        before = time.monotonic()
+        first, second = pool.submit(interrupt_itself), pool.submit(pow, 2, 4)
+        first.result(LIMIT)
+        assert second.result(LIMIT) == 16
+        assert time.monotonic() - before >= WORD_OF_THE_POOL
 
 
 # -- the start board, where there is no room ---------------------------------------------------------------------------
-
-
-def no_room(self: object, size: int) -> NoReturn:
-    raise OSError(28, "No space left on device")
-
-
-def note_and_die(path: str) -> NoReturn:
-    with open(path, "a") as file:
-        file.write("ran\n")
-    os._exit(3)
-
-
-def test_task_of_which_it_cannot_be_told_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without room for the board, a task that kills its worker fails with words that say so; others work."""
-    monkeypatch.setattr(shared_file.SharedFile, "allocate", no_room)
-    path = tmp_path / "ran"
-    with CallbackPool("process", max_workers=1) as pool:
-        assert pool.submit(pow, 2, 3).result(LIMIT) == 8
-        error = pool.submit(note_and_die, str(path)).exception(LIMIT)
-        assert pool.submit(pow, 2, 4).result(LIMIT) == 16
-    assert isinstance(error, BrokenExecutor)
-    assert "can't be told" in str(error)
-    assert path.read_text() == "ran\n"
 
 
 @posix
@@ -500,8 +478,8 @@ def leave_where_no_board_is() -> None:
     os.open = refuse
 
 
-def test_initializer_that_drops_privileges_parts_no_worker_from_the_board(tmp_path: Path) -> None:
-    """It was inherited, and nothing is opened later: a time limit is kept, and what has begun does not run again."""
+def test_initializer_that_drops_privileges_parts_no_worker_from_the_pool(tmp_path: Path) -> None:
+    """Nothing is opened later: a time limit is kept, and what has begun does not run again."""
     mark = str(tmp_path / "pid")
     with CallbackPool("process", max_workers=1, initializer=leave_where_no_board_is) as pool:
         task = pool.apply_async(time.sleep, (60.0,), timeout=0.3)
@@ -542,7 +520,7 @@ def test_board_that_is_not_the_pools_is_not_written_on(tmp_path: Path) -> None:
     other.write_bytes(bytes(4096))
     assert board.address is not None
     token = board.address.partition(":")[0]
-    assert stamp(f"{token}:{other}", slot)
+    stamp(f"{token}:{other}", slot)
     assert not start_board.can_reach(f"{token}:{other}")
     assert other.read_bytes() == bytes(4096)
     assert start_board.can_reach(board.address)
@@ -569,55 +547,25 @@ def test_board_without_memory_files_is_a_temporary_one(monkeypatch: pytest.Monke
             assert pool.submit(pow, 2, 3).result(LIMIT) == 8
 
 
-# -- reports -----------------------------------------------------------------------------------------------------------
+# -- the pipe ----------------------------------------------------------------------------------------------------------
+
+
+def close_all_and_open(path: str) -> None:
+    """Close all descriptors, and open a file under each of their numbers."""
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY)
+    for each in range(3, 64):
+        if each != fd:
+            os.dup2(fd, each)
 
 
 @posix
-def test_reports_of_many_workers_come_whole(tmp_path: Path) -> None:
-    """However long they are and whoever writes at the same time."""
-    body = """
-import threading
-from syncprims.callback_pool.travel import reports
-
-if __name__ == "__main__":
-    shared = reports.Reports()
-    children = []
-    for n in range(4):
-        child = os.fork()
-        if child == 0:
-            reports.take_over(shared.fd)
-            for _ in range(50):
-                reports.report("event", str(n) * 10_000)
-            os._exit(0)
-        children.append(child)
-    for child in children:
-        assert os.waitpid(child, 0)[1] == 0
-    facts = [report.facts[0] for report in shared.read()]
-    assert {(len(fact), len(set(fact))) for fact in facts} == {(10_000, 1)}
-    print(len(facts), len({report.pid for report in shared.read()}))
-"""
-    assert run(tmp_path, body) == (0, ["200 4"], "")
-
-
-@posix
-def test_report_to_a_descriptor_that_is_another_files_now_is_lost(tmp_path: Path) -> None:
-    """A task has closed all descriptors: its own file must not get what we write."""
-    from syncprims.callback_pool.travel import reports
-
-    shared = Reports()
-    held = os.dup(shared.fd)
-    reports.take_over(held)
-    try:
-        other = os.open(tmp_path / "theirs", os.O_CREAT | os.O_WRONLY)
-        os.dup2(other, held)
-        reports.report("event")
-        os.close(held)
-        reports.report("event")
-        os.close(other)
-    finally:
-        reports._inherited = None
+def test_pipe_that_a_task_has_closed_is_not_written_to(tmp_path: Path) -> None:
+    """The number is another file's then, which must not get what we write; the task fails, and no other."""
+    with CallbackPool("process", max_workers=1) as pool:
+        error = pool.submit(close_all_and_open, str(tmp_path / "theirs")).exception(LIMIT)
+        assert isinstance(error, BrokenExecutor)
+        assert pool.submit(pow, 2, 3).result(LIMIT) == 8
     assert (tmp_path / "theirs").read_bytes() == b""
-    assert shared.read() == []
 
 
 def test_nothing_is_logged_by_a_quiet_pool(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copyreg
+import multiprocessing
 import pickle
 import signal
 import sys
@@ -153,24 +154,36 @@ def test_a_start_is_stamped_where_the_parent_reads_it(tmp_path: Path) -> None:
     try:
         for slot in (slots[0], slots[-1]):
             assert board.read(slot) is None
-            assert starts.stamp(address, slot)
+            starts.stamp(address, slot)
             assert (board.read(slot) or 0) > 0
     finally:
         starts._maps.pop(address, None)
-    assert starts.stamp(f"00:{tmp_path / 'gone'}", slots[0])
+    starts.stamp(f"00:{tmp_path / 'gone'}", slots[0])
 
 
 def test_a_worker_leaves_ctrl_c_to_its_parent_and_watches_it() -> None:
-    """Ctrl-C does nothing from the arrival on; a process without a parent has none to watch."""
+    """Ctrl-C is only noted from the arrival on; a process without a parent has none to watch."""
     before = signal.getsignal(signal.SIGINT)
     seen: list[object] = []
+    ours, theirs = multiprocessing.Pipe()
     try:
-        arrive, arguments = Luggage(None, None, None, {}, (max, (2, 7)), pickle.dumps).__reduce__()
-        assert arrive(*arguments) == (max, (2, 7))
+        luggage = Luggage(theirs, None, {}, (max, (2, 7)), pickle.dumps, None, False)
+        arrive, arguments = luggage.__reduce__()
+        arrived = arrive(*arguments)
+        assert arrived.start_call == (max, (2, 7))
+        arrived = arrived._replace(start_call=(seen.append, (1,)))
         signal.raise_signal(signal.SIGINT)
-        arrival.prepare_worker((seen.append, (1,)))
+        ours.send_bytes(pack(pickle.dumps, max, (2, 7), {}))
+        ours.send_bytes(arrival.NO_MORE)
+        arrival.work(arrived)
+        said = [pickle.loads(ours.recv_bytes())[0] for _ in range(2)]
+        assert said == ["started", "ready"]
+        assert ours.recv_bytes() == arrival.INTERRUPTED
+        assert unpack(ours.recv_bytes()) == (7, None)
     finally:
         signal.signal(signal.SIGINT, before)
+        ours.close()
+        theirs.close()
     assert seen == [1]
     arrival._end_with_parent()
 

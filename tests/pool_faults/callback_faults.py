@@ -10,7 +10,7 @@ from typing import Any
 from callback_pool.pool_workers import add, fail
 from syncprims import CallbackErrors, CallbackExit, Task
 
-from .places import open_pool
+from .fault_places import open_pool
 from .rows import WORKS, row
 from .witness import LIMIT, Witness, check_accounts, finish, raises, still_works, wait_for
 

@@ -7,8 +7,8 @@ import os
 import sys
 import traceback
 
+from .cell_runs import HARD_LIMIT
 from .rows import all_rows
-from .running import HARD_LIMIT
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from callback_pool.pool_workers import add
 from polling import until, until_exists
 from syncprims import PoolClosedError, PoolTimeoutError
 
-from .places import open_pool
+from .fault_places import open_pool
 from .rows import WORKS, row
 from .task_faults import hang_here
 from .witness import LIMIT, Witness, check_accounts, raises

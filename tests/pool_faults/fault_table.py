@@ -13,10 +13,10 @@ from pathlib import Path
 if not __package__:  # run by its path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pool_faults.places import ALL, missing
+from pool_faults.cell_runs import AT_A_TIME, FAILS, HANGS, Cell, all_cells, run_cells
+from pool_faults.fault_places import ALL, missing
 from pool_faults.results import Results, collect, save
 from pool_faults.rows import all_rows
-from pool_faults.running import AT_A_TIME, FAILS, HANGS, Cell, all_cells, run_cells
 
 
 def render(results: Results, places: list[str]) -> str:

@@ -17,7 +17,7 @@ from callback_pool.pool_workers import add, announce_then_hang
 from polling import ended, until, until_exists
 
 from . import work
-from .places import OWN, OWN_PROCESSES, open_pool
+from .fault_places import OWN, OWN_PROCESSES, open_pool
 from .rows import WORKS, row
 from .task_faults import hang_here
 from .witness import LIMIT, Witness
@@ -125,7 +125,7 @@ def exit_with_endless_task(place: str) -> str:
 def suffer_endless(place: str, mark: str) -> None:
     pool = open_pool(place)
     task = pool.apply_async(
-        announce_then_hang, (mark,), error_callback=lambda error: print(type(error).__name__, flush=True), timeout=0.2
+        announce_then_hang, (mark,), error_callback=lambda error: print(type(error).__name__, flush=True), timeout=1.5
     )
     task.wait_settled(LIMIT)
     until_exists(mark)

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 from list_table import list_table
 
-from .places import ALL
+from .cell_runs import FAILS, HANGS, Cell, Outcome
+from .fault_places import ALL
 from .rows import Row, all_rows
-from .running import FAILS, HANGS, Cell, Outcome
 
 HEADINGS = {
     "thread": '``"thread"``',

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .places import ALL
+from .fault_places import ALL
 
 # A scenario gets the executor's name, provokes the fault, asserts order and outcome, and returns what the cell shows:
 WORKS = "✓"

@@ -13,9 +13,9 @@ from callback_pool.pool_workers import add, announce_then_hang, fail, leave, wai
 from polling import ended, until_exists
 from syncprims import TaskTimeoutError
 
-from .places import OWN_PROCESSES, PACKED, open_pool
+from .fault_places import OWN_PROCESSES, PACKED, open_pool
 from .rows import ERROR, row
-from .witness import LIMIT, Witness, finish, still_works
+from .witness import LIMIT, Witness, finish, raises, still_works
 
 
 @row("task raises")
@@ -73,7 +73,7 @@ def endless_task(place: str) -> str:
     assert isinstance(error, TaskTimeoutError), error
     assert error.timeout == 0.5
     assert rest == [*range(6)]
-    assert pool.stats.abandoned == (0 if place == "pebble" else 1), pool.stats
+    assert pool.stats.abandoned == (0 if place in (*OWN_PROCESSES, "pebble") else 1), pool.stats
     stuck = Path(mark).read_text() if place in (*OWN_PROCESSES, "pebble", "ProcessPoolExecutor", "loky") else ""
     finish(pool)
     if place == "ThreadPoolExecutor":
@@ -84,6 +84,53 @@ def endless_task(place: str) -> str:
     if stuck:
         os.kill(int(stuck), signal.SIGKILL)  # the worker belongs to the executor that was handed in
     return "told"
+
+
+@row("a late task beside innocents")
+def late_beside_innocents(place: str) -> str:
+    """Those that run at the same moment, in other workers, have their results as if nothing had happened."""
+    folder = tempfile.mkdtemp()
+    release = os.path.join(folder, "release")
+    pool = open_pool(place, workers=3)
+    witness = Witness(pool)
+    marks = [os.path.join(folder, str(n)) for n in range(3)]
+    innocents = [witness.send(hang_here, release, mark) for mark in marks[:2]]
+    for mark in marks[:2]:
+        until_exists(mark)
+    late = witness.send(hang_here, os.path.join(folder, "never"), marks[2], timeout=1.0)
+    assert isinstance(late.exception(LIMIT), TaskTimeoutError)
+    late.wait_settled(LIMIT)
+    assert not any(task.done() for task in innocents)
+    Path(release).touch()
+    *told, error = witness.heard()
+    assert not any(isinstance(heard, BaseException) for heard in told), told
+    assert isinstance(error, TaskTimeoutError)
+    still_works(witness)
+    Path(folder, "never").touch()  # for threads, and for workers of others that go on
+    finish(pool)
+    return "told, killed" if place in (*OWN_PROCESSES, "pebble") else "told"
+
+
+@row("a task of a group fails")
+def group_fails(place: str) -> str:
+    """Its sibling that is queued never begins, the one that runs is killed or told, and all errors come out once."""
+    folder = tempfile.mkdtemp()
+    go, mark = os.path.join(folder, "go"), os.path.join(folder, "mark")
+    pool = open_pool(place, workers=1)
+    with raises(ExceptionGroup) as raised, pool.group() as group:
+        first = group.submit(hang_here, go, mark)
+        fails = group.submit(fail, "no")
+        queued = [group.submit(add, n) for n in range(12)]
+        until_exists(mark)
+        Path(go).touch()
+    assert [type(error) for error in raised.value.exceptions] == [ValueError], raised.value
+    assert isinstance(fails.exception(0), ValueError)
+    assert first.done()
+    assert queued[-1].cancelled()
+    assert group.cancelled.is_set()
+    assert pool.submit(len, "abc").result(LIMIT) == 3
+    finish(pool)  # the error was raised, and is not raised again
+    return ERROR
 
 
 @row("an innocent task behind a slow one, both with a timeout")

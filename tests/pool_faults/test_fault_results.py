@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pool_faults.places import ALL
+from pool_faults.cell_runs import FAILS, HANGS, Cell, Outcome
+from pool_faults.fault_places import ALL
 from pool_faults.results import collect, load, save, tables
 from pool_faults.rows import all_rows
-from pool_faults.running import FAILS, HANGS, Cell, Outcome
 
 DOCS = Path(__file__).parents[2] / "docs"
 KEPT = DOCS / "faults"

@@ -6,9 +6,7 @@ import os
 
 import pytest
 
-from pool_faults.places import ALL, missing
-from pool_faults.rows import Row, all_rows
-from pool_faults.running import (
+from pool_faults.cell_runs import (
     FAILS,
     HANGS,
     HARD_LIMIT,
@@ -18,6 +16,8 @@ from pool_faults.running import (
     run_cells,
     sample,
 )
+from pool_faults.fault_places import ALL, missing
+from pool_faults.rows import Row, all_rows
 
 # The quick part runs one cell of each row, the slow part all of them, 20 times, or fewer of each row if it is told so.
 # Another seed chooses others.
@@ -48,7 +48,7 @@ def test_cell_that_fails_or_hangs_is_noticed(monkeypatch: pytest.MonkeyPatch) ->
     failed = run_cell(Cell("no_such_fault", "thread"))
     assert failed.symbol == FAILS
     assert "KeyError: 'no_such_fault'" in failed.report
-    monkeypatch.setattr("pool_faults.running.HARD_LIMIT", 0.01)
+    monkeypatch.setattr("pool_faults.cell_runs.HARD_LIMIT", 0.01)
     assert run_cell(Cell("chain", "thread")).symbol == HANGS
 
 

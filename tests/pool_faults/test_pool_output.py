@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pool_faults.places import OWN, missing
+from pool_faults.cell_runs import AT_A_TIME, buffered
+from pool_faults.fault_places import OWN, missing
 from pool_faults.program_faults import check_order
-from pool_faults.running import AT_A_TIME, buffered
 
 LIMIT = 30.0
 RUNS = int(os.environ.get("SYNCPRIMS_OUTPUT_RUNS", "100"))

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pool_faults.running import buffered
+from pool_faults.cell_runs import buffered
 from pool_faults.soak import PROCESSES, THREADS, Usage, check_growth
 
 SECONDS = float(os.environ.get("SYNCPRIMS_SOAK_SECONDS", "600"))

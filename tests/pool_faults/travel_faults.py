@@ -19,7 +19,7 @@ from callback_pool.pool_workers import (
 )
 from syncprims import TransportError
 
-from .places import PACKED, open_pool
+from .fault_places import PACKED, open_pool
 from .rows import ERROR, WORKS, row
 from .witness import LIMIT, Witness, finish, raises, still_works
 

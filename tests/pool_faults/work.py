@@ -8,7 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
-from polling import until
+from polling import until, until_exists
 
 lock = threading.Lock()
 
@@ -56,3 +56,20 @@ def note_pid(folder: str) -> int:
     """Leave this worker's process id in a file of its own."""
     Path(folder, str(os.getpid())).touch()
     return os.getpid()
+
+
+def say_who_and_wait(release: str, path: str) -> int:
+    """Write this process's id to a file, wait for another one, and return the id."""
+    partial = Path(path + ".part")
+    partial.write_text(str(os.getpid()))
+    partial.rename(path)
+    until_exists(release)
+    return os.getpid()
+
+
+def hang_in_the_second(folder: str) -> None:
+    """Be an initializer that hangs in the second worker which comes here."""
+    try:
+        os.mkdir(os.path.join(folder, "first"))
+    except FileExistsError:
+        until_exists(os.path.join(folder, "go"))

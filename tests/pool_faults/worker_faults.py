@@ -7,20 +7,20 @@ import signal
 import tempfile
 import threading
 from concurrent.futures import BrokenExecutor, CancelledError
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from callback_pool.pool_workers import add, announce_then_hang, die, fail_to_start, kill_self
-from polling import ended
+from callback_pool.pool_workers import add, die, fail_to_start, kill_self
+from polling import ended, until_exists
 
 from . import work
-from .places import OWN_PROCESSES, PROCESSES, open_pool
+from .fault_places import OWN, OWN_PROCESSES, PROCESSES, open_pool
 from .rows import ERROR, WORKS, row
 from .witness import LIMIT, Witness, check_accounts, still_works, wait_for
 
 # An executor that was handed in is not the pool's to replace: once it is broken, its owner has to make another one.
 
-OF_WHAT_RAN = "E of what ran"  # in the other worker too
 EACH_TOLD = "B, each told"
 BREAK = ("ProcessPoolExecutor", "loky")
 
@@ -28,7 +28,7 @@ BREAK = ("ProcessPoolExecutor", "loky")
 @row("SIGKILL, os._exit or segfault in the task", PROCESSES)
 def worker_dies(place: str) -> str:
     """The task that did it has a clear error, every other one its result or an error, and nothing hangs."""
-    outcome = OF_WHAT_RAN if place in OWN_PROCESSES else ERROR
+    outcome = ERROR
     for fatal in (kill_self, die, work.segfault):
         pool = open_pool(place)
         witness = Witness(pool)
@@ -43,16 +43,12 @@ def worker_dies(place: str) -> str:
         blamed = culprit.exception(0)
         assert isinstance(blamed, Exception if place == "pebble" else BrokenExecutor)
         assert all(isinstance(heard, BrokenExecutor) for heard in hit), told
-        if place in OWN_PROCESSES:
-            # A broken executor takes the other worker down too, with what runs there and what it has just done. What
-            # had not begun is not hit.
-            assert all("died" in str(heard) and "while add ran" in str(heard) for heard in hit), told
         # pebble replaces the worker, but for once in a while, when it sees one dead before having read what it began.
         if place in BREAK or (place == "pebble" and isinstance(blamed, BrokenExecutor)):
             outcome = EACH_TOLD
         else:
             assert len(told) == 20
-            assert place in OWN_PROCESSES or not hit, told
+            assert not hit, told
             still_works(witness)
         pool.close(LIMIT)
         check_accounts(pool)
@@ -86,32 +82,67 @@ def idle_workers_die(place: str) -> str:
     return WORKS if place in OWN_PROCESSES else EACH_TOLD
 
 
-@row("worker dies while cancelled tasks are fetched ahead", OWN_PROCESSES)
-def worker_dies_beside_cancelled(place: str) -> str:
-    """The cancelled are told, the one that ran fails, the others run, and no process lives on."""
+@row("a worker killed while seven others work", OWN_PROCESSES)
+def one_of_eight_dies(place: str) -> str:
+    """The task that it ran fails, no other one notices, and what is queued behind them runs or was cancelled."""
     folder = tempfile.mkdtemp()
-    marks = [os.path.join(folder, str(n)) for n in range(2)]
-    pool = open_pool(place)
+    release = os.path.join(folder, "release")
+    marks = [os.path.join(folder, str(n)) for n in range(8)]
+    pool = open_pool(place, workers=8)
     witness = Witness(pool)
     for mark in marks:
-        witness.send(announce_then_hang, mark)
+        witness.send(work.say_who_and_wait, release, mark)
+    for mark in marks:
+        until_exists(mark)
     behind = [witness.send(add, n) for n in range(8)]
-    while not all(map(os.path.exists, marks)):
-        assert not pool.stats.failed
-    # The executor has fetched a few beyond recall; they had not begun all the same.
-    cancelled = [task.cancel() for task in behind[::-1]][::-1]
-    assert any(cancelled)
-    assert not all(cancelled)
+    assert all(task.cancel() for task in behind[::2])
     pids = [int(Path(mark).read_text()) for mark in marks]
-    os.kill(pids[0], signal.SIGKILL)
+    os.kill(pids[3], signal.SIGKILL)
+    assert isinstance(witness.tasks[3].exception(LIMIT), BrokenExecutor)
+    behind[-1].wait_settled(LIMIT)  # in a new worker
+    assert not any(task.done() for n, task in enumerate(witness.tasks[:8]) if n != 3)
+    Path(release).touch()
     told = witness.heard()
-    assert all(isinstance(heard, BrokenExecutor) for heard in told[:2]), told
-    for n, (heard, was_cancelled) in enumerate(zip(told[2:], cancelled, strict=True)):
-        assert isinstance(heard, CancelledError) if was_cancelled else heard == n
+    assert isinstance(told.pop(3), BrokenExecutor)
+    assert told[:7] == [pid for n, pid in enumerate(pids) if n != 3]
+    for n, heard in enumerate(told[7:]):
+        assert heard == n if n % 2 else isinstance(heard, CancelledError)
     pool.close(LIMIT)
     check_accounts(pool)
     assert all(map(ended, pids))
-    return OF_WHAT_RAN
+    return ERROR
+
+
+@row("max_tasks_per_child", OWN_PROCESSES)
+def workers_are_renewed(place: str) -> str:
+    """Each process runs so many tasks, none is lost, and neither a full queue nor the close hangs."""
+    pool = open_pool(place, workers=2, max_tasks_per_child=3)
+    witness = Witness(pool)
+    for _ in range(20):
+        witness.send(os.getpid)
+    pool.close(LIMIT)
+    pids = witness.heard()
+    assert max(map(pids.count, pids)) <= 3, pids
+    assert len(set(pids)) >= 7
+    assert all(map(ended, set(pids)))
+    check_accounts(pool)
+    return WORKS
+
+
+@row("an initializer that hangs", OWN)
+def initializer_hangs(place: str) -> str:
+    """Tasks that other workers can run are run, and the end of the pool waits for its grace and no longer."""
+    folder = tempfile.mkdtemp()
+    initializer = partial(work.hang_in_the_second, folder)
+    pool = open_pool(place, workers=2, initializer=initializer, grace=1.0)
+    witness = Witness(pool)
+    for n in range(6):
+        witness.send(add, n)
+    assert witness.heard() == [*range(6)]
+    pool.close(LIMIT)
+    check_accounts(pool)
+    Path(folder, "go").touch()
+    return WORKS
 
 
 def refuse() -> NoReturn:

@@ -7,6 +7,7 @@ that is not needed, under ``warn_unused_ignores``, and pyright one under ``repor
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -332,13 +333,16 @@ async def pooled(pool: CallbackPool) -> None:
     assert_type(pool.map(area, [1, 2]), Iterator[float])
     assert_type(pool.map_unordered(area, [1, 2], [1.0, 2.0]), Iterator[float])
     assert_type(pool.abort(), list[Task[Any]])
+    assert_type(task.kill(), bool)
     assert_type(pool.stats, PoolStats)
     assert_type(pool.stats.pending, int)
     executor: Executor = pool
     future: Future[float] = task
     del executor, future
-    with CallbackPool("process", max_workers=2) as inner:
+    with CallbackPool("process", max_workers=2, mp_context="spawn", max_tasks_per_child=5) as inner:
         assert_type(inner, CallbackPool)
+    CallbackPool("process", mp_context=multiprocessing.get_context("fork"))
+    CallbackPool("process", mp_context="thread")  # type: ignore[arg-type]
     CallbackPool("fork")  # type: ignore[arg-type]
 
 

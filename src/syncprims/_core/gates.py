@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _SLICE = 0.5
 
 
-def put_up(gates: deque[LockType]) -> LockType:
+def put_up(gates: deque[LockType] | list[LockType]) -> LockType:
     """Add a closed gate. Look once more at what you wait for, then `pass_through`."""
     gate = allocate_lock()
     gate.acquire()

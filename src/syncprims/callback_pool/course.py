@@ -14,6 +14,7 @@ from .._core.deadlocks import wait_or_refuse
 from .._core.foreign import guarded
 from .._core.gates import open_all, pass_through, put_up
 from .._core.waits import Awaited
+from .cpython.condition_left_locked import ConditionInC
 from .travel.start_board import StartBoard
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 # what is in here must not lead to the job for longer than the call takes: see `hand_back`.
 
 
-class Course:
-    """How far one task has come.
+class Course(ConditionInC):
+    """How far one task has come; it is the condition too by which `concurrent.futures.Future` guards the outcome.
 
     **Thread safety**: each field has one writer at a time. All may be read from any thread.
 
@@ -52,6 +53,9 @@ class Course:
 
     # Written by those who look at the outcome:
     seen: bool = False
+
+    # Of those who wait until it is settled; made by the first:
+    _gates: deque[LockType] | None = None
 
     # -- on its way --------------------------------------------------------------------------------------------------
 
@@ -115,9 +119,8 @@ class Course:
     def settle(self) -> None:
         """Note that the callback has ended, and let through who waits for that."""
         self.settled = True
-        gates: deque[LockType] | None = self.__dict__.get("_gates")
-        if gates is not None:
-            open_all(gates)  # who puts one up now looks at `settled` once more
+        if self._gates is not None:
+            open_all(self._gates)  # who puts one up now looks at `settled` once more
 
     def await_settled(self, awaited: Awaited, deadline: Deadline) -> bool:
         """Block until the callback has ended; False if the time is up."""

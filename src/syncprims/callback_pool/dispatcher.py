@@ -114,11 +114,12 @@ class Dispatcher:
             job.cancel()  # a worker that comes across it passes on
             self.drop(task)
         elif is_over(task):
-            self.settling = job.label
             outcome, value = outcome_of(task)
+            self.settling = job.label
             try:
                 try:
-                    self._call_back(job, outcome, value)
+                    if outcome != "done" or job.callback is not None:
+                        self._call_back(job, outcome, value)
                 finally:
                     self.tally[outcome] += 1
                     job.course.settle()
@@ -128,20 +129,24 @@ class Dispatcher:
                 self.settling = self._calling = None
                 if outcome == "failed":
                     job.part()
-                self.drop(task)
+                if self._open_tasks.drop(task):
+                    self._stop()
             if self._backend.rest and self._open_tasks.ended.empty() and len(self._open_tasks.jobs) >= _MANY:
                 sleep(self._backend.rest)
 
     def _call_back(self, job: Job[Any], outcome: str, value: Any) -> None:
         """Run the job's callback, or see to it that its error is not lost."""
-        if outcome == "done":
-            if job.callback is not None:
-                self._tell(job, "callback", job.callback, value)
-        elif job.error_callback is not None:
-            count_as_seen(job.task)
-            self._tell(job, "error_callback", job.error_callback, value)
-        elif outcome == "failed" and not was_looked_at(job.task):
-            self._unseen.task_failed(job, value)
+        which, callback = ("callback", job.callback) if outcome == "done" else ("error_callback", job.error_callback)
+        if outcome != "done":
+            if callback is not None:
+                count_as_seen(job.task)
+            elif outcome == "failed" and not was_looked_at(job.task):
+                self._unseen.task_failed(job, value)
+        if callback is not None:
+            if job.context is None:
+                self.run(job, which, callback, value)
+            else:
+                self.run(job, which, job.context.run, callback, value)
 
     def _run_hooks(self, job: Job[Any], task: Task[Any]) -> None:
         """Run the hooks, which see every task: what they read of one does not count as looked at."""
@@ -154,12 +159,6 @@ class Dispatcher:
                 self.run(job, "on_progress", self._on_progress, settled, settled + len(self._open_tasks.jobs) - 1)
         finally:
             leave(before)
-
-    def _tell(self, job: Job[Any], which: str, callback: Callable[[Any], object], value: object) -> None:
-        if job.context is None:
-            self.run(job, which, callback, value)
-        else:
-            self.run(job, which, job.context.run, callback, value)
 
     def run(self, job: Job[Any], which: str, call: Callable[..., object], *args: object) -> None:
         """Call user code; whatever it raises, SystemExit too, is kept and kills nothing."""

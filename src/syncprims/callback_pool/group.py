@@ -123,8 +123,9 @@ class TaskGroup:
     """Tasks of a pool none of which outlives a ``with`` block, made by `CallbackPool.group`.
 
     Leaving the block waits for all of its tasks and their callbacks, also for those that tasks and callbacks submit
-    meanwhile. The first one that fails makes the group fail: what is queued is cancelled, `cancelled` is set for the
-    tasks that run, and leaving raises all errors as one `ExceptionGroup`.
+    meanwhile. The first one that fails makes the group fail: what is queued is cancelled, what runs in processes of the
+    pool's own is killed, `cancelled` is set for the tasks that run in threads, and leaving raises all errors as one
+    `ExceptionGroup`.
 
     Example:
         >>> from syncprims import CallbackPool
@@ -297,7 +298,7 @@ class TaskGroup:
         self._failed = True
         try:
             for job in list(self._jobs.values()):
-                guarded(False, job.task.cancel)  # it calls functions that users gave to add_done_callback()
+                guarded(False, job.task.kill)  # it calls functions that users gave to add_done_callback()
         finally:
             self.cancelled._tell()  # last: a task that ends by it makes room for one that is queued
 

@@ -74,7 +74,9 @@ class Intake:
         """Make the job of a call with callbacks, whose errors are the pool's."""
         if self._open_tasks.phase != "open":  # before the arguments are looked at
             self._open_tasks.check_open()
-        _check_callbacks(callback, error_callback)
+        has_callback = callback is not None or error_callback is not None
+        if has_callback:
+            _check_callbacks(callback, error_callback)
         if timeout is not None:
             timeout = check_timeout(timeout)
         job = self.make(
@@ -87,7 +89,9 @@ class Intake:
         if timeout is not None:
             job.timeout = timeout
             job.limited = True
-        self._give_callbacks(job, callback, error_callback)
+        job.errors = "pool"
+        if has_callback:
+            self._give_callbacks(job, callback, error_callback)
         return job
 
     def part(
@@ -113,6 +117,7 @@ class Intake:
         _check_callbacks(callback, error_callback)
         job: Job[list[T]] = Job(pool, self._open_tasks, label, (list, (), {}), None)
         job.shown = shown
+        job.errors = "pool"
         self._give_callbacks(job, callback, error_callback)
         return job
 
@@ -122,7 +127,6 @@ class Intake:
         callback: Callable[[T], object] | None,
         error_callback: Callable[[BaseException], object] | None,
     ) -> None:
-        job.errors = "pool"
         if callback is not None:
             job.callback = callback
         if error_callback is not None:

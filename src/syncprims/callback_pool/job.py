@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from logging import ERROR
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
 
 from .._core.clock import monotonic
 from .._core.deadline import Deadline
@@ -15,7 +15,7 @@ from .._core.observing import Event, Observable
 from .._core.waits import Group
 from .course import Course
 from .open_tasks import OpenTasks
-from .task import Outcome, Task, mark_running, outcome_of, stand_in_for
+from .task import Outcome, Task, cancel_running, mark_running, outcome_of, stand_in_for
 from .up_to import TaskSettled
 
 if TYPE_CHECKING:
@@ -30,6 +30,18 @@ if TYPE_CHECKING:
 # sends its notice last of all, as itself, and then parts from its task.
 
 T = TypeVar("T")
+
+
+class Killable(Protocol):
+    """A process that runs a call."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its id."""
+
+    def kill(self, job: Job[Any], outcome: Callable[[], object]) -> bool:
+        """Kill it if it runs the call of that job, and call `outcome` then; blocks until it is dead."""
+
 
 _MOST_SHOWN, _SHOWN = 5, 60  # how many arguments a message shows, and how many characters of each
 
@@ -67,14 +79,13 @@ class Job(Generic[T]):
     parts: Group | None = None
     withdrawn = False
 
-    # Written by the thread that runs it, if it is of this process: since when, and its ident.
-    begun: tuple[float, int] | None = None
+    # Written by the thread of this process that runs it, or unpickles its outcome: since when, and its ident.
+    began: float | None = None
+    worker: int | None = None
+    process: Killable | None = None  # if it is another process that runs it, by which it can be killed
 
     # Written by the thread that unpickles its outcome here, if it ran elsewhere: that it does.
     arrives: bool = False
-
-    # Written by process workers: whether it was handed over to a second executor.
-    retried = False
 
     # Written by `diagnostics.record`: when and where it was submitted and ran.
     noted: object = None
@@ -102,16 +113,20 @@ class Job(Generic[T]):
 
     # -- on its way --------------------------------------------------------------------------------------------------
 
-    def begin(self) -> bool:
-        """Mark the task as running; False if it was cancelled or withdrawn."""
-        self.begun = monotonic(), get_ident()  # before the state, by which others know that it is there
+    def begin(self, process: Killable | None = None) -> bool:
+        """Mark the task as running, here or in that process; False if it was cancelled or withdrawn."""
+        if process is not None:
+            self.process = process
+        self.began = monotonic()
+        self.worker = get_ident() if process is None else None  # all before the state, by which others know it is there
         return mark_running(self.task)
 
     def arrive(self) -> None:
         """Note that its outcome has come, and that this thread is about to unpickle it, which may run users' code."""
         since = self.running_since()
         self.arrives = True
-        self.begun = monotonic() if since is None else since, get_ident()
+        self.began = monotonic() if since is None else since
+        self.worker = get_ident()
 
     def running(self) -> bool:
         """Whether the call runs, as far as that can be known."""
@@ -119,21 +134,17 @@ class Job(Generic[T]):
 
     def running_since(self) -> float | None:
         """Return when the call began, by `time.monotonic`; None if it did not, or if that can't be known."""
-        return self.course.running_since() if self.begun is None else self.begun[0]
+        return self.course.running_since() if self.began is None else self.began
 
     def has_callback(self) -> bool:
         """Whether anything is to be called when it is done."""
         return self.callback is not None or self.error_callback is not None
 
     @property
-    def worker(self) -> int | None:
-        """The ident of the thread that runs it, or ran it, or unpickles its outcome; None for none of this process."""
-        return None if self.begun is None else self.begun[1]
-
-    @property
     def pid(self) -> int | None:
         """The id of the process that runs it, if it is another one and that is known."""
-        return self.course.pid
+        process = self.process
+        return self.course.pid if process is None else process.pid
 
     # -- its outcome -------------------------------------------------------------------------------------------------
 
@@ -174,6 +185,15 @@ class Job(Generic[T]):
     def cancel(self) -> bool:
         """Cancel the task itself, without asking the executor that was given the call."""
         return Future.cancel(self.task)
+
+    def cancel_running(self) -> bool:
+        """Cancel the task also if it runs, as its process is dead; False if it is done."""
+        return cancel_running(self.task)
+
+    def kill(self) -> bool:
+        """Kill the process that runs the call, and cancel the task; False if no process of the pool's own runs it."""
+        process = self.process
+        return process is not None and process.kill(self, self.cancel_running) and self.cancelled()
 
     def done(self) -> bool:
         """True once the task is done."""
@@ -219,7 +239,13 @@ class Job(Generic[T]):
             before.forget_call()  # last: its place of work may ask the course at any time
 
     _observable: ClassVar[Observable] = Observable(
-        {"__init__": Event("makes"), "begin": Event("begins"), "finish": Event("ends"), "fail": Event("ends")}
+        {
+            "__init__": Event("makes"),
+            "begin": Event("begins"),
+            "finish": Event("ends"),
+            "fail": Event("ends"),
+            "cancel_running": Event("ends"),
+        }
     )
 
 

@@ -55,6 +55,9 @@ class Pending(Job, Protocol):
     def has_callback(self) -> bool:
         """Whether anything is to be called when it is done."""
 
+    def kill(self) -> bool:
+        """End it if it runs in a process of the pool's own; whether it did."""
+
     def running_since(self) -> float | None:
         """When it began, by the library's clock; None if it did not, or if that can't be known."""
 
@@ -149,13 +152,19 @@ class OpenTasks(Generic[K, V]):
     def drop(self, task: K) -> bool:
         """Take out a settled or withdrawn task and wake who waited for that; True if that retired the pool."""
         self.jobs.pop(task, None)
-        open_all(self._room_gates)
+        if self._room_gates:
+            open_all(self._room_gates)
         return not self.jobs and self.went_idle()
 
     def has_callback(self, task: K) -> bool:
         """Whether the task is open, and anything is to be called when it is done."""
         job = self.jobs.get(task)
         return job is not None and job.has_callback()
+
+    def kill(self, task: K) -> bool:
+        """End an open task that runs in a process of the pool's own; whether it did."""
+        job = self.jobs.get(task)
+        return job is not None and job.kill()
 
     # -- the phases --------------------------------------------------------------------------------------------------
 

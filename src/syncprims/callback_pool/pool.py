@@ -6,7 +6,7 @@ import pickle
 import sys
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from typing import Any, ClassVar, Literal, Never, NoReturn, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Never, NoReturn, ParamSpec, Self, TypeVar
 from weakref import ref
 
 from .._core.deadline import Deadline, check_timeout
@@ -31,8 +31,11 @@ from .open_tasks import OpenTasks
 from .task import Task
 from .timeouts import Timer
 from .unseen_errors import OnError, UnseenErrors
-from .workers.backend import Options
+from .workers.backend import BackendOptions
 from .workers.choice import cpus, make_backend
+
+if TYPE_CHECKING:
+    from multiprocessing.context import BaseContext
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,8 +48,8 @@ class CallbackPool(Executor):
     callback runs, exactly once, in order of completion, and nothing that goes wrong is lost or hangs.
 
     Args:
-        executor: ``"thread"`` (daemon threads of its own), ``"process"`` (a standard process executor with start
-            method ``forkserver``, or ``spawn``), ``"interpreter"`` (from Python 3.14: daemon threads, each
+        executor: ``"thread"`` (daemon threads of its own), ``"process"`` (a process for each of such threads;
+            see ``mp_context``), ``"interpreter"`` (from Python 3.14: daemon threads, each
             with an interpreter of its own), or any `concurrent.futures.Executor`, which the pool never shuts down.
         max_workers: How many; None is the standard executors' default. Only for an executor that the pool makes.
         max_pending: With so many tasks unsettled, `submit` from outside the pool blocks; None is no limit.
@@ -62,6 +65,10 @@ class CallbackPool(Executor):
             thread. What it reads of a task does not count as looked at.
         initializer: Called in each worker at its start, with ``initargs``.
         initargs: See ``initializer``.
+        mp_context: How the pool's processes start: ``"spawn"``, ``"forkserver"``, ``"fork"`` or a context of
+            `multiprocessing`. None is a fork server of the pool's own, or ``spawn`` where there is none. ``"fork"``
+            copies locks that other threads hold at that moment in their locked state.
+        max_tasks_per_child: After so many tasks a process is replaced by a new one; None is never.
         envelope: For an executor that was handed in: whether calls travel pickled. None is yes unless it is known to
             run threads.
         grace: How many seconds workers have to end by themselves once their tasks are done, at `close`, the end of
@@ -100,8 +107,7 @@ class CallbackPool(Executor):
     or by awaiting the task. A per-task ``timeout`` counts from the task's start on the pool's threads and on process
     executors of this machine (standard, loky), else from when ``running()`` is first true; on Dask, whose futures never
     say that they run, from its submission. A thread or interpreter that does not end in time is replaced and never
-    waited for, not even at exit; the pool's processes are killed at exit, or when all of them are stuck; pebble's at
-    once.
+    waited for, not even at exit; the pool's own processes are killed at once, and so are pebble's.
 
     **Subclassing**: override `_on_settled`. Public methods may be overridden too; ``with`` calls ``close`` and
     ``abort``, ``terminate`` calls ``abort``, and `submit`, `apply_async` and `map` do not call one another.
@@ -122,6 +128,8 @@ class CallbackPool(Executor):
         on_progress: Callable[[int, int], None] | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
+        mp_context: BaseContext | Literal["spawn", "forkserver", "fork"] | None = None,
+        max_tasks_per_child: int | None = None,
         envelope: bool | None = None,
         grace: float | None = 5.0,
         name: str | None = None,
@@ -151,7 +159,7 @@ class CallbackPool(Executor):
         self._backend = make_backend(
             executor,
             envelope,
-            Options(
+            BackendOptions(
                 self._open_tasks,
                 self._timer,
                 max_workers or 0,
@@ -160,6 +168,8 @@ class CallbackPool(Executor):
                 dumps,
                 flush_output,
                 grace,
+                mp_context,
+                count("max_tasks_per_child", max_tasks_per_child),
             ),
         )
         if self._backend.max_workers is not None:
@@ -464,7 +474,7 @@ class CallbackPool(Executor):
         runs goes on; its callbacks still come. At the interpreter's exit it is not waited for.
 
         Returns:
-            The tasks that still run, or that the executor has already fetched.
+            The tasks that still run, or that an executor which was handed in has already fetched.
 
         Raises:
             ForkedError: As for `submit`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from logging import ERROR
@@ -11,18 +11,17 @@ from typing import Any, Literal, TypeVar
 from .._core.deadline import Deadline
 from .._core.deadlocks import wait_or_refuse, why_in_vain
 from .._core.foreign import is_interrupt, log
-from .._core.gates import pass_in_time, put_up
+from .._core.gates import pass_in_time
 from .._core.lazy import check_runs
 from ..errors import DeadlockError, ForkedError, PoolTimeoutError
 from .course import Course, says
-from .cpython.condition_left_locked import ConditionInC
 from .open_tasks import OpenTasks
 from .own_threads import in_hook, role_in
 from .up_to import TaskDone, TaskSettled
 
 # Who settles a task? The first of result, timeout, cancel and abort to move the future out of its unfinished states,
 # which Future's own condition arbitrates; losers get InvalidStateError and drop what they have. Whoever wins, the
-# dispatcher gets a notice: the job, from `Job.finish` and `Job.fail`, or the task, from its first done-callback. Only
+# dispatcher gets a notice: the job, from `Job.finish` and `Job.fail`, or the task, before its done-callbacks run. Only
 # the dispatcher takes tasks out of the open set, so a second notice does no harm, and a thread that was interrupted
 # half-way, or came too late, sends one.
 #
@@ -70,14 +69,13 @@ class Task(Future[T]):
     _state = _PENDING
     _result: T | None = None
     _exception: BaseException | None = None
+    _done_callbacks: Sequence[Callable[[Future[T]], object]] = ()  # a list once there are any
 
     def __init__(self, open_tasks: OpenTasks[Any, Any], label: str, course: Course) -> None:
-        self._condition = ConditionInC()
+        self._condition = self._course = course  # type: ignore[assignment]  # see `ConditionInC`
         self._waiters: list[Any] = []
-        self._done_callbacks: list[Callable[[Future[T]], object]] = [_notify]
         self._open_tasks = open_tasks
         self._label = label
-        self._course = course
 
     # -- what concurrent.futures has ---------------------------------------------------------------------------------
 
@@ -100,6 +98,19 @@ class Task(Future[T]):
             # handler is a C function, so the notice itself can't be interrupted.
             self._open_tasks.ended.put(self)
             raise
+
+    def kill(self) -> bool:
+        """End the call now: cancel it if it has not begun, or kill the process of the pool that runs it.
+
+        That process is dead when this returns, the task is cancelled, and other tasks go on. The process is never one
+        that has gone on to another task. A lock, queue or file that the call was using in it stays as it was left. This
+        blocks until the process is dead, for a few milliseconds.
+
+        Returns:
+            True if it is cancelled (now or before). False if it is done, or runs where it can't be killed: in a thread,
+            an interpreter, or an executor that was handed in. Then nothing has changed.
+        """
+        return self.cancel() or self._open_tasks.kill(self)
 
     # One look at the state needs no lock, and what takes none can't leave one taken.
 
@@ -156,7 +167,7 @@ class Task(Future[T]):
         deadline = None if timeout is None else Deadline(timeout)
         awaited = TaskDone(self._open_tasks, self, self._label)
         # On a lock of its own, as everywhere in this library, which the condition lets through with its own waiters.
-        gate = put_up(self._condition._waiters)  # type: ignore[attr-defined]  # see `ConditionInC`
+        gate = self._course.put_up()
         try:
             if self._state not in _DONE:
                 wait_or_refuse(awaited, timeout, pass_in_time, gate, deadline)
@@ -185,12 +196,23 @@ class Task(Future[T]):
             TypeError: ``fn`` can't be called, or is a coroutine function, of which nothing would run.
         """
         check_runs(fn, "fn")
+        with self._condition:
+            if not self._done_callbacks:
+                self._done_callbacks = []
         super().add_done_callback(fn)
 
     def _invoke_callbacks(self) -> None:
-        # As Future's own, which lets the first SystemExit keep the others from being called, and logs in its own way.
-        if self._course.job_tells and self._state == _FINISHED and len(self._done_callbacks) == 1:
-            return  # the one is `_notify`, which would do nothing
+        """Tell of the end: those who wait for a cancelled task, the dispatcher if the job does not, and the callbacks.
+
+        As Future's own, which lets the first SystemExit keep the other callbacks from being called, logs in its own
+        way, and leaves those who wait for a cancelled task to the executor.
+        """
+        if self._state == _CANCELLED and not self._tell_of_cancellation():
+            return  # another thread does all of this
+        if not self._course.job_tells:
+            self._open_tasks.ended.put(self)
+        if not self._done_callbacks:
+            return
         fatal: BaseException | None = None
         for callback in self._done_callbacks:
             try:
@@ -206,6 +228,10 @@ class Task(Future[T]):
                 raise fatal
             finally:
                 del fatal
+
+    def _tell_of_cancellation(self) -> bool:
+        with self._condition:
+            return self._state == _CANCELLED and not self.set_running_or_notify_cancel()
 
     def _get_snapshot(self) -> Any:  # 3.15's asyncio looks through this private door
         self._look()
@@ -335,15 +361,6 @@ def _get_timeout_error(message: str, **facts: Any) -> PoolTimeoutError:
     return GetTimeoutError(message, **facts)
 
 
-def _notify(task: Future[Any]) -> None:
-    """Tell the waiters of a cancelled task, and hand every finished one to the dispatcher."""
-    assert isinstance(task, Task)
-    if task._state == _CANCELLED:
-        task.set_running_or_notify_cancel()
-    if not task._course.job_tells:
-        task._open_tasks.ended.put(task)
-
-
 # -- what its job and the dispatcher ask of it -------------------------------------------------------------------------
 
 
@@ -356,18 +373,30 @@ def mark_running(task: Task[Any]) -> bool:
         return True
 
 
+def cancel_running(task: Task[Any]) -> bool:
+    """Cancel the task also if it runs; False if it is done."""
+    with task._condition:
+        if task._state not in (_PENDING, _RUNNING):
+            return False
+        task._state = _CANCELLED
+        task._condition.notify_all()
+    task._invoke_callbacks()
+    return True
+
+
 def is_over(task: Task[Any]) -> bool:
     """Complete what a thread that was interrupted while it cancelled the task left undone; True if it is done."""
-    if task._state in (_FINISHED, _NOTIFIED):
+    state = task._state
+    if state in (_FINISHED, _NOTIFIED):
         return True
-    if not task.done():
-        if (inner := task._course.inner) is not None and says(inner.cancelled):
-            Future.cancel(task)  # which sends a notice of its own
-        return False
-    with task._condition:
-        task._condition.notify_all()
-    task._invoke_callbacks()  # none has run, as the first changes the state
-    return True
+    if state == _CANCELLED:
+        with task._condition:
+            task._condition.notify_all()
+        task._invoke_callbacks()  # none has run, as the first thing there changes the state
+        return True
+    if (inner := task._course.inner) is not None and says(inner.cancelled):
+        Future.cancel(task)  # which sends a notice of its own
+    return False
 
 
 def outcome_of(task: Task[T]) -> Outcome[T]:

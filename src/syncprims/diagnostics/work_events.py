@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._core.clock import monotonic, perf_counter_ns
@@ -144,7 +143,7 @@ def _beginning(begin: Callable[..., bool], *_: object) -> object:
         begun = begin(job, *args)
         note = _note_of(job)
         if begun and note is not None:
-            note.ident = get_ident()
+            note.ident = job.worker
             note.begun = perf_counter_ns()
         return begun
 

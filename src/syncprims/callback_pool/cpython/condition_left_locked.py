@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import sys
 from _thread import RLock
-from collections import deque
+from collections.abc import Callable
 from operator import attrgetter
 from threading import Condition
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from ..._core.gates import put_up
+
+if TYPE_CHECKING:
+    from _thread import LockType
 
 
-class ConditionInC(Condition):
+class ConditionInC:
     """A condition that no interrupt leaves locked: what ``with`` calls are the lock's own C functions.
 
-    It finds them when they are called, where `threading.Condition` collects them all when it is made.
+    It finds them when they are called, where `threading.Condition` collects them all when it is made. It waits and
+    notifies by that one's functions and is not derived from it, since its objects would be twice as large then.
     """
+
+    __slots__ = ("_lock", "_waiters")
 
     def __init__(self) -> None:
         self._lock = RLock()
-        # Of locks, which `notify_all` releases: those of `wait`, and gates that others put up (see `_core.gates`).
-        self._waiters: deque[Any] = deque()
+        # Of locks, which `notify_all` releases: those of `wait`, and the gates.
+        self._waiters: list[Any] = []
 
     if sys.version_info >= (3, 14):
         # What C returns to a `with` may be lost on 3.14 (gh-148874), and on 3.15 under a tracer. What Python returns is
@@ -39,10 +47,23 @@ class ConditionInC(Condition):
                 raise
 
     else:
-        __enter__: Any = property(attrgetter("_lock.__enter__"))
-    __exit__: Any = property(attrgetter("_lock.__exit__"))
-    acquire: Any = property(attrgetter("_lock.acquire"))
-    release: Any = property(attrgetter("_lock.release"))
-    _release_save: Any = property(attrgetter("_lock._release_save"))
-    _acquire_restore: Any = property(attrgetter("_lock._acquire_restore"))
-    _is_owned: Any = property(attrgetter("_lock._is_owned"))
+        __enter__: property = property(attrgetter("_lock.__enter__"))
+    __exit__: property = property(attrgetter("_lock.__exit__"))
+    acquire: property = property(attrgetter("_lock.acquire"))
+    release: property = property(attrgetter("_lock.release"))
+    _release_save: property = property(attrgetter("_lock._release_save"))
+    _acquire_restore: property = property(attrgetter("_lock._acquire_restore"))
+    _is_owned: property = property(attrgetter("_lock._is_owned"))
+
+    wait: Callable[..., bool] = Condition.wait
+    wait_for: Callable[..., Any] = Condition.wait_for
+    notify: Callable[..., None] = Condition.notify
+
+    def put_up(self) -> LockType:
+        """Add a closed gate, which `notify_all` opens. Look once more at what you wait for, then pass through."""
+        return put_up(self._waiters)
+
+    def notify_all(self) -> None:
+        """Let all go on that wait; one that comes after this look finds what it waits for."""
+        if self._waiters:
+            self.notify(len(self._waiters))

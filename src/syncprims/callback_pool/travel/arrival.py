@@ -1,4 +1,4 @@
-"""Arrival: what a new worker process does before its first call, and what it reports at its end."""
+"""Arrival: what a new worker process does before its first call, how it serves, and what it says of itself."""
 
 from __future__ import annotations
 
@@ -6,65 +6,96 @@ import os
 import pickle
 import signal
 from collections.abc import Callable
-from typing import Any
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
 
+from ..._core.clock import monotonic
 from ..._core.foreign import error_words, printable, shortened
 from ...errors import TransportError
-from . import reports, start_board, surroundings
-from .envelope import advice, flush_output
+from . import surroundings
+from .envelope import advice, flush_output, run_packed
 from .exceptions import Dumps, pack_error, swallow
 from .main_module import Source, import_main
-from .reports import Reports, report
-from .start_board import StartBoard
 from .surroundings import Surroundings
 
-# The order matters. Ctrl-C at a terminal reaches the workers too, so it is taken care of first. The shared files are
-# opened before any code of the program runs that may leave for where they are not, or drop the privileges for it. The
-# main module comes before the initializer, which may be defined there. All this happens while multiprocessing unpickles
-# the new process: then its `_inheriting` flag is up, by which a main module without its guard is found out; and only
-# then can descriptors, and multiprocessing's own locks and queues, travel.
+# The order matters. Ctrl-C at a terminal reaches the workers too, so it is taken care of first. The main module comes
+# before the initializer, which may be defined there. All this happens while multiprocessing unpickles the new process:
+# then its `_inheriting` flag is up, by which a main module without its guard is found out; and only then can
+# descriptors, and multiprocessing's own locks and queues, travel.
+#
+# What goes over the pipe: calls as bytes to the worker, and nothing at all (`NO_MORE`) for its end. From the worker one
+# pickled `Word` for each thing that it says of itself; and for each call its outcome, before which `INTERRUPTED` comes
+# if the worker has just heard Ctrl-C.
 
 StartCall = tuple[Callable[..., object] | None, tuple[Any, ...]]
 _MOST_NAMES = 5
-_WORD_OF_THE_POOL = 0.5  # seconds
+NO_MORE = b""
+INTERRUPTED = b""
+WORD_OF_THE_POOL = 0.5  # seconds that the pool has, after Ctrl-C, to call off what is queued
+
+
+class Word(NamedTuple):
+    """What a worker says of itself.
+
+    Attributes:
+        event: ``"started"``; ``"ready"`` after its initializer; ``"failed"``, where `facts` says what did (``"main"``,
+            ``"unpickling"`` or ``"initializer"``) and has the packed error; or ``"left"`` at its end, where `facts` are
+            the threads and processes that tasks have left there and that it waits for.
+        facts: See `event`.
+    """
+
+    event: str
+    facts: tuple[Any, ...]
+
+
+# -- what it brings along ----------------------------------------------------------------------------------------------
 
 
 class Luggage:
-    """What a new worker process gets. It is unpickled there as the initializer and its arguments, not as this object.
+    """What a new worker process gets. Where that is unpickled, it arrives; in a forked process `arrive` is called.
 
     Args:
-        board: Where it writes when a call begins; None if there is none.
-        reports: Where it reports; None if there are none.
+        pipe: By which calls come, and outcomes go.
         around: To be entered after the start; None for a process that starts there.
-        main: Where the main module comes from.
+        main: Where the main module comes from; None where it is there already.
         start_call: The initializer, if any, and its arguments.
         dumps: The pool's pickler, for a start call that multiprocessing's own can't pickle.
+        dumps_blob: The same, for results; None for the standard one.
+        flush: Whether to flush the output after each call.
     """
 
     def __init__(
         self,
-        board: StartBoard | None,
-        reports: Reports | None,
+        pipe: Connection,
         around: Surroundings | None,
-        main: Source,
+        main: Source | None,
         start_call: StartCall,
         dumps: Dumps,
+        dumps_blob: bytes | None,
+        flush: bool,
     ) -> None:
-        self._board = board
-        self._reports = reports
+        self._pipe = pipe
         self._around = around
         self._main = main
         self._start_call = start_call
         self._dumps = dumps
+        self._dumps_blob = dumps_blob
+        self._flush = flush
 
-    def __reduce__(self) -> tuple[Callable[..., StartCall], tuple[object, ...]]:
-        board, reports, around = self._board, self._reports, self._around
+    def arrive(self) -> Arrived:
+        """Arrive in a forked process."""
+        _begin(self._pipe)
+        return Arrived(self._pipe, self._start_call, self._dumps_blob, self._flush)
+
+    def __reduce__(self) -> tuple[Callable[..., Arrived], tuple[object, ...]]:
+        around = self._around
         return _arrive, (
-            _duplicate(None if board is None or board.address is not None else board.fd),
-            _duplicate(None if reports is None else reports.fd),
+            self._pipe,
             None if around is None else (around.environ, around.folder),
             self._main,
             self._packed(),
+            self._dumps_blob,
+            self._flush,
         )
 
     def _packed(self) -> bytes:
@@ -81,48 +112,93 @@ class Luggage:
             ) from error
 
 
-def _duplicate(fd: int | None) -> Any:
-    if fd is None:
-        return None
-    from multiprocessing.reduction import DupFd
+class Arrived(NamedTuple):
+    """What a worker process works with: see `Luggage`."""
 
-    return DupFd(fd)
+    pipe: Connection
+    start_call: StartCall
+    dumps_blob: bytes | None
+    flush: bool
 
 
 def _arrive(
-    board: Any, report_file: Any, around: tuple[dict[str, str], str | None] | None, main: Source, packed: bytes
-) -> StartCall:
-    signal.signal(signal.SIGINT, _leave_it_to_the_pool)
-    if os.name == "posix":
-        signal.siginterrupt(signal.SIGINT, False)
-    if board is not None:
-        fd = board.detach()
-        start_board.hang_up(fd)
-        os.close(fd)
-    reports.take_over(None if report_file is None else report_file.detach())
-    report("started")
+    pipe: Connection,
+    around: tuple[dict[str, str], str | None] | None,
+    main: Source | None,
+    packed: bytes,
+    dumps_blob: bytes | None,
+    flush: bool,
+) -> Arrived:
+    _begin(pipe)
     if around is not None:
         surroundings.enter(*around)
-    _or_report("main", import_main, main)
-    start_call: StartCall = _or_report("unpickling", pickle.loads, packed)
-    return start_call
+    if main is not None:
+        _or_say(pipe, "main", import_main, main)
+    start_call: StartCall = _or_say(pipe, "unpickling", pickle.loads, packed)
+    return Arrived(pipe, start_call, dumps_blob, flush)
 
 
-def _leave_it_to_the_pool(_number: int, _frame: object) -> None:
+def _begin(pipe: Connection) -> None:
+    signal.signal(signal.SIGINT, _note_interrupt)
+    if os.name == "posix":
+        signal.siginterrupt(signal.SIGINT, False)
+    _say(pipe, "started")
+
+
+_interrupted_at: float | None = None
+
+
+def _note_interrupt(_number: int, _frame: object) -> None:
     # Not a signal that is ignored: programs that a task starts would ignore it too. One that Ctrl-C has ended must not
     # be followed by the next before the pool has had the time to call that off.
-    start_board.hold_off(_WORD_OF_THE_POOL)
+    global _interrupted_at
+    _interrupted_at = monotonic()
 
 
-def _or_report(what: str, call: Callable[..., Any], *args: Any) -> Any:
+def _just_interrupted() -> bool:
+    global _interrupted_at
+    at, _interrupted_at = _interrupted_at, None
+    return at is not None and monotonic() - at < WORD_OF_THE_POOL
+
+
+def _say(pipe: Connection, event: str, *facts: Any) -> None:
+    pipe.send_bytes(pickle.dumps(tuple(Word(event, facts))))
+
+
+def _or_say(pipe: Connection, what: str, call: Callable[..., Any], *args: Any) -> Any:
     try:
         return call(*args)
     except BaseException as error:
-        report("failed", what, tuple(pack_error(pickle.dumps, error)))
+        _say(pipe, "failed", what, tuple(pack_error(pickle.dumps, error)))
         raise
 
 
-def prepare_worker(start_call: StartCall) -> None:
+# -- its work ----------------------------------------------------------------------------------------------------------
+
+
+def work(luggage: Arrived | Luggage) -> None:
+    """Serve until the pool needs the worker no more; then say what will keep the process from ending."""
+    pipe, start_call, dumps_blob, flush = luggage.arrive() if isinstance(luggage, Luggage) else luggage
+    file = os.fstat(pipe.fileno()) if os.name == "posix" else None
+    try:
+        _prepare(pipe, start_call)
+        while call := pipe.recv_bytes():
+            outcome = run_packed(call, dumps_blob, None, 0, flush)
+            del call
+            if file is not None and not os.path.samestat(os.fstat(pipe.fileno()), file):
+                return  # a task has closed the pipe, and the number is another file's
+            if _just_interrupted():
+                pipe.send_bytes(INTERRUPTED)
+            pipe.send_bytes(outcome)
+            del outcome
+        left = _left_behind()
+        if left:
+            _say(pipe, "left", *left)
+    except (EOFError, OSError):  # the pool has gone, or a task has closed the pipe
+        pass
+
+
+def _prepare(pipe: Connection, start_call: StartCall) -> None:
     """Watch the parent, whose death is the worker's, and run the initializer; if that fails, end the process."""
     from threading import Thread
 
@@ -130,11 +206,11 @@ def prepare_worker(start_call: StartCall) -> None:
     initializer, initargs = start_call
     if initializer is not None:
         try:
-            _or_report("initializer", initializer, *initargs)
+            _or_say(pipe, "initializer", initializer, *initargs)
         except BaseException:  # noqa: BLE001  the pool has been told; a thread that was left must not delay the end
             swallow(None, flush_output)
             os._exit(1)
-    report("ready")
+    _say(pipe, "ready")
 
 
 def _end_with_parent() -> None:
@@ -145,14 +221,6 @@ def _end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
-
-
-def work(serve: Callable[..., object], *args: object) -> None:
-    """Serve until the pool needs the worker no more; then report what will keep the process from ending."""
-    serve(*args)
-    left = _left_behind()
-    if left:
-        report("left", *left)
 
 
 def _left_behind() -> list[str]:

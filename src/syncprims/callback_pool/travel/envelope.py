@@ -18,9 +18,7 @@ from .start_board import stamp
 # Outcomes travel as dumps((True, result)) or pickle.dumps((False, *PackedError)). The error has a pickle of its own:
 # one that this side can't load must not take the traceback with it.
 
-CALLED_OFF = b""  # the outcome of a call that was not begun any more
-
-__all__ = ["CALLED_OFF", "Dumps", "flush_output", "pack", "portable", "run_packed", "unpack"]
+__all__ = ["Dumps", "flush_output", "pack", "portable", "run_packed", "unpack"]
 
 
 def portable(dumps: Dumps) -> bytes | None:
@@ -111,8 +109,7 @@ def _module_of(error: BaseException) -> str:
 
 def run_packed(call: bytes, dumps_blob: bytes | None, board: str | None, slot: int, flush: bool) -> bytes:
     """Run a packed call in the worker and return its packed outcome; raises nothing."""
-    if not stamp(board, slot):
-        return CALLED_OFF
+    stamp(board, slot)
     dumps: Dumps = pickle.dumps
     try:
         if dumps_blob is not None:

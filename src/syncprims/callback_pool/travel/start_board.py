@@ -8,7 +8,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..._core.clock import monotonic, sleep
+from ..._core.clock import monotonic
 from ..._core.registry import InnerName
 from ..._locks.timed_lock import TimedLock
 from .shared_file import SharedFile
@@ -16,22 +16,20 @@ from .shared_file import SharedFile
 if TYPE_CHECKING:
     from mmap import mmap
 
-# Why shared memory? `Future.running()` is true for calls that a process executor has merely fetched in advance, so a
-# timeout counted from it would expire innocents, and when an executor breaks, nothing else tells which calls had begun
-# and must not run again. A slot is two aligned doubles: `time.monotonic()` in seconds, which all processes of a machine
-# share, 0.0 being "did not begin"; and, written before that, the worker's process id, for reports. Whether a worker can
-# write there at all is another question: "can't tell" is never taken for "did not begin".
+# For process executors of this machine that are handed in. Why shared memory? `Future.running()` is true for calls that
+# such an executor has merely fetched in advance, so a timeout counted from it would expire innocents. A slot is two
+# aligned doubles: `time.monotonic()` in seconds, which all processes of a machine share, 0.0 being "did not begin";
+# and, written before that, the worker's process id, for reports. Whether a worker can write there at all is another
+# question: "can't tell" is never taken for "did not begin".
 #
 # The first bytes are a token, by which a worker that opens a path makes sure that it has this board before it (in a
-# container of its own, the path may lead to somebody else's file). The second slot calls all workers off: one that
-# comes across a call after that does not begin it.
+# container of its own, the path may lead to somebody else's file).
+
 
 _SLOT = struct.Struct("d")
 _PLACE = 2 * _SLOT.size  # of one call
 _TOKEN = 8
-_CALLED_OFF = 8
 _FIRST = 16
-_LOOK = 0.02  # seconds between two looks of a worker that holds off
 
 
 class StartBoard:
@@ -95,10 +93,6 @@ class StartBoard:
         """Return the process id of the worker that runs the call in the slot, or None if it did not begin."""
         return None if self.read(slot) is None else int(_SLOT.unpack_from(self._map, slot + _SLOT.size)[0])
 
-    def call_off(self) -> None:
-        """Let no worker begin a call any more."""
-        _SLOT.pack_into(self._map, _CALLED_OFF, 1.0)
-
     def _grow(self) -> None:
         with self._mutex:
             if self._free:
@@ -118,54 +112,20 @@ def make_board(slots: int = 512, *, named: bool) -> StartBoard | None:
 
 # -- the worker's side -------------------------------------------------------------------------------------------------
 
-_inherited: mmap | None = None
 _maps: dict[str, mmap] = {}
 
 
-def hang_up(fd: int) -> None:
-    """Map the board that this worker inherits, for good, whatever becomes of the descriptor."""
-    from mmap import mmap
-
-    global _inherited
-    _inherited = mmap(fd, 0)
-
-
-def stamp(address: str | None, slot: int) -> bool:
-    """Write "begun now" into the slot, if the board can be reached; False if the call is not to begin any more.
+def stamp(address: str | None, slot: int) -> None:
+    """Write "begun now" into the slot, if the board can be reached.
 
     Args:
-        address: The board's; None for the one that this worker has inherited.
+        address: The board's; None where there is none.
         slot: Where; 0 is nowhere.
     """
-    if not slot:
-        return True
-    board = _inherited if address is None else _found(address, slot)
-    if board is None:
-        return True
-    if _not_before:
-        _hold_off(board)
-    _SLOT.pack_into(board, slot + _SLOT.size, os.getpid())
-    if _SLOT.unpack_from(board, _CALLED_OFF)[0]:
-        return False
-    # A pool that calls it off from here on finds it begun.
-    _SLOT.pack_into(board, slot, monotonic())
-    return True
-
-
-_not_before = 0.0
-
-
-def hold_off(seconds: float) -> None:
-    """Begin no call in the next seconds, so that the pool can call it off: it may have heard the same signal."""
-    global _not_before
-    _not_before = monotonic() + seconds
-
-
-def _hold_off(board: mmap) -> None:
-    global _not_before
-    while (left := _not_before - monotonic()) > 0 and not _SLOT.unpack_from(board, _CALLED_OFF)[0]:
-        sleep(min(left, _LOOK))
-    _not_before = 0.0
+    board = _found(address, slot) if slot and address is not None else None
+    if board is not None:
+        _SLOT.pack_into(board, slot + _SLOT.size, os.getpid())
+        _SLOT.pack_into(board, slot, monotonic())
 
 
 def can_reach(address: str) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from weakref import finalize
@@ -18,6 +19,9 @@ from weakref import finalize
 # ignores or blocks) is that of the moment of the first task. `sys.path` and `sys.argv` are those of the moment when the
 # worker starts. Not passed on: what lives in the interpreter alone, such as signal handlers, `locale.setlocale`,
 # warning filters, or another object as `sys.stdout`.
+
+
+_LAST_STREAM = 2  # the number of stderr
 
 
 class Surroundings:
@@ -73,6 +77,22 @@ class _Stream:
         """Close it, once."""
         fd, self._fd = self.fd(), None
         if fd is not None:
+            os.close(fd)
+
+
+@contextmanager
+def keep_streams_apart() -> Iterator[None]:
+    """Let nothing that is opened in the block get the number of a standard stream, also if this process has none."""
+    fillers = []
+    try:
+        while os.name == "posix":
+            fd = os.open(os.devnull, os.O_RDWR)
+            fillers.append(fd)
+            if fd > _LAST_STREAM:
+                break
+        yield
+    finally:
+        for fd in fillers:
             os.close(fd)
 
 

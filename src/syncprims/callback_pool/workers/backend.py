@@ -14,7 +14,7 @@ from ..timeouts import Timer
 from ..travel.envelope import Dumps
 
 
-class Options(NamedTuple):
+class BackendOptions(NamedTuple):
     """What a pool gives to each kind of backend.
 
     Attributes:
@@ -26,6 +26,8 @@ class Options(NamedTuple):
         dumps: The pickler, where calls and results travel.
         flush: Whether workers flush their output after each task, where calls travel.
         grace: How many seconds workers have to end, once they have nothing left to do; None is no limit.
+        mp_context: How processes start: None, a start method, or a context of multiprocessing.
+        max_tasks_per_child: How many tasks a process runs before it is replaced; None is no limit.
     """
 
     open_tasks: Open
@@ -36,6 +38,8 @@ class Options(NamedTuple):
     dumps: Dumps
     flush: bool
     grace: float | None
+    mp_context: Any = None
+    max_tasks_per_child: int | None = None
 
 
 def not_up(pool_name: str, waited: float) -> str:
@@ -63,7 +67,7 @@ class Backend(ABC):
     max_workers: int | None
     rest: float = 0.0
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: BackendOptions) -> None:
         self._name = options.open_tasks.name
         self._open_tasks = options.open_tasks
         self._timer = options.timer

@@ -17,9 +17,9 @@ from ..at_exit import drain_before
 from ..cpython.forgotten_futures_before_312 import Custody
 from ..job import Job
 from ..own_threads import enter, leave
-from ..travel.envelope import CALLED_OFF, portable, run_packed, unpack
+from ..travel.envelope import portable, run_packed, unpack
 from ..travel.start_board import StartBoard, can_reach, make_board
-from .backend import Backend, Options
+from .backend import Backend, BackendOptions
 
 # Which task each thread of any executor runs that was handed in; written by each thread for itself.
 _busy: dict[int, Job[Any]] = {}
@@ -34,7 +34,7 @@ class Borrowed(Backend):
         options: The pool's.
     """
 
-    def __init__(self, executor: Executor, packs: bool, options: Options) -> None:
+    def __init__(self, executor: Executor, packs: bool, options: BackendOptions) -> None:
         super().__init__(options)
         self._executor = executor
         known = getattr(executor, "_max_workers", None)  # as the standard executors and loky's have it
@@ -195,9 +195,7 @@ def _deliver(job: Job[Any], inner: Future[Any]) -> BaseException | None:
             raise TypeError(f"the exception() of a {type_name(inner)} is {words(error)}, which is no exception")
         return error
     outcome = inner.result()
-    if type(outcome) is bytes and outcome == CALLED_OFF:
-        job.cancel()
-    elif outcome is not None:  # a call that ran in this process has brought its own
+    if outcome is not None:  # a call that ran in this process has brought its own
         job.arrive()
         result, failure = unpack(outcome)
         if failure is None:

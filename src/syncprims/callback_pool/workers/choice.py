@@ -8,13 +8,13 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 
 from ..arguments import KINDS, refuse_kind
-from ..at_exit import drain_before, refuse_when_over
-from .backend import Backend, Options
+from ..at_exit import refuse_when_over
+from .backend import Backend, BackendOptions
 from .borrowed import Borrowed, crosses_processes, refuse_unsuitable
 from .threads import ThreadWorkers
 
 
-def make_backend(executor: Executor | str, envelope: bool | None, options: Options) -> Backend:
+def make_backend(executor: Executor | str, envelope: bool | None, options: BackendOptions) -> Backend:
     """Return the backend; the exit handler of its executor's module comes after the pools' own.
 
     Args:
@@ -26,20 +26,22 @@ def make_backend(executor: Executor | str, envelope: bool | None, options: Optio
         refuse_unsuitable(executor)
         if options.max_workers or options.initializer is not None:
             raise ValueError("max_workers and initializer belong to the executor that was handed in: set them there")
+        _refuse_for_others("an executor that was handed in", options)
         packs = crosses_processes(executor) if envelope is None else envelope
         return Borrowed(executor, packs, options)
     if executor not in KINDS:
         refuse_kind(executor)
     if envelope is not None:
         raise ValueError(f"envelope is for executors that are handed in; {executor!r} needs no telling")
-    if executor == "process":
+    if executor != "process":
+        _refuse_for_others(repr(executor), options)
+    else:
         most = 61 if sys.platform == "win32" else None
         if most is not None and options.max_workers > most:
             raise ValueError(f"max_workers must be at most {most} on Windows, not {options.max_workers}")
         refuse_when_over(options.open_tasks.name, processes=True)
         from .processes import ProcessWorkers
 
-        drain_before("concurrent.futures.process")
         return ProcessWorkers(_staffed(options, cpus() if most is None else min(most, cpus())))
     options = _staffed(options, min(32, cpus() + 4))
     if executor == "thread":
@@ -53,7 +55,13 @@ def make_backend(executor: Executor | str, envelope: bool | None, options: Optio
     return InterpreterWorkers(options)
 
 
-def _staffed(options: Options, default: int) -> Options:
+def _refuse_for_others(executor: str, options: BackendOptions) -> None:
+    for name, value in (("mp_context", options.mp_context), ("max_tasks_per_child", options.max_tasks_per_child)):
+        if value is not None:
+            raise ValueError(f"{name} is for executor='process', not for {executor}")
+
+
+def _staffed(options: BackendOptions, default: int) -> BackendOptions:
     return options if options.max_workers else options._replace(max_workers=default)
 
 

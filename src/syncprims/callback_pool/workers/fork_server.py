@@ -7,10 +7,9 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import connection, popen_forkserver, resource_tracker, spawn, util
-from multiprocessing.context import ForkServerContext, ForkServerProcess, set_spawning_popen
+from multiprocessing.context import ForkServerProcess, set_spawning_popen
 from multiprocessing.forkserver import ForkServer, read_signed
 from multiprocessing.reduction import dump
 from typing import Any
@@ -27,7 +26,7 @@ from ..travel.surroundings import Surroundings
 # Only the start of the server is new here, as multiprocessing's takes the surroundings of the moment. SIGINT is blocked
 # until the server ignores it: else Ctrl-C in the first milliseconds would end it.
 
-_PRELOAD = [__name__, work.__module__, "concurrent.futures.process", "mmap"]
+_PRELOAD = [__name__, work.__module__, "multiprocessing.spawn"]
 
 
 class OwnForkServer(ForkServer):
@@ -126,7 +125,7 @@ def _path() -> list[str]:
     ]
 
 
-class WorkerProcess(ForkServerProcess):
+class WorkerOfServer(ForkServerProcess):
     """A worker of one pool's fork server."""
 
     server: OwnForkServer | None = None
@@ -169,22 +168,3 @@ class _Popen(popen_forkserver.Popen):
 def _close_fds(*fds: int) -> None:
     for fd in fds:
         os.close(fd)
-
-
-class WorkerContext(ForkServerContext):
-    """The context by which an executor makes workers in one pool's fork server.
-
-    Attributes:
-        processes: All that it has made.
-    """
-
-    def __init__(self, server: OwnForkServer) -> None:
-        self._own_server = server
-        self.processes: list[WorkerProcess] = []
-
-    def Process(self, target: Callable[..., object], args: tuple[object, ...]) -> WorkerProcess:  # type: ignore[override]  # noqa: N802  an executor calls it so
-        """Make a worker."""
-        process = WorkerProcess(target=work, args=(target, *args))
-        process.server = self._own_server
-        self.processes.append(process)
-        return process

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,7 @@ from ..cpython.interpreters_at_exit_since_314 import move_in, move_out
 from ..job import Job
 from ..travel.envelope import pack, portable, run_packed, unpack
 from ..travel.main_module import Source, import_main, main_source
-from .backend import Options
+from .backend import BackendOptions
 from .threads import ThreadWorkers
 
 # Not the standard executor: its threads are no daemons, so one endless task keeps the program from ending, and when all
@@ -29,7 +28,7 @@ class InterpreterWorkers(ThreadWorkers):
     _leftover = ", whose interpreter waits for a thread that a task has left there"
     fate = "its interpreter can't be stopped, its result will be dropped, and another one takes its place"
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: BackendOptions) -> None:
         super().__init__(options)
         initializer = options.initializer
         self._start_call = None if initializer is None else pack(options.dumps, initializer, options.initargs, {})
@@ -37,7 +36,7 @@ class InterpreterWorkers(ThreadWorkers):
         self._flush = options.flush
         self._main = main_source()
 
-    def _employ(self) -> BrokenExecutor | None:
+    def _employ(self) -> BaseException | None:
         move_in()
         interpreter = None
         try:

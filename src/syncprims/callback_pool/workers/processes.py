@@ -1,358 +1,373 @@
-"""`ProcessWorkers`: a standard process executor that is replaced when it breaks, fed from a queue of the pool's own."""
+"""`ProcessWorkers`: the pool's own threads, each with a process of its own that runs its calls."""
 
 from __future__ import annotations
 
-from _queue import Empty, SimpleQueue
-from _thread import allocate_lock
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Future
+import sys
+from concurrent.futures import BrokenExecutor
 from functools import partial
-from typing import Any
+from multiprocessing.connection import Connection, Pipe
+from multiprocessing.context import BaseContext, SpawnProcess
+from multiprocessing.process import BaseProcess
+from threading import Thread, current_thread
+from typing import TYPE_CHECKING, Any, Final
 
-from ..._core.clock import monotonic
+from ..._core.clock import monotonic, sleep
 from ..._core.deadline import Deadline
-from ..._core.foreign import chain, error_words
-from ..cpython.no_threads_at_exit_in_312 import THREADS_EARLY, start_executors_threads
+from ..._core.foreign import chain, type_name, words
+from ..._core.registry import InnerName
+from ..._locks.timed_lock import TimedLock
 from ..job import Job
-from ..own_threads import HelperThread
-from ..travel.envelope import portable, run_packed
-from ..travel.main_module import GUARD, check_frozen, check_guard, main_source
-from ..travel.surroundings import Surroundings
-from .backend import Backend, Options, not_up
-from .borrowed import deliver
-from .crew import Crew, Plan
+from ..travel.arrival import WORD_OF_THE_POOL, Luggage, work
+from ..travel.envelope import portable, unpack
+from ..travel.main_module import check_frozen, check_guard, main_source
+from ..travel.surroundings import Surroundings, keep_streams_apart
+from .backend import BackendOptions, not_up
+from .station import DiedError, NotBegunError, NotStartedError, Station, not_started
+from .threads import ThreadWorkers
 
-# Only one thread, the feeder, talks to the executor. It is never the main thread, so no signal splits a submission;
-# and it is not the executor's own thread, which from 3.13 on calls done-callbacks with the lock that `submit` takes.
-# The executor is handed many tasks ahead, so that no worker waits for the feeder, which wakes rarely; whether a
-# task has really begun, the start board tells. When the executor breaks, tasks that had not begun are handed to its
-# successor; those that had begun, or of which that can't be told, fail. Where none ever began, twice, the workers can't
-# start at all, and all fail.
+if TYPE_CHECKING:
+    from .fork_server import OwnForkServer
+
+# Measured against one-worker executors of the standard library side by side: those have three threads and two queues
+# with semaphores for each worker, and their tasks pass through four threads; here there is one thread and one pipe, and
+# a task passes through two. So this is the simpler one, and the faster by a factor of two and more.
 #
-# The feeder also sees the last executor out, once there is nothing left to do: it gives the workers their grace, and
-# kills those that have not ended then (a task has left a thread there, say). So nobody needs to wait for that, and the
-# program's exit finds nothing that it would wait for without end.
+# What a thread does between two calls is another thread's time, and a process that waits for it is idle: no call is
+# sent in advance. So a process that dies has taken one call along and no other, and a call that has not begun is simply
+# still in the queue. With very small calls the processes are idle for half of the time, and still faster than fed by
+# an executor; larger ones don't notice.
 
-_SLICE = 0.5  # seconds between two looks whether the feeder is still there
-_KILLING = 2.0  # seconds that `kill` gives the feeder to notice
+_TRIES: Final = 2  # starts of a process, before all that wait for one fail
+_KILLING: Final = 2.0  # seconds that `kill` gives the threads to see their processes out, twice
+_LOOK: Final = 0.02  # seconds between two looks of a thread that holds off
 
 
-class ProcessWorkers(Backend):
-    """Worker processes for packed calls.
+class ProcessWorkers(ThreadWorkers):
+    """Daemon threads as `ThreadWorkers` has, which run packed calls in processes of their own.
 
-    **Thread safety**: all methods may be called from any thread. No mutex: the queues and the dict of handed tasks are
-    C, each with one consumer.
+    **Thread safety**: all methods may be called from any thread.
     """
 
     packs = True
-    fate = "its result will be dropped, and its process is killed when the pool ends or all processes are stuck"
+    fate = "its process is killed"
     rest: float = 0.001
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: BackendOptions) -> None:
         super().__init__(options)
         check_frozen(self._name)
-        self._max_workers = options.max_workers
+        self._dumps = options.dumps
         self._dumps_blob = portable(options.dumps)
         self._flush = options.flush
-        # Refilled when half empty: the feeder wakes for many tasks, and no worker waits for it.
-        self._window = max(8 * self._max_workers, 128)
-        self._low = self._window // 2
+        self._start_call = (options.initializer, options.initargs)
+        self._context, self._method = _context_of(options.mp_context)
+        self._most_calls = options.max_tasks_per_child
         self._around = Surroundings()
-        self._plan = Plan(
-            name=self._name,
-            max_workers=options.max_workers,
-            tasks=self._window,
-            start_call=(options.initializer, options.initargs),
-            dumps=options.dumps,
-            main=main_source(),
-            around=self._around,
-            grace=options.grace,
-        )
-        self._queue: deque[Job[Any]] = deque()
-        self._again: deque[Job[Any]] = deque()
-        # By hand-over, not by task: a task may be handed over again before its first inner future is through.
-        self._handed: dict[object, Job[Any]] = {}
-        self._kicks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._feeder = HelperThread(f"{self._name}-feeder")
-        self._kicked = False
+        self._main = main_source()
+        self._starts = TimedLock(name=InnerName(f"{self._name} starts"))
+        # Guarded by _starts:
+        self._server: OwnForkServer | None = None
+        # Written by each worker for itself:
+        self._stations: dict[Thread, Station] = {}
+        self._waiting: dict[Thread, Job[Any]] = {}  # the task that waits for its process to come up
         self._stopped = False
-        # Written by the feeder only:
-        self._threads_are_up = False
-        self._crew: Crew | None = None
-        self._leaving: list[Crew] = []
+        self._killed = False
 
     def start(self, job: Job[Any]) -> None:
-        """Queue the task, and wake the feeder if there may be a worker for it."""
-        if not self._feeder.started:
+        """Queue the task, and start a worker for it if none is idle."""
+        if not self._threads:
             check_guard(self._name)
-        self._feeder.ensure(_serve, self._kicks)
-        if THREADS_EARLY and not self._threads_are_up:
-            self._await_threads()
-        self._queue.append(job)
-        if len(self._handed) <= self._low:
-            self._kick()
+        super().start(job)
 
-    def _await_threads(self) -> None:
-        gate = allocate_lock()
-        gate.acquire()
-        self._kicks.put(partial(self._start_threads, gate.release))
-        while not gate.acquire(timeout=_SLICE):
-            if self._feeder.over():
-                return  # an abort was quicker
+    # -- in a worker -------------------------------------------------------------------------------------------------
 
-    def _start_threads(self, done: Callable[[], object]) -> None:
+    def _employ(self) -> BaseException | None:
+        station = Station(self._name, self._start_process, self._most_calls, self._grace)
+        me = current_thread()
+        self._stations[me] = station
         try:
-            if not self._threads_are_up:
-                start_executors_threads(self._hire().executor)
-        except BaseException:  # noqa: BLE001  the feeder must live, also where the program ends meanwhile
-            if self._crew is not None:
-                self._crew.broken = True
-                self._crew.dismiss(kill=True)  # as in _hand
+            if self._killed:
+                station.condemn(_cancel)
+            # Before it takes a task, so that a process which hangs at its start holds none up that others could run.
+            broken = self._bring_up(station)
+            if broken is None:
+                self._serve(partial(self._run, station))
+            return broken
         finally:
-            self._threads_are_up = True
-            done()
-
-    def _kick(self) -> None:
-        if not self._kicked:
-            self._kicked = True
-            self._kicks.put(self._feed)
-            if self._feeder.over():
-                _forget(self._kicks)  # else it holds these workers, and their last crew's descriptors
-
-    def _feed(self) -> None:
-        self._kicked = False  # before looking, so that what comes after the look kicks again
-        while len(self._handed) < self._window and (self._again or self._queue):
-            self._hand((self._again or self._queue).popleft())
-        if self._stopped and not self._queue and not self._again and len(self._handed) <= len(self._stuck):
-            self._retire()
-            self._kicks.put(None)
-
-    def _hand(self, job: Job[Any]) -> None:
-        if job.done():
-            return
-        crew = self._crew
-        ticket = object()
-        try:
-            if crew is None or crew.broken:
-                crew = self._hire()
-            crew.post(job)
-            assert isinstance(job.carrier, bytes)
-            self._handed[ticket] = job
-            inner = crew.submit(run_packed, job.carrier, self._dumps_blob, crew.address, job.course.slot, self._flush)
-        except BrokenExecutor:
-            assert crew is not None
-            crew.broken = True
-            self._again.appendleft(job)
-            self._handed.pop(ticket, None)
-        except BaseException as error:  # noqa: BLE001  the feeder must live; the task gets whatever it is
-            self._handed.pop(ticket, None)
-            job.fail(error)
-            if crew is not None:
-                # It may have started processes and not the thread that ends them: exit would wait for them forever.
-                crew.broken = True
-                crew.dismiss(kill=True)
-        else:
-            crew.custody.prepare(inner)
-            job.course.hand_to(inner)
-            if job.timeout is not None:
-                self._timer.watch(job, self)
-            inner.add_done_callback(partial(self._done, ticket, job, crew))
-            if crew.custody.take(inner):
-                crew.broken = True
-            if job.cancelled():  # while it had no inner future to cancel
-                inner.cancel()
-
-    def _hire(self) -> Crew:
-        self._dismiss()
-        for crew in [crew for crew in self._leaving if crew.gone()]:
-            self._leaving.remove(crew)
-            crew.see_out()
-        crew = self._crew = Crew(self._plan)
-        return crew
-
-    def _dismiss(self) -> None:
-        crew, self._crew = self._crew, None
-        if crew is not None:
-            self._leaving.append(crew)
-            # A job may be done and still among the handed ones, for a moment.
-            crew.dismiss(kill=bool(self._stuck) or not all(job.done() for job in list(self._handed.values())))
-
-    def _retire(self) -> None:
-        """Dismiss the last crew, and see all of them out."""
-        self._dismiss()
-        for crew in list(self._leaving):
-            crew.see_out()
-            self._leaving.remove(crew)
-        self._around.forget()
-
-    def _done(self, ticket: object, job: Job[Any], crew: Crew, inner: Future[bytes]) -> None:
-        crew.custody.give_back(inner)
-        began = crew.withdraw(job)
-        self._stuck.discard(job)
-        error = deliver(job, inner)
-        if error is not None and not job.done():
-            self._failed(job, inner, crew, began, error)
-        job.course.hand_back(inner)
-        self._handed.pop(ticket, None)
-        if self._again or self._stopped or (self._queue and len(self._handed) <= self._low):
-            self._kick()
-
-    def _failed(
-        self, job: Job[Any], inner: Future[bytes], crew: Crew, began: bool | None, error: BaseException
-    ) -> None:
-        if not isinstance(error, BrokenExecutor):
-            job.fail(error)
-            return
-        crew.broken = True
-        if began is False and ((proved := crew.proved(list(self._handed.values()))) or not job.retried):
-            # Where a task had begun, it was that one's doing: each round takes one such task away, so it ends.
-            job.retried = not proved
-            job.course.hand_back(inner)  # before it is handed over again
-            self._again.append(job)
-            return
-        died = self._obituary(job, crew, began, error)
-        job.fail(died)
-        if began is False:
-            self._fail_queued(died)
-
-    def _obituary(self, job: Job[Any], crew: Crew, began: bool | None, error: BrokenExecutor) -> BaseException:
-        """Return the error of a task that went down with a worker."""
-        kind = type(error)
-        if began:
-            return chain(
-                kind(
-                    f"a worker process of {self._name!r} died (killed, crashed or exited) while {job.label} ran; "
-                    "tasks that had not begun go on in new processes"
-                ),
-                error,
-            )
-        if (failure := crew.failure()) is not None:
-            what, cause = failure
-            return chain(kind(_not_started(self._name, what, cause)), cause)
-        if began is None:
-            what = (
-                f"a worker process of {self._name!r} died (killed, crashed or exited). Whether {job.label} had begun "
-                "can't be told, as there was no room for the memory that says so; it is not run again"
-            )
-        else:
-            place = "its initializer" if crew.began_its_initializer() else "the interpreter's start"
-            what = (
-                f"the worker processes of {self._name!r} died twice before {job.label} could begin, during {place}: "
-                "were they killed, or does that end the process?"
-            )
-        return chain(kind(what), error)
-
-    def _fail_queued(self, error: BaseException) -> None:
-        """Fail what waits: two executors in a row could not begin a single task (a failing initializer, mostly)."""
-        while self._queue:
             try:
-                self._queue.popleft().fail(error)
-            except IndexError:  # the feeder was quicker
+                station.see_out()
+            finally:
+                self._stations.pop(me, None)
+                self._clear_if_over()
+
+    def _bring_up(self, station: Station) -> BaseException | None:
+        """Have a process for the next call; return an error if no worker has one, or is likely to have one."""
+        try:
+            self._come_up(station)
+        except (DiedError, NotStartedError) as error:
+            return self._broken_start(error)
+        except BaseException as error:  # noqa: BLE001  no process can be started now; the thread must live
+            return None if self._others_are_up() else error
+        return None
+
+    def _others_are_up(self) -> bool:
+        return bool(self._stations.keys() - self._starting.keys() - {current_thread()})
+
+    def _run(self, station: Station, job: Job[Any]) -> bool:
+        """Run the job over there and set its outcome; False if that came too late, because it had expired."""
+        if job.done():
+            return True
+        me = current_thread()
+        self._waiting[me] = job
+        self._starting[me] = monotonic()
+        try:
+            self._come_up(station)
+        except (DiedError, NotStartedError) as error:
+            broken = self._broken_start(error)
+            job.fail(broken)
+            self._fail_queued(broken)
+            return True
+        except BaseException as error:  # noqa: BLE001  no process can be started now; the thread must live
+            job.fail(error)
+            return True
+        finally:
+            self._starting.pop(me, None)
+            self._waiting.pop(me, None)
+        if not job.begin(station):
+            return True
+        if job.limited:
+            self.watch(job)
+        try:
+            outcome = self._outcome(station, job)
+        except BaseException as error:  # noqa: BLE001  another process can't be started; the thread must live
+            return job.fail(self._obituary(job, error) if isinstance(error, DiedError) else error)
+        finally:
+            job.process = None
+        if outcome is None:
+            return True
+        job.arrive()  # to unpickle it may run code of the program
+        result, failure = unpack(outcome)
+        del outcome
+        try:
+            return job.finish(result) if failure is None else job.fail(failure)
+        finally:
+            del failure, result, job  # the error's traceback may hold this frame: no cycle through it
+            if station.interrupted:
+                station.interrupted = False
+                self._hold_off()
+            if station.is_down() and not self._stopped and not self._jobs.empty():
+                self._bring_up(station)  # if that fails, the next task says so
+
+    def _outcome(self, station: Station, job: Job[Any]) -> bytes | None:
+        assert isinstance(job.carrier, bytes)
+        for again in range(_TRIES, 0, -1):
+            try:
+                return station.run(job, job.carrier)
+            except NotBegunError:
+                if again == 1 or job.done():
+                    raise
+                self._come_up(station)  # it was killed while it was idle
+        return None
+
+    def _come_up(self, station: Station) -> None:
+        for again in range(_TRIES, 0, -1):
+            try:
+                station.come_up()
+            except (DiedError, OSError, EOFError):
+                if again == 1 or self._stopped:
+                    raise
+                self._drop_server()  # it may be that which has died
+            else:
                 return
 
-    def abandon(self, job: Job[Any]) -> None:
-        """Count the task's process as lost; replace all of them when all are."""
-        super().abandon(job)
-        if self._stopped:
-            self._kick()
-        elif len(self._stuck) >= self._max_workers:
-            self._kicks.put(self._replace)
+    def _broken_start(self, error: DiedError | NotStartedError) -> BrokenExecutor:
+        if isinstance(error, NotStartedError):
+            what, cause = not_started(self._name, error)
+            broken = _broken(what)
+            chain(broken, cause)
+            return broken
+        return _broken(
+            f"the worker processes of {self._name!r} died twice before a task could begin: {error}. "
+            "Were they killed, or does that end the process?"
+        )
 
-    def _replace(self) -> None:
-        """Kill workers that are all stuck in expired tasks: nothing else could ever run."""
-        if len(self._stuck) >= self._max_workers:
-            self._dismiss()
+    def _obituary(self, job: Job[Any], died: DiedError) -> BrokenExecutor:
+        return _broken(
+            f"a worker process of {self._name!r} died while {job.label} ran: {died}. Other tasks go on, and a new "
+            "process takes its place"
+        )
+
+    def _hold_off(self) -> None:
+        """Begin no task in a moment after Ctrl-C, so that the pool can call it off: it may have heard the same."""
+        until = monotonic() + WORD_OF_THE_POOL
+        while monotonic() < until and self._open_tasks.phase == "open":
+            sleep(_LOOK)
+
+    # -- starting processes ------------------------------------------------------------------------------------------
+
+    def _start_process(self) -> tuple[BaseProcess, Connection]:
+        with self._starts, keep_streams_apart():
+            ours, theirs = Pipe()
+            try:
+                return self._started(theirs), ours
+            except BaseException:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
+
+    def _started(self, pipe: Connection) -> BaseProcess:
+        own = self._context is None and self._method == "forkserver"
+        luggage = Luggage(
+            pipe,
+            None if own or self._method == "fork" else self._around,
+            None if self._method == "fork" else self._main,
+            self._start_call,
+            self._dumps,
+            self._dumps_blob,
+            self._flush,
+        )
+        process: Any
+        if own:
+            from .fork_server import OwnForkServer, WorkerOfServer
+
+            if self._server is None:
+                self._server = OwnForkServer(self._around)
+            process = WorkerOfServer(target=work, args=(luggage,))
+            process.server = self._server
+        elif self._context is None:
+            process = SpawnProcess(target=work, args=(luggage,))
+        else:
+            process = self._context.Process(target=work, args=(luggage,))  # type: ignore[attr-defined]  # typeshed lacks it
+        process.start()
+        started: BaseProcess = process
+        return started
+
+    def _drop_server(self) -> None:
+        with self._starts:
+            server, self._server = self._server, None
+            if server is not None:
+                server.stop()
+
+    def _clear_if_over(self) -> None:
+        """Let go of what no worker needs any more."""
+        if self._stopped and not self._stations:
+            self._drop_server()
+            self._around.forget()
+
+    # -- killing -----------------------------------------------------------------------------------------------------
+
+    def abandon(self, job: Job[Any]) -> None:
+        """Kill the process of a task that is about to expire; count it as lost if that can't be done."""
+        process = job.process
+        if process is not None and not process.kill(job, _nothing) and job.process is not None and not job.done():
+            super().abandon(job)
+
+    def kill(self) -> None:
+        """Cancel what runs, and kill all processes."""
+        self._killed = True
+        self.stop()
+        for station in list(self._stations.values()):
+            station.condemn(_cancel)
+        if not self.finish(Deadline(_KILLING)):
+            return
+        # A start may hang in the server, which is to tell of the end of all others: so that goes last. Not under the
+        # mutex, which that start has.
+        server = self._server
+        if server is not None:
+            server.stop()
+        self.finish(Deadline(_KILLING))
+
+    def give_up_start(self, patience: float) -> float:
+        """Fail what waits for workers none of which has come up in that time."""
+        waiting = dict(self._waiting)
+        again = super().give_up_start(patience)
+        starting = dict(self._starting)
+        for thread, job in waiting.items():
+            since = starting.get(thread)
+            if since is not None and monotonic() - since >= patience:
+                job.fail(BrokenExecutor(not_up(self._name, monotonic() - since)))
+                station = self._stations.get(thread)
+                if station is not None:
+                    station.condemn(_cancel)
+        return again
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Let the processes end after what they run; the feeder sees to it."""
+        """Let each worker end when it finds the queue empty, and its process with it."""
         self._stopped = True
-        for crew in self._crews():
-            crew.call_off()
-        if self._feeder.started:
-            self._kick()
+        for station in list(self._stations.values()):
+            if station.leaving is None:
+                station.leaving = Deadline(self._grace)
+        super().stop()
 
     def finish(self, deadline: Deadline) -> list[str]:
-        """Kill the workers that still run something, and wait for the others' end; return which have not ended."""
-        if not self._feeder.started:
-            self._around.forget()
-            return []
-        self._kicks.put(self._retire)
-        self._kicks.put(None)
-        if self._feeder.thread is not None:
-            self._feeder.thread.join(deadline.remaining())
-            if not self._feeder.over():
-                return [each for crew in self._crews() for each in crew.left()] or ["the thread that starts workers"]
-            _forget(self._kicks)
-        return []
+        """Wait for the workers, which see their processes out in time, or kill them; return which have not ended."""
+        with self._mutex:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(deadline.remaining())
+        late = [self._described(thread) for thread in threads if thread.is_alive()]
+        if not late:
+            self._clear_if_over()
+        return late
 
-    def kill(self) -> None:
-        """Cancel what runs, and kill all processes."""
-        self._stopped = True
-        crews = self._crews()
-        for crew in crews:
-            crew.call_off()
-        for job in list(self._handed.values()):
-            job.cancel()
-        for crew in crews:
-            crew.broken = True
-            crew.force()
-        self.finish(Deadline(_KILLING))
-
-    def starting(self) -> list[str]:
-        """The workers that are in their start, if none has come through it."""
-        crew = self._crew
-        return [] if crew is None or crew.is_up() else crew.left()
-
-    def give_up_start(self, patience: float) -> float:
-        """Fail what waits for workers none of which has come up in that time."""
-        crew = self._crew
-        if crew is None or crew.is_up():
-            return patience
-        waited = monotonic() - crew.hired
-        if waited < patience:
-            return patience - waited
-        error = BrokenExecutor(not_up(self._name, waited))
-        self._fail_queued(error)
-        for job in [*list(self._again), *list(self._handed.values())]:
-            job.fail(error)
-        crew.broken = True
-        crew.force()
-        return patience
+    def _described(self, thread: Thread) -> str:
+        station = self._stations.get(thread)
+        return f"thread {thread.name!r}" if station is None else station.described()
 
     def after_fork(self) -> None:
         """In a forked child: let go of what is the parent's."""
         self._around.forget()
-        for crew in self._crews():
-            crew.forget()
+        if self._server is not None:
+            self._server.forget()
+        from multiprocessing import process
 
-    def _crews(self) -> list[Crew]:
-        return [crew for crew in (self._crew, *list(self._leaving)) if crew is not None]
-
-
-def _not_started(pool_name: str, what: str, error: BaseException) -> str:
-    """Return the words for what a worker has reported as the cause that it could not start."""
-    said = error_words(error)
-    if what == "initializer":
-        return f"the initializer of {pool_name!r} raised {said}; no worker could start"
-    if what == "unpickling":
-        return f"the initializer of {pool_name!r} can't be unpickled in its worker processes: {said}"
-    guard = "" if GUARD in said else f". Does it start work without its guard, {GUARD}?"
-    return f"the main module can't be imported in the worker processes of {pool_name!r}: {said}{guard}"
+        children: set[BaseProcess] = getattr(process, "_children", set())
+        for station in self._stations.values():
+            station.forget(children)
 
 
-def _serve(kicks: SimpleQueue[Callable[[], object] | None]) -> None:
-    while (kick := kicks.get()) is not None:
-        kick()
-        del kick  # while idle, the thread keeps no pool alive
-    _forget(kicks)
+def _cancel(job: Job[Any]) -> None:
+    job.cancel_running()
 
 
-def _forget(kicks: SimpleQueue[Callable[[], object] | None]) -> None:
-    try:
-        while True:
-            kicks.get_nowait()
-    except Empty:
-        pass
+def _nothing() -> None:
+    """Leave the outcome to the caller."""
+
+
+def _broken(what: str) -> BrokenExecutor:
+    from concurrent.futures.process import BrokenProcessPool  # late: it imports much
+
+    return BrokenProcessPool(what)
+
+
+def has_fork_server() -> bool:
+    """Whether workers come from a fork server."""
+    import multiprocessing
+
+    # The guard of a frozen program knows no other command lines than the standard ones.
+    return "forkserver" in multiprocessing.get_all_start_methods() and not getattr(sys, "frozen", False)
+
+
+def _context_of(given: BaseContext | str | None) -> tuple[BaseContext | None, str]:
+    """Return the context to start processes by, if it is not the pool's own way, and the start method."""
+    if given is None:
+        return None, "forkserver" if has_fork_server() else "spawn"
+    import multiprocessing
+
+    if isinstance(given, str):
+        method = str.__str__(given)
+        methods = multiprocessing.get_all_start_methods()
+        if method not in methods:
+            raise ValueError(
+                f"mp_context must be None, a context, or one of {', '.join(map(repr, methods))}, not {words(given)}"
+            )
+        if method == "fork":
+            return multiprocessing.get_context("fork"), "fork"
+        return None, method
+    if not callable(getattr(given, "Process", None)) or not callable(getattr(given, "get_start_method", None)):
+        raise TypeError(
+            f"mp_context must be None, a start method or a context of multiprocessing, not a {type_name(given)}"
+        )
+    return given, str(given.get_start_method())

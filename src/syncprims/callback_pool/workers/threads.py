@@ -17,7 +17,7 @@ from ..._core.registry import InnerName
 from ..._locks.timed_lock import TimedLock
 from ..job import Job
 from ..own_threads import enter, why_no_thread
-from .backend import Backend, Options, not_up
+from .backend import Backend, BackendOptions, not_up
 
 # The submitter's path takes no mutex: a put into a C queue, and one token taken from `_idle`. A token is a worker's
 # promise to take one task from the queue; whoever finds none starts a worker while there may be more.
@@ -41,7 +41,7 @@ class ThreadWorkers(Backend):
     _leftover = ""  # what else may keep a worker from ending
     fate = "its thread can't be stopped, its result will be dropped, and another thread takes its place"
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: BackendOptions) -> None:
         super().__init__(options)
         self._max_workers = options.max_workers
         self._initializer = options.initializer
@@ -62,11 +62,14 @@ class ThreadWorkers(Backend):
     def start(self, job: Job[Any]) -> None:
         """Queue the task, and start a worker for it if none is idle."""
         self._jobs.put(job)
-        try:
-            self._idle.pop()
-        except IndexError:
-            if len(self._threads) < self._max_workers + len(self._stuck):
-                self._hire()
+        if self._idle:  # the exception that says no costs as much as all the rest
+            try:
+                self._idle.pop()
+                return
+            except IndexError:
+                pass
+        if len(self._threads) < self._max_workers + len(self._stuck):
+            self._hire()
 
     def _hire(self) -> None:
         with self._mutex:
@@ -88,7 +91,7 @@ class ThreadWorkers(Backend):
         self._threads.add(current_thread())
         enter(self._open_tasks, "task")
         self._starting[current_thread()] = monotonic()
-        broken: BrokenExecutor | None = None
+        broken: BaseException | None = None
         died = True
         try:
             broken = self._employ()
@@ -103,7 +106,7 @@ class ThreadWorkers(Backend):
             elif died:  # by something that was raised in it from outside
                 self._make_up_for_a_worker()
 
-    def _employ(self) -> BrokenExecutor | None:
+    def _employ(self) -> BaseException | None:
         """Run tasks until there are no more; an error means that the worker could not start."""
         if self._initializer is not None:
             try:

@@ -44,9 +44,7 @@ def open_pool(place: str, *, workers: int = 2, initializer: Initializer = None, 
     if place == "forkserver":
         return CallbackPool("process", max_workers=workers, initializer=initializer, **options)
     if place == "spawn":
-        # As on Windows, where there is nothing else.
-        multiprocessing.get_all_start_methods = lambda: ["spawn"]
-        return CallbackPool("process", max_workers=workers, initializer=initializer, **options)
+        return CallbackPool("process", mp_context="spawn", max_workers=workers, initializer=initializer, **options)
     return CallbackPool(_borrow(place, workers, initializer), **options)
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from programs import environment
 
-from .places import missing
+from .fault_places import missing
 from .rows import all_rows
 
 HANGS = "H"
