@@ -12,7 +12,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-from syncprims.watch.observed import Lock, RLock, factory_of
+from syncprims.watch.observed import ObservedLock, ObservedRLock, factory_of
 
 PIECE, PIECES = 1000, 400
 
@@ -52,12 +52,12 @@ def ratio(bare: Callable[[int], None], observed: Callable[[int], None]) -> float
 
 def main() -> None:
     """Print a row of a table."""
-    make = factory_of(Lock)
+    make = factory_of(ObservedLock)
     figures = [
         ratio(with_block(_thread.allocate_lock()), with_block(make())),
         ratio(acquire_and_release(_thread.allocate_lock()), acquire_and_release(make())),
-        ratio(with_block(_thread.RLock()), with_block(RLock())),
-        ratio(acquire_and_release(_thread.RLock()), acquire_and_release(RLock())),
+        ratio(with_block(_thread.RLock()), with_block(ObservedRLock())),
+        ratio(acquire_and_release(_thread.RLock()), acquire_and_release(ObservedRLock())),
     ]
     free = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
     version = f"{sys.version_info[0]}.{sys.version_info[1]}{free}"

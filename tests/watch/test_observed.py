@@ -17,7 +17,7 @@ import pytest
 from syncprims._core.waits import all_waits
 from syncprims.testing import interrupts
 from syncprims.watch import Watching, install
-from syncprims.watch.observed import Lock, RLock, factory_of
+from syncprims.watch.observed import ObservedLock, ObservedRLock, factory_of
 
 BARE: Any = _thread.allocate_lock
 LIMIT = 30.0
@@ -50,7 +50,7 @@ def test_it_is_in_place_while_the_watch_is_on() -> None:
     try:
         assert install() is watching
         kinds: list[Any] = [type(threading.Lock()), type(threading.RLock())]
-        assert kinds == [Lock, RLock]
+        assert kinds == [ObservedLock, ObservedRLock]
     finally:
         watching.uninstall()
     assert threading.Lock is before[0]
@@ -195,7 +195,7 @@ def _acquire(lock: Any) -> None:
 
 def _c_release_of(lock: Any) -> Callable[[], object]:
     """A release in C, as that of the observed lock is Python's: what is looked at is the taking."""
-    return lock.__call__ if isinstance(lock, Lock) else lock.release
+    return lock.__call__ if isinstance(lock, ObservedLock) else lock.release
 
 
 def _taken(lock: Any) -> str | None:
@@ -209,14 +209,14 @@ def _taken(lock: Any) -> str | None:
 
 @pytest.mark.untraceable
 @pytest.mark.parametrize("mode", ["warm", "cold storm", "worker"])
-@pytest.mark.parametrize("kind", [factory_of(Lock), RLock])
+@pytest.mark.parametrize("kind", [factory_of(ObservedLock), ObservedRLock])
 def test_an_interrupt_leaves_no_lock_taken(kind: Any, mode: Any) -> None:
     """A `with` that is interrupted at any point leaves the lock free."""
     interrupts(kind, _enter, _taken, mode=mode).check()
 
 
 @pytest.mark.untraceable
-@pytest.mark.parametrize("kind", [factory_of(Lock), RLock])
+@pytest.mark.parametrize("kind", [factory_of(ObservedLock), ObservedRLock])
 def test_an_interrupt_of_a_wait_leaves_no_lock_taken(kind: Any) -> None:
     """The same where the lock has to be waited for."""
 

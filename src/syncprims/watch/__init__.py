@@ -6,7 +6,7 @@ threads can't go on: who waits for what, who holds it and where it was taken. `i
 
 from __future__ import annotations
 
-from .findings import Incident
+from .incident_facts import Incident
 from .installing import Watching, install
 
 __all__ = ["Incident", "Watching", "install"]

@@ -14,7 +14,7 @@ from .._core.greenlets import refuse_greenlets
 from .._core.state import State
 from .._core.waits import UpTo, Waiting
 from ..errors import PatchedThreadsError
-from .with_blocks import Inside, blocks_of
+from .with_blocks import BlocksEntered, blocks_of
 
 # Why a waiting thread wakes up now and then
 # ------------------------------------------
@@ -120,7 +120,7 @@ class Blocked(Waiting):
         self.answers: bool = answers and is_endless
         self.asked: Question | None = None
         self.answered: Question | None = None
-        self.inside: Inside = Inside()
+        self.inside: BlocksEntered = BlocksEntered()
         self.refusal: Callable[[], BaseException] | None = None
 
     def publish(self) -> None:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from typing import Final
 
-from .options import ENVIRONMENT, Options
+from .options import ENVIRONMENT, WatchOptions
 
 # A child finds the watch by a folder at the head of its PYTHONPATH, with a `sitecustomize` in it. That takes the folder
 # off the child's own path again, turns the watch on, and calls the `sitecustomize` that would have been found without
@@ -52,7 +52,7 @@ _begin()
 '''
 
 
-def watch_children(options: Options) -> None:
+def watch_children(options: WatchOptions) -> None:
     """Set the environment so that Python processes which this one starts are watched."""
     library = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     os.environ[ENVIRONMENT] = shlex.join(options.arguments())

@@ -8,8 +8,8 @@ from typing import Final
 
 from .children import complain
 from .installing import install_with
-from .options import Options
-from .running import STDIN, NoProgramError, run_module, run_script
+from .launching import STDIN, NoProgramError, run_module, run_script
+from .options import WatchOptions
 
 BAD_INPUT: Final = 2
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int | None:
         sys.stdout.write(USAGE)
         return 0
     try:
-        options, left = Options.parse(argv)
+        options, left = WatchOptions.parse(argv)
     except (TypeError, ValueError) as error:
         return _refuse(str(error))
     if left[:1] == ["--"]:

@@ -6,13 +6,13 @@ import os
 
 from .children import complain
 from .installing import install_with
-from .options import ENVIRONMENT, Options
+from .options import ENVIRONMENT, WatchOptions
 
 
 def install_as_environment_says() -> None:
     """Turn the watch on if the variable says so; a value that means nothing is a line on the standard error stream."""
     try:
-        options = Options.from_environment(os.environ.get(ENVIRONMENT, ""))
+        options = WatchOptions.from_environment(os.environ.get(ENVIRONMENT, ""))
     except (TypeError, ValueError) as error:
         complain(f"{ENVIRONMENT} means nothing, so nothing is watched: {error}; set it to 1, or to options")
         return

@@ -60,7 +60,7 @@ def import_waits() -> dict[int, Waiting]:
 
 def _table() -> dict[Any, Any]:
     # A dictionary in 3.11; from 3.12 on an object that has one, of weak references.
-    found = sys.modules["_frozen_importlib"]._blocking_on
+    found = vars(sys.modules["_frozen_importlib"])["_blocking_on"]
     return dict(getattr(found, "data", found))
 
 

@@ -16,11 +16,11 @@ from .._core.holders import stack_of, thread_name
 from .._core.stacks import frames_of_threads
 from .._core.waits import Awaited, UpTo, Waiting, all_waits, innermost_of, waits_of
 from .blocked import Blocked, Question, age
-from .findings import ASLEEP, DEADLOCK, LIKELY, SLOW, Holding, Incident, WaitingThread
 from .imports import ModuleImport, import_waits
-from .observed import Lock, RLock, origin_of, took_by_acquire
-from .parts import Ending, Notification, ProgramsEnd
-from .with_blocks import Inside
+from .incident_facts import ASLEEP, DEADLOCK, LIKELY, SLOW, Holding, Incident, WaitingThread
+from .observed import ObservedLock, ObservedRLock, origin_of, took_by_acquire
+from .parts import Notification, ProgramsEnd, ThreadEnd
+from .with_blocks import BlocksEntered
 from .wording import error_of, say_stack
 
 # What is certain
@@ -136,7 +136,11 @@ class Search:
 
     def _ask(self, key: frozenset[int], core: Sequence[Waiting], waits: Sequence[Waiting]) -> Question | None:
         """Ask all that matter; return the question once they have answered, each after it was asked."""
-        locks = [wait.target for wait in core if isinstance(wait, Blocked) and isinstance(wait.target, (Lock, RLock))]
+        locks = [
+            wait.target
+            for wait in core
+            if isinstance(wait, Blocked) and isinstance(wait.target, (ObservedLock, ObservedRLock))
+        ]
         asked = [wait for wait in core if isinstance(wait, Blocked) and wait.answers]
         asked += [wait for wait in waits if isinstance(wait, Blocked) and wait.answers and _is_for(wait, locks)]
         question = self._questions.get(key)
@@ -162,14 +166,14 @@ class Search:
                     continue
                 lock = wait.target if isinstance(wait, Blocked) else None
                 holding = Holding(holder, True)
-                if isinstance(lock, (Lock, RLock)):
+                if isinstance(lock, (ObservedLock, ObservedRLock)):
                     # Without the GIL a thread may have been between taking it and noting that; not when it was listed.
                     if lock.up_to(wait.ident) != holder:
                         return None
                     inside = self._inside(knot, holder, question)
                     if inside is not None:
                         holding.taken = inside.places.get(id(lock))
-                    if isinstance(lock, Lock):
+                    if isinstance(lock, ObservedLock):
                         doubt = self._doubt(lock, holding, knot, frames, unknown=inside is None or inside.unknown)
                         if doubt is None:
                             return None
@@ -199,12 +203,12 @@ class Search:
             notes,
         )
 
-    def _inside(self, knot: Knot, holder: int, question: Question) -> Inside | None:
+    def _inside(self, knot: Knot, holder: int, question: Question) -> BlocksEntered | None:
         wait = knot.waits.get(holder)
         return wait.inside if isinstance(wait, Blocked) and wait.answered is question else None
 
     def _doubt(
-        self, lock: Lock, holding: Holding, knot: Knot, frames: dict[int, FrameType], *, unknown: bool
+        self, lock: ObservedLock, holding: Holding, knot: Knot, frames: dict[int, FrameType], *, unknown: bool
     ) -> str | None:
         """What could take the edge away, or "" if nothing can; None if it is not worth a report."""
         alone = holding.ident in knot.waits and knot.waits[holding.ident].node is not None and len(knot.core) == 1
@@ -238,7 +242,7 @@ class Search:
     def _look_for_gone(self, waits: Sequence[Waiting], now: float, after: float) -> Iterator[Incident]:
         locks: dict[int, list[Blocked]] = {}
         for wait in waits:
-            if isinstance(wait, Blocked) and wait.is_endless and isinstance(wait.target, (Lock, RLock)):
+            if isinstance(wait, Blocked) and wait.is_endless and isinstance(wait.target, (ObservedLock, ObservedRLock)):
                 locks.setdefault(id(wait.target), []).append(wait)
         if not locks:
             return
@@ -253,7 +257,7 @@ class Search:
                 if key in self._reported or max(age(wait, now) for wait in waiters) < after:
                     continue
                 others = [ident for ident in frames if self._can_run(ident, frames)]
-                if isinstance(lock, Lock) and others:
+                if isinstance(lock, ObservedLock) and others:
                     continue  # one of these may release it
                 if self._ask(key, waiters, waits) is None or lock.up_to(0) != owner:
                     continue
@@ -342,7 +346,7 @@ class Search:
         if up_to is None:
             return []
         idents = [up_to] if isinstance(up_to, int) else [each for each in up_to.members() if isinstance(each, int)]
-        lock = isinstance(wait, Blocked) and isinstance(wait.target, (Lock, RLock))
+        lock = isinstance(wait, Blocked) and isinstance(wait.target, (ObservedLock, ObservedRLock))
         words = "" if lock else _words_of(wait)
         return [Holding(ident, self._is_alive(ident, frames), words=words) for ident in idents[:10]]
 
@@ -368,7 +372,7 @@ def _words_of(wait: Waiting) -> str:
     if isinstance(node, Awaited):
         return guarded("", lambda: node.why(thread_name))
     if isinstance(wait, Blocked):
-        if isinstance(wait.target, (Ending, ProgramsEnd)):
+        if isinstance(wait.target, (ThreadEnd, ProgramsEnd)):
             return "which has not ended"
         if isinstance(wait.target, ModuleImport):
             return "which is importing it"
@@ -377,7 +381,7 @@ def _words_of(wait: Waiting) -> str:
 
 def _advice(core: Sequence[Waiting]) -> str:
     targets = [wait.target for wait in core if isinstance(wait, Blocked)]
-    if len(core) == 1 and isinstance(targets[0] if targets else None, Lock):
+    if len(core) == 1 and isinstance(targets[0] if targets else None, ObservedLock):
         return (
             "use threading.RLock if one thread takes the lock again; in a signal handler or `__del__` take no lock "
             "that the interrupted code may hold: set a flag, or use queue.SimpleQueue"
@@ -389,7 +393,7 @@ def _advice(core: Sequence[Waiting]) -> str:
         )
     if any(isinstance(each, ModuleImport) for each in targets):
         return "do not wait for a thread while a module is imported: start it from a function that is called afterwards"
-    if any(isinstance(each, (Ending, ProgramsEnd)) for each in targets):
+    if any(isinstance(each, (ThreadEnd, ProgramsEnd)) for each in targets):
         return "release the lock before joining the thread that needs it"
     return _ORDER_ADVICE
 

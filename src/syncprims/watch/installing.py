@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from .._core.foreign import guarded
-from .both_orders import Orders, lock_classes
 from .children import watch_children
-from .findings import Incident
-from .observed import Lock, RLock, factory_of
-from .options import Options
+from .incident_facts import Incident
+from .lock_pairs import LockOrders, lock_classes
+from .observed import ObservedLock, ObservedRLock, factory_of
+from .options import WatchOptions
 from .parts import Replacement, replacements, threads_of_parent
-from .watcher import Watcher
+from .watcher import IncidentWatcher
 
 _ABSENT: Final = object()
 
@@ -41,10 +41,10 @@ class Watching:
         >>> watching.uninstall()
     """
 
-    def __init__(self, options: Options) -> None:
-        self.options: Options = options
-        self.orders: Orders | None = Orders(options.ignored) if options.order else None
-        self.watcher: Watcher = Watcher(options, () if self.orders is None else (self.orders.found,))
+    def __init__(self, options: WatchOptions) -> None:
+        self.options: WatchOptions = options
+        self.orders: LockOrders | None = LockOrders(options.ignored) if options.order else None
+        self.watcher: IncidentWatcher = IncidentWatcher(options, () if self.orders is None else (self.orders.found,))
         self._undo: list[Replacement] = []
 
     def look(self) -> list[Incident]:
@@ -70,7 +70,7 @@ class Watching:
     def begin(self) -> None:
         """Replace everything, and start to look."""
         original = threading.Lock
-        kind, again = (Lock, RLock) if self.orders is None else lock_classes(self.orders)
+        kind, again = (ObservedLock, ObservedRLock) if self.orders is None else lock_classes(self.orders)
         factory = factory_of(kind)
         for owner, name, value in [
             (threading, "Lock", factory),
@@ -94,7 +94,7 @@ class Watching:
 
     def _renew_locks_of_logging(self) -> None:
         # Only where no other thread runs, as one might have taken the lock that it would release.
-        plain = RLock.__mro__[1]
+        plain = ObservedRLock.__mro__[1]
         if type(logging._lock) is plain:  # type: ignore[attr-defined]  # it is there
             self._replace(logging, "_lock", threading.RLock())
         for reference in list(logging._handlerList):  # type: ignore[attr-defined]  # it is there
@@ -151,7 +151,7 @@ def install(
         >>> install().uninstall()
     """
     return install_with(
-        Options(
+        WatchOptions(
             after=after,
             asleep=asleep,
             order=order,
@@ -165,7 +165,7 @@ def install(
     )
 
 
-def install_with(options: Options) -> Watching:
+def install_with(options: WatchOptions) -> Watching:
     """Do the same with options that were read elsewhere."""
     global _current
     if _current is None:

@@ -58,7 +58,7 @@ _IS_CLASS: Final = isinstance(threading.Lock, type)
 _c_call: Callable[..., Any] = operator.call
 
 
-class Lock:
+class ObservedLock:
     """What `threading.Lock` is while a program is watched; a bare lock for everything that looks at it.
 
     **Seam for the compiled core**: a type with these methods, `_taker`, `_taken_at`, `_origin` and `_number`.
@@ -212,10 +212,10 @@ class Lock:
         return self._taker or None if self._inner.locked() else None
 
 
-Lock.__name__ = "lock"
+ObservedLock.__name__ = "lock"
 
 
-def factory_of(kind: type[Lock]) -> Callable[[], Lock]:
+def factory_of(kind: type[ObservedLock]) -> Callable[[], ObservedLock]:
     """What takes the place of `threading.Lock`: a class or not, as that is. A Python function would bind in a class."""
     if _IS_CLASS:
         return kind
@@ -224,11 +224,11 @@ def factory_of(kind: type[Lock]) -> Callable[[], Lock]:
     return factory
 
 
-def _make_lock(kind: type[Lock]) -> Lock:
+def _make_lock(kind: type[ObservedLock]) -> ObservedLock:
     return kind._make(origin_here())
 
 
-class RLock(_CRLock):
+class ObservedRLock(_CRLock):
     """What `threading.RLock` makes while a program is watched. It knows its owner, so that nothing is noted."""
 
     __slots__ = ("_number", "_origin")
@@ -315,6 +315,8 @@ class RLock(_CRLock):
         return None if owner in (0, waiter) else owner
 
 
+ObservedRLock.__name__ = "RLock"
+
 _c_acquire: Callable[..., bool] = _CRLock.acquire
 _c_acquire_restore: Callable[..., None] = _CRLock._acquire_restore
 _c_release: Callable[..., None] = _CRLock.release
@@ -328,7 +330,7 @@ def _tries_of(record: Blocked, limit: float | None) -> Iterable[tuple[bool, floa
     return record.slices() if limit is None else ((True, limit),)
 
 
-def _wait(lock: Lock, me: int, limit: float | None, *, by_with: bool) -> bool:
+def _wait(lock: ObservedLock, me: int, limit: float | None, *, by_with: bool) -> bool:
     """Wait for a lock that was not free a moment ago."""
     record = Blocked(lock, is_endless=limit is None, by_with=by_with)
     got = False
@@ -349,7 +351,7 @@ def _wait(lock: Lock, me: int, limit: float | None, *, by_with: bool) -> bool:
     return got
 
 
-def _wait_again(lock: RLock, limit: float | None) -> bool:
+def _wait_again(lock: ObservedRLock, limit: float | None) -> bool:
     """The same for a lock that its owner may take again."""
     record = Blocked(lock, is_endless=limit is None, by_with=True)
     got = False
@@ -371,16 +373,16 @@ def _wait_again(lock: RLock, limit: float | None) -> bool:
 # -- for those who watch -----------------------------------------------------------------------------------------------
 
 
-def took_by_acquire(lock: Lock) -> bool:
+def took_by_acquire(lock: ObservedLock) -> bool:
     """Whether the last taking was by `acquire`, and not by `with`."""
     return lock._taker == lock._acquirer
 
 
-def origin_of(lock: Lock | RLock) -> Origin:
+def origin_of(lock: ObservedLock | ObservedRLock) -> Origin:
     """Where a lock was made."""
     return lock._origin
 
 
-def number_of(lock: Lock | RLock) -> int:
+def number_of(lock: ObservedLock | ObservedRLock) -> int:
     """Which of the locks that were made at the same place it is."""
     return lock._number

@@ -10,7 +10,7 @@ from typing import Final, Self
 ENVIRONMENT: Final = "SYNCPRIMS_WATCH"
 
 
-class Options:
+class WatchOptions:
     """What a watch is asked for.
 
     Attributes:

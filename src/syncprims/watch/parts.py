@@ -18,7 +18,7 @@ from .._core.foreign import guarded, words
 from .._core.holders import thread_name
 from .._core.waits import UpTo
 from .blocked import Blocked
-from .observed import Lock, RLock, number_of, origin_of
+from .observed import ObservedLock, ObservedRLock, number_of, origin_of
 from .origins import Origin, forget_thread, name_made
 
 # Each function here takes the place of one of the library's and calls it; what it does is the library's. Around the
@@ -28,7 +28,7 @@ _SLICE: Final = 0.5
 _MOST: Final = 1000  # threads that have ended, whose names are known
 
 
-class Group:
+class Several:
     """Several threads that a wait is up to."""
 
     __slots__ = ("_members", "one_is_enough")
@@ -76,7 +76,7 @@ class Notification:
         self.future: Future[Any] | None = None
         self.function: str = ""
         self.kind: str = "Condition"
-        self._group: Group | None = None
+        self._group: Several | None = None
         while frame is not None and frame.f_code.co_filename in _files:
             name = frame.f_code.co_qualname
             if name in _SOUGHT:
@@ -108,7 +108,7 @@ class Notification:
     def origin(self) -> tuple[Origin, int] | None:
         """Where its lock was made, and which of those made there it is."""
         lock = guarded(None, getattr, self.condition, "_lock", None)
-        if not isinstance(lock, (Lock, RLock)):
+        if not isinstance(lock, (ObservedLock, ObservedRLock)):
             return None
         made = origin_of(lock)
         found = Origin(made.code, made.line, "", made.column)
@@ -125,7 +125,7 @@ class Notification:
         if self._group is None:
             pool = pool_of(self.future)
             if pool is not None:
-                self._group = Group(lambda: _workers(pool), one_is_enough=True)
+                self._group = Several(lambda: _workers(pool), one_is_enough=True)
         return self._group
 
 
@@ -177,7 +177,7 @@ def threads_of_parent() -> None:
             ended[ident] = thread_name(ident)
 
 
-class Ending:
+class ThreadEnd:
     """The end of a thread, for which another waits in `join`."""
 
     __slots__ = ("thread",)
@@ -200,7 +200,7 @@ class ProgramsEnd:
     """The end of all threads that are not daemons, for which the main thread waits before the program ends."""
 
     def __init__(self) -> None:
-        self._group = Group(self._idents, one_is_enough=False)
+        self._group = Several(self._idents, one_is_enough=False)
 
     def threads(self) -> list[threading.Thread]:
         """The threads."""
@@ -251,7 +251,7 @@ def replacements() -> list[Replacement]:
     def join_observed(self: threading.Thread, timeout: float | None = None) -> None:
         if timeout is not None or not guarded(False, is_alive, self):
             return join(self, timeout)
-        record = Blocked(Ending(self), is_endless=True)
+        record = Blocked(ThreadEnd(self), is_endless=True)
         try:
             record.publish()
             while True:

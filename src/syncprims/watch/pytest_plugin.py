@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from .._core.clock import monotonic, sleep
-from .findings import ASLEEP, DEADLOCK, LIKELY, ORDER, SLOW, Incident
+from .incident_facts import ASLEEP, DEADLOCK, LIKELY, ORDER, SLOW, Incident
 from .installing import Watching, install_with
-from .options import Options
+from .options import WatchOptions
 
 if TYPE_CHECKING:
     from _pytest.nodes import Item
@@ -57,7 +57,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     asked = early_config.known_args_namespace
     if getattr(asked, "watch_locks", False):
         also, slow = _also(asked.watch_locks_also)
-        options = Options(
+        options = WatchOptions(
             after=asked.watch_locks_after,
             asleep=5.0 if ASLEEP in also else None,
             order=ORDER in also,

@@ -13,9 +13,9 @@ from typing import Any, Final
 from .._core import foreign
 from .._core.clock import monotonic, sleep
 from .blocked import wake_by_next_wait
-from .findings import Incident
+from .incident_facts import Incident
 from .incidents import Search
-from .options import Options
+from .options import WatchOptions
 from .wording import as_object, as_text
 
 # The thread is a raw one: `threading` does not know it, so that no program finds a thread that it has not started, or
@@ -30,7 +30,7 @@ _LONGEST: Final = 0.5
 _PATIENCE: Final = 0.5
 
 
-class Watcher:
+class IncidentWatcher:
     """Looks every now and then, in a thread of its own, and writes what is found.
 
     Attributes:
@@ -39,8 +39,8 @@ class Watcher:
             not written.
     """
 
-    def __init__(self, options: Options, others: Sequence[Callable[[], Iterable[Incident]]] = ()) -> None:
-        self.options: Options = options
+    def __init__(self, options: WatchOptions, others: Sequence[Callable[[], Iterable[Incident]]] = ()) -> None:
+        self.options: WatchOptions = options
         self.on_incident: list[Callable[[Incident, str], object]] = []
         self._search = Search(breaks=options.breaks)
         self._others = tuple(others)

@@ -24,7 +24,7 @@ _OPTIMIZED: Final = 0x1  # the code is a function's, so its locals are not a dic
 _PLAIN: Final = (int, str, bool, type(None), float, bytes)
 
 
-class Inside:
+class BlocksEntered:
     """In which blocks a thread is.
 
     Attributes:
@@ -39,9 +39,9 @@ class Inside:
         self.unknown: bool = False
 
 
-def blocks_of(frame: FrameType | None, things: Sequence[object]) -> Inside:
+def blocks_of(frame: FrameType | None, things: Sequence[object]) -> BlocksEntered:
     """Look for the blocks of these things that a stack of the calling thread is in."""
-    found = Inside()
+    found = BlocksEntered()
     while frame is not None:
         if not is_passed_over(frame.f_code.co_filename) or frame.f_code.co_filename == threading.__file__:
             guarded(None, _look_at, frame, things, found)
@@ -49,7 +49,7 @@ def blocks_of(frame: FrameType | None, things: Sequence[object]) -> Inside:
     return found
 
 
-def _look_at(frame: FrameType, things: Sequence[object], found: Inside) -> None:
+def _look_at(frame: FrameType, things: Sequence[object], found: BlocksEntered) -> None:
     headers = _headers(frame.f_code)
     if not headers:
         return

@@ -13,7 +13,7 @@ from .._core.report import date, interpreter
 from .._core.stacks import programs_own, say_frame, without_library
 from ..errors import DeadlockError
 from ..facts import Wait
-from .findings import LIKELY, Holding, Incident, WaitingThread
+from .incident_facts import LIKELY, Holding, Incident, WaitingThread
 
 _FRAMES: Final = 8
 _THREADS: Final = 12

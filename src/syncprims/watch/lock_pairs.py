@@ -15,8 +15,8 @@ from weakref import ref
 
 from .._core.foreign import guarded, printable, words
 from .._core.holders import thread_name
-from .findings import ORDER, Incident
-from .observed import Lock, RLock, origin_of
+from .incident_facts import ORDER, Incident
+from .observed import ObservedLock, ObservedRLock, origin_of
 from .origins import Origin, is_maker
 
 # The graph has an edge from A to B if a thread waited for B, or would have, without a limit, while it held A. A path
@@ -91,7 +91,7 @@ class _Edge:
         )
 
 
-class Orders:
+class LockOrders:
     """The orders in which the locks of a program were taken.
 
     Attributes:
@@ -187,7 +187,9 @@ class Orders:
             )
         )
 
-    def _is_ignored(self, held: Lock | RLock, held_at: _Place, taken: Lock | RLock, taken_at: _Place) -> bool:
+    def _is_ignored(
+        self, held: ObservedLock | ObservedRLock, held_at: _Place, taken: ObservedLock | ObservedRLock, taken_at: _Place
+    ) -> bool:
         if held_at.is_marked() or taken_at.is_marked():
             return True
         places = {held_at.where(), taken_at.where(), origin_of(held).where(), origin_of(taken).where()}
@@ -219,21 +221,21 @@ class Orders:
                 edges.pop(serial, None)
 
 
-class OrderLock(Lock, ours=True):
+class OrderLock(ObservedLock, ours=True):
     """What `threading.Lock` is while orders are watched."""
 
     __slots__ = ("_orders", "_serial")
     __module__ = "_thread"
     __qualname__ = "lock"
 
-    _orders: Orders
+    _orders: LockOrders
     _serial: int
 
     def __enter__(self) -> bool:
         """Take the lock."""
         frame = sys._getframe(1)
         self._orders.asks(self, frame)
-        Lock.__enter__(self)
+        ObservedLock.__enter__(self)
         self._orders.taken(self, frame)
         return True
 
@@ -247,7 +249,7 @@ class OrderLock(Lock, ours=True):
         frame = sys._getframe(1)
         if blocking is True and type(timeout) is int and timeout == -1:
             self._orders.asks(self, frame)
-        taken = Lock.acquire(self, blocking, timeout)
+        taken = ObservedLock.acquire(self, blocking, timeout)
         if taken:
             self._orders.taken(self, frame)
         return taken
@@ -255,7 +257,7 @@ class OrderLock(Lock, ours=True):
     def release(self) -> None:
         """Release the lock, whichever thread has taken it."""
         self._orders.released(self, self._taker)
-        Lock.release(self)
+        ObservedLock.release(self)
 
     acquire_lock = acquire
     release_lock = release
@@ -264,17 +266,17 @@ class OrderLock(Lock, ours=True):
 OrderLock.__name__ = "lock"
 
 
-class OrderRLock(RLock):
+class OrderRLock(ObservedRLock):
     """What `threading.RLock` makes while orders are watched."""
 
     __slots__ = ("_orders", "_serial")
 
-    _orders: Orders
+    _orders: LockOrders
     _serial: int
 
     def __enter__(self) -> bool:
         """Take the lock."""
-        return self._take(RLock.__enter__, sys._getframe(1), True)
+        return self._take(ObservedRLock.__enter__, sys._getframe(1), True)
 
     def __exit__(self, *exc_info: object) -> None:
         """Release the lock."""
@@ -283,9 +285,9 @@ class OrderRLock(RLock):
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Take the lock, as C's does."""
         endless = blocking is True and type(timeout) is int and timeout == -1
-        return self._take(lambda lock: RLock.acquire(lock, blocking, timeout), sys._getframe(1), endless)
+        return self._take(lambda lock: ObservedRLock.acquire(lock, blocking, timeout), sys._getframe(1), endless)
 
-    def _take(self, take: Callable[[RLock], bool], frame: FrameType, endless: bool) -> bool:
+    def _take(self, take: Callable[[ObservedRLock], bool], frame: FrameType, endless: bool) -> bool:
         again = self._is_owned()
         if endless and not again:
             self._orders.asks(self, frame)
@@ -296,7 +298,7 @@ class OrderRLock(RLock):
 
     def release(self) -> None:
         """Release the lock."""
-        RLock.release(self)
+        ObservedRLock.release(self)
         if not self._is_owned():
             self._orders.released(self, get_ident())
 
@@ -308,14 +310,14 @@ class OrderRLock(RLock):
     def _acquire_restore(self, state: Any) -> None:
         frame = sys._getframe(1)
         self._orders.asks(self, frame)
-        RLock._acquire_restore(self, state)
+        ObservedRLock._acquire_restore(self, state)
         self._orders.taken(self, frame)
 
 
 OrderRLock.__name__ = "RLock"
 
 
-def lock_classes(orders: Orders) -> tuple[type[Lock], type[RLock]]:
+def lock_classes(orders: LockOrders) -> tuple[type[ObservedLock], type[ObservedRLock]]:
     """Make the classes of locks that take their orders down here."""
 
     class lock(OrderLock, ours=True):  # noqa: N801  the name of a bare one
