@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
+from functools import partial
+from itertools import filterfalse
 from logging import ERROR
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .._core.deadline import Deadline
 from .._core.deadlocks import wait_or_refuse, why_in_vain
@@ -27,6 +29,9 @@ from .up_to import TaskDone, TaskSettled
 #
 # `_state`, `_condition` and `_done_callbacks` are Future's private names, unchanged since 3.2. They are used here
 # because the public `set_running_or_notify_cancel` logs and raises for a task that was cancelled and has said so.
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
 T = TypeVar("T")
 
@@ -196,10 +201,26 @@ class Task(Future[T]):
             TypeError: ``fn`` can't be called, or is a coroutine function, of which nothing would run.
         """
         check_runs(fn, "fn")
+        if getattr(fn, "__module__", None) == "asyncio.tasks":
+            # `asyncio.wait`, which takes any future for one of its loop's: it is to be called in the thread of that.
+            import asyncio
+
+            fn = partial(_call_in, asyncio.get_running_loop(), fn)
         with self._condition:
             if not self._done_callbacks:
                 self._done_callbacks = []
         super().add_done_callback(fn)
+
+    def remove_done_callback(self, fn: Callable[[Future[T]], object]) -> int:
+        """Forget a function that was given to `add_done_callback`, as `asyncio.Future` has it: for `asyncio.wait`.
+
+        Returns:
+            How often it was among them.
+        """
+        with self._condition:
+            before = list(self._done_callbacks)
+            self._done_callbacks = list(filterfalse(partial(_means, fn), before))
+            return len(before) - len(self._done_callbacks)
 
     def _invoke_callbacks(self) -> None:
         """Tell of the end: those who wait for a cancelled task, the dispatcher if the job does not, and the callbacks.
@@ -238,10 +259,20 @@ class Task(Future[T]):
         return super()._get_snapshot()  # type: ignore[misc]  # not in older typesheds, and not called there
 
     def __await__(self) -> Generator[Any, None, T]:
-        """Wait for the result in a coroutine; cancelling the coroutine cancels a task that has not begun."""
+        """Wait for the result in a coroutine; cancelling the coroutine ends the task as `kill` does.
+
+        So it is cancelled if it has not begun, its process is killed if it runs in one of the pool's own, and it goes
+        on if it runs in a thread.
+        """
         import asyncio  # only those who await pay for it
 
-        return asyncio.wrap_future(self).__await__()
+        future = asyncio.wrap_future(self)
+        future.add_done_callback(self._end_if_cancelled)
+        return future.__await__()
+
+    def _end_if_cancelled(self, awaiting: Any) -> None:
+        if awaiting.cancelled():
+            self.kill()
 
     # -- the callback ------------------------------------------------------------------------------------------------
 
@@ -353,6 +384,15 @@ class Task(Future[T]):
                 f"{self} runs in the parent process; its result will not come to this forked child. "
                 "Make a pool in the child"
             )
+
+
+def _means(fn: object, callback: object) -> bool:
+    """Whether that is the function, or calls it in its loop."""
+    return callback is fn or (isinstance(callback, partial) and any(each is fn for each in callback.args))
+
+
+def _call_in(loop: AbstractEventLoop, fn: Callable[[Future[T]], object], task: Future[T]) -> None:
+    loop.call_soon_threadsafe(fn, task)
 
 
 def _get_timeout_error(message: str, **facts: Any) -> PoolTimeoutError:
