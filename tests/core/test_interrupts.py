@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from itertools import repeat
-from operator import call
+from operator import attrgetter, call
 from threading import Lock
 from typing import Any, Self
 
 import pytest
 
-from syncprims._core.interrupts import Entered, Leave, LeaveInC, attempt, exhaust, finish, leave_by, leaving
+from syncprims._core.interrupts import (
+    Entered,
+    Leave,
+    LeaveInC,
+    attempt,
+    exhaust,
+    finish,
+    leave_at_once,
+    leave_by,
+    leaving,
+)
 from syncprims.testing import MODES, Mode, interrupts
 
 pytestmark = pytest.mark.untraceable
@@ -188,6 +200,64 @@ def test_a_block_is_left_wherever_an_interrupt_comes(mode: Mode) -> None:
 def test_an_exit_in_python_is_cut_off_on_entry(mode: Mode) -> None:
     """The control: the hole that leaving in C closes."""
     assert interrupts(PythonDoor, go_through, Door.broken, mode=mode).leaks
+
+
+# -- leave_at_once ----------------------------------------------------------------------------------------------------
+
+
+class Gate:
+    """What is entered by one store, and left by one call of C."""
+
+    def __init__(self) -> None:
+        self.inside: list[int] = []
+        self._leave = leave_at_once(self.inside.clear)
+
+    def __enter__(self) -> Self:
+        inside = self.inside
+        inside += (1,)
+        return self
+
+    __exit__ = LeaveInC(attrgetter("_leave"))
+
+    def broken(self) -> str | None:
+        return "still inside" if self.inside else None
+
+
+class PythonGate(Gate):
+    """The control: its ``__exit__`` is a Python function."""
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.inside.clear()
+
+
+def pass_gate(gate: Gate) -> None:
+    with gate:
+        len("work")
+
+
+@each_mode
+def test_a_block_that_is_left_at_once_is_left_wherever_an_interrupt_comes(mode: Mode) -> None:
+    """Before, in and after the block."""
+    interrupts(Gate, pass_gate, Gate.broken, mode=mode).check()
+
+
+@each_mode
+def test_the_same_in_python_is_cut_off(mode: Mode) -> None:
+    """The control."""
+    assert interrupts(PythonGate, pass_gate, Gate.broken, mode=mode).leaks
+
+
+def test_what_leaves_at_once_drops_no_exception_and_does_nothing_when_it_goes() -> None:
+    """It may be used again; an exception of the block comes out, and so does one of what lets go."""
+    calls: list[int] = []
+    leave = leave_at_once(partial(calls.append, 1))
+    for _ in range(2):
+        assert not leave(ValueError, ValueError("in the block"), None)
+    with pytest.raises(ZeroDivisionError):
+        leave_at_once(partial(divmod, 1, 0))(None, None, None)
+    del leave
+    gc.collect()
+    assert calls == [1, 1]
 
 
 def generator_of(leave: Any) -> Generator[int, Any, None]:

@@ -13,7 +13,7 @@ from typing import Any, Final, Self, cast
 
 import pytest
 
-from syncprims import LockAdapter, OrderedRunner, TimedLock, TimedRLock, acquire_all
+from syncprims import LockAdapter, OrderedRunner, TimedLock, TimedRLock, TimedRWLock, TimedSemaphore, acquire_all
 from syncprims._runner.sequence import go_on
 
 pytestmark = pytest.mark.untraceable
@@ -94,6 +94,26 @@ def adapter_in_python_together() -> Case:
     return acquire_all(*adapters), lambda: any(lock.locked() or lock.held_by_me() for lock in adapters)
 
 
+def permit() -> Case:
+    semaphore = TimedSemaphore(1)
+    return semaphore, lambda: semaphore.value != 1
+
+
+def permit_by_hold() -> Case:
+    semaphore = TimedSemaphore(1)
+    return semaphore.hold(1.0), lambda: semaphore.value != 1
+
+
+def reading() -> Case:
+    board = TimedRWLock()
+    return board.read(), lambda: board.holders
+
+
+def writing() -> Case:
+    board = TimedRWLock()
+    return board.write(), lambda: board.holders
+
+
 def step() -> Case:
     runner = OrderedRunner("a", "b", rounds=None)
     return runner.step("a"), lambda: owned(runner)
@@ -130,6 +150,11 @@ CASES: Final = [
     next_step,
 ]
 each_case = pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
+# CPython's list asks for memory when it becomes shorter, and what is short of that keeps its place in the list. That a
+# smaller piece of memory is refused happens here alone.
+of_the_stack = pytest.mark.parametrize(
+    "make", [*CASES, permit, permit_by_hold, reading, writing], ids=lambda make: make.__name__
+)
 
 
 # -- the stack --------------------------------------------------------------------------------------------------------
@@ -172,7 +197,7 @@ def at_every_depth(descend: Callable[[int, Callable[[], None]], None], depths: r
     assert outcomes == {"left", "refused"}
 
 
-@each_case
+@of_the_stack
 def test_at_every_depth_near_the_recursion_limit_nothing_stays_taken(make: Callable[[], Case]) -> None:
     """A `with` that finds too little of the stack fails before it has taken anything, or leaves it."""
     limit = sys.getrecursionlimit()
@@ -192,7 +217,7 @@ def len_of_stack() -> int:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="3.11 has one limit for both kinds of calls")
-@each_case
+@of_the_stack
 def test_at_every_depth_near_the_end_of_c_s_stack_nothing_stays_taken(make: Callable[[], Case]) -> None:
     """The same with calls that go through C, whose limit is another."""
     program = f"import {__name__} as tests; tests.in_c(tests.{make.__name__})"

@@ -15,7 +15,6 @@ from _queue import Empty
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from threading import get_ident
 from typing import Any, ClassVar
 
 from frontrun._cooperative import (  # type: ignore[import-untyped]  # it has no types
@@ -303,15 +302,15 @@ class RingsFirst(Permit):
     def mutate() -> None:
         """Break the library."""
 
-        def letting_go(lock: Any, sign: int) -> Any:
+        def release_of(lock: Any, token: int) -> Any:
             def release() -> None:
                 first = lock._line[0]
-                lock._held.remove(sign * get_ident())
+                lock._held.remove(token)
                 first()
 
             return release
 
-        shared_lock.SharedLock._letting_go = letting_go  # type: ignore[method-assign,assignment]
+        shared_lock.SharedLock._release_of = release_of  # type: ignore[method-assign,assignment]
 
 
 class LooksFirst(Permit):

@@ -124,7 +124,7 @@ class ReadersFirst(TimedRWLock):
         try:
             yield self
         finally:
-            self._stop_reading()
+            self._release_of(threading.get_ident())()
 
 
 class UpgradesInSilence(TimedRWLock):

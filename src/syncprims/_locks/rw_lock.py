@@ -12,7 +12,7 @@ from .._core.deadline import check_timeout
 from .._core.deadlocks import own_deadlock
 from .._core.greenlets import refuse_greenlets
 from .._core.holders import describe, holder_of
-from .._core.interrupts import LeaveInC, leave_at_once
+from .._core.interrupts import ONE_DEEP, OTHER_DEEP, Leave, LeaveInC
 from .._core.observing import Event, Observable
 from .._core.registry import register
 from .._core.waits import UpTo
@@ -74,14 +74,10 @@ class TimedRWLock(SharedLock):
     too, but they don't call each other: `acquire_all` does not come through `read` and `write`.
     """
 
-    __slots__ = ("_leave_reader", "_leave_writer", "_reading", "_stop_reading", "_stop_writing", "_writing")
+    __slots__ = ("_reading", "_writing")
 
     def __init__(self, timeout: float | None = None, *, name: str | None = None) -> None:
         super().__init__(timeout, name)
-        self._stop_reading: Final = self._letting_go(1)
-        self._stop_writing: Final = self._letting_go(-1)
-        self._leave_reader: Final = leave_at_once(self._stop_reading)
-        self._leave_writer: Final = leave_at_once(self._stop_writing)
         # For each of the two what it was entered by last, with the default timeout at first.
         self._reading: Reading[Any] = Reading(self, self._timeout)
         self._writing: Writing[Any] = Writing(self, self._timeout)
@@ -193,11 +189,11 @@ class TimedRWLock(SharedLock):
             held += (me,)
             if held[0] > 0:
                 return self
-            self._stop_reading()  # a tracer has let a writer in before
+            self._release_of(me)()  # a tracer has let a writer in before
         if me in held or -me in held:
-            self._take_again(me, len(held), self._stop_reading)
+            self._take_again(me, len(held))
         else:
-            self._take(me, self._stop_reading, timeout, True)
+            self._take(me, timeout, True)
         return self
 
     def _write_within(self, timeout: float | None) -> Self:
@@ -207,23 +203,24 @@ class TimedRWLock(SharedLock):
             held += (-me,)
             if not held[1:]:
                 return self
-            self._stop_writing()  # a tracer has let another thread in before
+            self._release_of(-me)()  # a tracer has let another thread in before
         if -me in held:
-            self._take_again(-me, 0, self._stop_writing)
+            self._take_again(-me, 0)
         elif me in held:
             raise own_deadlock(self.name, _ADVICE, self)
         else:
-            self._take(-me, self._stop_writing, timeout, True)
+            self._take(-me, timeout, True)
         return self
 
-    def _take_again(self, token: int, place: int, let_go: Callable[[], object]) -> None:
+    def _take_again(self, token: int, place: int) -> None:
         """Add a hold to another one of the same thread, at this place or behind it; that always fits."""
         refuse_greenlets()
+        release = self._release_of(token)
         self._held[place:place] = (token,)
         try:
             self._on_acquired(0.0)
         except BaseException:
-            let_go()
+            release()
             raise
 
     def _say_holders(self, holders: tuple[Holder, ...], token: int) -> str:
@@ -232,10 +229,33 @@ class TimedRWLock(SharedLock):
             return f"held up by a writer that waits: {describe(holder_of(writers[0]), self)}"
         return super()._say_holders(holders, token)
 
-    _leave_reading = LeaveInC(attrgetter("_leave_reader"))
-    _leave_writing = LeaveInC(attrgetter("_leave_writer"))
-    _release_reading = LeaveInC(attrgetter("_stop_reading"))
-    _release_writing = LeaveInC(attrgetter("_stop_writing"))
+    @LeaveInC
+    def _leave_reading(self) -> Leave:
+        _ = ONE_DEEP == OTHER_DEEP
+        try:
+            return self._leaves[get_ident()]
+        except KeyError:
+            return self._leave_of(get_ident())
+
+    @LeaveInC
+    def _leave_writing(self) -> Leave:
+        _ = ONE_DEEP == OTHER_DEEP
+        try:
+            return self._leaves[-get_ident()]
+        except KeyError:
+            return self._leave_of(-get_ident())
+
+    # The same without arguments.
+
+    @LeaveInC
+    def _release_reading(self) -> Callable[[], object]:
+        _ = ONE_DEEP == OTHER_DEEP
+        return self._release_of(get_ident())
+
+    @LeaveInC
+    def _release_writing(self) -> Callable[[], object]:
+        _ = ONE_DEEP == OTHER_DEEP
+        return self._release_of(-get_ident())
 
     _observable: ClassVar[Observable] = Observable(
         {

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
-from operator import attrgetter, call
+from itertools import repeat
+from operator import call, is_not, neg
 from threading import get_ident
 from typing import ClassVar, Final, Self, SupportsIndex
 
 from .._core.deadline import check_acquire, check_timeout
 from .._core.integers import integer, shown
-from .._core.interrupts import LeaveInC, exhaust, leave_at_once
+from .._core.interrupts import ONE_DEEP, OTHER_DEEP, Leave, LeaveInC, exhaust
 from .._core.observing import Event, Observable
 from .._core.registry import register
 from .._core.waits import UpTo
@@ -70,15 +71,16 @@ class TimedSemaphore(SharedLock):
     not `acquire` and `release`; `hold` reaches `__exit__` alone; `acquire_all` reaches neither.
     """
 
-    __slots__ = ("_give", "_give_back", "_last", "_leave", "_permits", "_takers", "_token")
+    __slots__ = ("_give_back", "_last", "_permits", "_takers", "_token")
 
     def __init__(self, permits: SupportsIndex, timeout: float | None = None, *, name: str | None = None) -> None:
         super().__init__(timeout, name)
         self._permits: Final = _at_least_one(permits, "permits")
         self._last: Final = self._permits - 1
-        self._give: Final = self._letting_go(1)
-        self._give_back: Final = self._letting_go(-1)
-        self._leave: Final = leave_at_once(self._give)
+        # What `release` calls first: a permit that this thread took by `acquire`. It asks for the thread in C, as
+        # nothing in Python may come before it.
+        mine: Iterator[int] = map(neg, map(call, repeat(get_ident)))
+        self._give_back: Final = partial(next, map(is_not, map(self._held.remove, mine), self._ringing()))
         self._takers: Final = _Takers(self._held, self._permits)
         self._token: Hold[Self] | None = None
         self._serial = register(self)
@@ -142,8 +144,8 @@ class TimedSemaphore(SharedLock):
             held += (me,)
             if me not in held[self._permits :]:
                 return self
-            self._give()  # a tracer has let another thread in before
-        self._take(me, self._give, self._timeout, True)
+            self._release_of(me)()  # a tracer has let another thread in before
+        self._take(me, self._timeout, True)
         return self
 
     def _enter_within(self, timeout: float | None) -> Self:
@@ -153,11 +155,18 @@ class TimedSemaphore(SharedLock):
             held += (me,)
             if me not in held[self._permits :]:
                 return self
-            self._give()  # a tracer has let another thread in before
-        self._take(me, self._give, timeout, True)
+            self._release_of(me)()  # a tracer has let another thread in before
+        self._take(me, timeout, True)
         return self
 
-    __exit__: LeaveInC = LeaveInC(attrgetter("_leave"))
+    def _leave(self) -> Leave:
+        _ = ONE_DEEP == OTHER_DEEP
+        try:
+            return self._leaves[get_ident()]
+        except KeyError:
+            return self._leave_of(get_ident())
+
+    __exit__: LeaveInC = LeaveInC(_leave)
 
     def hold(self, timeout: float | None) -> AbstractContextManager[Self]:
         """Return what takes a permit in a ``with``, waiting at most this long instead of the constructor's timeout.
@@ -207,7 +216,7 @@ class TimedSemaphore(SharedLock):
             (True, False)
             >>> slots.release()
         """
-        return self._take(-get_ident(), self._give_back, check_acquire(blocking, timeout), False)
+        return self._take(-get_ident(), check_acquire(blocking, timeout), False)
 
     def release(self, n: int = 1) -> None:
         """Give back permits that `acquire` took, in whatever thread.
@@ -248,13 +257,17 @@ class TimedSemaphore(SharedLock):
             f"{'is' if taken == 1 else 'are'} taken by acquire(){by_with}"
         )
 
-    # What gives back a permit of this thread, as a C function.
-    _release: LeaveInC = LeaveInC(attrgetter("_give"))
+    @LeaveInC
+    def _release(self) -> Callable[[], object]:
+        """What gives back a permit of this thread, as a C function."""
+        _ = ONE_DEEP == OTHER_DEEP
+        return self._release_of(get_ident())
+
     _in_python: ClassVar[bool] = False
 
     def _undo(self) -> None:
         if self.held_by_me():
-            self._give()
+            self._release_of(get_ident())()
 
     _observable: ClassVar[Observable] = Observable(
         {

@@ -8,7 +8,7 @@ from _thread import RLock
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from itertools import repeat
-from operator import call, is_not, neg
+from operator import call, is_not
 from threading import get_ident
 from typing import Any, ClassVar, Final, NoReturn, Self
 
@@ -17,7 +17,7 @@ from .._core.deadline import check_timeout
 from .._core.deadlocks import refuse_deadlock
 from .._core.greenlets import refuse_greenlets
 from .._core.holders import describe, holder_of
-from .._core.interrupts import exhaust
+from .._core.interrupts import Leave, exhaust, leave_at_once
 from .._core.observing import Observable
 from .._core.registry import InnerName, check_name
 from .._core.stacks import FRAMES_ARE_SHARED
@@ -104,16 +104,18 @@ class SharedLock(LockSurface):
     """A lock that several threads may hold at once, as far as a subclass has room for them.
 
     A subclass says in `_has_room` whether a further hold fits, and in `_must_act` whom a waiter waits for. Its ways to
-    take it are `_take` and a quick one that has to be written in place, those to let go come from `_letting_go`. It
-    registers itself when it is made.
+    take it are `_take` and a quick one that has to be written in place; those to let go are in `_releases` and
+    `_leaves`. It registers itself when it is made.
     """
 
     __slots__ = (
         "__weakref__",
         "_guard",
         "_held",
+        "_leaves",
         "_line",
         "_name",
+        "_releases",
         "_ring",
         "_serial",
         "_timeout",
@@ -132,6 +134,10 @@ class SharedLock(LockSurface):
         self._line: list[Callable[[], None]] = [_nobody]
         self._guard = _Guard()
         self._ring: Callable[[], None] = partial(next, self._ringing())
+        # For each token what lets go of one such hold, without arguments and as an `__exit__`; made once, and before
+        # anything is taken, so that letting go allocates nothing.
+        self._releases: dict[int, Callable[[], object]] = {}
+        self._leaves: dict[int, Leave] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -201,17 +207,16 @@ class SharedLock(LockSurface):
 
     # -- taking it ----------------------------------------------------------------------------------------------
 
-    def _take(self, token: int, let_go: Callable[[], object], limit: float | None, raises: bool) -> bool:
+    def _take(self, token: int, limit: float | None, raises: bool) -> bool:
         """Take it the slow way: with the hooks, and waiting.
 
         Args:
             token: What to put among the holds.
-            let_go: What takes it out again.
             limit: For how many seconds to wait.
             raises: Whether to raise if it was not free in time; else that is False.
         """
         refuse_greenlets()
-        held, line = self._held, self._line
+        held, line, release = self._held, self._line, self._release_of(token)
         taken = False
         waited = 0.0
         try:
@@ -221,7 +226,7 @@ class SharedLock(LockSurface):
                     taken = True
                     if not self._fits(token):
                         taken = False
-                        let_go()
+                        release()
             if not taken and limit != 0:
                 started = monotonic()
                 deadline_at = None if limit is None else started + limit
@@ -245,7 +250,7 @@ class SharedLock(LockSurface):
                             if self._fits(token):
                                 break
                             taken = False
-                            let_go()
+                            release()
                         left = _SLICE if deadline_at is None else deadline_at - monotonic()
                         if left <= 0:
                             # The last look and leaving the line are one step, for those who look at the line meanwhile:
@@ -256,7 +261,7 @@ class SharedLock(LockSurface):
                                     taken = True
                                     if not self._fits(token):
                                         taken = False
-                                        let_go()
+                                        release()
                                 if not taken:
                                     queues = False
                                     leave_line()
@@ -277,22 +282,24 @@ class SharedLock(LockSurface):
                 return True
         except BaseException:
             if taken:
-                let_go()
+                release()
             raise
         if raises:
             raise self._late(limit, waited, self._say_holders(self.holders, token))
         return False
 
-    def _letting_go(self, sign: int) -> Callable[[], object]:
-        """Make what lets go of one hold of the thread that calls it, as a function of C; ValueError if it has none.
+    def _release_of(self, token: int) -> Callable[[], object]:
+        """Return what lets go of one hold with this token, as a function of C; ValueError if there is none."""
+        release = self._releases.get(token)
+        if release is None:
+            # The two are iterated in this order, in one call of C. Both give None, so that this gives False.
+            steps = map(is_not, map(self._held.remove, repeat(token)), self._ringing())
+            release = self._releases.setdefault(token, partial(next, steps))
+        return release
 
-        Args:
-            sign: 1 for holds by the ident of their thread, -1 for those with a minus.
-        """
-        me: Iterator[int] = map(call, repeat(get_ident))  # asked in the call, so the thread's own
-        letting_go = map(self._held.remove, me if sign > 0 else map(neg, me))
-        # The two are iterated in this order, in one call of C. Both give None, so that this gives False.
-        return partial(next, map(is_not, letting_go, self._ringing()))
+    def _leave_of(self, token: int) -> Leave:
+        """Return the same as an ``__exit__``."""
+        return self._leaves.setdefault(token, leave_at_once(self._release_of(token)))
 
     def _ringing(self) -> Iterator[None]:
         """Make what rings the bell of the first in the line, whenever it is asked for the next."""
