@@ -64,7 +64,8 @@ class TimedSemaphore(SharedLock):
     permits: a release too many is a `ValueError`, as with `threading.BoundedSemaphore`. A thread that would wait
     forever, since all permits belong to threads that wait for it, gets a `DeadlockError`. If one of them was taken by
     `acquire`, any thread may give it back, and no wait counts as a deadlock; neither does an `acquire` with a finite
-    timeout, which returns False when its time is up.
+    timeout, which returns False when its time is up. A `threading.Condition` needs a lock whose ``release`` gives back
+    what ``with`` took, so put a `LockAdapter` around the semaphore, or use a `TimedLock`.
 
     **Subclassing.** The hooks are those of `TimedLock`: `_on_wait`, `_on_acquired` and `_on_timeout`. Public methods
     may be overridden too, but they don't call each other: ``with`` reaches an overridden `__enter__` and `__exit__`,
