@@ -189,7 +189,8 @@ class TimedRWLock(SharedLock):
             held += (me,)
             if held[0] > 0:
                 return self
-            self._release_of(me)()  # a tracer has let a writer in before
+            held.remove(me)  # a tracer has let a writer in before
+            self._ring()
         if me in held or -me in held:
             self._take_again(me, len(held))
         else:
@@ -203,7 +204,8 @@ class TimedRWLock(SharedLock):
             held += (-me,)
             if not held[1:]:
                 return self
-            self._release_of(-me)()  # a tracer has let another thread in before
+            held.remove(-me)  # a tracer has let another thread in before
+            self._ring()
         if -me in held:
             self._take_again(-me, 0)
         elif me in held:

@@ -145,7 +145,8 @@ class TimedSemaphore(SharedLock):
             held += (me,)
             if me not in held[self._permits :]:
                 return self
-            self._release_of(me)()  # a tracer has let another thread in before
+            held.remove(me)  # a tracer has let another thread in before
+            self._ring()
         self._take(me, self._timeout, True)
         return self
 
@@ -156,7 +157,8 @@ class TimedSemaphore(SharedLock):
             held += (me,)
             if me not in held[self._permits :]:
                 return self
-            self._release_of(me)()  # a tracer has let another thread in before
+            held.remove(me)  # a tracer has let another thread in before
+            self._ring()
         self._take(me, timeout, True)
         return self
 
