@@ -7,7 +7,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -31,20 +33,29 @@ def free_port() -> int:
 class RedisServer:
     """A server of our own that keeps nothing on disk."""
 
-    def __init__(self) -> None:
-        """Start it; skip the test where that can't be done, and say how it could."""
+    def __init__(self, *options: str, sentinel: Path | None = None, port: int | None = None) -> None:
+        """Start it; skip the test where that can't be done, and say how it could.
+
+        Args:
+            *options: More of the server's options.
+            sentinel: The configuration of a Sentinel, to start that instead.
+            port: Its port; by default a free one.
+        """
         pytest.importorskip("redis", reason="needs redis-py: pip install 'syncprims[redis]'")
         program = shutil.which("redis-server")
         if program is None:
             pytest.skip("needs a Redis server: apt-get install redis-server")
-        self._program = program
-        self.port = free_port()
+        self.port = free_port() if port is None else port
+        # A replica writes what it gets from its master.
+        self._folder = tempfile.TemporaryDirectory()
+        address = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder.name]
+        ours = [str(sentinel), "--sentinel"] if sentinel else [*address, "--save", "", "--appendonly", "no", *options]
+        self._command = [program, *ours]
         self.start()
 
     def start(self) -> None:
         """Start it, empty, and wait until it answers."""
-        command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         until(self._answers, START)
 
     def _answers(self) -> bool:
@@ -80,3 +91,4 @@ class RedisServer:
         self, exc_type: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.kill()
+        self._folder.cleanup()

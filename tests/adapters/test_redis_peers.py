@@ -103,11 +103,11 @@ def operations(client: Redis) -> dict[str, Callable[[], object]]:
     lock, counter = RedisLock(client, "lock", lease=5), RedisCounter(client, "counter")
     held = RedisLock(client, "held", lease=5)
 
-    from syncprims.adapters.holds import Hold
+    from syncprims.adapters.lease_holds import LeaseHold
 
     def holding(then: Callable[[], object]) -> Callable[[], object]:
         def pretend() -> object:
-            held._lease.holds[get_ident()] = [Hold(held._lease, held._lease.mine.life)]
+            held._lease.holds[get_ident()] = [LeaseHold(held._lease, held._lease.mine.life)]
             held._holds.clear()
             held._mine().append(None)
             return then()

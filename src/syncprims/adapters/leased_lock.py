@@ -7,7 +7,7 @@ from collections.abc import Collection
 from .._core.clock import monotonic
 from .._core.foreign import text_of
 from .._locks.lock_adapter import LockAdapter, forget_holders
-from .holds import Hold
+from .lease_holds import LeaseHold
 from .leases import Leased
 from .losses import LeaseExpiredError, Lost
 
@@ -52,7 +52,7 @@ class LeasedLock(LockAdapter):
         """
         return self._held().lost
 
-    def _held(self) -> Hold:
+    def _held(self) -> LeaseHold:
         hold = self._lease.current()
         if hold is None:
             raise RuntimeError(f"{self.name!r} has not been taken through this object: there is nothing to lose")

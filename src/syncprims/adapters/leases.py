@@ -10,7 +10,7 @@ from .._core.clock import monotonic, sleep
 from .._core.deadline import Deadline, check_timeout
 from ..facts import Frozen
 from . import renewing
-from .holds import Hold
+from .lease_holds import LeaseHold
 from .losses import LeaseHolder, Surface, holder_of_token, text_of_part
 from .redis_connection import refused, unanswered
 from .redis_server import Pauses, Script, Server
@@ -26,15 +26,9 @@ if TYPE_CHECKING:
 # What is not told is looked at: a lease that ends (at that moment, one waiter after the other), a lock that a client of
 # another kind has let go of (in short pauses), a server that says nothing any more (once a second).
 #
-# A lock may be held so shortly that most of the time goes into handing it on. So a waiter is entitled to it only after
-# PATIENCE: before that it is woken, when the lock is let go of, and newcomers may come first. Who lets go again and
-# again wakes the first one not more often than each _WAKE, and the first one looks by itself as often.
-#
-# Rejected: publishing to all that it is free; each wait would end with all of them at the server. Handing on always:
-# it is as fair, and as fast if the work takes longer than a millisecond, but slower by a fifth if it does not.
-
-PATIENCE = 0.03  # seconds
-_WAKE = 0.01  # seconds
+# Rejected: publishing that it is free, to all or to the first, who then try to take it. That is one command more for
+# each wait, and between the word and the try a newcomer takes it: the one who let go, as a rule. Letting that one take
+# it again for some milliseconds before it is handed on was no faster on a busy machine, and slower over a network.
 
 PREAMBLE = """
 local held, fence, queue = KEYS[1], KEYS[2], KEYS[3]
@@ -62,17 +56,6 @@ local function hand_on(grant)
     end
   end
 end
-local function is_due(member)
-  local first = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
-  return first[1] and first[1] ~= member and micros() - first[2] >= 30000
-end
-local function wake()
-  while true do
-    local first = redis.call('ZRANGE', queue, 0, 0)[1]
-    if not first or redis.call('PUBLISH', first:match('^%S*'), 'look') > 0 then return end
-    redis.call('ZREM', queue, first)
-  end
-end
 local function line_up(member)
   redis.call('ZADD', queue, 'NX', micros(), member)
   redis.call('PEXPIRE', queue, 60000)
@@ -87,10 +70,6 @@ number
     used any more.
 hand_on
     Hands on to the first waiter who listens, and returns its token; false if there is none.
-is_due
-    Whether the first in the queue is another than the member, and has waited for so long that it comes first.
-wake
-    Lets the first waiter who listens look by itself.
 line_up
     Makes a member wait in the queue, and returns its place there, from 0.
 """
@@ -104,7 +83,7 @@ class Mine(local):
 
     def __init__(self) -> None:
         # An attempt that the server may have granted without our hearing of it.
-        self.doubtful: Hold | None = None
+        self.doubtful: LeaseHold | None = None
         self.patient: bool = False
         self.failure: Exception | None = None
         # Whether a try is to be followed by a wait; and where it is in the queue for that already.
@@ -136,14 +115,12 @@ class _Refusal(Frozen):
     def __init__(self, at: int, place: int, rivals: tuple[LeaseHolder, ...]) -> None:
         self._set(at, place, rivals)
 
-    def pause(self, pauses: Pauses, waited: float, deadline: Deadline) -> float:
+    def pause(self, pauses: Pauses, deadline: Deadline) -> float:
         """How long to wait for word before looking again."""
         if not all(rival.pid for rival in self.rivals):  # a client that hands on to nobody
             return pauses.next(deadline)
         ends = [rival.lease_left for rival in self.rivals if rival.lease_left is not None]
         until = min(RECHECK, *(left + 0.001 + self.place * _APART for left in ends[:1]))
-        if waited < PATIENCE:
-            until = min(until, PATIENCE - waited + 0.001 if self.place else _WAKE)
         left = deadline.remaining()
         return until if left is None else min(until, left)
 
@@ -174,9 +151,8 @@ class Leased:
         self.seconds = seconds
         self.milliseconds: int = max(1, round(seconds * 1000))
         self._milliseconds = str(self.milliseconds)
-        self._woke = 0.0  # when it last let the first waiter look; written without a lock, as too often does no harm
-        self.holds: dict[int, list[Hold]] = {}
-        self.latest: Hold | None = None
+        self.holds: dict[int, list[LeaseHold]] = {}
+        self.latest: LeaseHold | None = None
         self.mine: Mine = Mine()
         self.surface = surface
         self.renews: bool = renew
@@ -190,7 +166,7 @@ class Leased:
         mine = self.mine
         if mine.failure is not None and timeout == 0:  # the first try has used up the time of the wait
             raise mine.failure
-        mine.doubtful = hold = mine.doubtful or Hold(self, mine.life)
+        mine.doubtful = hold = mine.doubtful or LeaseHold(self, mine.life)
         taken = False
         try:
             if self.renews:
@@ -207,8 +183,7 @@ class Leased:
             return taken
         except unanswered() as failure:
             mine.failure = failure
-            if mine.patient:
-                mine.patient = False
+            if mine.patient and timeout == 0:  # the wait that follows may fare better
                 return False
             raise
         except refused():
@@ -221,12 +196,12 @@ class Leased:
             if not taken and self.renews:
                 renewing.renewer.drop(hold)
 
-    def _own(self) -> list[Hold]:
+    def _own(self) -> list[LeaseHold]:
         me = get_ident()
         own = self.holds.get(me)
         return self.holds.setdefault(me, []) if own is None else own
 
-    def _try(self, hold: Hold) -> bool:
+    def _try(self, hold: LeaseHold) -> bool:
         """Ask once; if a wait is to follow, and without the cost of a connection, in the queue at once."""
         mine = self.mine
         inbox = self.server.idle_inbox() if mine.waits and not self.holds.get(get_ident()) else None
@@ -253,7 +228,7 @@ class Leased:
             mine.lined_up = None
             self._undo(mine.doubtful)
 
-    def _ask(self, hold: Hold, how: str, inbox: str) -> bool:
+    def _ask(self, hold: LeaseHold, how: str, inbox: str) -> bool:
         answer = self._look(hold, how, inbox)
         if isinstance(answer, int):
             hold.number = answer
@@ -261,7 +236,7 @@ class Leased:
         self.mine.rivals = answer.rivals
         return False
 
-    def _look(self, hold: Hold, how: str, inbox: str) -> int | _Refusal:
+    def _look(self, hold: LeaseHold, how: str, inbox: str) -> int | _Refusal:
         if inbox:
             hold.inbox = inbox
         hold.since = now = monotonic()
@@ -278,7 +253,7 @@ class Leased:
             understand, self._take, hold.token, self._milliseconds, hold.member, how, *self._arguments
         )
 
-    def _wait(self, hold: Hold, deadline: Deadline) -> bool:
+    def _wait(self, hold: LeaseHold, deadline: Deadline) -> bool:
         from redis.exceptions import AuthenticationError
 
         inbox: Inbox | None = None
@@ -295,7 +270,7 @@ class Leased:
                         hold.number = answer
                         return True
                     self.mine.rivals = answer.rivals
-                    heard = inbox.receive(hold.token, answer.pause(pauses, deadline.waited(), deadline))
+                    heard = inbox.receive(hold.token, answer.pause(pauses, deadline))
                     if heard is not None and self._granted(hold, answer, *heard):
                         return True
                     if heard is None and deadline.remaining() == 0:
@@ -320,7 +295,7 @@ class Leased:
             if inbox is not None:
                 self.server.give_back(inbox)
 
-    def _granted(self, hold: Hold, refusal: _Refusal, number: int, at: int) -> bool:
+    def _granted(self, hold: LeaseHold, refusal: _Refusal, number: int, at: int) -> bool:
         """Note that it was granted, so long after the refusal; False if that was heard after the end of the lease."""
         now = monotonic()
         hold.leased(min(hold.since + max(0, at - refusal.at) / 1_000_000, now))
@@ -328,7 +303,7 @@ class Leased:
         hold.number = number
         return now < hold.ends
 
-    def _undo(self, hold: Hold) -> None:
+    def _undo(self, hold: LeaseHold) -> None:
         own = self._own()
         if hold in own:
             own.remove(hold)
@@ -357,11 +332,11 @@ class Leased:
             )
         self.let_go(holds.pop())
 
-    def detach(self) -> Hold:
+    def detach(self) -> LeaseHold:
         """Return the calling thread's last hold, which from now on belongs to no thread."""
         return self._own().pop()
 
-    def let_go(self, hold: Hold) -> None:
+    def let_go(self, hold: LeaseHold) -> None:
         """Let go of a hold.
 
         Raises:
@@ -383,12 +358,8 @@ class Leased:
             raise hold.report_here()
         hold.is_over(False)
 
-    def _give(self, hold: Hold) -> bool:
-        now = monotonic()
-        how = ""
-        if now - self._woke >= _WAKE:
-            self._woke, how = now, "wake"
-        return self.server.run(yes, self._let_go, hold.token, self._milliseconds, hold.member, how, *self._arguments)
+    def _give(self, hold: LeaseHold) -> bool:
+        return self.server.run(yes, self._let_go, hold.token, self._milliseconds, hold.member, "", *self._arguments)
 
     def renew(self) -> None:
         """Begin the lease of the calling thread's last hold again."""
@@ -397,11 +368,11 @@ class Leased:
             raise hold.report_here()
         hold.leased(now)
 
-    def extend(self, hold: Hold, within: float | None) -> bool:
+    def extend(self, hold: LeaseHold, within: float | None) -> bool:
         """Begin the lease of a hold again; False if it is lost."""
         return self.server.run(yes, self._extend, hold.token, self._milliseconds, within=within)
 
-    def current(self) -> Hold | None:
+    def current(self) -> LeaseHold | None:
         """Return the last hold of the calling thread, or else the last of any."""
         own = self.holds.get(get_ident())
         return own[-1] if own else self.latest

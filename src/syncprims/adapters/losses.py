@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from _thread import LockType
 from collections import deque
+from logging import ERROR
 from typing import Protocol
 
 from .._core.clock import monotonic
 from .._core.deadline import Deadline
-from .._core.foreign import shortened
+from .._core.foreign import is_interrupt, log, shortened
 from .._core.gates import open_all, pass_through, put_up
 from .._core.state import Stated
 from .._core.waits import wait_visibly
@@ -131,6 +132,16 @@ class Surface(Stated, Protocol):
 
     def _on_lost(self, error: LeaseExpiredError, /) -> None:
         """Hear of a loss."""
+
+
+def tell_of_loss(surface: Surface, error: LeaseExpiredError) -> None:
+    """Let the user's hook hear of it; log what that raises."""
+    try:
+        surface._on_lost(error)
+    except BaseException as failure:
+        if is_interrupt(failure):
+            raise
+        log(ERROR, f"_on_lost of {error.lock_name!r} failed", failure)
 
 
 def holder_of_token(token: object, lease_left: int) -> LeaseHolder:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+from errno import EWOULDBLOCK
 from typing import TYPE_CHECKING, Any
 
 from .._core.deadline import Deadline
@@ -50,14 +52,22 @@ class Limit:
 
 
 class TimedSocket:
-    """A socket whose calls end by the limit of the exchange; in everything else the socket itself."""
+    """A socket whose calls end by the limit of the exchange; in everything else the socket itself.
 
-    __slots__ = ("_limit", "_seconds", "_socket")
+    To set a time limit is a call of the system, and so is to take it back. So one that is right to a fiftieth stays,
+    and a look that does not wait is made without setting one.
+    """
+
+    __slots__ = ("_limit", "_look", "_seconds", "_set", "_socket")
 
     def __init__(self, inner: socket, limit: Limit) -> None:
         self._socket = inner
         self._limit = limit
-        self._seconds = inner.gettimeout()
+        self._seconds = self._set = inner.gettimeout()
+        # Of what comes by TLS there may be more than the system knows; and some systems can't poll.
+        self._look = None if hasattr(inner, "cipher") or not hasattr(select, "poll") else select.poll()
+        if self._look is not None:
+            self._look.register(inner.fileno(), select.POLLIN)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
@@ -65,21 +75,29 @@ class TimedSocket:
     def settimeout(self, seconds: float | None) -> None:
         """Limit each call to so many seconds."""
         self._seconds = seconds
-        self._socket.settimeout(seconds)
 
-    def recv(self, *arguments: Any) -> bytes:
+    def _prepare(self) -> None:
+        seconds, before = self._limit.cut(self._seconds), self._set
+        if seconds != before and not (seconds and before and 0.98 < seconds / before < 1.02):
+            self._socket.settimeout(seconds)
+            self._set = seconds
+
+    def recv(self, size: int) -> bytes:
         """Receive what has come, or the first of what comes."""
-        self._socket.settimeout(self._limit.cut(self._seconds))
-        return self._socket.recv(*arguments)
+        if self._seconds != 0 or self._look is None:
+            self._prepare()
+        elif not self._look.poll(0):
+            raise BlockingIOError(EWOULDBLOCK, "nothing has come")
+        return self._socket.recv(size)
 
-    def recv_into(self, *arguments: Any) -> int:
+    def recv_into(self, buffer: Any, *arguments: Any) -> int:
         """Receive the same into a buffer."""
-        self._socket.settimeout(self._limit.cut(self._seconds))
-        return self._socket.recv_into(*arguments)
+        self._prepare()
+        return self._socket.recv_into(buffer, *arguments)
 
     def sendall(self, *arguments: Any) -> None:
         """Send everything."""
-        self._socket.settimeout(self._limit.cut(self._seconds))
+        self._prepare()
         self._socket.sendall(*arguments)
 
 
@@ -108,6 +126,15 @@ def bounded(kind: type[AbstractConnection]) -> type[BoundedConnection]:
             return TimedSocket(super()._connect(), self.limit)
 
     return Bounded
+
+
+def connect(connection: AbstractConnection) -> None:
+    """Connect, by the limit that it has; a connection of Sentinel's first asks where to."""
+    try:
+        connection.connect()  # type: ignore[no-untyped-call,unused-ignore]  # the client leaves it untyped
+    except BaseException:
+        close(connection)
+        raise
 
 
 def close(connection: AbstractConnection) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.deadline import Deadline
 from .._core.foreign import error_words, words
-from .redis_connection import close, refused
+from .redis_connection import close, connect, refused
 
 if TYPE_CHECKING:
     from .redis_connection import BoundedConnection
@@ -40,6 +40,7 @@ class Inbox:
             redis.RedisError: The server did not answer, or refused, or said something else.
         """
         try:
+            connect(self._connection)
             self._connection.send_command("SUBSCRIBE", self.address)  # type: ignore[no-untyped-call,unused-ignore]  # the client leaves it untyped
             answer = self._read()
             if _texts(answer)[:2] != ["subscribe", self.address]:
@@ -52,8 +53,7 @@ class Inbox:
         """Wait for the word for this token, for at most so many seconds; what is for others is dropped.
 
         Returns:
-            The number of the hold, and the server's time in microseconds when it was granted. None if the time is up,
-            or if the word was to look again.
+            The number of the hold, and the server's time in microseconds when it was granted. None if the time is up.
 
         Raises:
             redis.RedisError: The connection is lost, or something else came.
@@ -64,10 +64,7 @@ class Inbox:
             if not self._connection.can_read(left):
                 return None
             self._connection.limit.deadline = Deadline(self._for_an_answer)
-            answer = self._read()
-            word = _understood(answer)
-            if _texts(answer)[2:] == ["look"]:
-                return None
+            word = _understood(self._read())
             if word is not None and word[0] == token:
                 return word[1:]
             if not left:  # whatever else comes, and however much

@@ -36,7 +36,8 @@ _TAKE = Script(
     + """
 local holder = redis.call('GET', held)
 while not holder do
-  if is_due(member) then holder = hand_on(grant) else holder = me end
+  local first = redis.call('ZRANGE', queue, 0, 0)[1]
+  if first and first ~= member then holder = hand_on(grant) else holder = me end
 end
 if holder == me then
   grant(me, lease)
@@ -57,10 +58,7 @@ _LET_GO = Script(
     + """
 if member ~= '' then redis.call('ZREM', queue, member) end
 if redis.call('GET', held) ~= me then return 0 end
-if not (is_due('') and hand_on(grant)) then
-  redis.call('DEL', held)
-  if how == 'wake' then wake() end
-end
+if not hand_on(grant) then redis.call('DEL', held) end
 return 1
 """
 )
@@ -113,9 +111,9 @@ class RedisLock(LeasedLock):
       tries again, it gets it.
     - In a forked child it is not held.
 
-    Waiters line up on the server. Who lets go wakes the first of them, or hands the lock to it directly if it has
-    waited for 30 ms. One that has died in the meantime is passed over. Beside its key a lock uses two more, whose names
-    begin with ``{name}``. An acquisition without waiting and a release are one round trip each.
+    Waiters line up on the server, and who lets go hands the lock on to the first of them. One that has died in the
+    meantime is passed over. Beside its key a lock uses two more, whose names begin with ``{name}``. An acquisition
+    without waiting and a release are one round trip each.
 
     With ``renew=True`` the lease ends soon after its holder has died, though the work may take as long as it likes. A
     lease can be lost all the same, if the server or the network fails for longer than the lease, or this process is
@@ -129,8 +127,9 @@ class RedisLock(LeasedLock):
     slowly its answer comes. (The look-up of the server's address is the system's, and that of Sentinel has the limits
     of its own clients.)
 
-    **Fairness.** A waiter that has waited for 30 ms gets it before all who came later. Before that a newcomer may come
-    first, as the one who has just let go of it: locks that are held shortly would be slower otherwise.
+    **Fairness.** First come, first served, in all programs together. A try that does not wait (``acquire(False)``,
+    ``hold(0)``) fails while others wait. Locks of redis-py itself, and waiters of earlier versions, take no part in
+    that.
 
     **Thread safety.** All methods may be called from any thread. Each thread holds and releases its own hold.
 

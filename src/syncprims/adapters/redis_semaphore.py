@@ -10,7 +10,7 @@ from weakref import ref
 from .._core.integers import integer, shown
 from .._locks.lock_adapter import LockAdapter
 from ..errors import LockTimeoutError
-from .holds import Hold
+from .lease_holds import LeaseHold
 from .leased_lock import LeasedLock, forget_leases
 from .leases import PREAMBLE, Leased, check_lease
 from .losses import LeaseHolder, holder_of_token
@@ -156,7 +156,7 @@ class RedisSemaphore(LeasedLock):
         super().__init__(inside, timeout, name=server.key)
         self._permits = number
         # What acquire() has taken; any thread may give it back.
-        self._by_hand: deque[Hold] = deque()
+        self._by_hand: deque[LeaseHold] = deque()
 
     # -- what it is ---------------------------------------------------------------------------------------------------
 

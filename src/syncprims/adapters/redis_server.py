@@ -12,10 +12,10 @@ from weakref import WeakKeyDictionary
 
 from .._core.clock import sleep
 from .._core.deadline import Deadline, check_timeout
-from .._core.foreign import error_words, note, type_name, words
+from .._core.foreign import error_words, note, text_of, type_name, words
 from .._core.greenlets import refuse_greenlets
 from .._core.registry import check_name
-from .redis_connection import bounded, close, is_stale, refused, unanswered
+from .redis_connection import bounded, close, connect, is_stale, refused, unanswered
 from .redis_inbox import Inbox
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ class Server:
             close(connection)
         connection = self._connection()
         connection.limit.deadline = Deadline(_least(within, self._to_connect + self._for_an_answer))
+        connect(connection)
         return connection
 
     def ask(self, command: str, understand: Callable[[Any], T]) -> T:
@@ -190,7 +191,8 @@ class Server:
         """Add to an error of the server's what would prevent it, where that is known."""
         from redis import exceptions
 
-        if isinstance(error, exceptions.NoPermissionError):
+        # What a script may not do is reported by a text alone.
+        if isinstance(error, exceptions.NoPermissionError) or "user executing the script can't" in text_of(error):
             note(error, f"{self._user} needs the rights that the page 'Past one machine' lists")
         elif isinstance(error, (exceptions.MovedError, exceptions.AskError, exceptions.ClusterDownError)):
             note(
@@ -204,9 +206,10 @@ class Server:
     ) -> T:
         from redis.exceptions import InvalidResponse, NoScriptError
 
-        connection = self._ready(within)
+        connection = None
         answer = None
         try:
+            connection = self._ready(within)
             connection.send_command(*command)  # type: ignore[no-untyped-call,unused-ignore]  # the client leaves it untyped
             try:
                 try:
@@ -223,7 +226,8 @@ class Server:
                     f"there is no Redis server, or something on the way to it changes what it says"
                 ) from error
         except BaseException as error:
-            close(connection)
+            if connection is not None:
+                close(connection)
             if isinstance(error, refused()):
                 self._advise(error)
             raise

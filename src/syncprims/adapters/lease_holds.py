@@ -1,10 +1,9 @@
-"""`Hold`: one lease of one thread, from the first try to its end, and how it is renewed and reported."""
+"""`LeaseHold`: one lease of one thread, from the first try to its end, and how it is renewed and reported."""
 
 from __future__ import annotations
 
 import os
 from functools import partial
-from logging import ERROR
 from math import inf
 from secrets import token_hex
 from socket import gethostname
@@ -13,9 +12,9 @@ from typing import Protocol
 from weakref import ref
 
 from .._core.clock import monotonic
-from .._core.foreign import guarded, is_interrupt, log, text_of
+from .._core.foreign import guarded, text_of
 from . import renewing
-from .losses import LeaseExpiredError, Lost, Surface
+from .losses import LeaseExpiredError, Lost, Surface, tell_of_loss
 from .redis_connection import refused, unanswered
 from .redis_server import Server
 
@@ -30,7 +29,7 @@ class Source(Protocol):
     def surface(self) -> Surface | None:
         """Return what the user has of it, as long as that is alive."""
 
-    def extend(self, hold: Hold, within: float | None) -> bool:
+    def extend(self, hold: LeaseHold, within: float | None) -> bool:
         """Begin the lease of a hold again; False if it is lost."""
 
 
@@ -44,7 +43,7 @@ def _process() -> str:
     return _processes.setdefault(pid, f"{gethostname()}/{pid}") if found is None else found
 
 
-class Hold:
+class LeaseHold:
     """One hold of one thread, or its attempt to get one.
 
     Attributes:
@@ -147,7 +146,7 @@ class Hold:
         error = self.expired(why)
         renewing.renewer.drop(self)
         if self.lost.decide(True) and self.surface is not None:
-            tell = partial(_tell, self.surface, error)
+            tell = partial(tell_of_loss, self.surface, error)
             try:
                 Thread(target=tell, name="syncprims-lost", daemon=True).start()
             except Exception:  # noqa: BLE001  no more threads, so it has to be this one
@@ -159,7 +158,7 @@ class Hold:
         first = self.lost.decide(True)
         self._outcome = True
         if first and self.surface is not None:
-            _tell(self.surface, error)
+            tell_of_loss(self.surface, error)
         return error
 
     def expired(self, why: str | None = None) -> LeaseExpiredError:
@@ -175,12 +174,3 @@ class Hold:
             lease=self.seconds,
             held=now - self.since,
         )
-
-
-def _tell(surface: Surface, error: LeaseExpiredError) -> None:
-    try:
-        surface._on_lost(error)
-    except BaseException as failure:
-        if is_interrupt(failure):
-            raise
-        log(ERROR, f"_on_lost of {error.lock_name!r} failed", failure)

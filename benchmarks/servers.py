@@ -1,0 +1,238 @@
+"""``python -m benchmarks.servers``: locks on a Redis server beside their peers, in one run.
+
+It starts a `redis-server` of its own on loopback. Each kind of lock runs in turn in each round, so that a machine that
+is busy with something else disturbs all of them alike; what is printed is the median over the rounds, and the longest
+wait of all rounds. What is not installed is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import monotonic, sleep
+from typing import Any
+
+from syncprims.adapters import RedisLock, RedisSemaphore
+
+from .measuring import package
+
+LEASE = 30.0
+WAIT = 120.0
+ROOT = Path(__file__).parents[1]
+
+Lock = AbstractContextManager[Any]
+
+
+class _Bare:
+    """What any lock has to send at least: two commands."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        self._client = client
+        self._name = name
+
+    def __enter__(self) -> None:
+        pause = 0.001
+        while not self._client.set(self._name, "mine", nx=True, px=30_000):
+            sleep(pause)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._client.delete(self._name)
+
+
+class _PythonRedisLock:
+    """A lock of python-redis-lock, which makes one for each hold."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        self._make: Callable[[], Any] = partial(package("redis_lock").Lock, client, name, expire=30)
+
+    def __enter__(self) -> None:
+        self._lock = self._make()
+        self._lock.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lock.release()
+
+
+KINDS: dict[str, Callable[[Any, str], Lock]] = {
+    "SET NX and DEL, polled each ms": _Bare,
+    "RedisLock": lambda client, name: RedisLock(client, name, lease=LEASE, timeout=WAIT),
+    "RedisLock, renewed": lambda client, name: RedisLock(client, name, lease=LEASE, timeout=WAIT, renew=True),
+    "RedisSemaphore of 1": lambda client, name: RedisSemaphore(client, name, 1, lease=LEASE, timeout=WAIT),
+    "redis-py's Lock": lambda client, name: client.lock(name, timeout=LEASE),
+    "redis-py's Lock, sleep=0.001": lambda client, name: client.lock(name, timeout=LEASE, sleep=0.001),
+    "python-redis-lock": _PythonRedisLock,
+}
+
+
+def main() -> int:
+    """Measure, print, and keep the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.servers", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="seconds of each kind in each (default: %(default)s)"
+    )
+    parser.add_argument("--processes", type=int, default=8, help="that contend (default: %(default)s)")
+    parser.add_argument("--into", type=Path, metavar="FILE", help="where the tables are kept")
+    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        kind, port, name = options.work
+        _work(kind, port, name, options.seconds)
+        return 0
+    with _server() as (port, client):
+        text = "\n".join(
+            [
+                _title(f"{options.processes} processes on one lock"),
+                *_table(port, options.rounds, options.seconds, options.processes),
+                "",
+                _title("One process alone"),
+                *_table(port, options.rounds, options.seconds, 1),
+                "",
+                _title(f"{options.processes} processes, each with a lock of its own"),
+                *_table(port, options.rounds, options.seconds, options.processes, apart=True),
+                "",
+                *_waiters(port, client),
+                "",
+            ]
+        )
+    print(text)  # noqa: T201  its job
+    if options.into:
+        options.into.write_text(text, encoding="utf-8")
+    return 0
+
+
+def _title(text: str) -> str:
+    return f"{text}\n{'~' * len(text)}\n"
+
+
+@contextmanager
+def _server() -> Iterator[tuple[int, Any]]:
+    program = shutil.which("redis-server")
+    if program is None:
+        raise SystemExit("needs a Redis server: apt-get install redis-server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        try:
+            client = package("redis").Redis("127.0.0.1", port, socket_timeout=30.0)
+            client.ping()
+            yield port, client
+        finally:
+            server.kill()
+
+
+def _work(kind: str, port: str, name: str, seconds: float) -> None:
+    """In a process of its own: take the lock again and again, and print how long each wait was."""
+    client = package("redis").Redis("127.0.0.1", int(port), socket_timeout=30.0)
+    lock = KINDS[kind](client, name)
+    with lock:
+        pass
+    print("ready", flush=True)  # noqa: T201  as above
+    sys.stdin.readline()
+    waits: list[float] = []
+    ends = monotonic() + seconds
+    while (began := monotonic()) < ends:
+        with lock:
+            waits.append(monotonic() - began)
+    print(json.dumps(waits))  # noqa: T201  as above
+
+
+def _table(port: int, rounds: int, seconds: float, processes: int, *, apart: bool = False) -> list[str]:
+    rates: dict[str, list[float]] = {}
+    waits: dict[str, list[float]] = {}
+    for number in range(rounds):
+        for kind in [*KINDS][:: -1 if number % 2 else 1]:
+            try:
+                found = _contend(kind, port, seconds, processes, apart)
+            except ImportError:
+                continue
+            rates.setdefault(kind, []).append(len(found) / seconds)
+            waits.setdefault(kind, []).extend(found)
+    lines = ["==============================  ===========  ============  ============  =============="]
+    lines += ["lock                             holds a s    median wait    99 % below    longest wait ", lines[0]]
+    for kind in KINDS:
+        if kind in rates:
+            each = sorted(waits[kind])
+            lines.append(
+                f"{kind:30}  {median(rates[kind]):>11,.0f}  {median(each) * 1000:>9.2f} ms  "
+                f"{each[int(len(each) * 0.99)] * 1000:>9.1f} ms  {each[-1]:>12.2f} s"
+            )
+    return [*lines, lines[0]]
+
+
+def _contend(kind: str, port: int, seconds: float, processes: int, apart: bool) -> list[float]:
+    crowd = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "benchmarks.servers", "--seconds", str(seconds)),
+                *("--work", kind, str(port), f"bench {number if apart else 0}"),
+            ],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(processes)
+    ]
+    for process in crowd:
+        assert process.stdout is not None
+        if process.stdout.readline() != "ready\n":
+            for each in crowd:
+                each.kill()
+                each.communicate()
+            raise ImportError(kind)
+    for process in crowd:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return [wait for process in crowd for wait in json.loads(process.communicate()[0])]
+
+
+def _waiters(port: int, client: Any) -> list[str]:
+    """How much a server has to do for threads that wait: commands per second, and its memory for each."""
+    from threading import Thread
+
+    number, look = 200, 5.0
+    lock = RedisLock(package("redis").Redis("127.0.0.1", port, socket_timeout=30.0), "waited for", lease=60.0)
+    lock.acquire()
+    threads = [Thread(target=lock.acquire, kwargs={"timeout": look + 3.0}, daemon=True) for _ in range(number)]
+    before = client.info("memory")["used_memory"]
+    for thread in threads:
+        thread.start()
+    while client.zcard("{waited for}:queue") < number:
+        sleep(0.05)
+    sleep(1.0)
+    memory = client.info("memory")["used_memory"] - before
+    commands, cpu = _spent(client)
+    sleep(look)
+    more, later = _spent(client)
+    lock.release()
+    looks, used = (more - commands) / look, (later - cpu) / look
+    lines = [
+        f"{number} threads that wait for one lock look at the server {looks:,.0f} times a second. They cost it "
+        f"{used:.1%} of a processor, and {memory / number / 1024:.0f} KB each."
+    ]
+    for thread in threads:
+        thread.join(look + 20.0)
+    return lines
+
+
+def _spent(client: Any) -> tuple[int, float]:
+    said = client.info()
+    looks = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+    return looks, said["used_cpu_sys"] + said["used_cpu_user"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
