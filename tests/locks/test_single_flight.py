@@ -325,12 +325,12 @@ def test_a_wait_that_is_too_long_names_the_thread_that_runs_the_call() -> None:
         assert caught.value.timeout == 0.01
         assert caught.value.holder is not None
         assert caught.value.holder.name == "fetcher"
-        assert [(state.kind, state.name) for state in snapshot()] == [("SingleFlight", "pages['a']")]
+        assert ("SingleFlight", "pages['a']") in [(state.kind, state.name) for state in snapshot()]
         assert "SingleFlight \"pages['a']\": held by Thread 'fetcher'" in report()
         slow.go.set()
         assert leader.result() == "done"
     assert slow.runs == 1
-    assert snapshot() == ()
+    assert "pages['a']" not in [state.name for state in snapshot()]
 
 
 def test_the_time_limit_is_one_for_all_the_calls_that_are_waited_for() -> None:
