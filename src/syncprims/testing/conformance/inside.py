@@ -1,4 +1,4 @@
-"""`Inside`: another thread that is inside a ``with``."""
+"""`OtherInside`: another thread that is inside a ``with``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..threads import Running
 from .trial import finish, limit, start
 
 
-class Inside:
+class OtherInside:
     """Another thread that is inside a ``with``, from the making of this until `leave` or the end of the ``with``."""
 
     def __init__(self, entering: AbstractContextManager[object]) -> None:

@@ -19,7 +19,7 @@ from ...errors import DeadlockError, LockTimeoutError
 from ..interrupts import Mode
 from ..threads import Running
 from .contract import Contract
-from .inside import Inside
+from .inside import OtherInside
 from .trial import (
     aside,
     expect,
@@ -78,7 +78,7 @@ def _fresh(make: Make) -> None:
 @sides.clause("read() lets readers in side by side", "read in three threads at once")
 def _readers(make: Make) -> None:
     lock = make()
-    with Inside(lock.read()), Inside(lock.read()), lock.read() as given:
+    with OtherInside(lock.read()), OtherInside(lock.read()), lock.read() as given:
         expect_that(given is lock, f"`with lock.read() as given` gave {given!r}, not the lock")
         expect("the number of holders", len(lock.holders), 3)
         expect("held_by_me()", lock.held_by_me(), "read")
@@ -195,7 +195,7 @@ def _arguments(make: Make) -> None:
 @sides.clause("repr() tells the name and never blocks; name and timeout are read-only", "called it, and tried to set")
 def _repr(make: Make) -> None:
     lock = make()
-    with Inside(lock.write()):
+    with OtherInside(lock.write()):
         text = aside(repr, lock)
     expect_that(lock.name in text, f"repr() of {lock.name!r} gave {text!r}")
     raises(AttributeError, "lock.name = 'other'", setattr, lock, "name", "other")
@@ -216,7 +216,7 @@ def _all(make: Make) -> None:
     with acquire_all(other.read(), one.write(), timeout=limit()):
         expect("what this thread does", (one.held_by_me(), other.held_by_me()), ("write", "read"))
     _expect(one, "after acquire_all()", read=False, written=False)
-    with Inside(other.read()):
+    with OtherInside(other.read()):
         raises(LockTimeoutError, "entering", acquire_all(one.read(), other.write(), timeout=moment()).__enter__)
         _expect(one, "after that", read=False, written=False)
     raises(ValueError, "both sides of one lock", acquire_all, one.read(), one.write())
@@ -231,7 +231,7 @@ def _fork(make: Make) -> None:
         _pass(read.write(moment()))
         expect("held_by_me() of what the forking thread reads", mine.held_by_me(), "read")
 
-    with Inside(written.write()), Inside(read.read()), Inside(mine.read()), mine.read():
+    with OtherInside(written.write()), OtherInside(read.read()), OtherInside(mine.read()), mine.read():
         in_child(child)
 
 
@@ -241,7 +241,7 @@ def _fork(make: Make) -> None:
 @turns.clause("a wait with a limit ends when its time is up, not before, and changes nothing", "let waits run out")
 def _timeout(make: Make) -> None:
     lock = make()
-    with Inside(lock.write()):
+    with OtherInside(lock.write()):
         for entering in (lock.read(moment()), lock.write(moment())):
             started = monotonic()
             raises(LockTimeoutError, "entering", aside, entering.__enter__)
@@ -255,7 +255,7 @@ def _timeout(make: Make) -> None:
 @turns.clause("a LockTimeoutError tells the name, the limit, the wait and the holders", "caught one and read it")
 def _error(make: Make) -> None:
     lock = make()
-    with Inside(lock.read()) as one, Inside(lock.read()) as other:
+    with OtherInside(lock.read()) as one, OtherInside(lock.read()) as other:
         error = raises(LockTimeoutError, "entering write()", aside, lock.write(moment()).__enter__)
     expect("its lock_name", error.lock_name, lock.name)
     expect("its timeout", error.timeout, moment())
@@ -274,7 +274,7 @@ def _writer_first(make: Make) -> None:
         with entering:
             order.append(what)
 
-    with Inside(lock.read()):
+    with OtherInside(lock.read()):
         threads = [start(note, lock.write(), "writer")]
         until("the writer should wait", lambda: lock.waiting == 1)
         raises(LockTimeoutError, "read(0) while a writer waits", aside, _pass, lock.read(0))
@@ -305,7 +305,7 @@ def _together(make: Make) -> None:
         with lock.read():
             meet.wait(limit())
 
-    with Inside(lock.write()):
+    with OtherInside(lock.write()):
         readers = [start(read) for _ in range(2)]
         until("both readers should wait", lambda: lock.waiting == 2)
     for reader in readers:
@@ -317,7 +317,7 @@ def _together(make: Make) -> None:
 )
 def _gives_up(make: Make) -> None:
     lock = make()
-    with Inside(lock.read()):
+    with OtherInside(lock.read()):
         writer = start(raises, LockTimeoutError, "write(...)", lock.write(2 * moment()).__enter__)
         reader = start(_pass, lock.read())
         finish(reader, "the reader")
@@ -426,7 +426,7 @@ def _no_deadlock(make: Make) -> None:
         with lock.read(), other.read(limit()):
             pass
 
-    with Inside(other.write()):
+    with OtherInside(other.write()):
         first = start(read_both)
         until("a thread should wait for the other lock", lambda: other.waiting == 1)
         second = _queue(lock, lock.write(limit()))
@@ -446,7 +446,7 @@ class SweptRWLock:
     def __init__(self, lock: TimedRWLock) -> None:
         self.lock = lock
         self.ran_without: bool = False
-        self.other: Inside | None = None
+        self.other: OtherInside | None = None
 
     def work(self, held: str) -> None:
         """Be the body."""
@@ -488,7 +488,7 @@ def _interrupted_writer(make: Make) -> None:
 
 def _read_elsewhere(make: Make) -> SweptRWLock:
     subject = SweptRWLock(make())
-    subject.other = Inside(subject.lock.read())
+    subject.other = OtherInside(subject.lock.read())
     return subject
 
 

@@ -17,7 +17,7 @@ from ...diagnostics import ignore_lock_order
 from ...errors import DeadlockError, LockTimeoutError
 from ..interrupts import Mode
 from .contract import Contract
-from .inside import Inside
+from .inside import OtherInside
 from .trial import (
     aside,
     expect,
@@ -171,7 +171,7 @@ def _arguments(make: Make) -> None:
 @permits.clause("repr() tells the name and never blocks; name and timeout are read-only", "called it, and tried to set")
 def _repr(make: Make) -> None:
     semaphore = make(1)
-    with Inside(semaphore):
+    with OtherInside(semaphore):
         text = aside(repr, semaphore)
     expect_that(semaphore.name in text, f"repr() of {semaphore.name!r} gave {text!r}")
     raises(AttributeError, "semaphore.name = 'other'", setattr, semaphore, "name", "other")
@@ -192,7 +192,7 @@ def _all(make: Make) -> None:
     with acquire_all(other, one, timeout=limit()):
         expect("the values inside", (one.value, other.value), (0, 0))
     expect("the values after that", (one.value, other.value), (1, 1))
-    with Inside(other):
+    with OtherInside(other):
         raises(LockTimeoutError, "acquire_all()", acquire_all(one, other, timeout=moment()).__enter__)
         expect("the value of the free one after that", one.value, 1)
 
@@ -206,7 +206,7 @@ def _fork(make: Make) -> None:
         with semaphore.hold(moment()):
             expect("value with both", semaphore.value, 0)
 
-    with Inside(semaphore), semaphore:
+    with OtherInside(semaphore), semaphore:
         in_child(child)
 
 
@@ -216,7 +216,7 @@ def _fork(make: Make) -> None:
 @line.clause("a try of what is all taken fails at once", "tried it while another thread had the permit")
 def _try(make: Make) -> None:
     semaphore = make(1)
-    with Inside(semaphore):
+    with OtherInside(semaphore):
         expect("acquire(False)", aside(semaphore.acquire, False), False)
         expect("acquire(timeout=0)", aside(semaphore.acquire, timeout=0), False)
         raises(LockTimeoutError, "hold(0)", aside, semaphore.hold(0).__enter__)
@@ -225,7 +225,7 @@ def _try(make: Make) -> None:
 @line.clause("a wait with a limit ends when its time is up, not before, and changes nothing", "let waits run out")
 def _timeout(make: Make) -> None:
     semaphore = make(1)
-    with Inside(semaphore):
+    with OtherInside(semaphore):
         started = monotonic()
         expect("acquire(timeout=...)", aside(semaphore.acquire, timeout=moment()), False)
         waited = monotonic() - started
@@ -239,7 +239,7 @@ def _timeout(make: Make) -> None:
 @line.clause("a LockTimeoutError tells the name, the limit, the wait and the holders", "caught one and read it")
 def _error(make: Make) -> None:
     semaphore = make(2)
-    with Inside(semaphore) as one, Inside(semaphore) as other:
+    with OtherInside(semaphore) as one, OtherInside(semaphore) as other:
         error = raises(LockTimeoutError, "entering hold(...)", aside, semaphore.hold(moment()).__enter__)
     expect("its lock_name", error.lock_name, semaphore.name)
     expect("its timeout", error.timeout, moment())
@@ -252,7 +252,7 @@ def _error(make: Make) -> None:
 @line.clause("holders names the threads that have a permit, and waiting counts those who wait", "asked for both")
 def _holders(make: Make) -> None:
     semaphore = make(2)
-    with Inside(semaphore) as one, Inside(semaphore) as other:
+    with OtherInside(semaphore) as one, OtherInside(semaphore) as other:
         idents = {holder.ident for holder in semaphore.holders}
         expect("the idents of the holders", idents, {one.thread.ident, other.thread.ident})
         expect("the name of the first one", semaphore.holders[0].name, one.thread.name)
@@ -312,7 +312,7 @@ def _in_order(make: Make) -> None:
             goes[number].wait(limit())
 
     waiters = []
-    with Inside(semaphore):
+    with OtherInside(semaphore):
         for number in range(3):
             waiters.append(start(stay, number))
             until("one more thread should wait", lambda number=number: semaphore.waiting == number + 1)  # type: ignore[misc]  # bound in the loop
@@ -400,7 +400,7 @@ def _no_deadlock(make: Make) -> None:
         with semaphore, semaphore.hold(limit()):
             pass
 
-    with Inside(semaphore):
+    with OtherInside(semaphore):
         waiter = start(enter_again)
         until("the thread should wait", lambda: semaphore.waiting == 1)
         still(waiter, "a thread that waits for a permit of another thread")
@@ -422,7 +422,7 @@ class SweptSemaphore:
     def __init__(self, semaphore: TimedSemaphore) -> None:
         self.semaphore = semaphore
         self.ran_without: bool = False
-        self.other: Inside | None = None
+        self.other: OtherInside | None = None
 
     def work(self) -> None:
         """Be the body."""
@@ -464,7 +464,7 @@ def _interrupted_hold(make: Make) -> None:
 
 def _held_elsewhere(make: Make) -> SweptSemaphore:
     subject = SweptSemaphore(make(1))
-    subject.other = Inside(subject.semaphore)
+    subject.other = OtherInside(subject.semaphore)
     return subject
 
 
