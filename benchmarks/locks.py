@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
+from functools import cache
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from syncprims import LockAdapter, TimedLock, TimedRLock, acquire_all
+from syncprims import (
+    Guarded,
+    KeyedLock,
+    LockAdapter,
+    SingleFlight,
+    TimedLock,
+    TimedRLock,
+    acquire_all,
+    once,
+)
 
 from .measuring import OURS, STDLIB, Case, Group, Work, loop, package
 from .together import together
@@ -51,6 +61,15 @@ def _rw() -> Any:
 
 def _two(first: Any, second: Any, statement: str, **names: object) -> Callable[[ExitStack], Work]:
     return lambda _: loop(statement, first=first(), second=second(), **names)
+
+
+def _keyed(statement: str = 'with locks["a"]: pass') -> Callable[[ExitStack], Work]:
+    def open_(stack: ExitStack) -> Work:
+        locks = KeyedLock()
+        stack.enter_context(nullcontext(locks["a"]))  # which keeps it known
+        return loop(statement, locks=locks)
+
+    return open_
 
 
 GROUPS = (
@@ -106,6 +125,27 @@ GROUPS = (
         ),
         better="more",
         operations=8000,
+    ),
+    Group(
+        "keyed",
+        "A lock by its key, and a value with its lock",
+        (
+            Case("threading.Lock", STDLIB, _of(threading.Lock)),
+            Case("TimedLock", OURS, _of(TimedLock)),
+            Case("Guarded", OURS, _of(lambda: Guarded(0)), 2.0),
+            Case("Guarded.update", OURS, _of(lambda: Guarded(0), "lock.update(int)")),
+            Case("KeyedLock, known key", OURS, _keyed(), 4.0),
+            Case("KeyedLock, new key", OURS, _keyed('with locks["b"]: pass')),
+        ),
+    ),
+    Group(
+        "shared",
+        "A function that has run once, and a call that is not shared",
+        (
+            Case("functools.cache", STDLIB, lambda _: loop("call()", call=cache(int))),
+            Case("once", OURS, lambda _: loop("call()", call=once(int))),
+            Case("SingleFlight.do", OURS, lambda _: loop('flight.do("a", int)', flight=SingleFlight())),
+        ),
     ),
     Group(
         "all",

@@ -24,7 +24,6 @@ GIVEN: Final = {"__init__", "__main__", "conftest"}
 SAME_FILES: Final = {
     "interrupts": "testing's is the public `interrupts`, which delivers them; _core's survives them",
     "surface": "each folder of primitives has one: what its primitive has in common with its relatives on a server",
-    "test_interrupts": "the tests of the two files called interrupts",
     "threads": "testing's is the public `Threads`; workers' is the place where tasks of the kind 'thread' run",
 }
 SAME_CLASSES: Final = {
@@ -41,12 +40,12 @@ def twice(named: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def files() -> list[tuple[str, str]]:
-    """The names of the files of the library and of its tests."""
+    """The names of the files of the library, and of what its tests share: a test itself is found by its folder."""
     return [
         (path.stem, str(path.relative_to(folder.parent)))
         for folder in (PACKAGE, TESTS)
         for path in sorted(folder.rglob("*.py"))
-        if path.stem not in GIVEN
+        if path.stem not in GIVEN and not path.stem.startswith("test_")
     ]
 
 

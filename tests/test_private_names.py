@@ -18,10 +18,15 @@ FOREIGN: Final = {
     "_at_fork_reinit": "threading.RLock",
     "_call_queue": "ProcessPoolExecutor",
     "_current_frames": "sys",
+    "_delete": "threading.Thread",
+    "_DummyThread": "threading",
     "_executor_manager_thread_wakeup": "ProcessPoolExecutor",
     "_exit": "os",
     "_getframe": "sys",
+    "_handlerList": "logging",
     "_is_owned": "threading.RLock",
+    "_lock": "logging",
+    "_max_workers": "the executors of concurrent.futures",
     "_notempty": "multiprocessing.Queue",
     "_pending_work_items": "ProcessPoolExecutor",
     "_processes": "ProcessPoolExecutor",
@@ -29,6 +34,7 @@ FOREIGN: Final = {
     "_replace": "named tuples, which have only this name for it",
     "_run_exitfuncs": "atexit",
     "_safe_to_dynamically_spawn_children": "ProcessPoolExecutor",
+    "_shutdown": "threading",
     "_shutdown_lock": "ProcessPoolExecutor",
     "_shutdown_thread": "ProcessPoolExecutor",
     "_start_executor_manager_thread": "ProcessPoolExecutor",
@@ -36,6 +42,8 @@ FOREIGN: Final = {
     "_thread": "multiprocessing.Queue",
     "_threads": "ThreadPoolExecutor",
     "_waiters": "threading.Condition",
+    "_worker": "concurrent.futures.thread",
+    "_WorkItem": "concurrent.futures.thread",
 }
 
 

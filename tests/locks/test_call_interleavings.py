@@ -30,10 +30,10 @@ def long(*values: object) -> object:
     ("scenario", "preemptions", "outcomes"),
     [
         ("ByKey", 1, set()),
-        ("ByKeyBothWays", 1, set()),
+        long("ByKeyBothWays", 1, set()),
         ("Once", 1, set()),
-        ("OnceCutOff", 1, set()),
-        ("Flight", 1, {"1", "2"}),
+        long("OnceCutOff", 1, set()),
+        long("Flight", 1, {"1", "2"}),
         long("ByKeyBare", 1, set()),
         long("OnceFailing", 1, {"['failed', 'failed']", "['done', 'failed']"}),
         long("FlightTwice", 1, set()),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
+import time
 from collections.abc import Callable
 from functools import partial
 from itertools import starmap
@@ -18,6 +20,7 @@ from syncprims.diagnostics import check_lock_order, record, snapshot
 from syncprims.testing import MODES, Mode, check_lock, interrupts, patience
 
 each_mode = pytest.mark.parametrize("mode", MODES)
+each_mode_but_slow = pytest.mark.parametrize("mode", [*MODES[:-1], pytest.param(MODES[-1], marks=pytest.mark.slow)])
 
 
 # -- what it promises --------------------------------------------------------------------------------------------------
@@ -210,15 +213,6 @@ class IsOpen(Guarded[Any]):
         pass
 
 
-class WaitsForever(Guarded[Any]):
-    """Waits in `update` for as long as a test would."""
-
-    def update(self, fn: Callable[[Any], Any]) -> Any:
-        with self.hold(LIMIT if self.timeout == 0.01 else None) as value:
-            self.value = fn(value)
-            return self.value
-
-
 class IgnoresALimit(Guarded[Any]):
     """Does not wait at all, and lets itself in."""
 
@@ -227,26 +221,119 @@ class IgnoresALimit(Guarded[Any]):
         return self._value
 
 
+class HoldsACopy(Guarded[Any]):
+    """Keeps a copy of what it was given."""
+
+    def __init__(self, value: Any, timeout: float | None = None, *, name: str | None = None) -> None:
+        super().__init__(copy.copy(value), timeout, name=name)
+
+
+class StoresTwice(Guarded[Any]):
+    """Calls the function once for the value and once for the result."""
+
+    def update(self, fn: Callable[[Any], Any]) -> Any:
+        with self as value:
+            self.value = fn(fn(value))
+            return self.value
+
+
+class SwallowsErrors(Guarded[Any]):
+    """Says nothing of what the function raised."""
+
+    def update(self, fn: Callable[[Any], Any]) -> Any:
+        with self as value:
+            try:
+                self.value = fn(value)
+            except BaseException:
+                pass
+            return self.value
+
+
+class ReadsOutside(Guarded[Any]):
+    """Looks at the value before it has the lock."""
+
+    def update(self, fn: Callable[[Any], Any]) -> Any:
+        value = self._value
+        time.sleep(0)
+        with self:
+            self._value = fn(value)
+            return self._value
+
+
+class OpensToRead(Guarded[Any]):
+    """Gives the value to everybody who only reads it."""
+
+    @property
+    def value(self) -> Any:
+        return self._value
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self._check_held()
+        self._value = value
+
+
+class OpensWhileHeld(Guarded[Any]):
+    """Asks whether any thread holds it."""
+
+    def _check_held(self) -> None:
+        if not self.locked():
+            super()._check_held()
+
+
+class TakesItsTime(Guarded[Any]):
+    """Waits without limit in `hold`."""
+
+    def _enter_within(self, timeout: float | None) -> Any:
+        return super()._enter_within(None)
+
+
+class NamesNobody(Guarded[Any]):
+    """Says only that it is late."""
+
+    def _late(self, limit: float | None, waited: float, why: str | None = None) -> LockTimeoutError:
+        return LockTimeoutError("too late")
+
+
+class GivesUpOnItself(Guarded[Any]):
+    """Takes itself for another thread."""
+
+    def _enter_again(self) -> Any:
+        raise LockTimeoutError("too late")
+
+
 BROKEN = [
     (GivesACopy, gives_the_value),
     (GivesTheLock, gives_the_value),
+    (HoldsACopy, gives_the_value),
     (ForgetsToStore, replaces_the_value),
     (ReturnsTheOld, replaces_the_value),
+    (StoresTwice, replaces_the_value),
     (KeepsTheLockOnErrors, keeps_the_value_on_errors),
     (SetsNoneOnErrors, keeps_the_value_on_errors),
+    (SwallowsErrors, keeps_the_value_on_errors),
     (CallsOutside, runs_the_function_under_the_lock),
     (IgnoresALimit, runs_the_function_under_the_lock),
+    (ReadsOutside, runs_the_function_under_the_lock),
     (IsOpen, is_not_reached_without_the_lock),
+    (OpensToRead, is_not_reached_without_the_lock),
+    (OpensWhileHeld, is_not_reached_without_the_lock),
     (IgnoresALimit, waits_no_longer_than_it_says),
+    (NamesNobody, waits_no_longer_than_it_says),
+    (TakesItsTime, waits_no_longer_than_it_says),
     (IgnoresALimit, refuses_to_wait_for_itself),
     (CallsOutside, refuses_to_wait_for_itself),
+    (GivesUpOnItself, refuses_to_wait_for_itself),
 ]
 
 
 @pytest.mark.parametrize(("kind", "claim"), BROKEN)
-def test_broken_versions_are_caught(kind: type[Guarded[Any]], claim: Callable[[type[Guarded[Any]]], None]) -> None:
+def test_broken_versions_are_caught(
+    kind: type[Guarded[Any]], claim: Callable[[type[Guarded[Any]]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each fault is noticed by the claim that it breaks."""
-    with pytest.raises((AssertionError, pytest.fail.Exception, BaseExceptionGroup)):
+    monkeypatch.setattr("locks.actors.LIMIT", 0.2)  # the holder lets go then
+    with pytest.raises((AssertionError, pytest.fail.Exception, BaseExceptionGroup, LockTimeoutError)):
         claim(kind)
 
 
@@ -293,7 +380,7 @@ def both_at_once(subject: Subject) -> None:
 
 
 @pytest.mark.untraceable
-@each_mode
+@each_mode_but_slow
 @pytest.mark.parametrize("scenario", [by_with, by_hold, by_update, both_at_once])
 def test_an_interrupt_leaks_nothing(scenario: Callable[[Subject], None], mode: Mode) -> None:
     """The lock is free afterwards, and the value is the old or the new one."""

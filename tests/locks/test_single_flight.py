@@ -20,7 +20,7 @@ from history import Call, Recorder, overlaps, record
 from hostile import HostileObject
 from locks.actors import LIMIT, Actors, eventually, wait_for
 from locks.test_keyed import Key
-from locks.test_once import MODES_OF_A_WAIT, Slow, callers, depth, each_mode, outcome_of, waiting
+from locks.test_once import MODES_OF_A_WAIT, Slow, callers, depth, outcome_of, waiting
 from syncprims import DeadlockError, LockTimeoutError, SingleFlight
 from syncprims.diagnostics import record as recording_of
 from syncprims.diagnostics import report, snapshot
@@ -229,8 +229,75 @@ class CopiesErrors(SingleFlight[Any, Any]):
             raise type(error)(*error.args) from None
 
 
+class GivesCopies(SingleFlight[Any, Any]):
+    """Gives each caller a result of its own."""
+
+    def do(self, key: Any, fn: Callable[[], Any]) -> Any:
+        return [super().do(key, fn)]
+
+
+class Remembers(SingleFlight[Any, Any]):
+    """Keeps the keys."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.keys: list[Any] = []
+
+    def do(self, key: Any, fn: Callable[[], Any]) -> Any:
+        self.keys.append(key)
+        return super().do(key, fn)
+
+
+class OneAtATime(SingleFlight[Any, Any]):
+    """Makes one call at a time, of whatever key."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lock = threading.Lock()
+
+    def do(self, key: Any, fn: Callable[[], Any]) -> Any:
+        if not self.lock.acquire(timeout=0.2):
+            raise AssertionError("it is in the way")
+        try:
+            return fn()
+        finally:
+            self.lock.release()
+
+
+class RunsInside(SingleFlight[Any, Any]):
+    """Lets a thread call again what it runs."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.mine = threading.local()
+
+    def do(self, key: Any, fn: Callable[[], Any]) -> Any:
+        if getattr(self.mine, "inside", False):
+            return fn()
+        self.mine.inside = True
+        try:
+            return super().do(key, fn)
+        finally:
+            self.mine.inside = False
+
+
+class SharesByKeyAndThread(SingleFlight[Any, Any]):
+    """Knows calls by key and thread."""
+
+    def do(self, key: Any, fn: Callable[[], Any]) -> Any:
+        return super().do((key, threading.get_ident()), fn)
+
+
 BROKEN = [
     (CallsEach, shares_a_call),
+    (GivesCopies, shares_a_call),
+    (SharesByKeyAndThread, shares_a_call),
+    (GivesCopies, makes_another_later),
+    (OneAtATime, keeps_keys_apart),
+    (GivesCopies, keeps_keys_apart),
+    (Lingers, makes_another_later),
+    (RunsInside, refuses_itself),
+    (Remembers, leaves_nothing_behind),
     (CallsEach, refuses_itself),
     (Caches, makes_another_later),
     (Caches, makes_another_while_the_first_wake_up),
@@ -254,7 +321,7 @@ BROKEN = [
 @pytest.mark.parametrize(("kind", "claim"), BROKEN)
 def test_broken_versions_are_caught(kind: Make, claim: Callable[[Make], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each fault is noticed by the claim that it breaks."""
-    monkeypatch.setattr("locks.actors.LIMIT", 0.5)  # some never come to what is waited for
+    monkeypatch.setattr("locks.actors.LIMIT", 0.2)  # some never come to what is waited for
     with pytest.raises((AssertionError, IndexError, RecursionError, DeadlockError, ValueError, pytest.fail.Exception)):
         claim(kind)
 
@@ -443,19 +510,24 @@ class Subject:
     def __init__(self, make: Make = SingleFlight) -> None:
         self.flight = make()
         self.key: Any = Key("a")
+        self.made = 0
 
     def call(self) -> Any:
         return self.flight.do(self.key, self.fetch)
 
     def fetch(self) -> str:
+        self.made += 1
         return "done"
 
     def broken(self) -> str | None:
         if waiting():
             return "still waiting"
+        made = self.made
         outcome = outcome_of(self.call)
         if outcome != "done":
             return f"the next call gets {outcome!r}"
+        if self.made == made:
+            return "the next call gets an old result"
         self.flight.do("b", self.fetch)
         self.flight.do("c", self.fetch)
         left = [key for key in self.flight._calls._refs if key != "c"]
@@ -471,7 +543,7 @@ def calling_inside(subject: Subject) -> None:
 
 
 @pytest.mark.untraceable
-@each_mode
+@pytest.mark.parametrize("mode", MODES_OF_A_WAIT)
 @pytest.mark.parametrize("scenario", [calling, calling_inside])
 def test_an_interrupt_leaks_nothing(scenario: Callable[[Subject], None], mode: Mode) -> None:
     """The next call of the key is made, and no key is left."""
@@ -493,7 +565,7 @@ class Followed(Subject):
         if not self.inside:
             self.inside = True
             self.gate.acquire()
-        return "done"
+        return super().fetch()
 
     def follow(self) -> object:
         eventually(lambda: self.inside)

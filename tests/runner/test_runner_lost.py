@@ -217,3 +217,18 @@ def test_a_lost_step_makes_no_edge() -> None:
         assert wanting.result() is True
     except DeadlockError:
         pytest.fail("a thread came for the step, so nothing was stuck")
+
+
+def test_broken_controls_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a look at the threads that live it would be said falsely; without one at those that end, never."""
+    runner = lost_runner()
+    for step in "bca":
+        turn(runner, step)
+    assert runner._places.why_nobody("b") == ""
+    with monkeypatch.context() as patch:
+        patch.setattr(places.Places, "values", lambda _: [])
+        assert runner._places.why_nobody("b") == LOST
+    with monkeypatch.context() as patch:
+        patch.setattr(places.Places, "forget", lambda *_: None)
+        assert lost_runner()._places.why_nobody("b") == ""
+    assert lost_runner()._places.why_nobody("b") == LOST

@@ -9,14 +9,14 @@ from .._core.interrupts import LeaveInC
 from .._core.state import Named
 
 
-class Lock(Named, Protocol):
+class Holdable(Named, Protocol):
     """What can be held: its ``__exit__`` is used too."""
 
     def _enter_within(self, timeout: float | None) -> Self:
         """Take the lock, waiting at most this many seconds, or raise."""
 
 
-_L = TypeVar("_L", bound=Lock)
+_L = TypeVar("_L", bound=Holdable)
 
 
 class Hold(Generic[_L]):

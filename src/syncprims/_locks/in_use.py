@@ -10,7 +10,7 @@ from operator import call
 from typing import Generic, TypeVar
 from weakref import ref
 
-from .._core.foreign import guarded
+from .._core.foreign import is_interrupt
 
 # A weak dictionary, with three differences from `weakref.WeakValueDictionary`.
 #
@@ -28,9 +28,10 @@ V = TypeVar("V")
 class _KeyedRef(ref[V]):
     """A weak reference to the thing of a key."""
 
-    __slots__ = ("key",)
+    __slots__ = ("failed", "key")
 
     key: object
+    failed: bool  # whether its key's methods have failed, or were cut off, when it was to be dropped
 
 
 class InUse(ABC, Generic[K, V]):
@@ -56,6 +57,7 @@ class InUse(ABC, Generic[K, V]):
         made = self._make(key)
         mine = _KeyedRef(made, self._gone.append)
         mine.key = key
+        mine.failed = False
         while True:
             thing = self._refs.setdefault(key, mine)()
             if thing is not None:
@@ -71,10 +73,13 @@ class InUse(ABC, Generic[K, V]):
             # No interrupt comes between the taking and the `try`.
             for dead in map(call, repeat(self._gone.popleft)):
                 try:
-                    # A key whose methods fail stays until it is asked for again.
-                    guarded(None, _remove_dead_weakref, self._refs, dead.key)
-                except BaseException:  # an interrupt
-                    self._gone.append(dead)
-                    raise
+                    _remove_dead_weakref(self._refs, dead.key)
+                except BaseException as error:
+                    # An interrupt, or the key's methods fail: if they do so twice, it stays until it is asked for.
+                    failed, dead.failed = dead.failed, True
+                    if not failed:
+                        self._gone.append(dead)
+                    if is_interrupt(error) or not (failed or isinstance(error, Exception)):
+                        raise
         except IndexError:  # there is none left
             pass

@@ -157,7 +157,7 @@ def _fresh(code: CodeType) -> CodeType:
     return code.replace(co_consts=tuple(_fresh(c) if isinstance(c, CodeType) else c for c in code.co_consts))
 
 
-class Watcher(threading.Thread):  # pragma: no cover
+class RunWatcher(threading.Thread):  # pragma: no cover
     """Looks at one run from outside: takes its next steps when the scenario is blocked, and ends a run that hangs."""
 
     def __init__(
@@ -279,7 +279,7 @@ class MainThread(Generic[T]):  # pragma: no cover
         else:
             interrupt_main()
 
-    def run(self, subject: T, chosen: int, watcher: Watcher, *, after_wait: bool) -> BaseException | None:
+    def run(self, subject: T, chosen: int, watcher: RunWatcher, *, after_wait: bool) -> BaseException | None:
         """Run the scenario with an interrupt at the chosen point (0 is none), and return what it raised.
 
         ``after_wait``: one interrupt comes in the wait, and the points are counted from there.
@@ -345,7 +345,7 @@ class WorkerThread(Generic[T]):  # pragma: no cover
     def hang(self) -> None:
         """Leave the thread alone: nothing ends a wait in it."""
 
-    def run(self, subject: T, chosen: int, watcher: Watcher, *, after_wait: bool) -> BaseException | None:  # noqa: ARG002
+    def run(self, subject: T, chosen: int, watcher: RunWatcher, *, after_wait: bool) -> BaseException | None:  # noqa: ARG002
         """Run the scenario with the exception set before the chosen opcode (0 is none), and return what it raised."""
         self._reset(chosen)
         thread = threading.Thread(target=self._body, args=(subject,), name="interrupts-worker", daemon=True)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final, Generic, Literal, Self, TypeAlias, TypeVar
 
 from ..facts import Frozen
-from ._delivery import FreshCode, Hung, MainThread, Watcher, WorkerThread, canary_in, comes_from, quiet
+from ._delivery import FreshCode, Hung, MainThread, RunWatcher, WorkerThread, canary_in, comes_from, quiet
 from .threads import patience
 
 __all__ = ["MODES", "InterruptLeakError", "InterruptReport", "Leak", "Mode", "interrupts"]
@@ -298,13 +298,13 @@ class _Sweep(Generic[T]):
             raise RuntimeError(f"the scenario has more than {_MOST_POINTS} interruption points: make it shorter")
         return engine.delivered
 
-    def _watcher(self, engine: MainThread[T] | WorkerThread[T], subject: T, let_go: _Once[T]) -> Watcher:
+    def _watcher(self, engine: MainThread[T] | WorkerThread[T], subject: T, let_go: _Once[T]) -> RunWatcher:
         steps: tuple[Callable[[], object], ...] = ()
         blocked: Callable[[], bool] = bool
         if self._when_blocked is not None:
             blocked = partial(self._when_blocked, subject)
             steps = (let_go,) if isinstance(engine, WorkerThread) else (engine.kick, let_go)
-        return Watcher(blocked, steps, lambda: engine.count, engine.hang, self._timeout)
+        return RunWatcher(blocked, steps, lambda: engine.count, engine.hang, self._timeout)
 
 
 class _EndOfSweepError(Exception):

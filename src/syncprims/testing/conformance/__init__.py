@@ -16,7 +16,7 @@ from .checks import (
     check_rwlock,
     check_semaphore,
 )
-from .findings import BrokenClause, ClauseNotRun, ConformanceError, ConformanceReport
+from .verdict import BrokenClause, ClauseNotRun, ConformanceError, ConformanceReport
 
 __all__ = [
     "BrokenClause",

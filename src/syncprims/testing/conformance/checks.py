@@ -19,12 +19,12 @@ from . import (
     semaphore_clauses,
 )
 from .contract import Call, check
-from .findings import ConformanceReport
 from .held_lock import Make as LockFactory
 from .pool_callbacks import Make as PoolFactory
 from .runner_order import Make as RunnerFactory
 from .rw_lock_clauses import Make as RWLockFactory
 from .semaphore_clauses import Make as SemaphoreFactory
+from .verdict import ConformanceReport
 
 __all__ = [
     "check_counter",

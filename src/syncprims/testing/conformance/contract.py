@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 
 from ..._core.clock import monotonic
 from ..threads import Running, patience
-from .findings import BrokenClause, ClauseNotRun, ConformanceError, ConformanceReport
 from .trial import BrokenError, NotHereError, standing, told
+from .verdict import BrokenClause, ClauseNotRun, ConformanceError, ConformanceReport
 
 # Every clause runs in a thread of its own, except those that need the main thread for its signals. One that is not
 # over in a moment goes on beside the next ones, and is judged at the very end, when it has had its time: so an object
