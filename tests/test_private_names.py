@@ -11,7 +11,7 @@ import syncprims
 
 PACKAGE: Final = Path(syncprims.__file__).parent
 
-# Names that are not the library's. Where CPython offers nothing public, there is no other way.
+# Names that no file in Python defines. Where CPython offers nothing public, there is no other way.
 FOREIGN: Final = {
     "_active": "threading",
     "_args_from_interpreter_flags": "subprocess",
@@ -24,6 +24,7 @@ FOREIGN: Final = {
     "_exit": "os",
     "_getframe": "sys",
     "_handlerList": "logging",
+    "_in_child": "the compiled core",
     "_is_owned": "threading.RLock",
     "_lock": "logging",
     "_max_workers": "the executors of concurrent.futures",

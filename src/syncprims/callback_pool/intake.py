@@ -146,6 +146,9 @@ class Intake:
             self._open_tasks.take_in(task, job)
             self._backend.start(job)
         except BaseException:
+            # A store, and then a call of C: a second interrupt can't lose the task, as the dispatcher does the rest.
+            job.withdrawn = True
+            self._open_tasks.ended.put(task)
             self._withdraw(job)
             raise
         return task
@@ -155,13 +158,12 @@ class Intake:
         try:
             self._open_tasks.take_in_besides(job.task, job)
         except BaseException:
+            job.withdrawn = True  # likewise
+            self._open_tasks.ended.put(job.task)
             self._withdraw(job)
             raise
 
     def _withdraw(self, job: Job[Any]) -> None:
-        # A store, and then a call of C: a second interrupt can't lose the task, as the dispatcher does the rest.
-        job.withdrawn = True
-        self._open_tasks.ended.put(job.task)
         job.cancel()
         self._dispatcher.drop(job.task)
 
