@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 #
 # Rejected: publishing that it is free, to all or to the first, who then try to take it. That is one command more for
 # each wait, and between the word and the try a newcomer takes it: the one who let go, as a rule. Letting that one take
-# it again for some milliseconds before it is handed on was no faster on a busy machine, and slower over a network.
+# it again for some milliseconds before it is handed on was faster in some runs and slower in others, and it makes the
+# others wait longer.
 
 PREAMBLE = """
 local held, fence, queue = KEYS[1], KEYS[2], KEYS[3]
