@@ -88,6 +88,11 @@ _MODULES = [
 _ELSEWHERE = {  # names whose page is not their module's
     "asyncio": "library/asyncio",
     "asyncio.Lock": "library/asyncio-sync",
+    "asyncio.TaskGroup": "library/asyncio-task",
+    "asyncio.create_task": "library/asyncio-task",
+    "asyncio.gather": "library/asyncio-task",
+    "asyncio.wait": "library/asyncio-task",
+    "asyncio.ensure_future": "library/asyncio-future",
     "faulthandler": "library/faulthandler",
     "multiprocessing.Pool.apply_async": "library/multiprocessing",
     "sys._is_gil_enabled": "library/sys",
@@ -150,7 +155,10 @@ nitpick_ignore_regex = [
     ("py:class", r"(syncprims\._locks\.rw_lock\.)?(Reading|Writing)"),  # which the texts of read() and write() describe
     ("py:.*", r"(redis\.)?Redis(Error)?"),  # whose pages are elsewhere
 ]
-nitpick_ignore = [("py:class", "OnError")]  # an alias, spelt out in its class's own text
+nitpick_ignore = [
+    ("py:class", "OnError"),  # an alias, spelt out in its class's own text
+    ("py:class", "BaseContext"),  # imported for type checkers alone; multiprocessing does not document it
+]
 
 
 def _find_elsewhere(

@@ -23,6 +23,8 @@ from syncprims.testing import Threads, assert_blocks, patience
 if TYPE_CHECKING:
     from redis import Redis
 
+pytest.importorskip("redis", reason="needs redis-py: pip install 'syncprims[redis]'")
+
 LEASE: Final = 30.0
 
 # The page "Past one machine" states these.

@@ -219,7 +219,7 @@ def test_a_cancelling_that_is_interrupted_in_the_middle_calls_everybody_back(mon
     """Cut off between the new state and those who wait for it, they hear of it all the same."""
     told, done = SimpleQueue[object](), SimpleQueue[object]()
     go = threading.Event()
-    call_back = Future._invoke_callbacks  # type: ignore[attr-defined]  # private
+    call_back = Task._invoke_callbacks
     interrupts = [KeyboardInterrupt()]
 
     def interrupted(task: Task[Any]) -> None:
