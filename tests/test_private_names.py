@@ -23,7 +23,6 @@ FOREIGN: Final = {
     "_exit": "os",
     "_getframe": "sys",
     "_handlerList": "logging",
-    "_in_child": "the compiled core",
     "_is_owned": "threading.RLock",
     "_lock": "logging",
     "_max_workers": "the executors of concurrent.futures",

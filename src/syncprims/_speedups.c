@@ -94,7 +94,7 @@
 #include <time.h>
 
 /* What the Python side expects of this file; `_core/speedups.py` has the same number. Change both together. */
-#define REVISION 2
+#define REVISION 3
 
 /* -- a word that several threads change --------------------------------------------------------------------------- */
 
@@ -829,16 +829,52 @@ lock_at_fork_reinit(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* In a forked child: no thread waits, and none has the lock but the one that forked. */
-static PyObject *
-lock_in_child(PyObject *self, PyObject *Py_UNUSED(ignored))
+/* In a forked child: no thread waits, and none has the lock but the one that forked. A lock that is free and was never
+ * waited for is only read, since the child copies every page of memory that it writes to. */
+static void
+repair(Lock *lock, int64_t forking)
 {
-    Lock *lock = (Lock *)self;
+    int64_t owner = lock->owner;
+    if (lock->gate == NULL && !lock->waiters && !lock->posted && !lock->starving && (owner == 0 || owner == forking)) {
+        return;
+    }
     lock->gate = NULL;  /* threads that are gone may be in the middle of it, so it is left as it is */
     lock->waiters = lock->posted = lock->starving = 0;
-    if (lock->owner != me()) {
+    if (owner != forking) {
         lock->owner = 0;
         lock->count = 0;
+    }
+}
+
+/* Repair the locks that these weak references refer to. With the GIL it takes no reference to a lock, which would write
+ * to it; nothing here runs Python code, so none goes meanwhile. */
+static PyObject *
+locks_in_child(PyObject *self, PyObject *references)
+{
+    State *state = PyModule_GetState(self);
+    PyObject *each, *iterator = PyObject_GetIter(references);
+    if (iterator == NULL) {
+        return NULL;
+    }
+    int64_t forking = me();
+    while ((each = PyIter_Next(iterator)) != NULL) {
+#ifdef Py_GIL_DISABLED
+        PyObject *found = NULL;
+        if (PyWeakref_GetRef(each, &found) > 0 && PyObject_TypeCheck(found, state->lock)) {
+            repair((Lock *)found, forking);
+        }
+        Py_XDECREF(found);
+#else
+        PyObject *found = PyWeakref_GET_OBJECT(each);  /* None if it is gone */
+        if (PyObject_TypeCheck(found, state->lock)) {
+            repair((Lock *)found, forking);
+        }
+#endif
+        Py_DECREF(each);
+    }
+    Py_DECREF(iterator);
+    if (PyErr_Occurred()) {
+        return NULL;
     }
     Py_RETURN_NONE;
 }
@@ -897,7 +933,6 @@ static PyMethodDef lock_methods[] = {
     {"_release_save", lock_release_save, METH_NOARGS, "Give up the lock, however often it was taken."},
     {"_acquire_restore", lock_acquire_restore, METH_O, "Take it back as often as it was taken."},
     {"_at_fork_reinit", lock_at_fork_reinit, METH_NOARGS, "Make it free."},
-    {"_in_child", lock_in_child, METH_NOARGS, "Make it free if a thread had it that is gone."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -1074,6 +1109,7 @@ put(PyObject *self, PyObject *args)
 
 static PyMethodDef module_functions[] = {
     {"put", put, METH_VARARGS, "Put the core's method into a class, in the place of the Python method of this name."},
+    {"locks_in_child", locks_in_child, METH_O, "Repair the locks of these weak references in a forked child."},
     {NULL, NULL, 0, NULL},
 };
 

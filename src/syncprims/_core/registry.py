@@ -128,6 +128,19 @@ def _items() -> list[tuple[int, Primitive]]:
     return sorted(((serial, primitive) for serial, primitive in found if primitive is not None), key=itemgetter(0))
 
 
+# What repairs all primitives of a kind at once, from their weak references. It touches none that needs no repair: the
+# child copies every page that it writes to, and to refer to an object is to write to it.
+_by_reference: dict[Repair, Callable[[Collection[_Ref]], object]] = {}
+
+
+def repair_by_reference(repair: Repair, function: Callable[[Collection[_Ref]], object]) -> None:
+    """Call this function with weak references, in the place of the other one with the primitives.
+
+    It runs no Python code, so no primitive goes meanwhile; some may be gone already.
+    """
+    _by_reference[repair] = function
+
+
 # The repair must be done before any thread starts in the child: the first one may get the ident of a vanished thread,
 # and would pass for the holder of what that one held. So it is done at once, for all, and nothing of it is put off.
 #
@@ -149,6 +162,9 @@ def _after_fork_in_child() -> None:
     alive: list[list[Primitive | None]] = []
     try:
         for repair, (refs, _) in _live.items():
+            if (by_reference := _by_reference.get(repair)) is not None:
+                by_reference(refs)
+                continue
             primitives = list(map(call, refs))
             alive.append(primitives)
             try:

@@ -10,7 +10,7 @@ from typing import Any, Final
 # was no compiler, or there is no installation, Python does all of it. Nothing differs but the speed; the page
 # "The compiled core" says how it is built.
 
-_REVISION: Final = 2  # of what Python and C expect of each other; the C file has the same number
+_REVISION: Final = 3  # of what Python and C expect of each other; the C file has the same number
 
 
 def _choose() -> ModuleType | None:

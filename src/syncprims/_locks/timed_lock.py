@@ -15,7 +15,7 @@ from .._core.deadlocks import own_deadlock, refuse_deadlock
 from .._core.greenlets import refuse_greenlets
 from .._core.holders import describe
 from .._core.observing import Event, Observable
-from .._core.registry import InnerName, check_name, register
+from .._core.registry import InnerName, check_name, register, repair_by_reference
 from .._core.speedups import core, put
 from .._core.waits import Waiting
 from .hold import Hold
@@ -402,10 +402,7 @@ class TimedLock(LockSurface, _CLock):
 
     @staticmethod
     def _after_fork(locks: Collection[TimedLock]) -> None:
-        if core is not None:  # a lock that the forking thread holds has to forget those that waited for it
-            deque(map(core.Lock._in_child, locks), 0)
-        else:
-            deque(map(_CLock._at_fork_reinit, filterfalse(_CLock._is_owned, locks)), 0)
+        deque(map(_CLock._at_fork_reinit, filterfalse(_CLock._is_owned, locks)), 0)
 
     _observable: ClassVar[Observable] = Observable(
         {
@@ -424,6 +421,11 @@ class TimedLock(LockSurface, _CLock):
         is_exclusive=True,
         is_inner=lambda lock: type(lock._name) is InnerName,
     )
+
+
+if core is not None:
+    # A lock that the forking thread holds has to forget those that waited for it, too.
+    repair_by_reference(TimedLock._after_fork, core.locks_in_child)
 
 
 class TimedRLock(TimedLock):
