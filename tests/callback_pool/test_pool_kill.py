@@ -70,6 +70,7 @@ def test_kill_ends_the_process_and_cancels_the_task(pool: CallbackPool, tmp_path
     assert not other.done()
     assert list(pool.map(abs, range(-6, 0))) == [6, 5, 4, 3, 2, 1]
     assert other.kill() is True
+    other.wait_settled(LIMIT)
     assert pool.stats.cancelled == 2
 
 
