@@ -39,7 +39,7 @@ def check_wheel(path: Path) -> None:
     package -= core
     assert package == {name.removeprefix("src/") for name in tracked("src")}, sorted(package)
     metadata = {name.partition(".dist-info/")[2] for name in names - package - core}
-    assert metadata == {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE"}, sorted(metadata)
+    assert metadata == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}, sorted(metadata)
 
 
 def check_sdist(path: Path) -> None:
