@@ -42,7 +42,7 @@ class Place:
 
     __slots__ = ("__weakref__", "_end", "last", "leave", "own", "seat", "steps", "thread")
 
-    def __init__(self, ended: Callable[[], object]) -> None:
+    def __init__(self, ended: Callable[[object], object]) -> None:
         self.seat: Final = Seat()
         self.leave: Leave | None = None
         # By what it knows itself, without keeping itself alive.
@@ -155,7 +155,9 @@ class Places(dict[int, Place]):
         self.mind()
 
 
-def _forget(places: ref[Places], ident: int, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+def _forget(
+    places: ref[Places], ident: int, _life: object, _finalizing: Callable[[], bool] = sys.is_finalizing
+) -> None:
     found = places()
     if found is not None and not _finalizing():  # when the interpreter ends, modules may have lost their names already
         found.forget(ident)
