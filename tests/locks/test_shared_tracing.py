@@ -79,6 +79,12 @@ def enter_while_a_rival_does(thing: object, mine: Way, rival: Rival, line: int) 
     return got_in, rival_is_in, seen >= line
 
 
+with_the_gil = pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="without the GIL a mutex keeps the rival waiting"
+)
+
+
+@with_the_gil
 @pytest.mark.untraceable
 @pytest.mark.parametrize(
     ("make", "mine", "theirs"),
@@ -111,6 +117,7 @@ def test_a_thread_that_comes_between_two_lines_keeps_the_other_out(
     assert outcomes == {(True, False), (False, True)}
 
 
+@with_the_gil
 def test_readers_that_come_between_two_lines_are_in_together() -> None:
     """There is room for both."""
     thing = TimedRWLock()

@@ -332,15 +332,27 @@ def test_broken_versions_are_caught(kind: Make, claim: Callable[[Make], None], m
 def fits(history: list[Call[Any]]) -> bool:
     """Whether each caller got the result of a call that was not over when it asked, and no two calls met.
 
-    The outcome of each is the key, the begin and the end of the call that it got.
+    The outcome of each is the key, the begin and the end of the function that it got, and the thread that ran it. The
+    call is over when that thread has its own result.
     """
-    got: list[tuple[Call[Any], str, int, int]] = [(each, *each.outcome) for each in history]  # type: ignore[misc]  # so
+    got: list[tuple[Call[Any], str, int, int]] = []
+    over: list[int] = []
+    for each in history:
+        outcome: Any = each.outcome
+        of, began, ended, runner = outcome
+        got.append((each, of, began, ended))
+        over.append(
+            next((one.ended for one in history if one.thread == runner and one.began <= began <= one.ended), ended)
+        )
     apart = all(
         one is other or one == other or one[1] < other[0] or other[1] < one[0]
         for key in "ab"
         for one, other in product({(began, ended) for _, of, began, ended in got if of == key}, repeat=2)
     )
-    return apart and all(each.what == of and each.began <= ended <= each.ended for each, of, _, ended in got)
+    return apart and all(
+        each.what == of and each.began <= end and ended <= each.ended
+        for (each, of, _, ended), end in zip(got, over, strict=True)
+    )
 
 
 def some_history(make: Make, seed: int) -> list[Call[Any]]:
@@ -348,16 +360,16 @@ def some_history(make: Make, seed: int) -> list[Call[Any]]:
     flight = make(LIMIT)
     random = Random(seed)
 
-    def fetch(key: str) -> tuple[str, int, int]:
+    def fetch(key: str, thread: int) -> tuple[str, int, int, int]:
         began = perf_counter_ns()
         sleep(0.0005)
-        return key, began, perf_counter_ns()
+        return key, began, perf_counter_ns(), thread
 
     def ask(note: Recorder[Any]) -> None:
         own = Random(random.random())
         for _ in range(6):
             key = own.choice("ab")
-            note(key, partial(flight.do, key, partial(fetch, key)))
+            note(key, partial(flight.do, key, partial(fetch, key, note.thread)))
 
     return record([ask] * 3, random)
 

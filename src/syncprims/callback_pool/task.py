@@ -115,7 +115,7 @@ class Task(Future[T]):
             True if it is cancelled (now or before). False if it is done, or runs where it can't be killed: in a thread,
             an interpreter, or an executor that was handed in. Then nothing has changed.
         """
-        return self.cancel() or self._open_tasks.kill(self)
+        return self.cancel() or self._open_tasks.kill(self) or self.cancelled()  # another thread may have killed it
 
     # One look at the state needs no lock, and what takes none can't leave one taken.
 

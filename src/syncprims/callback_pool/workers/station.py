@@ -77,6 +77,7 @@ class Station:
         # Guarded by _mutex:
         self._job: Job[Any] | None = None
         self._doom: Doom | None = None
+        self._doomed: Job[Any] | None = None  # the one whose process was killed for it, until it has its outcome
         self._process: BaseProcess | None = None
         self._condemned = False
         # Written by the thread that owns it:
@@ -174,6 +175,7 @@ class Station:
         with self._mutex:
             self._job = None
             doom, self._doom = self._doom, None
+            self._doomed = None if doom is None else job
         if doom is None and outcome is not None:
             return outcome
         ended = self._bury()
@@ -182,6 +184,7 @@ class Station:
         try:
             doom[1]()
         finally:
+            self._doomed = None
             open_all(self._gone_gates)
         return None
 
@@ -268,15 +271,18 @@ class Station:
         """Kill the process if it runs that job's call, whose outcome is set then; blocks until it is dead.
 
         Returns:
-            False if it does not run that, or can't be killed.
+            False if it does not run that, or can't be killed; or if another thread has killed it for that job.
         """
         gate = put_up(self._gone_gates)
         with self._mutex:
-            if self._job is not job or self._process is None:
+            runs = self._job is job and self._process is not None
+            if runs:
+                self._doom = (job, outcome)
+                assert self._process is not None
+                _kill(self._process)
+            elif self._doomed is not job:
                 return False
-            self._doom = (job, outcome)
-            _kill(self._process)
-        return pass_through(gate, Deadline(DYING))
+        return pass_through(gate, Deadline(DYING)) and runs
 
     def forget(self, children: set[BaseProcess]) -> None:
         """In a forked child: none of this is the child's to wait for or to end."""
