@@ -847,7 +847,7 @@ repair(Lock *lock, int64_t forking)
 }
 
 /* Repair the locks that these weak references refer to. With the GIL it takes no reference to a lock, which would write
- * to it; nothing here runs Python code, so none goes meanwhile. */
+ * to it; nothing here runs Python code, so none goes meanwhile. (Python 3.15 lets nobody read one without.) */
 static PyObject *
 locks_in_child(PyObject *self, PyObject *references)
 {
@@ -858,7 +858,7 @@ locks_in_child(PyObject *self, PyObject *references)
     }
     int64_t forking = me();
     while ((each = PyIter_Next(iterator)) != NULL) {
-#ifdef Py_GIL_DISABLED
+#if defined(Py_GIL_DISABLED) || PY_VERSION_HEX >= 0x030F0000
         PyObject *found = NULL;
         if (PyWeakref_GetRef(each, &found) > 0 && PyObject_TypeCheck(found, state->lock)) {
             repair((Lock *)found, forking);
