@@ -1,13 +1,29 @@
-"""`OtherInside`: another thread that is inside a ``with``."""
+"""What the clauses of all kinds of locks share: threads that are inside, that cross, and that are interrupted."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Self
+from typing import Any, Final, Generic, Self, TypeVar
 
+from ..._core.clock import sleep
+from ..._locks.rw_lock import TimedRWLock
+from ..._locks.semaphore import TimedSemaphore
+from ...diagnostics import ignore_lock_order
+from ..interrupts import Mode
 from ..threads import Running
-from .trial import finish, limit, start
+from .held_lock import Lock
+from .trial import finish, limit, moment, start
+
+T = TypeVar("T")
+L = TypeVar("L", bound=Lock | TimedSemaphore | TimedRWLock)
+
+FAST_MODES: Final[tuple[Mode, ...]] = ("warm", "cold", "storm", "cold storm")
+
+_THREADS = 4
+_TIMES = 25
+VISITS: Final = 3 * _THREADS * _TIMES
 
 
 class OtherInside:
@@ -39,3 +55,104 @@ class OtherInside:
         self._leave.set()
         if exc_info[0] is None:
             self.leave()
+
+
+def acquire_forms() -> tuple[tuple[str, dict[str, Any]], ...]:
+    """Each way to call ``acquire`` that takes what is free: in words, and its arguments."""
+    return (
+        ("acquire()", {}),
+        ("acquire(False)", {"blocking": False}),
+        ("acquire(timeout=1)", {"timeout": limit()}),
+        ("acquire(timeout=0)", {"timeout": 0}),
+        ("acquire(timeout=-1)", {"timeout": -1}),
+        ("acquire(timeout=None)", {"timeout": None}),
+    )
+
+
+def crowds(lock: Lock | TimedSemaphore) -> list[int]:
+    """Let several threads take it again and again, in all ways: for each visit, how many threads were inside."""
+    inside: list[int] = []
+    seen: list[int] = []
+    begin = threading.Barrier(_THREADS)
+
+    def visit() -> None:
+        inside.append(1)
+        sleep(0)
+        seen.append(len(inside))
+        inside.pop()
+
+    def work() -> None:
+        begin.wait(limit())
+        for _ in range(_TIMES):
+            with lock:
+                visit()
+            with lock.hold(limit()):
+                visit()
+            if lock.acquire(timeout=limit()):
+                try:
+                    visit()
+                finally:
+                    lock.release()
+
+    for worker in [start(work) for _ in range(_THREADS)]:
+        finish(worker, "a thread that goes in again and again")
+    return seen
+
+
+def cross(
+    things: tuple[T, T], first: Callable[[T], AbstractContextManager[object]], then: Callable[[T], bool]
+) -> list[object]:
+    """Let two threads each enter one thing, and then the other one; return what became of them."""
+    meet = threading.Barrier(2)
+
+    def go(mine: T, theirs: T) -> bool:
+        with first(mine):
+            meet.wait(limit())
+            return then(theirs)
+
+    with ignore_lock_order():  # in a suite that is run under the check
+        pair = [start(go, *things), start(go, *reversed(things))]
+        for one in pair:
+            one.thread.join(limit() + moment())
+    return [_outcome(one) for one in pair]
+
+
+def _outcome(running: Running[bool]) -> object:
+    if not running.done():
+        return "hung"
+    error = running.exception(0)
+    return running.result(0) if error is None else error
+
+
+def passes(entering: AbstractContextManager[object]) -> bool:
+    """Enter and leave it."""
+    with entering:
+        return True
+
+
+class Swept(Generic[L]):
+    """What a scenario with interrupts uses, and whether a body has run without it.
+
+    Args:
+        lock: The lock or the like.
+        let_go: Ends what another thread does that is in the way.
+    """
+
+    def __init__(self, lock: L, let_go: Callable[[], object] | None = None) -> None:
+        self.lock = lock
+        self.ran_without: bool = False
+        self._let_go = let_go
+
+    def work(self, has: bool) -> None:
+        """Be the body, which has it or not."""
+        if not has:
+            self.ran_without = True
+
+    def waits(self) -> bool:
+        """Whether a thread waits for it."""
+        return self.lock.waiting == 1
+
+    def let_go(self) -> None:
+        """Have the other thread out of the way."""
+        assert self._let_go is not None
+        self._let_go()

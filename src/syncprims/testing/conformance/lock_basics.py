@@ -12,6 +12,7 @@ from ..._locks.acquire_all import acquire_all
 from ...errors import LockTimeoutError
 from .contract import Contract
 from .held_lock import Held, Lock, Make, expect_free, expect_taken
+from .inside import acquire_forms
 from .trial import aside, expect, expect_that, in_child, limit, moment, raises, settled, start
 
 basics: Contract[Make] = Contract()
@@ -28,14 +29,7 @@ def _fresh(make: Make) -> None:
 
 @basics.clause("acquire() of a free lock takes it and returns True", "called acquire() in each of its forms")
 def _acquire(make: Make) -> None:
-    for how, arguments in (
-        ("acquire()", {}),
-        ("acquire(False)", {"blocking": False}),
-        ("acquire(timeout=1)", {"timeout": limit()}),
-        ("acquire(timeout=0)", {"timeout": 0}),
-        ("acquire(timeout=-1)", {"timeout": -1}),
-        ("acquire(timeout=None)", {"timeout": None}),
-    ):
+    for how, arguments in acquire_forms():
         lock = make()
         expect(how, lock.acquire(**arguments), True)
         expect_taken(lock, f"after {how}")

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from ..interrupts import Mode
 from .contract import Contract
 from .held_lock import Held, Lock, Make
+from .inside import FAST_MODES, Swept
 from .trial import aside, limit, sweep
 
 interrupted: Contract[Make] = Contract()
 reentrant_interrupted: Contract[Make] = Contract()
 
-_MODES: tuple[Mode, ...] = ("warm", "cold", "storm", "cold storm")
 
-
-class SweptLock:
-    """A lock, and whether a body has run without it."""
-
-    def __init__(self, lock: Lock) -> None:
-        self.lock = lock
-        self.ran_without: bool = False
-        self.other: Held | None = None
-
-    def work(self) -> None:
-        """Be the body."""
-        if not self.lock.held_by_me():
-            self.ran_without = True
+class SweptLock(Swept[Lock]):
+    """A lock under interrupts."""
 
     def problem(self) -> str | None:
         """What is wrong when the scenario is over."""
@@ -39,18 +27,18 @@ class SweptLock:
 
 def _with(subject: SweptLock) -> None:
     with subject.lock:
-        subject.work()
+        subject.work(subject.lock.held_by_me())
 
 
 def _hold(subject: SweptLock) -> None:
     with subject.lock.hold(1.0):
-        subject.work()
+        subject.work(subject.lock.held_by_me())
 
 
 def _acquire(subject: SweptLock) -> None:
     subject.lock.acquire()
     try:
-        subject.work()
+        subject.work(subject.lock.held_by_me())
     finally:
         subject.lock.release()
 
@@ -59,14 +47,14 @@ def _acquire(subject: SweptLock) -> None:
     "an interrupt anywhere in a with leaves the lock free", "interrupted it at every point", main_thread=True
 )
 def _in_with(make: Make) -> None:
-    sweep(lambda: SweptLock(make()), _with, SweptLock.problem, *_MODES)
+    sweep(lambda: SweptLock(make()), _with, SweptLock.problem, *FAST_MODES)
 
 
 @interrupted.clause(
     "an interrupt anywhere in a hold() leaves the lock free", "interrupted it at every point", main_thread=True
 )
 def _in_hold(make: Make) -> None:
-    sweep(lambda: SweptLock(make()), _hold, SweptLock.problem, *_MODES)
+    sweep(lambda: SweptLock(make()), _hold, SweptLock.problem, *FAST_MODES)
 
 
 @interrupted.clause(
@@ -75,22 +63,12 @@ def _in_hold(make: Make) -> None:
     main_thread=True,
 )
 def _in_acquire(make: Make) -> None:
-    sweep(lambda: SweptLock(make()), _acquire, SweptLock.problem, *_MODES)
+    sweep(lambda: SweptLock(make()), _acquire, SweptLock.problem, *FAST_MODES)
 
 
 def _held_elsewhere(make: Make) -> SweptLock:
-    subject = SweptLock(make())
-    subject.other = Held(subject.lock)
-    return subject
-
-
-def _waits(subject: SweptLock) -> bool:
-    return subject.lock.waiting == 1
-
-
-def _let_go(subject: SweptLock) -> None:
-    assert subject.other is not None
-    subject.other.let_go()
+    lock = make()
+    return SweptLock(lock, Held(lock).let_go)
 
 
 @interrupted.clause(
@@ -99,7 +77,14 @@ def _let_go(subject: SweptLock) -> None:
     main_thread=True,
 )
 def _in_wait(make: Make) -> None:
-    sweep(lambda: _held_elsewhere(make), _hold, SweptLock.problem, "warm", when_blocked=_waits, unblock=_let_go)
+    sweep(
+        lambda: _held_elsewhere(make),
+        _hold,
+        SweptLock.problem,
+        "warm",
+        when_blocked=SweptLock.waits,
+        unblock=SweptLock.let_go,
+    )
 
 
 @reentrant_interrupted.clause(
@@ -122,5 +107,5 @@ def _count(make: Make) -> None:
             return "the lock is held more often than before"
         return None if aside(lock.acquire, timeout=limit()) else "the lock is not free after the outer release"
 
-    sweep(held, _with, problem, *_MODES)
-    sweep(held, _acquire, problem, *_MODES)
+    sweep(held, _with, problem, *FAST_MODES)
+    sweep(held, _acquire, problem, *FAST_MODES)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 
-from ..._core.clock import monotonic, sleep
-from ...diagnostics import ignore_lock_order
+from ..._core.clock import monotonic
 from ...errors import DeadlockError, LockTimeoutError
-from ..threads import Running
 from .contract import Contract
 from .held_lock import Held, Lock, Make, expect_free, expect_taken
+from .inside import VISITS, cross, crowds, passes
 from .trial import (
     BrokenError,
     aside,
@@ -30,9 +29,6 @@ waits: Contract[Make] = Contract()
 circles: Contract[Make] = Contract()
 plain_only: Contract[Make] = Contract()
 reentrant_only: Contract[Make] = Contract()
-
-_THREADS = 4
-_TIMES = 25
 
 
 # -- time limits ------------------------------------------------------------------------------------------------------
@@ -162,34 +158,9 @@ def _one_at_a_time(make: Make) -> None:
 
 @waits.clause("no two threads are ever inside together", "took the lock in four threads, again and again, in all ways")
 def _exclusion(make: Make) -> None:
-    lock = make()
-    inside: list[int] = []
-    crowds: list[int] = []
-    begin = threading.Barrier(_THREADS)
-
-    def visit() -> None:
-        inside.append(1)
-        sleep(0)
-        crowds.append(len(inside))
-        inside.pop()
-
-    def work() -> None:
-        begin.wait(limit())
-        for _ in range(_TIMES):
-            with lock:
-                visit()
-            with lock.hold(limit()):
-                visit()
-            if lock.acquire(timeout=limit()):
-                try:
-                    visit()
-                finally:
-                    lock.release()
-
-    for worker in [start(work) for _ in range(_THREADS)]:
-        finish(worker, "a thread that takes the lock again and again")
-    expect("the largest number of threads inside together", max(crowds), 1)
-    expect("the number of visits", len(crowds), 3 * _THREADS * _TIMES)
+    seen = crowds(make())
+    expect("the largest number of threads inside together", max(seen), 1)
+    expect("the number of visits", len(seen), VISITS)
 
 
 @waits.clause("waiting counts the threads that wait", "asked it before, while and after two threads waited")
@@ -211,31 +182,20 @@ def _waiting(make: Make) -> None:
 def _cross(make: Make, *, timed_acquire: bool = False) -> tuple[list[object], tuple[Lock, Lock]]:
     """Let two threads each hold a lock and wait for the other's; return what became of them, and the locks."""
     locks = make(), make()
-    meet = threading.Barrier(2)
 
-    def go(mine: Lock, theirs: Lock) -> bool:
-        with mine:
-            meet.wait(limit())
-            if timed_acquire:
-                if not theirs.acquire(timeout=2 * moment()):
-                    return False
-                theirs.release()
-                return True
-            with theirs.hold(limit()):
-                return True
+    def take(theirs: Lock) -> bool:
+        if not timed_acquire:
+            return passes(theirs.hold(limit()))
+        if not theirs.acquire(timeout=2 * moment()):
+            return False
+        theirs.release()
+        return True
 
-    with ignore_lock_order():  # in a suite that is run under the check
-        pair = [start(go, *locks), start(go, *reversed(locks))]
-        for one in pair:
-            one.thread.join(limit() + moment())
-    return [_outcome(one) for one in pair], locks
+    return cross(locks, _itself, take), locks
 
 
-def _outcome(running: Running[bool]) -> object:
-    if not running.done():
-        return "hung"
-    error = running.exception(0)
-    return running.result(0) if error is None else error
+def _itself(lock: Lock) -> Lock:
+    return lock
 
 
 def _in_words(outcomes: list[object]) -> str:

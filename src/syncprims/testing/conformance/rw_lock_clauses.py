@@ -9,17 +9,16 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from operator import methodcaller
 from typing import TypeAlias
 
 from ..._core.clock import monotonic, sleep
 from ..._locks.acquire_all import acquire_all
 from ..._locks.rw_lock import TimedRWLock
-from ...diagnostics import ignore_lock_order
 from ...errors import DeadlockError, LockTimeoutError
-from ..interrupts import Mode
 from ..threads import Running
 from .contract import Contract
-from .inside import OtherInside
+from .inside import FAST_MODES, OtherInside, Swept, cross, passes
 from .trial import (
     aside,
     expect,
@@ -42,23 +41,16 @@ sides: Contract[Make] = Contract()
 turns: Contract[Make] = Contract()
 interrupted: Contract[Make] = Contract()
 
-_MODES: tuple[Mode, ...] = ("warm", "cold", "storm", "cold storm")
-
 
 def _expect(lock: TimedRWLock, when: str, read: bool, written: bool) -> None:
     expect(f"read_locked() {when}", lock.read_locked(), read)
     expect(f"write_locked() {when}", lock.write_locked(), written)
 
 
-def _pass(entering: AbstractContextManager[object]) -> None:
-    with entering:
-        pass
-
-
-def _queue(lock: TimedRWLock, entering: AbstractContextManager[object]) -> Running[None]:
+def _queue(lock: TimedRWLock, entering: AbstractContextManager[object]) -> Running[bool]:
     """Have another thread wait behind those that wait already."""
     waiting = lock.waiting
-    running = start(_pass, entering)
+    running = start(passes, entering)
     until("one more thread should wait", lambda: lock.waiting == waiting + 1)
     return running
 
@@ -94,9 +86,9 @@ def _writer(make: Make) -> None:
         expect("held_by_me()", lock.held_by_me(), "write")
         expect("held_by_me() of another thread", aside(lock.held_by_me), None)
         _expect(lock, "with a writer", read=False, written=True)
-        raises(LockTimeoutError, "another thread's read(0)", aside, _pass, lock.read(0))
-        raises(LockTimeoutError, "another thread's write(0)", aside, _pass, lock.write(0))
-    aside(_pass, lock.write(0))
+        raises(LockTimeoutError, "another thread's read(0)", aside, passes, lock.read(0))
+        raises(LockTimeoutError, "another thread's write(0)", aside, passes, lock.write(0))
+    aside(passes, lock.write(0))
     _expect(lock, "after the writers", read=False, written=False)
 
 
@@ -104,8 +96,8 @@ def _writer(make: Make) -> None:
 def _no_writer(make: Make) -> None:
     lock = make()
     with lock.read():
-        raises(LockTimeoutError, "another thread's write(0)", aside, _pass, lock.write(0))
-    aside(_pass, lock.write(0))
+        raises(LockTimeoutError, "another thread's write(0)", aside, passes, lock.write(0))
+    aside(passes, lock.write(0))
 
 
 @sides.clause("what read() and write() return can be kept and used again", "entered each twice, and in two threads")
@@ -115,10 +107,10 @@ def _kept(make: Make) -> None:
     for _ in range(2):
         with read:
             expect("held_by_me()", lock.held_by_me(), "read")
-            aside(_pass, read)
+            aside(passes, read)
         with write:
             expect("held_by_me()", lock.held_by_me(), "write")
-        aside(_pass, write)
+        aside(passes, write)
     _expect(lock, "after all that", read=False, written=False)
 
 
@@ -150,7 +142,7 @@ def _again(make: Make) -> None:
             _expect(lock, "in the outer write()", read=False, written=True)
 
     aside(nest)
-    aside(_pass, lock.write(0))
+    aside(passes, lock.write(0))
 
 
 @sides.clause("a writer that leaves write() inside of read() goes on as a reader", "left them in that order")
@@ -162,10 +154,10 @@ def _downgrade(make: Make) -> None:
     write.__exit__(None, None, None)
     expect("held_by_me()", lock.held_by_me(), "read")
     _expect(lock, "after leaving write()", read=True, written=False)
-    aside(_pass, lock.read(0))
-    raises(LockTimeoutError, "another thread's write(0)", aside, _pass, lock.write(0))
+    aside(passes, lock.read(0))
+    raises(LockTimeoutError, "another thread's write(0)", aside, passes, lock.write(0))
     read.__exit__(None, None, None)
-    aside(_pass, lock.write(0))
+    aside(passes, lock.write(0))
 
 
 @sides.clause("a reader that wants to write gets DeadlockError at once", "entered write() in read()")
@@ -179,7 +171,7 @@ def _upgrade(make: Make) -> None:
                 expect("held_by_me() after that", lock.held_by_me(), "read")
 
     aside(upgrade)
-    aside(_pass, lock.write(0))
+    aside(passes, lock.write(0))
 
 
 @sides.clause("it refuses a timeout that is no time", "called read() and write() with each")
@@ -227,8 +219,8 @@ def _fork(make: Make) -> None:
     written, read, mine = make(), make(), make()
 
     def child() -> None:
-        _pass(written.write(moment()))
-        _pass(read.write(moment()))
+        passes(written.write(moment()))
+        passes(read.write(moment()))
         expect("held_by_me() of what the forking thread reads", mine.held_by_me(), "read")
 
     with OtherInside(written.write()), OtherInside(read.read()), OtherInside(mine.read()), mine.read():
@@ -249,7 +241,7 @@ def _timeout(make: Make) -> None:
             expect_that(waited > 0.9 * moment(), f"it gave up after {waited:.4f} s, its limit was {moment():g} s")
         expect("waiting after that", lock.waiting, 0)
         _expect(lock, "after that", read=False, written=True)
-    aside(_pass, lock.write(0))
+    aside(passes, lock.write(0))
 
 
 @turns.clause("a LockTimeoutError tells the name, the limit, the wait and the holders", "caught one and read it")
@@ -277,7 +269,7 @@ def _writer_first(make: Make) -> None:
     with OtherInside(lock.read()):
         threads = [start(note, lock.write(), "writer")]
         until("the writer should wait", lambda: lock.waiting == 1)
-        raises(LockTimeoutError, "read(0) while a writer waits", aside, _pass, lock.read(0))
+        raises(LockTimeoutError, "read(0) while a writer waits", aside, passes, lock.read(0))
         threads.append(start(note, lock.read(), "reader"))
         until("the reader should wait too", lambda: lock.waiting == 2)
     for thread in threads:
@@ -319,7 +311,7 @@ def _gives_up(make: Make) -> None:
     lock = make()
     with OtherInside(lock.read()):
         writer = start(raises, LockTimeoutError, "write(...)", lock.write(2 * moment()).__enter__)
-        reader = start(_pass, lock.read())
+        reader = start(passes, lock.read())
         finish(reader, "the reader")
         finish(writer, "the writer")
 
@@ -351,7 +343,7 @@ def _no_starving(make: Make) -> None:
     until("a reader should be inside", lambda: lock.read_locked())
     try:
         for _ in range(2):
-            aside(_pass, lock.write(limit()))
+            aside(passes, lock.write(limit()))
     finally:
         stop.set()
     for reader in readers:
@@ -392,30 +384,14 @@ def _exclusion(make: Make) -> None:
 @turns.clause("of two threads that wait for each other exactly one gets DeadlockError", "let them cross, either way")
 def _deadlock(make: Make) -> None:
     for first in ("read", "write"):
-        outcomes, locks = _cross(make, first)
+        locks = make(), make()
+        outcomes = cross(locks, methodcaller(first), lambda theirs: passes(theirs.write(limit())))
         victims = [one for one in outcomes if isinstance(one, DeadlockError)]
         expect_that(len(victims) == 1 and True in outcomes, f"with {first}() first, it came to {outcomes!r}")
         names = sorted(wait.lock_name for wait in victims[0].cycle)
         expect("the locks of its cycle", names, sorted(lock.name for lock in locks))
         for lock in locks:
             _expect(lock, "after that", read=False, written=False)
-
-
-def _cross(make: Make, first: str) -> tuple[list[object], list[TimedRWLock]]:
-    locks = [make(), make()]
-    meet = threading.Barrier(2)
-
-    def go(mine: TimedRWLock, theirs: TimedRWLock) -> bool:
-        with getattr(mine, first)():
-            meet.wait(limit())
-            with theirs.write(limit()):
-                return True
-
-    with ignore_lock_order():  # in a suite that is run under the check
-        pair = [start(go, *locks), start(go, *reversed(locks))]
-        for one in pair:
-            one.thread.join(limit() + moment())
-    return ["hung" if not one.done() else one.exception(0) or one.result(0) for one in pair], locks
 
 
 @turns.clause("a wait that some thread can end never gets DeadlockError", "waited behind readers and a writer")
@@ -440,18 +416,8 @@ def _no_deadlock(make: Make) -> None:
 # -- interrupts --------------------------------------------------------------------------------------------------------
 
 
-class SweptRWLock:
-    """A lock, and whether a body has run without it."""
-
-    def __init__(self, lock: TimedRWLock) -> None:
-        self.lock = lock
-        self.ran_without: bool = False
-        self.other: OtherInside | None = None
-
-    def work(self, held: str) -> None:
-        """Be the body."""
-        if self.lock.held_by_me() != held:
-            self.ran_without = True
+class SweptRWLock(Swept[TimedRWLock]):
+    """A lock under interrupts."""
 
     def problem(self) -> str | None:
         """What is wrong when the scenario is over."""
@@ -464,41 +430,31 @@ class SweptRWLock:
 
 def _reads(subject: SweptRWLock) -> None:
     with subject.lock.read():
-        subject.work("read")
+        subject.work(subject.lock.held_by_me() == "read")
 
 
 def _writes(subject: SweptRWLock) -> None:
     with subject.lock.write(1.0):
-        subject.work("write")
+        subject.work(subject.lock.held_by_me() == "write")
 
 
 @interrupted.clause(
     "an interrupt anywhere in a with on read() leaves the lock free", "interrupted it at every point", main_thread=True
 )
 def _interrupted_reader(make: Make) -> None:
-    sweep(lambda: SweptRWLock(make()), _reads, SweptRWLock.problem, *_MODES)
+    sweep(lambda: SweptRWLock(make()), _reads, SweptRWLock.problem, *FAST_MODES)
 
 
 @interrupted.clause(
     "an interrupt anywhere in a with on write() leaves the lock free", "interrupted it at every point", main_thread=True
 )
 def _interrupted_writer(make: Make) -> None:
-    sweep(lambda: SweptRWLock(make()), _writes, SweptRWLock.problem, *_MODES)
+    sweep(lambda: SweptRWLock(make()), _writes, SweptRWLock.problem, *FAST_MODES)
 
 
 def _read_elsewhere(make: Make) -> SweptRWLock:
-    subject = SweptRWLock(make())
-    subject.other = OtherInside(subject.lock.read())
-    return subject
-
-
-def _waits(subject: SweptRWLock) -> bool:
-    return subject.lock.waiting == 1
-
-
-def _let_go(subject: SweptRWLock) -> None:
-    assert subject.other is not None
-    subject.other.leave()
+    lock = make()
+    return SweptRWLock(lock, OtherInside(lock.read()).leave)
 
 
 @interrupted.clause(
@@ -507,4 +463,11 @@ def _let_go(subject: SweptRWLock) -> None:
     main_thread=True,
 )
 def _interrupted_wait(make: Make) -> None:
-    sweep(lambda: _read_elsewhere(make), _writes, SweptRWLock.problem, "warm", when_blocked=_waits, unblock=_let_go)
+    sweep(
+        lambda: _read_elsewhere(make),
+        _writes,
+        SweptRWLock.problem,
+        "warm",
+        when_blocked=SweptRWLock.waits,
+        unblock=SweptRWLock.let_go,
+    )

@@ -10,14 +10,12 @@ import weakref
 from collections.abc import Callable
 from typing import TypeAlias
 
-from ..._core.clock import monotonic, sleep
+from ..._core.clock import monotonic
 from ..._locks.acquire_all import acquire_all
 from ..._locks.semaphore import TimedSemaphore
-from ...diagnostics import ignore_lock_order
 from ...errors import DeadlockError, LockTimeoutError
-from ..interrupts import Mode
 from .contract import Contract
-from .inside import OtherInside
+from .inside import FAST_MODES, VISITS, OtherInside, Swept, acquire_forms, cross, crowds, passes
 from .trial import (
     aside,
     expect,
@@ -39,8 +37,6 @@ Make: TypeAlias = Callable[[int], TimedSemaphore]
 permits: Contract[Make] = Contract()
 line: Contract[Make] = Contract()
 interrupted: Contract[Make] = Contract()
-
-_MODES: tuple[Mode, ...] = ("warm", "cold", "storm", "cold storm")
 
 
 # -- permits -----------------------------------------------------------------------------------------------------------
@@ -100,14 +96,7 @@ def _hold(make: Make) -> None:
 
 @permits.clause("acquire() of a free permit takes it and returns True", "called acquire() in each of its forms")
 def _acquire(make: Make) -> None:
-    for how, arguments in (
-        ("acquire()", {}),
-        ("acquire(False)", {"blocking": False}),
-        ("acquire(timeout=1)", {"timeout": limit()}),
-        ("acquire(timeout=0)", {"timeout": 0}),
-        ("acquire(timeout=-1)", {"timeout": -1}),
-        ("acquire(timeout=None)", {"timeout": None}),
-    ):
+    for how, arguments in acquire_forms():
         semaphore = make(2)
         expect(how, semaphore.acquire(**arguments), True)
         expect(f"value after {how}", semaphore.value, 1)
@@ -256,7 +245,7 @@ def _holders(make: Make) -> None:
         idents = {holder.ident for holder in semaphore.holders}
         expect("the idents of the holders", idents, {one.thread.ident, other.thread.ident})
         expect("the name of the first one", semaphore.holders[0].name, one.thread.name)
-        waiters = [start(_pass, semaphore) for _ in range(2)]
+        waiters = [start(passes, semaphore.hold(limit())) for _ in range(2)]
         until("waiting should become 2 with two waiters", lambda: semaphore.waiting == 2)
     for waiter in waiters:
         finish(waiter, "a waiter")
@@ -264,40 +253,12 @@ def _holders(make: Make) -> None:
     expect("waiting after all have left", semaphore.waiting, 0)
 
 
-def _pass(semaphore: TimedSemaphore) -> None:
-    with semaphore.hold(limit()):
-        pass
-
-
 @line.clause("no more threads than permits are ever inside together", "took them in four threads, in all ways")
 def _exclusion(make: Make) -> None:
     semaphore = make(2)
-    inside, crowds = list[int](), list[int]()
-    begin = threading.Barrier(4)
-
-    def visit() -> None:
-        inside.append(1)
-        sleep(0)
-        crowds.append(len(inside))
-        inside.pop()
-
-    def work() -> None:
-        begin.wait(limit())
-        for _ in range(25):
-            with semaphore:
-                visit()
-            with semaphore.hold(limit()):
-                visit()
-            if semaphore.acquire(timeout=limit()):
-                try:
-                    visit()
-                finally:
-                    semaphore.release()
-
-    for worker in [start(work) for _ in range(4)]:
-        finish(worker, "a thread that takes permits again and again")
-    expect("the largest number of threads inside together", max(crowds), 2)
-    expect("the number of visits", len(crowds), 300)
+    seen = crowds(semaphore)
+    expect("the largest number of threads inside together", max(seen), 2)
+    expect("the number of visits", len(seen), VISITS)
     expect("value after all that", semaphore.value, 2)
 
 
@@ -364,29 +325,13 @@ def _own(make: Make) -> None:
 
 @line.clause("of two threads that wait for each other's permit exactly one gets DeadlockError", "let them cross")
 def _deadlock(make: Make) -> None:
-    outcomes, semaphores = _cross(make)
+    semaphores = make(1), make(1)
+    outcomes = cross(semaphores, lambda mine: mine, lambda theirs: passes(theirs.hold(limit())))
     victims = [one for one in outcomes if isinstance(one, DeadlockError)]
     expect_that(len(victims) == 1 and True in outcomes, f"it came to {outcomes!r}")
     names = sorted(wait.lock_name for wait in victims[0].cycle)
     expect("the locks of its cycle", names, sorted(semaphore.name for semaphore in semaphores))
     expect("the values after that", [semaphore.value for semaphore in semaphores], [1, 1])
-
-
-def _cross(make: Make) -> tuple[list[object], list[TimedSemaphore]]:
-    semaphores = [make(1), make(1)]
-    meet = threading.Barrier(2)
-
-    def go(mine: TimedSemaphore, theirs: TimedSemaphore) -> bool:
-        with mine:
-            meet.wait(limit())
-            with theirs.hold(limit()):
-                return True
-
-    with ignore_lock_order():  # in a suite that is run under the check
-        pair = [start(go, *semaphores), start(go, *reversed(semaphores))]
-        for one in pair:
-            one.thread.join(limit() + moment())
-    return ["hung" if not one.done() else one.exception(0) or one.result(0) for one in pair], semaphores
 
 
 @line.clause(
@@ -416,65 +361,45 @@ def _no_deadlock(make: Make) -> None:
 # -- interrupts --------------------------------------------------------------------------------------------------------
 
 
-class SweptSemaphore:
-    """A semaphore with one permit, and whether a body has run without it."""
-
-    def __init__(self, semaphore: TimedSemaphore) -> None:
-        self.semaphore = semaphore
-        self.ran_without: bool = False
-        self.other: OtherInside | None = None
-
-    def work(self) -> None:
-        """Be the body."""
-        if not self.semaphore.held_by_me():
-            self.ran_without = True
+class SweptSemaphore(Swept[TimedSemaphore]):
+    """A semaphore with one permit, under interrupts."""
 
     def problem(self) -> str | None:
         """What is wrong when the scenario is over."""
         if self.ran_without:
             return "the body ran without a permit"
-        if self.semaphore.value != 1:
+        if self.lock.value != 1:
             return "the permit is not free"
-        return "a thread still waits" if self.semaphore.waiting else None
+        return "a thread still waits" if self.lock.waiting else None
 
 
 def _in_a_with(subject: SweptSemaphore) -> None:
-    with subject.semaphore:
-        subject.work()
+    with subject.lock:
+        subject.work(subject.lock.held_by_me())
 
 
 def _in_a_hold(subject: SweptSemaphore) -> None:
-    with subject.semaphore.hold(1.0):
-        subject.work()
+    with subject.lock.hold(1.0):
+        subject.work(subject.lock.held_by_me())
 
 
 @interrupted.clause(
     "an interrupt anywhere in a with loses no permit", "interrupted it at every point", main_thread=True
 )
 def _interrupted_with(make: Make) -> None:
-    sweep(lambda: SweptSemaphore(make(1)), _in_a_with, SweptSemaphore.problem, *_MODES)
+    sweep(lambda: SweptSemaphore(make(1)), _in_a_with, SweptSemaphore.problem, *FAST_MODES)
 
 
 @interrupted.clause(
     "an interrupt anywhere in a hold() loses no permit", "interrupted it at every point", main_thread=True
 )
 def _interrupted_hold(make: Make) -> None:
-    sweep(lambda: SweptSemaphore(make(1)), _in_a_hold, SweptSemaphore.problem, *_MODES)
+    sweep(lambda: SweptSemaphore(make(1)), _in_a_hold, SweptSemaphore.problem, *FAST_MODES)
 
 
 def _held_elsewhere(make: Make) -> SweptSemaphore:
-    subject = SweptSemaphore(make(1))
-    subject.other = OtherInside(subject.semaphore)
-    return subject
-
-
-def _waits(subject: SweptSemaphore) -> bool:
-    return subject.semaphore.waiting == 1
-
-
-def _let_go(subject: SweptSemaphore) -> None:
-    assert subject.other is not None
-    subject.other.leave()
+    semaphore = make(1)
+    return SweptSemaphore(semaphore, OtherInside(semaphore).leave)
 
 
 @interrupted.clause(
@@ -488,6 +413,6 @@ def _interrupted_wait(make: Make) -> None:
         _in_a_hold,
         SweptSemaphore.problem,
         "warm",
-        when_blocked=_waits,
-        unblock=_let_go,
+        when_blocked=SweptSemaphore.waits,
+        unblock=SweptSemaphore.let_go,
     )
