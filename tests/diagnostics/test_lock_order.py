@@ -278,17 +278,17 @@ def test_locks_that_are_gone_are_forgotten() -> None:
         gc.collect()
         assert gone() is None
         take(b, timed("other"))
-        assert len(check._edges) <= 3
+        assert len(check._graph._edges) <= 3
 
 
 def test_two_threads_that_add_the_halves_at_once_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two threads that look for the other half of an inversion at the same moment, exactly one is refused."""
     a, b = timed("a"), timed("b")
     check, barrier = check_lock_order(), Barrier(2)
-    find, found = check._path, []
+    find, found = check._graph.path, []
 
-    def find_slowly(*args: Any) -> Any:
-        path = find(*args)
+    def find_slowly(*args: Any, **options: Any) -> Any:
+        path = find(*args, **options)
         found.append(path)
         # Nothing is added before the other thread has looked as well, or stands in line to do so.
         eventually(lambda: len(found) == 2 or check._mutex.waiting)
@@ -303,7 +303,7 @@ def test_two_threads_that_add_the_halves_at_once_are_seen(monkeypatch: pytest.Mo
             except LockOrderError:
                 return False
 
-    monkeypatch.setattr(check, "_path", find_slowly)
+    monkeypatch.setattr(check._graph, "path", find_slowly)
     with check, Actors() as actors:
         jobs = [actors.start(lambda: cross(a, b)), actors.start(lambda: cross(b, a))]
         assert sorted(job.result() for job in jobs) == [False, True]

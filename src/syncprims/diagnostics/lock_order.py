@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import get_ident
@@ -22,6 +21,7 @@ from ..errors import LockOrderError
 from .call_sites import own_stack
 from .exchange import Unseen
 from .lock_events import locks
+from .order_graph import OrderGraph
 
 # The graph has an edge from A to B if some thread took B, or was about to, while it held A. A new edge that closes a
 # cycle is an inversion: threads that run through all of its edges at once can deadlock.
@@ -33,8 +33,7 @@ from .lock_events import locks
 # Looking for a cycle and adding the edge is one step, under a mutex: of two threads that come with the two halves of
 # an inversion at once, the second sees the first's. An edge that is known already is looked up without the mutex.
 #
-# Locks are known by their creation serials, so nothing here keeps one alive; a lock that goes takes its edges along.
-# The callback of its weak reference only notes that, since it may come at any moment.
+# Locks are known by their creation serials.
 #
 # Rejected: an order by name or class of locks (Linux's lockdep): it reports two accounts that are locked in the order
 # of their numbers.
@@ -109,11 +108,9 @@ class LockOrderCheck:
         self.action: Action = action
         # What each thread holds, latest last; written by that thread alone.
         self._held: dict[int, list[_Held]] = {}
-        self._gone: deque[Key] = deque()
         self._mutex = Unseen(name=InnerName("diagnostics"))
         # Guarded by _mutex:
-        self._edges: dict[Key, dict[Key, _Edge]] = {}
-        self._refs: dict[Key, ref[ObservableLock]] = {}
+        self._graph: OrderGraph[Key, _Edge] = OrderGraph()
         self._inversions: list[LockOrderError] = []
 
     @property
@@ -146,7 +143,7 @@ class LockOrderCheck:
         key = _key(lock)
         guards = frozenset(each.key for each, holder in held if observable_of(holder).is_exclusive)
         for each, holder in held:
-            edge = self._edges.get(each.key, {}).get(key)
+            edge = self._graph.edge(each.key, key)
             if edge is None or edge.reported or not edge.guards <= guards:
                 self._see(holder, lock, guards - {each.key, key})
 
@@ -185,60 +182,26 @@ class LockOrderCheck:
         self, held: ObservableLock, lock: ObservableLock, guards: frozenset[Key], stack: tuple[FrameSummary, ...]
     ) -> tuple[LockOrderError | None, bool]:
         """Add an edge; return the error if it is an inversion, and whether that is news."""
-        self._forget_gone()
+        graph = self._graph
+        graph.forget_gone()
         first, second = _key(held), _key(lock)
-        edge = self._edges.setdefault(first, {}).get(second)
+        edge = graph.edge(first, second)
         if edge is None:
             edge = _Edge(f"{words(name_of(lock))} while it held {words(name_of(held))}", stack, guards)
         else:
             edge.guards &= guards
-        path = self._path(second, first, edge)
-        if path is None:
-            edge.reported = False  # as it may have been, through a lock that is gone
-            self._edges[first][second] = edge
-            self._watch(held)
-            self._watch(lock)
-            return None, False
-        error = _inversion(edge, stack, path)
-        fresh = not edge.reported
-        if fresh:
-            edge.reported = True
-            self._edges[first][second] = edge
-            self._watch(held)
-            self._watch(lock)
+        # An edge that was reported is there to be known, not to make every later one look like an inversion.
+        path = graph.path(second, first, edge.guards, through_reported=False)
+        error = None if path is None else _inversion(edge, stack, path)
+        fresh = error is not None and not edge.reported
+        if error is None or fresh:
+            edge.reported = fresh  # it may have been before, through a lock that is gone
+            graph.add(first, second, edge)
+            graph.watch(first, held)
+            graph.watch(second, lock)
+        if error is not None and fresh:
             self._inversions.append(error)
         return error, fresh
-
-    def _path(self, start: Key, goal: Key, closing: _Edge) -> list[_Edge] | None:
-        """Return the edges by which one gets from `start` to `goal`, if none shares a guard with another."""
-        todo: list[tuple[Key, list[_Edge], frozenset[Key]]] = [(start, [], closing.guards)]
-        reached = set()
-        while todo:
-            key, path, guards = todo.pop()
-            if key == goal:
-                return path
-            if (key, guards) not in reached:
-                reached.add((key, guards))
-                # An edge that was reported is there to be known, not to make every later one look like an inversion.
-                todo.extend(
-                    (further, [*path, edge], guards | edge.guards)
-                    for further, edge in list(self._edges.get(key, {}).items())
-                    if not edge.reported and not guards & edge.guards
-                )
-        return None
-
-    def _watch(self, lock: ObservableLock) -> None:
-        key, gone = _key(lock), self._gone
-        if key not in self._refs:
-            self._refs[key] = ref(lock, lambda _: gone.append(key))
-
-    def _forget_gone(self) -> None:
-        while self._gone:
-            key = self._gone.popleft()
-            self._refs.pop(key, None)
-            self._edges.pop(key, None)
-            for edges in list(self._edges.values()):
-                edges.pop(key, None)
 
 
 def _tell(stack: tuple[FrameSummary, ...]) -> str:

@@ -15,6 +15,7 @@ from weakref import ref
 
 from .._core.foreign import guarded, printable, words
 from .._core.holders import thread_name
+from ..diagnostics.order_graph import OrderGraph
 from .incident_facts import ORDER, Incident
 from .observed import ObservedLock, ObservedRLock, origin_of
 from .origins import Origin, is_maker
@@ -23,9 +24,8 @@ from .origins import Origin, is_maker
 # back from B to A is an inversion: threads that go along its edges at once can deadlock. A third lock that was held at
 # each of the edges keeps them apart, so that an edge remembers which locks were held whenever it was seen.
 #
-# Threads of the program come here, with any lock and in any handler, so nothing here waits: an edge is stored by one
-# call of C, and only then its thread looks for a path back. Of two threads that come with the two halves of an
-# inversion at once, one sees the other's. Locks are known by serial numbers; those that are gone are forgotten.
+# Threads of the program come here, with any lock and in any handler, so nothing here waits: an edge is stored first,
+# and only then its thread looks for a path back (see `OrderGraph`). Locks are known by serial numbers.
 #
 # What is slower than in `observed` is that the frame of each taking is noted, and that releasing a `with` is Python.
 
@@ -102,9 +102,7 @@ class LockOrders:
     def __init__(self, ignored: Iterable[str] = ()) -> None:
         self.ignored: tuple[frozenset[str], ...] = tuple(frozenset(each.split(",")) for each in ignored)
         self._held: dict[int, list[_Held]] = {}  # what each thread holds, latest last
-        self._edges: dict[int, dict[int, _Edge]] = {}
-        self._gone: deque[int] = deque()
-        self._refs: dict[int, ref[Any]] = {}
+        self._graph: OrderGraph[int, _Edge] = OrderGraph()
         self._found: deque[Incident] = deque()
         self._pairs: set[tuple[str, str]] = set()
 
@@ -124,7 +122,7 @@ class LockOrders:
         if held:
             guards = frozenset(each.serial for each in held)
             for each in held:
-                edge = self._edges.get(each.serial, {}).get(lock._serial)
+                edge = self._graph.edge(each.serial, lock._serial)
                 others = guards - {each.serial}
                 if edge is None or not edge.guards <= others:
                     self._see(each, lock, others, frame)
@@ -132,8 +130,7 @@ class LockOrders:
     def taken(self, lock: OrderLock | OrderRLock, frame: FrameType) -> None:
         """Note that the thread has it."""
         me = get_ident()
-        if lock._serial not in self._refs:
-            self._refs[lock._serial] = ref(lock, lambda _, serial=lock._serial: self._gone.append(serial))  # type: ignore[misc]  # of a lambda's default
+        self._graph.watch(lock._serial, lock)
         entry = _Held(lock, _Place(frame))
         held = self._held.get(me)
         if held is None:
@@ -152,19 +149,17 @@ class LockOrders:
                 self._held.pop(by, None)
 
     def _see(self, held: _Held, lock: OrderLock | OrderRLock, guards: frozenset[int], frame: FrameType) -> None:
-        self._forget_gone()
+        graph = self._graph
+        graph.forget_gone()
         holder, place = held.lock(), _Place(frame)
         if holder is None or self._is_ignored(holder, held.place, lock, place):
             return
-        edges = self._edges.get(held.serial)
-        if edges is None:
-            edges = self._edges.setdefault(held.serial, {})
-        edge = edges.get(lock._serial)
+        edge = graph.edge(held.serial, lock._serial)
         if edge is None:
-            name = thread_name(get_ident())
-            edge = edges.setdefault(lock._serial, _Edge(holder.name, held.place, lock.name, place, guards, name))
+            made = _Edge(holder.name, held.place, lock.name, place, guards, thread_name(get_ident()))
+            edge = graph.add(held.serial, lock._serial, made)
         edge.guards &= guards
-        path = self._path(lock._serial, held.serial, edge.guards)
+        path = graph.path(lock._serial, held.serial, edge.guards, through_reported=True)
         if path is None or edge.reported:
             return
         edge.reported = True
@@ -173,7 +168,7 @@ class LockOrders:
         if pair in self._pairs:
             return
         self._pairs.add(pair)  # type: ignore[arg-type]  # of any length
-        made = f"{origin_of(holder).where()},{origin_of(lock).where()}"
+        places = f"{origin_of(holder).where()},{origin_of(lock).where()}"
         self._found.append(
             Incident(
                 ORDER,
@@ -182,7 +177,7 @@ class LockOrders:
                 else f"{len(chain)} locks were taken in a cycle; threads that do so at the same time can deadlock",
                 [],
                 f"take these locks in one order everywhere; if the order can't matter, say so by the comment "
-                f'"# {MARKER}" on a line that takes one of them, or by --ignore {made}',
+                f'"# {MARKER}" on a line that takes one of them, or by --ignore {places}',
                 notes=[each.words() for each in chain],
             )
         )
@@ -194,31 +189,6 @@ class LockOrders:
             return True
         places = {held_at.where(), taken_at.where(), origin_of(held).where(), origin_of(taken).where()}
         return any(each <= places for each in self.ignored)
-
-    def _path(self, start: int, goal: int, guards: frozenset[int]) -> list[_Edge] | None:
-        """The edges by which one gets from a lock to another one, if none shares a guard with another."""
-        todo: list[tuple[int, list[_Edge], frozenset[int]]] = [(start, [], guards)]
-        seen = set()
-        while todo:
-            serial, path, kept = todo.pop()
-            if serial == goal:
-                return path
-            if (serial, kept) not in seen:
-                seen.add((serial, kept))
-                todo.extend(
-                    (further, [*path, edge], kept | edge.guards)
-                    for further, edge in list(self._edges.get(serial, {}).items())
-                    if not kept & edge.guards
-                )
-        return None
-
-    def _forget_gone(self) -> None:
-        while self._gone:
-            serial = self._gone.popleft()
-            self._refs.pop(serial, None)
-            self._edges.pop(serial, None)
-            for edges in list(self._edges.values()):
-                edges.pop(serial, None)
 
 
 class OrderLock(ObservedLock, ours=True):

@@ -1,0 +1,91 @@
+"""`OrderGraph`: the orders in which locks were taken, as a graph, and the paths that lead back through it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from typing import Any, Generic, Protocol, TypeVar
+from weakref import ref
+
+# Locks are known by keys, so nothing here keeps one alive; a lock that goes takes its edges along. The callback of its
+# weak reference only notes that, since it may come at any moment.
+#
+# Adding an edge is one call of C. So of two threads that add the two halves of an inversion at once, and look for a
+# path only then, one sees the other's half, also without a mutex.
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Edge(Protocol[K]):
+    """That one lock was taken while another was held.
+
+    Attributes:
+        guards: The further locks that were held each time.
+        reported: Whether it is an inversion that has been reported.
+    """
+
+    guards: frozenset[K]
+    reported: bool
+
+
+E = TypeVar("E", bound=Edge[Any])
+
+
+class OrderGraph(Generic[K, E]):
+    """An edge for each two locks of which one was taken while the other was held."""
+
+    def __init__(self) -> None:
+        self._edges: dict[K, dict[K, E]] = {}
+        self._refs: dict[K, ref[Any]] = {}
+        self._gone: deque[K] = deque()
+
+    def edge(self, held: K, taken: K) -> E | None:
+        """Return the edge from one lock to another, if there is one."""
+        edges = self._edges.get(held)
+        return None if edges is None else edges.get(taken)
+
+    def add(self, held: K, taken: K, edge: E) -> E:
+        """Add an edge; return it, or the one that was there before."""
+        edges = self._edges.get(held)
+        if edges is None:
+            edges = self._edges.setdefault(held, {})
+        return edges.setdefault(taken, edge)
+
+    def path(self, start: K, goal: K, guards: frozenset[K], *, through_reported: bool) -> list[E] | None:
+        """Return the edges by which one gets from a lock to another, if none shares a guard with another or with these.
+
+        Args:
+            start: The one lock.
+            goal: The other one.
+            guards: The guards of the edge that the path would close to a cycle.
+            through_reported: Whether edges that were reported count.
+        """
+        todo: list[tuple[K, list[E], frozenset[K]]] = [(start, [], guards)]
+        reached = set()
+        while todo:
+            key, path, kept = todo.pop()
+            if key == goal:
+                return path
+            if (key, kept) not in reached:
+                reached.add((key, kept))
+                todo.extend(
+                    (further, [*path, edge], kept | edge.guards)
+                    for further, edge in list(self._edges.get(key, {}).items())
+                    if (through_reported or not edge.reported) and not kept & edge.guards
+                )
+        return None
+
+    def watch(self, key: K, lock: object) -> None:
+        """Have the lock's edges forgotten once it is gone."""
+        gone = self._gone
+        if key not in self._refs:
+            self._refs[key] = ref(lock, lambda _: gone.append(key))
+
+    def forget_gone(self) -> None:
+        """Forget the edges of locks that are gone."""
+        while self._gone:
+            key = self._gone.popleft()
+            self._refs.pop(key, None)
+            self._edges.pop(key, None)
+            for edges in list(self._edges.values()):
+                edges.pop(key, None)
