@@ -139,20 +139,14 @@ class ObservedLock:
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Take the lock, as a bare one does."""
         me = get_ident()
-        if timeout is _ENDLESS and blocking is True:
+        endless = timeout is _ENDLESS
+        if blocking is True and (endless or (type(timeout) in (int, float) and 0 < timeout <= TIMEOUT_MAX)):
             for taken in self._tries:
                 if taken:
                     self._taker = self._acquirer = me
                     return True
                 break
-            return _wait(self, me, None, by_with=False)
-        if blocking is True and type(timeout) in (int, float) and 0 < timeout <= TIMEOUT_MAX:
-            for taken in self._tries:
-                if taken:
-                    self._taker = self._acquirer = me
-                    return True
-                break
-            return _wait(self, me, timeout, by_with=False)
+            return _wait(self, me, None if endless else timeout, by_with=False)
         for taken in starmap(self._take, ((blocking, timeout),)):
             if taken:
                 self._taker = self._acquirer = me
@@ -263,18 +257,7 @@ class ObservedRLock(_CRLock):
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Take the lock, as C's does."""
         if timeout is _ENDLESS and blocking is True:
-            if self._is_owned():
-                return self._take_again()
-            try:
-                if _c_acquire(self, False):
-                    return True
-            except BaseException:
-                try:
-                    _c_release(self)
-                except RuntimeError:
-                    pass
-                raise
-            return _wait_again(self, None)
+            return ObservedRLock.__enter__(self)  # no interrupt comes between the two returns
         if blocking is True and type(timeout) in (int, float) and 0 < timeout <= TIMEOUT_MAX and not self._is_owned():
             return _wait_again(self, timeout)
         for taken in starmap(_c_acquire, ((self, blocking, timeout),)):
