@@ -8,7 +8,6 @@ import os
 import pickle
 import signal
 import threading
-import traceback
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -17,58 +16,24 @@ from typing import Any
 import pytest
 
 from locks.actors import LIMIT, Actors, eventually, on_signal, wait_for
+from locks.shared_calls import (
+    MODES_OF_A_WAIT,
+    Followed,
+    Following,
+    Slow,
+    callers,
+    depth,
+    interrupted_while_one_waits,
+    outcome_of,
+    waiting,
+)
 from syncprims import DeadlockError, LockTimeoutError, TimedLock, once
 from syncprims._core.waits import all_waits
 from syncprims.diagnostics import record, report, snapshot
-from syncprims.testing import MODES, InterruptReport, Mode, interrupts, patience
+from syncprims.testing import MODES, InterruptReport, Mode, interrupts
 
 each_mode = pytest.mark.parametrize("mode", MODES)
-MODES_OF_A_WAIT = ["warm", "cold", "storm", "cold storm", pytest.param("worker", marks=pytest.mark.slow)]
 Once = Callable[[Callable[[], Any]], Callable[[], Any]]
-
-
-class Slow:
-    """A function that begins and then waits to be let go, and counts how often it ran."""
-
-    def __init__(self, *outcomes: Any) -> None:
-        self.outcomes = list(outcomes)
-        self.begun, self.go = threading.Event(), threading.Event()
-        self.runs = 0
-
-    def __call__(self) -> Any:
-        self.runs += 1
-        outcome = self.outcomes.pop(0)
-        self.begun.set()
-        wait_for(self.go)
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
-
-
-def waiting() -> int:
-    """How many threads wait for anything of this library."""
-    return len(all_waits())
-
-
-def callers(call: Callable[[], Any], number: int, slow: Slow, then: Callable[[], object] | None = None) -> list[Any]:
-    """Call in one thread, and once it runs in some others, which wait; let it go; return what all got."""
-    with Actors() as actors:
-        jobs = [actors.start(partial(outcome_of, call))]
-        wait_for(slow.begun)
-        jobs += [actors.start(partial(outcome_of, call)) for _ in range(number - 1)]
-        eventually(lambda: waiting() == number - 1)
-        if then is not None:
-            then()
-        slow.go.set()
-        return [job.result() for job in jobs]
-
-
-def outcome_of(call: Callable[[], Any]) -> Any:
-    """What it returns, or the exception that it raises."""
-    try:
-        return call()
-    except BaseException as error:
-        return error
 
 
 # -- what it promises --------------------------------------------------------------------------------------------------
@@ -382,11 +347,6 @@ def test_its_own_run_has_no_limit() -> None:
 # -- errors ------------------------------------------------------------------------------------------------------------
 
 
-def depth(error: BaseException) -> int:
-    """How many frames its traceback has."""
-    return len(traceback.extract_tb(error.__traceback__))
-
-
 def test_the_traceback_of_a_shared_error_does_not_grow() -> None:
     """However many threads raise it; nor do they give it a context of their own."""
     error, original = ValueError("shared"), KeyError("original")
@@ -646,47 +606,25 @@ def test_what_has_returned_is_never_run_again(mode: Mode) -> None:
     interrupts(InC, calling, InC.broken, mode=mode).check()
 
 
-class Followed(Subject):
+class FollowedOnce(Followed, Subject):
     """Another thread waits for the run, which is interrupted."""
 
     def __init__(self, make: Once = once) -> None:
         super().__init__()
-        self.inside = False
-        # No event: an interrupt would leave it locked.
-        self.gate = threading.Lock()
-        self.gate.acquire()
-        self.call = make(self.load)
-        self.follower = Actors().start(self.follow)
+        self.call = make(self.load)  # type: ignore[method-assign]  # it is what is called
+        self.start_follower()
 
     def load(self) -> str:
-        if not self.inside:
-            self.inside = True
-            self.gate.acquire()
+        self.hold_up()
         return super().load()
 
-    def follow(self) -> object:
-        eventually(lambda: self.inside)
-        return self.call()
-
-    def somebody_waits(self) -> bool:
-        return self.inside and waiting() == 1
-
     def broken(self) -> str | None:
-        self.inside = True  # the run may have been cut off before
-        outcome = self.follower.error() or self.follower.result()
-        return super().broken() if outcome == "done" else f"the follower gets {outcome!r}"
+        return self.what_the_follower_lacks() or super().broken()
 
 
 def followed(mode: Mode, make: Once = once) -> InterruptReport:
     """Interrupt a run that another thread waits for."""
-    return interrupts(
-        partial(Followed, make),
-        calling,
-        Followed.broken,
-        mode=mode,
-        when_blocked=Followed.somebody_waits,
-        unblock=lambda subject: subject.gate.release(),
-    )
+    return interrupted_while_one_waits(partial(FollowedOnce, make), calling, FollowedOnce.broken, mode)
 
 
 @pytest.mark.untraceable
@@ -696,43 +634,24 @@ def test_those_who_wait_go_on_if_the_run_is_interrupted(mode: Mode) -> None:
     followed(mode).check()
 
 
-class Following(Subject):
+class FollowingOnce(Following, Subject):
     """Another thread runs the function, until it is told to end."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.slow = Slow("done", "done")
         self.call = once(self.load)
-        self.leader = threading.Thread(target=self.call, daemon=True)
-        self.leader.start()
-        assert self.slow.begun.wait(patience())
+        self.start_leader(self.call, Slow("done", "done"))
 
     def load(self) -> str:
         self.ended += 1
         return str(self.slow())
 
-    def somebody_waits(self) -> bool:
-        return waiting() == 1
-
-    def let_go(self) -> None:
-        self.slow.go.set()
-        self.leader.join(patience())
-
 
 @pytest.mark.untraceable
-@pytest.mark.parametrize(
-    "mode", ["warm", "cold", "storm", "cold storm", pytest.param("worker", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("mode", MODES_OF_A_WAIT)
 def test_an_interrupted_wait_disturbs_nobody(mode: Mode) -> None:
     """The run goes on, and who comes later gets its result."""
-    interrupts(
-        Following,
-        calling,
-        Following.broken,
-        mode=mode,
-        when_blocked=Following.somebody_waits,
-        unblock=Following.let_go,
-    ).check()
+    interrupted_while_one_waits(FollowingOnce, calling, FollowingOnce.broken, mode).check()
 
 
 def by_hand(fn: Callable[[], Any]) -> Callable[[], Any]:

@@ -19,12 +19,22 @@ import pytest
 from history import Call, Recorder, overlaps, record
 from hostile import HostileObject
 from locks.actors import LIMIT, Actors, eventually, wait_for
+from locks.shared_calls import (
+    MODES_OF_A_WAIT,
+    Followed,
+    Following,
+    Slow,
+    callers,
+    depth,
+    interrupted_while_one_waits,
+    outcome_of,
+    waiting,
+)
 from locks.test_keyed import Key
-from locks.test_once import MODES_OF_A_WAIT, Slow, callers, depth, outcome_of, waiting
 from syncprims import DeadlockError, LockTimeoutError, SingleFlight
 from syncprims.diagnostics import record as recording_of
 from syncprims.diagnostics import report, snapshot
-from syncprims.testing import InterruptReport, Mode, interrupts, patience
+from syncprims.testing import InterruptReport, Mode, interrupts
 
 Make = Callable[..., SingleFlight[Any, Any]]
 
@@ -562,46 +572,26 @@ def test_an_interrupt_leaks_nothing(scenario: Callable[[Subject], None], mode: M
     interrupts(Subject, scenario, Subject.broken, mode=mode).check()
 
 
-class Followed(Subject):
+class FollowedFlight(Subject, Followed):
     """Another thread waits for the call, which is interrupted."""
 
     def __init__(self, make: Make = SingleFlight) -> None:
-        super().__init__(make)
+        Followed.__init__(self)
+        Subject.__init__(self, make)
         self.key = "a"
-        self.inside = False
-        self.gate = threading.Lock()
-        self.gate.acquire()
-        self.follower = Actors().start(self.follow)
+        self.start_follower()
 
     def fetch(self) -> str:
-        if not self.inside:
-            self.inside = True
-            self.gate.acquire()
+        self.hold_up()
         return super().fetch()
 
-    def follow(self) -> object:
-        eventually(lambda: self.inside)
-        return self.call()
-
-    def somebody_waits(self) -> bool:
-        return self.inside and waiting() == 1
-
     def broken(self) -> str | None:
-        self.inside = True  # the call may have been cut off before
-        outcome = self.follower.error() or self.follower.result()
-        return super().broken() if outcome == "done" else f"the follower gets {outcome!r}"
+        return self.what_the_follower_lacks() or super().broken()
 
 
 def followed(mode: Mode, make: Make = SingleFlight) -> InterruptReport:
     """Interrupt a call that another thread waits for."""
-    return interrupts(
-        partial(Followed, make),
-        calling,
-        Followed.broken,
-        mode=mode,
-        when_blocked=Followed.somebody_waits,
-        unblock=lambda subject: subject.gate.release(),
-    )
+    return interrupted_while_one_waits(partial(FollowedFlight, make), calling, FollowedFlight.broken, mode)
 
 
 @pytest.mark.untraceable
@@ -611,36 +601,20 @@ def test_those_who_wait_go_on_if_the_call_is_interrupted(mode: Mode) -> None:
     followed(mode).check()
 
 
-class Following(Subject):
+class FollowingFlight(Subject, Following):
     """Another thread makes the call, until it is told to end."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.slow = Slow("done")
-        self.leader = threading.Thread(target=self.flight.do, args=(self.key, self.slow), daemon=True)
-        self.leader.start()
-        assert self.slow.begun.wait(patience())
-
-    def somebody_waits(self) -> bool:
-        return waiting() == 1
-
-    def let_go(self) -> None:
-        self.slow.go.set()
-        self.leader.join(patience())
+        slow = Slow("done")
+        self.start_leader(partial(self.flight.do, self.key, slow), slow)
 
 
 @pytest.mark.untraceable
 @pytest.mark.parametrize("mode", MODES_OF_A_WAIT)
 def test_an_interrupted_wait_disturbs_nobody(mode: Mode) -> None:
     """The call goes on."""
-    interrupts(
-        Following,
-        calling,
-        Following.broken,
-        mode=mode,
-        when_blocked=Following.somebody_waits,
-        unblock=Following.let_go,
-    ).check()
+    interrupted_while_one_waits(FollowingFlight, calling, FollowingFlight.broken, mode).check()
 
 
 class ByHand(SingleFlight[Any, Any]):

@@ -1,0 +1,150 @@
+"""What the tests of shared calls, `once` and `SingleFlight`, have in common: slow functions, and those who wait."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import pytest
+
+from locks.actors import Actors, eventually, wait_for
+from syncprims._core.waits import all_waits
+from syncprims.testing import InterruptReport, Mode, interrupts, patience
+
+MODES_OF_A_WAIT: Final = ["warm", "cold", "storm", "cold storm", pytest.param("worker", marks=pytest.mark.slow)]
+
+
+class Slow:
+    """A function that begins and then waits to be let go, and counts how often it ran."""
+
+    def __init__(self, *outcomes: Any) -> None:
+        self.outcomes = list(outcomes)
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.runs = 0
+
+    def __call__(self) -> Any:
+        self.runs += 1
+        outcome = self.outcomes.pop(0)
+        self.begun.set()
+        wait_for(self.go)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+
+def waiting() -> int:
+    """How many threads wait for anything of this library."""
+    return len(all_waits())
+
+
+def callers(call: Callable[[], Any], number: int, slow: Slow, then: Callable[[], object] | None = None) -> list[Any]:
+    """Call in one thread, and once it runs in some others, which wait; let it go; return what all got."""
+    with Actors() as actors:
+        jobs = [actors.start(partial(outcome_of, call))]
+        wait_for(slow.begun)
+        jobs += [actors.start(partial(outcome_of, call)) for _ in range(number - 1)]
+        eventually(lambda: waiting() == number - 1)
+        if then is not None:
+            then()
+        slow.go.set()
+        return [job.result() for job in jobs]
+
+
+def outcome_of(call: Callable[[], Any]) -> Any:
+    """What it returns, or the exception that it raises."""
+    try:
+        return call()
+    except BaseException as error:
+        return error
+
+
+def depth(error: BaseException) -> int:
+    """How many frames its traceback has."""
+    return len(traceback.extract_tb(error.__traceback__))
+
+
+class Followed:
+    """A subject of sweeps: another thread waits for its call, which is interrupted."""
+
+    def __init__(self) -> None:
+        """Begin without the other thread."""
+        super().__init__()
+        self.inside = False
+        # No event: an interrupt would leave it locked.
+        self.gate = threading.Lock()
+        self.gate.acquire()
+
+    def call(self) -> Any:
+        """Ask for the shared call."""
+        raise NotImplementedError
+
+    def start_follower(self) -> None:
+        """Start the other thread, which calls once the function runs."""
+        self.follower = Actors().start(self._follow)
+
+    def _follow(self) -> object:
+        eventually(lambda: self.inside)
+        return self.call()
+
+    def hold_up(self) -> None:
+        """Wait in the function, the first time, until the other thread waits."""
+        if not self.inside:
+            self.inside = True
+            self.gate.acquire()
+
+    def somebody_waits(self) -> bool:
+        """Whether the other thread does."""
+        return self.inside and waiting() == 1
+
+    def let_go(self) -> None:
+        """End the wait in the function."""
+        self.gate.release()
+
+    def what_the_follower_lacks(self) -> str | None:
+        """What is wrong with what the other thread got."""
+        self.inside = True  # the call may have been cut off before
+        outcome = self.follower.error() or self.follower.result()
+        return None if outcome == "done" else f"the follower gets {outcome!r}"
+
+
+class Following:
+    """A subject of sweeps: another thread runs the function, until it is told to end."""
+
+    slow: Slow
+    leader: threading.Thread
+
+    def start_leader(self, call: Callable[[], object], slow: Slow) -> None:
+        """Start the other thread, and wait until the function runs."""
+        self.slow = slow
+        self.leader = threading.Thread(target=call, daemon=True)
+        self.leader.start()
+        assert slow.begun.wait(patience())
+
+    def somebody_waits(self) -> bool:
+        """Whether a thread waits for the call."""
+        return waiting() == 1
+
+    def let_go(self) -> None:
+        """End the call."""
+        self.slow.go.set()
+        self.leader.join(patience())
+
+
+F = TypeVar("F", bound=Followed | Following)
+
+
+def interrupted_while_one_waits(
+    make: Callable[[], F], calling: Callable[[F], None], broken: Callable[[F], str | None], mode: Mode
+) -> InterruptReport:
+    """Interrupt a call while one thread waits for it, or for another thread's call."""
+    return interrupts(
+        make,
+        calling,
+        broken,
+        mode=mode,
+        when_blocked=lambda subject: subject.somebody_waits(),
+        unblock=lambda subject: subject.let_go(),
+    )
