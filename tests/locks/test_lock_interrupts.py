@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from locks.taken import Taken, interrupted_in_a_wait
 from syncprims import LockAdapter, LockTimeoutError, TimedLock, TimedRLock, acquire_all
 from syncprims.testing import MODES, Mode, interrupts, patience
 
@@ -40,27 +41,12 @@ class Subject:
         return "the body ran without its lock" if self.unlocked_bodies else None
 
 
-class TakenSubject(Subject):
+class TakenSubject(Taken, Subject):
     """Its lock is held by a thread, until it is told to let go."""
 
     def __init__(self, kind: type[TimedLock]) -> None:
         super().__init__(kind)
-        self._taken, self._go = threading.Event(), threading.Event()
-        self._holder = threading.Thread(target=self._hold, daemon=True)
-        self._holder.start()
-        assert self._taken.wait(patience())
-
-    def _hold(self) -> None:
-        with self.lock:
-            self._taken.set()
-            self._go.wait(patience())
-
-    def somebody_waits(self) -> bool:
-        return self.lock.waiting == 1
-
-    def let_go(self) -> None:
-        self._go.set()
-        self._holder.join(patience())
+        self.be_taken(self.lock, self.lock)
 
 
 def by_with(subject: Subject) -> None:
@@ -152,14 +138,7 @@ def test_free_lock_never_leaks(scenario: Callable[[Subject], None], kind: type[T
 @pytest.mark.parametrize("scenario", WAYS)
 def test_contended_lock_never_leaks(scenario: Callable[[Subject], None], kind: type[TimedLock], mode: Mode) -> None:
     """Before, in and after a wait, and on the way out of an interrupted one, nothing is left behind."""
-    interrupts(
-        lambda: TakenSubject(kind),
-        scenario,
-        TakenSubject.broken,
-        mode=mode,
-        when_blocked=TakenSubject.somebody_waits,
-        unblock=TakenSubject.let_go,
-    ).check()
+    interrupted_in_a_wait(lambda: TakenSubject(kind), scenario, TakenSubject.broken, mode).check()
 
 
 @each_mode

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import pytest
 
+from locks.taken import Taken, interrupted_in_a_wait
 from syncprims import DeadlockError, LockTimeoutError, TimedLock, TimedRWLock, acquire_all
 from syncprims.testing import MODES, Mode, interrupts, patience
 
@@ -38,27 +38,12 @@ class Board:
         return "a body ran without the lock" if self.bodies_without else None
 
 
-class TakenBoard(Board):
+class TakenBoard(Taken, Board):
     """A thread writes, until it is told to let go; or it reads."""
 
     def __init__(self, how: str = "write") -> None:
         super().__init__()
-        self._taken, self._go = threading.Event(), threading.Event()
-        self._holder = threading.Thread(target=self._hold, args=(how,), daemon=True)
-        self._holder.start()
-        assert self._taken.wait(patience())
-
-    def _hold(self, how: str) -> None:
-        with self.lock.write() if how == "write" else self.lock.read():
-            self._taken.set()
-            self._go.wait(patience())
-
-    def somebody_waits(self) -> bool:
-        return self.lock.waiting == 1
-
-    def let_go(self) -> None:
-        self._go.set()
-        self._holder.join(patience())
+        self.be_taken(self.lock, self.lock.write() if how == "write" else self.lock.read())
 
     def broken_after_all(self) -> str | None:
         self.let_go()
@@ -121,14 +106,7 @@ def test_how_often_it_is_held_never_changes(mode: Mode) -> None:
 @pytest.mark.parametrize("scenario", [reading, writing, writing_beside])
 def test_a_lock_that_was_waited_for_is_never_left_taken(scenario: Callable[[Board], None], mode: Mode) -> None:
     """Before, in and after a wait, and on the way out of an interrupted one, nothing is left behind."""
-    interrupts(
-        TakenBoard,
-        scenario,
-        TakenBoard.broken,
-        mode=mode,
-        when_blocked=TakenBoard.somebody_waits,
-        unblock=TakenBoard.let_go,
-    ).check()
+    interrupted_in_a_wait(TakenBoard, scenario, TakenBoard.broken, mode).check()
 
 
 def giving_up(subject: Board) -> None:
@@ -151,27 +129,18 @@ class Queue(TakenBoard):
 
     def __init__(self) -> None:
         super().__init__("read")
-        self._next: threading.Thread | None = None
 
-    def both_wait(self) -> bool:
-        if self._next is None and self.lock.waiting == 1:
-            self._next = threading.Thread(target=self._read, daemon=True)
-            self._next.start()
-        return self.lock.waiting == 2
-
-    def _read(self) -> None:
-        with self.lock.read(patience()):
-            pass
+    def a_reader_waits_too(self) -> bool:
+        return self.both_wait(self.lock.read(patience()))
 
     def broken(self) -> str | None:
-        if self._next is not None:
-            self._next.join(patience())
-            if self._next.is_alive():
-                return "the reader behind was never let in"
-        return super().broken()
+        return super().broken() if self.next_was_let_in() else "the reader behind was never let in"
 
 
 @pytest.mark.parametrize("mode", ["warm", *long[:2]])
 def test_readers_are_let_in_when_the_writer_before_them_is_interrupted(mode: Mode) -> None:
     """A writer that is interrupted passes the bell on, in its wait and at its turn."""
-    interrupts(Queue, writing, Queue.broken, mode=mode, when_blocked=Queue.both_wait, unblock=Queue.let_go).check()
+    sweep = interrupts(
+        Queue, writing, Queue.broken, mode=mode, when_blocked=Queue.a_reader_waits_too, unblock=Queue.let_go
+    )
+    sweep.check()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from locks.taken import Taken, interrupted_in_a_wait
 from syncprims import DeadlockError, LockTimeoutError, TimedLock, TimedSemaphore, acquire_all
 from syncprims.testing import MODES, Mode, interrupts, patience
 
@@ -38,27 +39,12 @@ class Permits:
         return "the body ran without a permit" if self.bodies_without else None
 
 
-class TakenPermits(Permits):
+class TakenPermits(Taken, Permits):
     """Its permit is taken by a thread, until that is told to give it back."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._taken, self._go = threading.Event(), threading.Event()
-        self._holder = threading.Thread(target=self._hold, daemon=True)
-        self._holder.start()
-        assert self._taken.wait(patience())
-
-    def _hold(self) -> None:
-        with self.semaphore:
-            self._taken.set()
-            self._go.wait(patience())
-
-    def somebody_waits(self) -> bool:
-        return self.semaphore.waiting == 1
-
-    def let_go(self) -> None:
-        self._go.set()
-        self._holder.join(patience())
+        self.be_taken(self.semaphore, self.semaphore)
 
     def broken_after_all(self) -> str | None:
         self.let_go()
@@ -94,14 +80,7 @@ def test_a_free_permit_is_never_lost(scenario: Callable[[Permits], None], mode: 
 @pytest.mark.parametrize("scenario", WAYS)
 def test_a_permit_that_was_waited_for_is_never_lost(scenario: Callable[[Permits], None], mode: Mode) -> None:
     """Before, in and after a wait, and on the way out of an interrupted one, nothing is left behind."""
-    interrupts(
-        TakenPermits,
-        scenario,
-        TakenPermits.broken,
-        mode=mode,
-        when_blocked=TakenPermits.somebody_waits,
-        unblock=TakenPermits.let_go,
-    ).check()
+    interrupted_in_a_wait(TakenPermits, scenario, TakenPermits.broken, mode).check()
 
 
 def by_giving_up(subject: Permits) -> None:
@@ -142,32 +121,20 @@ def test_a_refused_wait_leaves_the_line(mode: Mode) -> None:
 class Handed(TakenPermits):
     """Behind the thread that is interrupted stands another one in the line."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._next: threading.Thread | None = None
-
-    def both_wait(self) -> bool:
-        if self._next is None and self.semaphore.waiting == 1:
-            self._next = threading.Thread(target=self._pass, daemon=True)
-            self._next.start()
-        return self.semaphore.waiting == 2
-
-    def _pass(self) -> None:
-        with self.semaphore.hold(patience()):
-            pass
+    def one_more_waits(self) -> bool:
+        return self.both_wait(self.semaphore.hold(patience()))
 
     def broken(self) -> str | None:
-        if self._next is not None:
-            self._next.join(patience())
-            if self._next.is_alive():
-                return "the next one in the line was never let in"
-        return super().broken()
+        return super().broken() if self.next_was_let_in() else "the next one in the line was never let in"
 
 
 @pytest.mark.parametrize("mode", ["warm", *long[:2]])
 def test_the_next_one_is_let_in_whoever_is_interrupted(mode: Mode) -> None:
     """A waiter that is interrupted passes the bell on, also if it was its own turn just then."""
-    interrupts(Handed, by_with, Handed.broken, mode=mode, when_blocked=Handed.both_wait, unblock=Handed.let_go).check()
+    sweep = interrupts(
+        Handed, by_with, Handed.broken, mode=mode, when_blocked=Handed.one_more_waits, unblock=Handed.let_go
+    )
+    sweep.check()
 
 
 RELEASE = TimedSemaphore.release.__qualname__
