@@ -10,7 +10,7 @@ kept or reported broken.
 - `TimedRWLock`, `TimedSemaphore`: many readers or one writer, and a number of permits, with the same promises.
 - `OrderedRunner`: threads that take turns in a predefined order.
 - `AtomicCounter`: an integer that threads change together, with bounds, compare-and-set and waiting.
-- `CallbackPool`: an executor whose callbacks all run and whose errors nobody can lose. A `TaskGroup` of it holds tasks
+- `CallbackPool`: an executor whose callbacks all run and whose errors can't get lost. A `TaskGroup` of it holds tasks
   that fail together.
 
 Beside these, ``syncprims.diagnostics`` shows who waits for whom, ``syncprims.testing`` proves a subclass of yours, and

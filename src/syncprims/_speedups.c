@@ -847,7 +847,7 @@ repair(Lock *lock, int64_t forking)
 }
 
 /* Repair the locks that these weak references refer to. With the GIL it takes no reference to a lock, which would write
- * to it; nothing here runs Python code, so none goes meanwhile. (Python 3.15 lets nobody read one without.) */
+ * to it; nothing here runs Python code, so none goes meanwhile. (Python 3.15 has no way to read one without.) */
 static PyObject *
 locks_in_child(PyObject *self, PyObject *references)
 {

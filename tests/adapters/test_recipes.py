@@ -191,7 +191,7 @@ def test_an_advisory_lock_of_postgresql(database: str, client: Redis, key: str) 
     with held.hold(patience(30.0)):
         assert held.held_by_me()
 
-    # The server ends the session of the holder: nobody has the lock, and the holder hears of it.
+    # The server ends the session of the holder: no session has the lock, and the holder hears of it.
     import psycopg
 
     with pytest.raises(psycopg.Error), held:  # noqa: PT012  the block is what is tested

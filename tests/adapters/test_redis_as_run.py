@@ -212,7 +212,7 @@ def saying_to_waiters(word: bytes) -> Callable[[socket.socket, bytes], object]:
     "word", [b"+OK\r\n", b":75\r\n", b"*-1\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", 1000 * b"*1\r\n", b"-ERR no\r\n"]
 )
 def test_garbage_in_place_of_a_subscription_is_an_error(word: bytes) -> None:
-    """Nobody waits for a word that can't come."""
+    """No thread waits for a word that can't come."""
     from redis.exceptions import RedisError
 
     with peer(saying_to_waiters(word)) as it:

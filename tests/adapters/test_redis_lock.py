@@ -116,7 +116,7 @@ def test_a_lost_lease_does_not_mask_the_exception_of_the_block(client: Redis, ke
             client.delete(key)
             raise ZeroDivisionError
         assert "LeaseExpiredError" in "".join(caught.value.__notes__)
-        assert "the server lost it, or somebody removed it" in "".join(caught.value.__notes__)
+        assert "the server lost it, or another client removed it" in "".join(caught.value.__notes__)
     assert not lock.held_by_me()
 
 

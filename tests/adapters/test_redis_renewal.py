@@ -221,7 +221,7 @@ def test_a_hook_that_blocks_or_fails_holds_nothing_up(
 def test_the_thread_survives_whatever_it_meets(
     client: Redis, key: str, soon: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An error that nobody foresaw, in one lease or in the thread's own round, is logged; the leases are kept."""
+    """An unforeseen error, in one lease or in the thread's own round, is logged; the leases are kept."""
     extend, rounds = Leased.extend, renewing.Renewer._round
     faults = [MemoryError("in a lease"), KeyboardInterrupt()]
     own = [RuntimeError("in a round")]
@@ -250,7 +250,7 @@ def test_the_thread_survives_whatever_it_meets(
 def test_where_no_thread_can_be_started_the_lock_is_not_taken(
     client: Redis, key: str, soon: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lease that nobody renews would run out behind its holder's back."""
+    """A lease that is not renewed would run out behind its holder's back."""
     until(lambda: not renewers(), patience(30.0))
 
     def refuse(self: threading.Thread) -> None:
@@ -265,7 +265,7 @@ def test_where_no_thread_can_be_started_the_lock_is_not_taken(
 
 
 def test_it_does_not_keep_the_program_alive(shared_server: RedisServer, client: Redis, key: str) -> None:
-    """A program that ends with the lock ends; then nobody renews it."""
+    """A program that ends with the lock ends; then it is not renewed."""
     program = (
         "import sys, redis; from syncprims.adapters import RedisLock\n"
         f"client = redis.Redis('127.0.0.1', {shared_server.port}, socket_timeout=30.0)\n"

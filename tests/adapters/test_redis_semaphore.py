@@ -1,4 +1,4 @@
-"""`RedisSemaphore` on a real server: so many and no more, whoever dies."""
+"""`RedisSemaphore` on a real server: so many and no more, whichever holder dies."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_lost_permit_is_an_error_and_the_others_are_given_back(client: Redis, 
     with pytest.raises(LeaseExpiredError):
         semaphore.release(3)
     assert semaphore.value == 3
-    with pytest.raises(LeaseExpiredError, match="somebody removed it"), semaphore:
+    with pytest.raises(LeaseExpiredError, match="another client removed it"), semaphore:
         client.delete(key)
 
 

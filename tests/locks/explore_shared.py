@@ -84,7 +84,7 @@ class SeenList(list[Any]):
         self._write()
         super().__setitem__(index, items)
 
-    def __iadd__(self, items: Any) -> Any:  # type: ignore[misc]  # nobody adds it in another way
+    def __iadd__(self, items: Any) -> Any:  # type: ignore[misc]  # it is added in no other way
         self._write()
         return super().__iadd__(items)
 

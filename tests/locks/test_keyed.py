@@ -687,7 +687,7 @@ def test_an_interrupted_wait_leaks_nothing(scenario: Callable[[Subject], None], 
 
 
 class CountsUses(KeyedLock):
-    """Counts who uses each key, and drops what nobody does, as people write it."""
+    """Counts who uses each key, and drops those that none uses, as people write it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -168,7 +168,7 @@ def explore(threads: list[Thread], mutation: str = "") -> int:
         following = [after for number in range(1, len(threads) + 1) for after in steps(state, number, mutation)]
         if not following:
             if any(thread.at != "ended" for thread in state.threads):
-                raise BrokenError(f"a thread sleeps for ever: {state}")
+                raise BrokenError(f"a thread sleeps forever: {state}")
             if state.owner != FREE or state.waiters:
                 raise BrokenError(f"the lock is not as it was: {state}")
         for after in following:
@@ -201,7 +201,7 @@ def hasty(rounds: int = 1) -> Thread:
     ],
 )
 def test_in_every_order_of_steps_one_thread_has_the_lock_and_all_come_to_an_end(threads: list[Thread]) -> None:
-    """Never two holders, never a thread asleep with none to wake it, and never a promise that nobody keeps."""
+    """Never two holders, never a thread asleep with none to wake it, and never a promise that is not kept."""
     assert explore(threads) > 100
 
 

@@ -1,4 +1,4 @@
-"""`once`: the function runs once, its error goes to those who wait, and nobody hangs whatever interrupts it."""
+"""`once`: the function runs once, its error goes to those who wait, and no thread hangs, whatever interrupts it."""
 
 from __future__ import annotations
 
@@ -593,7 +593,7 @@ def failing(subject: Subject) -> None:
 @pytest.mark.untraceable
 @pytest.mark.parametrize("mode", MODES_OF_A_WAIT)
 def test_an_interrupt_leaves_no_error(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever it comes, the error of a run goes to nobody who calls later."""
+    """Wherever it comes, the error of a run goes to no later caller."""
     # Each signal is asked for its handler, which would be most of the points.
     monkeypatch.setattr(signal, "valid_signals", lambda: {signal.SIGINT})
     interrupts(FailingFirst, failing, FailingFirst.broken, mode=mode).check()

@@ -1,4 +1,4 @@
-"""The graph of waits of semaphores and reader-writer locks: all of some threads, or any of some, or nobody known."""
+"""The graph of waits of semaphores and reader-writer locks: all of some threads, any of some, or none that is known."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Lines(RuleBasedStateMachine):
         raise NotImplementedError
 
     def fits(self, worker: int, kind: str) -> bool:
-        """Whether one more hold fits, whoever waits."""
+        """Whether one more hold fits, whichever thread waits."""
         raise NotImplementedError
 
     def overtakes(self, worker: int) -> bool:

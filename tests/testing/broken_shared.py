@@ -110,7 +110,7 @@ class WritersSideBySide(TimedRWLock):
 
 
 class ReadersFirst(TimedRWLock):
-    """Lets readers in as long as any reader is inside, whoever waits."""
+    """Lets readers in as long as any reader is inside, whichever thread waits."""
 
     def read(self, timeout: Any = ...) -> Any:
         return self._reading_first(self.timeout if timeout is ... else timeout)

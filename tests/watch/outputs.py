@@ -1,4 +1,4 @@
-"""What the pages show of reports: ``python -m watch.outputs`` (with ``PYTHONPATH=src:tests``) writes it anew."""
+"""What the pages show of reports: ``python -m watch.outputs`` (with ``PYTHONPATH=src:tests``) writes it again."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class TimedRWLock(SharedLock):
 
     Use it for what is read often and changed rarely, and takes a while to read: a configuration, a routing table, an
     index. It is the notice board in the hall: any number of people read it side by side; who wants to pin up a new
-    notice waits until they have gone, and nobody new steps in front of it meanwhile.
+    notice waits until they have gone, and no newcomer steps in front of it.
 
     Args:
         timeout: How long ``with`` waits, in seconds; None, the default, waits forever and 0 not at all.
@@ -118,7 +118,7 @@ class TimedRWLock(SharedLock):
     def _must_act(self, queued: Queued, /) -> Collection[UpTo]:
         writes = queued.token < 0
         holding = [abs(token) for token in self._held[:] if writes or token < 0]
-        # One that gives up by itself holds up nobody for good.
+        # One that gives up by itself holds up no thread for good.
         ahead = [each.ident for each in self._ahead_of(queued) if each.endless and (writes or each.token < 0)]
         return [*holding, *ahead]
 

@@ -20,7 +20,7 @@ from .timed_lock import TimedLock
 #
 # The call that is open is known by a dictionary with one entry, since `setdefault` is one call of C. The thread that
 # stores the outcome takes it out, before it lets go of the lock. A call that was cut off, by an interrupt or since its
-# thread did not come along in a fork, stays open: whoever has the lock next runs its own function as this call.
+# thread did not come along in a fork, stays open: the thread that has the lock next runs its own function as this call.
 #
 # The outcome is stored without a call in between, so what the function did is not done twice because an interrupt comes
 # right after it.

@@ -35,15 +35,15 @@ from .timed_lock import TimedRLock
 #
 # To let go is one call of C: it takes a token out of `_held`, and only then looks who is the first in the line and
 # rings its bell; at `_nobody` that does nothing. No interrupt gets into that, and nothing is left for Python code to
-# finish. Whoever waits stands in the line before it looks at `_held`. So of the two at least one sees the other.
+# finish. A thread that waits is in the line before it looks at `_held`. So of the two at least one sees the other.
 #
 # Only the first in the line may go in. It takes its place in `_held`, leaves the line, and rings the next one, who may
 # be able to go in as well: many readers, or the next one after a waiter that has given up. Leaving the line and ringing
 # is one call of C, the first in a `finally`. A ring that finds nothing to do costs one look.
 #
-# A newcomer goes in at once if nobody waits and there is room. Looking and going in is one step: with the GIL a thread
-# changes only where an interrupt may be delivered, and the two lines that do it have no such place; without the GIL
-# they are under `_guard`. With a line, newcomers stay out, so that its first one needs no such care.
+# A newcomer goes in at once if no thread waits and there is room. Looking and going in is one step: with the GIL a
+# thread changes only where an interrupt may be delivered, and the two lines that do it have no such place; without the
+# GIL they are under `_guard`. With a line, newcomers stay out, so that its first one needs no such care.
 #
 # A tracer or a monitoring tool in Python breaks that rule: it runs between two lines, and another thread may get in
 # there. So a thread that has put its token into `_held` looks again whether it fits, by the order of the tokens. If it
@@ -59,7 +59,7 @@ _Guard: Final[Callable[[], Any]] = (
 # Seconds after which one who waits looks up, since a signal that comes just before a wait does not end it.
 _SLICE: Final = 0.5
 
-# The first in a line in which nobody waits: a function of C that returns None and does nothing.
+# The first in a line in which no thread waits: a function of C that returns None and does nothing.
 _nobody: Final = list[object]().clear
 
 # How many holders a message describes.
@@ -155,7 +155,7 @@ class SharedLock(LockSurface):
         raise NotImplementedError
 
     def _must_act(self, queued: Queued, /) -> Collection[UpTo]:
-        """Who has to act before one who waits can go in; nobody if it can."""
+        """The threads that have to act before one that waits can go in; none if it can."""
         raise NotImplementedError
 
     def _ahead_of(self, queued: Queued) -> list[Queued]:

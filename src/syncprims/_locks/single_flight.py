@@ -22,7 +22,7 @@ class SingleFlight(Generic[K, R]):
 
     Use it where many threads find at once that something is missing, such as an entry of a cache that has just
     expired, and each would fetch it. It is a waiter's table: however many guests ask what the soup is, one goes to the
-    kitchen, and all who ask meanwhile get that answer. Whoever asks later sends somebody again.
+    kitchen, and all who ask before the answer comes get it. A guest who asks later sends a waiter again.
 
     It keeps no result; a cache does that. The name is that of Go's ``singleflight``.
 

@@ -85,10 +85,10 @@ class OrderedRunner:
     **Fairness.** The order of the steps is kept always, and one thread wakes at each hand-off. Which of several
     threads that wait for the same step gets its next turn is the system's choice.
 
-    **Thread safety.** All methods may be called from any thread. Of all threads, one at most is in a step. An
-    interrupt (Ctrl-C, or any asynchronous exception) that hits a waiting thread leaves its turn untaken; one that hits
-    a step, or the way out of it, breaks the sequence, so that nobody waits for what will not come. If every thread that
-    came for a step has ended when the step is due, another one may still come, so the waits go on; after five seconds a
+    **Thread safety.** All methods may be called from any thread. Of all threads, one at most is in a step. An interrupt
+    (Ctrl-C, or any asynchronous exception) that hits a waiting thread leaves its turn untaken; one that hits a step, or
+    the way out of it, breaks the sequence, so that no thread waits for what will not come. If every thread that came
+    for a step has ended when the step is due, another one may still come, so the waits go on; after five seconds a
     warning to the logger ``syncprims`` names those threads, and so do timeouts and reports. `run` knows its threads and
     fails.
 

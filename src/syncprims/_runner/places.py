@@ -37,7 +37,7 @@ class Place:
     Making what leaves takes as long as leaving, so it is kept here for the next time while the thread is in no step. A
     ``with`` takes it out, and it comes back when it has left the step, whichever that is. If it is dropped instead,
     since memory was too short to call it, it breaks the sequence. Between two steps it refers to no more than the seat,
-    which is empty then, so that a runner that nobody needs is gone at once.
+    which is empty then, so that a runner that is not needed any more is gone at once.
     """
 
     __slots__ = ("__weakref__", "_end", "last", "leave", "own", "seat", "steps", "thread")

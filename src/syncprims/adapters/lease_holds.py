@@ -84,7 +84,7 @@ class LeaseHold:
             self._asked.append(Lost(self.surface, self.ends))
         lost = self._asked[0]
         lost.lasts_until(self.ends)
-        if self._outcome is not None:  # decided by one who saw that nobody asks
+        if self._outcome is not None:  # decided by a thread that saw that none asks
             lost.decide(self._outcome)
         return lost
 
@@ -168,7 +168,7 @@ class LeaseHold:
             why = f"its lease of {self.seconds:g} s ran out"
         return LeaseExpiredError(
             f"{key!r} was lost in the {now - self.since:.1f} s since it was taken: "
-            f"{why or 'the server lost it, or somebody removed it'}, and others may have "
+            f"{why or 'the server lost it, or another client removed it'}, and others may have "
             f"held it meanwhile; check what was done under it, and hold it for less or give it a longer lease",
             lock_name=key,
             lease=self.seconds,

@@ -118,7 +118,7 @@ class _Refusal(Frozen):
 
     def pause(self, pauses: Pauses, deadline: Deadline) -> float:
         """How long to wait for word before looking again."""
-        if not all(rival.pid for rival in self.rivals):  # a client that hands on to nobody
+        if not all(rival.pid for rival in self.rivals):  # a client that hands on to no waiter
             return pauses.next(deadline)
         ends = [rival.lease_left for rival in self.rivals if rival.lease_left is not None]
         until = min(RECHECK, *(left + 0.001 + self.place * _APART for left in ends[:1]))

@@ -91,7 +91,7 @@ class Inbox:
         return True
 
     def close(self) -> None:
-        """Close the connection; the server then knows that nobody listens."""
+        """Close the connection; the server then knows that no client listens."""
         close(self._connection)
 
 

@@ -48,7 +48,7 @@ class _Idle(deque["BoundedConnection"]):
 
 
 class _Inboxes(deque[Inbox]):
-    """Inboxes that nobody uses at the moment; closed likewise."""
+    """Inboxes that no thread uses at the moment; closed likewise."""
 
     def __del__(self) -> None:
         while self:

@@ -42,7 +42,7 @@ class Lease(Protocol):
         """Where it is renewed."""
 
     def attend(self, within: float) -> bool:
-        """Renew it, within so many seconds, and set `due` anew; False if the server did not answer."""
+        """Renew it, within so many seconds, and set `due` again; False if the server did not answer."""
 
 
 class Renewer:

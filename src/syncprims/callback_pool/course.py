@@ -158,7 +158,7 @@ class Course(ConditionInC):
 
 
 def says(ask: Callable[[], object]) -> bool:
-    """Ask a future of somebody else's; False if it raises, or answers what is neither true nor false."""
+    """Ask a future that is not the pool's; False if it raises, or answers what is neither true nor false."""
     return guarded(False, lambda: bool(ask()))
 
 

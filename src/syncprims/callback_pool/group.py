@@ -77,7 +77,7 @@ class Cancellation:
         """Block until the group has failed, or the time is up; return `is_set`. Use it to sleep in a task.
 
         Args:
-            timeout: Seconds; None waits for ever.
+            timeout: Seconds; None waits forever.
 
         Raises:
             ValueError: ``timeout`` is negative or NaN.

@@ -90,7 +90,7 @@ class LazyResults(Iterator[T], Generic[T]):
         """Return the next result as ``next()`` does, within a limit that does not count the source's own time.
 
         Args:
-            timeout: Seconds to wait for a task; None waits for ever.
+            timeout: Seconds to wait for a task; None waits forever.
 
         Raises:
             PoolTimeoutError: The time was up; it is a `multiprocessing.TimeoutError` too. Ask again to wait on.

@@ -16,12 +16,10 @@ from .._core.waits import UpTo, Waiting
 from ..errors import PatchedThreadsError
 from .with_blocks import BlocksEntered, blocks_of
 
-# Why a waiting thread wakes up now and then
-# ------------------------------------------
-# A plain lock does not know its owner. Who took it last is noted, but leaving a `with` is a function of C that notes
-# nothing. So a note may be stale: the lock was let go of, and a thread that waited for it has got it, but not had the
-# GIL yet to say so. For that thread the record of its wait is still there. Whoever looks at that moment sees a thread
-# that waits for what it has.
+# Why a waiting thread wakes up now and then ------------------------------------------ A plain lock does not know its
+# owner. Who took it last is noted, but leaving a `with` is a function of C that notes nothing. So a note may be stale:
+# the lock was let go of, and a thread that waited for it has got it, but not had the GIL yet to say so. For that thread
+# the record of its wait is still there. A thread that looks at that moment sees a thread that waits for what it has.
 #
 # So a thread waits in slices. Between two of them it runs, without the lock, and then it answers what it was asked. If
 # every thread that waits for a lock answers after the one that is noted as its owner has begun to wait for something

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # question: "can't tell" is never taken for "did not begin".
 #
 # The first bytes are a token, by which a worker that opens a path makes sure that it has this board before it (in a
-# container of its own, the path may lead to somebody else's file).
+# container of its own, the path may lead to another program's file).
 
 
 _SLOT = struct.Struct("d")
