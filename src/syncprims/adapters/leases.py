@@ -62,6 +62,14 @@ local function line_up(member)
   redis.call('PEXPIRE', queue, 60000)
   return redis.call('ZRANK', queue, member)
 end
+local function leave_line(member)
+  if member ~= '' then redis.call('ZREM', queue, member) end
+end
+local function place_of(member, how)
+  if how == 'wait' then return line_up(member) end
+  if how == 'last' then leave_line(member) end
+  return 0
+end
 """
 """What the scripts begin with.
 
@@ -73,6 +81,11 @@ hand_on
     Hands on to the first waiter who listens, and returns its token; false if there is none.
 line_up
     Makes a member wait in the queue, and returns its place there, from 0.
+leave_line
+    Takes a member out of the queue; an empty one is none.
+place_of
+    Does for a member that gets nothing what its try asks for, and returns its place in the queue, or 0: it may `wait`,
+    or this is its `last` try.
 """
 
 RECHECK = 1.0  # seconds after which a waiter looks, at most

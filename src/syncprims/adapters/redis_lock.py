@@ -41,22 +41,16 @@ while not holder do
 end
 if holder == me then
   grant(me, lease)
-  if member ~= '' then redis.call('ZREM', queue, member) end
+  leave_line(member)
   return me .. ' ' .. number()
 end
-local place = 0
-if how == 'wait' then
-  place = line_up(member)
-elseif how == 'last' then
-  redis.call('ZREM', queue, member)
-end
-return {'held', now(), place, holder, redis.call('PTTL', held)}
+return {'held', now(), place_of(member, how), holder, redis.call('PTTL', held)}
 """
 )
 _LET_GO = Script(
     _GRANT
     + """
-if member ~= '' then redis.call('ZREM', queue, member) end
+leave_line(member)
 if redis.call('GET', held) ~= me then return 0 end
 if not hand_on(grant) then redis.call('DEL', held) end
 return 1

@@ -49,16 +49,10 @@ while not mine and redis.call('ZCARD', held) < permits do
 end
 if mine then
   grant(me, lease)
-  if member ~= '' then redis.call('ZREM', queue, member) end
+  leave_line(member)
   return me .. ' ' .. number()
 end
-local place = 0
-if how == 'wait' then
-  place = line_up(member)
-elseif how == 'last' then
-  redis.call('ZREM', queue, member)
-end
-local answer = {'held', now(), place}
+local answer = {'held', now(), place_of(member, how)}
 for _, each in ipairs(holders(7)) do table.insert(answer, each) end
 return answer
 """
@@ -66,7 +60,7 @@ return answer
 _LET_GO = Script(
     _BEGIN
     + """
-if member ~= '' then redis.call('ZREM', queue, member) end
+leave_line(member)
 local had_it = redis.call('ZREM', held, me)
 while redis.call('ZCARD', held) < permits and hand_on(grant) do end
 return had_it
