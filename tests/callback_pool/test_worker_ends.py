@@ -453,8 +453,8 @@ if __name__ == "__main__":
         shared_file._in_memory = lambda label: None
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
-    assert make_board(10_000, named=True) is None
-    small = make_board(16, named=True)
+    assert make_board(10_000) is None
+    small = make_board(16)
     assert [small.take() > 0 for _ in range(16)] == [True] * 16
     while small.take():
         pass  # it grows as long as there is room
@@ -514,11 +514,10 @@ def test_executor_whose_workers_cannot_reach_the_board_keeps_time_limits() -> No
 
 def test_board_that_is_not_the_pools_is_not_written_on(tmp_path: Path) -> None:
     """In a container of its own, a worker may find another file by the same path."""
-    board = StartBoard(named=True)
+    board = StartBoard()
     slot = board.take()
     other = tmp_path / "other"
     other.write_bytes(bytes(4096))
-    assert board.address is not None
     token = board.address.partition(":")[0]
     stamp(f"{token}:{other}", slot)
     assert not start_board.can_reach(f"{token}:{other}")
@@ -527,24 +526,21 @@ def test_board_that_is_not_the_pools_is_not_written_on(tmp_path: Path) -> None:
 
 
 def test_board_without_memory_files_is_a_temporary_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """With a name only if workers have to find it, and gone with the board."""
+    """It is gone with the board; and the pool's own processes need none."""
     monkeypatch.setattr(shared_file, "_in_memory", lambda label: None)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    named = make_board(named=True)
-    assert named is not None
-    assert named.address is not None
-    path = Path(named.address.partition(":")[2])
+    board = make_board()
+    assert board is not None
+    path = Path(board.address.partition(":")[2])
     assert path.parent == tmp_path
     assert path.stat().st_blocks * 512 >= path.stat().st_size
-    assert start_board.can_reach(named.address)
-    del named
+    assert start_board.can_reach(board.address)
+    del board
     assert not path.exists()
     if os.name == "posix":
-        inherited = make_board(named=False)
-        assert inherited is not None
-        assert list(tmp_path.iterdir()) == []
         with CallbackPool("process", max_workers=1) as pool:
             assert pool.submit(pow, 2, 3).result(LIMIT) == 8
+        assert not [each for each in tmp_path.iterdir() if "syncprims-starts" in each.name]
 
 
 # -- the pipe ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Files that a pool shares with its workers: in memory where the system has that, and with all their bytes there."""
+"""Files that a pool shares with workers that others have started: in memory if the system has that, and all there."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ import sys
 from contextlib import suppress
 from weakref import finalize
 
-# A worker that the pool starts inherits a descriptor. So what its initializer does (drop privileges, leave for another
-# root or a private /tmp) can't part it from the file. Workers of an executor that was handed in were started without
-# it, and have to open a path: on Linux that is the descriptor of this process as /proc shows it, elsewhere a temporary
-# file. Whether they can is found out, not assumed: see `start_board`.
+# Workers of an executor that was handed in inherit nothing of the pool's, and have to open a path: on Linux that is the
+# descriptor of this process as /proc shows it, elsewhere a temporary file. Whether they can is found out, not assumed:
+# see `start_board`.
 #
 # A file with holes that is mapped kills the process which touches a page that the system has no room for (SIGBUS). So
 # `allocate` fills it beforehand, and fails where that can't be done.
 
 
 class SharedFile:
-    """An open file without a name, or with one that goes when this object does.
+    """An open file, which goes when this object does.
 
     Attributes:
         fd: Its descriptor.
-        path: Where other processes of this machine may open it; None if they can only inherit it.
+        path: Where other processes of this machine may open it.
     """
 
-    def __init__(self, label: str, *, named: bool) -> None:
-        self.path: str | None
+    def __init__(self, label: str) -> None:
+        self.path: str
         self.fd: int
         if sys.platform == "linux" and (fd := _in_memory(label)) is not None:
             self.fd, self.path = fd, f"/proc/{os.getpid()}/fd/{fd}"
@@ -35,9 +34,6 @@ class SharedFile:
 
         self.fd, self.path = mkstemp(prefix=f"{label}-")
         finalize(self, _close, self.fd, self.path, os.getpid())
-        if not named and os.name == "posix":
-            os.unlink(self.path)
-            self.path = None
 
     def allocate(self, size: int) -> None:
         """Make the file that long, with all its bytes there; `OSError` if there is no room for them."""

@@ -39,21 +39,19 @@ class StartBoard:
 
     Args:
         slots: How many there are at first.
-        named: Whether workers have to find it by its address, as they don't inherit it.
 
     Raises:
         OSError: There is no room for it.
     """
 
-    def __init__(self, slots: int = 512, *, named: bool = False) -> None:
-        self._file = SharedFile("syncprims-starts", named=named)
+    def __init__(self, slots: int = 512) -> None:
+        self._file = SharedFile("syncprims-starts")
         size = _FIRST + slots * _PLACE
         self._map: mmap = self._mapped(size)
         token = os.urandom(_TOKEN)
         self._map[:_TOKEN] = token
-        #: What `stamp` needs to find the board; None for a worker that has inherited it.
-        self.address: str | None = f"{token.hex()}:{self._file.path}" if named else None
-        self.fd: int = self._file.fd
+        #: What `stamp` needs to find the board.
+        self.address: str = f"{token.hex()}:{self._file.path}"
         #: False once a worker was found that can't reach it; None until one was asked.
         self.reached: bool | None = None
         self._mutex = TimedLock(name=InnerName("start board"))
@@ -103,10 +101,10 @@ class StartBoard:
             self._free.extend(range(size, 2 * size, _PLACE))
 
 
-def make_board(slots: int = 512, *, named: bool) -> StartBoard | None:
+def make_board(slots: int = 512) -> StartBoard | None:
     """Return a start board, or None if there is no room for it."""
     with suppress(OSError):
-        return StartBoard(slots, named=named)
+        return StartBoard(slots)
     return None
 
 

@@ -47,7 +47,7 @@ class Borrowed(Backend):
         self._schedule: Callable[..., Future[Any]] | None = _pebble_schedule(executor)
         self._custody = _custody(executor)
         reachable = packs and _on_this_machine(executor) and self._schedule is None
-        self._board = make_board(named=True) if reachable else None
+        self._board = make_board() if reachable else None
         self._asked = False
         self.packs = packs
         # Some register a handler when they are imported, others (loky) with the first task that they get.
@@ -89,7 +89,7 @@ class Borrowed(Backend):
         address = None
         if self._board is not None and job.timeout is not None:
             address = self._board.address
-            if not self._asked and address is not None:
+            if not self._asked:
                 self._asked = True
                 self._executor.submit(can_reach, address).add_done_callback(
                     partial(guarded, None, _note_answer, self._board)
