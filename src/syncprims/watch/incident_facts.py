@@ -1,4 +1,4 @@
-"""Findings: what a report is about, as data."""
+"""Incident facts: what a report is about, as data."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ class Search:
                             return None
                         doubts += filter(None, [doubt])
                 elif isinstance(lock, Notification):
-                    if _runs_in(lock.up_to(wait.ident), holder):
+                    if lock.up_to(wait.ident) == holder:
                         holding.words = "which runs that task"
                         doubts.append("unless another thread sets the result of that task")
                     else:
@@ -357,10 +357,6 @@ class Search:
 
 def _stack_lines(holder: Holding, frames: dict[int, FrameType]) -> list[str]:
     return [f"Thread {holder.thread!r} is here:", *say_stack(stack_of(holder.ident, frames))] if holder.is_alive else []
-
-
-def _runs_in(up_to: UpTo, holder: int) -> bool:
-    return up_to == holder
 
 
 def _is_for(wait: Blocked, locks: Sequence[object]) -> bool:

@@ -1,4 +1,4 @@
-"""Running: a program as the interpreter itself would run it, after the watch is on."""
+"""Launching: running a program as the interpreter itself would run it, after the watch is on."""
 
 from __future__ import annotations
 

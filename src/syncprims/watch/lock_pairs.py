@@ -1,4 +1,4 @@
-"""Both orders: observed locks that notice when two of them are taken in both orders, though nothing hangs."""
+"""Lock pairs: observed locks that notice when two of them are taken in both orders, though nothing hangs."""
 
 from __future__ import annotations
 

@@ -101,16 +101,16 @@ def origin_here() -> Origin:
     key = (frame.f_code, frame.f_lasti, part)
     found = _origins.get(key)
     if found is None:
-        found = Origin(frame.f_code, frame.f_lineno or 0, part, column_of(frame))
+        found = Origin(frame.f_code, frame.f_lineno or 0, part, position_of(frame)[1])
         if len(_origins) < _MOST:
             found = _origins.setdefault(key, found)
     return found
 
 
-def column_of(frame: FrameType) -> int:
-    """The column of the instruction that runs, or -1 if it is not known."""
+def position_of(frame: FrameType) -> tuple[int, int]:
+    """The line and the column of the instruction that runs; the column is -1 if it is not known."""
     line, _, column, _ = next(islice(frame.f_code.co_positions(), frame.f_lasti // 2, None), (None, None, None, None))
-    return -1 if line is None or column is None else column
+    return (frame.f_lineno or 0, -1) if line is None or column is None else (line, column)
 
 
 def forget_thread(ident: int) -> None:

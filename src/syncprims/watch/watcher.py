@@ -53,18 +53,15 @@ class IncidentWatcher:
 
     # -- the thread -----------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Start the thread, unless it runs; do nothing if the system has none."""
-        self._start_thread()
-
     def start_after_fork(self) -> None:
         """Start it after a fork: at once, or by a thread that waits, where `os.fork` warns late."""
         if _WARNS_LATE:
-            wake_by_next_wait(self._start_thread)
+            wake_by_next_wait(self.start)
         else:
-            self._start_thread()
+            self.start()
 
-    def _start_thread(self) -> None:
+    def start(self) -> None:
+        """Start the thread, unless it runs; do nothing if the system has none."""
         if self._stop is not None:
             return
         wake_by_next_wait(None)

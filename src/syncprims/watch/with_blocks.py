@@ -5,13 +5,12 @@ from __future__ import annotations
 import ast
 import threading
 from collections.abc import Sequence
-from itertools import islice
 from types import CodeType, FrameType, MemberDescriptorType, ModuleType
 from typing import Any, Final
 
 from .._core.foreign import guarded, type_name
 from .._core.stacks import is_passed_over
-from .origins import column_of, tree_of
+from .origins import position_of, tree_of
 
 # A lock that was taken by a `with` is released when its block is left, and a thread that waits inside the block does
 # not leave it. So of such a lock it is certain whose turn it is, whatever a plain lock may do otherwise. Which blocks a
@@ -53,7 +52,7 @@ def _look_at(frame: FrameType, things: Sequence[object], found: BlocksEntered) -
     headers = _headers(frame.f_code)
     if not headers:
         return
-    line, column = _position(frame)
+    line, column = position_of(frame)
     for header in headers:
         if not header.first <= line <= header.last:
             continue
@@ -76,14 +75,6 @@ def _lock_of(manager: object) -> object:
     if isinstance(manager, threading.Condition):
         return guarded(None, getattr, manager, "_lock")
     return None
-
-
-def _position(frame: FrameType) -> tuple[int, int]:
-    """Line and column of the instruction that runs; the column is -1 if it is not known."""
-    column = column_of(frame)
-    positions = frame.f_code.co_positions()
-    line = next(islice(positions, frame.f_lasti // 2, None), (None,))[0]
-    return (frame.f_lineno or 0, -1) if line is None or column < 0 else (line, column)
 
 
 # -- headers -----------------------------------------------------------------------------------------------------------
