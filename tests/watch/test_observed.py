@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from hostile import HostileObject
 from syncprims._core.waits import all_waits
 from syncprims.testing import interrupts
 from syncprims.watch import Watching, install
@@ -174,6 +175,26 @@ def test_a_fork_finds_no_thread_of_the_watch(watching: Watching) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     wait_a_moment()
     assert watching.watcher.is_running()
+
+
+def test_a_thread_with_a_hostile_name_ends_as_before(watching: Watching) -> None:
+    """Its name is put down for reports, and nothing that it does then reaches the program."""
+
+    class Unnamed(threading.Thread):
+        @property
+        def name(self) -> Any:
+            return HostileObject()
+
+        @name.setter
+        def name(self, value: str) -> None:
+            pass
+
+    ran: list[int] = []
+    thread = Unnamed(target=lambda: ran.append(1))
+    thread.start()
+    thread.join(20.0)
+    assert not thread.is_alive()
+    assert ran == [1]
 
 
 def test_its_thread_is_not_the_programs(watching: Watching) -> None:

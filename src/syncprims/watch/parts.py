@@ -264,9 +264,8 @@ def replacements() -> list[Replacement]:
 
     def delete_observed(self: threading.Thread) -> None:
         ident = get_ident()
-        name = guarded("", getattr, self, "name")
         forget_thread(ident)
-        ended[ident] = str(name)
+        ended[ident] = thread_name(ident)
         while len(ended) > _MOST:
             ended.popitem(last=False)
         delete(self)
