@@ -22,8 +22,12 @@ SHOWN: Final = {
 
 
 def report_of(program: str) -> str:
-    """Return the report about a program, without what is another in each run."""
-    block = watch(f"hangs/{program}", options=(*QUICK, *SHOWN[program]))
+    """Return the report about a program, without what differs from run to run."""
+    return as_shown(watch(f"hangs/{program}", options=(*QUICK, *SHOWN[program])))
+
+
+def as_shown(block: str) -> str:
+    """Return a report without what differs from run to run."""
     block = re.sub(r"process \d+; .*, CPython \S+.*", "process 4711; 2026-11-02 09:30:00 +0000, CPython 3.13.0", block)
     block = re.sub(r"waited \d+\.\d s", "waited 5.1 s" if "SLOW" in block else "waited 1.0 s", block)
     block = re.sub(r"for more than 0\.4 s", "for more than 5 s", block)

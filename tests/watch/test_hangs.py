@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
-from watch.outputs import FOLDER, SHOWN, report_of
+from watch.outputs import FOLDER, SHOWN, as_shown, report_of
 from watch.watching import BEGINNING, END, HERE, QUICK, run, watch
 
 # Of each program the heading, and what its report says.
@@ -160,3 +161,15 @@ def test_the_pages_show_real_reports(program: str) -> None:
     """What the pages show is what comes out; ``python -m watch.outputs`` writes it."""
     shown = (FOLDER / program).with_suffix(".txt").read_text(encoding="utf-8")
     assert _lines(report_of(program)) == _lines(shown)
+
+
+@pytest.mark.skipif(not FOLDER.is_dir(), reason="the pages are not there: only the tests were copied")
+def test_the_readme_shows_a_real_report(tmp_path: Path) -> None:
+    """The README's first program hangs, and the report below it is what the watch prints."""
+    text = (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+    (program,), (shown,) = (
+        re.findall(r"(?ms)^```python\n(import .*?)^```", text),
+        re.findall(r"(?ms)^```text\n(.*?)^```", text),
+    )
+    (tmp_path / "bank.py").write_text(program, encoding="utf-8")
+    assert _lines(as_shown(watch(tmp_path / "bank.py"))) == _lines(shown)
