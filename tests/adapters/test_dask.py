@@ -113,7 +113,7 @@ def test_a_lock_of_dask_has_the_surface_of_ours(dask_lock: object) -> None:
         with manager:
             assert lock.held_by_me()
             other = LockAdapter(dask_lock, timeout=0.1, name="shared")  # type: ignore[arg-type]  # as above
-            with pytest.raises(LockTimeoutError, match="somebody who did not take it through this adapter"), other:
+            with pytest.raises(LockTimeoutError, match="a thread that did not acquire it through this adapter"), other:
                 pytest.fail("the body ran without the lock")
             assert other.acquire(False) is False
             assert other.acquire(timeout=0.05) is False

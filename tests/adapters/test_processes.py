@@ -76,7 +76,7 @@ def test_a_holder_in_another_process_is_not_known_and_the_error_says_so() -> Non
     holder.start()
     assert held.wait(patience(30.0))
     lock, here = LockAdapter(inside, timeout=0.05, name="shared"), TimedLock()
-    with pytest.raises(LockTimeoutError, match="somebody who did not take it through this adapter") as caught, lock:
+    with pytest.raises(LockTimeoutError, match="a thread that did not acquire it through this adapter") as caught, lock:
         pytest.fail("the body ran without the lock")
     assert caught.value.holder is None
     with pytest.raises(LockTimeoutError), acquire_all(lock, here, timeout=0.05):

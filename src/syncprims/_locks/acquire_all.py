@@ -1,4 +1,4 @@
-"""`acquire_all`: several locks taken together, in one order everywhere, so that they can't deadlock."""
+"""`acquire_all`: acquires several locks in one order everywhere, so that they can't deadlock."""
 
 from __future__ import annotations
 
@@ -23,45 +23,46 @@ if TYPE_CHECKING:
 
 
 class Part(Named, Protocol):
-    """What can be taken together with others, in ways that no override in a subclass changes."""
+    """A lock that can be acquired together with others, in ways that no override in a subclass changes."""
 
     @property
     def _in_python(self) -> bool:
-        """Whether it lets go by code in Python."""
+        """Whether its release runs Python code."""
 
     @property
     def _release(self) -> Callable[[], object]:
-        """What releases it, as a C function."""
+        """The C function that releases it."""
 
     def _enter_within(self, timeout: float | None, /) -> object:
-        """Take it, waiting at most this many seconds, or raise."""
+        """Acquire it within this many seconds, or raise."""
 
 
 def acquire_all(
     *locks: TimedLock | LockAdapter | TimedSemaphore | Reading[TimedRWLock] | Writing[TimedRWLock],
     timeout: float | None = None,
 ) -> AbstractContextManager[None]:
-    """Return what takes all the locks in a ``with``, in one global order, and lets go of them at its end.
+    """Return a context manager that acquires all the locks in one global order, and releases them at the end.
 
-    Threads that take the same locks through this function can't deadlock with each other, however each of them lists
-    its locks: they are taken in the order of their creation (locks that live on a server, in the order of their names,
-    after the others), and released in the reverse order. What comes back may be used again, and by several threads.
+    Threads that acquire the same locks through this function can't deadlock with each other, in whatever order each of
+    them lists the locks. The locks are acquired in the order of their creation, and released in the reverse order.
+    Locks on a server come after the others, in the order of their names. You may use the context manager again, also in
+    several threads.
 
     Args:
-        *locks: Any number of `TimedLock`, `TimedRLock`, `LockAdapter`, `TimedSemaphore`, and of what `TimedRWLock.read`
-            and `TimedRWLock.write` return, no lock twice.
-        timeout: How long to wait for all of them together, in seconds; None, the default, waits for ever and 0 not at
-            all. The locks' own timeouts have no part in it.
+        *locks: Any number of `TimedLock`, `TimedRLock`, `LockAdapter`, `TimedSemaphore`, and results of
+            `TimedRWLock.read` and `TimedRWLock.write`; no lock twice.
+        timeout: How long to wait for all of them together, in seconds. None, the default, waits forever; 0 does not
+            wait. The locks' own timeouts are not used.
 
     Raises:
         ValueError: A lock is given twice, or the timeout is negative or NaN.
-        TypeError: Something is not a lock of these kinds; ``LockAdapter`` wraps others, and of a `TimedRWLock` give its
-            ``read()`` or ``write()``.
-        LockTimeoutError: On entry: one of them was not free in time. None is held.
-        DeadlockError: On entry: this thread holds one of them already, or waiting for one would close a circle of
-            waiting threads. None is held that was not before.
+        TypeError: An argument is not a lock of these kinds. Wrap other locks in a ``LockAdapter``; pass the ``read()``
+            or ``write()`` of a `TimedRWLock`.
+        LockTimeoutError: On entry: a lock was not free in time. None of them is held.
+        DeadlockError: On entry: this thread holds one of them already, or the wait for one would complete a cycle. The
+            thread holds what it held before.
 
-    An interrupt while entering or leaving leaves no lock taken.
+    An interrupt while entering or leaving leaves no lock acquired.
 
     Example:
         >>> from syncprims import TimedLock, acquire_all
@@ -87,10 +88,10 @@ def acquire_all(
 
 
 class _Mine(Entered):
-    """What one thread holds: for each entry its token, and then what releases each lock, the last at the right.
+    """What one thread holds: for each entry its token, then the functions that release the locks, the last one last.
 
     Attributes:
-        letting_go: What releases everything from the entry of the expected token on, as it is run through.
+        letting_go: An iterator that releases everything from the entry of the expected token on.
     """
 
     __slots__ = ("letting_go",)
@@ -103,7 +104,7 @@ class _Mine(Entered):
 
 
 class _All:
-    """What `acquire_all` returns."""
+    """The context manager that `acquire_all` returns."""
 
     __slots__ = ("_entered", "_in_python", "_locks", "_timeout")
 
@@ -111,7 +112,7 @@ class _All:
         self._locks = locks
         self._timeout = timeout
         self._in_python = any(lock._in_python for lock in locks)
-        # For each thread that it belongs to.
+        # One entry for each thread that uses it.
         self._entered: dict[int, _Mine] = {}
 
     def __enter__(self) -> None:
@@ -121,7 +122,7 @@ class _All:
             mine = self._mine()
         token, letting_go = mine.expected, mine.letting_go
         mine.expected = mine.letting_go = None
-        if letting_go is None:  # it is entered by hand
+        if letting_go is None:  # entered without a `with`
             token = object()
             letting_go = map(call, iter(mine.pop, token))
         deadline = None if self._timeout is None else Deadline(self._timeout)
@@ -130,7 +131,7 @@ class _All:
             for lock in self._locks:
                 left = None if deadline is None else deadline.remaining()
                 release: Callable[[], object] = lock._release
-                # Nothing is delivered between the return of a Python function and the append.
+                # No interrupt comes between the return of a Python function and the append.
                 lock._enter_within(left)
                 mine.append(release)
         except BaseException as error:
@@ -138,13 +139,13 @@ class _All:
                 exhaust(letting_go)
             except BaseException as failure:  # noqa: BLE001  raised, or noted
                 try:
-                    exhaust(letting_go)  # first of all the rest
+                    exhaust(letting_go)  # release the rest first
                 except BaseException as another:  # noqa: BLE001  raised, or noted
                     finish(letting_go, [failure, another], error, self)
                 else:
                     finish(letting_go, [failure], error, self)
             if deadline is not None and isinstance(error, LockTimeoutError):
-                # The lock knew of nothing but what the others had left for it.
+                # The lock was given only the time that the others had left for it.
                 error.timeout = self._timeout
                 note(error, f"acquire_all() had {self._timeout} s for all {len(self._locks)} locks together")
             raise
@@ -167,7 +168,7 @@ class _All:
         return self._entered.setdefault(me, _Mine()) if mine is None else mine
 
     def _letting_go(self) -> Iterator[object]:
-        """What releases, as it is run through, everything from the last entry on."""
+        """Return an iterator that releases everything from the last entry on."""
         mine = self._mine()
         if not mine:
             raise RuntimeError(f"cannot leave {self!r}: this thread has not entered it")
@@ -175,7 +176,7 @@ class _All:
         return map(call, iter(mine.pop, token))
 
     def _note(self, error: BaseException, failure: BaseException) -> None:
-        """Tell of a failed release without taking the place of the exception that was on its way."""
+        """Note a failed release on the exception that is being raised, without replacing that exception."""
         note(error, f"then the release of a lock failed too: {error_words(failure)}")
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""`Guarded`: a value that is reached under its lock alone."""
+"""`Guarded`: a value that code can reach only under its lock."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .._core.foreign import words
 from .._core.lazy import check_runs
 from .timed_lock import TimedLock
 
-# It is a lock, and does not have one: a `with` on it costs what one on a lock costs, and everything that knows locks
-# knows it (`acquire_all`, the wait-for graph, fork, reports, recordings).
+# It is a lock rather than having one. So a `with` costs the same as on a lock, and everything that works with locks
+# works with it (`acquire_all`, the wait-for graph, fork, reports, recordings).
 
 T = TypeVar("T")
 
@@ -20,15 +20,15 @@ T = TypeVar("T")
 class Guarded(TimedLock, Generic[T]):
     """A value together with its lock: the only way to the value is through the lock.
 
-    Use it for state that several threads share, so that no code can forget the lock. It is the bank's counter behind
-    glass: who wants something from it has to stand at the window, and there is room for one.
+    Use it for state that several threads share, so that no code can forget the lock. Think of a bank counter behind
+    glass: customers must come to the window, and there is room for one.
 
-    It is a `TimedLock` whose ``with`` gives the value, so all that this page does not name is as there.
+    It is a `TimedLock` whose ``with`` gives the value. What is not described here works like `TimedLock`.
 
     Args:
         value: The value; it is never compared, copied or printed.
-        timeout: How long ``with`` and `update` wait, in seconds; None, the default, is forever and 0 is not at all.
-        name: What messages call it; by default ``Guarded-7`` or the like.
+        timeout: How long ``with`` and `update` wait, in seconds. None, the default, waits forever; 0 does not wait.
+        name: The name in messages; by default ``Guarded-7`` or the like.
 
     Raises:
         ValueError: The timeout is negative or NaN.
@@ -44,20 +44,20 @@ class Guarded(TimedLock, Generic[T]):
         >>> total.update(lambda n: n + 5)
         5
 
-    A value that can be changed in place, such as a dictionary, is changed in the ``with``. One that can't, such as a
-    number, is replaced by `update`, or by setting `value` in the ``with``. Do not keep the object that the ``with``
+    Change a value that can be changed in place, such as a dictionary, inside the ``with``. Replace any other value,
+    such as a number, by `update`, or by setting `value` inside the ``with``. Do not keep the object that the ``with``
     gives: after the block the lock no longer guards it.
 
     **Fairness.** None, as with `TimedLock`.
 
-    **Thread safety.** As `TimedLock`. An interrupt in `update` either leaves the old value or has set the new one, and
-    the lock is free. A block that is cut off leaves a value in place that it has changed in part, as any exception
-    there does.
+    **Thread safety.** Like `TimedLock`. After an interrupt in `update` the value is either the old or the new one, and
+    the lock is free. A block that is interrupted may leave a value that it has changed only in part, as after any
+    exception.
 
     **Differences from threading.** `threading` has nothing like it. As a lock, it differs as `TimedLock` does: only the
     holder may release it, and a thread that enters it twice gets a `DeadlockError`.
 
-    **Subclassing.** As `TimedLock`, with the same hooks. `update` takes the lock by ``with``, so it reaches an
+    **Subclassing.** Like `TimedLock`, with the same hooks. `update` acquires the lock by ``with``, so it reaches an
     overridden ``__enter__`` and ``__exit__``.
     """
 
@@ -71,11 +71,11 @@ class Guarded(TimedLock, Generic[T]):
     # are looked up on its class, since recordings and the check of lock orders replace them there.
 
     def __enter__(self) -> T:  # type: ignore[override]  # the value is what it is for
-        """Take the lock, waiting at most the constructor's timeout, and return the value.
+        """Acquire the lock, wait at most the constructor's timeout, and return the value.
 
         Raises:
-            LockTimeoutError: It was not free in time; the error says which thread held it.
-            DeadlockError: This thread holds it already, or waiting would close a cycle of waiting threads.
+            LockTimeoutError: It was not free in time. The error names the holder.
+            DeadlockError: This thread holds it already, or the wait would complete a cycle.
         """
         TimedLock.__enter__(self)
         return self._value
@@ -85,12 +85,12 @@ class Guarded(TimedLock, Generic[T]):
         return self._value
 
     def hold(self, timeout: float | None) -> AbstractContextManager[T]:  # type: ignore[override]  # the same
-        """Return a context manager that takes the lock and gives the value, with a timeout of its own.
+        """Return a context manager that acquires the lock with its own timeout and gives the value.
 
-        It may be kept and used again, and by several threads.
+        You may keep it and use it again, also in several threads.
 
         Args:
-            timeout: In seconds, instead of the constructor's; None is forever and 0 is not at all.
+            timeout: How long ``with`` waits, in seconds. None waits forever; 0 does not wait.
 
         Raises:
             ValueError: The timeout is negative or NaN.
@@ -105,7 +105,7 @@ class Guarded(TimedLock, Generic[T]):
         return cast("AbstractContextManager[T]", super().hold(timeout))
 
     def update(self, fn: Callable[[T], T]) -> T:
-        """Replace the value by what the function makes of it, under the lock; return the new value.
+        """Replace the value by the function's result for it, under the lock; return the new value.
 
         It waits for the lock at most the constructor's timeout.
 
@@ -117,9 +117,9 @@ class Guarded(TimedLock, Generic[T]):
 
         Raises:
             LockTimeoutError: The lock was not free in time; the function was not called.
-            DeadlockError: This thread holds it already, as when the function calls `update` itself.
-            TypeError: The function can't be called, or is a coroutine function or a generator function, of which a call
-                would run nothing.
+            DeadlockError: This thread holds it already, for example because the function calls `update` itself.
+            TypeError: The function can't be called, or is a coroutine or generator function, and a call would run none
+                of its code.
             BaseException: What the function raises. The value is unchanged, and the lock is free.
 
         Example:
@@ -130,13 +130,13 @@ class Guarded(TimedLock, Generic[T]):
         """
         check_runs(fn, "the function of update()")
         with self:
-            # `attempt`, in place: what the function returned is the value before an interrupt comes.
+            # `attempt`, inlined: the result of the function becomes the value before an interrupt can come.
             (self._value,) = starmap(fn, ((self._value,),))
             return self._value
 
     @property
     def value(self) -> T:
-        """The value, for the thread that holds the lock; it may be set in the same way.
+        """The value, for the thread that holds the lock, which may also set it.
 
         It is for blocks that hold several locks, and for values that can't be changed in place.
 

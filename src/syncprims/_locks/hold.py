@@ -1,4 +1,4 @@
-"""`Hold`: what the ``hold()`` of the locks returns."""
+"""`Hold`: the context manager that ``hold()`` of a lock returns."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from .._core.state import Named
 
 
 class Holdable(Named, Protocol):
-    """What can be held: its ``__exit__`` is used too."""
+    """A lock that can be held; its ``__exit__`` is used too."""
 
     def _enter_within(self, timeout: float | None) -> Self:
-        """Take the lock, waiting at most this many seconds, or raise."""
+        """Acquire the lock within this many seconds, or raise."""
 
 
 _L = TypeVar("_L", bound=Holdable)
 
 
 class Hold(Generic[_L]):
-    """A ``with`` on a lock with a timeout of its own; as safe as the lock, since its ``__exit__`` is the lock's."""
+    """A ``with`` on a lock with its own timeout. It is as safe as the lock, because its ``__exit__`` is the lock's."""
 
     __slots__ = ("_lock", "timeout")
 

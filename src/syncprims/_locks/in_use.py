@@ -1,4 +1,4 @@
-"""`InUse`: a thing for each key, made when it is asked for, and gone when no thread uses it."""
+"""`InUse`: an object for each key, made on request, and gone when no thread uses it."""
 
 from __future__ import annotations
 
@@ -13,29 +13,28 @@ from weakref import ref
 from .._core.foreign import is_interrupt
 
 # A weak dictionary, with three differences from `weakref.WeakValueDictionary`.
-#
-# 1. Of two threads that ask for the same key at once, both get the same thing: it is put in by one call of C that finds
-#    what another thread has put in before.
-# 2. When a thing goes, only C code runs: it notes the dead reference. The key, whose `__hash__` may be Python code that
-#    fails or is interrupted, is dropped when the next thing is made or they are counted, and by C again: only if the
-#    reference there is dead.
-# 3. No lock guards it, since the keys' methods are the user's code, and would run under that lock.
+# 1. Two threads that ask for the same key at once get the same object: one call of C inserts it, or returns the one
+#    that another thread inserted first.
+# 2. When an object goes, only C code runs, which notes the dead reference. The key is dropped later, when the next
+#    object is made or the keys are counted, because its `__hash__` may be Python code that fails or is interrupted. C
+#    drops it, and only if the reference there is dead.
+# 3. No lock guards it: the keys' methods are the user's code, and would run under that lock.
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 class _KeyedRef(ref[V]):
-    """A weak reference to the thing of a key."""
+    """A weak reference to the object of a key."""
 
     __slots__ = ("failed", "key")
 
     key: object
-    failed: bool  # whether its key's methods have failed, or were cut off, when it was to be dropped
+    failed: bool  # whether its key's methods failed or were interrupted when it was to be dropped
 
 
 class InUse(ABC, Generic[K, V]):
-    """A thing for each key: the same one as long as any code refers to it."""
+    """An object for each key: the same one as long as any code refers to it."""
 
     __slots__ = ("__weakref__", "_gone", "_refs")
 
@@ -45,7 +44,7 @@ class InUse(ABC, Generic[K, V]):
 
     @abstractmethod
     def _make(self, key: K) -> V:
-        """Make the thing of a key, which allows weak references; it is dropped if another thread was first."""
+        """Make the object of a key, which must allow weak references; it is dropped if another thread was first."""
 
     def __getitem__(self, key: K) -> V:
         found = self._refs.get(key)
@@ -70,12 +69,13 @@ class InUse(ABC, Generic[K, V]):
 
     def _forget_gone(self) -> None:
         try:
-            # No interrupt comes between the taking and the `try`.
+            # No interrupt comes between the pop and the `try`.
             for dead in map(call, repeat(self._gone.popleft)):
                 try:
                     _remove_dead_weakref(self._refs, dead.key)
                 except BaseException as error:
-                    # An interrupt, or the key's methods fail: if they do so twice, it stays until it is asked for.
+                    # An interrupt came, or the key's methods failed. After a second failure the key stays until it is
+                    # asked for.
                     failed, dead.failed = dead.failed, True
                     if not failed:
                         self._gone.append(dead)

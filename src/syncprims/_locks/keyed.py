@@ -1,4 +1,4 @@
-"""`KeyedLock`: a lock for each key, made when it is asked for, and gone when no thread uses it."""
+"""`KeyedLock`: a lock for each key, made on request, and gone when no thread uses it."""
 
 from __future__ import annotations
 
@@ -17,33 +17,32 @@ from .hold import Hold
 from .in_use import InUse
 from .timed_lock import TimedLock
 
-# A lock is alive as long as it is referred to. A `with` refers to it from before the lock is taken until it is free
-# again: by the object on the stack, then by the bound `__exit__`, which is the lock's own. A thread that waits refers
-# to it by the frame that does. Only what `acquire()` took may be held without any reference, so each such acquisition
-# is noted, and the note refers to the lock.
+# A lock is alive as long as code refers to it. A `with` refers to it from before the lock is acquired until it is free
+# again: by the object on the stack, then by the bound `__exit__`, which is the lock's own. The frame of a waiting
+# thread refers to it too. Only a lock that `acquire()` acquired may be held without any reference, so each such
+# acquisition is noted, and the note refers to the lock.
 #
 # `release` is a C function, which drops no note. So later calls look at the oldest notes and drop those whose lock is
-# free. A note is made by the holder once it has the lock. So if the lock of a note is free, the acquisition that
-# made the note is over; if another one has begun since, it has a note of its own. Nothing else has to be locked.
+# free. The holder makes the note once it has the lock. So if the lock of a note is free, the acquisition that made the
+# note is over; if another one has begun since, it has its own note. Nothing else has to be locked.
 
-_LOOKED_AT: Final = 2  # notes, by each call that may make one: so there are never many of locks that are free
+_LOOKED_AT: Final = 2  # notes, by each call that may make one, so that few notes are of free locks
 
 
 class KeyedLock(InUse[Hashable, TimedLock]):
     """A `TimedLock` for each key, so that threads exclude each other only if they are about the same thing.
 
-    Use it where one lock would be too coarse and the things to lock are not known beforehand: accounts, files, users.
-    It is a hotel's key board: there is a hook for a room as long as its key is out, and none for all the rooms of the
-    world.
+    Use it if one lock would be too coarse, and the things to lock are not known beforehand: accounts, files, users.
+    Think of a hotel's key board that has a hook only for rooms whose key is out.
 
-    ``keyed[key]`` is a real `TimedLock`, with all that this means: ``with``, ``hold(timeout)``, ``acquire``, holders,
-    `DeadlockError`, `acquire_all`. Its name is made of both: ``accounts['alice']``. It is the same lock for all who ask
-    for an equal key, as long as a thread holds it or waits for it, or any code refers to it. When none does, the lock
-    is gone, so that a million keys over a day leave nothing behind.
+    ``keyed[key]`` is a real `TimedLock` with everything that one has: ``with``, ``hold(timeout)``, ``acquire``,
+    holders, `DeadlockError`, `acquire_all`. Its name has the key in it: ``accounts['alice']``. An equal key gives the
+    same lock as long as a thread holds it or waits for it, or any code refers to it. After that the lock is gone, so a
+    million keys over a day leave nothing behind.
 
     Args:
-        timeout: How long ``with`` of each lock waits, in seconds; None, the default, is forever and 0 is not at all.
-        name: What messages call it; by default ``KeyedLock-7`` or the like.
+        timeout: How long ``with`` of each lock waits, in seconds. None, the default, waits forever; 0 does not wait.
+        name: The name in messages; by default ``KeyedLock-7`` or the like.
 
     Raises:
         ValueError: The timeout is negative or NaN.
@@ -61,7 +60,7 @@ class KeyedLock(InUse[Hashable, TimedLock]):
         >>> accounts["alice"].name
         "accounts['alice']"
 
-    To take several keys at once without a deadlock, whatever the order in which other threads list them:
+    To lock several keys at once without a deadlock, in whatever order other threads list them:
 
         >>> from syncprims import acquire_all
         >>> with acquire_all(accounts["alice"], accounts["bob"], timeout=2.0):
@@ -71,24 +70,24 @@ class KeyedLock(InUse[Hashable, TimedLock]):
     **Fairness.** None, as with `TimedLock`.
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. An interrupt
-    at any point leaves no lock taken, and no lock or key behind. Of the keys' methods only ``__hash__`` and ``__eq__``
-    are called, with no lock held, in the thread that asks for a key, and what they raise comes out there. A key itself
-    is dropped when the next lock is made, or by `len`.
+    at any point leaves no lock acquired, and no lock or key behind. Only ``__hash__`` and ``__eq__`` of a key are
+    called, in the thread that asks for the key, with no lock held; that thread gets what they raise. A key is dropped
+    when the next lock is made, or by `len`.
 
-    **Differences from threading.** `threading` has nothing like it. What is written by hand, a dictionary of locks,
-    grows forever; one that deletes locks after use lets two threads in at once. Between ``keyed[key].acquire()`` and
-    ``keyed[key].release()`` no variable has to keep the lock. After such a release it is gone with the next lock that
-    is made or acquired, or with `len`.
+    **Differences from threading.** `threading` has nothing like it. A dictionary of locks, written by hand, grows
+    forever; if it deletes locks after use, it lets two threads in at once. Between ``keyed[key].acquire()`` and
+    ``keyed[key].release()`` no variable has to keep the lock. After such a release the lock is gone when the next one
+    is made or acquired, or after `len`.
 
-    A `KeyedLock` is no collection: it can't be iterated over or searched, and it is true also when it is empty. In a
-    forked child the locks are as `TimedLock` says: those of other threads are free.
+    A `KeyedLock` is not a collection: you can't iterate over it or search it, and it is true even when it is empty. In
+    a forked child, as with `TimedLock`, the locks that other threads held are free.
 
-    **Subclassing.** Each lock is of a subclass of `TimedLock` that is internal, so hooks can't be overridden here.
+    **Subclassing.** The locks are of an internal subclass of `TimedLock`, so hooks can't be overridden here.
     """
 
     __slots__ = ("_acquired", "_name", "_serial", "_timeout")
 
-    # Else Python would try 0, 1, 2, …, of which there is no end.
+    # Without this Python would try 0, 1, 2, … and never end.
     __iter__: ClassVar[None] = None
     __contains__: ClassVar[None] = None
 
@@ -106,31 +105,31 @@ class KeyedLock(InUse[Hashable, TimedLock]):
 
     @property
     def timeout(self) -> float | None:
-        """How long ``with`` of each lock waits, in seconds; None is forever."""
+        """How long ``with`` of each lock waits, in seconds; None waits forever."""
         return self._timeout
 
     def __getitem__(self, key: Hashable) -> TimedLock:
         """Return the lock of a key; never blocks.
 
         Args:
-            key: Anything that can be the key of a dictionary. Equal keys have the same lock, as ``1`` and ``1.0`` do.
+            key: Anything that can be a dictionary's key. Equal keys have the same lock, for example ``1`` and ``1.0``.
 
         Raises:
             TypeError: It can't be hashed.
             Exception: What its ``__hash__`` or ``__eq__`` raises.
         """
-        # As inherited, in place: a call would cost as much as the rest.
+        # The inherited method, inlined: a call would cost as much as the rest.
         found = self._refs.get(key)
         lock = None if found is None else found()
         return self._add(key) if lock is None else lock
 
     def __len__(self) -> int:
-        """Return how many locks are in use at this moment: held, waited for or referred to."""
+        """Return how many locks are in use right now: held, waited for or referred to."""
         self._look_at_acquired(len(self._acquired))
         return super().__len__()
 
     def __bool__(self) -> bool:
-        """Return True: whether locks are in use is no reason to take another `KeyedLock`."""
+        """Return True also when no lock is in use, so that ``keyed or KeyedLock()`` keeps this one."""
         return True
 
     def __repr__(self) -> str:
@@ -173,11 +172,11 @@ class LockOfKey(TimedLock):
 
     @property
     def name(self) -> str:
-        """What messages call the lock; put together only if one is written."""
+        """The lock's name in messages, which is made only when it is needed."""
         return f"{self._keyed.name}[{words(self._key)}]"
 
     def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
-        """Take the lock as `TimedLock.acquire` does; it is kept as long as it is held."""
+        """Acquire the lock like `TimedLock.acquire`; it stays alive as long as it is held."""
         taken = TimedLock.acquire(self, blocking, timeout)
         if taken:
             try:
@@ -188,7 +187,7 @@ class LockOfKey(TimedLock):
         return taken
 
     def hold(self, timeout: float | None) -> AbstractContextManager[Self]:
-        """Return what `TimedLock.hold` does; it is not kept here, as the two would keep each other alive."""
+        """Return the same as `TimedLock.hold`. The lock does not store it: the two would keep each other alive."""
         return Hold(self, check_timeout(timeout))
 
     def _state(self) -> State:

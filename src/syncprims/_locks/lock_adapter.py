@@ -1,4 +1,4 @@
-"""`LockAdapter`: the surface of a `TimedLock` over a lock that the program already has."""
+"""`LockAdapter`: the methods of a `TimedLock` for a lock that the program already has."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from .surface import LockSurface
 
 
 class LockLike(Protocol):
-    """What `LockAdapter` asks of a lock: to be acquired without a limit or within seconds, and to be released.
+    """What `LockAdapter` needs of a lock: ``acquire``, with and without a timeout, and ``release``.
 
-    The locks of `threading` and `multiprocessing` are like this, and so are Dask's ``Lock`` and ``Semaphore``.
+    The locks of `threading` and `multiprocessing` have these, and so have Dask's ``Lock`` and ``Semaphore``.
 
     Example:
         >>> import threading
@@ -38,7 +38,7 @@ class LockLike(Protocol):
     """
 
     def acquire(self, *, timeout: float = ...) -> bool:
-        """Take the lock, without a limit or within ``timeout`` seconds; return whether it was taken."""
+        """Acquire the lock, without a limit or within ``timeout`` seconds; return whether it was acquired."""
 
     def release(self) -> object:
         """Let go of it."""
@@ -49,18 +49,18 @@ _holds_of = attrgetter("_holds")
 
 
 class LockAdapter(LockSurface):
-    """A lock that you already have, in a timeout-aware context manager: the surface of `TimedLock` over any lock.
+    """A context manager with a timeout for a lock that you already have: it gives any lock the methods of `TimedLock`.
 
-    Use it where the lock is not yours to replace: another library's `threading.Lock`, a `multiprocessing.Lock`, a lock
-    on a server. Locks of your own are better made as `TimedLock`.
+    Use it for a lock that you can't replace: another library's `threading.Lock`, a `multiprocessing.Lock`, a lock on a
+    server. For your own locks a `TimedLock` is better.
 
     Args:
         lock: Anything with ``acquire()``, ``acquire(timeout=seconds)`` and ``release()``.
-        timeout: How long ``with`` waits, in seconds; None, the default, waits for ever and 0 not at all.
-        name: What messages call the lock; by default ``LockAdapter-7`` or the like.
+        timeout: How long ``with`` waits, in seconds. None, the default, waits forever; 0 does not wait.
+        name: The lock's name in messages; by default ``LockAdapter-7`` or the like.
 
     Raises:
-        TypeError: The lock has no such methods, the timeout is not a number or the name not a string.
+        TypeError: The lock has no such methods, the timeout is not a number, or the name is not a string.
         ValueError: The timeout is negative or NaN.
         OverflowError: It is larger than `threading.TIMEOUT_MAX`.
 
@@ -72,29 +72,29 @@ class LockAdapter(LockSurface):
         ...     lock.locked()
         True
 
-    What the lock inside weakens:
+    Some things depend on the wrapped lock:
 
-    - Who holds it is known only where it was acquired through this adapter; `LockTimeoutError` says so otherwise.
-    - It takes no part in the detection of deadlocks, as its true owner can't be asked. One case is noticed: a thread
-      that waits without limit, or in a ``with``, for a `threading.Lock` that it has taken through this adapter.
-    - Where its ``acquire`` or ``release`` is written in Python, an interrupt inside may leave it taken. Where they are
-      C functions, as those of `threading` and `multiprocessing` are, ``with``, `hold` and `acquire_all` leak nothing;
-      but an interrupt that comes right at the call of the adapter's `release`, which is in Python, leaves it taken.
-    - After a fork it is what the lock inside is.
+    - The holder is known only if it acquired the lock through this adapter; otherwise `LockTimeoutError` says so.
+    - It takes no part in deadlock detection, because its true owner can't be asked. One case is detected: a thread
+      waits without a limit, or in a ``with``, for a `threading.Lock` that it has acquired through this adapter.
+    - If its ``acquire`` or ``release`` is written in Python, an interrupt inside may leave it acquired. If they are C
+      functions, as in `threading` and `multiprocessing`, ``with``, `hold` and `acquire_all` leak nothing. But the
+      adapter's `release` is in Python: an interrupt right at its call leaves the lock acquired.
+    - After a fork it is in the state of the wrapped lock.
 
-    Where the ``release`` of the lock inside raises an error, as a lock on a server may, that comes out of the ``with``;
-    if an exception of the block is on its way, that one comes out, with the other as a note. Either way the adapter
+    If the ``release`` of the wrapped lock raises an error, as a lock on a server may, the ``with`` raises it. If the
+    block itself raised an exception, the ``with`` raises that one, with the error as a note. Either way the adapter
     regards the lock as released.
 
-    **Fairness.** That of the lock inside.
+    **Fairness.** That of the wrapped lock.
 
     **Thread safety.** All methods may be called from any thread.
 
-    A `threading.Condition` over it gives it up, as often as the thread has taken it through this adapter, and takes it
-    back, unless the lock inside raises an error when it is to be taken.
+    A `threading.Condition` over it releases it as often as the thread has acquired it through this adapter, and
+    acquires it again, unless the wrapped lock raises an error then.
 
     **Differences from threading.** Only a thread that acquired the lock through this adapter may release it through
-    this adapter (`RuntimeError`). Whether a thread may take it twice is as with the lock inside.
+    this adapter; any other gets a `RuntimeError`. Whether a thread may acquire it twice depends on the wrapped lock.
 
     **Subclassing.** The hooks are those of `TimedLock`: `_on_wait`, `_on_acquired` and `_on_timeout`. ``with`` and
     `hold` reach neither an overridden `acquire` nor `release`.
@@ -108,27 +108,27 @@ class LockAdapter(LockSurface):
         self._lock = lock
         self._timeout = check_timeout(timeout)
         self._name = check_name(name)
-        # For each thread, one entry for each time that it has taken the lock through this adapter.
+        # For each thread, one entry for each time that it has acquired the lock through this adapter.
         self._holds: dict[int, Entered] = {}
-        # Whether letting go of it runs Python code, which needs more of the stack.
+        # Whether its release runs Python code, which needs more of the stack.
         self._in_python = type(getattr(lock, "release", None)) is not BuiltinMethodType
-        # What a thread is advised that would wait for itself; None where it may take the lock twice, or nobody knows.
+        # The advice for a thread that would wait for itself; None if it may acquire the lock twice, or we don't know.
         self._own_wait = "release it first, or wrap a threading.RLock" if type(lock) is type(Lock()) else None
         self._serial = register(self, new_serial())
 
     def locked(self) -> bool:
-        """Return whether the lock is taken, or, where the lock inside can't tell, taken through this adapter."""
+        """Return whether the lock is acquired. If the wrapped lock can't tell: whether it is through this adapter."""
         locked = getattr(self._lock, "locked", None)
         return bool(locked()) if callable(locked) else self._owner() is not None
 
     def held_by_me(self) -> bool:
-        """Return whether the calling thread took the lock through this adapter."""
+        """Return whether the calling thread acquired the lock through this adapter."""
         return bool(self._holds.get(get_ident()))
 
     def _owner(self) -> int | None:
         return next((ident for ident, holds in list(self._holds.items()) if holds), None)
 
-    def _up_to(self, waiter: int) -> int | None:  # noqa: ARG002  a thread may well wait for itself here
+    def _up_to(self, waiter: int) -> int | None:  # noqa: ARG002  a thread can really wait for itself here
         return self._owner()
 
     def _is_mine(self) -> bool:
@@ -145,17 +145,17 @@ class LockAdapter(LockSurface):
         )
 
     def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
-        """Take the lock as `threading.Lock.acquire` does; the constructor's timeout has no part in it.
+        """Acquire the lock like `threading.Lock.acquire`; the constructor's timeout is not used.
 
         Args:
             blocking: False tries once and does not wait.
-            timeout: How long to wait, in seconds; -1, the default, and None wait for ever.
+            timeout: How long to wait, in seconds. -1, the default, and None wait forever.
 
         Returns:
-            Whether the lock was taken.
+            Whether the lock was acquired.
 
         Raises:
-            DeadlockError: The wait has no limit, and this thread has taken this `threading.Lock` already.
+            DeadlockError: The wait has no limit, and this thread has acquired this `threading.Lock` already.
             TypeError: ``blocking`` is neither a `bool` nor 0 or 1.
             ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
             OverflowError: It is larger than `threading.TIMEOUT_MAX`.
@@ -163,20 +163,20 @@ class LockAdapter(LockSurface):
         return self._take(check_acquire(blocking, timeout), raises=False)
 
     def release(self) -> None:
-        """Let go of the lock.
+        """Release the lock.
 
         Raises:
-            RuntimeError: The calling thread has not taken it through this adapter. Nothing is changed.
+            RuntimeError: The calling thread has not acquired it through this adapter. Nothing is changed.
         """
         if not self.held_by_me():
             raise self._not_entered()
         self._release()
 
     def hold(self, timeout: float | None) -> AbstractContextManager[Self]:
-        """Return what takes the lock in a ``with``, waiting at most this long instead of the constructor's timeout.
+        """Return a context manager that acquires the lock with this timeout instead of the constructor's.
 
         Args:
-            timeout: In seconds; None waits for ever and 0 not at all.
+            timeout: How long ``with`` waits, in seconds. None waits forever; 0 does not wait.
 
         Raises:
             ValueError: The timeout is negative or NaN.
@@ -185,11 +185,11 @@ class LockAdapter(LockSurface):
         return Hold(self, check_timeout(timeout))
 
     def __enter__(self) -> Self:
-        """Take the lock, waiting at most the constructor's timeout.
+        """Acquire the lock; wait at most the constructor's timeout.
 
         Raises:
             LockTimeoutError: It was not free in time.
-            DeadlockError: This thread has taken this `threading.Lock` already.
+            DeadlockError: This thread has acquired this `threading.Lock` already.
         """
         return self._enter_within(self._timeout)
 
@@ -210,11 +210,11 @@ class LockAdapter(LockSurface):
 
     @LeaveInC
     def _release(self) -> Callable[[], object]:
-        """What releases the lock, as a C function."""
+        """The C function that releases the lock."""
         return partial(exhaust, map(call, (self._mine().pop, self._lock.release)))
 
     def _letting_go(self) -> Iterator[object]:
-        """What releases the lock as it is run through: in C, with the thread struck off first, whatever comes then."""
+        """Return an iterator that removes the thread from the holders and then releases the lock, all in C."""
         mine = self._mine()
         if not mine:
             raise self._not_entered()
@@ -234,7 +234,7 @@ class LockAdapter(LockSurface):
         )
 
     def _note(self, error: BaseException, failure: BaseException) -> None:
-        """Tell of a failed release without taking the place of the exception that was on its way."""
+        """Note a failed release on the exception that is being raised, without replacing that exception."""
         note(error, f"then the release of {self.name!r} failed too: {error_words(failure)}")
 
     def _take(self, limit: float | None, *, raises: bool) -> bool:
@@ -246,9 +246,9 @@ class LockAdapter(LockSurface):
             mine = self._mine()
         held = len(mine)
         token = None
-        if raises:  # it may be a `with`, which has just looked up what will leave it
+        if raises:  # it may be a `with`, which has just looked up its `__exit__`
             token, mine.expected = mine.expected, None
-        taken: bool | None = False  # None while the lock inside has answered, and it is not clear what
+        taken: bool | None = False  # None once the wrapped lock has answered, until the answer is known
         try:
             (answer,) = map(_try, (self._lock,))  # `attempt`
             taken = True if answer is True else False if answer is False else None
@@ -258,7 +258,7 @@ class LockAdapter(LockSurface):
                 if self._own_wait is not None and mine and (raises or limit is None):
                     raise own_deadlock(self.name, self._own_wait, self)
                 self._on_wait(self.holder)
-                # A `with` counts as endless in what is reported, limit or not, as that of a TimedLock does.
+                # Reports show a `with` as endless, with or without a limit, as for a TimedLock.
                 waiting = Waiting(self, None if limit is None or raises else started + limit, takes_part=False)
                 acquire: Callable[..., object] = self._lock.acquire
                 try:
@@ -288,7 +288,7 @@ class LockAdapter(LockSurface):
                     self._note(error, failure)
                 finally:
                     try:
-                        del mine[held]  # no call: another interrupt comes only after it
+                        del mine[held]  # not a call: another interrupt comes only after it
                     except IndexError:
                         pass
             raise
@@ -297,7 +297,7 @@ class LockAdapter(LockSurface):
         return False
 
     def _judge(self, answer: object) -> bool:
-        """Whether the answer of the lock inside means that it was taken; its truth, as `threading` takes it."""
+        """Whether the wrapped lock's answer means that it was acquired: the truth of the answer, as in `threading`."""
         try:
             return bool(answer)
         except Exception as error:
@@ -307,9 +307,9 @@ class LockAdapter(LockSurface):
             ) from error
 
     # -- threading.Condition, fork ------------------------------------------------------------------------------
-    # As TimedLock: what _release_save() returns is a generator, suspended in a `try` of its own, and _acquire_restore
-    # is the C function that resumes it. The lock inside is given up as often as this thread has taken it through this
-    # adapter, and taken as often again: in C, by an iterator that goes on if an interrupt ended a wait of it.
+    # Like TimedLock: _release_save() returns a generator that is suspended in its own `try`, and _acquire_restore is
+    # the C function that resumes it. The wrapped lock is released as often as this thread has acquired it through this
+    # adapter, and acquired as often again: in C, by an iterator that goes on if an interrupt ended one of its waits.
 
     def _is_owned(self) -> bool:
         return self.held_by_me()
@@ -320,7 +320,7 @@ class LockAdapter(LockSurface):
             next(again)
             return again
         except BaseException:
-            again.close()  # now, not when the exception has gone
+            again.close()  # now, and not when the exception has gone
             raise
 
     _acquire_restore = staticmethod(next)
@@ -340,7 +340,7 @@ class LockAdapter(LockSurface):
             waiting.publish()
         finally:
             try:
-                exhaust(giving)  # what the lock inside kept from it by raising
+                exhaust(giving)  # the releases that failed because the wrapped lock raised
             finally:
                 try:
                     mine.extend(taking)
@@ -352,7 +352,7 @@ class LockAdapter(LockSurface):
         yield
 
     def _somebody(self) -> str:
-        return "somebody who did not take it through this adapter"
+        return "a thread that did not acquire it through this adapter"
 
     @staticmethod
     def _after_fork(adapters: Collection[LockAdapter]) -> None:
@@ -373,6 +373,6 @@ class LockAdapter(LockSurface):
 
 
 def forget_holders(adapters: Collection[LockAdapter]) -> None:
-    """In a forked child: count no thread as a holder, not even the one that forked: the parent has the locks."""
+    """In a forked child, count no thread as a holder, not even the one that forked: the parent has the locks."""
     for adapter in adapters:
         adapter._holds = {}

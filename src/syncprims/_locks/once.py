@@ -1,4 +1,4 @@
-"""`once`: a decorator for a function that is to run once, however many threads call it."""
+"""`once`: a decorator that makes a function run once, however many threads call it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .shared_call import SharedCalls
 
 R = TypeVar("R")
 
-# Flags of code objects, for ``*args`` and ``**kwargs``: a wrapper takes these, whatever it wraps takes.
+# Flags of code objects, for ``*args`` and ``**kwargs``: a wrapper has these, whatever the wrapped function takes.
 _NAMELESS: Final = 0x04 | 0x08
 
 
@@ -28,27 +28,27 @@ def once(
 ) -> Callable[[], R] | Callable[[Callable[[], R]], Callable[[], R]]:
     """Make a function run once, however many threads call it; every call returns the result of that one run.
 
-    Use it for what is made on first use: a connection, a table that takes long to load. It is the first guest of a
-    shelter who lights the stove: who comes while they are at it waits, and who comes later finds it warm.
+    Use it for things that are made on first use: a connection, a table that takes long to load. Think of a mountain
+    hut: the first guest lights the stove, guests who come at the same time wait, and later guests find it warm.
 
     ``@once`` and ``@once(timeout=2.0)`` both work. The function must not take arguments, so a method is refused: its
-    result belongs to an object, and `functools.cached_property` keeps it there. What comes back is a function with the
-    name, the docstring and the ``__wrapped__`` of the original, as `functools.wraps` sets them.
+    result belongs to an object, and `functools.cached_property` keeps it there. The decorated function has the name,
+    the docstring and the ``__wrapped__`` that `functools.wraps` sets.
 
     Args:
         fn: The function.
-        timeout: How long a call waits for another thread that runs the function, in seconds; None, the default, is
-            forever and 0 is not at all. It does not limit the run itself.
+        timeout: How long a call waits for another thread that runs the function, in seconds. None, the default, waits
+            forever; 0 does not wait. It does not limit the run itself.
 
     Raises:
-        TypeError: At the decoration: it can't be called, it takes arguments, or it is a coroutine function or a
-            generator function, of which a call would run nothing. Or the timeout is not a number.
+        TypeError: At the decoration: the function can't be called, takes arguments, or is a coroutine or generator
+            function, and a call would run none of its code. Or the timeout is not a number.
         ValueError: The timeout is negative or NaN.
         OverflowError: It is larger than `threading.TIMEOUT_MAX`.
-        LockTimeoutError: At a call: another thread ran the function for longer than the timeout; the error says which
+        LockTimeoutError: At a call: another thread ran the function for longer than the timeout. The error says which
             thread and where it is.
-        DeadlockError: At a call: the function, which this thread runs, calls itself, or waiting for the thread that
-            runs it would close a cycle of waiting threads.
+        DeadlockError: At a call: the function calls itself, or the wait for the thread that runs it would complete a
+            cycle.
 
     Example:
         >>> from syncprims import once
@@ -60,17 +60,17 @@ def once(
         loading
         True
 
-    **Errors.** What the function raises is raised in its caller and in the threads that wait for it at that time, the
-    same exception in all of them. It is not kept: the next call tries again. An interrupt, which is Ctrl-C, an
-    exception of a signal handler or anything that is not an `Exception`, is raised only in the thread in which it came:
-    one of those that wait runs the function again.
+    **Errors.** If the function raises an exception, its caller and all threads that wait at that time get the same one.
+    It is not kept: the next call tries again. An interrupt (Ctrl-C, the exception of a signal handler, or any exception
+    that is not an `Exception`) is raised only in the thread in which it came, and one of the waiting threads runs the
+    function again.
 
-    **Fairness.** None is needed, since all get the same result.
+    **Fairness.** None is needed, because all callers get the same result.
 
-    **Thread safety.** The result may be called from any thread, and from signal handlers and finalizers. Once the
-    function has returned, its result is kept, also if an interrupt comes right after. A call that finds the result
-    takes no lock. A forked child has the result if there was one; if another thread was running the function, the
-    child runs it itself.
+    **Thread safety.** The decorated function may be called from any thread, and from signal handlers and finalizers.
+    Once the function has returned, its result is kept, even if an interrupt comes right after. A call that finds the
+    result acquires no lock. A forked child has the result if there was one. If another thread was running the function,
+    the child runs it itself.
 
     **Differences from functools.** Of two threads that call a function with `functools.cache` at once, both run it.
     """
@@ -121,7 +121,7 @@ def _takes_any(fn: FunctionType) -> int:
 
 def _refuse_arguments(fn: Callable[..., object]) -> None:
     if type(fn) is FunctionType and not _takes_any(fn):
-        return  # as nearly always; `inspect` takes long to import
+        return  # the usual case; `inspect` takes long to import
     from inspect import Parameter, signature
 
     found = guarded(None, signature, fn)

@@ -1,4 +1,4 @@
-"""`TimedRWLock`: many readers or one writer, with a time limit, and each of them known."""
+"""`TimedRWLock`: many readers or one writer, with a timeout and known holders."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .._core.waits import UpTo
 from ..facts import Holder
 from .shared_lock import Queued, SharedLock
 
-# A reader is the ident of its thread among the holds, and a writer that ident with a minus. Writers stand in front, so
-# the first hold tells which of the two the lock is to others: a writer that reads as well stands there twice.
+# A reader is the ident of its thread among the holds, and a writer the negative of its ident. Writers come first, so
+# the first hold shows whether the lock is held for reading or writing. A writer that also reads is in the list twice.
 
 _ADVICE: Final = (
     "leave read() before you enter write(), or enter write() from the start: a writer may read, and keeps reading if "
@@ -29,15 +29,15 @@ _ADVICE: Final = (
 
 
 class TimedRWLock(SharedLock):
-    """A lock for many readers or one writer, with a time limit, which names its holders and refuses to deadlock.
+    """A lock for many readers or one writer, with a timeout, which names its holders and refuses to deadlock.
 
-    Use it for what is read often and changed rarely, and takes a while to read: a configuration, a routing table, an
-    index. It is the notice board in the hall: any number of people read it side by side; who wants to pin up a new
-    notice waits until they have gone, and no newcomer steps in front of it.
+    Use it for data that is read often and changed rarely, and takes a while to read: a configuration, a routing table,
+    an index. Think of a notice board: any number of people read it side by side. To pin up a new notice, a writer waits
+    until they have gone, and no newcomer steps in front of the writer.
 
     Args:
-        timeout: How long ``with`` waits, in seconds; None, the default, waits forever and 0 not at all.
-        name: What messages call the lock; by default ``TimedRWLock-7`` or the like.
+        timeout: How long ``with`` waits, in seconds. None, the default, waits forever; 0 does not wait.
+        name: The lock's name in messages; by default ``TimedRWLock-7`` or the like.
 
     Raises:
         ValueError: The timeout is negative or NaN.
@@ -55,30 +55,31 @@ class TimedRWLock(SharedLock):
         'write'
 
     A reader may read again, also while a writer waits. A writer may write again, and it may read: if it leaves
-    ``write()`` inside of ``read()``, it goes on as a reader, and no other writer comes in between. A reader that wants
-    to write gets a `DeadlockError` at once: two of them would wait for each other.
+    ``write()`` inside ``read()``, it goes on as a reader, and no other writer comes in between. A reader that wants to
+    write gets a `DeadlockError` at once, because two of them would wait for each other.
 
     **Fairness.** In the order of arrival: a waiting writer holds up new readers, and all readers that wait side by side
-    go in together. So a stream of readers can't starve a writer, nor a stream of writers a reader.
+    go in together. So a stream of readers can't starve a writer, and a stream of writers can't starve a reader.
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. The body of a
-    ``with`` never runs without the lock, and an interrupt (Ctrl-C, or any asynchronous exception) never leaves it
-    taken: entering either completes or undoes itself, and leaving is a C function.
+    ``with`` never runs without the lock, and an interrupt (Ctrl-C, or any asynchronous exception) never leaves the lock
+    acquired: entering either completes or undoes itself, and leaving is a C function.
 
     **Differences from threading.** `threading` has no such lock. A thread that would wait forever gets a
-    `DeadlockError`. A writer waits for all readers, and a reader for the writer that writes or waits before it; a
-    writer that waits with a limit is no part of a deadlock for readers behind it, as they go in when it gives up.
+    `DeadlockError`. A writer waits for all readers, and a reader for the writer that writes or waits before it. A
+    writer that waits with a limit is no part of a deadlock for readers behind it, because they go in when it gives up.
 
     **Subclassing.** The hooks are those of `TimedLock`: `_on_wait`, `_on_acquired` and `_on_timeout`, for readers and
-    writers alike; `held_by_me` says in `_on_acquired` which of them this thread is. Public methods may be overridden
-    too, but they don't call each other: `acquire_all` does not come through `read` and `write`.
+    writers alike. In `_on_acquired`, `held_by_me` returns which of them this thread is. Public methods may be
+    overridden too, but they don't call each other: `acquire_all` does not call `read` and `write`.
     """
 
     __slots__ = ("_reading", "_writing")
 
     def __init__(self, timeout: float | None = None, *, name: str | None = None) -> None:
         super().__init__(timeout, name)
-        # For each of the two what it was entered by last, with the default timeout at first.
+        # For reading and for writing, the last context manager that was made; at first the one with the default
+        # timeout.
         self._reading: Reading[Any] = Reading(self, self._timeout)
         self._writing: Writing[Any] = Writing(self, self._timeout)
         self._serial = register(self)
@@ -86,15 +87,15 @@ class TimedRWLock(SharedLock):
     # -- what it is ---------------------------------------------------------------------------------------------
 
     def read_locked(self) -> bool:
-        """Return whether any thread reads at this moment; never blocks."""
+        """Return whether any thread reads right now; never blocks."""
         return any(token > 0 for token in self._held[:])
 
     def write_locked(self) -> bool:
-        """Return whether any thread writes at this moment; never blocks."""
+        """Return whether any thread writes right now; never blocks."""
         return any(token < 0 for token in self._held[:1])
 
     def held_by_me(self) -> Literal["read", "write"] | None:
-        """Return what the calling thread does: ``"read"``, ``"write"`` (a writer that reads too), or None.
+        """Return how the calling thread holds the lock: ``"read"``, ``"write"`` (also if it reads too), or None.
 
         Example:
             >>> from syncprims import TimedRWLock
@@ -118,7 +119,7 @@ class TimedRWLock(SharedLock):
     def _must_act(self, queued: Queued, /) -> Collection[UpTo]:
         writes = queued.token < 0
         holding = [abs(token) for token in self._held[:] if writes or token < 0]
-        # One that gives up by itself holds up no thread for good.
+        # A writer that gives up by itself holds up no thread forever.
         ahead = [each.ident for each in self._ahead_of(queued) if each.endless and (writes or each.token < 0)]
         return [*holding, *ahead]
 
@@ -129,18 +130,20 @@ class TimedRWLock(SharedLock):
         state = "written" if self.write_locked() else f"read by {readers}" if readers else "unlocked"
         return f"<{state} {module}.{kind.__qualname__} object {self.name!r} at {id(self):#x}>"
 
-    # -- taking it ----------------------------------------------------------------------------------------------
+    # -- acquiring it -------------------------------------------------------------------------------------------
 
     def read(self, timeout: float | EllipsisType | None = ...) -> Reading[Self]:
-        """Return what takes the lock for reading in a ``with``, beside other readers.
+        """Return a context manager that acquires the lock for reading, beside other readers.
 
-        What comes back may be kept and used again, and by several threads; ``as`` gives the lock.
+        You may keep it and use it again, also in several threads; ``as`` gives the lock.
 
         Args:
-            timeout: How long to wait, in seconds; left out, the constructor's. None waits forever and 0 not at all.
+            timeout: How long to wait, in seconds; by default the constructor's timeout. None waits forever; 0 does not
+                wait.
 
         Raises:
-            LockTimeoutError: On entry: the lock was not free in time; it says who wrote, or waited to.
+            LockTimeoutError: On entry: the lock was not free in time. The error names the thread that wrote, or waited
+                to.
             DeadlockError: On entry: the wait would never end.
             ValueError: The timeout is negative or NaN.
             OverflowError: It is larger than `threading.TIMEOUT_MAX`.
@@ -161,15 +164,16 @@ class TimedRWLock(SharedLock):
         return reading
 
     def write(self, timeout: float | EllipsisType | None = ...) -> Writing[Self]:
-        """Return what takes the lock for writing in a ``with``, alone.
+        """Return a context manager that acquires the lock for writing, for this thread alone.
 
-        What comes back may be kept and used again, and by several threads; ``as`` gives the lock.
+        You may keep it and use it again, also in several threads; ``as`` gives the lock.
 
         Args:
-            timeout: How long to wait, in seconds; left out, the constructor's. None waits forever and 0 not at all.
+            timeout: How long to wait, in seconds; by default the constructor's timeout. None waits forever; 0 does not
+                wait.
 
         Raises:
-            LockTimeoutError: On entry: the lock was not free in time; it says who read or wrote.
+            LockTimeoutError: On entry: the lock was not free in time. The error names the threads that read or wrote.
             DeadlockError: On entry: this thread reads, or the wait would never end.
             ValueError: The timeout is negative or NaN.
             OverflowError: It is larger than `threading.TIMEOUT_MAX`.
@@ -189,7 +193,7 @@ class TimedRWLock(SharedLock):
             held += (me,)
             if held[0] > 0:
                 return self
-            held.remove(me)  # a tracer has let a writer in before
+            held.remove(me)  # under a tracer, a writer got in first
             self._ring()
         if me in held or -me in held:
             self._take_again(me, len(held))
@@ -204,7 +208,7 @@ class TimedRWLock(SharedLock):
             held += (-me,)
             if not held[1:]:
                 return self
-            held.remove(-me)  # a tracer has let another thread in before
+            held.remove(-me)  # under a tracer, another thread got in first
             self._ring()
         if -me in held:
             self._take_again(-me, 0)
@@ -215,7 +219,7 @@ class TimedRWLock(SharedLock):
         return self
 
     def _take_again(self, token: int, place: int) -> None:
-        """Add a hold to another one of the same thread, at this place or behind it; that always fits."""
+        """Add a hold beside another one of the same thread, at this place or behind it; that is always allowed."""
         refuse_greenlets()
         release = self._release_of(token)
         self._held[place:place] = (token,)
@@ -276,11 +280,11 @@ _L_co = TypeVar("_L_co", bound=TimedRWLock, covariant=True)
 
 
 class _Side(Generic[_L_co]):
-    """A ``with`` on a reader-writer lock, for one of the two; as safe as the lock, since its ``__exit__`` is in C."""
+    """A ``with`` on a reader-writer lock, to read or to write. It is as safe as the lock: its ``__exit__`` is in C."""
 
     __slots__ = ("_lock", "timeout")
 
-    # What `acquire_all` asks of a lock:
+    # What `acquire_all` needs of a lock:
     _shared_name: ClassVar[str] = ""
     _in_python: ClassVar[bool] = False
 
@@ -306,7 +310,7 @@ class _Side(Generic[_L_co]):
 
 
 class Reading(_Side[_L_co]):
-    """What `TimedRWLock.read` returns."""
+    """The context manager that `TimedRWLock.read` returns."""
 
     __slots__ = ()
 
@@ -321,7 +325,7 @@ class Reading(_Side[_L_co]):
 
 
 class Writing(_Side[_L_co]):
-    """What `TimedRWLock.write` returns."""
+    """The context manager that `TimedRWLock.write` returns."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""`TimedSemaphore`: permits with a time limit, whose holders are known."""
+"""`TimedSemaphore`: a semaphore with a timeout, whose holders are known."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from .._core.waits import UpTo
 from .hold import Hold
 from .shared_lock import Queued, SharedLock
 
-# A hold by `with` is the ident of its thread among the holds; a permit that `acquire` took is that ident with a minus,
-# since any thread may give it back. The minus keeps it apart for the search for deadlocks, and the ident is there for
-# what is shown, and for forks.
+# A hold by `with` is the ident of its thread among the holds. A permit from `acquire` is the negative of the ident,
+# because any thread may give it back: the minus keeps it apart for the search for deadlocks, and the ident is for
+# messages and forks.
 
-# What `n` is, as nearly always; looking whether it is costs less than looking what type it has.
+# `n` is nearly always this object; a check for that costs less than a check of its type.
 _ONE: Final = 1
 
 
 class TimedSemaphore(SharedLock):
-    """A `threading.BoundedSemaphore` with a time limit, which names those who have its permits.
+    """A `threading.BoundedSemaphore` with a timeout, which names the threads that have its permits.
 
-    Use it where a number of threads may do something at once and no more: connections to a database, downloads, big
-    buffers. It is the cloakroom with five hooks: who comes when all are taken waits in the order of arrival, and can
-    ask whose coats are hanging there.
+    Use it if only so many threads may do something at once: use database connections, download, fill big buffers. Think
+    of a cloakroom with five hooks: when all are taken, guests wait in the order of arrival, and can ask whose coats
+    hang there.
 
     Args:
         permits: How many there are; 1 or more.
-        timeout: How long ``with`` waits, in seconds; None, the default, waits forever and 0 not at all.
-        name: What messages call the semaphore; by default ``TimedSemaphore-7`` or the like.
+        timeout: How long ``with`` waits, in seconds. None, the default, waits forever; 0 does not wait.
+        name: The semaphore's name in messages; by default ``TimedSemaphore-7`` or the like.
 
     Raises:
-        ValueError: There is no permit, or the timeout is negative or NaN.
+        ValueError: ``permits`` is less than 1, or the timeout is negative or NaN.
         OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
-        TypeError: The permits are not an integer, the timeout is not a number, or the name is not a string.
+        TypeError: ``permits`` is not an integer, the timeout is not a number, or the name is not a string.
 
     Example:
         >>> from syncprims import TimedSemaphore
@@ -57,19 +57,19 @@ class TimedSemaphore(SharedLock):
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. The body of a
     ``with`` never runs without a permit, and an interrupt (Ctrl-C, or any asynchronous exception) never loses one:
     entering either completes or undoes itself, and leaving is a C function. `release` is written in Python: an
-    interrupt that comes right at its call leaves the permit taken.
+    interrupt right at its call leaves the permit taken.
 
-    **Differences from threading.** A permit that was taken by ``with`` or `hold` belongs to its thread, which gives it
-    back by leaving the block; `release` gives back what `acquire` took, from any thread. It never raises the number of
-    permits: a release too many is a `ValueError`, as with `threading.BoundedSemaphore`. A thread that would wait
-    forever, since all permits belong to threads that wait for it, gets a `DeadlockError`. If one of them was taken by
-    `acquire`, any thread may give it back, and no wait counts as a deadlock; neither does an `acquire` with a finite
-    timeout, which returns False when its time is up. A `threading.Condition` needs a lock whose ``release`` gives back
-    what ``with`` took, so put a `LockAdapter` around the semaphore, or use a `TimedLock`.
+    **Differences from threading.** A permit from ``with`` or `hold` belongs to its thread, which gives it back by
+    leaving the block. `release` gives back a permit from `acquire`, from any thread. It never raises the number of
+    permits: one release too many is a `ValueError`, as with `threading.BoundedSemaphore`. A thread gets a
+    `DeadlockError` if all permits belong to threads that wait for it. If one permit is from `acquire`, any thread may
+    give it back, and no wait counts as a deadlock. Neither does an `acquire` with a finite timeout, which returns False
+    when the time is up. A `threading.Condition` needs a lock whose ``release`` gives back what ``with`` took, so put a
+    `LockAdapter` around the semaphore, or use a `TimedLock`.
 
     **Subclassing.** The hooks are those of `TimedLock`: `_on_wait`, `_on_acquired` and `_on_timeout`. Public methods
     may be overridden too, but they don't call each other: ``with`` reaches an overridden `__enter__` and `__exit__`,
-    not `acquire` and `release`; `hold` reaches `__exit__` alone; `acquire_all` reaches neither.
+    not `acquire` and `release`; `hold` reaches only `__exit__`; `acquire_all` reaches neither.
     """
 
     __slots__ = ("_give_back", "_last", "_permits", "_takers", "_token")
@@ -78,8 +78,8 @@ class TimedSemaphore(SharedLock):
         super().__init__(timeout, name)
         self._permits: Final = _at_least_one(permits, "permits")
         self._last: Final = self._permits - 1
-        # What `release` calls first: a permit that this thread took by `acquire`. It asks for the thread in C, as
-        # nothing in Python may come before it.
+        # `release` calls this first: it gives back a permit that this thread took by `acquire`. It looks up the thread
+        # in C, because no Python may run before it.
         mine: Iterator[int] = map(neg, map(call, repeat(get_ident)))
         self._give_back: Final = partial(next, map(is_not, map(self._held.remove, mine), self._ringing()))
         self._takers: Final = _Takers(self._held, self._permits)
@@ -90,12 +90,12 @@ class TimedSemaphore(SharedLock):
 
     @property
     def permits(self) -> int:
-        """How many permits there are, free and taken."""
+        """The number of permits, free and taken."""
         return self._permits
 
     @property
     def value(self) -> int:
-        """How many permits are free at this moment; never blocks."""
+        """How many permits are free right now; never blocks."""
         return max(0, self._permits - len(self._held))
 
     def held_by_me(self) -> bool:
@@ -108,7 +108,7 @@ class TimedSemaphore(SharedLock):
         """
         return get_ident() in self._held
 
-    def _has_room(self, token: int, /) -> bool:  # noqa: ARG002  a permit is as good as another
+    def _has_room(self, token: int, /) -> bool:  # noqa: ARG002  one permit is as good as another
         return not self._held[self._last :]
 
     def _fits(self, token: int, /) -> bool:
@@ -127,16 +127,16 @@ class TimedSemaphore(SharedLock):
         return f"<{module}.{kind.__qualname__} object {self.name!r}, {free}, at {id(self):#x}>"
 
     # -- taking a permit ----------------------------------------------------------------------------------------
-    # The quick way is written in each of these, since a call costs as much as the whole.
+    # The quick way is written out in each of these, because a call costs as much as the rest.
 
     def __enter__(self) -> Self:
-        """Take a permit, waiting at most the constructor's timeout.
+        """Take a permit; wait at most the constructor's timeout.
 
         Returns:
             The semaphore.
 
         Raises:
-            LockTimeoutError: No permit was free in time; it says who had them.
+            LockTimeoutError: No permit was free in time. The error names the threads that had them.
             DeadlockError: All permits belong to threads that wait for this one.
         """
         me = get_ident()
@@ -172,12 +172,13 @@ class TimedSemaphore(SharedLock):
     __exit__: LeaveInC = LeaveInC(_leave)
 
     def hold(self, timeout: float | None) -> AbstractContextManager[Self]:
-        """Return what takes a permit in a ``with``, waiting at most this long instead of the constructor's timeout.
+        """Return a context manager that takes a permit with this timeout instead of the constructor's.
 
-        What comes back may be kept and used again, and by several threads. The last one made is kept in the semaphore.
+        You may keep it and use it again, also in several threads. The semaphore itself keeps the last one that was
+        made.
 
         Args:
-            timeout: In seconds; None waits forever and 0 not at all.
+            timeout: How long ``with`` waits, in seconds. None waits forever; 0 does not wait.
 
         Raises:
             ValueError: The timeout is negative or NaN.
@@ -196,18 +197,18 @@ class TimedSemaphore(SharedLock):
         return token
 
     def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
-        """Take a permit that any thread may give back by `release`; the constructor's timeout has no part in it.
+        """Take a permit that any thread may give back by `release`; the constructor's timeout is not used.
 
         Args:
             blocking: False tries once and does not wait.
-            timeout: How long to wait, in seconds; -1, the default, and None wait forever.
+            timeout: How long to wait, in seconds. -1, the default, and None wait forever.
 
         Returns:
-            Whether a permit was taken. False is for a try that failed, or a time that was up.
+            Whether a permit was taken. False means that the try failed or the time was up.
 
         Raises:
             DeadlockError: The wait has no limit, and all permits belong to threads that wait for this one. A wait with
-                a limit never raises this.
+                a limit never raises it.
             TypeError: ``blocking`` is neither a `bool` nor 0 or 1.
             ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
             OverflowError: It is larger than `threading.TIMEOUT_MAX`.
@@ -222,19 +223,18 @@ class TimedSemaphore(SharedLock):
         return self._take(-get_ident(), check_acquire(blocking, timeout), False)
 
     def release(self, n: int = 1) -> None:
-        """Give back permits that `acquire` took, in whatever thread.
+        """Give back permits that `acquire` took, in this thread or another.
 
         Args:
             n: How many; 1 or more.
 
         Raises:
-            ValueError: Fewer than that were taken by `acquire` and not given back, or `n` is less than 1. Nothing is
-                changed.
-            TypeError: It is not an integer.
+            ValueError: Fewer than `n` permits are taken by `acquire`, or `n` is less than 1. Nothing is changed.
+            TypeError: `n` is not an integer.
         """
         if n is _ONE:
             try:
-                self._give_back()  # the thread's own first, for the sake of what is shown
+                self._give_back()  # this thread's own first, so that messages name the right holders
             except ValueError:
                 self._give_back_others(1)
         else:
@@ -249,7 +249,7 @@ class TimedSemaphore(SharedLock):
             steps = [step for remove in removing for step in (remove, self._ring)]
             try:
                 exhaust(map(call, steps))
-            except ValueError:  # another thread gave that one back at the same time, and so one too many
+            except ValueError:  # another thread gave that permit back at the same time, so this is one too many
                 raise self._too_many(number, len(taken)) from None
 
     def _too_many(self, number: int, taken: int) -> ValueError:
@@ -262,7 +262,7 @@ class TimedSemaphore(SharedLock):
 
     @LeaveInC
     def _release(self) -> Callable[[], object]:
-        """What gives back a permit of this thread, as a C function."""
+        """The C function that gives back a permit of this thread."""
         _ = ONE_DEEP == OTHER_DEEP
         return self._release_of(get_ident())
 
@@ -285,7 +285,7 @@ class TimedSemaphore(SharedLock):
 
 
 class _Takers:
-    """Those who have the permits: any of them can let a waiter go on."""
+    """The threads that have the permits: any of them can let a waiter go on."""
 
     __slots__ = ("_held", "_permits", "one_is_enough")
 
@@ -295,7 +295,7 @@ class _Takers:
         self._permits = permits
 
     def members(self) -> Collection[UpTo]:
-        """Their idents, with None for a permit that any thread may give back; none of them if one is free."""
+        """Their idents, with None for a permit that any thread may give back; empty if a permit is free."""
         held = self._held[:]
         return [token if token > 0 else None for token in held] if len(held) >= self._permits else ()
 

@@ -13,20 +13,19 @@ from .._core.state import State
 from ..errors import LockTimeoutError
 from .timed_lock import TimedLock
 
-# A call is a lock. All who ask at the same time find the same call and take its lock. The first to get it runs the
-# function and stores the outcome; who gets it later finds the outcome. So the time limit, the holder, the wait-for
-# graph, reports, recordings, fork and interrupts are those of `TimedLock`. A later call has a lock of its own: no
-# thread that comes later can get in before those who wait for the outcome.
+# A call is a lock. All threads that ask at the same time find the same call and acquire its lock. The first runs the
+# function and stores the outcome; the others find the outcome. So timeout, holder, wait-for graph, reports, recordings,
+# fork and interrupts are those of `TimedLock`. A later call has its own lock: no thread that comes later can get in
+# before those that wait for the outcome.
 #
-# The call that is open is known by a dictionary with one entry, since `setdefault` is one call of C. The thread that
-# stores the outcome takes it out, before it lets go of the lock. A call that was cut off, by an interrupt or since its
-# thread did not come along in a fork, stays open: the thread that has the lock next runs its own function as this call.
+# The open call is in a dictionary with one entry, because `setdefault` is one call of C. The thread that stores the
+# outcome removes it before it releases the lock. A call stays open if an interrupt ended it, or a fork left its thread
+# behind: the thread that has the lock next runs its own function as this call.
 #
-# The outcome is stored without a call in between, so what the function did is not done twice because an interrupt comes
-# right after it.
+# The outcome is stored without a call in between, so an interrupt right after the function does not make it run twice.
 #
-# An exception has its traceback, and that has the frames which have the call. So the functions here delete what would
-# close that cycle.
+# An exception refers to its traceback, which refers to the frames, which refer to the call. So the functions here
+# delete the variables that would complete that reference cycle.
 
 R = TypeVar("R")
 
@@ -35,9 +34,9 @@ class SharedCalls(Generic[R]):
     """Calls of which at most one is open at a time.
 
     Args:
-        kind: What reports call the kind of thing that this is.
-        limit: How long to wait for another thread, in seconds; None is forever.
-        say_name: Says what messages call it.
+        kind: The kind of this object in reports.
+        limit: How long to wait for another thread, in seconds; None waits forever.
+        say_name: Returns its name in messages.
     """
 
     __slots__ = ("__weakref__", "_kind", "_limit", "_open", "_say_name")
@@ -53,7 +52,7 @@ class SharedCalls(Generic[R]):
 
         Raises:
             LockTimeoutError: The call of another thread did not end in time.
-            DeadlockError: It can't end before this one, as this thread runs it, or waits for this thread.
+            DeadlockError: This thread runs the call itself, or the call waits for this thread.
             BaseException: What the function raises.
         """
         call = self._open.get(None)
@@ -65,7 +64,7 @@ class SharedCalls(Generic[R]):
                     if call.is_open:
                         call.run(fn, self._open)
             except LockTimeoutError:
-                if call.is_open:  # else only others who fetch the outcome were in the way
+                if call.is_open:  # otherwise only threads that fetch the outcome were in the way
                     raise
             return call.outcome()
         finally:
@@ -73,7 +72,7 @@ class SharedCalls(Generic[R]):
 
 
 class _SharedCall(TimedLock, Generic[R]):
-    """One call, and the lock that the thread which runs it holds.
+    """One call, which is the lock that the running thread holds.
 
     Attributes:
         is_open: Whether it has no outcome yet.
@@ -91,16 +90,16 @@ class _SharedCall(TimedLock, Generic[R]):
 
     @property
     def name(self) -> str:
-        """What messages call it; put together only if one is written."""
+        """Its name in messages, which is made only when it is needed."""
         return self._say_name()
 
     def run(self, fn: Callable[[], R], known: dict[None, Self]) -> None:
-        """Call the function; keep the outcome if it is one to be shared, and then take the call out of `known`."""
+        """Call the function; keep the outcome if it may be shared, and then remove the call from `known`."""
         try:
             self._result = (attempt(fn),)
             self.is_open = False
         except BaseException as error:
-            # Anything else belongs to the thread in which it came, as Ctrl-C does.
+            # Any other exception, such as Ctrl-C, belongs to the thread in which it came.
             if isinstance(error, Exception) and not is_interrupt(error):
                 self._traceback, self._context = traceback_of(error), context_of(error)
                 self._error = error
@@ -118,8 +117,8 @@ class _SharedCall(TimedLock, Generic[R]):
         assert self._error is not None
         error, traceback, context = self._error, self._traceback, self._context
         del self
-        # Each thread begins with the traceback as it came from the function, or it would grow with each thread. And the
-        # error's context is not what this thread happens to be handling.
+        # Each thread begins with the traceback of the function; otherwise it would grow with each thread. And the
+        # error's context must not be what this thread happens to be handling.
         try:
             raise set_traceback(error, traceback)
         finally:

@@ -1,4 +1,4 @@
-"""`SharedLock`: what the locks have in common that several threads may hold at once."""
+"""`SharedLock`: the base of the locks that several threads may hold at once."""
 
 from __future__ import annotations
 
@@ -29,55 +29,55 @@ from .timed_lock import TimedRLock
 
 # Who holds it, and who waits
 # ---------------------------
-# Two lists. `_held` has a token for each hold: the ident of the thread, or that ident with a minus for a hold of
-# another kind; so equal tokens are equally good. `_line` has those who wait, in the order in which they came, and at
-# its end `_nobody`.
+# Two lists. `_held` has a token for each hold: the ident of the thread, or its negative for a hold of another kind, so
+# equal tokens are equally good. `_line` has the waiters in the order of arrival, and `_nobody` at its end.
 #
-# To let go is one call of C: it takes a token out of `_held`, and only then looks who is the first in the line and
-# rings its bell; at `_nobody` that does nothing. No interrupt gets into that, and nothing is left for Python code to
-# finish. A thread that waits is in the line before it looks at `_held`. So of the two at least one sees the other.
+# A release is one call of C: it removes a token from `_held`, and only then looks at the first in the line and rings
+# its bell; for `_nobody` that does nothing. No interrupt gets into that, and nothing is left for Python code to finish.
+# A waiter is in the line before it looks at `_held`. So at least one of the two sees the other.
 #
-# Only the first in the line may go in. It takes its place in `_held`, leaves the line, and rings the next one, who may
-# be able to go in as well: many readers, or the next one after a waiter that has given up. Leaving the line and ringing
-# is one call of C, the first in a `finally`. A ring that finds nothing to do costs one look.
+# Only the first in the line may go in. It adds its token to `_held`, leaves the line, and rings the next one, which may
+# be able to go in as well: another reader, or the next one after a waiter that has given up. Leaving the line and
+# ringing is one call of C, the first in a `finally`. An unnecessary ring costs one look.
 #
-# A newcomer goes in at once if no thread waits and there is room. Looking and going in is one step: with the GIL a
-# thread changes only where an interrupt may be delivered, and the two lines that do it have no such place; without the
-# GIL they are under `_guard`. With a line, newcomers stay out, so that its first one needs no such care.
+# A newcomer goes in at once if no thread waits and there is room. Looking and going in must be one step. With the GIL,
+# threads switch only at points where an interrupt may be delivered, and the two lines that do it have no such point.
+# Without the GIL they are under `_guard`. While there is a line, newcomers stay out, so its first one needs no such
+# care.
 #
 # A tracer or a monitoring tool in Python breaks that rule: it runs between two lines, and another thread may get in
-# there. So a thread that has put its token into `_held` looks again whether it fits, by the order of the tokens. If it
-# does not, it takes the token out, and goes the slow way.
+# there. So a thread that has added its token to `_held` checks again whether it fits, by the order of the tokens. If
+# not, it removes the token and goes the slow way.
 #
-# Rejected: a count of what is free, and who holds it apart from that (two stores, and C can't add); a permit as an
-# object that is passed on (a waiter that is interrupted would have to pass it on itself); waking all that wait.
+# Rejected: a count of what is free beside a list of holders (two stores, and C can't add); a permit as an object that
+# is handed on (an interrupted waiter would have to hand it on itself); waking all waiters.
 
 _Guard: Final[Callable[[], Any]] = (
     partial(TimedRLock, name=InnerName("the guard of a shared lock")) if sys.version_info >= (3, 14) else RLock
 )
 
-# Seconds after which one who waits looks up, since a signal that comes just before a wait does not end it.
+# Seconds after which a waiter looks again, because a signal that comes just before a wait does not end it.
 _SLICE: Final = 0.5
 
-# The first in a line in which no thread waits: a function of C that returns None and does nothing.
+# The first in an empty line: a function of C that returns None and does nothing.
 _nobody: Final = list[object]().clear
 
-# How many holders a message describes.
+# A message describes this many holders.
 _SHOWN: Final = 3
 
 
 class Queued(partial[None]):
     """One thread in the line; calling it rings its bell, in C.
 
-    It is also the group of those who have to act before the thread can go on, for the search for deadlocks.
+    For the search for deadlocks it is also the group of threads that have to act before this thread can go on.
 
     Attributes:
-        bell: What it waits on.
-        lock: What it waits for.
-        token: What it will put among the holds.
+        bell: It waits on this.
+        lock: It waits for this.
+        token: It will add this to the holds.
         ident: The thread.
         endless: Whether it never gives up.
-        one_is_enough: False, as all of them have to act.
+        one_is_enough: False, because all of the group have to act.
     """
 
     bell: SimpleQueue[None]
@@ -103,9 +103,9 @@ class Queued(partial[None]):
 class SharedLock(LockSurface):
     """A lock that several threads may hold at once, as far as a subclass has room for them.
 
-    A subclass says in `_has_room` whether a further hold fits, and in `_must_act` whom a waiter waits for. Its ways to
-    take it are `_take` and a quick one that has to be written in place; those to let go are in `_releases` and
-    `_leaves`. It registers itself when it is made.
+    A subclass defines in `_has_room` whether another hold fits, and in `_must_act` which threads a waiter waits for. It
+    acquires by `_take` and by a quick way that has to be written in place, and releases by `_releases` and `_leaves`.
+    It registers itself when it is made.
     """
 
     __slots__ = (
@@ -121,7 +121,7 @@ class SharedLock(LockSurface):
         "_timeout",
     )
 
-    # Whether the quick way may be taken: not where a hook has to be called, nor where looking and going in are two.
+    # Whether the quick way may be used: not if a hook has to be called, or if looking and going in are two steps.
     _quick: ClassVar[bool] = FRAMES_ARE_SHARED
     _overrides_on_wait: ClassVar[bool] = False
 
@@ -129,13 +129,13 @@ class SharedLock(LockSurface):
         refuse_greenlets()
         self._timeout = check_timeout(timeout)
         self._name = check_name(name)
-        # See above for who changes these, and how:
+        # The comment above describes what changes these, and how:
         self._held: list[int] = []
         self._line: list[Callable[[], None]] = [_nobody]
         self._guard = _Guard()
         self._ring: Callable[[], None] = partial(next, self._ringing())
-        # For each token what lets go of one such hold, without arguments and as an `__exit__`; made once, and before
-        # anything is taken, so that letting go allocates nothing.
+        # For each token the functions that release one such hold, without arguments and as an `__exit__`. They are made
+        # once, and before anything is acquired, so that a release allocates nothing.
         self._releases: dict[int, Callable[[], object]] = {}
         self._leaves: dict[int, Leave] = {}
 
@@ -147,19 +147,19 @@ class SharedLock(LockSurface):
     # -- for subclasses -----------------------------------------------------------------------------------------
 
     def _has_room(self, token: int, /) -> bool:
-        """Whether a hold with this token fits beside those that there are; it must not call anything."""
+        """Whether a hold with this token fits beside the present ones; it must not call anything."""
         raise NotImplementedError
 
     def _fits(self, token: int, /) -> bool:
-        """Whether the hold with this token, which was just added, fits; the last look under a tracer."""
+        """Whether the hold with this token, which was just added, fits; the last check under a tracer."""
         raise NotImplementedError
 
     def _must_act(self, queued: Queued, /) -> Collection[UpTo]:
-        """The threads that have to act before one that waits can go in; none if it can."""
+        """The threads that have to act before this waiter can go in; none if it can."""
         raise NotImplementedError
 
     def _ahead_of(self, queued: Queued) -> list[Queued]:
-        """Who waits and came before."""
+        """The waiters that came before this one."""
         waiting = self._waiters()
         return waiting[: waiting.index(queued)] if queued in waiting else []
 
@@ -167,7 +167,7 @@ class SharedLock(LockSurface):
 
     @property
     def holders(self) -> tuple[Holder, ...]:
-        """Who holds it at this moment, each thread once, the longest hold first. A snapshot; never blocks."""
+        """The threads that hold it right now, each once, the longest hold first. A snapshot; never blocks."""
         return tuple(holder for ident in self._owners() if (holder := holder_of(ident)) is not None)
 
     @property
@@ -177,7 +177,7 @@ class SharedLock(LockSurface):
 
     @property
     def waiting(self) -> int:
-        """How many threads wait for it at this moment."""
+        """How many threads wait for it right now."""
         return len(self._waiters())
 
     def _owners(self) -> tuple[int, ...]:
@@ -205,15 +205,15 @@ class SharedLock(LockSurface):
             f"cannot pickle or copy {self!r}: it belongs to the threads of one process; make one where it is needed"
         )
 
-    # -- taking it ----------------------------------------------------------------------------------------------
+    # -- acquiring it -------------------------------------------------------------------------------------------
 
     def _take(self, token: int, limit: float | None, raises: bool) -> bool:
-        """Take it the slow way: with the hooks, and waiting.
+        """Acquire it the slow way, with the hooks and a wait.
 
         Args:
-            token: What to put among the holds.
-            limit: For how many seconds to wait.
-            raises: Whether to raise if it was not free in time; else that is False.
+            token: The token to add to the holds.
+            limit: How many seconds to wait.
+            raises: Whether to raise if it was not free in time; otherwise the result is False.
         """
         refuse_greenlets()
         held, line, release = self._held, self._line, self._release_of(token)
@@ -239,7 +239,7 @@ class SharedLock(LockSurface):
                 queues = False
                 try:
                     waiting.publish()
-                    with self._guard:  # without the GIL, no newcomer is just going in
+                    with self._guard:  # without the GIL: no newcomer goes in at the same time
                         line[-1:-1] = (queued,)
                         queues = True
                     refuse_deadlock(waiting)
@@ -253,8 +253,8 @@ class SharedLock(LockSurface):
                             release()
                         left = _SLICE if deadline_at is None else deadline_at - monotonic()
                         if left <= 0:
-                            # The last look and leaving the line are one step, for those who look at the line meanwhile:
-                            # no other thread gives up, or is turned away, because of one that has given up.
+                            # The last look and leaving the line must be one step for threads that look at the line: no
+                            # other thread gives up, or is turned away, because of one that has given up.
                             with self._guard:
                                 if line[0] is queued and self._has_room(token):
                                     held += (token,)
@@ -289,10 +289,10 @@ class SharedLock(LockSurface):
         return False
 
     def _release_of(self, token: int) -> Callable[[], object]:
-        """Return what lets go of one hold with this token, as a function of C; ValueError if there is none."""
+        """Return a C function that releases one hold with this token, and raises ValueError if there is none."""
         release = self._releases.get(token)
         if release is None:
-            # The two are iterated in this order, in one call of C. Both give None, so that this gives False.
+            # The two are iterated in this order, in one call of C. Both return None, so this returns False.
             steps = map(is_not, map(self._held.remove, repeat(token)), self._ringing())
             release = self._releases.setdefault(token, partial(next, steps))
         return release
@@ -302,17 +302,17 @@ class SharedLock(LockSurface):
         return self._leaves.setdefault(token, leave_at_once(self._release_of(token)))
 
     def _ringing(self) -> Iterator[None]:
-        """Make what rings the bell of the first in the line, whenever it is asked for the next."""
+        """Make an iterator that rings the bell of the first in the line with each `next`."""
         first: Iterator[Callable[[], None]] = map(self._line.__getitem__, repeat(0))
         return map(call, first)
 
-    # -- what it tells ------------------------------------------------------------------------------------------
+    # -- what it reports ----------------------------------------------------------------------------------------
 
     def _known_holders(self) -> tuple[Holder, ...]:
         return self.holders
 
     def _say_holders(self, holders: tuple[Holder, ...], token: int) -> str:  # noqa: ARG002  for those with tokens of two kinds
-        """Say why one who waits with this token was not let in."""
+        """Say why a waiter with this token was not let in."""
         shown = [describe(holder, self) for holder in holders[:_SHOWN]]
         if len(holders) > _SHOWN:
             shown.append(f"{len(holders) - _SHOWN} more threads, which are all in .holders")

@@ -20,16 +20,16 @@ R = TypeVar("R")
 class SingleFlight(Generic[K, R]):
     """Callers that ask for the same key at the same time share one call: no cache stampede.
 
-    Use it where many threads find at once that something is missing, such as an entry of a cache that has just
-    expired, and each would fetch it. It is a waiter's table: however many guests ask what the soup is, one goes to the
-    kitchen, and all who ask before the answer comes get it. A guest who asks later sends a waiter again.
+    Use it if many threads may find at once that something is missing, such as an expired cache entry, and each would
+    fetch it. Think of guests at a table who ask about the soup: the waiter goes to the kitchen once, and all guests who
+    ask before the answer comes get it. A guest who asks later sends the waiter again.
 
     It keeps no result; a cache does that. The name is that of Go's ``singleflight``.
 
     Args:
-        timeout: How long a caller waits for the call of another thread, in seconds; None, the default, is forever and 0
-            is not at all. It does not limit the caller's own call.
-        name: What messages call it; by default ``SingleFlight-7`` or the like.
+        timeout: How long a caller waits for the call of another thread, in seconds. None, the default, waits forever; 0
+            does not wait. It does not limit the caller's own call.
+        name: The name in messages; by default ``SingleFlight-7`` or the like.
 
     Raises:
         ValueError: The timeout is negative or NaN.
@@ -42,12 +42,12 @@ class SingleFlight(Generic[K, R]):
         >>> pages.do("/soup", lambda: "tomato")
         'tomato'
 
-    **Fairness.** Who waits for a call gets its outcome, whatever comes later: a later caller has a call of its own.
+    **Fairness.** A caller that waits for a call gets its outcome. A later caller has its own call.
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. An interrupt
-    at any point leaves no waiting caller behind and no key. Of the keys' methods only ``__hash__`` and ``__eq__`` are
-    called, with no lock held; a key itself is dropped when the next one is asked for. In a forked child nothing runs
-    that ran in another thread: who asks there makes a call.
+    at any point leaves no waiting caller and no key behind. Only ``__hash__`` and ``__eq__`` of a key are called, with
+    no lock held. A key is dropped when the next one is asked for. The calls of other threads don't run in a forked
+    child: a caller there makes its own call.
 
     **Differences from threading.** `threading` has nothing like it. A lock around the fetch makes the callers fetch one
     after the other.
@@ -70,32 +70,31 @@ class SingleFlight(Generic[K, R]):
 
     @property
     def timeout(self) -> float | None:
-        """How long a caller waits for the call of another thread, in seconds; None is forever."""
+        """How long a caller waits for the call of another thread, in seconds; None waits forever."""
         return self._timeout
 
     def do(self, key: K, fn: Callable[[], R]) -> R:
         """Call the function, or wait for the call that another thread makes for the same key, and return its result.
 
-        A result is always that of a call which was not over when it was asked for.
+        The result is always of a call that had not ended when this one began.
 
         Args:
-            key: What the result is for: anything that can be the key of a dictionary.
-            fn: Called without arguments if no call for the key runs; else the function of the thread that runs one
-                is called instead.
+            key: What the result is for: anything that can be a dictionary's key.
+            fn: Called without arguments if no call for the key is running.
 
         Returns:
-            The result of the call: the same object for all who share it.
+            The result of the call: the same object for all callers that share it.
 
         Raises:
-            LockTimeoutError: The call of another thread did not end in time; the error says which thread and where it
-                is. That call goes on, and the others get its result.
-            DeadlockError: The function of a key asks for the same key, or waiting for the thread that runs the call
-                would close a cycle of waiting threads.
-            TypeError: The key can't be hashed, or the function can't be called or is a coroutine function or a
-                generator function, of which a call would run nothing.
-            BaseException: What the function raises, in all who share the call. But an interrupt, which is Ctrl-C, an
-                exception of a signal handler or anything that is not an `Exception`, is raised only in the thread in
-                which it came: one of the others makes another call, with its own function.
+            LockTimeoutError: The call of another thread did not end in time. The error says which thread and where it
+                is. That call goes on, and other callers get its result.
+            DeadlockError: The function of a key asks for the same key, or the wait for the thread that runs the call
+                would complete a cycle.
+            TypeError: The key can't be hashed, or the function can't be called or is a coroutine or generator function,
+                and a call would run none of its code.
+            BaseException: What the function raises, in all callers that share the call. An interrupt (Ctrl-C, the
+                exception of a signal handler, or any exception that is not an `Exception`) is raised only in the thread
+                in which it came. One of the other callers then makes another call, with its own function.
 
         Example:
             >>> from syncprims import SingleFlight
@@ -119,7 +118,7 @@ class SingleFlight(Generic[K, R]):
 
 
 class _CallsByKey(InUse[K, SharedCalls[R]]):
-    """The calls of each key for which one runs."""
+    """The calls of each key for which a call is running."""
 
     __slots__ = ("_limit", "_of")
 

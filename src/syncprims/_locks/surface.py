@@ -1,4 +1,4 @@
-"""What `TimedLock` and `LockAdapter` have in common: what they tell of themselves, and the hooks for subclasses."""
+"""What `TimedLock` and `LockAdapter` have in common: their state, and the hooks for subclasses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SignatureOfInit:
-    """What `inspect.signature` shows of a class whose ``__new__`` takes whatever its ``__init__`` does."""
+    """The signature that `inspect.signature` shows of a class whose ``__new__`` takes the arguments of ``__init__``."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._new = owner.__new__
@@ -32,11 +32,11 @@ class SignatureOfInit:
 
 
 class Ranked(Protocol):
-    """What can be put in order, to be taken together with others."""
+    """A lock that can be put in order, to be acquired together with others."""
 
     @property
     def _shared_name(self) -> str:
-        """By which several processes know it, if they do."""
+        """The name by which several processes know it, if they do."""
 
     @property
     def _serial(self) -> int:
@@ -44,28 +44,28 @@ class Ranked(Protocol):
 
     @property
     def _whole(self) -> object:
-        """What can't be taken twice together."""
+        """The lock that can't be acquired twice together."""
 
 
 def rank_of(lock: Ranked) -> tuple[bool, str, int, int]:
-    """Return the place of a lock in the order in which several are taken: that of their creation.
+    """Return the place of a lock in the order in which several are acquired: the order of their creation.
 
-    Creation serials differ between processes: what several of them share is ordered by its name there.
+    Creation serials differ between processes, so locks that processes share are ordered by their shared name.
     """
     return (bool(lock._shared_name), lock._shared_name, lock._serial, id(lock))
 
 
 def whole_of(lock: Ranked) -> object:
-    """Return what can't be taken twice together: the lock, or the one that this is a side of."""
+    """Return the lock that can't be acquired twice together: this one, or the one that this is a side of."""
     return lock._whole
 
 
 class LockSurface:
-    """The part of a lock's surface that is the same whatever the lock inside is."""
+    """The methods that are the same for every lock."""
 
     __slots__ = ()
 
-    _shared_name: str = ""  # by which several processes know the lock, if they do
+    _shared_name: str = ""  # the name by which several processes know the lock, if they do
 
     if TYPE_CHECKING:
         _name: str | None
@@ -76,27 +76,27 @@ class LockSurface:
 
     @property
     def name(self) -> str:
-        """What messages call the lock."""
+        """The lock's name in messages."""
         return default_name(self, self._serial) if self._name is None else self._name
 
     @property
     def timeout(self) -> float | None:
-        """How long ``with`` waits, in seconds; None is for ever."""
+        """How long ``with`` waits, in seconds; None waits forever."""
         return self._timeout
 
     @property
     def holder(self) -> Holder | None:
-        """Who holds the lock at this moment, or None. A snapshot, best effort; never blocks.
+        """The thread that holds the lock right now, or None. A snapshot, best effort; never blocks.
 
-        A `LockAdapter` knows only those who took the lock through it.
+        A `LockAdapter` knows only threads that acquired the lock through it.
         """
         return holder_of(self._owner())
 
     @property
     def waiting(self) -> int:
-        """How many threads wait for the lock at this moment: an estimate, for monitoring.
+        """How many threads wait for the lock right now: an estimate, for monitoring.
 
-        A `LockAdapter` knows only those who wait through it.
+        A `LockAdapter` knows only threads that wait through it.
         """
         return count_waits(self)
 
@@ -104,20 +104,20 @@ class LockSurface:
         return State(self, type(self).__name__, self.name, self._owner(), is_lock=True)
 
     def _known_holders(self) -> tuple[Holder, ...]:
-        """All who hold it, if that may be several; else nothing."""
+        """All threads that hold it, if there may be several; otherwise nothing."""
         return ()
 
     @property
     def _whole(self) -> object:
-        """What can't be taken twice together: the lock itself, or the one that this is a part of."""
+        """The lock that can't be acquired twice together: this one, or the one that this is a part of."""
         return self
 
     def _somebody(self) -> str:
-        """Say who holds the lock, where `holder` can't."""
+        """Say who holds the lock if `holder` can't."""
         return describe(None)
 
     def _late(self, limit: float | None, waited: float, why: str | None = None) -> LockTimeoutError:
-        """Make the error for a wait that failed, and show it to the hook."""
+        """Make the error for a wait that failed, and pass it to the hook."""
         holder = self.holder
         error = LockTimeoutError(
             f"waited {waited:.1f} s for {self.name!r}, "
@@ -137,14 +137,14 @@ class LockSurface:
         """Called just before a thread blocks, in that thread; for subclasses.
 
         Args:
-            holder: Who has the lock, as far as can be told.
+            holder: The thread that has the lock, as far as is known.
         """
 
     def _on_acquired(self, waited: float, /) -> None:
-        """Called when a thread has taken the lock, in that thread, which holds it; for subclasses.
+        """Called when a thread has acquired the lock, in that thread; for subclasses.
 
         Args:
-            waited: For how long it had to wait, in seconds; 0.0 where it had not.
+            waited: How long it had to wait, in seconds; 0.0 if it did not wait.
         """
 
     def _on_timeout(self, error: LockTimeoutError, /) -> None:

@@ -1,4 +1,4 @@
-"""`TimedLock` and `TimedRLock`: locks with a time limit that name their holder and notice deadlocks."""
+"""`TimedLock` and `TimedRLock`: locks with a timeout that name their holder and detect deadlocks."""
 
 from __future__ import annotations
 
@@ -43,28 +43,28 @@ else:
 # ---------------------------------------------------------
 # An interrupt (a KeyboardInterrupt, or any asynchronous exception) is delivered on entry to a Python function, after
 # the call of a C function, and on a loop's jump back; nowhere else. So a lock whose `__exit__` is a Python function can
-# be cut off on entry and stay taken for ever. Therefore `release` and `__exit__` are C's, inherited untouched.
+# be cut off on entry and stay locked forever. Therefore `release` and `__exit__` are C's, inherited unchanged.
 #
 # An acquisition may be Python: nothing is delivered between its `return` and the caller's next instruction. Inside it
 # an interrupt may fall between C's success and our noticing, so the handler's *first* call is C's release, which knows
-# whether there is anything to undo: it raises RuntimeError where this thread does not hold the lock. That is
-# conclusive, since every path into a `try` below began with the thread not holding it.
+# whether there is anything to undo: it raises RuntimeError if this thread does not hold the lock. That is
+# conclusive, since the thread did not hold the lock when it entered a `try` below.
 #
-# Of the C locks only the one behind `threading.RLock` can be subclassed and knows its owner. It is re-entrant; asking
-# it first whether the caller holds it already makes it a lock that isn't.
+# The C lock behind `threading.RLock` is the only one that can be subclassed and knows its owner. It is reentrant; to
+# make a lock that is not, we first ask whether the caller holds it already.
 #
 # With the compiled core the C lock is the core's, in the same place and used in the same way: see `_speedups.c`. It
 # also enters, as long as the lock is free and no hook is overridden. Not from 3.14 on: there an interrupt may come
 # between the return of an `__enter__` in C and the body (gh-148874; 3.15 mends it, except where code is traced).
 #
-# The uncontended path writes nothing down: no holder, no time. What a waiter needs to know, the C lock's repr tells.
+# The uncontended path records nothing: no holder, no time. The C lock's repr has all that a waiter needs to know.
 #
 # Rejected: a lock inside a Python object (its `__exit__` leaks; if it is the inner lock's own, a `with` costs a tenth
 # less, but keeps only that inner lock alive: locks out of a weak dictionary would no longer exclude each other);
 # `@contextmanager` (leaks, and costs nine times as much); a holder stored on acquisition (a second store that can be
-# cut off from the first, paid by everybody).
+# cut off from the first, at a cost for every acquisition).
 
-# What `timeout` is by default: compared by identity, which is as fast, and no method of the caller's.
+# The default of `timeout`: compared by identity, which is fast and calls no method of the caller's object.
 _ENDLESS: Final[float] = -1
 
 _c_try: Callable[[_CLock, bool], bool] = _CLock.acquire
@@ -76,15 +76,15 @@ _c_acquire_restore = _CLock._acquire_restore
 
 
 class TimedLock(LockSurface, _CLock):
-    """A `threading.Lock` with a time limit, which names its holder when a wait fails and refuses to deadlock.
+    """A `threading.Lock` with a timeout, which names its holder when a wait fails and refuses to deadlock.
 
-    Use it wherever you would use a `threading.Lock` and would rather hear about trouble than hang. In the words of a
-    library: it is the reading room's only key. Who waits too long for it gets told who has it and which desk they
-    are sitting at; and two readers who each have one key and wait for the other's are told so at once.
+    Use it in place of a `threading.Lock` if you prefer an error to a hang. Think of the only key to a reading room: a
+    reader who waits too long for the key learns who has it and at which desk they sit. If two readers each have one key
+    and wait for the other's, one of them learns that at once.
 
     Args:
-        timeout: How long ``with`` waits, in seconds; None, the default, waits for ever and 0 not at all.
-        name: What messages call the lock; by default ``TimedLock-7`` or the like.
+        timeout: How long ``with`` waits, in seconds. None, the default, waits forever; 0 does not wait.
+        name: The lock's name in messages; by default ``TimedLock-7`` or the like.
 
     Raises:
         ValueError: The timeout is negative or NaN.
@@ -101,28 +101,28 @@ class TimedLock(LockSurface, _CLock):
     **Fairness.** None, as with `threading.Lock`: a thread that comes at the right moment may overtake those that wait.
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. The body of
-    a ``with`` never runs without the lock, and an interrupt (Ctrl-C, or any asynchronous exception) never leaves it
-    taken: entering either completes or undoes itself, and leaving is a C function.
+    a ``with`` never runs without the lock, and an interrupt (Ctrl-C, or any asynchronous exception) never leaves the
+    lock acquired: entering either completes or undoes itself, and leaving is a C function.
 
-    **Differences from threading.** Two. Only the thread that acquired the lock may release it, as with
-    `threading.RLock` (`RuntimeError` for any other). And a thread that would wait for ever for a lock which it holds
-    itself, or which closes a circle of waiting threads, gets a `DeadlockError` at once; `acquire` with a finite timeout
-    keeps to `threading`'s channel and returns False when its time is up. A thread that ends while it holds the lock
-    leaves it locked; the system may give its ident to a new thread, which then is taken for the holder. Use ``with``.
+    **Differences from threading.** Only the thread that acquired the lock may release it, as with `threading.RLock`;
+    any other gets a `RuntimeError`. A thread that waits for a lock which it holds itself, or whose wait would complete
+    a cycle, gets a `DeadlockError` at once; `acquire` with a finite timeout returns False instead when the time is up,
+    as in `threading`. A thread that ends while it holds the lock leaves it locked. The system may give its ident to a
+    new thread, which then looks like the holder. Use ``with``, which avoids this.
 
-    **Subclassing.** Three hooks are there to be overridden; each runs in the thread that waits or acquires, with none
-    of the library's locks held, must be short, and costs nothing unless overridden: `_on_wait`, `_on_acquired` and
-    `_on_timeout`. If a hook raises, the lock is not taken, and the exception is the caller's. Public methods may be
-    overridden too, but they don't call each other: ``with`` reaches an overridden `__enter__` and `__exit__`, not
-    `acquire` and `release`; `hold` reaches `__exit__` alone; `acquire_all` reaches neither; a `threading.Condition`
-    reaches `acquire`, `release`, `__enter__` and `__exit__`, but waits without them. An overriding `__exit__` or
-    `release` in Python re-opens one hole: an interrupt on entry to it leaves the lock taken.
+    **Subclassing.** Override any of three hooks: `_on_wait`, `_on_acquired` and `_on_timeout`. A hook runs in the
+    thread that waits or acquires, while the thread holds none of the library's inner locks. It must be short, and costs
+    nothing unless overridden. If a hook raises, the lock is not acquired, and the caller gets the exception. Public
+    methods may be overridden too, but they don't call each other: ``with`` reaches an overridden `__enter__` and
+    `__exit__`, not `acquire` and `release`; `hold` reaches only `__exit__`; `acquire_all` reaches neither; a
+    `threading.Condition` reaches `acquire`, `release`, `__enter__` and `__exit__`, but waits without them. An
+    overriding `__exit__` or `release` in Python has a gap: an interrupt on entry to it leaves the lock acquired.
     """
 
     __slots__ = ("_name", "_serial", "_timeout", "_token")
 
-    # What the fast path tries first. Where hooks are overridden it is a C function that always says False, so that
-    # everything takes the slow path, which calls them.
+    # The fast path tries this first. If hooks are overridden it is a C function that always returns False, so that
+    # every acquisition takes the slow path, which calls them.
     _try: ClassVar[Callable[[TimedLock, bool], bool]] = _c_try
     _overrides_on_wait: ClassVar[bool] = False
     _enters_in_c: ClassVar[bool] = (
@@ -141,7 +141,7 @@ class TimedLock(LockSurface, _CLock):
         self._token: Hold[Self] | None = None
         if core is not None:
             self._plain = self._enters_in_c
-        if type(self._name) is not InnerName:  # which are made at import, too, and that never raises
+        if type(self._name) is not InnerName:  # those are made at import too, which must never raise
             refuse_greenlets()
         self._serial = register(self)
 
@@ -152,7 +152,7 @@ class TimedLock(LockSurface, _CLock):
         cls._enters_in_c = cls._try is _c_try and cls.__enter__ is TimedLock.__enter__
         cls._overrides_on_wait = cls._on_wait is not TimedLock._on_wait
 
-    # What `acquire_all` releases by: C's function, whatever a subclass makes of `release`.
+    # `acquire_all` releases with this: C's function, even if a subclass overrides `release`.
     _release = _CLock.release
     _in_python: ClassVar[bool] = False
 
@@ -164,7 +164,8 @@ class TimedLock(LockSurface, _CLock):
             Raises:
                 RuntimeError: The calling thread does not hold it.
             """
-            # The core releases it, and comes here if this thread does not hold it. CPython's lock can't say who does.
+            # The core releases it, and calls this if this thread does not hold it. CPython's lock can't name the
+            # holder.
             holder = self.holder
             why = (
                 f"it is held by {describe(holder, self)}, and only its holder may release it"
@@ -176,7 +177,7 @@ class TimedLock(LockSurface, _CLock):
     # -- what it is ---------------------------------------------------------------------------------------------
 
     def locked(self) -> bool:
-        """Return whether any thread holds the lock at this moment; never blocks."""
+        """Return whether any thread holds the lock right now; never blocks."""
         return _c_repr(self).startswith("<locked")
 
     def held_by_me(self) -> bool:
@@ -194,7 +195,7 @@ class TimedLock(LockSurface, _CLock):
 
     def _up_to(self, waiter: int) -> int | None:
         owner = self._owner()
-        return None if owner == waiter else owner  # it has just got it
+        return None if owner == waiter else owner  # the waiter has just acquired it
 
     _is_mine = _CLock._is_owned
 
@@ -210,18 +211,18 @@ class TimedLock(LockSurface, _CLock):
             f"a multiprocessing.Lock through syncprims.LockAdapter"
         )
 
-    # -- taking it ----------------------------------------------------------------------------------------------
-    # The three ways in repeat their few lines rather than share them: a call costs as much as the lock itself.
+    # -- acquiring it -------------------------------------------------------------------------------------------
+    # The three ways to acquire repeat their few lines, because a call costs as much as the lock itself.
 
     def __enter__(self) -> Self:
-        """Take the lock, waiting at most the constructor's timeout.
+        """Acquire the lock; wait at most the constructor's timeout.
 
         Returns:
             The lock.
 
         Raises:
-            LockTimeoutError: It was not free in time; it says who held it.
-            DeadlockError: This thread holds it already, or waiting would close a circle of waiting threads.
+            LockTimeoutError: It was not free in time. The error names the holder.
+            DeadlockError: This thread holds it already, or the wait would complete a cycle.
         """
         if self._is_owned():
             return self._enter_again()
@@ -253,18 +254,18 @@ class TimedLock(LockSurface, _CLock):
             raise
 
     def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
-        """Take the lock as `threading.Lock.acquire` does; the constructor's timeout has no part in it.
+        """Acquire the lock like `threading.Lock.acquire`; the constructor's timeout is not used.
 
         Args:
             blocking: False tries once and does not wait.
-            timeout: How long to wait, in seconds; -1, the default, and None wait for ever.
+            timeout: How long to wait, in seconds. -1, the default, and None wait forever.
 
         Returns:
-            Whether the lock was taken. False is for a try that failed, or a time that was up.
+            Whether the lock was acquired. False means that the try failed or the time was up.
 
         Raises:
-            DeadlockError: The wait has no limit, and this thread holds the lock already or would close a circle of
-                waiting threads. A wait with a limit never raises this.
+            DeadlockError: The wait has no limit, and this thread holds the lock already or the wait would complete a
+                cycle. A wait with a limit never raises it.
             TypeError: ``blocking`` is neither a `bool` nor 0 or 1: ``acquire(5)`` waits without limit in `threading`.
             ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
             OverflowError: It is larger than `threading.TIMEOUT_MAX`.
@@ -292,12 +293,12 @@ class TimedLock(LockSurface, _CLock):
             raise
 
     def hold(self, timeout: float | None) -> AbstractContextManager[Self]:
-        """Return what takes the lock in a ``with``, waiting at most this long instead of the constructor's timeout.
+        """Return a context manager that acquires the lock with this timeout instead of the constructor's.
 
-        What comes back may be kept and used again, and by several threads. The last one made is kept in the lock.
+        You may keep it and use it again, also in several threads. The lock itself keeps the last one that was made.
 
         Args:
-            timeout: In seconds; None waits for ever and 0 not at all.
+            timeout: How long ``with`` waits, in seconds. None waits forever; 0 does not wait.
 
         Raises:
             ValueError: The timeout is negative or NaN.
@@ -316,7 +317,7 @@ class TimedLock(LockSurface, _CLock):
         return token
 
     def _wait(self, limit: float | None, raises: bool) -> bool:
-        """Take the lock the slow way: with the hooks, and waiting. Whoever calls it undoes it if it raises."""
+        """Acquire the lock the slow way, with the hooks and a wait. If it raises, the caller releases the lock."""
         waited = 0.0
         if not _c_try(self, False):
             if limit == 0:
@@ -366,9 +367,9 @@ class TimedLock(LockSurface, _CLock):
         return False
 
     # -- threading.Condition, fork ------------------------------------------------------------------------------
-    # A condition gives the lock up with _release_save() and takes it back with _acquire_restore(what that returned).
-    # The taking back must happen whatever comes, and be visible in the wait graph. What is handed over is therefore a
-    # generator, suspended inside its own `try`, and _acquire_restore is the C function that resumes it.
+    # A condition calls _release_save() to release the lock, and passes its result to _acquire_restore() to acquire it
+    # again. The second must happen whatever comes, and be visible in the wait-for graph. So the result is a generator
+    # that is suspended inside its own `try`, and _acquire_restore is the C function that resumes it.
 
     def _release_save(self) -> Generator[None, None, None]:
         again = self._taking_back()
@@ -376,8 +377,8 @@ class TimedLock(LockSurface, _CLock):
             next(again)
             return again
         except BaseException:
-            # It was given up already, where the interrupt came after the generator: the block must have it again, and
-            # not later, when the exception has gone and the generator with it.
+            # If the interrupt came after the generator, the lock is released already. The block must have it again now,
+            # and not later, when the exception has gone and the generator with it.
             again.close()
             raise
 
@@ -387,7 +388,7 @@ class TimedLock(LockSurface, _CLock):
         waiting = Waiting(self, victim=False)
         state: Any = None
         try:
-            # Between C's success and the store nothing is delivered this way, as it would be after a call.
+            # This way no interrupt comes between C's success and the store. After a call one could.
             (state,) = map(_c_release_save, (self,))
             yield
             waiting.publish()
@@ -424,14 +425,14 @@ class TimedLock(LockSurface, _CLock):
 
 
 if core is not None:
-    # A lock that the forking thread holds has to forget those that waited for it, too.
+    # A lock that the forking thread holds has to forget the threads that waited for it, too.
     repair_by_reference(TimedLock._after_fork, core.locks_in_child)
 
 
 class TimedRLock(TimedLock):
-    """A `TimedLock` that its holder may take again, as a `threading.RLock`; it is free after as many releases.
+    """A reentrant `TimedLock`: its holder may acquire it again, and it is free after as many releases.
 
-    Use it where a method that holds the lock calls another that takes it.
+    Use it when a method that holds the lock calls another method that acquires it.
 
     Example:
         >>> from syncprims import TimedRLock
@@ -444,12 +445,12 @@ class TimedRLock(TimedLock):
 
     **Fairness.** None, as with `threading.RLock`.
 
-    **Thread safety.** As `TimedLock`: an interrupt never changes how often the lock is held.
+    **Thread safety.** Like `TimedLock`. An interrupt never changes how often the lock is held.
 
-    **Differences from threading.** A thread that would close a circle of waiting threads gets a `DeadlockError`;
-    `acquire` with a finite timeout never raises it.
+    **Differences from threading.** A thread whose wait would complete a cycle gets a `DeadlockError`; `acquire` with a
+    finite timeout never raises it.
 
-    **Subclassing.** As `TimedLock`; `_on_acquired` is called for each acquisition, the repeated ones too.
+    **Subclassing.** Like `TimedLock`; `_on_acquired` is called for each acquisition, also a repeated one.
     """
 
     __slots__ = ()
@@ -460,8 +461,8 @@ class TimedRLock(TimedLock):
 
     def _acquire_again(self, limit: float | None) -> bool:  # noqa: ARG002  it never waits
         refuse_greenlets()
-        # Here the lock's ownership can't tell whether there is something to undo: the outcome is stored, in a way
-        # that lets no interrupt in between.
+        # Ownership of the lock does not show here whether there is something to undo. So the outcome is stored, in a
+        # way that lets no interrupt in between.
         taken = False
         try:
             (taken,) = map(_c_acquire, (self,))
