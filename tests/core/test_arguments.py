@@ -283,7 +283,7 @@ def test_a_function_that_would_not_run_is_refused(fn: Any, kind: str) -> None:
         lambda: runner.serve("a", fn),
         lambda: runner.step("a")(fn),
     ):
-        with pytest.raises(TypeError, match=f"it is {kind}, and calling it runs nothing of it"):
+        with pytest.raises(TypeError, match=f"it is {kind}, and a call runs none of its code"):
             call()
     assert runner.state == "open"
 
@@ -293,9 +293,9 @@ def test_a_function_that_would_not_run_is_refused(fn: Any, kind: str) -> None:
 def test_a_counter_refuses_an_answer_of_which_nothing_has_run(fn: Any, kind: str) -> None:
     """The value stays, the wait ends, and nothing warns that it was never awaited."""
     counter = AtomicCounter(5)
-    with pytest.raises(TypeError, match=r"the function of update\(\) returned a .*of which nothing has run"):
+    with pytest.raises(TypeError, match=r"the function of update\(\) returned a .*, which has not run"):
         counter.update(fn)
-    with pytest.raises(TypeError, match=r"the predicate returned a .*of which nothing has run"):
+    with pytest.raises(TypeError, match=r"the predicate returned a .*, which has not run"):
         counter.wait_for(fn, 20)
     assert (counter.value, counter.increment()) == (5, 6)
 
@@ -345,7 +345,7 @@ def test_a_future_is_no_answer() -> None:
 @pytest.mark.parametrize("bad", [HostileObject(), asyncio.Lock(), asyncio.Semaphore(), None, "lock"], ids=type_name)
 def test_only_locks_for_threads_are_adapted(bad: Any) -> None:
     """One whose `acquire` is a coroutine function would seem to be taken, and was not."""
-    with pytest.raises(TypeError, match=r"LockAdapter needs an object|calling it runs nothing of it"):
+    with pytest.raises(TypeError, match=r"LockAdapter needs an object|a call runs none of its code"):
         LockAdapter(bad)
 
 

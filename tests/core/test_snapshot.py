@@ -261,7 +261,7 @@ def test_the_report_says_who_holds_and_who_waits() -> None:
 
 
 def test_only_of_a_lock_it_is_news_that_its_holder_is_not_known() -> None:
-    """A lock that was taken past its adapter is held by nobody that is known; a counter was never held by anybody."""
+    """A lock that was taken past its adapter is held by no known thread; a counter was never held by anybody."""
     inner = threading.Lock()
     adapter, counter = LockAdapter(inner, name="past"), AtomicCounter(name="number")
     inner.acquire()
@@ -272,7 +272,7 @@ def test_only_of_a_lock_it_is_news_that_its_holder_is_not_known() -> None:
         text = report()
         counter.increment()
         inner.release()
-    assert "LockAdapter 'past': held by nobody that is known\n" in text
+    assert "LockAdapter 'past': held by no known thread\n" in text
     assert "AtomicCounter 'number': at 0\n" in text
 
 

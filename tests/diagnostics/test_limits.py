@@ -128,7 +128,7 @@ def _(_: Path) -> None:
             eventually(lambda: waits("guest"))
             text = unfound()
             theirs.release()
-        shows(text, "LockAdapter 'theirs': held by nobody that is known\n<guest> it")
+        shows(text, "LockAdapter 'theirs': held by no known thread\n<guest> it")
 
 
 @row("adapted locks in both orders")
@@ -197,7 +197,7 @@ def _(_: Path) -> None:
         eventually(lambda: waits("guest"))
         text = unfound()
         theirs.release()
-    shows(text, "LockAdapter 'theirs': held by nobody that is known\n<guest> it")
+    shows(text, "LockAdapter 'theirs': held by no known thread\n<guest> it")
 
 
 @row("a task in a process")

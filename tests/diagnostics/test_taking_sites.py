@@ -15,7 +15,7 @@ from syncprims._core import sites
 from syncprims.diagnostics import record_sites, report
 from syncprims.testing import Threads, assert_blocks, patience
 
-OWN_WORDS = "this thread, or one that ended without releasing and had its ident"
+OWN_WORDS = "this thread, or one that had its ident and ended without releasing it"
 TRIES = 500
 
 

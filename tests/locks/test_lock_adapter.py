@@ -146,7 +146,10 @@ def test_a_holder_outside_the_adapter_is_not_known(make: Callable[[], LockLike])
     with Actors() as actors:
         actors.start(take_directly)
         wait_for(taken)
-        with pytest.raises(LockTimeoutError, match="did not acquire it through this adapter") as caught, lock.hold(0.01):
+        with (
+            pytest.raises(LockTimeoutError, match="did not acquire it through this adapter") as caught,
+            lock.hold(0.01),
+        ):
             pytest.fail("the body ran without the lock")
         leave.set()
     assert caught.value.holder is None

@@ -1,15 +1,15 @@
-"""The clock: the interpreter's own, out of reach of what a test puts in its place."""
+"""The clock: the interpreter's own, which tests can't replace."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
-# A test may replace `time.monotonic` by one that stands still (unittest.mock, freezegun): before this library is
-# imported or after, as an attribute of `time` or, as freezegun does, wherever a module has the function itself as an
-# attribute. A wait that looked at such a clock would never end. So the functions here come from a second instance of
-# the module `time`: they are other objects, which no such replacement finds. (They are C functions all the same: a
-# wrapper in Python would be a place for interrupts to come in.)
+# A test may replace `time.monotonic` by a clock that does not move (unittest.mock, freezegun), before or after this
+# library is imported, as an attribute of `time` or, like freezegun, in every module that has the function as an
+# attribute. A wait with such a clock would never end. So the functions here come from a second instance of the module
+# `time`: they are other objects, which no such replacement finds. (They are still C functions: a wrapper in Python
+# would be a place where interrupts come in.)
 
 if TYPE_CHECKING:
     from time import monotonic, perf_counter_ns, sleep, strftime

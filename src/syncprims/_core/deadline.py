@@ -1,4 +1,4 @@
-"""Time: what a timeout may be, and how much of it is left."""
+"""Timeouts: which values are allowed, and how much time is left."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .foreign import words
 
 
 def check_timeout(timeout: float | SupportsIndex | None) -> float | None:
-    """Return the timeout as an exact `int` or `float`, or raise for one that no wait can have.
+    """Return the timeout as an exact `int` or `float`, or raise if it is not a valid timeout.
 
-    An exact one is compared and printed without running a method of the user's.
+    An exact number is compared and printed without running a method of the user's object.
 
     Args:
-        timeout: Seconds; ``None`` is forever and ``0`` is not at all.
+        timeout: Seconds; ``None`` means forever and ``0`` means not to wait.
 
     Raises:
         ValueError: It is negative or NaN.
@@ -47,12 +47,13 @@ def check_acquire(blocking: object, timeout: float | None) -> float | None:
     """Turn the arguments of an ``acquire`` like `threading`'s into a timeout, or raise as `threading` does.
 
     Raises:
-        TypeError: `blocking` is neither a `bool` nor 0 or 1: a timeout, as a rule, that would be waited for endlessly.
+        TypeError: `blocking` is neither a `bool` nor 0 or 1. It is usually meant as a timeout, but would be an endless
+            wait.
         ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
         OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
     """
     if blocking is True and (type(timeout) is float or type(timeout) is int) and 0 <= timeout <= TIMEOUT_MAX:
-        return timeout  # as nearly always
+        return timeout  # the usual case
     seconds = None if timeout is None else _seconds(timeout)
     if seconds == -1:
         seconds = None
@@ -85,7 +86,7 @@ class Deadline:
         self.at: float | None = None if self.timeout is None else self.started + self.timeout
 
     def remaining(self) -> float | None:
-        """Seconds that are left, never below zero; ``None`` is forever."""
+        """The seconds left, never below zero; ``None`` means forever."""
         return None if self.at is None else max(0.0, self.at - monotonic())
 
     def waited(self) -> float:
@@ -94,5 +95,5 @@ class Deadline:
 
 
 def lock_seconds(remaining: float | None) -> float:
-    """Turn seconds that are left into what `threading.Lock.acquire` takes, which means forever by ``-1``."""
+    """Turn the seconds left into the timeout of `threading.Lock.acquire`, for which ``-1`` means forever."""
     return -1 if remaining is None else remaining

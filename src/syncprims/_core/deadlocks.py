@@ -1,4 +1,4 @@
-"""Deadlocks: the search for threads that can never go on, its confirmation, and which of them gives way."""
+"""Deadlocks: the search for threads that can never go on, its confirmation, and the choice of the victim."""
 
 from __future__ import annotations
 
@@ -20,51 +20,51 @@ from .sites import taking_of
 from .stacks import FRAMES_ARE_SHARED, frames_of_threads, programs_own, say_frame, stands_on, whereabouts, without_ours
 from .waits import NOT_DRAWN, SETTLED, Awaited, Group, UpTo, Waiting, all_waits, innermost_of, waits_of
 
-# A wait is up to one thread, to all of some threads, or to any of some threads (see `waits`). A thread is stuck if it
-# waits for one that is stuck, for all of some threads of which one is stuck, or for any of some threads all of which
-# are. Taken as a definition this has several solutions; meant is the largest set of threads of which it is true, and
-# a cycle of threads that wait for each other's locks is its simplest case.
+# A wait is up to one thread, to all threads of a group, or to any thread of a group (see `waits`). A thread is stuck if
+# it waits for a stuck thread, for all threads of a group in which one is stuck, or for any thread of a group in which
+# all are stuck. This definition has several solutions; we mean the largest set of threads. The simplest case is a cycle
+# of threads that wait for each other's locks.
 #
-# The search takes a thread's wait and reads what can be reached from it. Threads that wait for nothing are free, and
-# freeness is passed on, against the arrows, to those whose wait it ends; who is left is stuck. Each vertex and arrow is
-# handled once. No mutex guards the graph. What holds instead:
+# The search begins at a thread's wait and reads everything that can be reached from it. Threads that wait for nothing
+# are free, and freeness is passed on, against the arrows, to the threads whose wait it ends; the others are stuck. Each
+# vertex and arrow is handled once. No mutex guards the graph. Instead, these hold:
 #
-# 1. A record is published with one store, and only then its thread draws a serial, and only then it searches. So of
-#    all threads that are stuck together, the one that drew last has every other record before its eyes: none is missed.
-#    Exactly that one gives way (or the last of those that can). A record whose serial is not drawn yet is of a thread
-#    that is about to search, so who finds one looks again after a moment. (Without that, a thread that is interrupted
-#    between drawing a serial and storing it, and another one, could each take the other's for the higher.)
-# 2. A record stands for one uninterrupted wait. The search reads each arrow once and the confirmation once more, and
-#    what counts is what both found: of threads all of which must act, those in both readings, and of threads any of
-#    which may act, those in either. So it was true at the moment between the two, and nothing is invented.
-# 3. What means nothing is passed over: a lock that its waiter has just got, and a wait that is over, by its deadline or
-#    because what it waits for has come (its thread is about to withdraw).
-# 4. A thread that waits may run a signal handler or a finalizer on top, and what it has got there it will give back
-#    without any end of that wait. No lock tells which it got there. So a first search counts every wait of a thread;
-#    the confirmation counts the innermost alone, and only if the thread stands in it. If they differ, the searcher
-#    looks again after a moment, until they agree. The look at where the threads stand comes between the two readings;
-#    one handler that has the lock at the first and another, of the same thread, that has it at the second would
-#    deceive it. To know would take a count of how often a lock was taken.
-# 5. Who is stuck but not the one to give way looks again without the one that is: there may be a second reason.
-# 6. A thread that is stuck without being the reason (it waits for threads that are stuck without it) leaves it to those
-#    threads, as long as one of them may still give way. If none will, its wait is refused as well, unless a wait among
-#    theirs has a limit.
+# 1. A thread publishes its record with one store, then draws a serial, then searches. So of all threads that are stuck
+#    together, the one that drew last sees every other record: no deadlock is missed. Exactly that thread gives way (or
+#    the last of those that can). A record without a serial is of a thread that is about to search, so a search that
+#    finds one looks again after a moment. (Without that, if a thread is interrupted between drawing a serial and
+#    storing it, that thread and another one could each believe that the other has the higher serial.)
+# 2. A record is of one uninterrupted wait. The search reads each arrow once and the confirmation once more, and only
+#    the agreement counts: of threads all of which must act, those in both readings, and of threads any of which may
+#    act, those in either. So the result was true at the moment between the two, and nothing is invented.
+# 3. Two cases are ignored: a lock that its waiter has just acquired, and a wait that is over, because of its deadline
+#    or because what it waits for has come (its thread is about to withdraw).
+# 4. A waiting thread may run a signal handler or a finalizer on top of its wait, and will release what it acquired
+#    there before that wait ends. A lock does not show whether it was acquired there. So the first search counts every
+#    wait of a thread; the confirmation counts only the innermost, and only if the thread is in it. If they differ, the
+#    searcher looks again after a moment, until they agree. It looks where the threads are between the two readings. It
+#    would be deceived if one handler has the lock at the first reading and another one, of the same thread, at the
+#    second. To know this would take a count of how often a lock was acquired.
+# 5. A stuck thread that is not the one to give way searches again without that one: there may be a second reason.
+# 6. A thread that is stuck without being the reason (it waits for threads that are stuck without it) leaves the
+#    decision to those threads, as long as one of them may still give way. If none will, its wait is refused as well,
+#    unless one of their waits has a limit.
 
 # Seconds between two looks at a wait that may be stuck, at first and at most.
 _SOON: Final = 0.0005
 _LATER: Final = 0.05
 
-# After how many vertices of a search it is worth asking whether any thread waits for the searcher at all.
+# After this many vertices a search asks whether any thread waits for the searcher at all.
 _FAR: Final = 32
 
-# Where a thread still stands in its wait: while it publishes, searches, or passes a gate.
+# The functions in which a thread is still in its wait: it publishes, searches, or passes a gate.
 _OURS: Final = (__file__, waits.__file__, stacks.__file__, gates.__file__)
 
 _ADVICE: Final = (
     "let it release what it holds and try again, or take the locks in one order everywhere, as acquire_all() does"
 )
 
-# How many threads of a deadlock a message shows, the first and the last ones.
+# A message shows so many threads of a deadlock, the first and the last ones.
 _FIRST: Final = 6
 _LAST: Final = 2
 
@@ -74,9 +74,9 @@ _node_of = attrgetter("node")
 
 R = TypeVar("R")
 Vertex = int | Group
-Arrows = dict[Vertex, tuple[Vertex, ...]]  # each end once, in the order in which they were named
+Arrows = dict[Vertex, tuple[Vertex, ...]]  # each target once, in the order in which they were named
 
-# Not empty once a deadlock was found that no thread could break: from then on there may be threads that are stuck.
+# Not empty once a deadlock was found that no thread could break: from then on there may be stuck threads.
 _unbroken: list[None] = []
 
 
@@ -84,12 +84,12 @@ _unbroken: list[None] = []
 
 
 def refuse_deadlock(waiting: Waiting) -> None:
-    """Look whether the wait, which its thread has just published, could never end.
+    """Check whether the wait, which its thread has just published, could ever end.
 
     Raises:
         DeadlockError: It could not, and this thread is the one to give way.
     """
-    if _leads_on(waiting.up_to()):  # nearly always it does not: whoever has to act waits for nothing
+    if _leads_on(waiting.up_to()):  # rare: usually the thread that has to act waits for nothing
         waiting.serial = next(_serials)
         _search(waiting)
     waiting.serial = SETTLED
@@ -99,9 +99,9 @@ def wait_or_refuse(awaited: Awaited, limit: float | None, wait: Callable[..., R]
     """Return ``wait(*args)``, which is registered as a wait of this thread while it lasts, unless its limit is 0.
 
     Args:
-        awaited: What is waited for.
-        limit: In how many seconds it gives up by itself; None is never.
-        wait: What blocks: a function of this library, or of C.
+        awaited: The thing that is waited for.
+        limit: The seconds after which the wait gives up by itself; None means never.
+        wait: The function that blocks, of this library or in C.
         *args: Its arguments.
 
     Raises:
@@ -120,7 +120,7 @@ def wait_or_refuse(awaited: Awaited, limit: float | None, wait: Callable[..., R]
 
 
 def _leads_on(up_to: UpTo) -> bool:
-    """Whether threads that wait might keep the wait from ending, as far as one look without going on tells."""
+    """Whether waiting threads might keep the wait from ending, as far as one step in the graph shows."""
     if up_to is None or isinstance(up_to, int):
         return innermost_of(up_to) is not None
     members = up_to.members()
@@ -156,12 +156,12 @@ def _search(mine: Waiting) -> None:
 
 
 class _Reading:
-    """What was read of the graph, each part once, and which of its vertices are stuck by that.
+    """The part of the graph that was read, each part once, and the vertices that are stuck according to it.
 
     Attributes:
-        waits: The waits of each thread that count, each with what it is up to.
-        arrows: For each vertex what it is up to, as far as that is known.
-        stuck: Those that can't go on.
+        waits: The waits of each thread that count, each with the threads that it is up to.
+        arrows: For each vertex the ones that it is up to, as far as they are known.
+        stuck: The vertices that can't go on.
     """
 
     __slots__ = ("arrows", "stuck", "waits")
@@ -173,9 +173,9 @@ class _Reading:
 
 
 def _read(roots: Iterable[int], select: Callable[[int], Iterable[Waiting]], *, far: bool = False) -> _Reading:
-    """Read what can be reached from some threads, of each the waits that are selected.
+    """Read everything that can be reached from some threads; of each thread the selected waits.
 
-    With `far`, it stops as soon as it is certain that nothing can come back to the calling thread.
+    With `far`, it stops as soon as it is certain that no path leads back to the calling thread.
     """
     reading = _Reading()
     todo: list[Vertex] = [*roots]
@@ -198,7 +198,7 @@ def _read(roots: Iterable[int], select: Callable[[int], Iterable[Waiting]], *, f
 
 
 def _selected(mine: Waiting, without: AbstractSet[Waiting], ident: int) -> list[Waiting]:
-    """The waits of a thread that count for a search from `mine`, which is the only one of its own thread."""
+    """The waits of a thread that count for a search from `mine`; of its own thread only `mine` counts."""
     if ident == mine.ident:
         return [mine]
     return [wait for wait in waits_of(ident) if wait not in without and wait.counts()]
@@ -216,14 +216,14 @@ def _each_once(named: Iterable[UpTo]) -> tuple[Vertex, ...]:
 
 def _is_waited_for() -> bool:
     """Whether any thread waits for something that may be up to the calling thread."""
-    # This thread has published its wait. Whoever comes to wait for it later finds that, and searches itself.
+    # This thread has published its wait. A thread that begins to wait for it later finds that, and searches itself.
     return any(map(_is_mine, map(_node_of, all_waits())))
 
 
 def _stuck(arrows: Arrows) -> set[Vertex]:
-    """Return what can't go on: all that is not freed by what waits for nothing."""
+    """Return the vertices that can't go on: all that are not freed by those that wait for nothing."""
     pointing: dict[Vertex, list[Vertex]] = {}
-    left: dict[Vertex, int] = {}  # how many have to become free before the vertex is
+    left: dict[Vertex, int] = {}  # how many have to become free before the vertex becomes free
     for vertex, ends in arrows.items():
         left[vertex] = min(len(ends), 1) if not isinstance(vertex, int) and vertex.one_is_enough else len(ends)
         for end in ends:
@@ -240,12 +240,12 @@ def _stuck(arrows: Arrows) -> set[Vertex]:
 
 # -- confirming --------------------------------------------------------------------------------------------------------
 
-# The wait of each thread that is stuck, and who must act for each thread and group, as far as that is stuck too.
+# The wait of each stuck thread, and the stuck threads that must act for each thread and group.
 _Confirmed = tuple[dict[int, Waiting], Arrows]
 
 
 def _confirm(first: _Reading, only: Callable[[int], Waiting | None]) -> _Confirmed:
-    """Read everything that is stuck a second time, of each thread `only` one wait; return what is stuck by both."""
+    """Read everything that is stuck again, of each thread `only` one wait; return what is stuck in both readings."""
     waits: dict[int, Waiting] = {}
     arrows: Arrows = {}
     for vertex in first.stuck:
@@ -271,7 +271,7 @@ def _within(ends: tuple[Vertex, ...], vertices: Container[Vertex]) -> tuple[Vert
 
 
 def _standing(mine: Waiting, frames: Mapping[int, FrameType], ident: int) -> Waiting | None:
-    """The innermost wait of a thread, if it counts and the thread has no handler or finalizer of its own on top."""
+    """The innermost wait of a thread, if it counts and the thread has no handler or finalizer on top of it."""
     wait = mine if ident == mine.ident else innermost_of(ident)
     if wait is None or not wait.counts():
         return None
@@ -279,10 +279,10 @@ def _standing(mine: Waiting, frames: Mapping[int, FrameType], ident: int) -> Wai
 
 
 def _stands_in(waiting: Waiting, frame: FrameType | None) -> bool:
-    # On top of the frame that waits there may be functions of this library that it calls to publish, to search and to
-    # block; a handler or a finalizer of the program is none. A handler that publishes a wait of its own has such
-    # functions on top as well: then the frame below tells whose they are, where it may be looked at. Where the thread
-    # has no frame nothing of it can be on top.
+    # On top of the waiting frame there may be functions of this library that publish, search and block; a handler or a
+    # finalizer of the program is not one of them. A handler that publishes a wait of its own has such functions on top
+    # as well: then the frame below shows whose they are, if it may be read. If the thread has no frame, nothing can be
+    # on top of it.
     if frame is None or id(frame) == waiting.frame_id:
         return True
     if FRAMES_ARE_SHARED:
@@ -295,10 +295,10 @@ UNSURE: Final = False
 
 
 def look(mine: Waiting, without: AbstractSet[Waiting] = frozenset()) -> Knot | Literal[False] | None:
-    """Look whether a wait of the calling thread is stuck, though some others are not there.
+    """Check whether a wait of the calling thread is stuck, even without some other waits.
 
     Returns:
-        With which threads it is stuck; `FREE` if it is not, and `UNSURE` if that can't be told yet.
+        The threads with which it is stuck; `FREE` if it is not stuck, and `UNSURE` if that is not known yet.
     """
     reading = _read([mine.ident], partial(_selected, mine, without), far=True)
     if mine.ident not in reading.stuck:
@@ -313,9 +313,9 @@ class Knot:
     Attributes:
         mine: The wait from which they are seen.
         waits: The wait of each thread, in the order in which they are reached from that one.
-        arrows: Who must act for each, as far as that is stuck as well.
-        core: The threads and groups that are the reason: each waits, over others, for itself. Empty if the wait from
-            which they are seen is none of them, but merely for such threads.
+        arrows: For each one the stuck threads that must act.
+        core: The threads and groups that are the reason: each waits, through others, for itself. Empty if `mine` is not
+            one of them, but only waits for such threads.
     """
 
     __slots__ = ("arrows", "core", "mine", "waits")
@@ -332,25 +332,25 @@ class Knot:
         self.core: dict[Vertex, Vertex] = _reached(mine.ident, backward) if mine.ident in backward else {}
 
     def last(self) -> tuple[Waiting, float]:
-        """Of the waits in the core that are not settled the last one, of those that can be refused if there are any.
+        """The last of the unsettled waits in the core, or of those that can be refused if there are any.
 
-        A wait whose serial is not drawn yet counts as the last: its thread is about to look itself. The serial comes
-        along, since it may be another one a moment later.
+        A wait without a serial counts as the last: its thread is about to search itself. The serial is returned too,
+        because it may have changed a moment later.
         """
         serials = [(wait, wait.serial) for ident, wait in self.waits.items() if ident in self.core]
         looking = [(wait, serial) for wait, serial in serials if serial != SETTLED]
         return max(looking, key=lambda each: (each[0].victim, each[1]))
 
     def is_settled(self) -> bool:
-        """Whether no other thread may still give way."""
+        """Whether there is no other thread that may still give way."""
         return all(wait.serial == SETTLED for wait in self.waits.values() if wait is not self.mine)
 
     def is_endless(self) -> bool:
-        """Whether no wait of the others has a limit."""
+        """Whether no other thread's wait has a limit."""
         return all(wait.deadline_at is None for wait in self.waits.values() if wait is not self.mine)
 
     def edges(self) -> list[tuple[Waiting, int]]:
-        """The wait of each thread with one thread that it is up to: first those of a cycle, if there is one."""
+        """The wait of each thread with one thread that it is up to; those of a cycle come first, if there is one."""
         start = self.mine.ident
         came_from = _reached(start, self.arrows)
         closing = next((vertex for vertex in came_from if start in self.arrows[vertex]), start)
@@ -370,7 +370,7 @@ class Knot:
 
 
 def _reached(start: Vertex, arrows: Mapping[Vertex, Iterable[Vertex]]) -> dict[Vertex, Vertex]:
-    """What can be reached from a vertex, nearest first, each with where from; that of the start leads back to it."""
+    """The vertices reachable from one, nearest first, each with its predecessor; the start's leads back to it."""
     found: dict[Vertex, Vertex] = {start: start}
     todo: list[Vertex] = [start]
     for vertex in todo:
@@ -381,14 +381,14 @@ def _reached(start: Vertex, arrows: Mapping[Vertex, Iterable[Vertex]]) -> dict[V
     return found
 
 
-# -- telling -----------------------------------------------------------------------------------------------------------
+# -- reporting ---------------------------------------------------------------------------------------------------------
 
 
 def deadlock(knot: Knot) -> DeadlockError:
-    """Make the error that tells of it, beginning with the thread that gets it."""
+    """Make the error that describes it, beginning with the thread that gets it."""
     edges = knot.edges()
     cycle = [_say(wait, holder) for wait, holder in edges]
-    frames = frames_of_threads()  # once, since it stops the world for as long as there are threads to list
+    frames = frames_of_threads()  # once, because it stops all threads for as long as it lists them
     stacks = [without_ours(stack_at(frames.get(wait.ident), wait.ident)) for wait, _ in edges]
     lines = [f"deadlock: {say_cycle(cycle)}"]
     lines += _summary(
@@ -417,7 +417,7 @@ def _say_taking(thing: object, wait: Wait, holder: int) -> list[str]:
 
 
 def _say(waiting: Waiting, holder: int) -> Wait:
-    """Put one wait into words, and the thread that it is up to."""
+    """Describe one wait, and the thread that it is up to."""
     node = waiting.node
     if not isinstance(node, Awaited):
         return Wait(_name(waiting.ident), node.name, _name(holder))
@@ -431,7 +431,7 @@ def _advice(waits: Iterable[Waiting]) -> str:
 
 
 def _summary(parts: list[str], between: str) -> str:
-    """Join the parts; of very many, the first and last ones."""
+    """Join the parts; if there are very many, the first and the last ones."""
     left_out = len(parts) - _FIRST - _LAST
     if left_out > 1:
         parts = [*parts[:_FIRST], f"  ... and {left_out} more threads, all of them in .cycle ...", *parts[-_LAST:]]
@@ -439,7 +439,7 @@ def _summary(parts: list[str], between: str) -> str:
 
 
 def say_cycle(cycle: Sequence[Wait]) -> str:
-    """Put the waits of a deadlock into one line; of very many, the first and the last ones."""
+    """Describe the waits of a deadlock on one line; if there are very many, the first and the last ones."""
     return _summary(list(map(str, cycle)), ", ")
 
 
@@ -452,7 +452,7 @@ def _thread(ident: int) -> str:
 
 
 def why_in_vain(awaited: Awaited) -> str:
-    """Say why a wait that came to its limit could not have ended before, in a sentence; ``""`` if it could."""
+    """Say in a sentence why a wait that came to its limit could not have ended before; ``""`` if it could."""
     knot = look(Waiting(awaited))
     if not isinstance(knot, Knot):
         return ""
@@ -467,13 +467,13 @@ def own_deadlock(name: str, advice: str, of: object = None) -> DeadlockError:
     Args:
         name: The name of what it would wait for.
         advice: What to do.
-        of: What it would wait for, if it may be recorded where that was taken.
+        of: The lock, if it may be recorded where it was acquired.
     """
     ident = get_ident()
     me = _name(ident)
     taking = None if of is None else taking_of(of, ident)
     if taking is None:
-        holder = "already held by this thread, or one that ended without releasing and had its ident,"
+        holder = "already held by this thread, or one that had its ident and ended without releasing it,"
     elif taking.has_ended():
         holder = (
             f"still held by {taking.who()}, which took it at {taking.where()}, ended without releasing it and had the "
@@ -490,12 +490,12 @@ def own_deadlock(name: str, advice: str, of: object = None) -> DeadlockError:
 
 
 def _log_unbreakable(knot: Knot) -> None:
-    import logging  # importing the locks stays light
+    import logging  # late, so that the locks are quick to import
 
     _unbroken.append(None)
     foreign.log(
         logging.ERROR,
-        f"Condition.wait() must take its lock back, and that closes a cycle which it can't break: {deadlock(knot)}",
+        f"Condition.wait() must acquire its lock again, which completes a cycle that it can't break: {deadlock(knot)}",
     )
 
 
@@ -503,11 +503,11 @@ def _log_unbreakable(knot: Knot) -> None:
 
 
 def find_deadlocks() -> tuple[tuple[Wait, ...], ...]:
-    """Return the deadlocks that there are now: threads that wait for each other, without end.
+    """Return the present deadlocks: threads that wait for each other without end.
 
-    The waits of this library refuse to deadlock among themselves (`DeadlockError`), so what is left to be found here is
-    what they can't know or prevent: locks of other kinds in a `LockAdapter`, and a `threading.Condition` that has to
-    take its lock back. A wait of `acquire` with a timeout does not count, since it ends by itself. Blocks nobody.
+    The waits of this library refuse to deadlock among themselves (`DeadlockError`). So this finds what they can't know
+    or prevent: locks of other kinds in a `LockAdapter`, and a `threading.Condition` that has to acquire its lock again.
+    A wait of `acquire` with a timeout does not count, because it ends by itself. It blocks no thread.
 
     Returns:
         For each deadlock its waits, as in `DeadlockError.cycle`.
@@ -524,12 +524,12 @@ def find_deadlocks() -> tuple[tuple[Wait, ...], ...]:
 def knots(
     idents: Iterable[int], select: Callable[[int], Iterable[Waiting]], innermost: Callable[[int], Waiting | None]
 ) -> list[Knot]:
-    """Return each set of threads that wait, over others, for themselves, as two readings agree.
+    """Return each set of threads that wait, through others, for themselves, if two readings agree.
 
     Args:
         idents: The threads to begin with.
         select: The waits of a thread that count.
-        innermost: The one of them in which it is now, or None.
+        innermost: The one of them in which the thread is now, or None.
     """
     waits, arrows = _confirm(_read(dict.fromkeys(idents), select), innermost)
     found = []
@@ -553,14 +553,14 @@ def _innermost_endless(ident: int) -> Waiting | None:
 
 
 def _is_endless(wait: Waiting) -> bool:
-    """Whether it counts for somebody who looks: more waits do than are refused."""
+    """Whether the wait counts for `find_deadlocks`: more waits do than are refused."""
     return wait.counts() or (not wait.takes_part and wait.deadline_at is None)
 
 
 def _components(arrows: Arrows) -> Iterator[dict[Vertex, None]]:
     """The sets of vertices that can reach each other."""
-    # In the order in which a search that goes deep is done with them; then, backwards and in the reverse order, each
-    # that is left begins a component (Kosaraju).
+    # First in the order in which a depth-first search finishes them; then, in the reverse order and against the arrows,
+    # each one that is left begins a component (Kosaraju).
     done: dict[Vertex, None] = {}
     entered: set[Vertex] = set()
     for root in arrows:

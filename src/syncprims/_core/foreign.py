@@ -1,4 +1,4 @@
-"""The one place that touches objects of the user's: it puts them into words, and notes, chains and logs exceptions."""
+"""The one place that touches the user's objects: it describes them, and notes, chains and logs exceptions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from types import FunctionType, TracebackType
 from typing import Any, Final, TypeVar
 
 # A name, an argument or an exception may have a `__repr__`, `__str__`, `__setattr__`, `__bool__` or `__eq__` that
-# raises, lies or takes long. While a message is made, that must lose neither the message nor the thread.
+# raises, lies or takes long. This must lose neither the message that is being made nor the thread.
 #
-# 1. Whatever an object raises while it is put into words is swallowed, and a plainer description takes its place:
-#    a SystemExit of a `__str__` too, since it would end a thread of ours.
-# 2. A real interrupt is not swallowed. It comes from a signal handler, which only the main thread runs: a
-#    KeyboardInterrupt there, or an exception whose traceback shows a handler's frame, goes on.
-# 3. What the interpreter itself keeps in an exception (cause, context, traceback, notes) is set by the interpreter's
-#    own functions, past a `__setattr__` that refuses.
+# 1. If an object raises while it is described, the exception is dropped, and a plainer description is used. This holds
+#    for a SystemExit of a `__str__` too, which would end a thread of ours.
+# 2. A real interrupt is not dropped. It comes from a signal handler, which only the main thread runs: a
+#    KeyboardInterrupt there, or an exception whose traceback shows a handler's frame, propagates.
+# 3. The parts of an exception that belong to the interpreter (cause, context, traceback, notes) are set by the
+#    interpreter's own functions, which bypass a `__setattr__` that refuses.
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ _MODULE: Final[Any] = type.__dict__["__module__"]
 
 
 def guarded(default: T, call: Callable[..., T], *args: Any) -> T:
-    """Return what the call returns, or the default if it raises; a real interrupt comes out."""
+    """Return the result of the call, or the default if it raises; a real interrupt propagates."""
     try:
         return call(*args)
     except Exception:  # noqa: BLE001  a user's object may raise anything
@@ -43,7 +43,7 @@ def guarded(default: T, call: Callable[..., T], *args: Any) -> T:
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Tell whether the exception is a real interrupt: one that a signal handler raised, on the main thread."""
+    """Return whether the exception is a real interrupt: one that a signal handler raised, on the main thread."""
     main = getattr(sys.modules.get("threading"), "main_thread", None)
     if main is None or main().ident != get_ident():
         return False
@@ -70,31 +70,31 @@ def _code_of_call(handler: object) -> object:
 
 
 def printable(text: str) -> str:
-    """Return the text with everything escaped that a terminal or a log would not show as one line.
+    """Return the text with everything escaped that a terminal or a log would not show on one line.
 
-    Control characters, line ends, lone surrogates and marks that change the direction of writing come out as in a
+    Control characters, line ends, lone surrogates and marks that change the direction of writing are escaped as in a
     string literal.
     """
-    plain = str.__str__(text)  # past the methods of a subclass
+    plain = str.__str__(text)  # not by a method of a subclass
     if plain.isprintable():
         return plain
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in plain)
 
 
 def shortened(text: str, most: int = _MOST) -> str:
-    """Return the text, or its beginning with an ellipsis if it is longer than that."""
+    """Return the text, or its beginning with an ellipsis if it is too long."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def words(thing: object, most: int = _MOST) -> str:
-    """Return the ``repr`` of any object, on one line, no longer than that; of its type if it has none."""
+    """Return the ``repr`` of any object, shortened to one line; if that fails, name its type."""
     return shortened(printable(guarded(_bare(thing), _short_repr, thing, most)), most)
 
 
 def _short_repr(thing: object, most: int) -> str:
     if type(thing) in (int, float, bool, type(None), FunctionType):
         return repr(thing)
-    from reprlib import Repr  # which looks at no more of a large container than it shows
+    from reprlib import Repr  # which reads only as much of a large container as it shows
 
     short = Repr()
     short.maxstring = short.maxother = short.maxlong = most
@@ -106,7 +106,7 @@ def _bare(thing: object) -> str:
 
 
 def text_of(thing: object, most: int = _MOST) -> str:
-    """Return the ``str`` of any object, on one line, no longer than that; of its type if it has none."""
+    """Return the ``str`` of any object, shortened to one line; if that fails, name its type."""
     return shortened(printable(guarded(_bare(thing), _text, thing)), most)
 
 
@@ -131,13 +131,13 @@ def _own_module(kind: type) -> str:
 
 
 def name_of(function: object) -> str:
-    """Return what a callable is called: its qualified name, or its ``repr``."""
+    """Return the name of a callable: its qualified name, or its ``repr``."""
     name = guarded(None, getattr, function, "__qualname__", None)
     return shortened(printable(name)) if isinstance(name, str) else words(function)
 
 
 def error_words(error: BaseException, most: int = 1000) -> str:
-    """Return an exception as the last line of its traceback would show it: its type, and its text if it has one."""
+    """Return an exception as the last line of its traceback shows it: its type, and its text if it has one."""
     kind = type(error)
     short = printable(guarded("exception", _own_name, kind))
     said = guarded(None, _text, error)
@@ -147,7 +147,7 @@ def error_words(error: BaseException, most: int = 1000) -> str:
 
 
 def traceback_words(error: BaseException) -> str:
-    """Return the whole traceback of an exception as text of several lines; its last line alone if that fails."""
+    """Return the whole traceback of an exception as text of several lines; only its last line if that fails."""
     return guarded(error_words(error), _format, error)
 
 
@@ -161,36 +161,36 @@ def _format(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> TracebackType | None:
-    """Return the exception's traceback, past a property of its class."""
+    """Return the exception's traceback, even if a property of its class hides it."""
     traceback: TracebackType | None = _TRACEBACK.__get__(error)
     return traceback
 
 
 def without_traceback(error: BaseException) -> BaseException:
-    """Take the exception's traceback away, and return it."""
+    """Remove the exception's traceback, and return it."""
     return set_traceback(error, None)
 
 
 def set_traceback(error: BaseException, traceback: TracebackType | None) -> BaseException:
-    """Set the exception's traceback, past a method of its class, and return it."""
+    """Set the exception's traceback, even if a method of its class overrides that, and return the exception."""
     BaseException.with_traceback(error, traceback)
     return error
 
 
 def chain(error: BaseException, cause: BaseException | None) -> BaseException:
-    """Set the exception's cause, even if its class refuses to have attributes set, and return it."""
+    """Set the exception's cause, even if its class refuses to have attributes set, and return the exception."""
     _CAUSE.__set__(error, cause)
     return error
 
 
 def context_of(error: BaseException) -> BaseException | None:
-    """Return the exception's context, past a property of its class."""
+    """Return the exception's context, even if a property of its class hides it."""
     context: BaseException | None = _CONTEXT.__get__(error)
     return context
 
 
 def set_context(error: BaseException, context: BaseException | None) -> BaseException:
-    """Set the exception's context in the same way, and return it."""
+    """Set the exception's context in the same way, and return the exception."""
     _CONTEXT.__set__(error, context)
     return error
 
@@ -202,9 +202,9 @@ def notes_of(error: BaseException) -> tuple[str, ...]:
 
 
 def note(error: BaseException, text: str) -> bool:
-    """Add a note to an exception, once; tell whether it has it now.
+    """Add a note to an exception, once; return whether it has the note now.
 
-    A class that refuses attributes gets it all the same. Where ``__notes__`` is something else than a list, it stays.
+    This works also if the class refuses attributes. If ``__notes__`` is not a list, it is left unchanged.
     """
     return guarded(False, _note, error, text)
 
@@ -212,7 +212,7 @@ def note(error: BaseException, text: str) -> bool:
 def _note(error: BaseException, text: str) -> bool:
     notes = _notes(error)
     if notes is None:
-        # The dictionary that every exception has: add_note() would go by a `__setattr__` of its class.
+        # Through the dictionary that every exception has: add_note() would use a `__setattr__` of its class.
         _dict_of(error)["__notes__"] = [text]
         return True
     if type(notes) is not list:
@@ -237,13 +237,13 @@ def _dict_of(error: BaseException) -> dict[str, Any]:
 def log(level: int, message: str, error: BaseException | None = None) -> None:
     """Log a message to the logger ``syncprims``, with an exception's traceback; never raises.
 
-    A handler of the program that fails does not lose the message: it goes to ``sys.stderr``, as far as there is one.
+    If a handler of the program fails, the message goes to ``sys.stderr``, if there is one.
     """
 
     def emit() -> bool:
-        import logging  # in here, as it fails when the interpreter ends
+        import logging  # here, because it fails when the interpreter ends
 
-        # The three parts, as logging asks a lone exception whether it is true.
+        # The three parts, because logging tests the truth of a lone exception.
         info = None if error is None else (type(error), error, traceback_of(error))
         logging.getLogger("syncprims").log(level, "%s", message, exc_info=info)
         return True

@@ -1,4 +1,4 @@
-"""Gates: locks of one use that waiters wait on, so that an interrupted waiter leaves nothing behind."""
+"""Gates: single-use locks that waiters wait on, so that an interrupted waiter leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .deadline import Deadline
 if TYPE_CHECKING:
     from _thread import LockType
 
-# A signal that comes after the interpreter's last look and before the system call of a wait does not end that wait, on
-# any version. So a wait without limit is cut into slices: Ctrl-C is late by one at most, and never lost.
+# A signal that comes after the interpreter's last check and before the system call of a wait does not end that wait, on
+# any version. So a wait without a limit is cut into slices: Ctrl-C is late by at most one slice, and never lost.
 
 _SLICE = 0.5
 
 
 def put_up(gates: deque[LockType] | list[LockType]) -> LockType:
-    """Add a closed gate. Look once more at what you wait for, then `pass_through`."""
+    """Add a closed gate. Check once more what you wait for, then call `pass_through`."""
     gate = allocate_lock()
     gate.acquire()
     gates.append(gate)
@@ -45,9 +45,9 @@ def pass_in_time(gate: LockType, deadline: Deadline | None) -> None:
 
 
 def open_all(gates: deque[LockType]) -> None:
-    """Let everyone through who waits."""
+    """Let all waiters through."""
     try:
         while gates:
             gates.popleft().release()
-    except IndexError:  # somebody else took the last one
+    except IndexError:  # another thread took the last one
         pass

@@ -1,4 +1,4 @@
-"""Refusing to work where greenlets have taken the place of threads: by gevent's or eventlet's monkey-patching."""
+"""Refusing to work if greenlets have replaced threads, by gevent's or eventlet's monkey-patching."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final
 from ..errors import PatchedThreadsError
 from .foreign import name_of, text_of
 
-# Everything here tells threads apart by the system's: a lock in C knows the thread that holds it. All greenlets of one
-# thread are that thread, so that several of them would be let in at once, and a wait would stop all of them. Both
-# libraries replace `_thread.get_ident`; so does every other that wants its own idea of a thread. That may happen
-# before this is imported, or later: looking whether it is still the same takes no time.
+# This library identifies threads as the system does: a lock in C knows the thread that holds it. All greenlets of one
+# thread are that thread, so a lock would let in several of them at once, and a wait would stop all of them. Both
+# libraries replace `_thread.get_ident`, and so does any other library with its own idea of a thread. That may happen
+# before this is imported, or later; the check whether it is still the same costs next to nothing.
 
 _ours: Final = _thread.get_ident if type(_thread.get_ident) is BuiltinFunctionType else None
 

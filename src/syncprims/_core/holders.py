@@ -1,4 +1,4 @@
-"""Who holds something: the names of threads, where they are, and how to put a holder into words."""
+"""Holders: the names of threads, where they are, and how messages describe a holder."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 def thread_name(ident: int) -> str:
-    """Name of the thread with this ident, or ``""`` where `threading` knows none."""
+    """The name of the thread with this ident, or ``""`` if `threading` knows none."""
     thread = thread_of(ident)
-    # A subclass of Thread may have made anything of its name.
+    # A subclass of Thread may have made its name anything.
     name = None if thread is None else guarded(None, getattr, thread, "name")
     return str.__str__(name) if isinstance(name, str) else ""
 
 
-# To list the frames of all threads takes longer the more there are. A caller that looks at many threads lists them
-# once, and hands them on as `frames`.
+# Listing the frames of all threads takes longer the more there are. A caller that looks at many threads lists them
+# once, and passes them as `frames`.
 
 
 def stack_of(ident: int, frames: Mapping[int, FrameType] | None = None) -> tuple[FrameSummary, ...]:
-    """Where the thread is now, outermost frame first; empty where there is no such thread."""
+    """Where the thread is now, outermost frame first; empty if there is no such thread."""
     return stack_at((frames_of_threads() if frames is None else frames).get(ident), ident)
 
 
@@ -39,7 +39,7 @@ def stack_at(frame: FrameType | None, ident: int) -> tuple[FrameSummary, ...]:
         return ()
     if ident == get_ident() or FRAMES_ARE_SHARED:
         return summaries(places(frame))
-    # One frame can be had safely; the others are known where the thread waits.
+    # One frame can be read safely; the others are known if the thread waits.
     found = [(frame.f_code, frame.f_lineno)]
     for waiting in waits_of(ident)[:1]:
         noted = [code for code, _ in waiting.places]
@@ -56,7 +56,7 @@ def holder_of(ident: int | None, frames: Mapping[int, FrameType] | None = None) 
 
 
 def describe(holder: Holder | None, of: object = None) -> str:
-    """Say who a holder is and where it is, and where it took what it holds, if that was recorded."""
+    """Say who a holder is and where it is, and where it acquired the lock, if that was recorded."""
     if holder is None:
         return "a holder that is not known"
     taking = None if of is None else taking_of(of, holder.ident)
@@ -67,7 +67,7 @@ def describe(holder: Holder | None, of: object = None) -> str:
         )
     if not holder.alive:
         return (
-            f"a thread (ident {holder.ident}) that ended without releasing it, as far as can be told from an ident; "
+            f"a thread (ident {holder.ident}) that ended without releasing it, as far as its ident shows; "
             f"use `with`, which always releases"
         )
     took = "" if taking is None else f", and took it at {taking.where()}"

@@ -1,4 +1,4 @@
-"""Integers of any size, and the bounds of those that a counter may have."""
+"""Integers of any size, and the bounds of a counter."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from .state import Named
 def integer(number: SupportsIndex, what: str) -> int:
     """Return the number as an exact `int`, or raise a TypeError that calls it `what`; `bool` does not count as one.
 
-    An exact one is compared and printed without running a method of the user's.
+    An exact integer is compared and printed without running a method of the user's object.
     """
     kind = type(number)
     if kind is int:
-        return number  # type: ignore[return-value]  # its type says so
+        return number  # type: ignore[return-value]  # its type is int
     if kind is bool or not hasattr(kind, "__index__"):
         raise TypeError(f"{what} must be an integer, not {words(number)}")
     return int.__int__(number if isinstance(number, int) else number.__index__())
 
 
 def shown(number: int) -> str:
-    """Return the number as text for a message: one that Python refuses to print, or nobody would read, by its size."""
+    """Return the number as text for a message; of a huge one, which Python may refuse to print, only its size."""
     return str(number) if number.bit_length() <= 256 else f"<an integer of {number.bit_length()} bits>"
 
 
 class Bounds:
-    """The least and the greatest value allowed; None is no limit."""
+    """The least and the greatest value allowed; None means no limit."""
 
     __slots__ = ("maximum", "minimum")
 
@@ -46,7 +46,7 @@ class Bounds:
             self._refuse(new, f"more than its maximum {shown(self.maximum)}", counter, value)
 
     def _refuse(self, new: int, why: str, counter: Named, value: int) -> NoReturn:
-        stays = "" if new == value else f"; it stays at {shown(value)}"  # a new counter stays nowhere
+        stays = "" if new == value else f"; it stays at {shown(value)}"  # a new counter has no value to stay at
         raise CounterBoundsError(
             f"{counter.name!r} can't become {shown(new)}, {why}{stays}",
             value=value,

@@ -21,19 +21,19 @@ def check_runs(fn: object, what: str, *, generators: bool = False) -> None:
     """Raise a TypeError unless `fn` can be called and does its work when it is called.
 
     Args:
-        fn: What is to be called.
-        what: What messages call it.
-        generators: Allow generator functions, sync or async, where it is the generator that is wanted.
+        fn: The callable.
+        what: Its name in messages.
+        generators: Allow generator functions, sync or async, if the generator itself is wanted.
     """
     kind = type(fn)
-    if kind is BuiltinFunctionType or (kind is FunctionType and not fn.__code__.co_flags & _LAZY):  # type: ignore[attr-defined]  # every function has it
-        return  # as nearly always
+    if kind is BuiltinFunctionType or (kind is FunctionType and not fn.__code__.co_flags & _LAZY):  # type: ignore[attr-defined]  # every function has this
+        return  # the usual case
     if not callable(fn):
         raise TypeError(f"{what} must be callable, not {words(fn)}")
     lazy = _kind(guarded(0, _flags, fn))
     if lazy is not None and not (generators and "generator" in lazy):
         raise TypeError(
-            f"{what} can't be {name_of(fn)}: it is {lazy}, and calling it runs nothing of it; give a plain function"
+            f"{what} can't be {name_of(fn)}: it is {lazy}, and a call runs none of its code; give a plain function"
             + (", which may call asyncio.run()" if "coroutine" in lazy else "")
         )
 
@@ -54,17 +54,17 @@ def _flags(fn: object) -> int:
 
 
 def refuse_lazy(answer: object, what: str) -> None:
-    """Raise a TypeError if what a function returned is something that has yet to be run.
+    """Raise a TypeError if the result of a function has yet to be run.
 
     Args:
-        answer: What it returned.
-        what: What messages call the function.
+        answer: The result.
+        what: The function's name in messages.
     """
     if not isinstance(answer, (GeneratorType, AsyncGeneratorType)) and not hasattr(type(answer), "__await__"):
         return
     if isinstance(answer, (CoroutineType, GeneratorType)):
-        guarded(None, answer.close)  # or it would warn that it was never awaited
+        guarded(None, answer.close)  # otherwise it would warn that it was never awaited
     raise TypeError(
-        f"{what} returned a {type_name(answer)}, of which nothing has run; give a plain function"
+        f"{what} returned a {type_name(answer)}, which has not run; give a plain function"
         + (", which may call asyncio.run()" if hasattr(type(answer), "__await__") else "")
     )

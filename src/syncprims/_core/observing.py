@@ -1,4 +1,4 @@
-"""What can be observed: each class says which of its methods mean what, and whoever observes finds them there."""
+"""What can be observed: each class declares the meaning of its methods, and observers find them there."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from weakref import ref
 
 from .state import Named
 
-# Off means free: there is no `if somebody_observes` in any primitive. An observer puts other functions in the place of
-# the methods that are declared here (see `diagnostics.exchange`), and puts them back afterwards. So a class that
-# declares nothing is not observed. The registry asks every primitive for its `_observable`, so that a type checker
-# notices a new one that was forgotten.
+# While it is off, observing costs nothing: there is no `if observed` in any primitive. An observer replaces the methods
+# that are declared here by other functions (see `diagnostics.exchange`), and puts the methods back afterwards. So a
+# class that declares nothing is not observed. The registry requires `_observable` of every primitive, so that a type
+# checker notices a new one without it.
 
 Kind = Literal["gives", "lends", "takes", "waits", "enters", "leaves", "makes", "begins", "ends", "calls"]
 """What a call of a method means.
@@ -19,36 +19,36 @@ Kind = Literal["gives", "lends", "takes", "waits", "enters", "leaves", "makes", 
 Of a lock:
 
 gives
-    The calling thread lets go of it.
+    The calling thread releases it.
 lends
-    A generator function: its first step lets go of the lock, and its second one takes it back.
+    A generator function: its first step releases the lock, and its second one acquires it again.
 takes
-    The calling thread takes it; False is for not having taken it. `about` tells whether the wait may be endless, and so
-    part of a deadlock, which a try or a timed ``acquire`` may not.
+    The calling thread acquires it; False means that it did not. `about` returns whether the wait may be endless, and so
+    part of a deadlock; that of a try or a timed ``acquire`` may not.
 
 Of the record of a wait:
 
 waits
-    It is registered. What withdraws it is stored as its ``withdraw``, a function without arguments.
+    It is registered. Its ``withdraw`` is a function without arguments that withdraws it.
 
 Of a runner:
 
 enters
     The calling thread waits for a turn, takes it and returns it. `about` returns the sequence and the step's name.
 leaves
-    A method of the sequence: the turn of the calling thread is over. Its first argument is what was raised, or None.
+    A method of the sequence: the turn of the calling thread is over. Its first argument is the exception, or None.
 
 Of a job of a pool, which has a ``label``, a ``pool_name``, ``running_since()``, and a place for notes as ``noted``:
 
 makes
     The constructor: it was submitted.
 begins
-    The calling thread begins to run it; False is for a job that is not to be run.
+    The calling thread begins to run it; False means that the job must not be run.
 ends
-    It has got its outcome; False is for one that had one already.
+    It has got its outcome; False means that it had one already.
 calls
-    A method of the dispatcher, which calls the user's code. Its arguments are the job, which code of it that is, the
-    code, and the code's arguments.
+    A method of the dispatcher, which calls the user's code. Its arguments are the job, the kind of code, the code, and
+    the code's arguments.
 """
 
 
@@ -57,7 +57,7 @@ class Event:
 
     Args:
         kind: The kind of event.
-        about: Called with the arguments of the method before it is; what it returns depends on the kind.
+        about: Called before the method, with its arguments; its result depends on the kind.
     """
 
     __slots__ = ("about", "kind")
@@ -68,18 +68,18 @@ class Event:
 
 
 class Observable:
-    """The methods of a class that can be observed; it is to be an attribute of that class, called ``_observable``.
+    """The methods of a class that can be observed; an attribute of that class with the name ``_observable``.
 
     Subclasses are observed with their class. A subclass that overrides one of the methods and calls the inherited one
-    declares nothing; one that has other ways to take or let go has an `Observable` of its own for these.
+    declares nothing; one with other ways to acquire or release has its own `Observable` for these.
 
     Args:
-        events: For each method what it means.
+        events: The meaning of each method.
         is_held: Of a lock: whether the calling thread holds it.
-        undo: Of a lock: lets go of it if it was taken and an observer, or an interrupt, comes in between; raises
-            RuntimeError if it was not. None if nothing can be done.
-        is_exclusive: Of a lock: whether it is certain that it has one holder at a time.
-        is_inner: Of a lock: whether it is one of the library's own, which no user has to do with; None if none is.
+        undo: Of a lock: releases it if it was acquired and an observer, or an interrupt, comes in between; raises
+            RuntimeError if it was not acquired. None if nothing can be done.
+        is_exclusive: Of a lock: whether it certainly has one holder at a time.
+        is_inner: Of a lock: whether it is an inner lock of the library, which users never see; None if none is.
 
     Example:
         >>> class Lamp:
@@ -108,7 +108,7 @@ class Observable:
 
     def __set_name__(self, owner: type, name: str) -> None:
         _declared.append((ref(owner), self))
-        # After the store: an observer that begins in between finds the class twice rather than not at all.
+        # After the store, so that an observer that begins in between finds the class twice rather than not at all.
         for hear in list(_hearing):
             hear()
 
@@ -125,7 +125,7 @@ _hearing: list[Callable[[], object]] = []
 
 
 def declared(kind: Kind) -> list[tuple[type, str, Observable]]:
-    """Return every method that means this, with its class and what that declares, the oldest classes first."""
+    """Return every method with this meaning, with its class and that class's declaration, oldest classes first."""
     return [
         (owner, name, observable)
         for owner, observable in [(found(), observable) for found, observable in list(_declared)]
@@ -136,12 +136,12 @@ def declared(kind: Kind) -> list[tuple[type, str, Observable]]:
 
 
 def hear_of_classes(hear: Callable[[], object]) -> None:
-    """Have a function called from now on whenever a class was made that declares something."""
+    """Call a function from now on whenever a class is made that declares something."""
     _hearing.append(hear)
 
 
 def observable_of(lock: ObservableLock) -> Observable:
-    """What the class of a lock declares."""
+    """The declaration of a lock's class."""
     return lock._observable
 
 

@@ -1,4 +1,4 @@
-"""Every live primitive, weakly: its creation serial, its name if it got none, and its repair in a forked child."""
+"""Every live primitive, weakly: its creation serial, its default name, and its repair in a forked child."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .state import Stated
 
 # No mutex guards the registry. Its only writers are single C-level stores, and under the GIL fork() copies it at a
 # moment when no other thread is in the middle of one. A primitive that a vanished thread was just creating belongs to
-# that thread alone. Without the GIL a set has a mutex, and a thread that vanishes may have it, or have just been
-# handed it: there the forking thread lists what is alive before it forks, and the child never touches the old
-# set. (What another thread makes between the two is not repaired.)
+# that thread alone. Without the GIL a set has a mutex, and a thread that vanishes may hold it. There the forking thread
+# lists all live primitives before it forks, and the child never touches the old set. (A primitive that another thread
+# makes between the two is not repaired.)
 
 
 class Primitive(Stated, Protocol):
@@ -31,10 +31,10 @@ class Primitive(Stated, Protocol):
 
     @staticmethod
     def _after_fork(primitives: Collection[Any], /) -> None:
-        """Repair all these in a forked child, where the forking thread is the only one left.
+        """Repair all these in a forked child, in which the forking thread is the only one left.
 
-        All are of the class whose function this is, or inherit it. There may be a hundred thousand of them, and no fork
-        should take long for that. It may be called twice, if an interrupt cuts it off.
+        All are of the class whose function this is, or inherit it. There may be a hundred thousand of them, and they
+        should not slow down a fork. It may be called twice, if it is interrupted.
         """
 
 
@@ -42,7 +42,7 @@ Repair = Callable[[Collection[Any]], None]
 
 
 class _Ref(ref[Primitive]):
-    """A weak reference that is compared by identity, whatever the primitive's class makes of equality."""
+    """A weak reference that is compared by identity, even if the primitive's class defines equality."""
 
     __slots__ = ("serial",)
     __hash__ = object.__hash__
@@ -52,10 +52,10 @@ class _Ref(ref[Primitive]):
 
 
 _serials = count(1)
-# A weak dictionary would forget the dead in a Python function: an interrupt in there is printed and lost. What forgets
-# them here is a C function, the `discard` of the set that they are in. There is one for all, not a bound method for
-# each, as a forked child copies every page that it touches: then the references lie on half as many.
-_live: dict[Repair, tuple[set[_Ref], Callable[[_Ref], None]]] = {}  # by what repairs them in a forked child
+# A weak dictionary would remove dead references in a Python function, and an interrupt in there is printed and lost.
+# Here a C function removes them, the `discard` of the set that they are in. There is one for all, not a bound method
+# for each, because a forked child copies every page that it touches: this way the references lie on half as many pages.
+_live: dict[Repair, tuple[set[_Ref], Callable[[_Ref], None]]] = {}  # by their repair in a forked child
 
 
 def new_serial() -> int:
@@ -69,9 +69,9 @@ def new_serial() -> int:
 
 
 def register(primitive: Primitive, serial: int | None = None) -> int:
-    """Take a primitive into the registry and return its creation serial, a new one unless it has one.
+    """Add a primitive to the registry and return its creation serial, a new one unless it has one.
 
-    From then on other threads may ask it for its state, so the primitive must be complete but for its serial.
+    From then on other threads may ask it for its state, so the primitive must be complete except for its serial.
     """
     if serial is None:
         serial = next(_serials)
@@ -91,18 +91,19 @@ def _enter(primitive: Primitive, serial: int) -> None:
 
 
 class InnerName(str):
-    """The name of a lock of the library's own, which recordings and lock-order checks leave out.
+    """The name of an inner lock of the library, which recordings and lock-order checks leave out.
 
-    Not a kind of lock of its own: the interpreter adapts a lock's code to its class, and everybody's would pay.
+    Inner locks are not a class of their own: the interpreter specialises a lock's code for its class, and all locks
+    would become slower.
     """
 
     __slots__ = ()
 
 
 def check_name(name: str | None) -> str | None:
-    """Return the name of a primitive as an exact `str`, or raise a TypeError for something that is no name.
+    """Return the name of a primitive as an exact `str`, or raise a TypeError if it is not a string.
 
-    An exact one is compared and printed without running a method of the user's.
+    An exact string is compared and printed without running a method of the user's object.
     """
     kind = type(name)
     if name is None or kind is str or kind is InnerName:
@@ -113,7 +114,7 @@ def check_name(name: str | None) -> str | None:
 
 
 def default_name(primitive: object, serial: int) -> str:
-    """Name an object that got no name, like ``TimedLock-7``."""
+    """Return a default name like ``TimedLock-7``."""
     return f"{type(primitive).__name__}-{serial}"
 
 
@@ -123,32 +124,33 @@ def live() -> list[Primitive]:
 
 
 def _items() -> list[tuple[int, Primitive]]:
-    # From lists made in C: iterating over a set would fail when another thread makes a primitive at the same time.
+    # From lists made in C: iteration over a set fails if another thread makes a primitive at the same time.
     found = [(entry.serial, entry()) for refs, _ in list(_live.values()) for entry in list(refs)]
     return sorted(((serial, primitive) for serial, primitive in found if primitive is not None), key=itemgetter(0))
 
 
-# What repairs all primitives of a kind at once, from their weak references. It touches none that needs no repair: the
-# child copies every page that it writes to, and to refer to an object is to write to it.
+# Repairs all primitives of a kind at once, from their weak references. It does not touch those that need no repair: the
+# child copies every page that it writes to, and a new reference to an object writes to it.
 _by_reference: dict[Repair, Callable[[Collection[_Ref]], object]] = {}
 
 
 def repair_by_reference(repair: Repair, function: Callable[[Collection[_Ref]], object]) -> None:
-    """Call this function with weak references, in the place of the other one with the primitives.
+    """Call this function with weak references, instead of the other one with the primitives.
 
-    It runs no Python code, so no primitive goes meanwhile; some may be gone already.
+    It runs no Python code, so no primitive goes away while it runs; some may be gone already.
     """
     _by_reference[repair] = function
 
 
-# The repair must be done before any thread starts in the child: the first one may get the ident of a vanished thread,
-# and would pass for the holder of what that one held. So it is done at once, for all, and nothing of it is put off.
+# The repair must be done before any thread starts in the child: a new thread may get the ident of a vanished one, and
+# would look like the holder of its locks. So all primitives are repaired at once, and nothing is put off.
 #
-# The collector rests during it, and everything is kept alive until all is done. Otherwise a primitive could go in the
-# middle, and finalizers would run, which may start threads or use what is not repaired yet.
+# The garbage collector is off during the repair, and all primitives are kept alive until it is done. Otherwise a
+# primitive could go away in the middle, and finalizers would run, which may start threads or use primitives that are
+# not repaired yet.
 #
-# CPython prints an interrupt that comes in here, and goes on. So the repair is registered twice: if the first one was
-# cut off, the second one does it all again.
+# CPython prints an interrupt that comes here, and goes on. So the repair is registered twice: if the first one was
+# interrupted, the second one does it all again.
 
 _repaired_in: int | None = None
 
@@ -169,7 +171,7 @@ def _after_fork_in_child() -> None:
             alive.append(primitives)
             try:
                 repair(primitives)
-            except Exception:  # noqa: BLE001  one was just about to go when the process forked; it is looked for now only
+            except Exception:  # noqa: BLE001  a primitive was about to go away when the process forked, and is not found any more
                 repair(list(compress(primitives, map(is_not, primitives, repeat(None)))))
         _repaired_in = os.getpid()
     finally:
@@ -178,7 +180,7 @@ def _after_fork_in_child() -> None:
 
 
 class _Forking(local):
-    """What a thread that forks has listed before."""
+    """The list that a thread has made before it forks."""
 
     items: list[tuple[int, Primitive]] | None = None
 

@@ -1,4 +1,4 @@
-"""`report`: what everybody holds and waits for, as text; and a report as the note of an error."""
+"""`report`: what every thread holds and waits for, as text; and a report as the note of an error."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from .waits import Waiting
 if TYPE_CHECKING:
     from traceback import FrameSummary
 
-_FRAMES = 8  # of a stack; further out, stacks tell little
-_WAITERS = 10  # of one primitive; the hundredth stack tells nothing new
+_FRAMES = 8  # of a stack; the outer ones tell little
+_WAITERS = 10  # of one primitive; a hundredth stack tells nothing new
 _PRIMITIVES = 100
 _CYCLES = 10
 
 
 def report(*, all_threads: bool = False) -> str:
-    """Return what `snapshot` and `find_deadlocks` find, as text for a log.
+    """Return the results of `snapshot` and `find_deadlocks` as text for a log.
 
-    The first line has the process, how many primitives are busy and how many threads wait, the date and the
-    interpreter. Of more than a hundred busy primitives it shows those that most threads wait for. The stacks leave out
-    the frames of this library. It blocks no thread, and may be called at any time and from any thread, signal handlers
-    included.
+    The first line has the process, the number of busy primitives and of waiting threads, the date and the interpreter.
+    If more than a hundred primitives are busy, it shows those that most threads wait for. The stack traces leave out
+    the frames of this library. It blocks no thread, and may be called at any time and from any thread, also from signal
+    handlers.
 
     Args:
-        all_threads: Whether to add every other Python thread with its stack, also those that have nothing to do with
-            this library. Without the GIL, of a thread that does not wait for a primitive only the innermost frame can
-            be seen.
+        all_threads: Whether to add every other Python thread with its stack trace, also threads that do not use this
+            library. Without the GIL, only the innermost frame of a thread can be read, unless the thread waits for a
+            primitive.
 
     Example:
         >>> from syncprims import TimedLock
@@ -68,7 +68,7 @@ _Found = tuple[State, list[Waiting]]
 
 
 def _urgency(found: _Found) -> tuple[int, float]:
-    """A key by which those come first that most threads wait for, and of these those that are waited for longest."""
+    """A sort key: first the states that most threads wait for, and among these the longest waits."""
     _, waits = found
     return -len(waits), min((waiting.since for waiting in waits), default=0.0)
 
@@ -81,12 +81,12 @@ def _heading(found: list[_Found]) -> str:
 
 
 def date() -> str:
-    """Return the local time, with its distance from that of Greenwich."""
+    """Return the local time, with its offset from UTC."""
     return strftime("%Y-%m-%d %H:%M:%S %z")
 
 
 def interpreter() -> str:
-    """Return which Python this is."""
+    """Return the name and version of the interpreter."""
     kind = "CPython" if sys.implementation.name == "cpython" else sys.implementation.name
     return f"{kind} {sys.version.split()[0]}{'' if FRAMES_ARE_SHARED else ' without the GIL'}"
 
@@ -113,7 +113,7 @@ def _say_threads(shown: set[int]) -> Iterator[str]:
             yield f"  {_say_thread(name, ident)}{me} is {_where(stack)}"
             yield from _say_stack(programs_own(stack) or without_library(stack))
     finally:
-        frames.clear()  # as one of them is this one's
+        frames.clear()  # one of them is the frame of this function
 
 
 def _where(stack: tuple[FrameSummary, ...]) -> str:
@@ -132,9 +132,11 @@ def _say_state(state: PrimitiveState, asked: State) -> Iterator[str]:
     if state.holder is not None:
         facts.append(f"held by {describe(state.holder, asked.waited_for)}")
         if asked.is_lock and not state.others and any(waiter.ident == state.holder.ident for waiter in state.waiters):
-            facts.append("which waits for it too: this thread, or one that ended without releasing and had its ident")
+            facts.append(
+                "which waits for it too: this thread, or one that had its ident and ended without releasing it"
+            )
     elif asked.is_lock:
-        facts.append("held by nobody that is known")
+        facts.append("held by no known thread")
     if state.pending is not None:
         facts.append(f"{state.pending} pending, {len(state.running)} running")
     if state.value is not None:
@@ -176,15 +178,15 @@ def _say_stack(stack: tuple[FrameSummary, ...]) -> Iterator[str]:
 
 
 def say_holder(holder: Holder | None) -> str:
-    """Put a holder into words, for a log line."""
-    return "nobody that is known" if holder is None else describe(holder)
+    """Describe a holder, for a log line."""
+    return "no known thread" if holder is None else describe(holder)
 
 
 def attach_report(error: BaseException) -> None:
-    """Add the report to an error as a note; for what waits on many things at once and comes to its time limit.
+    """Add the report to an error as a note; for code that waits for many things at once and reaches its timeout.
 
     Args:
-        error: Usually a time-out that is about to be raised.
+        error: Usually a timeout error that is about to be raised.
 
     Raises:
         TypeError: It is not an exception.

@@ -1,4 +1,4 @@
-"""Where each lock was taken, and by which thread, while that is recorded (see `diagnostics.record_sites`)."""
+"""Where each lock was acquired, and by which thread, while that is recorded (see `diagnostics.record_sites`)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from weakref import ref
 
 from .foreign import guarded, printable, words
 
-# An entry is written by the thread that has just taken the lock, and deleted by the one that releases it, each with one
-# C call. So no mutex guards the dictionary. Locks are known by identity, whatever their classes make of equality, and
-# an entry goes with its lock.
+# The thread that has just acquired the lock writes an entry, and the thread that releases it deletes the entry, each
+# with one C call. So no mutex guards the dictionary. Locks are identified by identity, even if their classes define
+# equality, and an entry goes away with its lock.
 
-# A code object and a line: cheap to note, and put into words only when they are wanted.
+# A code object and a line: cheap to note, and turned into text only when that is needed.
 Site = tuple[CodeType, int]
 
 
 class Taking:
-    """That a thread took a lock: which thread, and where in the program.
+    """The acquisition of a lock: by which thread, and where in the program.
 
     Attributes:
         ident: The `threading.get_ident` of the thread.
         thread: Its `threading.Thread`, or None if `threading` does not know it.
-        site: Where in the program it took the lock, or None if that was in no code of the program.
+        site: The place in the program, or None if that was in no code of the program.
     """
 
     __slots__ = ("_lock", "ident", "site", "thread")
@@ -37,16 +37,16 @@ class Taking:
         self.site = site
 
     def has_ended(self) -> bool:
-        """Whether the thread has ended; another may have its ident now."""
+        """Whether the thread has ended; another thread may have its ident now."""
         return self.thread is not None and thread_of(self.ident) is not self.thread
 
     def who(self) -> str:
-        """Put the thread into words."""
+        """Describe the thread."""
         name = guarded(None, getattr, self.thread, "name")
         return f"Thread {words(name)}" if isinstance(name, str) else f"a thread without a name (ident {self.ident})"
 
     def where(self) -> str:
-        """Put the place into words, like ``billing.py:41 in charge``."""
+        """Describe the place, like ``billing.py:41 in charge``."""
         return say_site(self.site)
 
 
@@ -55,13 +55,13 @@ _takings: dict[int, Taking] = {}
 
 def thread_of(ident: int) -> threading.Thread | None:
     """The thread object with this ident, or None if `threading` knows none."""
-    # threading.current_thread() would make one, and threading.enumerate() takes a lock of its own.
+    # threading.current_thread() would make one, and threading.enumerate() acquires a lock.
     active: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
     return active.get(ident)
 
 
 def say_site(site: Site | None) -> str:
-    """Put a place into words, like ``billing.py:41 in charge``."""
+    """Describe a place, like ``billing.py:41 in charge``."""
     if site is None:
         return "a thread of the library"
     code, line = site
@@ -69,21 +69,21 @@ def say_site(site: Site | None) -> str:
 
 
 def note_taking(lock: object, site: Site | None) -> None:
-    """Note that the calling thread has taken the lock."""
+    """Note that the calling thread has acquired the lock."""
     _takings[id(lock)] = Taking(lock, site)
 
 
 def forget_taking(lock: object) -> None:
-    """Note that it has released it."""
+    """Note that it has released the lock."""
     _takings.pop(id(lock), None)
 
 
 def forget_all() -> None:
-    """Forget what was noted: it is not kept up any more."""
+    """Forget all notes: they are not kept up to date any more."""
     _takings.clear()
 
 
 def taking_of(thing: object, ident: int | None) -> Taking | None:
-    """How a thread, or one that had its ident, took what it seems to hold; None if that was not recorded."""
+    """How a thread, or one that had its ident, acquired the lock that it seems to hold; None if not recorded."""
     taking = _takings.get(id(thing))
     return taking if taking is not None and taking.ident == ident else None

@@ -17,20 +17,20 @@ from .waits import Waiting, all_waits, subject
 if TYPE_CHECKING:
     from traceback import FrameSummary
 
-# A snapshot takes no lock and stops nobody: it reads what is written with single stores anyway. So its parts are not
-# of one instant, though each is true at some instant while it was taken.
+# A snapshot acquires no lock and stops no thread: it reads data that is written with single stores. So its parts are
+# not of one instant, but each is true at some instant while the snapshot is made.
 
 
 class Waiter(Frozen):
-    """A thread that waits: a snapshot, taken when somebody asked.
+    """A waiting thread: a snapshot.
 
     Attributes:
-        name: The thread's name, or ``""`` where `threading` knows none.
+        name: The thread's name, or ``""`` if `threading` knows none.
         ident: Its `threading.get_ident`.
-        waited: For how long it has waited, in seconds.
+        waited: How long it has waited, in seconds.
         stack: Where it waits, outermost frame first, as `traceback.FrameSummary` objects.
-        sought: What it waits for, where that is not simply the primitive or its turn: ``"the end of all tasks"`` of a
-            pool, for example; else ``""``.
+        sought: What it waits for, if that is not simply the primitive or its turn: for example ``"the end of all
+            tasks"`` of a pool; otherwise ``""``.
 
     Example:
         >>> from syncprims.diagnostics import Waiter
@@ -51,11 +51,11 @@ class Waiter(Frozen):
 
 
 class Work(Frozen):
-    """What a pool runs at this moment: a task, or on its dispatcher's thread a callback or hook.
+    """Something that a pool runs right now: a task, or on its dispatcher's thread a callback or hook.
 
     Attributes:
         what: The task's function, or ``"callback of"`` it, ``"on_progress of"`` it and so on.
-        seconds: For how long it has run, or None if that is not known.
+        seconds: How long it has run, or None if that is not known.
         thread: The name of the thread that runs it, or ``""`` if it runs in another process.
         ident: The ident of that thread, or None if it runs in another process.
         stack: Where it is now, outermost frame first; empty if it runs in another process.
@@ -90,20 +90,20 @@ class Work(Frozen):
 
 
 class PrimitiveState(Frozen):
-    """A lock, runner, counter or pool that somebody holds, waits for or keeps busy.
+    """A lock, runner, counter or pool that threads hold, wait for or keep busy.
 
     Attributes:
         kind: The name of its class.
-        name: Its own.
-        holder: Who has it: the holder of a lock, the thread in a runner's step; None where nobody has.
+        name: Its own name.
+        holder: The holder of a lock, or the thread in a runner's step; None if there is none.
         waiters: The threads that wait for it, the longest wait first.
-        step: Whose turn it is, in a runner that is under way.
-        pending: How many tasks of a pool are not settled; None where it is no pool.
+        step: The step whose turn it is, in a runner that is under way.
+        pending: How many tasks of a pool are not settled; None if it is not a pool.
         running: What a pool's running tasks call, each with the seconds that it has run, as far as that is known.
-        value: A counter's value; None where it is no counter, or one whose value is on a server.
+        value: A counter's value; None if it is not a counter, or if the value is on a server.
         work: What a pool runs, tasks and callbacks, each with its thread, age and stack.
-        lost: In words, that all threads that came for a runner's step have ended; ``""`` if that is not so.
-        others: Further threads that have it too, if several may: readers, or those who have permits.
+        lost: A text that says that all threads that came for a runner's step have ended; ``""`` if that is not so.
+        others: The other threads that hold it, if several may: readers, or holders of permits.
 
     Example:
         >>> from syncprims import TimedLock
@@ -145,10 +145,10 @@ class PrimitiveState(Frozen):
 
 
 def snapshot() -> tuple[PrimitiveState, ...]:
-    """Return every live primitive that somebody holds or waits for, and every pool with pending tasks.
+    """Return every live primitive that a thread holds or waits for, and every pool with pending tasks.
 
-    It blocks nobody, takes no lock and may be called at any time and from any thread, signal handlers included. Its
-    parts are read one after the other, while everything goes on.
+    It blocks no thread, acquires no lock, and may be called at any time and from any thread, also from signal handlers.
+    Its parts are read one after the other, while the program runs on.
 
     Returns:
         The states in the order in which the primitives were made.
@@ -165,14 +165,14 @@ def snapshot() -> tuple[PrimitiveState, ...]:
 
 
 def busy() -> list[tuple[State, list[Waiting]]]:
-    """The states that are worth showing, each with the waits for it."""
+    """The states worth showing, each with the waits for it."""
     waits: dict[int, list[Waiting]] = {}
     for waiting in all_waits():
         waits.setdefault(id(subject(waiting)[0]), []).append(waiting)
     found = [state_of(primitive) for primitive in live()]
     shown = [(state, waits.pop(id(state.waited_for), [])) for state in found if state is not None]
-    # What is left is waits for what no primitive stands for any more, as the former sequence of a runner that was
-    # reset, and for what is in no registry, as a counter on a server.
+    # The rest are waits for things that belong to no primitive any more, such as the former sequence of a runner that
+    # was reset, or that are in no registry, such as a counter on a server.
     for waiters in waits.values():
         state = state_of(subject(waiters[0])[0])
         if state is not None:
@@ -181,12 +181,12 @@ def busy() -> list[tuple[State, list[Waiting]]]:
 
 
 def look_at(found: Iterable[tuple[State, list[Waiting]]]) -> tuple[PrimitiveState, ...]:
-    """What a snapshot shows of states, each with the waits for it."""
+    """The parts of a snapshot: states, each with the waits for it."""
     frames = frames_of_threads()
     try:
         return tuple(_look_at(state, waits, frames) for state, waits in found)
     finally:
-        frames.clear()  # among them are some that have this one, and with it what all threads have
+        frames.clear()  # some of them refer to this frame, and so to the variables of all threads
 
 
 def _look_at(state: State, waits: list[Waiting], frames: Mapping[int, FrameType]) -> PrimitiveState:

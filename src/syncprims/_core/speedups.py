@@ -6,11 +6,11 @@ from os import environ
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
-# The core is a file beside the package, which a compiler made of `_speedups.c` when the package was installed. If there
-# was no compiler, or there is no installation, Python does all of it. Nothing differs but the speed; the page
-# "The compiled core" says how it is built.
+# The core is a file beside the package, compiled from `_speedups.c` when the package was installed. If there was no
+# compiler, or the package is not installed, Python does all of the work. Only the speed differs. The page "The compiled
+# core" says how it is built.
 
-_REVISION: Final = 3  # of what Python and C expect of each other; the C file has the same number
+_REVISION: Final = 3  # of the interface between Python and C; the C file has the same number
 
 
 def _choose() -> ModuleType | None:
@@ -20,7 +20,7 @@ def _choose() -> ModuleType | None:
         from .. import _speedups
     except ImportError:
         return None
-    # A core that was compiled from an older file, as after a `git pull` in an editable installation, is left alone.
+    # A core that was compiled from an older file, for example before a `git pull`, is not used.
     return _speedups if _speedups.REVISION == _REVISION else None
 
 
@@ -29,9 +29,9 @@ core: Final[Any] = _choose()
 
 
 def put(cls: type, *names: str) -> None:
-    """Put the methods of the core into a class, if there is a core, in the place of the Python methods of these names.
+    """If there is a core, replace these Python methods of a class by those of the core.
 
-    The core keeps those, and calls them for whatever it does not do itself.
+    The core keeps the Python methods, and calls them for everything that it does not do itself.
     """
     if core is not None:
         for name in names:
@@ -39,7 +39,7 @@ def put(cls: type, *names: str) -> None:
 
 
 def _text(method: FunctionType) -> str:
-    """The signature and the docstring of a method, in the form in which C gives them."""
+    """The signature and the docstring of a method, in the form that C functions use."""
     code = method.__code__
     names = code.co_varnames[: code.co_argcount]
     defaults = method.__defaults__ or ()

@@ -1,4 +1,4 @@
-"""The stacks of threads: how to look at them while the threads run, and how to put them into words."""
+"""The stacks of threads: how to read them while the threads run, and how to describe them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .foreign import printable
 if TYPE_CHECKING:
     from traceback import FrameSummary
 
-# The frames of a thread are its own, and another that walks them may crash the interpreter.
+# The frames of a thread are its own, and another thread that walks them may crash the interpreter.
 #
-# 1. Without the GIL the thread goes on meanwhile. Not even a frame that it noted before it blocked is safe, as it may
-#    wake up. One frame can be had, its innermost; a thread that waits notes the lines of its stack before it blocks,
-#    which costs some microseconds.
-# 2. With the GIL the walk is safe from 3.12 on. Before, the collector may begin in the middle of C code that makes a
-#    frame object; then a finalizer in Python lets other threads in, and the frame that was at hand is gone. So the
-#    collector pauses while somebody looks.
+# 1. Without the GIL the thread runs on at the same time. Not even a frame that it noted before it blocked is safe,
+#    because it may wake up. One frame can be read, the innermost. A thread that waits notes the lines of its stack
+#    before it blocks, which costs some microseconds.
+# 2. With the GIL the walk is safe from 3.12 on. Before, the garbage collector may begin in the middle of C code that
+#    makes a frame object. Then a finalizer in Python lets other threads run, and the frame may be gone. So the
+#    collector pauses during a walk.
 
 T = TypeVar("T")
 Place = tuple[CodeType, "int | None"]
@@ -30,10 +30,10 @@ Place = tuple[CodeType, "int | None"]
 FRAMES_ARE_SHARED: Final = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
-# The tour is in the package too, but uses it as anybody would.
+# The tour is in the package too, but uses it like any program.
 _TOUR = os.path.join(_PACKAGE, "_tour", "")
 _LIBRARY = os.path.dirname(threading.__file__)
-# What may stand between a program and the wait that it is in.
+# The files whose frames may be between a program and its wait.
 _PASSED_OVER = (
     _PACKAGE,
     threading.__file__,
@@ -41,15 +41,15 @@ _PASSED_OVER = (
     os.path.join(_LIBRARY, "concurrent", "futures", ""),
 )
 
-# What a thread of `threading` begins with.
+# The functions with which a thread of `threading` begins.
 _START = ("_bootstrap", "_bootstrap_inner", "run")
 
-# Who looks now, and whether the collector is to be at work again afterwards.
+# The threads that look now, and whether the collector must be turned on again afterwards.
 _lookers: dict[object, bool] = {}
 
 
 def without_collection(look: Callable[[], T]) -> T:
-    """Return ``look()``, during which no collection begins on versions where that could crash it."""
+    """Return ``look()``; no collection begins during the call, on versions on which that could crash it."""
     if sys.version_info >= (3, 12):
         return look()
     me = object()
@@ -58,7 +58,7 @@ def without_collection(look: Callable[[], T]) -> T:
         gc.disable()
         return look()
     finally:
-        # No call before the last one, so no interrupt in between.
+        # There is no call before the last one, so no interrupt comes in between.
         if me in _lookers:
             del _lookers[me]
             if collects and not _lookers:
@@ -71,12 +71,12 @@ def frames_of_threads() -> dict[int, FrameType]:
 
 
 def places(frame: FrameType) -> list[Place]:
-    """Where a stack stands, innermost first: one of the calling thread, or any while frames are shared."""
+    """The places of a stack, innermost first: of the calling thread, or of any while frames are shared."""
     return without_collection(lambda: _walk(frame))
 
 
 def own_places() -> list[Place]:
-    """Where the caller's caller stands, innermost first."""
+    """The places of the stack of the caller's caller, innermost first."""
     return _walk(sys._getframe(2))
 
 
@@ -100,11 +100,11 @@ def _walk(frame: FrameType | None) -> list[Place]:
 
 
 def summaries(stack: list[Place]) -> tuple[FrameSummary, ...]:
-    """Turn places into what `traceback` knows, outermost first."""
-    # Imported here: from 3.14 on it imports dataclasses and inspect, and nobody needs it before a wait has failed.
+    """Turn places into the objects of `traceback`, outermost first."""
+    # Imported here: from 3.14 on it imports dataclasses and inspect, and it is not needed before a wait has failed.
     from traceback import FrameSummary
 
-    # Built by hand: StackSummary.extract would read source files now, and its frames may hold what can't be pickled.
+    # Built by hand: StackSummary.extract would read source files now, and its frames may not be picklable.
     return tuple(FrameSummary(code.co_filename, line, code.co_name, lookup_line=False) for code, line in stack)[::-1]
 
 
@@ -113,12 +113,12 @@ def _is_ours(filename: str) -> bool:
 
 
 def is_passed_over(filename: str) -> bool:
-    """Whether frames of this file are ours, or stand between us and the program."""
+    """Whether frames of this file are ours, or between us and the program."""
     return filename.startswith(_PASSED_OVER) and not filename.startswith(_TOUR)
 
 
 def without_ours(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
-    """The stack down to where it leaves the program; all of it where the program has no part in it."""
+    """The stack down to where it leaves the program; all of it if the program has no frame in it."""
     inner = len(stack)
     while inner and is_passed_over(stack[inner - 1].filename):
         inner -= 1
@@ -126,12 +126,12 @@ def without_ours(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
 
 
 def programs_own(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
-    """The frames of the program alone, without those of this library and of what stands between the two."""
+    """The frames of the program alone, without those of this library and those between the two."""
     return tuple(frame for frame in stack if not is_passed_over(frame.filename))
 
 
 def without_library(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
-    """The frames that are not of this library, without what every thread begins with."""
+    """The frames that are not of this library, without those with which every thread begins."""
     rest = [frame for frame in stack if not frame.filename.startswith(_PACKAGE) or frame.filename.startswith(_TOUR)]
     while rest and rest[0].filename == threading.__file__ and rest[0].name in _START:
         del rest[0]
@@ -139,14 +139,14 @@ def without_library(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]
 
 
 def without_start(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
-    """The stack from where it enters the program, without what every thread begins with."""
+    """The stack from where it enters the program, without the frames with which every thread begins."""
     while stack and stack[0].filename == threading.__file__:
         stack = stack[1:]
     return stack
 
 
 def whereabouts(stack: tuple[FrameSummary, ...]) -> str:
-    """Say in a few words where a stack stands: at its innermost frame that is the program's, if any is."""
+    """Say in a few words where a stack is: at the program's innermost frame, if there is one."""
     if not stack:
         return "at an unknown place"
     theirs = (frame for frame in reversed(stack) if not is_passed_over(frame.filename))

@@ -1,4 +1,4 @@
-"""`State`: what a primitive says of itself when somebody looks, on which snapshots and reports are built."""
+"""`State`: what a primitive reports about itself; snapshots and reports are built on it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .foreign import guarded
 
 
 class Named(Protocol):
-    """What messages can be about."""
+    """An object that messages can name."""
 
     @property
     def name(self) -> str:
@@ -17,7 +17,7 @@ class Named(Protocol):
 
 
 def name_of(thing: Named) -> str:
-    """Return the name of a primitive, or of a part of one, whatever a subclass has made of it."""
+    """Return the name of a primitive, or of a part of one, even if a subclass has broken its `name`."""
     name = guarded(None, getattr, thing, "name")
     return name if isinstance(name, str) else "a name that can't be read"
 
@@ -26,20 +26,20 @@ class Stated(Named, Protocol):
     """A primitive, or the part of one that its waits name."""
 
     def _state(self) -> State | None:
-        """Say what a snapshot shows, without blocking; None keeps it out of every snapshot."""
+        """Return the state that a snapshot shows, without blocking; None keeps it out of every snapshot."""
 
 
 def state_of(thing: Stated) -> State | None:
-    """Return what a primitive says of itself: only its kind and name if a subclass has made that fail."""
+    """Return the state of a primitive; only its kind and name if a method of a subclass fails."""
     unknown: State | None = State(thing, type(thing).__name__, name_of(thing))
     return guarded(unknown, thing._state)
 
 
 class RunningCall(Frozen):
-    """Something that a pool runs at this moment: a task, or a callback or hook.
+    """Something that a pool runs right now: a task, or a callback or hook.
 
     Attributes:
-        what: What messages call it.
+        what: Its name in messages.
         is_task: Whether it is a task.
         since: When it began, by the library's clock, or None if that is not known.
         ident: The thread that runs it, or None if it runs in another process.
@@ -61,20 +61,20 @@ class RunningCall(Frozen):
 
 
 class State(Frozen):
-    """What a primitive is at this moment, as far as it can say without blocking.
+    """The state of a primitive right now, as far as it is known without blocking.
 
     Attributes:
-        waited_for: What the waits for it name: the primitive itself, or the part of it that threads wait for.
+        waited_for: The node of the waits for it: the primitive itself, or the part of it that threads wait for.
         kind: The name of its class.
-        name: Its own.
-        owner: The ident of the thread that has it: the holder of a lock, the thread in a runner's step; or None.
-        step: Whose turn it is, in a runner that is under way.
+        name: Its own name.
+        owner: The ident of the holder of a lock, or of the thread in a runner's step; or None.
+        step: The step whose turn it is, in a runner that is under way.
         pending: How many tasks of a pool are not settled; None if it is not a pool.
         running: What a pool runs.
         value: A counter's value; None if it is not a counter, or if the value is on a server.
-        is_lock: Whether it can be held, so that it is news if the holder is not known.
-        lost: In words, that all threads that came for the step have ended; ``""`` if that is not so.
-        too: The idents of further threads that have it too, in a lock that several may hold at once.
+        is_lock: Whether it can be held, so that a report must mention an unknown holder.
+        lost: A text that says that all threads that came for the step have ended; ``""`` if that is not so.
+        too: The idents of the other threads that hold it, if it is a lock that several may hold at once.
     """
 
     __slots__ = ("waited_for", "kind", "name", "owner", "step", "pending", "running", "value", "is_lock", "lost", "too")  # noqa: RUF023  the order of the arguments
@@ -109,5 +109,5 @@ class State(Frozen):
 
     @property
     def busy(self) -> bool:
-        """Whether it is worth showing though no thread waits for it."""
+        """Whether it is worth showing even if no thread waits for it."""
         return self.owner is not None or self.step is not None or bool(self.pending)

@@ -1,4 +1,4 @@
-"""What is to be done when a thread ends, and how to tell that one has ended."""
+"""The ends of threads: calling a function when a thread ends, and knowing whether one has ended."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from weakref import ref
 
 from .sites import thread_of
 
-# A thread-local object goes with its thread, and a weak reference to it calls a function then: in the ending thread,
-# when `threading` has forgotten it already. There `threading.current_thread()`, which logging asks for too, would make
-# another object for it, which would never go. So what is done there must not log.
+# A thread-local object goes away with its thread, and a weak reference to it calls a function then: in the ending
+# thread, when `threading` has forgotten the thread already. There `threading.current_thread()`, which logging uses too,
+# would make another object for it, which would never go away. So the function must not log.
 
 
 class _Life:
@@ -30,20 +30,20 @@ End = ref[Any]
 
 
 def at_end_of_this_thread(do: Callable[[object], object]) -> End:
-    """Have a function called in this thread as the last of all, if what this returns is kept until then.
+    """Return an object; if it is kept until this thread ends, the function is called with it then, as the last call.
 
-    It gets what this returned, and must not log. A thread that Python has not started may come to Python several times,
-    with an end for each. (No function is made here: without memory for one, CPython 3.12 and 3.13 crash.)
+    The function must not log. A thread that Python has not started may enter Python several times, with an end for
+    each. (No function is made here: without memory for one, CPython 3.12 and 3.13 crash.)
     """
     return ref(_own.life, do)
 
 
 def this_thread() -> threading.Thread | None:
-    """The object of this thread, if `threading` will know when it ends: if it was started by that, or is the first."""
+    """This thread's object if `threading` will know when it ends: if `threading` started it, or it is the first one."""
     thread = thread_of(get_ident())
     return None if isinstance(thread, threading._DummyThread) else thread
 
 
 def has_ended(thread: threading.Thread) -> bool:
-    """Whether a thread has ended, or is just about to, with nothing of the program left to run in it."""
+    """Whether a thread has ended, or is about to and has no code of the program left to run."""
     return thread.ident is None or thread_of(thread.ident) is not thread

@@ -1,4 +1,4 @@
-"""Waits: the record of one wait of a thread, where it is registered while it lasts, and who registers what."""
+"""Waits: the record of one wait of a thread, and its registration while the wait lasts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .observing import Event, Observable
 from .stacks import FRAMES_ARE_SHARED, Place, own_places
 from .state import State, Stated
 
-# The wait-for graph is never stored as one. A thread that has to block publishes a record, "I wait for this node", in a
-# dictionary under its ident; a node, when asked, says which threads must act before the wait can end. `deadlocks` walks
-# from the one to the other. No mutex guards the dictionary: a record is published with one store and withdrawn with
-# one C call.
+# The wait-for graph is never stored as a whole. A thread that has to block publishes a record, "I wait for this node",
+# in a dictionary under its ident. A node, when asked, returns which threads must act before the wait can end.
+# `deadlocks` walks from the one to the other. No mutex guards the dictionary: a record is published with one store and
+# withdrawn with one C call.
 #
 # Signal handlers and finalizers may wait inside a wait, so each thread has a stack of records, linked by `below`.
 
@@ -29,18 +29,18 @@ R = TypeVar("R")
 
 
 class Group(Protocol):
-    """Several threads that a wait is up to: all of them have to act, or any of them will do.
+    """Several threads that a wait is up to: all of them have to act, or any one is enough.
 
-    It is known by its identity: as long as a wait lasts, the same object stands for the same thing.
+    Groups are compared by identity: as long as a wait lasts, the same object means the same group.
     """
 
     one_is_enough: bool
-    """Whether any of them will do."""
+    """Whether any one of them is enough."""
 
     def members(self) -> Collection[UpTo]:
-        """Who they are at this moment; asked without warning by other threads, so it must not block.
+        """The present members. Other threads call this at any time, so it must not block.
 
-        None among them stands for a thread that is not known and may act at any time. No member at all means the same.
+        A None among them means an unknown thread, which may act at any time. No members at all means the same.
         """
 
 
@@ -49,10 +49,10 @@ UpTo = int | Group | None
 
 
 class Node(Stated, Protocol):
-    """What a thread can wait for."""
+    """Something that a thread can wait for."""
 
     def _up_to(self, waiter: int) -> UpTo:
-        """Who must act before the thread `waiter` can go on; None also if it has got what it waits for."""
+        """The threads that must act before `waiter` can go on; None also if it has what it waits for."""
 
     def _is_mine(self) -> bool:
         """Whether a wait for it may be up to the calling thread: False only if that is certain."""
@@ -67,8 +67,8 @@ _innermost: dict[int, Waiting] = {}
 class Waiting:
     """One wait of the calling thread, to be published before it blocks and withdrawn after.
 
-    `withdraw` is a C function, whatever its value: as the first call of a ``finally`` no interrupt gets in before it.
-    It does nothing before `publish`.
+    `withdraw` is always a C function: as the first call of a ``finally`` it runs before any interrupt. Before `publish`
+    it does nothing.
     """
 
     __slots__ = (
@@ -87,8 +87,8 @@ class Waiting:
     )
 
     withdraw: Callable[[], object]
-    # Written by `deadlocks` alone, in the thread that waits: a number that is drawn once the wait is published, and
-    # SETTLED once it will not be refused any more.
+    # Only `deadlocks` writes this, in the waiting thread: a number that is drawn once the wait is published, and
+    # SETTLED once the wait will not be refused any more.
     serial: float
     # Where it was published, innermost first, without the GIL; empty with it.
     places: list[Place]
@@ -107,9 +107,9 @@ class Waiting:
         Args:
             node: What is waited for.
             deadline_at: The `time.monotonic` at which the wait gives up by itself, or None.
-            takes_part: Whether it can be an edge of a deadlock; if not, it is there for monitoring alone.
-            victim: Whether it may be the one that gets the `DeadlockError`.
-            over: Tells whether what is waited for has come, where the node's having no owner does not tell it.
+            takes_part: Whether it can be an edge of a deadlock; if not, it is only for monitoring.
+            victim: Whether it may be the wait that gets the `DeadlockError`.
+            over: Returns whether what is waited for has come, if a node without an owner does not mean that.
         """
         self.node: Node = node
         self.deadline_at: float | None = deadline_at
@@ -122,10 +122,10 @@ class Waiting:
         self.withdraw = int
 
     def publish(self) -> None:
-        """Register the wait. One that takes part has to go through `deadlocks.refuse_deadlock` next.
+        """Register the wait. If it takes part, call `deadlocks.refuse_deadlock` next.
 
         Raises:
-            PatchedThreadsError: Threads have been replaced by greenlets since what is waited for was made.
+            PatchedThreadsError: Greenlets have replaced threads since the node was made.
         """
         refuse_greenlets()
         self.since: float = monotonic()
@@ -142,11 +142,11 @@ class Waiting:
         )
 
     def up_to(self) -> UpTo:
-        """Who must act, at this moment, before the wait can end."""
+        """The threads that must act before the wait can end, as of now."""
         return self.node._up_to(self.ident)
 
     def owner(self) -> int | None:
-        """The thread that must act, if it is one alone and known."""
+        """The thread that must act, if there is only one and it is known."""
         up_to = self.up_to()
         return up_to if isinstance(up_to, int) else None
 
@@ -179,7 +179,7 @@ def waits_of(ident: int) -> list[Waiting]:
 def all_waits() -> list[Waiting]:
     """The waits of all threads, as they are at about this moment."""
     waits = list(_innermost.values())
-    for waiting in waits:  # those that are added on the way included
+    for waiting in waits:  # including those that are added during the loop
         if waiting.below is not None:
             waits.append(waiting.below)
     return waits
@@ -193,7 +193,7 @@ def count_waits(node: Stated) -> int:
 class Awaited(ABC):
     """Something of a primitive that threads wait for, other than to hold it.
 
-    One is made for each wait, and its words are asked for only if somebody looks, or the wait is refused.
+    One is made for each wait, and its text is made only for a report, or if the wait is refused.
 
     Attributes:
         of: The primitive, or the part of it that snapshots know it by.
@@ -210,30 +210,30 @@ class Awaited(ABC):
 
     @property
     def name(self) -> str:
-        """What recordings call it."""
+        """Its name in recordings."""
         return f"{self.of.name}: {self.sought}"
 
     def _up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  for those that know
         return None
 
     def why(self, thread: Callable[[int], str]) -> str:  # noqa: ARG002  the same
-        """Say in a relative clause who it is up to, of one that may be; `thread` puts an ident into words."""
+        """Say in a relative clause which thread it is up to, if there is one; `thread` turns an ident into text."""
         return "which no thread is known to bring"
 
     @property
     def advice(self) -> str:
-        """How to get out of a deadlock by such a wait: an imperative without a full stop."""
+        """How to get out of a deadlock with such a wait: an imperative without a full stop."""
         return "do not wait for it"
 
     def _is_mine(self) -> bool:
-        return True  # that it is not can't be told cheaply
+        return True  # a cheap check can't exclude it
 
     def _state(self) -> State | None:
         return self.of._state()
 
 
 class Sought(Awaited):
-    """One that no thread is known to decide over."""
+    """A wait that is up to no known thread."""
 
     __slots__ = ("_name", "_sought")
 
@@ -249,7 +249,7 @@ class Sought(Awaited):
 
     @property
     def name(self) -> str:
-        """What recordings call it."""
+        """Its name in recordings."""
         return super().name if self._name is None else self._name
 
     def _is_mine(self) -> bool:
@@ -257,7 +257,7 @@ class Sought(Awaited):
 
 
 def subject(waiting: Waiting) -> tuple[Stated, str]:
-    """What a wait is for: the primitive or its part, and in words what of it, or ``""`` for simply that."""
+    """What a wait is for: the primitive or its part, and a text that says what of it, or ``""``."""
     node = waiting.node
     return (node.of, node.sought) if isinstance(node, Awaited) else (node, "")
 
@@ -282,8 +282,8 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    # Without the GIL a dictionary has a mutex, and a thread that vanished may have it, or have just been handed it.
-    # So the child never touches the old one.
+    # Without the GIL a dictionary has a mutex, which a vanished thread may hold. So the child never touches the old
+    # one.
     global _innermost
     me = get_ident()
     mine = _forking.innermost
