@@ -1,21 +1,21 @@
 """Synchronization primitives that never hang in silence.
 
-Every wait has a deadline or a way out; every wait that fails says who holds what; every callback runs; every order is
-kept or reported broken.
+Every wait has a timeout or a way out. A wait that fails says who holds what. Every callback runs. An order is kept or
+reported as broken.
 
-- `TimedLock`, `TimedRLock`, `acquire_all`: locks with a time limit that name their holder and refuse to deadlock.
+- `TimedLock`, `TimedRLock`, `acquire_all`: locks with a timeout that name their holder and refuse to deadlock.
   `LockAdapter` gives the same to a lock that you already have.
-- `KeyedLock`, `Guarded`: a lock for each key; a value that is reached under its lock alone.
+- `KeyedLock`, `Guarded`: a lock for each key; a value that code can reach only under its lock.
 - `once`, `SingleFlight`: a function that runs once; callers that share one call.
-- `TimedRWLock`, `TimedSemaphore`: many readers or one writer, and a number of permits, with the same promises.
+- `TimedRWLock`, `TimedSemaphore`: many readers or one writer, and a number of permits, with the same guarantees.
 - `OrderedRunner`: threads that take turns in a predefined order.
-- `AtomicCounter`: an integer that threads change together, with bounds, compare-and-set and waiting.
-- `CallbackPool`: an executor whose callbacks all run and whose errors can't get lost. A `TaskGroup` of it holds tasks
-  that fail together.
+- `AtomicCounter`: a thread-safe integer with bounds, compare-and-set and waiting.
+- `CallbackPool`: an executor that runs every callback and loses no error. Its `TaskGroup` holds tasks that fail
+  together.
 
-Beside these, ``syncprims.diagnostics`` shows who waits for whom, ``syncprims.testing`` proves a subclass of yours, and
-``syncprims.adapters`` reaches past one machine. ``python -m syncprims.watch PROGRAM.py`` says why a program hangs that
-knows nothing of this library, and ``python -m syncprims`` is the tour.
+Beside these, ``syncprims.diagnostics`` shows who waits for whom, ``syncprims.testing`` tests your subclasses, and
+``syncprims.adapters`` has locks and counters on a server. ``python -m syncprims.watch PROGRAM.py`` reports why a
+program hangs that does not use this library, and ``python -m syncprims`` is the tour.
 
 Example:
     >>> from syncprims import TimedLock
@@ -119,9 +119,9 @@ compiled: bool = _compiled_core is not None
 
 _MODULES = ("diagnostics", "testing", "watch")
 
-# What comes when it is asked for, and from which module. What the pool stands on, concurrent.futures, takes longer to
-# import than the rest. The modules are for a program under way that needs one at once: `syncprims.diagnostics.report()`
-# in a debugger.
+# Names that are imported only when they are used, each with its module. The pool needs concurrent.futures, which takes
+# longer to import than all the rest. The modules are here for a running program that needs one at once:
+# `syncprims.diagnostics.report()` in a debugger.
 _LATER = {
     "CallbackPool": "callback_pool",
     "Cancellation": "callback_pool",
@@ -160,7 +160,7 @@ if "SYNCPRIMS_LOCK_ORDER" in _environ:  # see diagnostics.check_lock_order: it h
 
     check_as_environment_says()
 
-if "SYNCPRIMS_WATCH" in _environ:  # see watch.install: the sooner, the more locks it sees
+if "SYNCPRIMS_WATCH" in _environ:  # see watch.install: the earlier, the more locks it sees
     from .watch.environment import install_as_environment_says
 
     install_as_environment_says()

@@ -1,7 +1,7 @@
 """Every error of the library: each is a `SyncError` and the builtin that a program would already catch.
 
-The facts behind a message are attributes as well, and they survive pickling: a message is the only positional
-argument, the facts are keyword arguments with defaults and live in the instance's ``__dict__``, which is all that
+The facts in a message are attributes too, and they survive pickling. The message is the only positional argument; the
+facts are keyword arguments with defaults, and live in the instance's ``__dict__``. That is all that
 `BaseException.__reduce__` needs.
 """
 
@@ -42,14 +42,14 @@ def __dir__() -> list[str]:
 
 
 class SyncError(Exception):
-    """Base of every error about synchronization that this library raises."""
+    """The base class of the errors about synchronization that this library raises."""
 
 
 class SyncTimeoutError(SyncError, TimeoutError):
-    """A wait came to its limit.
+    """A wait reached its timeout.
 
     Attributes:
-        timeout: The limit, in seconds.
+        timeout: The timeout, in seconds.
         waited: How long the wait really took, in seconds.
     """
 
@@ -64,7 +64,7 @@ class LockTimeoutError(SyncTimeoutError):
 
     Attributes:
         lock_name: The lock's name.
-        holder: The thread that held it when the time was up, or None where that is not known.
+        holder: The thread that held it when the time was up, or None if that is not known.
         holders: All threads that held it then, as far as they are known, the longest hold first.
     """
 
@@ -85,12 +85,12 @@ class LockTimeoutError(SyncTimeoutError):
 
 
 class StepTimeoutError(SyncTimeoutError):
-    """A step's turn did not come in time, or a sequence did not get as far as was waited for.
+    """A step's turn did not come in time, or a sequence did not get far enough in time.
 
     Attributes:
-        step: The step that was waited for, or None where the whole sequence was.
-        current: The step whose turn it was, or None where it was nobody's.
-        holder: The thread that was in that step, or None where nobody had come for it.
+        step: The step that was waited for, or None if the wait was for the whole sequence.
+        current: The step whose turn it was, or None if there was none.
+        holder: The thread that was in that step, or None if no thread had come for it.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class StepTimeoutError(SyncTimeoutError):
 
 
 class CounterTimeoutError(SyncTimeoutError):
-    """A counter did not get to the value that was waited for in time.
+    """A counter did not reach the value in time.
 
     Attributes:
         value: Its value when the time was up.
@@ -136,16 +136,16 @@ class PoolTimeoutError(SyncTimeoutError):
 
 
 class TaskTimeoutError(PoolTimeoutError):
-    """A task ran for longer than the ``timeout`` that it was given; what it returns later is dropped."""
+    """A task ran for longer than its ``timeout``; a result that comes later is dropped."""
 
 
 class DeadlockError(SyncError, RuntimeError):
-    """The wait would never have ended, since the threads that it is up to wait for this one; so it was not begun.
+    """The wait would never have ended, because the threads that it is up to wait for this thread. It was not begun.
 
     Attributes:
-        cycle: The waits of all threads that are stuck, each with one thread that it is up to. It begins with the thread
-            that got the error; the first ones make the cycle.
-        stacks: For each of these waits where its thread is, outermost frame first.
+        cycle: The waits of all stuck threads, each with one thread that it is up to. It begins with the thread that got
+            the error; the first waits form the cycle.
+        stacks: For each of these waits the stack of its thread, outermost frame first.
     """
 
     def __init__(
@@ -161,11 +161,11 @@ class DeadlockError(SyncError, RuntimeError):
 
 
 class LockOrderError(SyncError, RuntimeError):
-    """Two locks were taken in both orders, which can deadlock one day, though it did not now.
+    """Two locks were acquired in both orders. This did not deadlock now, but can deadlock one day.
 
     Attributes:
-        first_seen: The stack that took them in the first order, as text.
-        now: The stack that takes them in the other order, as text.
+        first_seen: The stack trace of the first order, as text.
+        now: The stack trace of the other order, as text.
     """
 
     def __init__(self, message: str = "", *, first_seen: str = "", now: str = "") -> None:
@@ -175,10 +175,10 @@ class LockOrderError(SyncError, RuntimeError):
 
 
 class BrokenSequenceError(SyncError, RuntimeError):
-    """A step failed, or the sequence was aborted or reset: its order can't be kept. The cause is the original.
+    """A step failed, or the sequence was aborted or reset, so its order can't be kept. The cause is the original one.
 
     Attributes:
-        step: The step whose turn it was when it broke, or None where it was nobody's.
+        step: The step whose turn it was when the sequence broke, or None if there was none.
     """
 
     def __init__(self, message: str = "", *, step: str | None = None) -> None:
@@ -187,11 +187,11 @@ class BrokenSequenceError(SyncError, RuntimeError):
 
 
 class SequenceFinishedError(SyncError, RuntimeError):
-    """The sequence is over: no further turn of any step will come."""
+    """The sequence has finished: no more turns will come."""
 
 
 class CounterBoundsError(SyncError, ValueError):
-    """A change would have taken a counter out of its bounds; it was not made.
+    """A change would have taken a counter out of its bounds. The change was not made.
 
     Attributes:
         value: The counter's value, unchanged.
@@ -209,17 +209,17 @@ class CounterBoundsError(SyncError, ValueError):
 
 
 class ForkedError(SyncError, RuntimeError):
-    """A runner or a pool was used in a forked child: the threads that its work needs did not come along."""
+    """A runner or a pool was used in a forked child, which does not have the threads that it needs."""
 
 
 class PatchedThreadsError(SyncError, RuntimeError):
-    """Greenlets are in the place of threads, by gevent's or eventlet's monkey-patching, and can't be told apart."""
+    """Greenlets have replaced threads, by gevent's or eventlet's monkey-patching, and can't be distinguished."""
 
 
 class PoolClosedError(SyncError, RuntimeError, ValueError):
-    """Work was handed to a pool, or to a group of tasks, that takes no more.
+    """Work was submitted to a pool, or to a group of tasks, that accepts no more.
 
-    It is a `RuntimeError`, as of the standard executors, and a `ValueError`, as of `multiprocessing.Pool`.
+    It is a `RuntimeError`, as with the standard executors, and a `ValueError`, as with `multiprocessing.Pool`.
     """
 
 
@@ -228,11 +228,11 @@ class TransportError(SyncError, TypeError):
 
 
 class CallbackExit(SyncError):  # noqa: N818  it wraps an exit, as SystemExit is named
-    """A callback raised a SystemExit, a KeyboardInterrupt or another exception that is no `Exception`: the cause."""
+    """A callback raised a SystemExit, a KeyboardInterrupt or the like, which is the cause: not an `Exception`."""
 
 
 class CallbackErrors(SyncError, ExceptionGroup[Exception]):  # noqa: N818  a group, as ExceptionGroup is
-    """What callbacks raised, and what tasks of a pool raised and no code looked at."""
+    """The exceptions of callbacks, and those exceptions of a pool's tasks that no code looked at."""
 
     def derive(self, excs: Sequence[Exception], /) -> Self:  # type: ignore[override]  # a group of the same kind
         """Return a group of the same type, for `split` and `subgroup`."""

@@ -146,7 +146,7 @@ def test_turns_of_a_runner_are_handed_on() -> None:
 
 
 def test_two_sequences_of_one_runner_are_not_mixed_up() -> None:
-    """After a reset the turns begin anew, and no arrow leads from the old sequence to the new one."""
+    """After a reset the turns begin again, and no arrow leads from the old sequence to the new one."""
     runner = OrderedRunner("only", name="twice")
     with record() as recording:
         for _ in range(2):

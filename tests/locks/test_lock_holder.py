@@ -136,7 +136,7 @@ def test_a_holder_that_ended_is_said_to_have_ended(kind: type[TimedLock], start:
     assert not error.holder.alive
     assert (error.holder.name, error.holder.stack) == ("", ())
     assert re.search(r"ended without releasing", str(error))
-    assert re.search(r"as far as can be told", str(error))
+    assert re.search(r"as far as its ident shows", str(error))
     assert re.search(r"`with`", str(error))
     assert lock.locked()
 

@@ -100,7 +100,7 @@ def _generator() -> Iterator[int]:
 @pytest.mark.parametrize("fn", [_coroutine, _generator])
 def test_a_decorated_function_must_run_when_called(fn: Callable[[], object]) -> None:
     """A coroutine or generator function would run after its turn, so it is refused."""
-    with pytest.raises(TypeError, match="runs nothing of it"):
+    with pytest.raises(TypeError, match="runs none of its code"):
         OrderedRunner("a").step("a")(fn)
 
 

@@ -1,4 +1,4 @@
-"""`AtomicCounter`: an integer that threads change together, with bounds, compare-and-set and waiting."""
+"""`AtomicCounter`: a thread-safe integer with bounds, compare-and-set and waiting."""
 
 from __future__ import annotations
 
@@ -27,27 +27,26 @@ from .waiting import ValueWaiter, forget_others, telling
 
 # How a change is made
 # --------------------
-# Under a re-entrant lock, as one read-modify-write that ends in one store, without a call in between. Interrupts and
-# signal handlers come in after calls only, so a change is made or not made, and a handler or a finalizer that changes
-# the same counter does so before or after, never in the middle; re-entrancy lets it.
+# Under a reentrant lock, as one read-modify-write that ends in one store, without a call in between. Interrupts and
+# signal handlers come only after calls, so a change is made as a whole or not at all. A handler or a finalizer that
+# changes the same counter does so before or after, never in the middle; the lock is reentrant so that it can.
 #
-# The lock is the C one, entered by `with`. On 3.14 and later an interrupt may come between that entering and the body
-# (gh-148874), so there it is the library's own, which lets none in.
+# The lock is the one in C, entered by `with`. On 3.14 and later an interrupt may come between its entry and the body
+# (gh-148874), so there it is the library's own lock, which has no such gap.
 #
-# Those who wait are told right after the store, by one C call that was prepared before it (see `_waiters`). Should a
-# signal handler change the value during the preparation, it is made anew.
+# Waiters are notified right after the store, by one C call that was prepared before it (see `_waiters`). If a signal
+# handler changes the value during the preparation, it is prepared again.
 #
-# `_special` says which way a change goes. None: the short way, in place. "bounded": the short way too, if the bounds
-# allow the new value. True: the long way, `_change`; for hooks, during update(), and from the coming of a thread that
-# waits to the first change that finds no thread waiting. So a plain counter on which no thread waits pays for one look
-# at a None.
+# `_special` decides how a change is made. None: the short way, inlined. "bounded": the short way too, if the bounds
+# allow the new value. True: the long way, `_change`; for hooks, during update(), and from the arrival of a waiter until
+# the first change that finds no waiter. So a plain counter without waiters pays for one test of None.
 #
-# With the compiled core the short way is C's, `_special` is False while it is open, and the Python methods always take
-# the long one. C changes the value without the lock, but never while `_special` is true. See `_speedups.c`.
+# With the compiled core the short way is in C, `_special` is False while it may be used, and the Python methods always
+# take the long way. C changes the value without the lock, but never while `_special` is true. See `_speedups.c`.
 
 _BOUNDED: Final = "bounded"
 
-# What `n` is, as nearly always; looking whether it is costs less than looking what type it has.
+# `n` is nearly always this object; a check for that costs less than a check of its type.
 _ONE: Final = 1
 
 _Lock: Any = TimedRLock if sys.version_info >= (3, 14) else RLock
@@ -58,7 +57,7 @@ _special_of = attrgetter("_special")
 if TYPE_CHECKING or core is None:
 
     class _Number:
-        """Where the number is, and what is looked at whenever it changes."""
+        """The number, and the fields that every change reads."""
 
         __slots__ = ("_greatest", "_least", "_special", "_value")
 
@@ -71,22 +70,22 @@ else:
 
 
 class AtomicCounter(CounterSurface, _Number):
-    """An integer that any number of threads may change without losing a change.
+    """A thread-safe integer: threads can change it at the same time, and no change is lost.
 
-    Use it for counts that several threads add to, for identifiers, for limits (``maximum=``), and as a latch that
-    threads wait for. It is the turnstile at a stadium's gates: everybody passes one at a time, the number on it is
-    always right, and the steward can wait until it shows a thousand.
+    Use it to count in several threads, for identifiers, for limits (``maximum=``), and as a latch that threads wait
+    for. Think of the turnstile of a stadium: visitors pass one at a time, its number is always right, and a steward can
+    wait until it shows a thousand.
 
     Args:
-        value: What it starts with and what `reset` returns it to.
-        minimum: The least value allowed; None, the default, sets no limit.
-        maximum: The greatest value allowed; None, the default, sets no limit.
-        name: What messages call it; by default ``AtomicCounter-7`` or the like.
+        value: The initial value, which `reset` restores.
+        minimum: The least value allowed; None, the default, means no limit.
+        maximum: The greatest value allowed; None, the default, means no limit.
+        name: The counter's name in messages; by default ``AtomicCounter-7`` or the like.
 
     Raises:
-        TypeError: A number is not an integer (`bool` is not one here), or the name not a string.
+        TypeError: A number is not an integer (`bool` is not one here), or the name is not a string.
         ValueError: The minimum is greater than the maximum.
-        CounterBoundsError: The value is outside them.
+        CounterBoundsError: The value is out of bounds.
 
     Example:
         >>> from syncprims import AtomicCounter
@@ -98,21 +97,21 @@ class AtomicCounter(CounterSurface, _Number):
         >>> served.value, f"{served:05d}"
         (11, '00011')
 
-    The names say which value comes back, as those of Java's ``AtomicInteger`` do: `increment`, `decrement`, `add` and
-    `update` return the new one, `get_and_add`, `get_and_set` and `reset` the old one. There is no ``+=``, since it
-    would read as ``counter = counter + 1``. Comparing counters compares identity; ``if counter:`` and comparing
-    one with a number raise `TypeError`, since it is its ``value`` that is meant.
+    As in Java's ``AtomicInteger``, the name shows which value a method returns: `increment`, `decrement`, `add` and
+    `update` return the new value, `get_and_add`, `get_and_set` and `reset` the old one. There is no ``+=``, because it
+    would read like ``counter = counter + 1``. Counters are compared by identity. ``if counter:`` and a comparison with
+    a number raise `TypeError`: use its ``value``.
 
-    **Fairness.** None: whoever comes at the right moment goes first.
+    **Fairness.** None: a thread that comes at the right moment goes first.
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. A change is
-    made whole or not at all, also when an interrupt (Ctrl-C, or any asynchronous exception) comes in the middle.
+    made as a whole or not at all, also if an interrupt (Ctrl-C, or any asynchronous exception) comes in the middle.
 
     **Differences from threading.** `threading` has no counter. ``n += 1`` on a plain integer loses changes.
 
-    **Subclassing.** One hook is there to be overridden: `_on_change`, called after a change that was one, in the thread
-    that made it, with no lock held; it must be short and costs nothing unless overridden. Hooks of several threads may
-    run out of order. Public methods may be overridden; none of them calls another.
+    **Subclassing.** Override the hook `_on_change`. It is called when the value has changed, in the thread that changed
+    it, with no lock held. It must be short, and costs nothing unless overridden. Hooks of several threads may run out
+    of order. Public methods may be overridden; none of them calls another.
     """
 
     __slots__ = (
@@ -155,12 +154,12 @@ class AtomicCounter(CounterSurface, _Number):
 
     @property
     def value(self) -> int:
-        """The value at this moment; never blocks."""
+        """The value right now; never blocks."""
         return self._value
 
     @property
     def name(self) -> str:
-        """What messages call the counter."""
+        """The counter's name in messages."""
         return default_name(self, self._serial) if self._name is None else self._name
 
     def __repr__(self) -> str:
@@ -175,17 +174,17 @@ class AtomicCounter(CounterSurface, _Number):
         )
 
     # -- changing it --------------------------------------------------------------------------------------------
-    # The short way stands in each of these, since a call costs as much as the whole change.
+    # The short way is written out in each of these, because a call costs as much as the whole change.
 
     def increment(self, n: int = 1) -> int:
-        """Add `n` and return the new value. May wait for another thread's change, for ever if its `update` hangs.
+        """Add `n` and return the new value. It may wait for another thread's change, forever if an `update` hangs.
 
         Args:
-            n: What to add; any integer, by default 1.
+            n: Any integer, by default 1.
 
         Raises:
-            TypeError: It is not an integer.
-            CounterBoundsError: The sum is out of bounds. The value stays.
+            TypeError: `n` is not an integer.
+            CounterBoundsError: The sum is out of bounds. The value stays the same.
             DeadlockError: The call comes from inside this counter's own `update`.
         """
         if n is not _ONE and type(n) is not int:
@@ -200,7 +199,7 @@ class AtomicCounter(CounterSurface, _Number):
         return self._change(n)[1]
 
     def decrement(self, n: int = 1) -> int:
-        """Subtract `n` and return the new value; in all else as `increment`."""
+        """Subtract `n` and return the new value; otherwise like `increment`."""
         if n is not _ONE and type(n) is not int:
             n = integer(n, "n")
         with self._lock:
@@ -213,7 +212,7 @@ class AtomicCounter(CounterSurface, _Number):
         return self._change(-n)[1]
 
     def add(self, n: int) -> int:
-        """Add `n` and return the new value; in all as `increment`."""
+        """Add `n` and return the new value; like `increment`."""
         if type(n) is not int:
             n = integer(n, "n")
         with self._lock:
@@ -226,7 +225,7 @@ class AtomicCounter(CounterSurface, _Number):
         return self._change(n)[1]
 
     def get_and_add(self, n: int = 1) -> int:
-        """Add `n` and return the old value; in all else as `increment`.
+        """Add `n` and return the old value; otherwise like `increment`.
 
         Example:
             >>> from syncprims import AtomicCounter
@@ -254,32 +253,32 @@ class AtomicCounter(CounterSurface, _Number):
 
         Raises:
             TypeError: It is not an integer.
-            CounterBoundsError: It is out of bounds. The value stays.
+            CounterBoundsError: It is out of bounds. The value stays the same.
             DeadlockError: The call comes from inside this counter's own `update`.
         """
         self._change(0, integer(new, "new"))
 
     def get_and_set(self, new: int) -> int:
-        """Set the value and return the old one; in all else as `set`."""
+        """Set the value and return the old one; otherwise like `set`."""
         return self._change(0, integer(new, "new"))[0]
 
     def reset(self) -> int:
-        """Set the value back to what the counter was made with, and return the old one."""
+        """Set the value to the initial one, and return the old one."""
         return self._change(0, self._initial)[0]
 
     def compare_and_set(self, expected: int, new: int) -> bool:
         """Set the value if it is the expected one, in one step.
 
         Args:
-            expected: The value that it must have.
-            new: The value that it is to get.
+            expected: The value that the counter must have.
+            new: The value that it gets then.
 
         Returns:
-            Whether it was the expected one, and so was set.
+            Whether the value was the expected one, and was set.
 
         Raises:
             TypeError: One of them is not an integer.
-            CounterBoundsError: The new value is out of bounds, whatever the present one is. The value stays.
+            CounterBoundsError: The new value is out of bounds, whatever the present value is. The value stays the same.
             DeadlockError: The call comes from inside this counter's own `update`.
 
         Example:
@@ -304,21 +303,21 @@ class AtomicCounter(CounterSurface, _Number):
         return old == expected
 
     def update(self, fn: Callable[[int], int]) -> int:
-        """Set the value to what a function makes of it, and return that.
+        """Set the value to a function's result for it, and return the result.
 
-        The function runs exactly once, in this thread, and under the counter's lock: changes by other threads wait
-        for it. So it must be short and must not wait for anything.
+        The function runs exactly once, in this thread, under the counter's lock: changes by other threads wait for it.
+        So it must be short, and must not wait for anything.
 
         Args:
             fn: Takes the present value and returns the new one.
 
         Raises:
-            TypeError: It is not callable, or what it returned is not an integer (as of a coroutine function). The value
-                stays.
-            CounterBoundsError: What it returned is out of bounds. The value stays.
-            DeadlockError: It, or a signal handler that came in, tried to change this same counter, whose change one of
-                the two would have undone. The value stays.
-            Exception: Whatever the function raises. The value stays.
+            TypeError: The function can't be called, or its result is not an integer (as with a coroutine function). The
+                value stays the same.
+            CounterBoundsError: The result is out of bounds. The value stays the same.
+            DeadlockError: The function, or a signal handler that ran during it, tried to change this counter; one of
+                the two changes would have been lost. The value stays the same.
+            Exception: Whatever the function raises. The value stays the same.
 
         Example:
             >>> from syncprims import AtomicCounter
@@ -331,7 +330,7 @@ class AtomicCounter(CounterSurface, _Number):
             self._refuse_in_update()
             self._updating = self._special = True
             try:
-                # User code under a lock: the one place where the design says so.
+                # The user's code under a lock: the design allows it only here.
                 answer = fn(self._value)
                 if type(answer) is not int:
                     refuse_lazy(answer, "the function of update()")
@@ -345,7 +344,7 @@ class AtomicCounter(CounterSurface, _Number):
         return new
 
     def _change(self, n: int, new: int | None = None, expected: int | None = None) -> tuple[int, int]:
-        """Add `n` to the value, or to `new` in its place, and return the old and the new value."""
+        """Add `n` to the value, or to `new` instead, and return the old and the new value."""
         with self._lock:
             self._refuse_in_update()
             try:
@@ -364,12 +363,14 @@ class AtomicCounter(CounterSurface, _Number):
             value = old + n if new is None else new
             self._bounds.check(value, self, old)
             news = telling(self._waiters, value)
-            # A signal handler may have changed the value since. From here until all are told none comes in. Nor does
-            # another thread, as the core's short way is closed.
+            # A signal handler may have changed the value since. From here until all waiters are notified none can run.
+            # Nor can another thread change it, because the core's short way is closed.
             self._special = True
             if self._value == old:
                 self._value = value
-                self._updating = False  # if this was an update, handlers may come again: their change is not undone now
+                self._updating = (
+                    False  # if this was an update, handlers may change the value again: no change is lost now
+                )
                 exhaust(news)
                 return old, value
 
@@ -381,7 +382,7 @@ class AtomicCounter(CounterSurface, _Number):
             )
 
     def _on_change(self, old: int, new: int, /) -> None:
-        """Called after the value has changed, in the thread that changed it, with no lock held; for subclasses.
+        """Called when the value has changed, in the thread that changed it, with no lock held; for subclasses.
 
         Args:
             old: The value before.
@@ -394,16 +395,16 @@ class AtomicCounter(CounterSurface, _Number):
         """Wait until the predicate is true of the value, and return that value.
 
         The predicate runs in this thread, under no lock, first at once and then after changes. As with
-        `threading.Condition.wait_for`, a value that comes and goes between two looks may never be looked at; to wait
-        for a value that may be passed, use `wait_until`.
+        `threading.Condition.wait_for`, it may miss a value that comes and goes between two calls. To wait until a value
+        has been reached, use `wait_until`.
 
         Args:
-            predicate: Takes a value and says whether it is the one.
-            timeout: How long to wait, in seconds; None, the default, waits for ever and 0 looks once.
+            predicate: Takes a value and returns whether to stop waiting.
+            timeout: How long to wait, in seconds. None, the default, waits forever; 0 checks once.
 
         Raises:
-            CounterTimeoutError: The time was up; it carries the value then.
-            TypeError: The predicate is not callable, or is a coroutine function or the like.
+            CounterTimeoutError: The time was up. The error has the value at that time.
+            TypeError: The predicate can't be called, or is a coroutine function or the like.
             ValueError: The timeout is negative or NaN.
             OverflowError: It is larger than `threading.TIMEOUT_MAX`.
             DeadlockError: The call comes from inside this counter's own `update`.
@@ -419,14 +420,14 @@ class AtomicCounter(CounterSurface, _Number):
         return ValueWaiter(predicate, "a value that the predicate accepts").wait(self, timeout)
 
     def wait_until(self, value: int, timeout: float | None = None) -> int:
-        """Wait until the value is at least this one, as a latch, and return what it then is.
+        """Wait until the value is at least this one, like a latch, and return the value.
 
         Args:
-            value: What to wait for.
-            timeout: How long to wait, in seconds; None, the default, waits for ever and 0 looks once.
+            value: The value to wait for.
+            timeout: How long to wait, in seconds. None, the default, waits forever; 0 checks once.
 
         Raises:
-            CounterTimeoutError: The time was up; it carries the value then.
+            CounterTimeoutError: The time was up. The error has the value at that time.
             TypeError: The value is not an integer.
             ValueError: The timeout is negative or NaN.
             OverflowError: It is larger than `threading.TIMEOUT_MAX`.
@@ -451,7 +452,7 @@ class AtomicCounter(CounterSurface, _Number):
             self._special = True
 
     def _up_to(self, waiter: int) -> None:
-        """No thread that is known has to act before a waiter can go on."""
+        """Return None: no known thread has to act before a waiter can go on."""
 
     def _is_mine(self) -> bool:
         return False
@@ -459,7 +460,7 @@ class AtomicCounter(CounterSurface, _Number):
     def _state(self) -> State:
         return State(self, type(self).__name__, self.name, value=self._value)
 
-    _observable: ClassVar[Observable] = Observable({})  # there is nothing but its waits
+    _observable: ClassVar[Observable] = Observable({})  # only its waits can be observed
 
     @staticmethod
     def _after_fork(counters: Collection[AtomicCounter]) -> None:

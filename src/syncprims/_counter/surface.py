@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class CounterSurface:
-    """The part of a counter's surface that is the same wherever the number is kept."""
+    """The methods of a counter that are the same wherever its number is kept."""
 
     __slots__ = ()
 
@@ -37,7 +37,7 @@ class CounterSurface:
     def __int__(self) -> int:
         return self.value
 
-    # A counter has a value and is none: testing the one instead of the other would always come out the same way.
+    # A counter is not its value: a test of the counter instead of the value would always have the same result.
 
     def __bool__(self) -> NoReturn:
         raise TypeError(f"the counter {self.name!r} is neither true nor false; write `if counter.value:`")

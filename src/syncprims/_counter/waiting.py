@@ -1,4 +1,4 @@
-"""Waiting for the value of a counter: who waits, and how a change wakes them."""
+"""Waiting for the value of a counter: the waiters, and how a change wakes them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from .._core.lazy import refuse_lazy
 from .._core.waits import Node, Waiting
 from ..errors import CounterTimeoutError
 
-# Who waits registers under the counter's lock, and only then looks at the value. Who changes the value prepares, before
-# the change, what tells those who are registered; telling them is then one C call right after the store, and no
-# interrupt can lose a wake-up. Being told strikes a waiter off; if it has to wait on, it registers anew. So a slow
-# predicate is told once, however many changes there are meanwhile, and they cost next to nothing.
+# A waiter registers under the counter's lock, and only then reads the value. A thread that changes the value prepares
+# the notification of the registered waiters before the change. The notification is then one C call right after the
+# store, so no interrupt can lose a wakeup. It also removes the waiter from the register; a waiter that has to wait on
+# registers again. So a waiter with a slow predicate is notified once, however many changes there are while it runs, and
+# these cost next to nothing.
 #
-# Rejected: a lock as a gate, opened by `acquire(False)` and `release()`. On 3.11 to 3.13 a thread that has just got a
-# lock marks it as taken only once it has the GIL again; until then the first says that it is taken and the second that
-# it is not, by a RuntimeError.
+# Rejected: a lock as a gate, opened by `acquire(False)` and `release()`. On 3.11 to 3.13 a thread that has just
+# acquired a lock marks it as locked only once it has the GIL again. Until then the first call reports that the lock is
+# locked, and the second one raises a RuntimeError because it is not.
 
 
 class Watched(Node, Protocol):
@@ -44,9 +45,9 @@ class ValueWaiter:
         """Prepare a wait in the calling thread.
 
         Args:
-            predicate: Says of a value whether it is the one.
-            what: What the timeout's message calls such a value.
-            goal: The least such value, where that is what they are; None where the predicate alone decides.
+            predicate: Returns whether a value ends the wait.
+            what: The name of such a value in the message of a timeout.
+            goal: The least such value, if all greater ones end the wait too; None if only the predicate decides.
         """
         self.ident = get_ident()
         self.told: SimpleQueue[int] = SimpleQueue()
@@ -55,17 +56,17 @@ class ValueWaiter:
         self._goal = goal
 
     def hears(self, value: int) -> bool:
-        """Whether there is something in this value for the waiter to look at."""
+        """Whether the waiter has to look at this value."""
         return self._goal is None or value >= self._goal
 
     def wait(self, counter: Watched, timeout: float | None) -> int:
-        """Block until a value is the one, and return it; at most `timeout` seconds."""
+        """Block until a value ends the wait, at most `timeout` seconds, and return the value."""
         deadline = Deadline(timeout)
         waiting = Waiting(counter, deadline.at, takes_part=False)
         try:
             return self._look(counter, deadline, waiting)
         finally:
-            # Two C functions: no interrupt comes before the first, and one that comes after it is past the second.
+            # Two C functions: no interrupt comes before the first, and one after the first comes after the second too.
             try:
                 counter._waiters.pop(self, None)
             finally:
@@ -81,7 +82,7 @@ class ValueWaiter:
             left = deadline.remaining()
             told = self._listen(left)
             if told is not None and self._goal is not None:
-                return told  # it reached the goal, even if it did not stay
+                return told  # it reached the goal, even if it did not stay there
             if left == 0:
                 waited = deadline.waited()
                 raise CounterTimeoutError(
@@ -102,7 +103,7 @@ class ValueWaiter:
 
 
 def says_yes(answer: object) -> bool:
-    """Whether a predicate's answer is true; a coroutine or the like is none."""
+    """Whether a predicate's answer is true; a coroutine or the like is not an answer."""
     if answer is True or answer is False:
         return answer
     refuse_lazy(answer, "the predicate")
@@ -110,8 +111,8 @@ def says_yes(answer: object) -> bool:
 
 
 def telling(waiters: dict[ValueWaiter, None], value: int) -> Iterable[object]:
-    """Prepare what tells the waiters of this value, for `exhaust`."""
-    # list() of a dictionary is one step without the GIL too, where waiters may leave meanwhile; tuple() is not.
+    """Prepare the notification of the waiters of this value, for `exhaust`."""
+    # Without the GIL, waiters may leave at the same time: list() of a dictionary is one step there too, tuple() is not.
     hearing = [waiter for waiter in list(waiters) if waiter.hears(value)]
     return map(
         call,
@@ -120,7 +121,7 @@ def telling(waiters: dict[ValueWaiter, None], value: int) -> Iterable[object]:
 
 
 def forget_others(waiters: dict[ValueWaiter, None]) -> None:
-    """Take out, in a forked child, those who wait in threads that did not come along."""
+    """In a forked child, remove the waiters of the parent's other threads."""
     me = get_ident()
     for waiter in list(waiters):
         if waiter.ident != me:

@@ -1,4 +1,4 @@
-"""`OrderedRunner`: threads that do their steps in a predefined order."""
+"""`OrderedRunner`: threads run their steps in a predefined order."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ R = TypeVar("R")
 
 
 class OrderedRunner:
-    """Threads do their steps in a predefined order: each, when done, lets the next go, the last one the first again.
+    """Threads run their steps in a predefined order: each releases the next when it is done, and the last the first.
 
-    It is a relay race: who has the baton runs, then hands it to the next; everyone else stands and waits. Use it where
-    several threads have to alternate, where a pipeline must not overtake itself, or where a test needs its threads to
-    meet in one certain order. A step that fails drops the baton, and everyone who waits for it is told so.
+    Use it if threads have to alternate, if a pipeline must not overtake itself, or if a test needs its threads to meet
+    in a certain order. Think of a relay race: the runner with the baton runs and hands it to the next one, and all
+    others wait. A step that fails drops the baton, and all that wait for it get an error.
 
     Steps may repeat in the order: ``OrderedRunner("zero", "odd", "zero", "even")``.
 
     Args:
         *steps: The names of the steps in their order, at least one.
-        rounds: How often to go through the order, 1 by default; None repeats it for ever.
-        timeout: How long a thread waits for its turn, `wait` for the end and `run` for everything, in seconds, unless
-            told otherwise there. None, the default, waits for ever, and 0 not at all.
-        name: What messages call it; by default its kind and a serial number.
+        rounds: How often to go through the order, 1 by default; None repeats it forever.
+        timeout: The default timeout, in seconds, of a thread that waits for its turn, of `wait`, and of `run` as a
+            whole. None, the default, waits forever; 0 does not wait.
+        name: The runner's name in messages; by default ``OrderedRunner-7`` or the like.
 
     Raises:
         ValueError: There are no steps, `rounds` is less than 1, or the timeout is negative or NaN.
-        TypeError: A step or the name is not a string, or `rounds` not an integer.
+        TypeError: A step or the name is not a string, or `rounds` is not an integer.
 
     Example:
         >>> from syncprims import OrderedRunner
@@ -67,7 +67,7 @@ class OrderedRunner:
         >>> runner.run({"tick": lambda turn: f"tick {turn.round}", "tock": lambda turn: f"tock {turn.round}"})
         ['tick 0', 'tock 0', 'tick 1', 'tock 1']
 
-        In threads that exist already, each enters its step:
+        Threads that exist already can enter the steps:
 
         >>> from threading import Thread
         >>> runner = OrderedRunner("first", "second", timeout=5.0)
@@ -82,23 +82,22 @@ class OrderedRunner:
         >>> thread.join(5.0)
         second
 
-    **Fairness.** The order of the steps is kept always, and one thread wakes at each hand-off. Which of several
-    threads that wait for the same step gets its next turn is the system's choice.
+    **Fairness.** The order of the steps is always kept, and one thread wakes at each hand-off. If several threads wait
+    for the same step, the system chooses which of them gets the next turn.
 
-    **Thread safety.** All methods may be called from any thread. Of all threads, one at most is in a step. An interrupt
-    (Ctrl-C, or any asynchronous exception) that hits a waiting thread leaves its turn untaken; one that hits a step, or
-    the way out of it, breaks the sequence, so that no thread waits for what will not come. If every thread that came
-    for a step has ended when the step is due, another one may still come, so the waits go on; after five seconds a
-    warning to the logger ``syncprims`` names those threads, and so do timeouts and reports. `run` knows its threads and
-    fails.
+    **Thread safety.** All methods may be called from any thread. At most one thread is in a step. If an interrupt
+    (Ctrl-C, or any asynchronous exception) hits a waiting thread, its turn is not taken. If it hits a step, or the end
+    of one, it breaks the sequence, so that no thread waits for a turn that will not come. If every thread that came for
+    a step has ended when the step is due, another one may still come, so the waits go on. After five seconds the logger
+    ``syncprims`` warns and names those threads, and so do timeouts and reports. `run` knows its threads and fails.
 
-    **Differences from threading.** Nearest is `threading.Barrier`, whose words it takes over: a runner is broken by a
-    step that raises or by `abort`, and `reset` makes it new. Where a Barrier lets everyone go at once, this lets one
-    go at a time. A thread that would wait for itself, or close a circle of threads that wait for each other's steps
-    and locks, gets a `DeadlockError`.
+    **Differences from threading.** The closest relative is `threading.Barrier`, with the same words: a step that
+    raises, or `abort`, breaks a runner, and `reset` makes it usable again. A Barrier releases all threads at once, a
+    runner one at a time. A thread that would wait for itself, or whose wait would complete a cycle of threads that wait
+    for each other's steps and locks, gets a `DeadlockError`.
 
     **Subclassing.** Override `_next` for another order and `_on_error` to go on after a failure. Both are called in the
-    thread whose turn it is, with no lock of the library held and before the next thread may go, so they should be
+    thread whose turn it is, with no lock of the library held, and before the next thread is released, so they should be
     short. Public methods may be overridden too, but they don't call each other: `serve` and `run` don't reach an
     overridden `step`, and nothing reaches an overridden `abort`, `stop`, `reset` or `wait`.
     """
@@ -115,11 +114,11 @@ class OrderedRunner:
         rounds = None if rounds is None else integer(rounds, "rounds")
         if rounds is not None and rounds < 1:
             raise ValueError(f"rounds must be at least 1, or None to repeat forever, not {shown(rounds)}")
-        steps = tuple(map(str.__str__, steps))  # exact ones, past the methods of subclasses
+        steps = tuple(map(str.__str__, steps))  # exact strings, without the methods of subclasses
         self._steps = steps
         self._turns = None if rounds is None else rounds * len(steps)
         self._timeout = check_timeout(timeout)
-        # Guards the replacing of _sequence: of two threads that reset at once, none may leave waiters behind.
+        # Guards the replacement of _sequence: if two threads reset at once, neither may leave waiters behind.
         self._resetting = TimedLock(name=InnerName("resetting"))
         self._places = Places(partial(_sequence_of_any, ref(self)))
         serial = new_serial()
@@ -131,7 +130,7 @@ class OrderedRunner:
 
     @property
     def name(self) -> str:
-        """What messages call the runner."""
+        """The runner's name in messages."""
         return self._name
 
     @property
@@ -141,17 +140,17 @@ class OrderedRunner:
 
     @property
     def timeout(self) -> float | None:
-        """How long waits last that are not told otherwise, in seconds; None is for ever."""
+        """The default timeout, in seconds; None waits forever."""
         return self._timeout
 
     @property
     def state(self) -> SequenceState:
-        """Return ``"open"``, ``"finished"`` or ``"broken"``, as it is at this moment."""
+        """The present state: ``"open"``, ``"finished"`` or ``"broken"``."""
         return self._usable().state
 
     @property
     def current(self) -> str | None:
-        """The step whose turn it is, or None: after the end, and where an overridden `_next` was not asked yet."""
+        """The step whose turn it is; None after the end, and if an overridden `_next` was not called yet."""
         sequence = self._usable()
         if sequence.turn is None and not sequence.ends and type(self)._next is OrderedRunner._next:
             return self._steps[0]
@@ -164,7 +163,7 @@ class OrderedRunner:
 
     @property
     def waiting(self) -> int:
-        """How many threads wait for a turn or for the end at this moment: an estimate, for monitoring."""
+        """How many threads wait for a turn or for the end right now: an estimate, for monitoring."""
         return count_waits(self._usable())
 
     def __repr__(self) -> str:
@@ -184,16 +183,16 @@ class OrderedRunner:
     # -- taking part --------------------------------------------------------------------------------------------
 
     def step(self, name: str, *, timeout: float | EllipsisType | None = ...) -> StepContext:
-        """Return what waits for a turn of a step, in a ``with`` or as a decorator of a function.
+        """Return a context manager, and decorator of functions, that waits for a turn of a step.
 
-        Making it does not block; entering it, or calling the decorated function, blocks until the turn comes. Leaving
-        hands the turn on; leaving by an exception breaks the sequence, unless `_on_error` lets it pass, and the
-        exception goes on in any case. See `StepContext.__enter__` for what entering raises.
+        This call does not block. Entering the context manager, or calling the decorated function, blocks until the turn
+        comes. Leaving hands the turn on. An exception breaks the sequence, unless `_on_error` lets it pass; it
+        propagates in any case. `StepContext.__enter__` lists the errors of entering.
 
         Args:
             name: The step.
-            timeout: How long to wait for the turn, in seconds; None waits for ever and 0 not at all. Left out, the
-                constructor's.
+            timeout: How long to wait for the turn, in seconds; by default the constructor's timeout. None waits
+                forever; 0 does not wait.
 
         Raises:
             ValueError: There is no such step, or the timeout is negative or NaN.
@@ -214,23 +213,23 @@ class OrderedRunner:
     def serve(self, name: str, fn: Callable[[Turn], object]) -> int:
         """Call `fn` in every remaining turn of a step; return when the sequence has finished.
 
-        It blocks between the turns, each time for the constructor's timeout at most.
+        It blocks between the turns, each time at most for the constructor's timeout.
 
         Args:
             name: The step.
-            fn: What to do in a turn; it gets the `Turn`.
+            fn: Called in each turn, with the `Turn`.
 
         Returns:
-            In how many turns it was called.
+            How many turns there were.
 
         Raises:
             ValueError: There is no such step.
-            TypeError: `fn` can't be called, or is a coroutine or generator function, which would do its work later.
+            TypeError: `fn` can't be called, or is a coroutine or generator function, whose code would run later.
             StepTimeoutError: A turn did not come in time; nothing has changed, and the caller may go on serving.
             BrokenSequenceError: Another step failed, or the sequence was aborted or reset.
-            DeadlockError: This thread is in a step of this runner already, or waiting would close a circle.
-            Exception: What `fn` raised. Where `_on_error` let it pass, the turns go on, and it is raised at the end,
-                with any further ones as its notes.
+            DeadlockError: This thread is in a step of this runner already, or the wait would complete a cycle.
+            Exception: What `fn` raised. If `_on_error` let it pass, the turns go on, and it is raised at the end, with
+                later ones as its notes.
 
         Example:
             >>> from syncprims import OrderedRunner
@@ -252,33 +251,33 @@ class OrderedRunner:
         timeout: float | EllipsisType | None = ...,
         executor: Executor | None = None,
     ) -> list[R]:
-        """Run the rest of the sequence: each step's body at each of its turns; return when all is done.
+        """Run the rest of the sequence, each step's body in each of its turns; return when all turns are done.
 
-        Each step gets a thread for the time of the run. With an executor there are none: this thread takes every turn
-        and hands its body to the executor, one at a time, the next when the last is done. So it works with processes
-        and other machines (where bodies, turns and results have to be picklable), never starves a pool, and leaves the
-        executor open.
+        Each step gets a thread for the time of the run. With an executor there are no such threads: this thread takes
+        every turn and submits its body to the executor, one at a time. So it works with processes and other machines
+        (where bodies, turns and results have to be picklable), never starves a pool, and leaves the executor open.
 
         Args:
-            bodies: For each step, what to do in its turns; it gets the `Turn`.
-            timeout: How long everything may take, in seconds; None waits for ever. Left out, the constructor's.
+            bodies: For each step a function, which is called in its turns with the `Turn`.
+            timeout: How long the whole run may take, in seconds; by default the constructor's timeout. None means no
+                limit.
             executor: Where to run the bodies, instead of in threads of the run.
 
         Returns:
-            What the bodies returned, one for each turn, in the order of the turns.
+            The results of the bodies, one for each turn, in the order of the turns.
 
         Raises:
-            ValueError: A step has no body, or a body no step, or the timeout is negative or NaN; nothing was started.
+            ValueError: A step has no body, a body has no step, or the timeout is negative or NaN; nothing was started.
             TypeError: A body can't be called, or is a coroutine or generator function, or the executor has no
                 ``submit``; nothing was started.
-            StepTimeoutError: The time was up. The sequence is aborted; a body that is in progress can't be killed, and
-                the error names its thread, which ends with its body. With an executor also, at once, if another
-                thread has taken a turn.
-            BrokenSequenceError: The sequence was, or got, aborted or reset.
-            SequenceFinishedError: It was finished already; `reset` starts it afresh.
+            StepTimeoutError: The time was up. The sequence is aborted. A body in progress can't be killed: the error
+                names its thread, which ends with its body. With an executor also, at once, if another thread has taken
+                a turn.
+            BrokenSequenceError: The sequence was aborted or reset, before or during the run.
+            SequenceFinishedError: It had finished already; `reset` starts it again.
             DeadlockError: This thread is in a step of this runner, or holds a lock that a body waits for.
-            BaseException: The first failure of a body, after all threads have ended, with further ones as its notes.
-                An interrupt aborts the sequence, and comes out when the waiting threads have ended.
+            BaseException: The first failure of a body, after all threads have ended, with later ones as its notes. An
+                interrupt aborts the sequence, and is raised when the waiting threads have ended.
 
         Example:
             >>> from syncprims import OrderedRunner
@@ -296,19 +295,20 @@ class OrderedRunner:
         return run_in_executor(self, sequence, bodies, deadline, executor)
 
     def wait(self, *, rounds: int | None = None, timeout: float | EllipsisType | None = ...) -> None:
-        """Block until the sequence has finished, or until so many rounds of it are completed.
+        """Block until the sequence has finished, or until this many rounds are completed.
 
         Args:
             rounds: How many rounds, counted from the beginning of the sequence; None waits for its end.
-            timeout: How long to wait, in seconds; None waits for ever and 0 not at all. Left out, the constructor's.
+            timeout: How long to wait, in seconds; by default the constructor's timeout. None waits forever; 0 does not
+                wait.
 
         Raises:
             StepTimeoutError: The time was up; nothing has changed. Its ``step`` is None.
             BrokenSequenceError: A step failed, or the sequence was aborted or reset.
-            SequenceFinishedError: It finished before that many rounds.
+            SequenceFinishedError: It finished after fewer rounds.
             DeadlockError: This thread is in a step of this runner, or holds a lock that a step waits for.
-            ValueError: `rounds` is negative, or the timeout negative or NaN.
-            TypeError: `rounds` is not an integer, or the timeout not a number.
+            ValueError: `rounds` is negative, or the timeout is negative or NaN.
+            TypeError: `rounds` is not an integer, or the timeout is not a number.
 
         Example:
             >>> from syncprims import OrderedRunner
@@ -325,16 +325,16 @@ class OrderedRunner:
         deadline = Deadline(self._limit(timeout))
         self._outside("wait").wait(rounds, deadline)
 
-    # -- steering -----------------------------------------------------------------------------------------------
+    # -- controlling --------------------------------------------------------------------------------------------
 
     def abort(self, cause: BaseException | None = None) -> None:
-        """Break the sequence: everyone who waits, or comes later, gets a `BrokenSequenceError`.
+        """Break the sequence: all threads that wait or come later get a `BrokenSequenceError`.
 
-        A step in progress goes on to its end and does no harm then. Does nothing to a sequence that is over. Does not
-        block.
+        A step in progress goes on to its end, without effect on the sequence. If the sequence is over, nothing happens.
+        It does not block.
 
         Args:
-            cause: What the errors name as their cause.
+            cause: The cause of the errors.
 
         Raises:
             TypeError: `cause` is not an exception.
@@ -353,8 +353,8 @@ class OrderedRunner:
     def stop(self) -> None:
         """Finish the sequence cleanly after the turn in progress, or now if there is none.
 
-        Everyone who waits for a turn, or comes later, gets a `SequenceFinishedError`; `serve`, `run` and `wait` return.
-        Does nothing to a sequence that is over. Does not block.
+        Threads that wait for a turn, or come later, get a `SequenceFinishedError`; `serve`, `run` and `wait` return. If
+        the sequence is over, nothing happens. It does not block.
 
         Example:
             >>> from syncprims import OrderedRunner
@@ -367,10 +367,10 @@ class OrderedRunner:
         self._usable().end("finished", STOPPED, only_if_idle=True)
 
     def reset(self) -> None:
-        """Start the sequence afresh, from its first step on, whatever its state.
+        """Start the sequence again from its first step, whatever its state.
 
-        Threads that wait in the old one get a `BrokenSequenceError`; a step in progress goes on to its end and does no
-        harm then. Does not block, but for another `reset` at the same moment.
+        Threads that wait in the old sequence get a `BrokenSequenceError`. A step in progress goes on to its end,
+        without effect on the new sequence. It blocks only for another `reset` at the same time.
 
         Example:
             >>> from syncprims import OrderedRunner
@@ -383,14 +383,14 @@ class OrderedRunner:
         self._usable()
         fresh = Sequence(self._name, self._steps, self._places)
         with self._resetting:
-            # In this order: an interrupt in between leaves it broken, which everyone is told.
+            # In this order: an interrupt in between leaves the sequence broken, and all threads get the error.
             self._sequence.end("broken", RESET)
             self._sequence = fresh
 
     # -- hooks --------------------------------------------------------------------------------------------------
 
     def _next(self, done: Turn | None, /) -> str | None:
-        """Return the step after `done`; for subclasses that want another order.
+        """Return the step after `done`; for subclasses with another order.
 
         It is called once for each turn, in the thread that finishes it, or for the first turn in the thread that comes
         first, with no lock of the library held. If it raises, the sequence breaks, and that thread gets the exception.
@@ -407,28 +407,29 @@ class OrderedRunner:
         return self._steps[index % len(self._steps)]
 
     def _on_error(self, turn: Turn, exc: Exception, /) -> bool:  # noqa: ARG002  for subclasses
-        """Return whether to go on to the next step, though this one raised; for subclasses. False, by default.
+        """Return whether to go on to the next step although this one raised; for subclasses. False by default.
 
-        It is called in the thread of the step, with no lock of the library held. The exception goes on in that thread,
-        whatever this returns. What is no `Exception`, like a `KeyboardInterrupt`, breaks the sequence without asking.
+        It is called in the thread of the step, with no lock of the library held. The exception propagates in that
+        thread, whatever this returns. If it is not an `Exception` but for example a `KeyboardInterrupt`, the sequence
+        breaks without this call.
 
         Args:
             turn: The turn that failed.
-            exc: What it raised.
+            exc: The exception.
         """
         return False
 
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _usable(self) -> Sequence:
-        """The present sequence, unless it stayed behind in another process."""
+        """The present sequence; raise if it belongs to the parent process."""
         sequence = self._sequence
         if sequence.ends and sequence.ends[0].manner == FORKED:
             raise sequence.over(None)
         return sequence
 
     def _outside(self, what: str) -> Sequence:
-        """The present sequence, for a thread that must not be in a step of it."""
+        """The present sequence; raise if the calling thread is in a step of it."""
         inside = self._places[get_ident()].seat.sequence
         if inside is not None:
             raise nested(inside, what)
@@ -442,7 +443,7 @@ class OrderedRunner:
 
     _observable: ClassVar[Observable] = Observable(
         {}
-    )  # its waits, its contexts and its sequences declare what there is
+    )  # its waits, contexts and sequences declare the observable methods
 
     @staticmethod
     def _after_fork(runners: Collection[OrderedRunner]) -> None:

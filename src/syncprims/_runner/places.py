@@ -1,4 +1,4 @@
-"""The threads that have come to a runner: what it keeps for each, and for which steps they have come."""
+"""The threads that have come to a runner: the steps for which they came, and the data kept for each thread."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from ..facts import nameless, say_thread
 from .sequence import Seat, Sequence
 from .turn import Turn
 
-# A step may be due for which every thread that ever came has ended. No wait for its turn can be refused then: another
-# thread may come, also one that does not exist yet. But those who wait are told, in every way that interrupts nothing:
-# by the error of a timeout, by reports, and by a warning, once for each turn. Some programs start a thread for each
-# turn, so the warning comes only if no thread has come for some seconds. The thread that logs it is started by the last
-# of those threads as it ends, or by one that begins to wait.
+# A step may be due when every thread that ever came for it has ended. No wait for its turn can be refused then: another
+# thread may come, also one that does not exist yet. But the fact is reported in every way that interrupts nothing: in
+# the error of a timeout, in reports, and by a warning, once for each turn. Some programs start a thread for each turn,
+# so the warning comes only if no thread has come for some seconds. The thread that logs it is started by the last of
+# those threads when it ends, or by a thread that begins to wait.
 #
-# A thread is known for a step once it has looked up what leaves that. A `with` does so before it waits.
+# A thread counts for a step once it has looked up the step's `__exit__`. A `with` does so before it waits.
 
 _PATIENCE: float = 5.0  # seconds
 _NAMES: Final = 3
 
 
 class Place:
-    """What a runner keeps for one thread: its seat, and what leaves its steps.
+    """The data that a runner keeps for one thread: its seat, and the ``__exit__`` of its steps.
 
-    Making what leaves takes as long as leaving, so it is kept here for the next time while the thread is in no step. A
-    ``with`` takes it out, and it comes back when it has left the step, whichever that is. If it is dropped instead,
-    since memory was too short to call it, it breaks the sequence. Between two steps it refers to no more than the seat,
-    which is empty then, so that a runner that is not needed any more is gone at once.
+    Making that ``__exit__`` takes as long as calling it, so it is kept here for the next time while the thread is in no
+    step. A ``with`` takes it out, and it comes back when it has left the step, whichever that is. If it is dropped
+    instead, because memory was too short to call it, it breaks the sequence. Between two steps it refers only to the
+    seat, which is empty then, so that a runner that is not needed any more is gone at once.
     """
 
     __slots__ = ("__weakref__", "_end", "last", "leave", "own", "seat", "steps", "thread")
@@ -45,17 +45,17 @@ class Place:
     def __init__(self, ended: Callable[[object], object]) -> None:
         self.seat: Final = Seat()
         self.leave: Leave | None = None
-        # By what it knows itself, without keeping itself alive.
+        # A reference to itself that does not keep it alive.
         self.own: ref[Leave] | None = None
-        # The step that it came for last, as the context has it, and all that it came for.
+        # The step that it came for last, as in the context, and all steps that it came for.
         self.last: str | None = None
         self.steps: Final[dict[str, None]] = {}
-        # None if it can't be told when it ends.
+        # None if the end of the thread can't be noticed.
         self.thread: Final = this_thread()
         self._end = at_end_of_this_thread(ended)
 
     def come_for(self, step: str) -> None:
-        """Note that its thread has come for another step than the last time."""
+        """Note that its thread has come for a different step than the last time."""
         self.steps[step] = None
         self.last = step
 
@@ -90,7 +90,7 @@ class Places(dict[int, Place]):
         return self.setdefault(ident, Place(partial(_forget, ref(self), ident)))
 
     def why_nobody(self, step: str) -> str:
-        """Say that all threads that came for the step have ended; ``""`` if one has not, or if none came."""
+        """Say that all threads that came for the step have ended; ``""`` if one is alive, or if none came."""
         gone = self._gone.get(step)
         if gone is None or any(step in place.steps for place in list(self.values())):
             return ""
@@ -101,8 +101,8 @@ class Places(dict[int, Place]):
         return f"all {gone.number} threads that have come for it have ended ({', '.join(names)}{before})"
 
     def mind(self) -> None:
-        """Have those who wait told if the step whose turn it is has lost its threads."""
-        if not self._gone or self._teller is not None:  # as nearly always
+        """Arrange the warning if the step whose turn it is has lost its threads."""
+        if not self._gone or self._teller is not None:  # the usual case
             return
         lost = self._lost()
         if lost is not None and lost != self._told:
@@ -113,7 +113,7 @@ class Places(dict[int, Place]):
                 self._teller = None
 
     def _lost(self) -> _Lost | None:
-        """The turn for which threads wait, though all that came for its step have ended, and how to say so."""
+        """The turn for which threads wait although all that came for its step have ended, and the text for that."""
         sequence = self._sequence()
         if sequence is None or sequence.ends or sequence.owner is not None or not count_waits(sequence):
             return None
@@ -131,7 +131,7 @@ class Places(dict[int, Place]):
         if lost is None:
             self.mind()  # another thread may have ended just now
             return
-        import logging  # importing the primitives stays light
+        import logging  # late, so that the primitives are quick to import
 
         sequence, turn, why = lost
         log(
@@ -141,10 +141,10 @@ class Places(dict[int, Place]):
         )
 
     def forget(self, ident: int) -> None:
-        """Let go of the place of a thread that is ending."""
+        """Remove the place of a thread that is ending."""
         place = self.get(ident)
         if place is None or place.thread is None or not has_ended(place.thread) or place.seat.sequence is not None:
-            return  # it may come again; or it is in a step, which stays its own
+            return  # it may come again; or it is in a step, which it keeps
         del self[ident]
         name = guarded(None, getattr, place.thread, "name")
         name = str.__str__(name) if isinstance(name, str) and name else nameless(ident)

@@ -1,4 +1,4 @@
-"""Running the bodies of a whole sequence: in threads of our own, or in an executor's workers."""
+"""Running the bodies of a whole sequence: in our own threads, or in an executor's workers."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-# How long a run that was cut off waits for its threads to come out, in seconds. Those that wait for a turn do so at
-# once; only one that is in the middle of a body may take longer, and nothing can be done about that one.
+# How long an interrupted run waits for its threads to end, in seconds. Threads that wait for a turn end at once; only a
+# thread in the middle of a body may take longer, and nothing can be done about it.
 _GRACE = 1.0
 
-# How many failures that `_on_error` let pass are kept to be raised at the end.
+# Of the failures that `_on_error` let pass, so many are kept to be raised at the end.
 _MOST_FAILURES = 100
 
 
 class _Served(StepContext):
-    """A step of one certain sequence, whatever `reset()` does, that keeps the errors that `_on_error` let pass."""
+    """A step of one sequence, even after `reset()`; it keeps the errors that `_on_error` let pass."""
 
     __slots__ = ("_passed", "failures")
 
@@ -48,7 +48,7 @@ class _Served(StepContext):
         return passed
 
     def serve_one(self, fn: Callable[[Turn], object]) -> bool:
-        """Run `fn` in the next turn of the step; return False where the sequence is over instead."""
+        """Run `fn` in the next turn of the step; return False if the sequence is over."""
         turn = None
         try:
             with self as turn:
@@ -76,7 +76,7 @@ def serve(runner: Runner, sequence: Sequence, step: str, fn: Callable[[Turn], ob
 
 
 def conclude(sequence: Sequence, failures: list[BaseException]) -> None:
-    """Raise what failed, if anything did: the first failure, with the rest as notes, or else what broke the order."""
+    """If anything failed, raise the first failure, with the rest as notes, or else the error that broke the order."""
     if failures:
         first, *rest = failures
         for failure in rest:
@@ -89,7 +89,7 @@ def conclude(sequence: Sequence, failures: list[BaseException]) -> None:
 def run_in_threads(
     runner: Runner, sequence: Sequence, bodies: Mapping[str, Callable[[Turn], R]], deadline: Deadline
 ) -> list[R]:
-    """Run each step's body in a thread of its own, and wait for all of them."""
+    """Run each step's body in its own thread, and wait for all threads."""
     results: list[R] = []
     failures: list[BaseException] = []
 
@@ -101,7 +101,7 @@ def run_in_threads(
                 pass
         except BaseException as error:  # noqa: BLE001  the caller of run() gets it
             failures.append(error)
-            # What ends it outside of a turn, as an interrupt does, would leave the others waiting for its turns.
+            # An end outside a turn, for example by an interrupt, would leave the other threads waiting for its turns.
             sequence.end("broken", ABORTED, error)
 
     threads = [
@@ -112,7 +112,7 @@ def run_in_threads(
         for thread in threads:
             thread.start()
         in_time = sequence.watch(float("inf"), deadline)
-        # Over by itself, or by abort(): then a body may be in progress still.
+        # It has finished, or abort() was called: then a body may still be in progress.
         in_time = in_time and not _left(sequence, threads, deadline)
         if not in_time:
             raise sequence.timeout_error(f"{sequence.name!r} to finish", deadline)
@@ -128,7 +128,7 @@ def run_in_threads(
 
 
 def _left(sequence: Sequence, threads: list[Thread], deadline: Deadline) -> list[Thread]:
-    """Join the threads and return those that are still there when the time is up."""
+    """Join the threads and return those that are still alive when the time is up."""
     if any(thread.is_alive() for thread in threads):
         wait_visibly(sequence, "the end of its threads", deadline.timeout, _join, threads, deadline)
     return [thread for thread in threads if thread.is_alive()]
@@ -147,7 +147,7 @@ def run_in_executor(
     deadline: Deadline,
     executor: Executor,
 ) -> list[R]:
-    """Take every turn in this thread, and have the executor run the body meanwhile: one at a time."""
+    """Take every turn in this thread while the executor runs its body, one at a time."""
     if not callable(getattr(executor, "submit", None)):
         raise TypeError(f"executor must be a concurrent.futures.Executor or have its submit(), not {words(executor)}")
     results: list[R] = []
@@ -166,7 +166,7 @@ def run_in_executor(
             if not isinstance(error, TimeoutError):
                 raise
             late = sequence.timeout_error(f"{sequence.name!r} to finish, with {where}", deadline)
-            # Ended here, so that no _on_error() can let the next step start while this one runs.
+            # End the sequence here, so that no _on_error() can let the next step start while this one runs.
             sequence.end("broken", ABORTED, late)
             raise late from None
 

@@ -1,4 +1,4 @@
-"""One pass through a runner's order, from its start or `reset()` on: whose turn it is, the gates, and how it ended."""
+"""One pass through a runner's order, from its start or `reset()` on: the present turn, the gates, and the end."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from .._core.waits import Waiting
 from ..errors import BrokenSequenceError, ForkedError, SequenceFinishedError, StepTimeoutError, SyncError
 from .turn import Turn, new_tuple
 
-# Each step has a gate: a plain lock, taken at first. A thread enters its step by taking the gate, and after the step
-# opens (releases) the gate of the step that comes next. So at any time one gate at most is open, or one thread is in
-# a step; that thread alone moves the sequence on, which is why nothing here is guarded by a mutex.
+# Each step has a gate: a plain lock, locked at first. A thread enters its step by acquiring the gate, and after the
+# step opens (releases) the gate of the next step. So at any time at most one gate is open, or one thread is in a step.
+# Only that thread moves the sequence on, so no mutex guards anything here.
 #
-# 1. The first to come takes the start gate, which is open at first and never opened again, asks for the first step
-#    and opens its gate.
-# 2. The end is final. It is the first entry in `ends` (several threads may try), and after that every gate is opened
-#    for good: a thread that takes one sees the end and opens it again for the next.
-# 3. stop() sets `stopping` and tries to take the gate whose turn it is: if it succeeds nobody is in a step, and the
-#    sequence ends. Everyone who opens a gate looks at `stopping` afterwards and tries the same. Either the stopper
-#    finds the gate open or the opener finds the mark: it can't be missed. Who takes a gate before the opener has looked
+# 1. The first thread to come acquires the start gate, which is open at first and never opened again, asks for the first
+#    step and opens its gate.
+# 2. The end is final. It is the first entry in `ends` (several threads may try). After that every gate is opened for
+#    good: a thread that acquires one sees the end and opens it again for the next.
+# 3. stop() sets `stopping` and tries to acquire the gate whose turn it is. If it succeeds, no thread is in a step, and
+#    the sequence ends. A thread that opens a gate checks `stopping` afterwards and tries the same. So either stop()
+#    finds the gate open, or the opener finds the mark. A thread that acquires a gate before the opener has checked
 #    finds the mark too, so no turn begins after stop() has returned.
-# 4. Interrupts (see `_core.interrupts`). Where a gate is taken, `attempt` stores the outcome. Where the end is told and
-#    all gates are opened, one `exhaust` does both. For the thread in a step it is prepared when the sequence is made,
-#    since it may be needed where there is no memory and little stack.
+# 4. Interrupts (see `_core.interrupts`). When a gate is acquired, `attempt` stores the outcome. One `exhaust` announces
+#    the end and opens all gates. For the thread in a step it is prepared when the sequence is made, because it may be
+#    needed when there is no memory and little stack.
 #
 # Rejected: Condition.notify_all() (wakes every thread at each turn: ten times slower with 32 threads), and a mutex
-# around it all (one more thing to wait for on each hand-off).
+# around everything (one more wait at each hand-off).
 
 SequenceState = Literal["open", "finished", "broken"]
 T = TypeVar("T")
@@ -63,12 +63,12 @@ _wake_of = attrgetter("wake")
 
 
 class End:
-    """How a sequence ended.
+    """The end of a sequence.
 
     Attributes:
         state: The state since then.
         manner: One of the words above.
-        cause: What broke it, if anything did.
+        cause: The exception that broke it, if there was one.
         step: The step whose turn it was.
         completed: How many turns were completed.
     """
@@ -84,7 +84,7 @@ class End:
 
 
 class Watch:
-    """A thread in `wait`: how many completed turns it waits for, and what wakes it."""
+    """A thread in `wait`: how many completed turns it waits for, and the lock that wakes it."""
 
     __slots__ = ("target", "wake")
 
@@ -94,13 +94,13 @@ class Watch:
 
 
 class Orders(Protocol):
-    """What a sequence asks of its runner."""
+    """What a sequence needs of its runner."""
 
     def _next(self, done: Turn | None, /) -> str | None: ...
 
 
 class Step(Protocol):
-    """What a sequence asks of the context whose step ends."""
+    """What a sequence needs of the context whose step ends."""
 
     @property
     def _runner(self) -> Orders: ...
@@ -109,29 +109,28 @@ class Step(Protocol):
 
 
 class Comers(Protocol):
-    """What a sequence asks about the threads that come to its runner."""
+    """What a sequence needs to know about the threads that come to its runner."""
 
     def why_nobody(self, step: str, /) -> str:
         """Say that all threads that came for the step have ended, if they have; else ``""``."""
 
     def mind(self) -> None:
-        """Have those who wait told if that is so of the step whose turn it is."""
+        """Arrange the warning if that is so for the step whose turn it is."""
 
 
 class Seat:
-    """A thread's place at a runner: which sequence it is in a step of, if any, and how it got there.
+    """A thread's place at a runner: the sequence in whose step it is, if any, and how it got there.
 
-    Its own thread alone reads and writes it, so that a hand-off changes nothing that other threads look at but the
-    sequence itself.
+    Only its own thread reads and writes it, so a hand-off changes no shared data but the sequence itself.
     """
 
     __slots__ = ("context", "leave", "sequence")
 
     def __init__(self) -> None:
-        # What will leave the step, if it was looked up before the step was entered, as `with` does.
+        # The `__exit__` of the step, if it was looked up before the step was entered, as `with` does.
         self.leave: object = None
         self.sequence: Sequence | None = None
-        # None outside of a step; while the first step is looked for there is a sequence, but no context.
+        # None outside a step; during the call for the first step there is a sequence, but no context.
         self.context: Step | None = None
 
 
@@ -160,19 +159,19 @@ class Sequence:
         self.comers: Comers = comers
         self.round_length: int = len(steps)
         self.gates: dict[str, LockType] = {step: _locked() for step in steps}
-        # For each gate what takes it, if it is open, as often as it is asked for the next outcome.
+        # For each gate an iterator: each `next` tries to acquire the gate, and returns whether it was open.
         self.tries: dict[str, Iterator[bool]] = {
             step: map(gate.acquire, repeat(False)) for step, gate in self.gates.items()
         }
         self.start: LockType = allocate_lock()
         self.stopping: bool = False  # set for good by stop(), which any thread may call
         self.ends: list[End] = []
-        self.watchers: deque[Watch | None] = deque()  # and for a moment, at its end, None
-        # Written by the thread that is in a step (or starts the sequence) alone:
+        self.watchers: deque[Watch | None] = deque()  # and None at its end, for a moment
+        # Written only by the thread that is in a step (or starts the sequence):
         self.turn: Turn | None = None
         self.gate: LockType = self.start  # of the present turn
         self.owner: int | None = None
-        # For that thread, for the case that something hits it on its way out: the end, and what tells it.
+        # For that thread, in case an interrupt hits it on its way out: the end, and the iterator that announces it.
         self.breaking: End = End("broken", RAISED)
         self.opening: Iterator[object] = self.prepare_opening(self.breaking)
 
@@ -180,7 +179,7 @@ class Sequence:
 
     @property
     def state(self) -> SequenceState:
-        """Whether it goes on, and if not, how it ended."""
+        """Whether it goes on; if not, how it ended."""
         return self.ends[0].state if self.ends else "open"
 
     @property
@@ -192,16 +191,16 @@ class Sequence:
     @property
     def completed(self) -> int:
         """How many turns are completed."""
-        turn = self.turn  # read before `ends`, which may be stored in between and is the truth from then on
+        turn = self.turn  # read before `ends`, which may be stored in between and is right from then on
         return self.ends[0].completed if self.ends else 0 if turn is None else turn.index
 
     def _owner(self) -> int | None:
-        # After the end nobody has to wait for a step that is still in progress: the gates are open.
+        # After the end no thread has to wait for a step that is still in progress: the gates are open.
         return None if self.ends else self.owner
 
     def _up_to(self, waiter: int) -> int | None:
         owner = self._owner()
-        return None if owner == waiter else owner  # it has just come into its step
+        return None if owner == waiter else owner  # it has just entered its step
 
     def _is_mine(self) -> bool:
         return self.owner == get_ident()
@@ -214,7 +213,7 @@ class Sequence:
     # -- moving on, by the thread whose turn it is ----------------------------------------------------------------
 
     def begin(self, seat: Seat, find_next: Next) -> None:
-        """Find the first step and open its gate, unless another thread has been or is at it."""
+        """Find the first step and open its gate, unless another thread has done so or is doing so."""
         if self.ends and self.ends[0].manner == FORKED:
             raise self.over(None)
         took = opened = False
@@ -249,7 +248,7 @@ class Sequence:
                     self.end("finished", STOPPED, only_if_idle=True)
 
     def advance(self, error: BaseException | None, context: Step) -> LockType | None:
-        """End the turn in progress and return the gate to open, or None where the sequence is over."""
+        """End the turn in progress and return the gate to open, or None if the sequence is over."""
         turn = self.turn
         assert turn is not None
         if self.ends:
@@ -260,7 +259,7 @@ class Sequence:
         step = None if self.stopping else context._runner._next(turn)
         if type(step) is not str or step not in self.gates or self.watchers:
             return self._move_to(step, turn.index + 1)
-        # The same, without a call, while the next thread waits.
+        # The same without a call, because the next thread waits.
         index = turn.index + 1
         self.turn = new_tuple(Turn, (step, index, index // self.round_length))
         self.gate = gate = self.gates[step]
@@ -289,15 +288,15 @@ class Sequence:
     # -- ending, by any thread ------------------------------------------------------------------------------------
 
     def prepare_opening(self, end: End | None = None) -> Iterator[object]:
-        """Return an iterator that tells the end, if one is given, opens every gate and wakes every watcher.
+        """Return an iterator that announces the end, if one is given, opens every gate and wakes every watcher.
 
-        It does so in C, as it is run through by `exhaust`. That may raise a RuntimeError, after which `go_on` has to go
-        on with the others.
+        `exhaust` runs it in C. That may raise a RuntimeError, after which `go_on` has to go on with the others.
         """
-        # Each gate is taken if it is open and then released, so that releasing an open one is no error. It is one still
-        # where another thread comes between the two without the GIL, and where, up to 3.13, one has just got the gate
-        # but not the GIL, which it needs to mark the gate as taken: it will open the gate again when it sees the end.
-        # The watchers are fetched when their turn comes, so that none who has come before the end was told is left out.
+        # Each gate is acquired if it is open and then released, because releasing an open one is an error. The error
+        # can still happen: without the GIL another thread may come between the two, and up to 3.13 a thread may have
+        # just acquired the gate but not the GIL, which it needs to mark the gate as locked. It will open the gate again
+        # when it sees the end. The watchers are fetched when their turn comes, so that none that came before the
+        # announcement is left out.
         gates, watchers = self.gates.values(), self.watchers
         return chain(
             map(call, () if end is None else (partial(self.ends.append, end),)),
@@ -321,7 +320,7 @@ class Sequence:
     ) -> None:
         """End the sequence, unless it has ended already, and open every gate for good.
 
-        With `only_if_idle` it ends now if nobody is in a step, else after the turn in progress.
+        With `only_if_idle` it ends now if no thread is in a step, otherwise after the turn in progress.
         """
         end = End(state, manner, cause)
         opening, taking = self.prepare_opening(end), map(call, map(_acquire_of_gate, (self,)), (False,))
@@ -343,7 +342,7 @@ class Sequence:
     # -- waiting --------------------------------------------------------------------------------------------------
 
     def take_gate(self, step: str, timeout: float | None) -> None:
-        """Wait for the gate and take it, or raise without it."""
+        """Wait for the gate and acquire it, or raise without it."""
         if self.ends:
             raise self.over(step)
         gate = self.gates[step]
@@ -356,7 +355,7 @@ class Sequence:
                     waiting.publish()
                     refuse_deadlock(waiting)
                     self.comers.mind()
-                    # `attempt`, in place: the search for deadlocks asks whether this thread stands here.
+                    # `attempt`, inlined: the search for deadlocks checks whether this thread is here.
                     (took,) = map(gate.acquire, (True,), (-1 if timeout is None else timeout,))
                 finally:
                     waiting.withdraw()
@@ -379,9 +378,9 @@ class Sequence:
             raise
 
     def watch(self, target: float, deadline: Deadline) -> bool:
-        """Wait until so many turns are completed or the sequence has ended; return False where the time was up."""
+        """Wait until this many turns are completed or the sequence has ended; return False if the time was up."""
         lock = _locked()
-        # By the time that its thread has woken up another may be in a step.
+        # When its thread has woken up, another may be in a step.
         waiting = Waiting(self, deadline.at, over=lambda: self.completed >= target)
         watch = Watch(target, lock.release)
         try:
@@ -397,13 +396,13 @@ class Sequence:
         finally:
             try:
                 self.watchers.remove(watch)
-            except ValueError:  # it has been woken by the end
+            except ValueError:  # the end has woken it
                 pass
             finally:
                 waiting.withdraw()
 
     def wait(self, rounds: int | None, deadline: Deadline) -> None:
-        """Wait until so many rounds are completed, or for the end; raise where that will not come, or not in time."""
+        """Wait until this many rounds are completed, or for the end; raise if that does not come, or not in time."""
         target = inf if rounds is None else rounds * self.round_length
         in_time = self.watch(target, deadline)
         if self.completed >= target or (rounds is None and self.state == "finished"):
@@ -419,18 +418,18 @@ class Sequence:
     # -- checking -------------------------------------------------------------------------------------------------
 
     def check_step(self, step: str) -> str:
-        """Return the step's name as an exact `str`, or raise if it is none of the steps."""
+        """Return the step's name as an exact `str`, or raise if it is not one of the steps."""
         return self.exact(step, f"{self.name!r} has no step {words(step)}; it has")
 
     def exact(self, step: object, refusal: str) -> str:
-        """Return the step's name as an exact `str`, past the methods of a subclass, or raise with these words."""
+        """Return the step's name as an exact `str`, without the methods of a subclass, or raise with this message."""
         name = str.__str__(step) if isinstance(step, str) else None
         if name is None or name not in self.gates:
             raise ValueError(f"{refusal} {self.known()}")
         return name
 
     def check_bodies(self, bodies: Mapping[str, T]) -> dict[str, T]:
-        """Return the body of each step; raise unless each has one that can be called, and nothing else has."""
+        """Return the body of each step; raise unless each step has a callable body and there are no others."""
         found = dict(bodies)
         missing = [step for step in self.gates if step not in found]
         if missing:
@@ -440,20 +439,20 @@ class Sequence:
             check_runs(body, f"the body of {step!r}")
         return checked
 
-    # -- telling --------------------------------------------------------------------------------------------------
+    # -- reporting ------------------------------------------------------------------------------------------------
 
     def known(self) -> str:
         """The names of the steps, for a message."""
         return ", ".join(map(repr, self.gates))
 
     def over(self, step: str | None) -> SyncError:
-        """Make the error for a thread that wants `step` (or waits for it all) after the end."""
+        """Make the error for a thread that wants `step` (or waits for the whole sequence) after the end."""
         end = self.ends[0]
         rounds = end.completed // self.round_length
         sought = "the rounds waited for" if step is None else f"further turns of {step!r}"
         if end.manner == FORKED:
             return ForkedError(
-                f"{self.name!r} came through a fork, and the threads of its steps did not: make a new one in the child"
+                f"{self.name!r} was made before this process was forked, and its threads are not here: make a new one"
             )
         if end.manner == STOPPED:
             full = f"{rounds} full round{'' if rounds == 1 else 's'}"
@@ -466,7 +465,7 @@ class Sequence:
         said = {
             RAISED: f"{self.name!r} was broken {where} {what}; no further turn will come until reset()",
             ABORTED: f"{self.name!r} was aborted {where} {what}; no further turn will come until reset()",
-            RESET: f"{self.name!r} was reset {where}, and this thread belonged to what was before; it may begin anew",
+            RESET: f"{self.name!r} was reset {where}, and this thread belonged to the one before; it may begin again",
             LOST: f"{self.name!r} was broken {where}, which its thread could not leave, as memory had run out; "
             f"no further turn will come until reset()",
         }[end.manner]
@@ -475,10 +474,10 @@ class Sequence:
         return error
 
     def timeout_error(self, sought: str, deadline: Deadline, step: str | None = None) -> StepTimeoutError:
-        """Make the error for a thread whose time is up."""
+        """Make the error for a thread whose wait reached its timeout."""
         waited, current, holder, turn = deadline.waited(), self.current, holder_of(self.owner), self.turn
         if holder is not None and turn is not None:
-            current = turn.step  # after the end, too: a step in progress then goes on to its own end
+            current = turn.step  # also after the end: a step in progress then goes on to its own end
             whose = f"it is the turn of {current!r}, held by {describe(holder)}"
         elif current is not None:
             lost = self.comers.why_nobody(current)
@@ -494,8 +493,8 @@ class Sequence:
             timeout=deadline.timeout,
             waited=waited,
         )
-        if step is None:  # the whole sequence was waited for, and anything may be what holds it up
-            from .._core.report import attach_report  # here, since nobody needs it before a wait has failed
+        if step is None:  # the wait was for the whole sequence, and anything may hold it up
+            from .._core.report import attach_report  # here, because it is not needed before a wait has failed
 
             attach_report(error)
         return error
@@ -505,7 +504,7 @@ _set_turn: Callable[[Sequence, None], None] = vars(Sequence)["turn"].__set__
 
 
 def go_on(opening: Iterator[object]) -> None:
-    """Open the other gates, where another thread opened one in the very middle of our opening it."""
+    """Open the other gates, after another thread opened one while we were opening it."""
     while True:
         try:
             exhaust(opening)
@@ -517,10 +516,10 @@ def go_on(opening: Iterator[object]) -> None:
 
 
 def come_through_fork(sequences: Collection[Sequence]) -> None:
-    """Break all these in the child, where the threads of their steps did not come along."""
-    # In C and with one end for all, as there may be very many.
+    """Break all these in the child, which does not have the threads of their steps."""
+    # In C and with one end for all, because there may be very many.
     exhaust(map(list.insert, map(_ends_of, sequences), repeat(0), repeat(End("broken", FORKED))))
-    # The gates are as vanished threads left them: a thread that comes now goes by begin(), and touches none.
+    # The gates are as the vanished threads left them: a thread that comes now calls begin(), and touches none.
     elsewhere = map(ne, map(_owner_of, sequences), repeat(get_ident()))
     exhaust(map(_set_turn, compress(sequences, elsewhere), repeat(None)))
 

@@ -1,4 +1,4 @@
-"""`StepContext`: what takes a turn of one step in a ``with``, or around each call of a function."""
+"""`StepContext`: takes a turn of one step in a ``with``, or around each call of a function."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Runner(Protocol):
     """What the contexts need of a runner."""
 
     _sequence: Sequence
-    # Each by the ident of the thread that it belongs to.
+    # Each under the ident of the thread that it belongs to.
     _places: Places
 
     def _next(self, done: Turn | None, /) -> str | None: ...
@@ -36,8 +36,8 @@ class Runner(Protocol):
 class StepContext:
     """A turn of one step: ``with runner.step("load") as turn:``, or ``@runner.step("load")`` before a function.
 
-    It may be kept and used again, and by several threads: each ``with``, and each call of a decorated function, waits
-    for a turn of its own. It holds no state.
+    You may keep it and use it again, also in several threads: each ``with``, and each call of a decorated function,
+    waits for its own turn. It holds no state.
 
     Example:
         >>> from syncprims import OrderedRunner
@@ -48,11 +48,11 @@ class StepContext:
         >>> greet("world"), greet("moon")
         ('hello, world', 'hello, moon')
 
-    **Fairness.** As its runner: where several threads wait for turns of one step, any of them may get the next.
+    **Fairness.** Like its runner: if several threads wait for turns of one step, any of them may get the next.
 
     **Thread safety.** Any number of threads may use it at once. An interrupt never leaves a turn taken: entering either
-    completes or leaves the turn untaken, and leaving is a C function, after which the sequence has moved on or is
-    broken with the interrupt as its cause.
+    completes or does not take the turn, and leaving is a C function, after which the sequence has moved on or is broken
+    with the interrupt as its cause.
 
     **Differences from threading.** `threading` has nothing like it; a `threading.Barrier` lets all go on at once.
 
@@ -66,21 +66,20 @@ class StepContext:
         self._runner = runner
         self._step = step
         self._timeout = timeout
-        # The one to take turns of; None is for that which the runner has at the time.
+        # The sequence whose turns it takes; None means the present one of the runner.
         self._sequence = sequence
 
     def __enter__(self) -> Turn:
         """Wait for the step's turn and take it.
 
         Returns:
-            Which turn it is.
+            The turn.
 
         Raises:
             StepTimeoutError: The turn did not come in time; nothing has changed, and the caller may try again.
             BrokenSequenceError: A step failed, or the sequence was aborted or reset; the cause is the original.
             SequenceFinishedError: The sequence is over.
-            DeadlockError: This thread is in a step of this runner already, or waiting would close a circle of
-                waiting threads.
+            DeadlockError: This thread is in a step of this runner already, or the wait would complete a cycle.
             ForkedError: The runner was made before a fork, in the parent.
         """
         runner, step, sequence = self._runner, self._step, self._sequence
@@ -93,7 +92,7 @@ class StepContext:
         while True:
             if sequence.turn is None:
                 sequence.begin(seat, runner._next)
-            # From C's success on no interrupt is delivered until the thread is in: there is no call on the way.
+            # From C's success on no interrupt comes until the thread is in the step: there is no call in between.
             for took in sequence.tries[step]:  # noqa: B007  `attempt`, prepared; used below
                 break
             if not took:
@@ -102,23 +101,23 @@ class StepContext:
                 break
             try:
                 sequence.gates[step].release()
-            except RuntimeError:  # without the GIL, the one who ended it may have come in between
+            except RuntimeError:  # without the GIL, the thread that ended it may have come in between
                 pass
             if sequence.ends:
                 raise sequence.over(step)
-            # stop() came while the gate was on its way to be opened.
+            # stop() came while the gate was about to be opened.
             sequence.end("finished", STOPPED, only_if_idle=True)
         seat.sequence = sequence
         seat.context = self
         sequence.owner = me
-        return sequence.turn  # type: ignore[return-value]  # there is one where a gate is open
+        return sequence.turn  # type: ignore[return-value]  # if a gate is open there is a turn
 
     def _leave(self) -> Leave:
         place = self._runner._places[get_ident()]
         if place.last is not self._step:
             place.come_for(self._step)
         leave, seat = place.leave, place.seat
-        if leave is None:  # or it was cut off, or it is at work just now and this is in a signal handler
+        if leave is None:  # or it was interrupted, or it is running now and this is in a signal handler
             generator = _leaving(seat, ref(place))
             leave = leave_by(generator)
             place.own = ref(leave)
@@ -144,11 +143,11 @@ class StepContext:
         """Return a function that waits for a turn of the step, calls `fn` in it and returns what `fn` returns.
 
         Args:
-            fn: Any function that does its work when it is called.
+            fn: Any function whose code runs when it is called.
 
         Raises:
-            TypeError: `fn` can't be called, or is a coroutine or generator function, which would do its work after
-                the turn.
+            TypeError: `fn` can't be called, or is a coroutine or generator function, whose code would run after the
+                turn.
         """
         check_runs(fn, f"the function for the step {self._step!r}")
 
@@ -168,14 +167,14 @@ class StepContext:
 
 
 def _leaving(seat: Seat, home: ref[Place]) -> Leaving:
-    """Leave one step after another, in the thread whose seat it is."""
+    """Leave one step after another, in the thread that has the seat."""
     own: ref[Leave] = yield 0
     place: Place | None = None
     leave: Leave | None = None
     left: Sequence | None = None
     manner, unneeded = RAISED, False
     while True:
-        if place is not None:  # back to it, with no call before the `yield` that an interrupt could cut this off in
+        if place is not None:  # put it back, with no call before the `yield` in which an interrupt could come
             place.own, place.leave = own, leave
             place = leave = None
         try:
@@ -184,11 +183,11 @@ def _leaving(seat: Seat, home: ref[Place]) -> Leaving:
             except GeneratorExit:  # it is dropped
                 manner, unneeded = LOST, seat.leave is not own
                 raise
-            # The type of the exception comes first. Where there is none, the next thread waits for no more than that.
+            # The type of the exception comes first. If there is none, the next thread waits only for this.
             error = None if (yield 0) is None else (yield 0)
             sequence, context = seat.sequence, seat.context
             if sequence is None or context is None:
-                raise RuntimeError("this thread is in no step of this runner: only who has entered a step can leave it")
+                raise RuntimeError("this thread is in no step of this runner: only a thread in a step can leave it")
             gate = sequence.advance(error, context)
             seat.sequence = seat.context = seat.leave = sequence.owner = None
             left = sequence
@@ -201,8 +200,8 @@ def _leaving(seat: Seat, home: ref[Place]) -> Leaving:
         except BaseException as failure:
             cut_off = seat.sequence
             if cut_off is not None and seat.context is not None and not unneeded:
-                # A hook raised, or an interrupt came: the order can't be kept. No call before the `exhaust`, and
-                # nothing is made: there may be no memory.
+                # A hook raised, or an interrupt came: the order can't be kept. There is no call before the `exhaust`,
+                # and nothing is allocated: there may be no memory.
                 seat.sequence = seat.context = seat.leave = cut_off.owner = None
                 turn, breaking = cut_off.turn, cut_off.breaking
                 assert turn is not None
@@ -218,19 +217,19 @@ def _leaving(seat: Seat, home: ref[Place]) -> Leaving:
                 left.end("finished", STOPPED, only_if_idle=True)
         if error is None:
             yield 0
-        # Between two steps it keeps neither the runner nor an exception of the user's alive.
+        # Between two steps it keeps neither the runner nor a user's exception alive.
         error = context = sequence = left = gate = None
         yield 0
         place, leave = home(), own()
 
 
 def begin(runner: Runner, sequence: Sequence) -> None:
-    """Find the first step of a sequence and open its gate, unless another thread has been or is at it."""
+    """Find the first step of a sequence and open its gate, unless another thread has done so or is doing so."""
     sequence.begin(runner._places[get_ident()].seat, runner._next)
 
 
 def nested(sequence: Sequence, what: str) -> BaseException:
-    """Make the error for a thread that wants something which waits for its own step."""
+    """Make the error for a thread that would wait for its own step."""
     if sequence.ends and sequence.ends[0].manner == FORKED:
         return sequence.over(None)
     turn = sequence.turn

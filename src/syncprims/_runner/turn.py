@@ -1,4 +1,4 @@
-"""`Turn`: what a step gets to know of its place in the order."""
+"""`Turn`: the place of a step in the order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ new_tuple = tuple.__new__
 
 
 class Turn(Frozen, tuple[str, int, int]):
-    """One turn of one step: what a step's ``with`` and a body get to know.
+    """One turn of one step; a step's ``with`` gives it, and a body gets it as its argument.
 
     Attributes:
         step: The name of the step.
@@ -25,11 +25,11 @@ class Turn(Frozen, tuple[str, int, int]):
         Turn(step='load', index=0, round=0)
     """
 
-    # A turn is made at every hand-off, while the next thread waits, and nothing frozen is made as fast as a tuple.
+    # A turn is made at every hand-off, while the next thread waits, and a tuple is the fastest frozen object to make.
     __slots__ = ()
     __match_args__ = ("step", "index", "round")
 
-    step: str = property(itemgetter(0))  # type: ignore[assignment]  # what a getter in C returns, nobody can tell
+    step: str = property(itemgetter(0))  # type: ignore[assignment]  # the type of a getter in C is not known
     index: int = property(itemgetter(1))  # type: ignore[assignment]
     round: int = property(itemgetter(2))  # type: ignore[assignment]
 
