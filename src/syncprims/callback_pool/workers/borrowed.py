@@ -20,6 +20,7 @@ from ..own_threads import enter, leave
 from ..travel.envelope import portable, run_packed, unpack
 from ..travel.start_board import StartBoard, can_reach, make_board
 from .backend import Backend, BackendOptions
+from .dask_bulk import DaskBulk, takes_bulk
 
 # Which task each thread of any executor runs that was handed in; written by each thread for itself.
 _busy: dict[int, Job[Any]] = {}
@@ -45,6 +46,8 @@ class Borrowed(Backend):
         # Dask's futures never tell that they run: there a task's timeout counts from its submission.
         self._never_says_running = type(executor).__module__.partition(".")[0] == "distributed"
         self._schedule: Callable[..., Future[Any]] | None = _pebble_schedule(executor)
+        constant = (self._dumps_blob, None, 0, self._flush)
+        self._bulk = DaskBulk(executor, run_packed, *constant) if takes_bulk(executor) else None
         self._custody = _custody(executor)
         reachable = packs and _on_this_machine(executor) and self._schedule is None
         self._board = make_board() if reachable else None
@@ -96,6 +99,8 @@ class Borrowed(Backend):
                 )
             job.course.take_slot(self._board)
         assert isinstance(job.carrier, bytes)
+        if self._bulk is not None:
+            return self._bulk.submit(job.carrier)
         call = (job.carrier, self._dumps_blob, address, job.course.slot, self._flush)
         if self._schedule is not None:
             return self._schedule(run_packed, args=call, timeout=job.timeout)
