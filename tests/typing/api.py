@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 from typing import Any, Literal, assert_type
 
 from syncprims import (
@@ -49,6 +50,7 @@ from syncprims import (
 from syncprims.adapters import LockLike, Lost, RedisLock
 from syncprims.diagnostics import Recording, Span, find_deadlocks, record, report
 from syncprims.testing import MODES, ConformanceReport, InterruptReport, Mode, Running, Threads, check_lock, interrupts
+from syncprims.watch import Durations, LockUse, Watching, WatchRecording, install
 
 
 class Hooks(TimedSemaphore):
@@ -402,3 +404,17 @@ def tested() -> None:
         interrupts(TimedLock, TimedLock.locked, lambda lock: None, mode=mode)
     interrupts(TimedLock, TimedLock.locked, lambda lock: None, mode="cold storm")
     interrupts(TimedLock, TimedLock.locked, lambda lock: None, mode="storm cold")  # type: ignore[arg-type]
+
+
+def recorded_programs(path: Path) -> None:
+    """A path, true or false; and the recording may be missing."""
+    watching = install(record=path, metrics=9464)
+    install(record="trace.json", metrics=True)
+    install(record=None)  # type: ignore[arg-type]
+    assert_type(watching, Watching)
+    assert_type(watching.recording, WatchRecording | None)
+    if watching.recording is not None:
+        assert_type(watching.recording.contention(), list[LockUse])
+        assert_type(watching.recording.contention()[0].wait, Durations)
+        assert_type(watching.recording.contention_table(), str)
+        assert_type(watching.recording.spans, list[Span])

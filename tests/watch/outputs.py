@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
-from watch.watching import QUICK, watch
+from watch.watching import QUICK, run, watch
 
 FOLDER: Final = Path(__file__).parents[2] / "docs" / "watch"
 # The programs whose reports are shown, each with its options.
@@ -34,8 +35,19 @@ def as_shown(block: str) -> str:
     return re.sub(r"(?m)^( +)/\S*/", r"\1", block)
 
 
+def recording() -> str:
+    """Return the report at the end of a recording, likewise."""
+    with TemporaryDirectory() as folder:
+        trace = str(Path(folder) / "trace.html")
+        program = str(Path(__file__).parent / "recorded" / "market.py")
+        block = run("-m", "syncprims.watch", "--record", trace, program).stderr
+    block = re.sub(r"process \d+; .*, CPython \S+.*", "process 4711; 2026-11-02 09:30:00 +0000, CPython 3.13.0", block)
+    return block.replace(trace, "trace.html")
+
+
 def main() -> None:
     """Write all of them."""
+    (FOLDER / "recorded.txt").write_text(recording(), encoding="utf-8")
     for program in SHOWN:
         (FOLDER / program).with_suffix(".txt").write_text(report_of(program), encoding="utf-8")
 

@@ -2,20 +2,25 @@
 
 Each suite runs twice with the Python that runs this, without the watch and under it. What counts are reports, of which
 there should be none, and tests that end otherwise than without the watch. The standard library's suites need a Python
-that ships its tests. Those of packages are unpacked from their source archives, which ``pip download --no-deps
---no-binary :all: PACKAGE`` has put into FOLDER; the packages themselves, and what their tests need, must be installed.
-The results go to ``docs/watch/suites-VERSION.json``, and from all of these the table is made.
+that ships its tests, or a folder ``standard/test`` in FOLDER with these. Those of packages are unpacked from their
+source archives, which ``pip download --no-deps --no-binary :all: PACKAGE`` has put into FOLDER; the packages
+themselves, and what their tests need, must be installed. The results go to ``docs/watch/suites-VERSION.json``, and from
+all of these the table is made. The names of suites after FOLDER run those only; ``--costs`` before them runs each six
+times, with the watch and without in turn, and notes the least CPU time of each in ``docs/watch/costs-VERSION.json``.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import sysconfig
 import tarfile
-import time
+import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +30,7 @@ from watch.watching import BEGINNING, variables
 
 DOCS: Final = Path(__file__).parents[2] / "docs" / "watch"
 LIMIT: Final = 900.0
+ROUNDS: Final = 3
 STANDARD: Final = (
     "test_thread",
     "test_queue",
@@ -34,7 +40,19 @@ STANDARD: Final = (
     *(
         ["test_concurrent_futures"]
         if sys.version_info < (3, 12)
-        else [f"test_concurrent_futures.test_{part}" for part in ("thread_pool", "future", "wait", "as_completed")]
+        else [
+            f"test_concurrent_futures.test_{part}"
+            for part in (
+                "thread_pool",
+                "process_pool",
+                "future",
+                "wait",
+                "as_completed",
+                "init",
+                "shutdown",
+                "deadlock",
+            )
+        ]
     ),
 )
 # Of each package the arguments of pytest, in the folder of its source archive.
@@ -46,32 +64,46 @@ PACKAGES: Final = {
     "watchdog": ["tests"],
     "cachetools": ["tests"],
     "apscheduler": ["tests"],
+    "sqlalchemy": ["test/engine/test_pool.py", "test/base/test_concurrency.py"],
+    "paho_mqtt": ["tests"],
+    "urllib3": ["test/test_connectionpool.py", "test/test_poolmanager.py", "test/test_collections.py"],
 }
-TAGS: Final = ("failure", "error", "skipped")
 PYTEST: Final = ("-q", "-p", "no:asyncio", "-o", "addopts=", "--continue-on-collection-errors")
 WATCH: Final = ("-m", "syncprims.watch", "--after", "1", "--asleep", "5")
 
 
+class CutOffError(Exception):
+    """A suite did not come to its end."""
+
+
 def run(arguments: Sequence[str], folder: Path, reports: Path | None) -> tuple[str, float]:
-    """Run Python in a folder, under watch if there is a file for reports; return what it printed, and the seconds."""
+    """Run Python in a folder, under watch if there is a file for reports; return what it printed, and the CPU seconds.
+
+    It prints to a file: a process that a test leaves behind would keep a pipe open.
+    """
     watch = [] if reports is None else [*WATCH, "--file", str(reports)]
-    begun = time.monotonic()
-    try:
-        found = subprocess.run(
+    with tempfile.TemporaryFile("w+", errors="replace") as printed:
+        process = subprocess.Popen(
             [sys.executable, *watch, *arguments],
             cwd=folder,
             env=variables(),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=printed,
             stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=LIMIT,
-            check=False,
-        ).stdout
-    except subprocess.TimeoutExpired:
-        found = ""
-    return found, time.monotonic() - begun
+            start_new_session=True,
+        )
+        timer = threading.Timer(LIMIT, os.killpg, (process.pid, signal.SIGKILL))
+        timer.start()
+        try:
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        finally:
+            timer.cancel()
+        printed.seek(0)
+        text = printed.read()
+    if process.returncode == -signal.SIGKILL:
+        raise CutOffError(f"{arguments} did not end; its last words: {text[-2000:]}")
+    return text, used.ru_utime + used.ru_stime
 
 
 def of_unittest(printed: str) -> dict[str, str]:
@@ -97,25 +129,39 @@ def of_pytest(file: Path) -> dict[str, str]:
 def compare(name: str, folder: Path, arguments: Sequence[str], *, is_pytest: bool) -> dict[str, Any]:
     """Run one suite twice."""
     outcomes, seconds = [], []
-    for reports in (None, folder / f"{name}.reports"):
-        file = folder / f"{name}.xml"
+    reports = folder / f"{name}-{version()}.reports"
+    reports.unlink(missing_ok=True)
+    file = folder / f"{name}-{version()}.xml"
+    more = [f"--junitxml={file}"] if is_pytest else []
+    for watched in (False, True):
         file.unlink(missing_ok=True)
-        if reports is not None:
-            reports.unlink(missing_ok=True)
-        more = [f"--junitxml={file}"] if is_pytest else []
-        printed, took = run([*arguments, *more], folder, reports)
+        printed, took = run([*arguments, *more], folder, reports if watched else None)
         outcomes.append(of_pytest(file) if is_pytest else of_unittest(printed))
         seconds.append(round(took, 1))
-    bare, watched = outcomes
-    told = (folder / f"{name}.reports").read_text(errors="replace") if (folder / f"{name}.reports").exists() else ""
-    changed = sorted(test for test in bare if watched.get(test, "missing") != bare[test])
+        if not outcomes[-1]:
+            raise CutOffError(f"{name} has run no test: {printed[-2000:]}")
+    bare, under = outcomes
+    told = reports.read_text(errors="replace") if reports.exists() else ""
     row = {
         "suite": name,
         "tests": int(bare.get("", len(bare))),
         "reports": told.count(BEGINNING),
-        "changed": changed,
-        "seconds": seconds,
+        "changed": sorted(test for test in {*bare, *under} if under.get(test) != bare.get(test)),
+        "cpu": seconds,
     }
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def costs(name: str, folder: Path, arguments: Sequence[str], *, is_pytest: bool) -> dict[str, Any]:
+    """Run one suite several times, with the watch and without in turn; return the least CPU time of each."""
+    best = [float("inf"), float("inf")]
+    for _ in range(ROUNDS):
+        for watched in (False, True):
+            reports = folder / f"{name}.reports" if watched else None
+            _, took = run(arguments, folder, reports)
+            best[watched] = min(best[watched], took)
+    row = {"suite": name, "cpu": [round(each, 2) for each in best], "ratio": round(best[1] / best[0], 2)}
     print(json.dumps(row), flush=True)
     return row
 
@@ -145,26 +191,38 @@ def _cell(row: dict[str, Any] | None) -> str:
     return "-" if row is None else f"{row['tests']}; {row['reports']}, {len(row['changed'])}"
 
 
+def standard_folder(folder: Path) -> Path:
+    """The folder in which the standard library's tests are run."""
+    place = folder / "standard"
+    return place if place.is_dir() else folder
+
+
 def main() -> None:
     """Run everything that is there, and write the results."""
+    # A shell ignores this signal for what it starts in the background, and then test_threading would never end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(sys.argv[1]).resolve()
-    wanted = sys.argv[2:]
+    wanted = [argument for argument in sys.argv[2:] if argument != "--costs"]
+    measure = costs if "--costs" in sys.argv else compare
     rows = []
     for name in STANDARD:
         if not wanted or name in wanted:
-            rows.append(compare(name, folder, ["-m", "unittest", "-v", f"test.{name}"], is_pytest=False))
+            rows.append(
+                measure(name, standard_folder(folder), ["-m", "unittest", "-v", f"test.{name}"], is_pytest=False)
+            )
     for name, arguments in PACKAGES.items():
         archive = next(iter(folder.glob(f"{name}-*.tar.gz")), None)
         if archive is not None and (not wanted or name in wanted):
             with tarfile.open(archive) as packed:
                 packed.extractall(folder, filter="data")
             place = next(path for path in folder.glob(f"{name}-*") if path.is_dir())
-            rows.append(compare(name, place, ["-m", "pytest", *PYTEST, *arguments], is_pytest=True))
-    file = DOCS / f"suites-{version()}.json"
+            rows.append(measure(name, place, ["-m", "pytest", *PYTEST, *arguments], is_pytest=True))
+    file = DOCS / f"{'costs' if measure is costs else 'suites'}-{version()}.json"
     kept = {row["suite"]: row for row in (json.loads(file.read_text()) if file.exists() else [])}
     kept |= {row["suite"]: row for row in rows}
     file.write_text(json.dumps(list(kept.values()), indent=1) + "\n", encoding="utf-8")
-    (DOCS / "suites.txt").write_text(table(), encoding="utf-8")
+    if measure is compare:
+        (DOCS / "suites.txt").write_text(table(), encoding="utf-8")
 
 
 if __name__ == "__main__":

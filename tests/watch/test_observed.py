@@ -24,9 +24,9 @@ BARE: Any = _thread.allocate_lock
 LIMIT = 30.0
 
 
-@pytest.fixture
-def watching() -> Iterator[Watching]:
-    watching = install(after=20.0, asleep=None)
+@pytest.fixture(params=[False, True], ids=["observed", "recorded"])
+def watching(request: pytest.FixtureRequest) -> Iterator[Watching]:
+    watching = install(after=20.0, asleep=None, record=request.param)
     yield watching
     watching.uninstall()
 

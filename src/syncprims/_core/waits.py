@@ -16,7 +16,7 @@ from .clock import monotonic
 from .greenlets import refuse_greenlets
 from .observing import Event, Observable
 from .stacks import FRAMES_ARE_SHARED, Place, own_places
-from .state import State, Stated
+from .state import Named, State, Stated
 
 # The wait-for graph is never stored as a whole. A thread that has to block publishes a record, "I wait for this node",
 # in a dictionary under its ident. A node, when asked, returns which threads must act before the wait can end.
@@ -144,6 +144,11 @@ class Waiting:
     def up_to(self) -> UpTo:
         """The threads that must act before the wait can end, as of now."""
         return self.node._up_to(self.ident)
+
+    @property
+    def subject(self) -> Named:
+        """What the wait is for, as its users know it."""
+        return self.node
 
     def owner(self) -> int | None:
         """The thread that must act, if there is only one and it is known."""

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from .._core.foreign import printable
 from .spans import Span, hand_offs, held_meanwhile, in_lanes, micros
-from .table import rows
+from .table import LockUse, rows
 
 _KINDS = ("wait", "hold", "turn", "task", "callback")
 # What the page is put together of, by the place in it that each part takes.
@@ -16,24 +16,25 @@ _PARTS = {"/* the style */": ("style.css",), "/* the program */": ("draw.js", "u
 _PLACE = "/* the recording */ null"
 
 
-def page(spans: Sequence[Span], note: str, about: str = "") -> str:
+def page(spans: Sequence[Span], note: str, about: str = "", uses: Sequence[LockUse] = ()) -> str:
     """Return the page as HTML text.
 
     Args:
         spans: In the order of their starts.
         note: What is wrong with them, or "".
         about: When and where they were recorded.
+        uses: The use of locks by where they were made, as far as that is known.
     """
     folder = files(__package__ or "").joinpath("timeline")
     html = folder.joinpath("page.html").read_text(encoding="utf-8")
     for place, names in _PARTS.items():
         html = html.replace(place, "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names))
     # No text of the program may end the script that it stands in.
-    data = json.dumps(_data(spans, note, about), separators=(",", ":")).replace("<", "\\u003c")
+    data = json.dumps(_data(spans, note, about, uses), separators=(",", ":")).replace("<", "\\u003c")
     return html.replace(_PLACE, data)
 
 
-def _data(spans: Sequence[Span], note: str, about: str) -> dict[str, object]:
+def _data(spans: Sequence[Span], note: str, about: str, uses: Sequence[LockUse]) -> dict[str, object]:
     names, sites, outcomes, holders = _Texts(), _Texts(), _Texts(), _Texts()
     table = [
         [
@@ -75,6 +76,14 @@ def _data(spans: Sequence[Span], note: str, about: str) -> dict[str, object]:
         "holds": holds,
         "behind": behind,
         "table": table,
+        "uses": [
+            [
+                printable(use.name),
+                *(use.locks, use.taken, use.waited),
+                *(micros(seconds) for part in (use.wait, use.hold) for seconds in part.all()),
+            ]
+            for use in uses
+        ],
     }
 
 

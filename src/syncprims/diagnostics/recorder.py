@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _queue import Empty
 from collections import deque
+from collections.abc import Callable
 from operator import itemgetter
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from .._core.holders import thread_name
 from .._core.observing import ObservableLock, serial_of
 from .._core.registry import InnerName
 from .._core.sites import Site, say_site
-from .._core.state import name_of
+from .._core.state import Named, name_of
 from .._core.waits import Waiting
 from ..errors import DeadlockError, SyncTimeoutError
 from ..facts import nameless
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
 # The number of notes is counted by each thread under its ident, since one counter for all would lose some.
 
 
+# A name, or what makes it when somebody reads the recording.
+Label = str | Callable[[], str]
 # Kind, name, thread, ident, site, start, end, for how long it was queued, index, holder; and the key and the outcome,
 # of a wait in a list, since they are known only when the thread has got what it waited for or has given it up.
 _Fate = tuple[Key, str] | list[Any]
-_Note = tuple[str, str, str, "int | None", "Site | None", int, int, int, int, str, _Fate]
+Note = tuple[str, Label, str, "int | None", "Site | None", int, int, int, int, str, _Fate]
 
 
 class Recorder:
@@ -48,10 +51,10 @@ class Recorder:
     def __init__(self, capacity: int) -> None:
         self.began: int = perf_counter_ns()
         self.stopped: int | None = None
-        self._notes: deque[_Note] = deque(maxlen=capacity)
+        self._notes: deque[Note] = deque(maxlen=capacity)
         self._written: dict[int, int] = {}
         # What is under way, by thread and key: where, since when, and its kind, name, index and holder.
-        self._open: dict[tuple[int, Key], tuple[Site | None, int, str, str, int, str]] = {}
+        self._open: dict[tuple[int, Key], tuple[Site | None, int, str, Label, int, str]] = {}
         self._steps: dict[int, str] = {}
         # For each thread that takes a lock, its wait so far and the identity of what that was for.
         self._waited: dict[int, tuple[int, list[Any]]] = {}
@@ -61,8 +64,31 @@ class Recorder:
         """How many notes were dropped, as there came more than the capacity."""
         return max(0, sum(self._written.copy().values()) - len(self._notes))
 
+    def label(self, thing: Named) -> Label:
+        """What a lock is called, or what else threads wait for."""
+        return name_of(thing)
+
+    def site(self) -> Site | None:
+        """Where in the program the calling thread is."""
+        return call_site()
+
+    def begin_again(self) -> None:
+        """Forget everything but what the calling thread holds: it is the only one, in a forked child."""
+        me, now = get_ident(), perf_counter_ns()
+        mine = {key: (site, now, *rest) for key, (site, _, *rest) in self._open.items() if key[0] == me}
+        self._notes.clear()
+        self._written.clear()
+        self._waited.clear()
+        self._open.clear()
+        self._open.update(mine)  # type: ignore[arg-type]  # as they were
+        self.began = now
+
     def spans(self) -> list[Span]:
         """What was noted, and what is under way, in the order of their starts."""
+        return [self._span(*note) for note in self.notes()]
+
+    def notes(self) -> list[Note]:
+        """The same as it was noted."""
         now = perf_counter_ns() if self.stopped is None else self.stopped
         # Copies in C, which other threads can't disturb.
         notes = list(self._notes.copy())
@@ -71,12 +97,12 @@ class Recorder:
                 fate = key, NOT_OVER
                 notes.append((kind, name, _thread(ident), ident, site, start, now, 0, index, holder, fate))
         notes.sort(key=itemgetter(5))
-        return [self._span(*note) for note in notes]
+        return notes
 
     def _span(
         self,
         kind: str,
-        name: str,
+        name: Label,
         thread: str,
         ident: int | None,
         site: Site | None,
@@ -89,12 +115,13 @@ class Recorder:
     ) -> Span:
         begun, ended = ((at - self.began) / 1e9 for at in (start, max(start, end)))
         key, outcome = fate
+        name = name if isinstance(name, str) else name()
         return Span(kind, name, thread, ident, say_site(site), begun, ended, waited / 1e9, outcome, key, index, holder)
 
     def _note(
         self,
         kind: str,
-        name: str,
+        name: Label,
         ident: int | None,
         site: Site | None,
         start: int,
@@ -115,12 +142,13 @@ class Recorder:
         except KeyError:
             self._written[me] = 1
 
-    def _close(self, key: Key, end: int, error: BaseException | None = None) -> None:
-        me = get_ident()
-        begun = self._open.pop((me, key), None)
+    def _close(self, key: Key, end: int, error: BaseException | None = None, ident: int | None = None) -> None:
+        if ident is None:
+            ident = get_ident()
+        begun = self._open.pop((ident, key), None)
         if begun is not None:
             site, start, kind, name, index, _ = begun
-            self._note(kind, name, me, site, start, end, (key, _failure(error)), index=index)
+            self._note(kind, name, ident, site, start, end, (key, _failure(error)), index=index)
 
     # -- locks ------------------------------------------------------------------------------------------------------
 
@@ -131,7 +159,7 @@ class Recorder:
 
     def taken(self, lock: ObservableLock, at: int) -> None:
         """A thread has taken a lock."""
-        self._open[get_ident(), self._key_after_wait(lock, "")] = (call_site(), at, "hold", name_of(lock), 0, "")
+        self._open[get_ident(), self._key_after_wait(lock, "")] = (self.site(), at, "hold", self.label(lock), 0, "")
 
     def taken_again(self, lock: ObservableLock) -> None:
         """A lock that is taken again is one hold."""
@@ -141,13 +169,13 @@ class Recorder:
         me = get_ident()
         if isinstance(error, DeadlockError) and (not self._waited or self._waited.get(me, (0,))[0] != id(lock)):
             # It did not even begin to wait.
-            self._note_refusal(name_of(lock), ("lock", serial_of(lock)))
+            self._note_refusal(self.label(lock), ("lock", serial_of(lock)))
         else:
             self._open.pop((me, self._key_after_wait(lock, GAVE_UP)), None)
 
-    def released(self, lock: ObservableLock, at: int) -> None:
-        """It has released it."""
-        self._close(("lock", serial_of(lock)), at)
+    def released(self, lock: ObservableLock, at: int, by: int | None = None) -> None:
+        """It has released it, or what the thread `by` had taken."""
+        self._close(("lock", serial_of(lock)), at, ident=by)
 
     def _key_after_wait(self, lock: ObservableLock, outcome: str) -> Key:
         """Return the lock's key; if the thread has just waited for it, the wait gets that too, with its outcome."""
@@ -163,28 +191,29 @@ class Recorder:
         last[1][:] = key, last[1][1] or outcome
         return True
 
-    def _note_refusal(self, name: str, key: Key) -> None:
+    def _note_refusal(self, name: Label, key: Key) -> None:
         me, at = get_ident(), perf_counter_ns()
-        self._note("wait", name, me, call_site(), at, at, (key, REFUSED), holder=_thread(me))
+        self._note("wait", name, me, self.site(), at, at, (key, REFUSED), holder=_thread(me))
 
     # -- waits ------------------------------------------------------------------------------------------------------
 
     def wait_begins(self, waiting: Waiting, at: int) -> None:
         """A thread is about to block."""
-        name = self._steps.get(waiting.ident) or name_of(waiting.node)
+        name = self._steps.get(waiting.ident) or self.label(waiting.subject)
         if isinstance(name, InnerName):
             return
         owner = waiting.owner()
         holder = "" if owner is None else _thread(owner)
-        self._open[waiting.ident, ("wait", id(waiting))] = (call_site(), at, "wait", name, 0, holder)
+        self._open[waiting.ident, ("wait", id(waiting))] = (self.site(), at, "wait", name, 0, holder)
 
     def wait_ends(self, waiting: Waiting, at: int, error: BaseException | None) -> None:
         """It goes on."""
         begun = self._open.pop((waiting.ident, ("wait", id(waiting))), None)
         if begun is not None:
             site, start, kind, name, _, holder = begun
-            fate = [("wait", id(waiting.node)), _end_of_wait(error)]
-            self._waited[waiting.ident] = id(waiting.node), fate
+            thing = id(waiting.subject)
+            fate = [("wait", thing), _end_of_wait(error)]
+            self._waited[waiting.ident] = thing, fate
             self._note(kind, name, waiting.ident, site, start, at, fate, holder=holder)
 
     # -- runners ----------------------------------------------------------------------------------------------------
@@ -207,7 +236,7 @@ class Recorder:
         """It has its turn."""
         name, key = f"{name_of(sequence)}[{turn.step}]", ("sequence", id(sequence))
         self._settle_wait(sequence, key, "")
-        self._open[get_ident(), key] = (call_site(), at, "turn", name, turn.index, "")
+        self._open[get_ident(), key] = (self.site(), at, "turn", name, turn.index, "")
 
     def turn_ends(self, sequence: Sequence, at: int, error: BaseException | None) -> None:
         """Its turn is over."""

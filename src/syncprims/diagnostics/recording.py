@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -11,7 +12,7 @@ from .._core.report import date, interpreter
 from .lock_events import locks
 from .recorder import Recorder
 from .spans import Span
-from .table import as_text, rows
+from .table import LockUse, as_text, rows
 from .work_events import works
 
 
@@ -51,7 +52,7 @@ class Recording:
         if self._recorder is not None:
             raise RuntimeError("a recording can't be used again: call record() for another one")
         self._about = f"{date()}, process {os.getpid()}, {interpreter()}"
-        self._recorder = recorder = Recorder(self._capacity)
+        self._recorder = recorder = self._new_recorder(self._capacity)
         try:
             works.add(recorder)
             locks.add(recorder)
@@ -69,6 +70,9 @@ class Recording:
             locks.remove(recorder)
         finally:
             works.remove(recorder)
+
+    def _new_recorder(self, capacity: int) -> Recorder:
+        return Recorder(capacity)
 
     def _recorded(self) -> Recorder:
         if self._recorder is None:
@@ -111,6 +115,10 @@ class Recording:
             f"would keep more"
         )
 
+    def _uses(self) -> Sequence[LockUse]:
+        """The use of locks by where they were made, as far as that is known."""
+        return ()
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the recording to a file. The end of its name decides the format.
 
@@ -130,11 +138,11 @@ class Recording:
         if name.endswith(".json"):
             from .trace_file import trace
 
-            text = trace(spans, dropped, self._about)
+            text = trace(spans, dropped, self._about, self._uses())
         elif name.endswith(".html"):
             from .page import page
 
-            text = page(spans, self._say_dropped(len(spans)) if dropped else "", self._about)
+            text = page(spans, self._say_dropped(len(spans)) if dropped else "", self._about, self._uses())
         else:
             raise ValueError(f"a recording is saved as .json or .html, not as {name!r}")
         with open(path, "w", encoding="utf-8") as file:

@@ -27,8 +27,8 @@ class Span(Frozen):
     """One stretch of time of a recording.
 
     Attributes:
-        kind: ``"wait"`` for anything of this library, ``"hold"`` of a lock, ``"turn"`` of a runner's step, ``"task"``
-            or ``"callback"`` of a pool.
+        kind: ``"wait"`` for anything of this library or, under watch, of `threading`; ``"hold"`` of a lock, ``"turn"``
+            of a runner's step, ``"task"`` or ``"callback"`` of a pool.
         name: Of what: the lock's name, ``runner[step]``, ``pool: function``.
         thread: The name of the thread.
         ident: Its `threading.get_ident`, or None for a task in another process.

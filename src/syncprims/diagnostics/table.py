@@ -1,4 +1,4 @@
-"""The table of a recording: where the time went, by lock and call site."""
+"""The tables of a recording: where the time went, by lock and call site, and by where the locks were made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .spans import Span
 
 
 class Durations(Frozen):
-    """Statistics of some durations, in seconds; all are zero where there were none.
+    """Statistics of some durations, in seconds; all are zero if there were none.
 
     Attributes:
         total: Their sum.
@@ -130,14 +130,64 @@ def as_text(lines: Sequence[Row]) -> str:
         ]
         for row in lines
     ]
-    widths = [max(map(len, column)) for column in zip(heads, *body, strict=True)]
+    return _laid_out([heads, *body], 2, _COLUMNS)
+
+
+def _laid_out(lines: Sequence[list[str]], texts: int, columns: int) -> str:
+    """Lay lines of cells out, the first of them left, the others right, and what comes after the columns as it is."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
 
     def lay_out(cells: list[str]) -> str:
-        texts = [cell.ljust(width) for cell, width in zip(cells[:2], widths[:2], strict=True)]
-        numbers = [cell.rjust(width) for cell, width in zip(cells[2:_COLUMNS], widths[2:_COLUMNS], strict=True)]
-        return "  ".join([*texts, *numbers, *cells[_COLUMNS:]]).rstrip()
+        left = [cell.ljust(width) for cell, width in zip(cells[:texts], widths[:texts], strict=True)]
+        right = [cell.rjust(width) for cell, width in zip(cells[texts:columns], widths[texts:columns], strict=True)]
+        return "  ".join([*left, *right, *cells[columns:]]).rstrip()
 
-    return "\n".join(map(lay_out, [heads, *body]))
+    return "\n".join(map(lay_out, lines))
+
+
+class LockUse(Frozen):
+    """How the locks were used that were made at one place in the program: how often, and for how long threads waited.
+
+    Attributes:
+        name: What the program stores them in and where they are made, like ``Account._lock (bank.py:12)``.
+        file: The file that makes them, or ``""`` if that is not known.
+        line: The line, or 0.
+        locks: How many different ones were used.
+        taken: How often they were taken.
+        waited: How often threads had to wait for them; also without success.
+        wait: For how long these waits lasted: the `Durations`.
+        hold: For how long they were held.
+    """
+
+    __slots__ = ("name", "file", "line", "locks", "taken", "waited", "wait", "hold")  # noqa: RUF023  the order of the arguments
+
+    name: str
+    file: str
+    line: int
+    locks: int
+    taken: int
+    waited: int
+    wait: Durations
+    hold: Durations
+
+    def __init__(
+        self, name: str, file: str, line: int, locks: int, taken: int, waited: int, wait: Durations, hold: Durations
+    ) -> None:
+        self._set(name, file, line, locks, taken, waited, wait, hold)
+
+
+def uses_as_text(uses: Sequence[LockUse]) -> str:
+    """Lay out a table of them."""
+    heads = ["lock", "locks", "taken", "waited", "wait sum", "mean", "p99", "max", "hold sum", "mean", "p99", "max"]
+    body = [
+        [
+            printable(use.name),
+            *map(str, (use.locks, use.taken, use.waited)),
+            *(say_seconds(part) for kind in (use.wait, use.hold) for part in kind.all()),
+        ]
+        for use in uses
+    ]
+    return _laid_out([heads, *body], 1, len(heads))
 
 
 def say_seconds(seconds: float) -> str:

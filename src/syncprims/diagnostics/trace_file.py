@@ -8,19 +8,21 @@ from collections.abc import Sequence
 
 from .._core.foreign import printable
 from .spans import Span, hand_offs, in_lanes, micros
+from .table import Durations, LockUse
 
 # The format: "Trace Event Format" of the Chromium project. "X" is a complete event with a duration, "M" metadata, and
 # "s" and "f" the ends of an arrow. Times are in microseconds. Events of one track must be nested or apart, so a thread
 # has a further track for what is neither.
 
 
-def trace(spans: Sequence[Span], dropped: int, recorded: str = "") -> str:
+def trace(spans: Sequence[Span], dropped: int, recorded: str = "", uses: Sequence[LockUse] = ()) -> str:
     """Return the trace as JSON text.
 
     Args:
         spans: In the order of their starts.
         dropped: How many others there were.
         recorded: When and where they were recorded.
+        uses: The use of locks by where they were made, as far as that is known.
     """
     pid = os.getpid()
     events: list[dict[str, object]] = [
@@ -65,5 +67,25 @@ def trace(spans: Sequence[Span], dropped: int, recorded: str = "") -> str:
         events.append({"ph": "s", **common, "tid": track_of[giver], "ts": micros(left)})
         arrived = micros(spans[taker].start)
         events.append({"ph": "f", "bp": "e", **common, "tid": track_of[taker], "ts": arrived})
-    about = {"dropped": dropped, "producer": "syncprims", "recorded": recorded}
+    about: dict[str, object] = {"dropped": dropped, "producer": "syncprims", "recorded": recorded}
+    if uses:
+        about["locks"] = [_use_object(use) for use in uses]
     return json.dumps({"traceEvents": events, "displayTimeUnit": "ms", "otherData": about})
+
+
+def _use_object(use: LockUse) -> dict[str, object]:
+    return {
+        "name": printable(use.name),
+        "file": printable(use.file),
+        "line": use.line,
+        "locks": use.locks,
+        "taken": use.taken,
+        "waited": use.waited,
+        "wait_us": _durations_object(use.wait),
+        "hold_us": _durations_object(use.hold),
+    }
+
+
+def _durations_object(durations: Durations) -> dict[str, float]:
+    names = ("total", "mean", "p99", "longest")
+    return {name: micros(seconds) for name, seconds in zip(names, durations.all(), strict=True)}

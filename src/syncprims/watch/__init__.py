@@ -6,10 +6,12 @@ threads can't go on: who waits for what, who holds it and where it was taken. `i
 
 from __future__ import annotations
 
+from ..diagnostics.table import Durations, LockUse
+from .contention import WatchRecording
 from .incident_facts import Incident
 from .installing import Watching, install
 
-__all__ = ["Incident", "Watching", "install"]
+__all__ = ["Durations", "Incident", "LockUse", "WatchRecording", "Watching", "install"]
 
 
 def __dir__() -> list[str]:

@@ -136,6 +136,11 @@ class Blocked(Waiting):
         self.ident = ident
         self.since: float = monotonic()
 
+    @property
+    def subject(self) -> Awaitable:
+        """What the wait is for, as its users know it."""
+        return self.target
+
     def up_to(self) -> UpTo:
         """Who must act before it can end."""
         return self.target.up_to(self.ident)

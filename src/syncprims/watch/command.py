@@ -29,6 +29,9 @@ can't go on: who waits for what, who holds it, and where it was taken. The progr
   --children    watch the processes that the program starts as well
   --json FILE   add each report to FILE as one line of JSON; "-" is standard output
   --file FILE   add the text of reports to FILE instead of standard error
+  --record FILE   record who waits for which lock and who holds it, and write that to FILE (.html or .json) at the
+                end, with the locks that threads waited for most; each use of a lock takes longer
+  --metrics[=PORT]  count waits and holds for prometheus_client, and serve them at that port of this machine
   --break       raise DeadlockError in the wait that closes a certain deadlock
 """
 
@@ -48,7 +51,10 @@ def main(argv: Sequence[str]) -> int | None:
         return _refuse("there is no program to run")
     if left[:1] == ["-m"] and len(left) == 1:
         return _refuse("-m takes the name of a module")
-    install_with(options)
+    try:
+        install_with(options)
+    except (ImportError, OSError) as error:
+        return _refuse(str(error))
     try:
         if left[:1] == ["-m"]:
             run_module(left[1], left[2:])

@@ -17,4 +17,7 @@ def install_as_environment_says() -> None:
         complain(f"{ENVIRONMENT} means nothing, so nothing is watched: {error}; set it to 1, or to options")
         return
     if options is not None:
-        install_with(options)
+        try:
+            install_with(options, by_environment=True)
+        except (ImportError, OSError) as error:
+            complain(str(error))

@@ -8,12 +8,16 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Any, Final
+from functools import update_wrapper
+from typing import Any, Final, NoReturn
 
 from .._core.foreign import guarded
 from .children import watch_children
+from .contention import WatchRecording
+from .exact import ExactLock, ExactObserver, ExactRLock, exact_classes, silence
 from .incident_facts import Incident
-from .lock_pairs import LockOrders, lock_classes
+from .lock_pairs import LockOrders
+from .metrics import LockMetrics
 from .observed import ObservedLock, ObservedRLock, factory_of
 from .options import WatchOptions
 from .parts import Replacement, replacements, threads_of_parent
@@ -29,6 +33,8 @@ class Watching:
         options: What was asked for.
         watcher: Its thread.
         orders: The orders of locks, if they are watched.
+        recording: What is recorded, or None: a `WatchRecording`.
+        metrics: What counts for `prometheus_client`, or None.
 
     Example:
         >>> import threading
@@ -41,11 +47,22 @@ class Watching:
         >>> watching.uninstall()
     """
 
-    def __init__(self, options: WatchOptions) -> None:
+    def __init__(self, options: WatchOptions, *, by_environment: bool = False) -> None:
         self.options: WatchOptions = options
+        self.metrics: LockMetrics | None = None if options.metrics is False else LockMetrics()
+        self.recording: WatchRecording | None = (
+            WatchRecording(
+                options.record if isinstance(options.record, str) else None,
+                in_child=by_environment,
+                follows=options.children,
+            )
+            if options.record
+            else None
+        )
         self.orders: LockOrders | None = LockOrders(options.ignored) if options.order else None
         self.watcher: IncidentWatcher = IncidentWatcher(options, () if self.orders is None else (self.orders.found,))
         self._undo: list[Replacement] = []
+        self._exact: tuple[type[ExactLock | ExactRLock], ...] = ()
 
     def look(self) -> list[Incident]:
         """Look at once for threads that can't go on, without regard to how long they have waited; report what is new.
@@ -55,11 +72,15 @@ class Watching:
         return self.watcher.look(0.0)
 
     def uninstall(self) -> None:
-        """End the watch. Locks that were made in the meantime stay usable; nothing more is reported."""
+        """End the watch. Locks that were made in the meantime stay usable; nothing more is reported.
+
+        A recording ends, and its file is written.
+        """
         global _current
         if _current is self:
             _current = None
-            self.watcher.finish()
+            self.finish()
+            silence(self._exact)
             for owner, name, value in reversed(self._undo):
                 if value is _ABSENT:
                     delattr(owner, name)
@@ -67,10 +88,34 @@ class Watching:
                     setattr(owner, name, value)
             self._undo.clear()
 
+    def finish(self) -> None:
+        """Write what is left to be said, at the end of the watch or of the program."""
+        self.watcher.finish()
+        if self.metrics is not None:
+            guarded(None, self.metrics.unregister)
+        self.finish_recording()
+
+    def finish_recording(self) -> None:
+        """Write the recording, if there is one that was not written."""
+        text: str = "" if self.recording is None else guarded("", self.recording.finish)
+        if text:
+            self.watcher.write(text)
+
+    def after_fork_in_child(self) -> None:
+        """Begin again in a forked child."""
+        self.watcher.forget_thread()
+        if self.orders is not None:
+            self.orders.forget_threads()
+        if self.metrics is not None:
+            self.metrics.forget_threads()
+        if self.recording is not None:
+            self.recording.go_on_in_child()
+        self.watcher.start_after_fork()
+
     def begin(self) -> None:
         """Replace everything, and start to look."""
         original = threading.Lock
-        kind, again = (ObservedLock, ObservedRLock) if self.orders is None else lock_classes(self.orders)
+        kind, again = self._kinds()
         factory = factory_of(kind)
         for owner, name, value in [
             (threading, "Lock", factory),
@@ -87,6 +132,33 @@ class Watching:
         self.watcher.start()
         if self.options.children:
             watch_children(self.options)
+
+    def _kinds(self) -> tuple[type[ObservedLock], type[ObservedRLock]]:
+        """Begin to record and to count, if that was asked for; return the classes of locks that this takes."""
+        observers: list[ExactObserver] = [] if self.orders is None else [self.orders]
+        if self.metrics is not None:
+            served = self.metrics.register(None if self.options.metrics is True else self.options.metrics)
+            self.watcher.bystanders.add(served)
+            observers.append(self.metrics)
+        if self.recording is not None:
+            self.recording.__enter__()
+            observers.append(self.recording.recorder())
+            if isinstance(self.options.record, str):
+                self._replace(os, "_exit", self._exit_observed())
+        if not observers:
+            return ObservedLock, ObservedRLock
+        self._exact = exact_classes(observers)
+        return self._exact
+
+    def _exit_observed(self) -> Any:
+        """What takes the place of `os._exit`, by which forked children end: it writes the recording first."""
+        leave = os._exit
+
+        def exit_at_once(status: int) -> NoReturn:
+            guarded(None, self.finish_recording)
+            leave(status)
+
+        return update_wrapper(exit_at_once, leave)
 
     def _replace(self, owner: Any, name: str, value: object) -> None:
         self._undo.append((owner, name, vars(owner).get(name, _ABSENT)))
@@ -117,6 +189,8 @@ def install(
     json: str | os.PathLike[str] | None = None,
     file: str | os.PathLike[str] | None = None,
     ignore: Sequence[str] = (),
+    record: str | os.PathLike[str] | bool = False,
+    metrics: bool | int = False,
 ) -> Watching:
     """Watch the locks, conditions, queues, threads and futures that the program makes from now on.
 
@@ -138,13 +212,22 @@ def install(
         ignore: Lock orders that are not reported: places like ``"bank.py:12"``, where a lock was made or taken, or
             pairs of them, ``"bank.py:12,audit.py:30"``. The comment ``# syncprims: any order`` on a line that takes a
             lock does the same.
+        record: Record who waits for which lock and who holds it. True for `Watching.recording` alone, or the path of
+            a file that is written at the end of the watch or of the program: ``.html`` or ``.json``, as
+            `syncprims.diagnostics.Recording.save` has them. The locks that threads waited for most are reported then.
+            Every use of a lock takes some microseconds longer.
+        metrics: Count in the default registry of `prometheus_client` how long threads wait for locks and hold them: the
+            histograms ``lock_wait_seconds`` and ``lock_held_seconds``, whose label ``name`` says where the locks were
+            made. A number is a port of this machine at which they are served, too.
 
     Returns:
         The watch. If one is on already, that one, as it is.
 
     Raises:
-        TypeError: A number of seconds is not a number.
-        ValueError: It is not positive and finite.
+        TypeError: A number of seconds is not a number, or another argument is of a wrong type.
+        ValueError: It is not positive and finite; or a recording can't have that path, or the port is no port.
+        ImportError: ``metrics`` was asked for, and prometheus_client is not installed.
+        OSError: The port can't be had.
 
     Example:
         >>> from syncprims.watch import install
@@ -161,16 +244,19 @@ def install(
             json=None if json is None else os.fspath(json),
             file=None if file is None else os.fspath(file),
             ignored=ignore,
+            record=record,
+            metrics=metrics,
         )
     )
 
 
-def install_with(options: WatchOptions) -> Watching:
-    """Do the same with options that were read elsewhere."""
+def install_with(options: WatchOptions, *, by_environment: bool = False) -> Watching:
+    """Do the same with options that were read elsewhere; several processes may have those of the environment."""
     global _current
     if _current is None:
-        _current = Watching(options)
-        _current.begin()
+        watching = Watching(options, by_environment=by_environment)
+        watching.begin()
+        _current = watching
     return _current
 
 
@@ -195,15 +281,12 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     if _current is not None:
-        _current.watcher.forget_thread()
-        if _current.orders is not None:
-            _current.orders.forget_threads()
-        _current.watcher.start_after_fork()
+        _current.after_fork_in_child()
 
 
 def _at_exit() -> None:
     if _current is not None:
-        _current.watcher.finish()
+        _current.finish()
 
 
 if hasattr(os, "register_at_fork"):

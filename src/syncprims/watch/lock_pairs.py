@@ -1,4 +1,4 @@
-"""Lock pairs: observed locks that notice when two of them are taken in both orders, though nothing hangs."""
+"""Lock pairs: two locks that are taken in both orders, though nothing hangs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import os
 import sys
 from _thread import get_ident
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from itertools import count
+from collections.abc import Iterable, Iterator
 from types import CodeType, FrameType
-from typing import Any, Final, Self
+from typing import Final
 from weakref import ref
 
 from .._core.foreign import guarded, printable, words
 from .._core.holders import thread_name
 from ..diagnostics.order_graph import OrderGraph
+from .exact import ExactLock, ExactRLock, serial_of_exact
 from .incident_facts import ORDER, Incident
-from .observed import ObservedLock, ObservedRLock, origin_of
-from .origins import Origin, is_maker
+from .observed import origin_of
+from .origins import is_maker
 
 # The graph has an edge from A to B if a thread waited for B, or would have, without a limit, while it held A. A path
 # back from B to A is an inversion: threads that go along its edges at once can deadlock. A third lock that was held at
@@ -26,13 +26,9 @@ from .origins import Origin, is_maker
 #
 # Threads of the program come here, with any lock and in any handler, so nothing here waits: an edge is stored first,
 # and only then its thread looks for a path back (see `OrderGraph`). Locks are known by serial numbers.
-#
-# What is slower than in `observed` is that the frame of each taking is noted, and that releasing a `with` is Python.
 
 MARKER: Final = "syncprims: any order"
 """A comment on the line of a taking, by which it makes no edge."""
-
-_serials = count(1)
 
 
 class _Place:
@@ -64,8 +60,8 @@ class _Place:
 class _Held:
     __slots__ = ("lock", "place", "serial")
 
-    def __init__(self, lock: OrderLock | OrderRLock, place: _Place) -> None:
-        self.serial = lock._serial
+    def __init__(self, lock: ExactLock | ExactRLock, place: _Place) -> None:
+        self.serial = serial_of_exact(lock)
         self.lock = ref(lock)
         self.place = place
 
@@ -116,50 +112,59 @@ class LockOrders:
         me = get_ident()
         self._held = {me: self._held.get(me, [])}
 
-    def asks(self, lock: OrderLock | OrderRLock, frame: FrameType) -> None:
+    def asks(self, lock: ExactLock | ExactRLock, endless: bool) -> None:
         """Note that the thread is about to wait for a lock."""
-        held = [each for each in list(self._held.get(get_ident(), ())) if each.serial != lock._serial]
+        serial = serial_of_exact(lock)
+        held = [each for each in list(self._held.get(get_ident(), ())) if each.serial != serial] if endless else []
         if held:
+            frame = sys._getframe(1)
             guards = frozenset(each.serial for each in held)
             for each in held:
-                edge = self._graph.edge(each.serial, lock._serial)
+                edge = self._graph.edge(each.serial, serial)
                 others = guards - {each.serial}
                 if edge is None or not edge.guards <= others:
                     self._see(each, lock, others, frame)
 
-    def taken(self, lock: OrderLock | OrderRLock, frame: FrameType) -> None:
+    def taken(self, lock: ExactLock | ExactRLock, at: int) -> None:  # noqa: ARG002  the time does not matter
         """Note that the thread has it."""
         me = get_ident()
-        self._graph.watch(lock._serial, lock)
-        entry = _Held(lock, _Place(frame))
+        self._graph.watch(serial_of_exact(lock), lock)
+        entry = _Held(lock, _Place(sys._getframe(1)))
         held = self._held.get(me)
         if held is None:
             self._held[me] = [entry]
         else:
             held.append(entry)
 
-    def released(self, lock: OrderLock | OrderRLock, by: int) -> None:
+    def refused(self, lock: ExactLock | ExactRLock, error: BaseException | None) -> None:
+        """A thread that did not get it may have noted that it has."""
+        if error is not None:
+            self.released(lock, 0, get_ident())
+
+    def released(self, lock: ExactLock | ExactRLock, at: int, by: int) -> None:  # noqa: ARG002  the time does not matter
         """Note that a thread that had it has it no more."""
         held = self._held.get(by)
         if held is not None:
-            left = [each for each in held if each.serial != lock._serial]
+            serial = serial_of_exact(lock)
+            left = [each for each in held if each.serial != serial]
             if left:
                 self._held[by] = left
             else:
                 self._held.pop(by, None)
 
-    def _see(self, held: _Held, lock: OrderLock | OrderRLock, guards: frozenset[int], frame: FrameType) -> None:
+    def _see(self, held: _Held, lock: ExactLock | ExactRLock, guards: frozenset[int], frame: FrameType) -> None:
         graph = self._graph
         graph.forget_gone()
         holder, place = held.lock(), _Place(frame)
         if holder is None or self._is_ignored(holder, held.place, lock, place):
             return
-        edge = graph.edge(held.serial, lock._serial)
+        serial = serial_of_exact(lock)
+        edge = graph.edge(held.serial, serial)
         if edge is None:
             made = _Edge(holder.name, held.place, lock.name, place, guards, thread_name(get_ident()))
-            edge = graph.add(held.serial, lock._serial, made)
+            edge = graph.add(held.serial, serial, made)
         edge.guards &= guards
-        path = graph.path(lock._serial, held.serial, edge.guards, through_reported=True)
+        path = graph.path(serial, held.serial, edge.guards, through_reported=True)
         if path is None or edge.reported:
             return
         edge.reported = True
@@ -183,132 +188,9 @@ class LockOrders:
         )
 
     def _is_ignored(
-        self, held: ObservedLock | ObservedRLock, held_at: _Place, taken: ObservedLock | ObservedRLock, taken_at: _Place
+        self, held: ExactLock | ExactRLock, held_at: _Place, taken: ExactLock | ExactRLock, taken_at: _Place
     ) -> bool:
         if held_at.is_marked() or taken_at.is_marked():
             return True
         places = {held_at.where(), taken_at.where(), origin_of(held).where(), origin_of(taken).where()}
         return any(each <= places for each in self.ignored)
-
-
-class OrderLock(ObservedLock, ours=True):
-    """What `threading.Lock` is while orders are watched."""
-
-    __slots__ = ("_orders", "_serial")
-    __module__ = "_thread"
-    __qualname__ = "lock"
-
-    _orders: LockOrders
-    _serial: int
-
-    def __enter__(self) -> bool:
-        """Take the lock."""
-        frame = sys._getframe(1)
-        self._orders.asks(self, frame)
-        ObservedLock.__enter__(self)
-        self._orders.taken(self, frame)
-        return True
-
-    def __exit__(self, *exc_info: object) -> None:
-        """Release the lock."""
-        self._orders.released(self, self._taker)
-        self._release()
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take the lock, as a bare one does."""
-        frame = sys._getframe(1)
-        if blocking is True and type(timeout) is int and timeout == -1:
-            self._orders.asks(self, frame)
-        taken = ObservedLock.acquire(self, blocking, timeout)
-        if taken:
-            self._orders.taken(self, frame)
-        return taken
-
-    def release(self) -> None:
-        """Release the lock, whichever thread has taken it."""
-        self._orders.released(self, self._taker)
-        ObservedLock.release(self)
-
-    acquire_lock = acquire
-    release_lock = release
-
-
-OrderLock.__name__ = "lock"
-
-
-class OrderRLock(ObservedRLock):
-    """What `threading.RLock` makes while orders are watched."""
-
-    __slots__ = ("_orders", "_serial")
-
-    _orders: LockOrders
-    _serial: int
-
-    def __enter__(self) -> bool:
-        """Take the lock."""
-        return self._take(ObservedRLock.__enter__, sys._getframe(1), True)
-
-    def __exit__(self, *exc_info: object) -> None:
-        """Release the lock."""
-        self.release()
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take the lock, as C's does."""
-        endless = blocking is True and type(timeout) is int and timeout == -1
-        return self._take(lambda lock: ObservedRLock.acquire(lock, blocking, timeout), sys._getframe(1), endless)
-
-    def _take(self, take: Callable[[ObservedRLock], bool], frame: FrameType, endless: bool) -> bool:
-        again = self._is_owned()
-        if endless and not again:
-            self._orders.asks(self, frame)
-        taken = take(self)
-        if taken and not again:
-            self._orders.taken(self, frame)
-        return taken
-
-    def release(self) -> None:
-        """Release the lock."""
-        ObservedRLock.release(self)
-        if not self._is_owned():
-            self._orders.released(self, get_ident())
-
-    def _release_save(self) -> Any:
-        state = super()._release_save()
-        self._orders.released(self, get_ident())
-        return state
-
-    def _acquire_restore(self, state: Any) -> None:
-        frame = sys._getframe(1)
-        self._orders.asks(self, frame)
-        ObservedRLock._acquire_restore(self, state)
-        self._orders.taken(self, frame)
-
-
-OrderRLock.__name__ = "RLock"
-
-
-def lock_classes(orders: LockOrders) -> tuple[type[ObservedLock], type[ObservedRLock]]:
-    """Make the classes of locks that take their orders down here."""
-
-    class lock(OrderLock, ours=True):  # noqa: N801  the name of a bare one
-        __slots__ = ()
-        __module__ = "_thread"
-        __qualname__ = "lock"
-
-        @classmethod
-        def _make(cls, origin: Origin) -> Self:
-            self = super()._make(origin)
-            self._orders = orders
-            self._serial = next(_serials)
-            return self
-
-    class RLock(OrderRLock):
-        __slots__ = ()
-
-        def __new__(cls, *args: object, **kwargs: object) -> Self:
-            self = super().__new__(cls, *args, **kwargs)
-            self._orders = orders
-            self._serial = next(_serials)
-            return self
-
-    return lock, RLock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections.abc import Sequence
 from typing import Final, Self
@@ -23,9 +24,23 @@ class WatchOptions:
         json: Where JSON lines go, or None.
         file: Where the text goes, or None for the standard error stream.
         ignored: Places whose lock orders are not reported.
+        record: Whether there is a recording, or the file that it goes to.
+        metrics: Whether there are metrics, and if it is a number, the port of this machine at which they are served.
     """
 
-    __slots__ = ("after", "asleep", "breaks", "children", "file", "ignored", "json", "order", "slow")
+    __slots__ = (
+        "after",
+        "asleep",
+        "breaks",
+        "children",
+        "file",
+        "ignored",
+        "json",
+        "metrics",
+        "order",
+        "record",
+        "slow",
+    )
 
     def __init__(
         self,
@@ -39,6 +54,8 @@ class WatchOptions:
         json: str | None = None,
         file: str | None = None,
         ignored: Sequence[str] = (),
+        record: str | os.PathLike[str] | bool = False,
+        metrics: bool | int = False,
     ) -> None:
         self.after: float = _seconds("after", after)
         self.asleep: float | None = None if asleep is None else _seconds("asleep", asleep)
@@ -49,6 +66,8 @@ class WatchOptions:
         self.json: str | None = json
         self.file: str | None = file
         self.ignored: tuple[str, ...] = tuple(ignored)
+        self.record: str | bool = record if isinstance(record, bool) else _path(record)
+        self.metrics: bool | int = _port(metrics)
 
     def arguments(self) -> list[str]:
         """The same as arguments of the command line, for the environment of children."""
@@ -59,6 +78,8 @@ class WatchOptions:
         found += ["--break"] if self.breaks else []
         found += ["--children"] if self.children else []
         found += ["--json", self.json] if self.json is not None else []
+        found += ["--record", self.record] if isinstance(self.record, str) else []
+        found += ["--metrics"] if self.metrics is not False else []  # the port is taken
         found += [argument for each in self.ignored for argument in ("--ignore", each)]
         return found + (["--file", self.file] if self.file is not None else [])
 
@@ -73,6 +94,9 @@ class WatchOptions:
         left = list(arguments)
         while left and left[0].startswith("-") and left[0] not in ("-", "-m", "--"):
             name, equals, value = left.pop(0).partition("=")
+            if name == "--metrics":
+                values["metrics"] = _port_of(value) if equals else True
+                continue
             key = _FLAGS.get(name)
             if key is not None and not equals:
                 values[key[0]] = key[1]
@@ -84,7 +108,7 @@ class WatchOptions:
                 if not left:
                     raise ValueError(f"{name} takes a value")
                 value = left.pop(0)
-            if wanted in ("json", "file"):
+            if wanted in ("json", "file", "record"):
                 values[wanted] = value
             elif wanted == "ignored":
                 values[wanted] = (*values.get(wanted, ()), value)  # type: ignore[misc]  # a tuple
@@ -126,6 +150,7 @@ _VALUES: Final = {
     "--json": "json",
     "--file": "file",
     "--ignore": "ignored",
+    "--record": "record",
 }
 
 
@@ -135,3 +160,30 @@ def _seconds(name: str, value: object) -> float:
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be more than 0 seconds, not {value!r}")
     return float(value)
+
+
+def _port_of(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"--metrics takes the number of a port, not {text!r}") from None
+
+
+def _port(metrics: object) -> bool | int:
+    if not isinstance(metrics, int):
+        raise TypeError(f"metrics must be True, False or the number of a port, not {metrics!r}")
+    if not isinstance(metrics, bool) and not 0 < metrics < 65536:
+        raise ValueError(f"metrics must be a port from 1 to 65535, not {metrics!r}")
+    return metrics
+
+
+def _path(path: object) -> str:
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"record must be a path, True or False, not {path!r}")
+    text = os.fsdecode(path)
+    if not text.endswith((".html", ".json")):
+        raise ValueError(f"record must end with .html or .json, not {text!r}")
+    text = os.path.abspath(text)  # the program, or a child, may go to another folder
+    if not os.path.isdir(os.path.dirname(text)):
+        raise ValueError(f"record must be in a folder that is there, not {text!r}")
+    return text

@@ -9,11 +9,13 @@ import queue
 import sys
 import threading
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import count, islice
 from types import CodeType, FrameType
 from typing import Final
 
 from .._core.foreign import guarded, printable
+from .._core.stacks import is_passed_over
 
 # A lock is known to its program by a variable or an attribute, which a lock can't see. But the line that made it is
 # known, and that line nearly always stores it. So the name is read from the source, when a report needs it.
@@ -88,6 +90,14 @@ def is_maker(code: CodeType) -> bool:
     return known
 
 
+def frame_of_program() -> FrameType | None:
+    """The innermost frame of the calling thread that is the program's."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and (is_maker(frame.f_code) or is_passed_over(frame.f_code.co_filename)):
+        frame = frame.f_back
+    return frame
+
+
 def origin_here() -> Origin:
     """The place in the program that makes a lock now."""
     frame: FrameType | None = sys._getframe(2)
@@ -120,9 +130,9 @@ def forget_thread(ident: int) -> None:
 
 
 def name_made(origin: Origin, number: int, kind: str) -> str:
-    """Name a lock or another object of this kind by what it was stored in and where it was made."""
+    """Name a lock or another object of this kind by what it was stored in and where it was made; 0 is all of them."""
     stored = guarded(None, stored_in, origin.filename, origin.line, origin.column) if origin.code is not None else None
-    which = f" no. {number}" if origin.many else ""
+    which = f" no. {number}" if number and origin.many else ""
     owner = origin.owner()
     if owner and owner != kind:
         part = "mutex" if owner.endswith("Queue") else "lock"
@@ -146,6 +156,7 @@ def tree_of(filename: str) -> ast.Module | None:
     return _trees[filename]
 
 
+@lru_cache(maxsize=_MOST)
 def stored_in(filename: str, line: int, column: int = -1) -> str | None:
     """What the statement on a line stores its value in: ``Account._lock``, ``jobs``, ``forks[…]``; None if nothing."""
     tree = tree_of(filename)

@@ -37,11 +37,13 @@ class IncidentWatcher:
         options: What was asked for.
         on_incident: Functions that get each incident with its text, before it is written; if one returns True it is
             not written.
+        bystanders: Further threads that are not the program's, by their idents.
     """
 
     def __init__(self, options: WatchOptions, others: Sequence[Callable[[], Iterable[Incident]]] = ()) -> None:
         self.options: WatchOptions = options
         self.on_incident: list[Callable[[Incident, str], object]] = []
+        self.bystanders: set[int] = set()
         self._search = Search(breaks=options.breaks)
         self._others = tuple(others)
         self._mutex = _thread.allocate_lock()  # one look at a time
@@ -128,7 +130,10 @@ class IncidentWatcher:
         with self._mutex:
             found = list(
                 self._search.look(
-                    options.after if after is None else after, options.asleep, options.slow, (self._ident,)
+                    options.after if after is None else after,
+                    options.asleep,
+                    options.slow,
+                    (self._ident, *self.bystanders),
                 )
             )
             found += [incident for other in self._others for incident in other()]
@@ -154,6 +159,10 @@ class IncidentWatcher:
             return
         if self.options.json is not None:
             foreign.guarded(None, _append, self.options.json, json.dumps(as_object(incident)) + "\n")
+        self.write(text)
+
+    def write(self, text: str) -> None:
+        """Write a report as text where the options say."""
         if self.options.file is not None:
             foreign.guarded(None, _append, self.options.file, text)
         else:

@@ -141,7 +141,7 @@ function update() {
   hovered = -1;
   byId("tip").hidden = true;
   if (selected >= 0 && (!isDrawn[selected] || fades(spans[selected]))) selected = -1;
-  for (const line of document.querySelectorAll("tbody tr")) line.hidden = !present.has(line.row[0] + " " + line.row[1]);
+  for (const line of table.tBodies[0].rows) line.hidden = !present.has(line.row[0] + " " + line.row[1]);
   byId("summary").textContent = (drawn === spans.length ? "" : `${drawn.toLocaleString("en")} of `)
     + `${spans.length.toLocaleString("en")} spans of ${data.threads.length} threads in ${say(length)}`;
   sayDetails();
@@ -168,7 +168,7 @@ let sorting = {column: 2, ascending: false};
 
 function choose(row) {
   chosen = row && !(chosen && row[0] === chosen[0] && row[1] === chosen[1]) ? [row[0], row[1]] : null;
-  for (const line of document.querySelectorAll("tbody tr")) markLine(line);
+  for (const line of table.tBodies[0].rows) markLine(line);
   update();
 }
 
@@ -254,6 +254,32 @@ function fillTable() {
   }));
 }
 
+// A row is: name; number of locks, takings, waits; sum, mean, 99th percentile and maximum of waits and of holds.
+function tableOfUses() {
+  const table = document.createElement("table"), groups = table.createTHead().insertRow(), names = table.tHead.insertRow();
+  const columns = ["lock", "locks", "taken", "waited", ...COLUMNS.slice(2)], parts = [...Array(4).fill(""), ...GROUPS.slice(2)];
+  table.className = "uses";
+  table.createCaption().textContent = "The most contended locks, by where they were made.";
+  for (const [text, width] of [["", 4], ["waited", 4], ["held", 4]]) {
+    const cell = groups.appendChild(document.createElement("th"));
+    cell.colSpan = width;
+    cell.className = text ? "group first" : "group";
+    cell.textContent = text;
+  }
+  for (const text of columns) names.appendChild(document.createElement("th")).textContent = text;
+  const body = table.createTBody();
+  for (const row of data.uses) {
+    const line = body.insertRow();
+    row.forEach((value, place) => {
+      const cell = line.insertCell();
+      cell.textContent = place === 0 ? value : place < 4 ? value.toLocaleString("en") : say(value);
+      cell.dataset.label = [parts[place], columns[place]].join(" ").trim();
+      if (place === 4 || place === 8) cell.className = "first";
+    });
+  }
+  return table;
+}
+
 // -- beginning -------------------------------------------------------------------------------------------------------
 
 byId("about").textContent = data.about;
@@ -298,6 +324,7 @@ const table = document.createElement("table");
 table.createCaption().textContent = "Where the time went; click a line to see it in the timeline.";
 table.append(head(), document.createElement("tbody"));
 byId("right").append(table);
+if (data.uses.length) byId("right").append(tableOfUses());
 takeColors();
 fillTable();
 update();

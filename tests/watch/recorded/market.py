@@ -1,0 +1,41 @@
+"""A market whose stalls share one till, and each have a lock of their own."""
+
+import threading
+import time
+
+
+class Till:
+    """What is paid in at."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def pay(self) -> None:
+        with self._lock:
+            time.sleep(0.01)
+
+
+class Stall:
+    """What things are sold at."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def sell(self) -> None:
+        with self._lock:
+            time.sleep(0.002)
+
+
+def buy() -> None:
+    """Go from stall to stall."""
+    for stall in stalls:
+        stall.sell()
+        till.pay()
+
+
+till, stalls = Till(), [Stall() for _ in range(5)]
+buyers = [threading.Thread(target=buy) for _ in range(4)]
+for buyer in buyers:
+    buyer.start()
+for buyer in buyers:
+    buyer.join()
