@@ -1,7 +1,7 @@
 """The tour: every primitive at work, ``python3 -m syncprims [PATH] [--output FILE] [--workers N] [--quiet]``.
 
-Its exit code is 0 where every check passed, 1 where one failed, 2 for bad input, 130 after Ctrl-C, and 141 where the
-reader of its output has gone.
+Its exit code is 0 if every check passed, 1 if one failed, 2 for bad input, 130 after Ctrl-C, and 141 if the reader of
+its output has gone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FAILED, BAD_INPUT, INTERRUPTED, NO_READER = 1, 2, 130, 141
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         # One line: the usage is what --help is for.
-        self.exit(BAD_INPUT, f"syncprims: {message}; --help tells what is possible\n")
+        self.exit(BAD_INPUT, f"syncprims: {message}; see --help\n")
 
 
 def _workers(text: str) -> int:
@@ -34,13 +34,13 @@ def _workers(text: str) -> int:
     except ValueError:
         number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"it takes a number of workers of at least 1, not {text!a}")
+        raise argparse.ArgumentTypeError(f"the number of workers must be at least 1, not {text!a}")
     return number
 
 
 def _folder(text: str) -> Path:
     try:
-        os.scandir(text).close()  # the text, since a Path("") is the current folder
+        os.scandir(text).close()  # the text, because a Path("") is the current folder
     except OSError as error:
         raise argparse.ArgumentTypeError(f"can't list the folder {text!a}: {error.strerror}") from error
     except ValueError as error:
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         metavar="FILE",
-        help="where the manifest goes (default: a new file among the temporary ones, which is named in the end)",
+        help="the file for the manifest (default: a new temporary file, which is named at the end)",
     )
     parser.add_argument(
         "--workers",
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="how many processes hash (default: %(default)s)",
     )
-    parser.add_argument("--quiet", action="store_true", help="print only failures and one line in the end")
+    parser.add_argument("--quiet", action="store_true", help="print only failures and one line at the end")
     return parser
 
 
@@ -83,11 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Play the tour and return its exit code.
 
     Args:
-        argv: The arguments, without the program's name; left out, those of the command line.
+        argv: The arguments, without the program's name; by default those of the command line.
 
     Returns:
-        0 where every check passed, 1 where one failed, 2 for bad input, 130 after Ctrl-C, 141 where the reader of
-        the output has gone.
+        0 if every check passed, 1 if one failed, 2 for bad input, 130 after Ctrl-C, 141 if the reader of the output
+        has gone.
     """
     _occupy_closed_descriptors()
     try:
@@ -96,17 +96,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             _complain("can't write to stdout: it is closed")
             return FAILED
         return _play(wanted)
-    except SystemExit as leaving:  # argparse has said all there is to say
+    except SystemExit as leaving:  # argparse has printed the message
         return leaving.code if isinstance(leaving.code, int) else BAD_INPUT
     except KeyboardInterrupt:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rest takes no time, and one line is enough
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rest is quick, and one line is enough
         _complain("interrupted")
         return INTERRUPTED
 
 
 def _occupy_closed_descriptors() -> None:
-    # Else the first files that are opened get them, and what is printed by C or by a child would end up in these.
+    # Otherwise the first opened files get them, and output of C or of a child would go into these files.
     for standard in range(3):
         try:
             os.fstat(standard)
@@ -115,7 +115,7 @@ def _occupy_closed_descriptors() -> None:
 
 
 def _complain(message: str) -> None:
-    if sys.stderr is not None:  # which print() would take for stdout
+    if sys.stderr is not None:  # print() would use stdout instead
         try:
             print(f"syncprims: {message}", file=sys.stderr, flush=True)
         except OSError:
@@ -123,7 +123,7 @@ def _complain(message: str) -> None:
 
 
 def _play(wanted: argparse.Namespace) -> int:
-    # Imported here, where an interrupt is caught already.
+    # Imported here, because an interrupt is already caught here.
     from ._tour import article, counting, finale, locking, ordering
     from ._tour.manifest import Manifest, default_output
     from ._tour.stage import Stage
@@ -159,7 +159,7 @@ def _perform(stage: Stage, name: str, play: Callable[[Stage], object]) -> None:
     if stage.lost is None:
         try:
             play(stage)
-        except Exception as error:  # noqa: BLE001  a scene that breaks off is one that failed
+        except Exception as error:  # noqa: BLE001  a scene that breaks off has failed
             stage.check(False, f"the scene {name!r} came to its end, but {type(error).__name__}: {error}")
 
 

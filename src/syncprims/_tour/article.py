@@ -16,33 +16,33 @@ LIMIT = 60.0  # seconds, for the whole program
 
 
 def cook(dish: str) -> str:
-    """Print two lines and return a value: what the child does."""
+    """The child: print two lines and return a value."""
     print(f"child: cooking {dish}")  # noqa: T201  printing is what the program is about
     print(f"child: {dish} is done")  # noqa: T201  as above
     return dish.upper()
 
 
 def serve(plate: str) -> None:
-    """Receive what the child returned: the callback, in the parent."""
+    """The callback, in the parent: receive the value that the child returned."""
     print(f"callback: here is {plate}", flush=True)  # noqa: T201  as above
 
 
 def program() -> None:
-    """Run the program itself: no sleep, since leaving the block waits for the callbacks."""
+    """Run the program itself. It needs no sleep, because the end of the block waits for the callbacks."""
     with CallbackPool("process", max_workers=3) as pool:
         for dish in DISHES:
             pool.apply_async(cook, (dish,), callback=serve)
 
 
 def play(stage: Stage) -> None:
-    """Show that every callback runs, and after its child's lines, where stdout is a pipe."""
+    """Show that every callback runs, and after its child's lines, even if stdout is a pipe."""
     stage.scene(
         "A process pool whose callbacks run, in the right order",
         "Three children print and return a value, which a callback receives. Nothing sleeps to wait for a callback.",
         "Stdout is a pipe here, where a child's lines usually come out last, or never.",
     )
-    # A program of its own, so that its children have a pipe for stdout whatever the tour's own stdout is. They
-    # import their functions from this module, since what stands in __main__ of `python -c` could not be found.
+    # A separate program, so that its children have a pipe for stdout whatever the tour's own stdout is. They import
+    # their functions from this module, because those in __main__ of `python -c` could not be found.
     done = subprocess.run(
         [sys.executable, "-c", f"from {__name__} import program; program()"],
         stdin=subprocess.DEVNULL,
@@ -62,7 +62,7 @@ def play(stage: Stage) -> None:
 def _environment() -> dict[str, str]:
     home = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
-    # Unbuffered, print() writes a line and its end apart, and those of three children would mix.
+    # Without a buffer, print() writes a line and its end separately, and those of three children would mix.
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return {**inherited, "PYTHONPATH": path}
 

@@ -13,7 +13,7 @@ from syncprims import AtomicCounter, TimedLock
 from .stage import Stage, together
 
 ADDITIONS = 50_000  # by each of the two threads
-ATTEMPTS = 200  # at losing an update, of some ms each: every other one does, as the threads happen to meet
+ATTEMPTS = 200  # at losing an update, of some ms each; every second one loses one
 
 
 class Tally:
@@ -32,8 +32,8 @@ class Tally:
         for _ in range(ADDITIONS):
             self.add()
 
-    # The interpreter may hand over to the other thread where it enters a function. Without a call between read
-    # and write, CPython since 3.10 would lose an update once in a blue moon, which is worse: it passes every test.
+    # The interpreter may switch threads on entry to a function. Without a call between read and write, CPython since
+    # 3.10 loses an update very rarely, which is worse: such a program passes every test.
     @staticmethod
     def _successor(value: int) -> int:
         return value + 1
@@ -41,7 +41,7 @@ class Tally:
 
 @contextmanager
 def hasty_switching() -> Iterator[None]:
-    """Let threads take turns every microsecond, and restore what was set before."""
+    """Let threads switch every microsecond, and restore the former setting."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
@@ -105,7 +105,7 @@ def _with_counter() -> tuple[int, float]:
 
 
 def play(stage: Stage) -> None:
-    """Show that updates get lost without a lock, that none does with one, and what each way costs."""
+    """Show that updates are lost without a lock but not with one, and what each way costs."""
     expected = 2 * ADDITIONS
     stage.scene(
         "Two threads, one counter",

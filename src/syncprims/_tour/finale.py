@@ -1,4 +1,4 @@
-"""The real job: every file under a folder is hashed in worker processes, and the manifest is proven right."""
+"""The real job: worker processes hash every file under a folder, and the manifest is verified."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHOWN = 10  # lines of a failed verification
 
 
 class Progress:
-    """A line on the terminal that is drawn again and again; nothing at all where the stream is no terminal."""
+    """A progress line on the terminal; nothing if the stream is not a terminal."""
 
     def __init__(self, stream: TextIO | None, files: AtomicCounter, size: AtomicCounter) -> None:
         self._stream = stream if stream is not None and stream.isatty() else None
@@ -33,7 +33,7 @@ class Progress:
         self._drawn = -REDRAW
 
     def draw(self) -> None:
-        """Draw the line, unless it was drawn a moment ago."""
+        """Draw the line, unless it has just been drawn."""
         now = monotonic()
         if now - self._drawn >= REDRAW:
             self._drawn = now
@@ -43,7 +43,7 @@ class Progress:
             )
 
     def finish(self) -> None:
-        """Draw where it got to, and leave the terminal as it was."""
+        """Draw the last state, and leave the terminal as it was."""
         self._drawn -= REDRAW
         self.draw()
         self._write("\r\x1b[K")
@@ -69,11 +69,11 @@ class TreeHasher:
         self.size = AtomicCounter(name="bytes")
         self.unread: list[FileHash] = []
         self.unlisted: list[FileHash] = []
-        self.failed: list[BaseException] = []  # what became of whole batches: of interest unless Ctrl-C ends the job
+        self.failed: list[BaseException] = []  # errors of whole batches: shown unless Ctrl-C ends the job
         self._progress = Progress(progress_to, self.files, self.size)
 
     def run(self, workers: int) -> None:
-        """Hash everything; where this returns, each batch is recorded or its error is in ``failed``.
+        """Hash everything; when this returns, each batch is recorded or its error is in ``failed``.
 
         Raises:
             CallbackErrors: A callback failed, as on a full disk.
@@ -87,7 +87,7 @@ class TreeHasher:
             ):
                 for number, batch in enumerate(find_batches(root, self.manifest.own_paths, self.unlisted)):
                     if self.failed or pool.stats.callback_errors:
-                        break  # the manifest can't become whole any more
+                        break  # the manifest can't be complete any more
                     self.found += len(batch)
                     record = partial(self._take, number)
                     pool.apply_async(hash_files, (batch,), callback=record, error_callback=self.failed.append)
@@ -105,7 +105,7 @@ class TreeHasher:
 
 
 def play(stage: Stage, root: Path, manifest: Manifest, workers: int, progress_to: TextIO | None) -> str:
-    """Hash the tree, write the manifest, prove it right; return the figures as half a sentence."""
+    """Hash the tree, write and verify the manifest; return the figures as half a sentence."""
     stage.scene(
         "The real job: hash a tree in worker processes",
         f"Every regular file under {str(root)!a} is hashed with SHA-256 by {workers} worker processes.",
@@ -143,17 +143,17 @@ def _put_in_place(stage: Stage, manifest: Manifest) -> None:
         return
     stage.say(f"  the manifest is {str(manifest.output)!a}")
     if not manifest.files:
-        return  # sha256sum takes an empty manifest for a broken one
+        return  # sha256sum rejects an empty manifest
     command = verifier()
     wrong = verify(manifest.output, command)
-    checker = f"{command} --check --quiet" if command else "a second reading, as there is no sha256sum of coreutils"
-    stage.check(not wrong, f"the manifest stands up to {checker}")
+    checker = f"{command} --check --quiet" if command else "a second reading (there is no sha256sum of coreutils)"
+    stage.check(not wrong, f"{checker} accepts the manifest")
     stage.insist(*(f"    {line}" for line in wrong[:SHOWN]))
 
 
 @contextmanager
 def _no_bytecode() -> Iterator[None]:
-    # The default tree is the standard library: workers that cache what they import would change it meanwhile.
+    # The default tree is the standard library: workers that write bytecode caches would change it during the job.
     variable = "PYTHONDONTWRITEBYTECODE"
     before, flag = os.environ.get(variable), sys.dont_write_bytecode
     os.environ[variable], sys.dont_write_bytecode = "1", True

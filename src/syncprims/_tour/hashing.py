@@ -1,4 +1,4 @@
-"""What finds files and what hashes them: the part of the real job that runs in worker processes, and its supply."""
+"""Finding files, and hashing them in worker processes, for the real job."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import NamedTuple
 BATCH_FILES = 128
 BATCH_BYTES = 8 << 20
 
-# Paths are bytes from end to end: a name need not be text.
+# Paths are bytes everywhere: a name need not be text.
 
 
 class FileHash(NamedTuple):
-    """What came of one file: its digest and size in bytes, or the problem."""
+    """The outcome of one file: its digest and size in bytes, or the problem."""
 
     path: bytes
     digest: str
@@ -40,12 +40,12 @@ def _hash_file(path: bytes) -> FileHash:
 
 
 def _open_warily(path: str, flags: int) -> int:
-    # A file may have become a FIFO or a symbolic link since it was found: opening must neither block nor follow.
+    # A file may have become a FIFO or a symbolic link since it was found: `open` must neither block nor follow.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
 
 
 def find_batches(root: bytes, skip: Container[bytes], problems: list[FileHash]) -> Iterator[list[bytes]]:
-    """Find every regular file under a folder, in path order, in batches that are worth a task.
+    """Find every regular file under a folder, in path order, in batches of a suitable size.
 
     Symbolic links are not followed. A folder that can't be listed is added to ``problems``.
     """
@@ -64,7 +64,7 @@ def find_batches(root: bytes, skip: Container[bytes], problems: list[FileHash]) 
 
 
 def _find_files(root: bytes, problems: list[FileHash]) -> Iterator[tuple[bytes, int]]:
-    pending = [_Found(root, True, 0)]  # a stack of our own, since trees go deeper than Python's
+    pending = [_Found(root, True, 0)]  # our own stack, because trees can be deeper than Python's
     while pending:
         found = pending.pop()
         if not found.is_folder:
@@ -83,7 +83,7 @@ class _Found(NamedTuple):
 
 
 def _place(found: _Found) -> bytes:
-    # With its separator, a folder sorts among its siblings where the paths of its files do.
+    # With its separator, a folder sorts among its siblings like the paths of its files.
     return found.path + os.fsencode(os.sep) if found.is_folder else found.path
 
 

@@ -1,4 +1,4 @@
-"""A lock that times out and names its holder; two threads that deadlock and are told so."""
+"""A lock that times out and names its holder; two threads that deadlock and get an error."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def play(stage: Stage) -> None:
 
 def _time_out(stage: Stage) -> None:
     stage.scene(
-        "A lock that is not waited for forever",
-        "Thread 'billing' holds the lock 'accounts' and does not let go. Another thread waits for at most 0.2 s.",
+        "A wait for a lock that ends",
+        "Thread 'billing' holds the lock 'accounts' and does not release it. Another thread waits for at most 0.2 s.",
     )
     accounts = TimedLock(timeout=0.2, name="accounts")
     held, done = threading.Event(), threading.Event()
@@ -47,7 +47,7 @@ def _time_out(stage: Stage) -> None:
     holder = caught[0].holder if caught else None
     stage.check(holder is not None and holder.name == "billing", "the error names the holder")
     where = [frame.name for frame in holder.stack] if holder else []
-    # Without the GIL the holder may run on meanwhile, so that only its innermost frame is known.
+    # Without the GIL the holder may run at the same time, so only its innermost frame is known.
     stage.check("bill" in where or len(where) == 1, "and where it is, at this moment")
     stage.check(not accounts.locked(), "the lock is free once the holder is done")
 
@@ -56,7 +56,7 @@ def _deadlock(stage: Stage) -> None:
     stage.scene(
         "Two threads that wait for each other",
         "Thread 'left' holds 'knife' and wants 'fork'; thread 'right' holds 'fork' and wants 'knife'. No timeout is",
-        "set. One of them is told, at once; it lets go, and the other goes on.",
+        "set. One of them gets an error at once and releases its lock, and the other goes on.",
     )
     knife, fork = TimedLock(name="knife"), TimedLock(name="fork")
     both_hold_one = threading.Barrier(2, timeout=30)
@@ -73,7 +73,7 @@ def _deadlock(stage: Stage) -> None:
     _reraise([error for error in raised if error not in told])
     for error in told:
         stage.say(_shown(error), *(f"  {wait}" for wait in error.cycle))
-    stage.check(len(told) == 1, "exactly one thread was told of the deadlock")
+    stage.check(len(told) == 1, "exactly one thread got the error of the deadlock")
     edges = {(wait.thread, wait.lock_name, wait.holder) for error in told for wait in error.cycle}
     stage.check(edges == {("left", "fork", "right"), ("right", "knife", "left")}, "the cycle names both threads")
     stage.check(len(ate) == 1, "the other thread got both locks and went on")

@@ -1,4 +1,4 @@
-"""The manifest: what `sha256sum --check` reads, written in path order and put in place whole or not at all."""
+"""The manifest for `sha256sum --check`, written in path order and put in place as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _ESCAPES = {b"\\": b"\\\\", b"\n": b"\\n", b"\r": b"\\r"}
 
 
 def default_output() -> Path:
-    """Choose a name in the folder for temporary files that nobody else has."""
+    """Choose a unique name in the folder for temporary files."""
     return Path(tempfile.gettempdir(), f"syncprims-{secrets.token_hex(4)}.sha256")
 
 
 class Manifest:
-    """A manifest in the making. Batches may come in any order and from any thread; they are written in theirs.
+    """A manifest in progress. Batches may come in any order and from any thread; they are written in their order.
 
-    Leaving its ``with`` block without `commit` removes what was written, and leaves an older file as it was.
+    Leaving its ``with`` block without `commit` removes the draft, and leaves an older file unchanged.
 
     Raises:
         OSError: The output can't be written there.
@@ -59,7 +59,7 @@ class Manifest:
 
     @property
     def own_paths(self) -> frozenset[bytes]:
-        """The paths that the manifest itself takes: hashing them would never come out right."""
+        """The paths of the manifest itself, whose hashes could never be right."""
         return frozenset(map(os.fsencode, (self.output, self._draft)))
 
     def add(self, batch: int, hashes: Sequence[FileHash]) -> None:
@@ -82,7 +82,7 @@ class Manifest:
             self._next += 1
 
     def commit(self) -> None:
-        """Put the manifest in its place, whole.
+        """Put the complete manifest in its place.
 
         Raises:
             OSError: It could not be written.
@@ -109,7 +109,7 @@ def format_line(path: bytes, digest: str) -> bytes:
 
 
 def parse_line(line: bytes) -> tuple[bytes, str]:
-    r"""Read what `format_line` wrote: the path and the digest.
+    r"""Read a line of `format_line`: the path and the digest.
 
     Example:
         >>> from syncprims._tour.manifest import format_line, parse_line
@@ -119,13 +119,13 @@ def parse_line(line: bytes) -> tuple[bytes, str]:
     digest, name = line.removesuffix(b"\n").split(b"  ", 1)
     if digest.startswith(b"\\"):
         unescape = {escaped[1:]: raw for raw, escaped in _ESCAPES.items()}
-        first, *rest = name.replace(b"\\\\", b"\\\0").split(b"\\")  # no name has a NUL in it
+        first, *rest = name.replace(b"\\\\", b"\\\0").split(b"\\")  # no name contains NUL
         name = first + b"".join(unescape[part[:1].replace(b"\0", b"\\")] + part[1:] for part in rest)
     return name, digest.removeprefix(b"\\").decode()
 
 
 def verifier() -> str | None:
-    """Find the `sha256sum` of coreutils: others of that name don't know the escapes, or the options."""
+    """Find the `sha256sum` of coreutils: other programs of that name lack the escapes or the options."""
     command = shutil.which("sha256sum")
     if command is not None:
         version = subprocess.run([command, "--version"], capture_output=True, check=False, timeout=VERIFY_LIMIT)
@@ -135,7 +135,7 @@ def verifier() -> str | None:
 
 
 def verify(manifest: Path, command: str | None) -> list[str]:
-    """Check every line of a manifest, by `sha256sum` or else here, and return what is wrong with it."""
+    """Check every line of a manifest, by `sha256sum` or otherwise here, and return the errors."""
     if command is None:
         return verify_in_python(manifest)
     checked = subprocess.run(
@@ -150,7 +150,7 @@ def verify(manifest: Path, command: str | None) -> list[str]:
 
 
 def verify_in_python(manifest: Path) -> list[str]:
-    """Check every line of a manifest and return what is wrong with it."""
+    """Check every line of a manifest and return the errors."""
     wrong = []
     with open(manifest, "rb") as lines:
         for line in lines:

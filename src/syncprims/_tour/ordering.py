@@ -1,4 +1,4 @@
-"""Three threads print in a predefined order, however the scheduler feels about it."""
+"""Three threads print in a predefined order, whatever the scheduler does."""
 
 from __future__ import annotations
 
@@ -31,4 +31,4 @@ def play(stage: Stage) -> None:
         if error is not None:
             raise error
     stage.check(served == list(STEPS) * ROUNDS, f"{len(served)} turns, each in its place")
-    stage.check(runner.state == "finished", "the sequence is over after its last round, and nobody is left waiting")
+    stage.check(runner.state == "finished", "the sequence is over after its last round, and no thread is left waiting")

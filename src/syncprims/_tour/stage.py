@@ -1,4 +1,4 @@
-"""Where the scenes play: what they show, and which of their checks failed."""
+"""The stage of the scenes: their output, and which of their checks failed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TextIO
 
 
 class Stage:
-    """Prints what the scenes show, keeps count of their checks, and outlives a reader that has gone.
+    """Prints the output of the scenes, counts their checks, and survives a reader that has gone.
 
-    Any thread may call its methods. Nothing is raised where the stream fails: `lost` tells, and what is said
-    afterwards goes nowhere, so that a scene with several threads ends in order.
+    Any thread may call its methods. They raise nothing if the stream fails: `lost` is set, and later output is dropped,
+    so that a scene with several threads ends in order.
     """
 
     def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
@@ -24,7 +24,7 @@ class Stage:
         self._stream = stream
 
     def scene(self, title: str, *lines: str) -> None:
-        """Announce a scene and say what it is going to show."""
+        """Announce a scene and what it will show."""
         self.say("", title, "-" * len(title), *lines)
 
     def say(self, *lines: str) -> None:
@@ -33,7 +33,7 @@ class Stage:
             self.insist(*lines)
 
     def check(self, passed: bool, what: str) -> None:
-        """Count a check, and show how it went."""
+        """Count a check, and show its result."""
         self.checks += 1
         if passed:
             self.say(f"  ok: {what}")
@@ -42,7 +42,7 @@ class Stage:
             self.insist(f"  FAILED: {what}")
 
     def insist(self, *lines: str) -> None:
-        """Show lines even where the tour is quiet."""
+        """Show lines even if the tour is quiet."""
         if self.lost is not None:
             return
         try:
@@ -53,7 +53,7 @@ class Stage:
             self._abandon_stream()
 
     def _abandon_stream(self) -> None:
-        # What is still in its buffer would raise once more at interpreter exit, and there with a traceback.
+        # The rest of its buffer would raise once more at interpreter exit, and there with a traceback.
         with suppress(OSError, ValueError):
             stream = self._stream.fileno()
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -62,7 +62,7 @@ class Stage:
 
 
 def together(*functions: Callable[[], object], names: Sequence[str] = (), limit: float = 30) -> list[Exception | None]:
-    """Run each function in a thread of its own and return what each raised, or None where it didn't.
+    """Run each function in its own thread and return the exception of each, or None.
 
     Raises:
         TimeoutError: A thread was still running after ``limit`` seconds.
