@@ -96,6 +96,88 @@ HANGS |= {
         ["for more than 0.4 s", "for report (slow_wait.py:8)", "held by Thread 'printer'", "Thread 'printer' is here:"],
     ),
 }
+HANGS |= {
+    "task_holds_lock.py": (
+        "DEADLOCK",
+        [
+            "Thread 'MainThread', which runs Task 'Task-3' (refresh), has waited",
+            "for cache (task_holds_lock.py:6)",
+            "held by itself, taken at task_holds_lock.py:10 in refresh, by Task 'Task-2' (refresh), which is suspended",
+            "hold no lock of threading over an await",
+        ],
+    ),
+    "task_holds_for_thread.py": (
+        "LIKELY DEADLOCK",
+        [
+            "2 threads and tasks wait for each other, and can never go on; unless one of these tasks is cancelled",
+            "Thread 'asyncio_0' has waited",
+            "held by Task 'Task-1' (main), taken at task_holds_for_thread.py:15 in main",
+            "Task 'Task-1' (main) in Thread 'MainThread' has waited",
+            "for the result of a task that runs in Thread 'asyncio_0'",
+            "hold no lock of threading over an await",
+        ],
+    ),
+    "loop_blocked.py": (
+        "LOOP BLOCKED",
+        [
+            "a blocking wait in the thread of an event loop stops all tasks of that loop",
+            "Thread 'MainThread', which runs Task 'consumer' (consume), has waited",
+            "for an item from the Queue jobs (loop_blocked.py:6)",
+            "asyncio.to_thread",
+        ],
+    ),
+    "loop_blocked_by_ours.py": (
+        "LOOP BLOCKED",
+        ["which runs Task 'Task-1' (ship), has waited", "for 'orders'", "held by Thread 'Thread-1 (hold)'"],
+    ),
+    "own_loop.py": (
+        "DEADLOCK",
+        [
+            "1 thread waits for itself",
+            "which runs Task 'Task-1' (main), has waited",
+            "for the result of a coroutine that was handed to an event loop",
+            "up to itself, which runs that event loop",
+            "own_loop.py:11 in fetch_now",
+            "in the thread of a loop await the coroutine itself",
+        ],
+    ),
+    "loop_and_thread.py": (
+        "DEADLOCK",
+        [
+            "for lock (loop_and_thread.py:6)",
+            "held by Thread 'asker'",
+            "up to Thread 'MainThread', which runs that event loop",
+        ],
+    ),
+    "tasks_in_both_orders.py": (
+        "LIKELY DEADLOCK",
+        [
+            "2 tasks wait for each other, and can never go on; unless one of these tasks is cancelled",
+            "Task 'out' (move) in Thread 'MainThread' has waited",
+            "for the asyncio.Lock there (tasks_in_both_orders.py:14)",
+            "held by Task 'back' (move), taken at tasks_in_both_orders.py:7 in move",
+            "for the asyncio.Lock here (tasks_in_both_orders.py:14)",
+            "tasks_in_both_orders.py:9 in move",
+        ],
+    ),
+    "task_locks_twice.py": (
+        "LIKELY DEADLOCK",
+        [
+            "1 task waits for itself",
+            "for the asyncio.Lock Account.lock (task_locks_twice.py:8)",
+            "held by itself, taken at task_locks_twice.py:11 in deposit",
+            "an asyncio.Lock can't be taken again by the task that has it",
+        ],
+    ),
+    "task_awaits_under_lock.py": (
+        "LIKELY DEADLOCK",
+        [
+            "for the lock of the Condition changed made at task_awaits_under_lock.py:12",
+            "for the tasks of a gather()",
+            "up to Task 'Task-2' (store), which has not ended",
+        ],
+    ),
+}
 OPTIONS = {"both_orders.py": ("--order",), "slow_wait.py": ("--slow", "0.4")}
 SAMPLE = (
     "two_accounts.py",
@@ -104,8 +186,11 @@ SAMPLE = (
     "signal_handler.py",
     "left_by_fork.py",
     "both_orders.py",
+    "task_holds_lock.py",
+    "loop_blocked.py",
+    "tasks_in_both_orders.py",
 )
-QUICK_LOOK_ALIKES = ("baton.py", "generator_holds.py", "one_order.py")
+QUICK_LOOK_ALIKES = ("baton.py", "generator_holds.py", "one_order.py", "tasks_going_on.py")
 
 
 def _marked(names: list[str], sample: tuple[str, ...]) -> list[object]:
@@ -139,6 +224,7 @@ def test_what_goes_on_is_not_called_a_deadlock(program: str) -> None:
     assert found.returncode == 0, found.stderr
     assert found.stdout.splitlines()[-1] == "done"
     assert f"{BEGINNING}DEADLOCK" not in found.stderr
+    assert "LOOP BLOCKED" not in found.stderr
     if program != "generator_holds.py":  # which is likely, as far as can be told
         assert found.stderr == ""
 

@@ -10,6 +10,7 @@ import pytest
 from watch.watching import run
 
 TESTS = """
+import asyncio
 import threading
 import pytest
 
@@ -55,6 +56,13 @@ def test_after():
 def test_hangs():
     for thread in deadlock():
         thread.join()
+
+
+def test_blocks_its_loop():
+    async def wait():
+        threading.Event().wait(1.0)
+
+    asyncio.run(wait())
 """
 
 
@@ -83,9 +91,10 @@ def test_a_deadlock_fails_its_test(tmp_path: Path, arguments: list[str]) -> None
         "test_left_behind": "FAILED",
         "test_on_purpose": "PASSED",
         "test_after": "PASSED",
+        "test_blocks_its_loop": "PASSED",
     }, said
     assert "==== syncprims.watch: DEADLOCK in process" in said
-    assert "for second (test_locks.py:7)" in said
+    assert "for second (test_locks.py:8)" in said
 
 
 def test_a_hanging_test_is_ended_with_the_report(tmp_path: Path) -> None:
@@ -108,6 +117,16 @@ def test_a_hanging_test_is_ended_with_the_report(tmp_path: Path) -> None:
     assert "==== syncprims.watch: DEADLOCK in process" in said
 
 
+def test_other_reports_fail_a_test_if_asked_for(tmp_path: Path) -> None:
+    """A heading that is named fails the test that it belongs to; a blocked event loop is one."""
+    said = pytest_run(
+        tmp_path, "--watch-locks", "--watch-locks-after", "0.2", "--watch-locks-also", "loop", "-k", "loop or fine"
+    )
+    assert outcomes(said) == {"test_fine": "PASSED", "test_blocks_its_loop": "FAILED"}, said
+    assert "==== syncprims.watch: LOOP BLOCKED in process" in said
+    assert "which runs Task 'Task-" in said
+
+
 def test_nothing_is_watched_unless_asked_for(tmp_path: Path) -> None:
     """Without the option the plug-in does nothing."""
     said = pytest_run(tmp_path)
@@ -117,6 +136,6 @@ def test_nothing_is_watched_unless_asked_for(tmp_path: Path) -> None:
 
 def test_wrong_options_are_refused(tmp_path: Path) -> None:
     """A heading that is none is an error of usage."""
-    assert "takes asleep, order and slow=SECONDS, not 'sleep'" in pytest_run(
+    assert "takes asleep, loop, order and slow=SECONDS, not 'sleep'" in pytest_run(
         tmp_path, "--watch-locks", "--watch-locks-also", "sleep"
     )

@@ -152,9 +152,10 @@ def test_json_lines_are_what_the_page_says(tmp_path: Path) -> None:
         "threads",
     }
     for thread in found["threads"]:
-        assert set(thread) == {"name", "ident", "waits_for", "seconds", "up_to", "stack"}
+        assert set(thread) == {"name", "ident", "task", "waits_for", "seconds", "up_to", "stack"}
+        assert thread["task"] is None
         (holder,) = thread["up_to"]
-        assert set(holder) == {"name", "ident", "alive", "taken_at", "why"}
+        assert set(holder) == {"name", "ident", "task", "alive", "taken_at", "why"}
         assert holder["taken_at"]["function"] == "transfer"
         assert thread["stack"][-1].keys() == {"file", "line", "function"}
 

@@ -37,6 +37,21 @@ _numbers = count(1)
 _to_wake: list[Callable[[], object]] = []
 
 
+# Called by a thread that answers, with the answer and the things that were asked about.
+_others: list[Callable[[BlocksEntered, Sequence[object]], object]] = []
+
+
+def rouse() -> None:
+    """Note that a wait begins that has no record here: wake the watcher if it sleeps."""
+    if _to_wake:
+        _to_wake[0]()
+
+
+def also_look_in(look: Callable[[BlocksEntered, Sequence[object]], object]) -> None:
+    """Let threads that answer call a function, which adds to the answer."""
+    _others[:] = [look]
+
+
 def wake_by_next_wait(wake: Callable[[], object] | None) -> None:
     """Let the next thread that begins to wait call a function, or none."""
     _to_wake[:] = [] if wake is None else [wake]
@@ -141,6 +156,18 @@ class Blocked(Waiting):
         """What the wait is for, as its users know it."""
         return self.target
 
+    def note_since(self, since: float | None) -> None:
+        """Note when it began, if that is known better than when it was noted."""
+        if since is not None:
+            self.since = since
+
+    def answer(self, inside: Callable[[Sequence[object]], BlocksEntered]) -> None:
+        """Answer what was asked for a wait whose thread does not: by a function of the things."""
+        asked = self.asked
+        if asked is not None and asked is not self.answered:
+            self.inside = inside(asked.things)
+            self.answered = asked
+
     def up_to(self) -> UpTo:
         """Who must act before it can end."""
         return self.target.up_to(self.ident)
@@ -155,7 +182,10 @@ class Blocked(Waiting):
             _to_wake[0]()
         asked = self.asked
         if asked is not None and asked is not self.answered:
-            self.inside = blocks_of(_callers_frame(), asked.things)
+            inside = blocks_of(_callers_frame(), asked.things)
+            for look in _others:
+                look(inside, asked.things)
+            self.inside = inside
             self.answered = asked
         refusal = self.refusal
         if refusal is not None:

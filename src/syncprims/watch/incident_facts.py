@@ -10,57 +10,66 @@ from .._core.foreign import guarded
 from .._core.holders import thread_name
 from .._core.waits import Awaited, Waiting
 from .blocked import Blocked
+from .event_loops import running_loops, say_task, task_of
 from .parts import ended
+from .suspended import TaskWait
 
 DEADLOCK: Final = "DEADLOCK"
 LIKELY: Final = "LIKELY DEADLOCK"
 ASLEEP: Final = "ALL ASLEEP"
 SLOW: Final = "SLOW"
+LOOP: Final = "LOOP BLOCKED"
 ORDER: Final = "LOCK ORDER"
 
 Place = tuple[str, int, str]
 
 
 class Holding:
-    """Which thread holds what another one waits for.
+    """Which thread, or task of an event loop, holds what another one waits for.
 
     Attributes:
-        ident: Its ident.
-        thread: Its name.
+        ident: Its ident; of a task its number, which is negative.
+        thread: Its name, or "" for a task.
+        task: What the task is called, if it is one, or one of the thread has it.
         is_alive: Whether it has not ended.
         taken: Where it took the lock, if that is known.
         words: Why it is up to it, if it is no holder of a lock.
     """
 
-    __slots__ = ("ident", "is_alive", "taken", "thread", "words")
+    __slots__ = ("ident", "is_alive", "taken", "task", "thread", "words")
 
     def __init__(self, ident: int, is_alive: bool, taken: Place | None = None, words: str = "") -> None:
         self.ident: int = ident
         self.thread: str = thread_name(ident) if is_alive else ended.get(ident, "")
+        self.task: str = say_task(ident) if ident < 0 else ""
         self.is_alive: bool = is_alive
         self.taken: Place | None = taken
         self.words: str = words
 
 
 class WaitingThread:
-    """One thread of an incident.
+    """One thread of an incident, or one task of an event loop.
 
     Attributes:
-        ident: Its ident.
-        thread: Its name.
+        ident: Its ident; of a task its number, which is negative.
+        thread: Its name, or that of the thread that runs the loop of the task.
+        task: What the task is called, if it is one, or the thread runs one.
+        runs: The ident of the thread.
         sought: What it waits for.
         seconds: For how long.
         holders: Which threads that is up to.
         stack: Where it is, outermost frame first.
     """
 
-    __slots__ = ("holders", "ident", "seconds", "sought", "stack", "thread")
+    __slots__ = ("holders", "ident", "runs", "seconds", "sought", "stack", "task", "thread")
 
     def __init__(
         self, wait: Waiting, seconds: float, holders: Sequence[Holding], stack: tuple[FrameSummary, ...]
     ) -> None:
         self.ident: int = wait.ident
-        self.thread: str = thread_name(wait.ident)
+        self.runs: int = wait.thread if isinstance(wait, TaskWait) else wait.ident
+        self.thread: str = thread_name(self.runs)
+        self.task: str = wait.task.words() if isinstance(wait, TaskWait) else _task_in(wait.ident)
         self.sought: str = say_sought(wait)
         self.seconds: float = seconds
         self.holders: tuple[Holding, ...] = tuple(holders)
@@ -71,7 +80,7 @@ class Incident:
     """What one report is about.
 
     Attributes:
-        heading: One of the five headings.
+        heading: One of the six headings.
         summary: What it is, in a sentence without a full stop.
         threads: The threads that wait.
         doubts: What could end it nevertheless.
@@ -96,6 +105,12 @@ class Incident:
         self.advice: str = advice
         self.doubts: tuple[str, ...] = tuple(dict.fromkeys(doubts))
         self.notes: tuple[str, ...] = tuple(notes)
+
+
+def _task_in(ident: int) -> str:
+    loop = running_loops().get(ident)
+    task = None if loop is None else task_of(loop)
+    return "" if task is None else task.words()
 
 
 def say_sought(wait: Waiting) -> str:

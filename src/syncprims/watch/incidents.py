@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import thread as pool_threads
+from traceback import FrameSummary
 from types import FrameType
 from typing import Final
 
@@ -13,13 +14,15 @@ from .._core.clock import monotonic
 from .._core.deadlocks import Knot, knots
 from .._core.foreign import guarded
 from .._core.holders import stack_of, thread_name
-from .._core.stacks import frames_of_threads
+from .._core.stacks import frames_of_threads, programs_own, summaries
 from .._core.waits import Awaited, UpTo, Waiting, all_waits, innermost_of, waits_of
 from .blocked import Blocked, Question, age
+from .event_loops import TaskLock, running_loops
 from .imports import ModuleImport, import_waits
-from .incident_facts import ASLEEP, DEADLOCK, LIKELY, SLOW, Holding, Incident, WaitingThread
+from .incident_facts import ASLEEP, DEADLOCK, LIKELY, LOOP, SLOW, Holding, Incident, WaitingThread
 from .observed import ObservedLock, ObservedRLock, origin_of, took_by_acquire
-from .parts import Notification, ProgramsEnd, ThreadEnd
+from .parts import FutureResult, Notification, ProgramsEnd, ThreadEnd, loop_that_brings
+from .suspended import AwaitedTasks, TaskWait, TaskWaits
 from .with_blocks import BlocksEntered
 from .wording import error_of, say_stack
 
@@ -67,6 +70,9 @@ class Search:
         self._slow: set[int] = set()
         self._asleep: frozenset[int] = frozenset()
         self._imports: dict[int, Waiting] = {}
+        self._task_waits: TaskWaits = TaskWaits()
+        self._tasks: dict[int, TaskWait] = {}
+        self._loops: dict[tuple[str, int], None] = {}  # places that blocked one
 
     def look(
         self,
@@ -87,6 +93,8 @@ class Search:
         self._imports = import_waits()
         now = monotonic()
         waits = [*(wait for wait in all_waits() if wait.ident not in self._ignored), *self._imports.values()]
+        self._tasks = self._task_waits.look([wait for wait in waits if isinstance(wait, Blocked)], after)
+        waits += self._tasks.values()
         if not waits:
             self._forget(waits)
             return
@@ -96,6 +104,7 @@ class Search:
             return
         self._forget(waits)
         found = knots([wait.ident for wait in waits], self._select, self._innermost)
+        stuck: set[int] = set()
         for knot in found:
             core = [wait for ident, wait in knot.waits.items() if ident in knot.core]
             key = frozenset(map(_number, core))
@@ -109,6 +118,9 @@ class Search:
                         if self.breaks and incident.heading == DEADLOCK:
                             self._break(core, incident)
                         yield incident
+            if key in self._reported or key not in self._judged:
+                stuck.update(knot.waits)
+        yield from self._look_for_blocked_loops(now, after, stuck)
         yield from self._look_for_gone(waits, now, after)
         if asleep is not None and not found and not self._reported:
             yield from self._look_for_sleep(now, asleep)
@@ -127,20 +139,20 @@ class Search:
     # -- the waits that count -------------------------------------------------------------------------------------
 
     def _select(self, ident: int) -> list[Waiting]:
+        if ident < 0:
+            return [wait] if (wait := self._tasks.get(ident)) is not None else []
         found = [wait for wait in waits_of(ident)[:1] if _is_endless(wait)]
         return found or [self._imports[ident]] if ident in self._imports else found
 
     def _innermost(self, ident: int) -> Waiting | None:
+        if ident < 0:
+            return self._tasks.get(ident)
         wait = innermost_of(ident) or self._imports.get(ident)
         return wait if wait is not None and _is_endless(wait) else None
 
     def _ask(self, key: frozenset[int], core: Sequence[Waiting], waits: Sequence[Waiting]) -> Question | None:
         """Ask all that matter; return the question once they have answered, each after it was asked."""
-        locks = [
-            wait.target
-            for wait in core
-            if isinstance(wait, Blocked) and isinstance(wait.target, (ObservedLock, ObservedRLock))
-        ]
+        locks = list(filter(None, map(_lock_of, core)))
         asked = [wait for wait in core if isinstance(wait, Blocked) and wait.answers]
         asked += [wait for wait in waits if isinstance(wait, Blocked) and wait.answers and _is_for(wait, locks)]
         question = self._questions.get(key)
@@ -166,6 +178,8 @@ class Search:
                     continue
                 lock = wait.target if isinstance(wait, Blocked) else None
                 holding = Holding(holder, True)
+                if isinstance(wait, TaskWait):
+                    doubts.append("unless one of these tasks is cancelled")
                 if isinstance(lock, (ObservedLock, ObservedRLock)):
                     # Without the GIL a thread may have been between taking it and noting that; not when it was listed.
                     if lock.up_to(wait.ident) != holder:
@@ -173,11 +187,19 @@ class Search:
                     inside = self._inside(knot, holder, question)
                     if inside is not None:
                         holding.taken = inside.places.get(id(lock))
+                        holding.task = inside.tasks.get(id(lock), holding.task)
                     if isinstance(lock, ObservedLock):
                         doubt = self._doubt(lock, holding, knot, frames, unknown=inside is None or inside.unknown)
                         if doubt is None:
                             return None
                         doubts += filter(None, [doubt])
+                elif isinstance(lock, TaskLock):
+                    if lock.up_to(wait.ident) != holder:
+                        return None
+                    inside = self._inside(knot, holder, question)
+                    holding.taken = None if inside is None else inside.places.get(id(lock.lock()))
+                elif isinstance(lock, Notification) and loop_that_brings(lock.future) is not None:
+                    holding.words = "which runs it" if holder < 0 else "which runs that event loop"
                 elif isinstance(lock, Notification):
                     if lock.up_to(wait.ident) == holder:
                         holding.words = "which runs that task"
@@ -187,18 +209,16 @@ class Search:
                         doubts.append("unless the pool gets another worker")
                 else:
                     holding.words = _words_of(wait)
-                threads.append(WaitingThread(wait, age(wait, now), [holding], stack_of(wait.ident, frames)))
+                threads.append(WaitingThread(wait, age(wait, now), [holding], _stack(wait, frames)))
         finally:
             frames.clear()
         more = len(knot.waits) - len(core)
         notes = [f"{more} more thread(s) wait for these"] if more > 0 else []
         return Incident(
             LIKELY if doubts else DEADLOCK,
-            "1 thread waits for itself, and can never go on"
-            if len(core) == 1
-            else f"{len(core)} threads wait for each other, and can never go on",
+            _summary(core),
             threads,
-            _advice(core),
+            _advice(core, over_await=any(each.task for thread in threads for each in thread.holders)),
             doubts,
             notes,
         )
@@ -236,6 +256,35 @@ class Search:
         if refusable:
             last = max(refusable, key=lambda wait: wait.number)
             last.refusal = lambda: error_of(incident, last.ident)
+
+    # -- event loops that stand still -----------------------------------------------------------------------------
+
+    def _look_for_blocked_loops(self, now: float, after: float, stuck: Iterable[int]) -> Iterator[Incident]:
+        late = []
+        for ident in running_loops():
+            wait = innermost_of(ident)
+            is_start = isinstance(wait, Blocked) and isinstance(wait.target, Notification) and wait.target.is_start
+            if wait is not None and not is_start and ident not in stuck and age(wait, now) >= after:
+                late.append(wait)
+        if not late:
+            return
+        frames = frames_of_threads()
+        try:
+            for wait in late:
+                stack = stack_of(wait.ident, frames)
+                place = _place(stack)
+                if place in self._loops or innermost_of(wait.ident) is not wait:
+                    continue
+                self._loops[place] = None
+                yield Incident(
+                    LOOP,
+                    "a blocking wait in the thread of an event loop stops all tasks of that loop",
+                    [WaitingThread(wait, age(wait, now), self._holders(wait, frames), stack)],
+                    "do not block in the thread of a loop: await asyncio's own lock, event or queue, or wait in a "
+                    "thread of its own by `await asyncio.to_thread(...)`",
+                )
+        finally:
+            frames.clear()
 
     # -- holders that are gone ------------------------------------------------------------------------------------
 
@@ -327,14 +376,14 @@ class Search:
         frames = frames_of_threads()
         try:
             for wait in late:
-                if isinstance(wait, Blocked):
+                if isinstance(wait, Blocked) and not isinstance(wait.target, AwaitedTasks):
                     self._slow.add(wait.number)
                     holders = self._holders(wait, frames)
                     notes = [line for holder in holders for line in _stack_lines(holder, frames)]
                     yield Incident(
                         SLOW,
-                        f"a thread has waited for more than {slow:g} s",
-                        [WaitingThread(wait, age(wait, now), holders, stack_of(wait.ident, frames))],
+                        f"a {'task' if wait.ident < 0 else 'thread'} has waited for more than {slow:g} s",
+                        [WaitingThread(wait, age(wait, now), holders, _stack(wait, frames))],
                         "shorten what is done while that is held, or raise the limit",
                         notes=notes,
                     )
@@ -346,16 +395,42 @@ class Search:
         if up_to is None:
             return []
         idents = [up_to] if isinstance(up_to, int) else [each for each in up_to.members() if isinstance(each, int)]
-        lock = isinstance(wait, Blocked) and isinstance(wait.target, (ObservedLock, ObservedRLock))
-        words = "" if lock else _words_of(wait)
+        words = "" if _lock_of(wait) is not None else _words_of(wait)
         return [Holding(ident, self._is_alive(ident, frames), words=words) for ident in idents[:10]]
 
     def _is_alive(self, ident: int, frames: dict[int, FrameType]) -> bool:
         # A thread of the watch may have got the ident of one that ended.
-        return ident in frames and ident not in self._ignored
+        return ident < 0 or (ident in frames and ident not in self._ignored)
+
+
+def _lock_of(wait: Waiting) -> object:
+    """The lock that a wait is for, if it is for one that is observed."""
+    target = wait.target if isinstance(wait, Blocked) else None
+    if isinstance(target, TaskLock):
+        return target.lock()
+    return target if isinstance(target, (ObservedLock, ObservedRLock)) else None
+
+
+def _stack(wait: Waiting, frames: dict[int, FrameType]) -> tuple[FrameSummary, ...]:
+    return summaries(wait.stack) if isinstance(wait, TaskWait) else stack_of(wait.ident, frames)
+
+
+def _place(stack: tuple[FrameSummary, ...]) -> tuple[str, int]:
+    own = programs_own(stack) or stack
+    return (own[-1].filename, own[-1].lineno or 0) if own else ("", 0)
+
+
+def _summary(core: Sequence[Waiting]) -> str:
+    kinds = {wait.ident < 0 for wait in core}
+    what = "thread" if kinds == {False} else "task" if kinds == {True} else "thread and task"
+    if len(core) == 1:
+        return f"1 {what} waits for itself, and can never go on"
+    return f"{len(core)} {what.replace(' and ', 's and ')}s wait for each other, and can never go on"
 
 
 def _stack_lines(holder: Holding, frames: dict[int, FrameType]) -> list[str]:
+    if holder.ident < 0:
+        return []
     return [f"Thread {holder.thread!r} is here:", *say_stack(stack_of(holder.ident, frames))] if holder.is_alive else []
 
 
@@ -368,15 +443,36 @@ def _words_of(wait: Waiting) -> str:
     if isinstance(node, Awaited):
         return guarded("", lambda: node.why(thread_name))
     if isinstance(wait, Blocked):
-        if isinstance(wait.target, (ThreadEnd, ProgramsEnd)):
+        if isinstance(wait.target, (ThreadEnd, ProgramsEnd, AwaitedTasks)):
             return "which has not ended"
         if isinstance(wait.target, ModuleImport):
             return "which is importing it"
+        if isinstance(wait.target, FutureResult):
+            return "which runs that task"
+        if isinstance(wait.target, Notification) and wait.target.future is not None:
+            return "which runs it"
     return ""
 
 
-def _advice(core: Sequence[Waiting]) -> str:
+def _advice(core: Sequence[Waiting], *, over_await: bool) -> str:
     targets = [wait.target for wait in core if isinstance(wait, Blocked)]
+    if any(isinstance(each, Notification) and loop_that_brings(each.future) is not None for each in targets):
+        return (
+            "in the thread of a loop await the coroutine itself; from elsewhere wait for it without a lock that the "
+            "loop's thread may want"
+        )
+    if over_await:
+        if any(isinstance(each, (ObservedLock, ObservedRLock)) for each in targets):
+            return (
+                "hold no lock of threading over an await: release it before, or use asyncio.Lock between tasks and "
+                "no lock at all over `await asyncio.to_thread(...)`"
+            )
+        if len(core) == 1:
+            return "an asyncio.Lock can't be taken again by the task that has it: let one function take it"
+        return (
+            "take the locks in the same order in all tasks, and do not await a task under a lock that it needs; a "
+            "timeout, `async with asyncio.timeout(...)`, would end the wait"
+        )
     if len(core) == 1 and isinstance(targets[0] if targets else None, ObservedLock):
         return (
             "use threading.RLock if one thread takes the lock again; in a signal handler or `__del__` take no lock "

@@ -9,13 +9,17 @@ import sys
 import threading
 from collections.abc import Sequence
 from functools import update_wrapper
+from types import ModuleType
 from typing import Any, Final, NoReturn
 
 from .._core.foreign import guarded
 from .children import watch_children
 from .contention import WatchRecording
+from .event_loops import forget_loops, run_observed
+from .event_loops import replacements as replacements_in_asyncio
 from .exact import ExactLock, ExactObserver, ExactRLock, exact_classes, silence
 from .incident_facts import Incident
+from .late_import import LateImport
 from .lock_pairs import LockOrders
 from .metrics import LockMetrics
 from .observed import ObservedLock, ObservedRLock, factory_of
@@ -63,6 +67,7 @@ class Watching:
         self.watcher: IncidentWatcher = IncidentWatcher(options, () if self.orders is None else (self.orders.found,))
         self._undo: list[Replacement] = []
         self._exact: tuple[type[ExactLock | ExactRLock], ...] = ()
+        self._late: LateImport = LateImport()
 
     def look(self) -> list[Incident]:
         """Look at once for threads that can't go on, without regard to how long they have waited; report what is new.
@@ -80,6 +85,7 @@ class Watching:
         if _current is self:
             _current = None
             self.finish()
+            self._late.forget()
             silence(self._exact)
             for owner, name, value in reversed(self._undo):
                 if value is _ABSENT:
@@ -104,6 +110,7 @@ class Watching:
     def after_fork_in_child(self) -> None:
         """Begin again in a forked child."""
         self.watcher.forget_thread()
+        forget_loops()
         if self.orders is not None:
             self.orders.forget_threads()
         if self.metrics is not None:
@@ -123,10 +130,9 @@ class Watching:
             *replacements(),
         ]:
             self._replace(owner, name, value)
-        for module in list(sys.modules.values()):
-            entries = guarded(None, lambda: vars(module))  # noqa: B023  called at once
-            if type(entries) is dict and module is not threading and entries.get("Lock") is original:
-                self._replace(module, "Lock", factory)
+        self._replace_elsewhere("Lock", original, factory)
+        self._late.after("asyncio", self._observe_asyncio)
+        self._late.after("uvloop", self._observe_uvloop)
         if len(sys._current_frames()) == 1:
             self._renew_locks_of_logging()
         self.watcher.start()
@@ -159,6 +165,23 @@ class Watching:
             leave(status)
 
         return update_wrapper(exit_at_once, leave)
+
+    def _observe_asyncio(self, asyncio: ModuleType) -> None:
+        found = replacements_in_asyncio(asyncio)
+        for owner, name, value in found:
+            original = vars(owner)[name]
+            self._replace(owner, name, value)
+            if isinstance(owner, ModuleType):
+                self._replace_elsewhere(name, original, value)
+
+    def _observe_uvloop(self, uvloop: ModuleType) -> None:
+        self._replace(*run_observed(vars(uvloop)["Loop"]))
+
+    def _replace_elsewhere(self, name: str, original: object, value: object) -> None:
+        for module in list(sys.modules.values()):
+            entries = guarded(None, lambda: vars(module))  # noqa: B023  called at once
+            if type(entries) is dict and entries.get(name) is original:
+                self._replace(module, name, value)
 
     def _replace(self, owner: Any, name: str, value: object) -> None:
         self._undo.append((owner, name, vars(owner).get(name, _ABSENT)))

@@ -202,8 +202,11 @@ class ObservedLock:
         return name_made(self._origin, self._number, "Lock")
 
     def up_to(self, waiter: int) -> int | None:  # noqa: ARG002  it may be the waiter itself
-        """The thread that took it last, if it is taken."""
-        return self._taker or None if self._inner.locked() else None
+        """The thread that took it last, if it is taken; or the suspended task which that thread ran."""
+        if not self._inner.locked():
+            return None
+        taker = self._taker
+        return task_holders.get((id(self), taker), taker) or None
 
 
 ObservedLock.__name__ = "lock"
@@ -295,7 +298,7 @@ class ObservedRLock(_CRLock):
         """Its owner."""
         found = _owner_in(_c_repr(self))
         owner = int(found[1]) if found else 0
-        return None if owner in (0, waiter) else owner
+        return None if owner in (0, waiter) else task_holders.get((id(self), owner), owner)
 
 
 ObservedRLock.__name__ = "RLock"
@@ -354,6 +357,18 @@ def _wait_again(lock: ObservedRLock, limit: float | None) -> bool:
 
 
 # -- for those who watch -----------------------------------------------------------------------------------------------
+
+task_holders: dict[tuple[int, int], int] = {}
+"""By the id of a lock and the thread that took it: the number of the suspended task of its event loop in whose block of
+a `with` the lock is. Written by `suspended`."""
+
+
+def taker_of(lock: ObservedLock | ObservedRLock) -> int:
+    """The thread that took it, whether a task of that has it or not; 0 if it is free."""
+    if isinstance(lock, ObservedRLock):
+        found = _owner_in(_c_repr(lock))
+        return int(found[1]) if found else 0
+    return lock._taker if lock._inner.locked() else 0
 
 
 def took_by_acquire(lock: ObservedLock) -> bool:

@@ -27,6 +27,7 @@ _MAKERS: Final = (
     threading.__file__,
     queue.__file__,
     os.path.join(os.path.dirname(threading.__file__), "concurrent", "futures", ""),
+    os.path.join(os.path.dirname(threading.__file__), "asyncio", "locks.py"),
 )
 _MOST: Final = 20_000  # places; a program that makes code without end gets no more names
 

@@ -69,14 +69,13 @@ class Notification:
         kind: Of what class that is.
     """
 
-    __slots__ = ("_group", "condition", "function", "future", "kind")
+    __slots__ = ("_result", "condition", "function", "future", "kind")
 
     def __init__(self, condition: threading.Condition, frame: FrameType | None) -> None:
         self.condition: threading.Condition = condition
         self.future: Future[Any] | None = None
         self.function: str = ""
         self.kind: str = "Condition"
-        self._group: Several | None = None
         while frame is not None and frame.f_code.co_filename in _files:
             name = frame.f_code.co_qualname
             if name in _SOUGHT:
@@ -87,6 +86,7 @@ class Notification:
                     self.future = future if isinstance(future, Future) else None
                 break
             frame = frame.f_back
+        self._result: FutureResult | None = None if self.future is None else FutureResult(self.future)
 
     @property
     def is_start(self) -> bool:
@@ -115,18 +115,9 @@ class Notification:
         found.many = made.many
         return found, number_of(lock)
 
-    def up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  it does not matter
+    def up_to(self, waiter: int) -> UpTo:
         """Who can bring it: the thread that runs the task of a future, or any worker of its pool."""
-        if self.future is None:
-            return None
-        runner = _runners.get(id(self.future))
-        if runner is not None:
-            return runner
-        if self._group is None:
-            pool = pool_of(self.future)
-            if pool is not None:
-                self._group = Several(lambda: _workers(pool), one_is_enough=True)
-        return self._group
+        return None if self._result is None else self._result.up_to(waiter)
 
 
 # -- futures -----------------------------------------------------------------------------------------------------------
@@ -134,6 +125,48 @@ class Notification:
 # By the id of a future: the thread that runs its task, and its pool. Both are gone with the future, or before.
 _runners: dict[int, int] = {}
 _pools: dict[int, tuple[ref[Any], ref[Any]]] = {}
+# By the id of a future for a coroutine that was handed to an event loop: who brings its result.
+_brought: dict[int, tuple[ref[Any], Callable[[], UpTo]]] = {}
+
+
+def brought_by(future: Future[Any], who: Callable[[], UpTo]) -> None:
+    """Note who brings the result of a future that no pool has made."""
+    key = id(future)
+    _brought[key] = ref(future, lambda _: _brought.pop(key, None)), who
+
+
+def loop_that_brings(future: object) -> Callable[[], UpTo] | None:
+    """Who brings the result of a future, if that is a coroutine in an event loop."""
+    entry = _brought.get(id(future))
+    return None if entry is None or entry[0]() is not future else entry[1]
+
+
+class FutureResult:
+    """The result of a future, for as long as one waits for it."""
+
+    __slots__ = ("_group", "future")
+
+    def __init__(self, future: object) -> None:
+        self.future: object = future
+        self._group: Several | None = None
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return f"the result of {say_future(self.future)}"
+
+    def up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  it does not matter
+        """The thread that runs its task or the event loop of that, or any worker of its pool; None if none is known."""
+        loop = loop_that_brings(self.future)
+        if loop is not None:
+            return loop()
+        runner = _runners.get(id(self.future))
+        if runner is not None:
+            return runner
+        pool = pool_of(self.future) if self._group is None else None
+        if pool is not None:
+            self._group = Several(lambda: _workers(pool), one_is_enough=True)
+        return self._group
 
 
 def pool_of(future: object) -> ThreadPoolExecutor | None:
@@ -153,6 +186,8 @@ def _workers(pool: ThreadPoolExecutor) -> Collection[UpTo]:
 def say_future(future: object) -> str:
     """Put a future into words."""
     ident = _runners.get(id(future))
+    if loop_that_brings(future) is not None:
+        return "a coroutine that was handed to an event loop"
     if ident is not None:
         return f"a task that runs in Thread {thread_name(ident) or ident!r}"
     pool = pool_of(future)

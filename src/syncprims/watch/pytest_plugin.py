@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from .._core.clock import monotonic, sleep
-from .incident_facts import ASLEEP, DEADLOCK, LIKELY, ORDER, SLOW, Incident
+from .incident_facts import ASLEEP, DEADLOCK, LIKELY, LOOP, ORDER, SLOW, Incident
 from .installing import Watching, install_with
 from .options import WatchOptions
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from _pytest.reports import TestReport
 
 MARKER: Final = "may_deadlock"
-_ALSO: Final = {"asleep": ASLEEP, "order": ORDER, "slow": SLOW}
+_ALSO: Final = {"asleep": ASLEEP, "loop": LOOP, "order": ORDER, "slow": SLOW}
 # How long to wait at the end of a test for threads that seem stuck to answer: they do it once a second at least.
 _PATIENCE: Final = 3.0
 _PAUSE: Final = 0.02
@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--watch-locks-also",
         default="",
         metavar="WHAT",
-        help="fail by other reports too: a list with commas of asleep, order and slow=S",
+        help="fail by other reports too: a list with commas of asleep, loop, order and slow=S",
     )
     group.addoption(
         "--watch-locks-break",
@@ -80,7 +80,7 @@ def _also(text: str) -> tuple[set[str], float | None]:
     for each in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = each.partition("=")
         if name not in _ALSO or (name == "slow") != bool(value):
-            raise pytest.UsageError(f"--watch-locks-also takes asleep, order and slow=SECONDS, not {each!r}")
+            raise pytest.UsageError(f"--watch-locks-also takes asleep, loop, order and slow=SECONDS, not {each!r}")
         headings.add(_ALSO[name])
         if value:
             try:

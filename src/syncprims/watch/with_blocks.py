@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import CodeType, FrameType, MemberDescriptorType, ModuleType
 from typing import Any, Final
 
@@ -29,13 +29,16 @@ class BlocksEntered:
     Attributes:
         places: For each thing, by its id, the file, line and function of the `with`.
         unknown: Whether it is in a block of which can't be told what it is of.
+        tasks: Of the things in whose blocks it is not itself, but a suspended task of the event loop that it runs:
+            what reports call that task.
     """
 
-    __slots__ = ("places", "unknown")
+    __slots__ = ("places", "tasks", "unknown")
 
     def __init__(self) -> None:
         self.places: dict[int, tuple[str, int, str]] = {}
         self.unknown: bool = False
+        self.tasks: dict[int, str] = {}
 
 
 def blocks_of(frame: FrameType | None, things: Sequence[object]) -> BlocksEntered:
@@ -46,6 +49,12 @@ def blocks_of(frame: FrameType | None, things: Sequence[object]) -> BlocksEntere
             guarded(None, _look_at, frame, things, found)
         frame = frame.f_back
     return found
+
+
+def add_blocks_of(frames: Iterable[FrameType], things: Sequence[object], found: BlocksEntered) -> None:
+    """Add the blocks of these things that frames are in, which do not run."""
+    for frame in frames:
+        guarded(None, _look_at, frame, things, found)
 
 
 def _look_at(frame: FrameType, things: Sequence[object], found: BlocksEntered) -> None:
@@ -72,7 +81,7 @@ def _look_at(frame: FrameType, things: Sequence[object], found: BlocksEntered) -
 
 def _lock_of(manager: object) -> object:
     """The lock that a condition is entered by."""
-    if isinstance(manager, threading.Condition):
+    if isinstance(manager, threading.Condition) or type_name(manager) == "asyncio.locks.Condition":
         return guarded(None, getattr, manager, "_lock")
     return None
 

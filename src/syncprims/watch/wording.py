@@ -13,9 +13,10 @@ from .._core.report import date, interpreter
 from .._core.stacks import programs_own, say_frame, without_library
 from ..errors import DeadlockError
 from ..facts import Wait
-from .incident_facts import LIKELY, Holding, Incident, WaitingThread
+from .incident_facts import DEADLOCK, Holding, Incident, WaitingThread
 
 _FRAMES: Final = 8
+_PASSED: Final = ("<frozen ", os.path.join(os.path.dirname(os.__file__), "asyncio", ""))  # while others are left
 _THREADS: Final = 12
 SCHEMA: Final = 1
 """The version of the JSON objects; it changes when a field changes its meaning."""
@@ -35,22 +36,32 @@ def as_text(incident: Incident) -> str:
 
 
 def _say_thread(thread: WaitingThread) -> Iterator[str]:
-    yield f"  {_name(thread.thread, thread.ident)} has waited {thread.seconds:.1f} s for {thread.sought}"
+    yield f"  {_who(thread)} has waited {thread.seconds:.1f} s for {thread.sought}"
     for holder in thread.holders:
         yield f"    {_say_holder(holder, thread)}"
     yield from (f"      {line}" for line in say_stack(thread.stack))
+
+
+def _who(thread: WaitingThread) -> str:
+    who = _name(thread.thread, thread.runs)
+    if not thread.task:
+        return who
+    return f"{thread.task} in {who}" if thread.ident < 0 else f"{who}, which runs {thread.task},"
 
 
 def _say_holder(holder: Holding, thread: WaitingThread) -> str:
     if not holder.is_alive:
         who = f"Thread {words(holder.thread)}" if holder.thread else "a thread"
         return f"held by {who} (ident {holder.ident}), which has ended or is not in this process"
-    who = "itself" if holder.ident == thread.ident else _name(holder.thread, holder.ident)
+    who = "itself" if holder.ident == thread.ident else holder.task or ""
+    if holder.ident >= 0 and holder.ident != thread.ident:
+        who = _name(holder.thread, holder.ident)
     if holder.words:
         return f"up to {who}, {holder.words}"
     taken = holder.taken
     where = "" if taken is None else f", taken at {say_place(taken)}"
-    return f"held by {who}{where}"
+    suspended = f", by {holder.task}, which is suspended" if holder.task and holder.ident >= 0 else ""
+    return f"held by {who}{where}{suspended}"
 
 
 def say_place(place: tuple[str, int, str]) -> str:
@@ -66,7 +77,7 @@ def _name(name: str, ident: int) -> str:
 def say_stack(stack: tuple[FrameSummary, ...]) -> list[str]:
     """The lines of the program that a thread is in, outermost first."""
     shown = programs_own(stack) or without_library(stack)
-    shown = tuple(frame for frame in shown if not frame.filename.startswith("<frozen ")) or shown
+    shown = tuple(frame for frame in shown if not frame.filename.startswith(_PASSED)) or shown
     left_out = [f"... {len(shown) - _FRAMES} more ..."] if len(shown) > _FRAMES else []
     return left_out + [say_frame(frame) for frame in shown[-_FRAMES:]]
 
@@ -76,7 +87,7 @@ def as_object(incident: Incident) -> dict[str, Any]:
     return {
         "syncprims_watch": SCHEMA,
         "heading": incident.heading,
-        "certain": incident.heading != LIKELY and not incident.doubts,
+        "certain": incident.heading == DEADLOCK,
         "summary": incident.summary,
         "doubts": list(incident.doubts),
         "advice": incident.advice,
@@ -87,13 +98,15 @@ def as_object(incident: Incident) -> dict[str, Any]:
         "threads": [
             {
                 "name": thread.thread,
-                "ident": thread.ident,
+                "ident": thread.runs,
+                "task": thread.task or None,
                 "waits_for": thread.sought,
                 "seconds": round(thread.seconds, 3),
                 "up_to": [
                     {
                         "name": holder.thread,
                         "ident": holder.ident,
+                        "task": holder.task or None,
                         "alive": holder.is_alive,
                         "taken_at": None if holder.taken is None else _place_object(*holder.taken),
                         "why": holder.words or "holds it",

@@ -1,0 +1,320 @@
+"""Suspended: what the tasks of event loops wait for, as each loop says itself when it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from math import inf
+from types import FrameType
+from typing import Any, Final
+from weakref import ref
+
+from .._core.clock import monotonic
+from .._core.foreign import guarded, type_name
+from .._core.stacks import Place
+from .._core.waits import UpTo, innermost_of
+from .blocked import Awaitable, Blocked, age
+from .event_loops import (
+    LockWait,
+    TaskFacts,
+    frames_of_task,
+    lock_waits,
+    number_of_task,
+    running_loops,
+    source_of,
+    tasks_of,
+)
+from .observed import ObservedLock, ObservedRLock, taker_of, task_holders
+from .parts import FutureResult, Notification, Several, loop_that_brings
+from .with_blocks import BlocksEntered, add_blocks_of
+
+# A task that is suspended can't answer, and another thread must not look at it (see `_core.stacks`). So the loop is
+# asked, by a callback in its own thread: what its tasks wait for, and in which blocks they are. All of one answer is
+# true at one moment. A wait that is in two answers is the same one if the task waits for the same object, so that it
+# was there all the time between them; and like a thread's it counts once it has answered what the search asked.
+#
+# A loop is asked only if there is a reason: a task has waited for a lock of asyncio's for long, or a thread for a lock
+# that the loop's thread took, or for a coroutine that was handed to the loop. The longer nothing is found, the more
+# seldom. A loop whose thread blocks can't answer, and needn't: then all is up to that thread.
+#
+# Any wait of a task can end by `cancel`. A timeout does that, so that a task under one is left out; which timers there
+# are only asyncio's own loops tell. Everything else that cancels is a doubt which the report names.
+
+_SOON: Final = 0.05
+_SELDOM: Final = 5.0
+_SLOWER: Final = 1.5
+_MOST: Final = 10_000  # tasks that are looked at
+_SHARE: Final = 50  # how many times as long as an answer took to leave the loop alone
+_TIMERS: Final = ("asyncio.", "async_timeout.", "anyio.")
+
+
+class AwaitedTasks:
+    """The end of other tasks, for which a task waits.
+
+    Attributes:
+        name: What reports call it.
+        numbers: The numbers of those tasks.
+    """
+
+    __slots__ = ("_up_to", "name", "numbers")
+
+    def __init__(self, tasks: Sequence[Any], name: str) -> None:
+        self.name: str = name
+        self.numbers: tuple[int | None, ...] = tuple(number_of_task(task) or None for task in tasks)
+        self._up_to: UpTo = self.numbers[0] if len(tasks) == 1 else Several(lambda: self.numbers, one_is_enough=True)
+
+    def up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  it does not matter
+        """They; one that fails is enough."""
+        return self._up_to
+
+
+class TaskWait(Blocked):
+    """One wait of a suspended task.
+
+    Attributes:
+        task: What reports call the task.
+        thread: The ident of the thread that runs its loop.
+        stack: Where it is suspended, innermost first.
+        sign: What is waited for, which is the same object as long as it is one wait.
+    """
+
+    __slots__ = ("sign", "stack", "task", "thread")
+
+    def __init__(self, target: Awaitable, task: Any, thread: int, sign: object) -> None:
+        super().__init__(target, is_endless=True)
+        self.note_of(number_of_task(task))
+        self.task: TaskFacts = TaskFacts(task)
+        self.thread: int = thread
+        self.stack: list[Place] = []
+        self.sign: object = sign
+
+    def go_on(self, target: Awaitable) -> None:
+        """Note what the same wait is for now, as some of several tasks may have ended."""
+        old = self.target
+        if isinstance(old, AwaitedTasks) and isinstance(target, AwaitedTasks) and old.numbers != target.numbers:
+            self.target = target
+
+    def is_of(self, sign: object) -> bool:
+        """Whether a wait with this sign is the same one."""
+        mine = self.sign
+        return (mine() if isinstance(mine, ref) else mine) is (sign() if isinstance(sign, ref) else sign)
+
+
+class TaskWaits:
+    """The waits of suspended tasks, as far as there is a reason to look at them."""
+
+    def __init__(self) -> None:
+        self._views: dict[int, _View] = {}
+
+    def look(self, waits: Sequence[Blocked], after: float) -> dict[int, TaskWait]:
+        """Ask the loops that matter; return what is known, by the numbers of tasks.
+
+        Args:
+            waits: The waits of threads.
+            after: For how many seconds a wait has to have lasted to be a reason.
+        """
+        now = monotonic()
+        for number, wait in list(lock_waits.items()):
+            if wait.is_over:
+                _forget(number, wait)
+        loops = running_loops()
+        self._views = {ident: view for ident, view in self._views.items() if loops.get(ident) is view.loop}
+        found: dict[int, TaskWait] = {}
+        holders: dict[tuple[int, int], int] = {}
+        for ident, loop in loops.items():
+            reasons, things = _reasons(ident, waits, now, after)
+            if innermost_of(ident) is not None or not reasons:
+                self._views.pop(ident, None)
+                continue
+            view = self._views.get(ident)
+            if view is None:
+                view = self._views[ident] = _View(loop, ident)
+            view.ask(reasons, things, now)
+            found.update(view.waits)
+            holders.update(view.holders)
+        task_holders.clear()
+        task_holders.update(holders)
+        return found
+
+
+def oldest_lock_wait(now: float) -> float:
+    """For how long the task waits that has waited longest for a lock of asyncio's."""
+    return max((now - wait.since for wait in list(lock_waits.values()) if not wait.is_over), default=0.0)
+
+
+def _forget(number: int, wait: LockWait) -> None:
+    # Its task may have begun another wait.
+    if lock_waits.get(number) is wait:
+        taken = lock_waits.pop(number, None)
+        if taken is not None and taken is not wait:
+            lock_waits.setdefault(number, taken)
+
+
+def _reasons(ident: int, waits: Sequence[Blocked], now: float, after: float) -> tuple[frozenset[int], list[object]]:
+    """What makes it worth to ask a loop, and the locks of which it matters whether a task is in a block of them."""
+    reasons = {id(wait) for wait in list(lock_waits.values()) if wait.loop == ident and now - wait.since >= after}
+    things: list[object] = []
+    for wait in waits:
+        if not wait.is_endless or age(wait, now) < after:
+            continue
+        target = wait.target
+        if isinstance(target, (ObservedLock, ObservedRLock)):
+            if taker_of(target) == ident:
+                reasons.add(wait.number)
+                things.append(target)
+        elif isinstance(target, Notification) and loop_that_brings(target.future) is not None:
+            reasons.add(wait.number)
+    return frozenset(reasons), things
+
+
+class _View:
+    """What one loop said last."""
+
+    def __init__(self, loop: Any, ident: int) -> None:
+        self.loop = loop
+        self.ident = ident
+        self.waits: dict[int, TaskWait] = {}
+        self.holders: dict[tuple[int, int], int] = {}
+        self._reasons: frozenset[int] = frozenset()
+        self._asked_at = -inf
+        self._pause = _SOON
+        self._is_asked = False
+
+    def ask(self, reasons: frozenset[int], things: Sequence[object], now: float) -> None:
+        is_new = reasons != self._reasons
+        if is_new:
+            self._pause = _SOON
+        is_open = any(wait.asked is not wait.answered for wait in list(self.waits.values()))
+        if self._is_asked or (not is_new and not is_open and now - self._asked_at < self._pause):
+            return
+        self._reasons, self._asked_at, self._is_asked = reasons, now, True
+        self._pause = min(self._pause * _SLOWER, _SELDOM)
+        if guarded(None, self.loop.call_soon_threadsafe, partial(guarded, None, self._answer, things)) is None:
+            self._is_asked = False
+
+    def _answer(self, things: Sequence[object]) -> None:
+        """Runs in the thread of the loop."""
+        try:
+            begun = monotonic()
+            holders, waits = _read(self.loop, self.ident, things, self.waits)
+            self.holders, self.waits = holders, waits
+            self._pause = max(self._pause, _SHARE * (monotonic() - begun))
+        finally:
+            self._is_asked = False
+
+
+# -- in the thread of the loop -----------------------------------------------------------------------------------------
+
+
+def _read(
+    loop: Any, ident: int, things: Sequence[object], before: dict[int, TaskWait]
+) -> tuple[dict[tuple[int, int], int], dict[int, TaskWait]]:
+    tasks = {number_of_task(task): task for task in tasks_of(loop)[:_MOST]}
+    tasks.pop(0, None)
+    holders: dict[tuple[int, int], int] = {}
+    for number, task in tasks.items() if things else ():
+        inside = _blocks(frames_of_task(task), things)
+        holders.update({(key, ident): number for key in inside.places})
+    timed = _timed(loop, tasks)
+    waits: dict[int, TaskWait] = {}
+    for number, task in tasks.items():
+        if id(task) in timed:
+            continue
+        frames = frames_of_task(task)
+        awaited = guarded(None, _awaited, number, task, frames)
+        if awaited is None:
+            continue
+        target, sign, since = awaited
+        wait = before.get(number)
+        if wait is None or not wait.is_of(sign):
+            wait = TaskWait(target, task, ident, sign)
+            wait.note_since(since)
+        else:
+            wait.go_on(target)
+        wait.stack = [(frame.f_code, frame.f_lineno) for frame in reversed(frames)]
+        wait.answer(partial(_blocks, frames))
+        waits[number] = wait
+    return holders, waits
+
+
+def _blocks(frames: Iterable[FrameType], things: Sequence[object]) -> BlocksEntered:
+    found = BlocksEntered()
+    add_blocks_of(frames, things, found)
+    return found
+
+
+def _awaited(number: int, task: Any, frames: Sequence[FrameType]) -> tuple[Awaitable, object, float | None] | None:
+    """What a task waits for: that, its sign, and since when; None if it is not known to be up to a thread or task."""
+    lock_wait = lock_waits.get(number)
+    if lock_wait is not None and not lock_wait.is_over:
+        return lock_wait.lock, lock_wait, lock_wait.since
+    future = task._fut_waiter
+    if future is None:
+        return None
+    sign: object = ref(future)
+    several = _several(future, frames)
+    if several is not None:
+        tasks, words = several
+        return (AwaitedTasks(tasks, words), sign, None) if tasks else None
+    if hasattr(future, "get_coro") and number_of_task(future):
+        return AwaitedTasks([future], f"the end of {TaskFacts(future).words()}"), sign, None
+    source = source_of(future)
+    if isinstance(source, Future):
+        return FutureResult(source), sign, None
+    return None
+
+
+def _several(future: Any, frames: Sequence[FrameType]) -> tuple[list[Any], str] | None:
+    """The tasks that a task waits for by `gather`, in a `TaskGroup` or by `wait`."""
+    found: Iterable[Any]
+    if type_name(future) == "asyncio.tasks._GatheringFuture":
+        found, words = future._children, "the tasks of a gather()"
+    elif not frames:
+        return None
+    else:
+        inner, module = frames[-1], str(frames[-1].f_globals.get("__name__"))
+        function = inner.f_code.co_name
+        if module == "asyncio.taskgroups" and function in ("__aexit__", "_aexit"):
+            found, words = inner.f_locals["self"]._tasks, "the tasks of a TaskGroup"
+        elif module == "asyncio.tasks" and function == "_wait":
+            timer, found, words = inner.f_locals["timeout_handle"], inner.f_locals["fs"], "the tasks of a wait()"
+            found = () if timer is not None else found
+        else:
+            return None
+    return [each for each in found if not each.done()], words
+
+
+def _timed(loop: Any, tasks: dict[int, Any]) -> set[int]:
+    """The ids of the tasks that a timer cancels if nothing else ends their wait."""
+    timed: set[int] = set()
+    futures: set[int] = set()
+    none: tuple[Any, ...] = ()
+    for timer in guarded(none, lambda: tuple(loop._scheduled)):
+        if guarded(True, timer.cancelled):
+            continue
+        futures.update(map(id, guarded(none, lambda: timer._args or none)))  # noqa: B023  called at once
+        of = guarded(None, getattr, timer._callback, "__self__", None)
+        timed.add(id(of))
+        if type_name(of).startswith(_TIMERS):
+            timed.update(id(getattr(of, name, None)) for name in ("_task", "_host_task"))
+            timed.update(map(id, getattr(of, "_tasks", ())))
+    for task in tasks.values():
+        if id(task._fut_waiter) in futures or guarded(False, _is_released_by, task, futures):
+            timed.add(id(task))
+    todo = [task for task in tasks.values() if id(task) in timed]
+    while todo:
+        future = todo.pop()._fut_waiter
+        for each in getattr(future, "_children", (future,)):
+            if id(each) not in timed:
+                timed.add(id(each))
+                if hasattr(each, "_fut_waiter"):
+                    todo.append(each)
+    return timed
+
+
+def _is_released_by(task: Any, futures: set[int]) -> bool:
+    # Until 3.11 `wait_for` runs what it is given in a task of its own, which has a callback with the future that the
+    # timer sets.
+    callbacks: Iterable[tuple[Callable[..., object], object]] = task._callbacks or ()
+    return any(id(arg) in futures for callback, _ in callbacks for arg in getattr(callback, "args", ()))
