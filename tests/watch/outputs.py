@@ -19,6 +19,9 @@ SHOWN: Final = {
     "queue_not_joined.py": (),
     "both_orders.py": ("--order",),
     "slow_wait.py": ("--slow", "0.4"),
+    "tasks_in_both_orders.py": (),
+    "loop_blocked.py": (),
+    "task_holds_lock.py": (),
 }
 
 
