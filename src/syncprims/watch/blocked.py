@@ -156,6 +156,10 @@ class Blocked(Waiting):
         """What the wait is for, as its users know it."""
         return self.target
 
+    def is_now_for(self, target: Awaitable) -> None:
+        """Note what the same wait is for now."""
+        self.target = target
+
     def note_since(self, since: float | None) -> None:
         """Note when it began, if that is known better than when it was noted."""
         if since is not None:

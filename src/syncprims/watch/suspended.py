@@ -93,7 +93,7 @@ class TaskWait(Blocked):
         """Note what the same wait is for now, as some of several tasks may have ended."""
         old = self.target
         if isinstance(old, AwaitedTasks) and isinstance(target, AwaitedTasks) and old.numbers != target.numbers:
-            self.target = target
+            self.is_now_for(target)
 
     def is_of(self, sign: object) -> bool:
         """Whether a wait with this sign is the same one."""
