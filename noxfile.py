@@ -150,7 +150,7 @@ def wheel_types(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[0])
 def typing(session: nox.Session) -> None:
     """Check the types of the library, its tests, its examples and its benchmarks."""
-    _install(session, "-e", ".[test,redis,dask]", *_group("typing"), "nox", "hatchling")
+    _install(session, "-e", ".[test,redis,dask]", *_group("typing"), *_group("browser"), "nox", "hatchling")
     session.run("mypy", *session.posargs)
 
 
@@ -164,12 +164,13 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the pages, with every warning an error, and run their examples."""
-    _install(session, "-e", ".[docs]")
+    """Build the pages, with every warning an error, run their examples, and try them in a browser if there is one."""
+    _install(session, "-e", ".[docs,test]", *_group("browser"))
     for builder in ("html", "doctest"):
         # Of what is compiled, Sphinx would not see the types.
         command = ["sphinx-build", "-W", "-n", "-q", "-b", builder, "docs", f"docs/_build/{builder}"]
         session.run(*command, env={"SYNCPRIMS_PURE": "1"})
+    _pytest(session, "-n", "0", *(session.posargs or ["tests/pages"]), env={"SYNCPRIMS_PAGES": "docs/_build/html"})
 
 
 def _pytest(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import os
 import re
 import sys
 import tomllib
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from docutils import nodes
+from sphinx import addnodes
 
 if TYPE_CHECKING:
-    from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
 
@@ -38,6 +39,8 @@ extensions = [
     "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "notfound.extension",
 ]
 exclude_patterns = ["_build"]
 default_role = "py:obj"
@@ -48,9 +51,16 @@ html_theme = "furo"
 html_title = f"syncprims {release}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
+html_favicon = "_static/icon.svg"
+html_use_index = html_split_index = True  # a page for each letter: all of them are eleven screens
+copybutton_exclude = ".gp, .go, .linenos"  # prompts and output stay behind
+notfound_urls_prefix = os.environ.get("SYNCPRIMS_PAGES_PREFIX", "/")  # below which the pages are served
 
-autodoc_typehints = "description"
+autodoc_typehints = "both"
 autodoc_typehints_description_target = "documented_params"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 80
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 napoleon_google_docstring = True
@@ -166,17 +176,22 @@ nitpick_ignore_regex = [
 ]
 nitpick_ignore = [
     ("py:class", "OnError"),  # an alias, spelt out in its class's own text
+    *(
+        ("py:class", name) for name in ("Stated", "Runner", "WatchOptions", "WaitingThread")
+    ),  # made by the library alone
     ("py:class", "BaseContext"),  # imported for type checkers alone; multiprocessing does not document it
 ]
 
 
 def _find_elsewhere(
-    app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: nodes.TextElement
+    app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, contnode: nodes.TextElement
 ) -> nodes.Node | None:
     # A class is documented under the name that its users import it by, and the other modules' texts use that.
+    target = node["reftarget"]
+    if node["reftype"] == "class" and target.startswith(("syncprims.", "concurrent.futures._")):
+        return contnode  # an annotation of a class that is not public, or known by another name
     if node["reftype"] != "obj":
         return None
-    target = node["reftarget"]
     found = env.domains["py"].resolve_xref(
         env, node["refdoc"], app.builder, "obj", f"syncprims.{target}", node, contnode
     )
@@ -194,6 +209,15 @@ def _name_bases(_app: Sphinx, _name: str, _thing: object, _options: object, base
         elif not any(part.startswith("_") for part in module.split(".")):
             public.append(base)
     bases[:] = public or [object]
+
+
+def _as_written(
+    _app: Sphinx, _what: str, _name: str, _thing: object, _options: object, signature: str | None, returned: str | None
+) -> tuple[str, str | None] | None:
+    # The types of a parameter specification come with their modules.
+    if signature is None:
+        return None
+    return re.sub(r"~?(?:\w+\.)+~?(\w)", r"\1", signature) if "~" in signature else signature, returned
 
 
 def _forget_new(app: Sphinx, what: str, name: str, *_rest: object) -> None:
@@ -225,6 +249,33 @@ def _take_changelog(_app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = text
 
 
+# Members in the order of their use: how to get in, how to get out, what else it does, what it is, and last its hooks.
+_FIRST = ["__enter__", "__call__", "__getitem__", "hold", "acquire", "release", "__exit__", "read", "write"]
+
+
+def _place(member: nodes.Element) -> tuple[int, int]:
+    signature = next(member.findall(addnodes.desc_signature))
+    name = signature.get("fullname", "").rpartition(".")[2]
+    if name in _FIRST:
+        return 0, _FIRST.index(name)
+    if name.startswith("_") and not name.endswith("__"):
+        return 3, 0
+    return (2 if member["objtype"] in {"attribute", "property"} else 1), 0
+
+
+def _order_members(_app: Sphinx, doctree: nodes.document) -> None:
+    for content in doctree.findall(addnodes.desc_content):
+        members = [child for child in content.children if isinstance(child, addnodes.desc)]
+        if len(members) > 1:
+            # Each comes with the entries of the index that point to it.
+            blocks = [[content[content.index(one) - 1], one] for one in members]
+            for block in blocks:
+                for node in block:
+                    content.remove(node)
+            for block in sorted(blocks, key=lambda block: _place(block[1])):
+                content += block
+
+
 def _frame_drawings(_app: Sphinx, doctree: nodes.document) -> None:
     # On a narrow screen a drawing is wider than the page, so it gets a frame to move it in.
     for image in list(doctree.findall(nodes.image)):
@@ -236,8 +287,10 @@ def _frame_drawings(_app: Sphinx, doctree: nodes.document) -> None:
 def setup(app: Sphinx) -> None:
     """Find names where their users know them, show public base classes alone, and take the changelog in."""
     app.connect("doctree-read", _frame_drawings)
+    app.connect("doctree-read", _order_members, priority=400)  # before the contents are collected
     app.connect("source-read", _take_changelog)
     app.connect("autodoc-process-docstring", _keep_colon, priority=1)
     app.connect("missing-reference", _find_elsewhere)
     app.connect("autodoc-process-bases", _name_bases)
+    app.connect("autodoc-process-signature", _as_written)
     app.connect("autodoc-process-signature", _forget_new, priority=900)

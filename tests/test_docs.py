@@ -149,7 +149,7 @@ def test_the_map_is_that_of_the_tree() -> None:
 def test_the_folders_of_the_tests_are_those_of_the_library() -> None:
     """Each subject has one name: its tests stand in a folder that is called as the library's is."""
     subjects = {path.name.strip("_") for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
-    assert subjects | {"evidence", "pool_faults", "typing"} == {
+    assert subjects | {"evidence", "pages", "pool_faults", "typing"} == {
         path.name for path in TESTS.iterdir() if any(path.glob("*.py"))
     }
 
