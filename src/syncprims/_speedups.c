@@ -1,90 +1,90 @@
-/* The optional compiled core: the short ways of a counter and of a lock, in C.
+/* The optional compiled core: the fast paths of a counter and of a lock, in C.
  *
- * Who reads this for the first time: docs/explanation/compiled.rst says what it is for and how it is built.
+ * If you read this for the first time: docs/explanation/compiled.rst explains its purpose and how it is built.
  *
  * What is here, and what is not
  * -----------------------------
- * Only the uncontended path of what is called most. Waiting, hooks, updates, bounds that are violated, numbers that do
- * not fit a word, arguments that are not plain integers, a lock that is not free, and every error are Python, in
- * _counter/atomic_counter.py and _locks/timed_lock.py. These are the whole implementation, and are complete without this
- * file; then the lock is CPython's own. `syncprims._core.speedups` chooses.
+ * Only the uncontended path of the most frequent calls. Waiting, hooks, updates, violated bounds, numbers that do not
+ * fit a word, arguments that are not plain integers, a lock that is not free, and every error are in Python, in
+ * _counter/atomic_counter.py and _locks/timed_lock.py. These are the whole implementation, and are complete without
+ * this file; then the lock is CPython's own. `syncprims._core.speedups` chooses.
  *
  * The rule for every function
  * ---------------------------
- * A function here does all of its work, or none. Between its first look at the shared word and its last store it calls
+ * A function here does all of its work, or none. Between its first read of the shared word and its last store it calls
  * nothing that could run Python code: no user's method, no finalizer, no signal handler. So an interrupt comes before
- * it or after it. If the short way is not open, it calls the Python method of the same name with the arguments as they
- * came, and returns what that returns. It has changed nothing before that call. Therefore errors, their texts and the
- * order in which arguments are looked at are Python's.
+ * it or after it. If the fast path is closed, it calls the Python method of the same name with the same arguments, and
+ * returns its result. It has changed nothing before that call. Therefore errors, their texts and the order in which
+ * arguments are checked are those of Python.
  *
- * What is made is made before the change: if there is no memory for the result, nothing has changed.
+ * All objects are made before the change: if there is no memory for the result, nothing has changed.
  *
  * The counter
  * -----------
- * A counter is one word of 64 bits, that all its threads change by compare-and-swap:
+ * A counter is one word of 64 bits, which its threads change by compare-and-swap:
  *
  *     bits 2 to 63   the value, from -2^61 to 2^61 - 1
- *     bit 1, SMALL   the value is in this word; else it is the integer `big`
- *     bit 0, OPEN    the short way is open: no update() is under way, no thread waits, no hook is overridden
+ *     bit 1, SMALL   the value is in this word; otherwise it is the integer `big`
+ *     bit 0, OPEN    the fast path is open: no update() is under way, no thread waits, no hook is overridden
  *
  * The design calls the opposite of these marks "big" and "special". They are this way round so that a new object, all
  * zeros, is closed to the core until its `__init__` has opened it.
  *
- * 1. The core changes a word only if both marks are set, and by a compare-and-swap from the word that it looked at.
- *    So a change that the core makes is never based on a value that is not there any more.
- * 2. Python changes the value only under the counter's lock, with the mark OPEN taken away before it compares the
- *    value with the one that its change is based on. As long as the mark is away the core changes nothing (1), and
- *    other threads come to the lock. So Python may compare and store in two steps.
- * 3. A thread that waits takes the mark away, under the lock, and looks at the value after that. A change by the core
- *    was made before, and then the thread sees it; or it finds the mark gone, goes to Python, and wakes the thread.
- * 4. `least` and `greatest` are the bounds, cut to what fits in the word; they are set before the mark is. So one
- *    comparison tells that a new value is allowed, and that it fits. Anything else is up to Python.
+ * 1. The core changes a word only if both marks are set, and by a compare-and-swap from the word that it has read. So a
+ *    change by the core is never based on an old value.
+ * 2. Python changes the value only under the counter's lock. It clears the mark OPEN before it compares the value with
+ *    the one on which its change is based. As long as the mark is clear the core changes nothing (1), and other threads
+ *    go to the lock. So Python may compare and store in two steps.
+ * 3. A waiter clears the mark, under the lock, and reads the value after that. Either a change by the core came before,
+ *    and the waiter sees it; or the change finds the mark clear, goes to Python, and wakes the waiter.
+ * 4. `least` and `greatest` are the bounds, limited to the range of the word; they are set before the mark. So one
+ *    comparison shows that a new value is allowed, and that it fits. Python does everything else.
  * 5. `big` is read and replaced in the critical section of the object. It is an exact int, so dropping it runs nothing.
  *
- * With the GIL one thread at a time is in here, and no other can come in between. Then the word is a plain variable.
+ * With the GIL only one thread at a time is in here. Then the word is a plain variable.
  *
  * The lock
  * --------
- * A lock is re-entrant and knows its owner, as CPython's RLock, in whose place it is: the Python class above it makes a
- * plain lock of it. It is a word and a gate:
+ * A lock is reentrant and knows its owner, like CPython's RLock, which it replaces: the Python class above it makes it
+ * a plain lock. It is a word and a gate:
  *
- *     owner      0: free; HANDED: promised to a thread that waits; else the ident of the thread that has it
+ *     owner      0: free; HANDED: promised to a waiter; otherwise the ident of the holder
  *     waiters    how many threads wait
- *     posted     1 from the opening of the gate until the thread that passed it has closed it behind itself
+ *     posted     1 from the opening of the gate until the thread that passed it has closed it again
  *     starving   1 if a thread that waited long has been overtaken
- *     gate       a lock of CPython's, closed (taken) unless a thread is to pass; made for the first thread that waits
- *     count      how often the owner has taken it; only the owner touches it
+ *     gate       a lock of CPython's, closed (locked) unless a thread may pass; made for the first waiter
+ *     count      how often the owner has acquired it; only the owner touches it
  *
- * Taking it, if it is free, is one compare-and-swap of `owner` from 0. Nothing else is written.
+ * Acquiring a free lock is one compare-and-swap of `owner` from 0. Nothing else is written.
  *
- * 1. Who waits counts itself in `waiters`, and looks at `owner` after that. Who releases stores `owner`, and looks at
- *    `waiters` after that. So one of the two sees the other: no thread sleeps while the lock is free and stays so.
- * 2. A release opens the gate for one thread, unless it is open already (`posted`). The thread that passes sets
- *    `posted` to 0, and looks at `owner` after that. If it finds the lock taken, then by a thread whose release is still
- *    to come, which will find it among the waiters.
- * 3. A thread that comes at the right moment may take the lock before one that was woken; that is fast, and may go on
+ * 1. A waiter counts itself in `waiters`, and then reads `owner`. A releasing thread stores `owner`, and then reads
+ *    `waiters`. So one of the two sees the other: no thread sleeps while the lock is free and stays free.
+ * 2. A release opens the gate for one thread, unless it is open already (`posted`). The thread that passes sets `posted`
+ *    to 0, and then reads `owner`. If the lock is held, its holder has yet to release it, and will find this thread
+ *    among the waiters.
+ * 3. A thread that comes at the right moment may acquire the lock before one that was woken; that is fast, and may go on
  *    for long. So a thread that has waited for a millisecond and was overtaken sets `starving`. The next release stores
- *    HANDED in place of 0. Only a thread that is counted in `waiters` may take it then, and any of these.
- * 4. HANDED must not be left without a waiter. Who gives up subtracts itself from `waiters`, and then turns HANDED into 0.
- *    Who released looks at `waiters` after it has stored HANDED, and turns it into 0 if there are none. So the one who
- *    comes last does it, and after it the rule (1) holds for those who came in between.
- * 5. A thread gives up only without having passed the gate since it last looked at `owner`. So no opening is lost. One
- *    that is left over lets the next waiter look once more than it had to.
+ *    HANDED instead of 0. Only a thread that is counted in `waiters` may acquire it then, and any of these may.
+ * 4. HANDED must not be left without a waiter. A waiter that gives up subtracts itself from `waiters`, and then changes
+ *    HANDED to 0. A thread that has stored HANDED reads `waiters` after that, and changes it to 0 if there are none. So
+ *    the last of them does it, and after it the rule (1) holds for the threads that came in between.
+ * 5. A thread gives up only if it has not passed the gate since it last read `owner`. So no opening is lost. A left-over
+ *    opening makes the next waiter check once more than necessary.
  *
- * tests/locks/test_lock_protocol.py has these steps as a model, and goes through all their interleavings.
+ * tests/locks/test_lock_protocol.py has these steps as a model, and runs all their interleavings.
  *
- * The functions that take the lock are not interrupted between taking and returning. What a `with` does between the
- * return of `__enter__` and its body is CPython's: 3.14 lets an interrupt in there (gh-148874), and 3.15 does if the code
- * is traced. So from 3.14 on `__enter__` stays Python. `acquire` stays Python everywhere, as an interrupt may come between its return and the caller's `try`;
- * the Python method can't be cut off there.
+ * The functions that acquire the lock are not interrupted between that and their return. CPython decides what happens
+ * between the return of `__enter__` and the body of a `with`: on 3.14 an interrupt may come there (gh-148874), and on
+ * 3.15 if the code is traced. So from 3.14 on `__enter__` stays Python. `acquire` stays Python on all versions: an
+ * interrupt may come between the return of a C function and the caller's `try`, but not after a Python method.
  *
  * Calls
  * -----
  * The interpreter calls a method in C fastest if it was made for exactly the class of the object (its specialised code
- * compares the two). So the methods are not those of the base classes: `put` makes them for the Python class,
- * in the place of its own, which it keeps to call them. Their docstrings and signatures are those of the Python ones.
- * All this is in the state of the module, so each interpreter has its own. It outlives the class, which keeps its base
- * class alive, and that keeps the module.
+ * compares the two). So the methods are not those of the base classes: `put` makes them for the Python class and
+ * replaces that class's own, which it keeps to call them. Their docstrings and signatures are those of the Python
+ * methods. All this is in the state of the module, so each interpreter has its own. The state outlives the class: the
+ * class keeps its base class alive, which keeps the module alive.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -93,7 +93,7 @@
 #include <stdint.h>
 #include <time.h>
 
-/* What the Python side expects of this file; `_core/speedups.py` has the same number. Change both together. */
+/* The version of the interface to Python; `_core/speedups.py` has the same number. Change both together. */
 #define REVISION 3
 
 /* -- a word that several threads change --------------------------------------------------------------------------- */
@@ -149,7 +149,7 @@ add(int64_t *word, int64_t n)
     __atomic_fetch_add(word, n, __ATOMIC_SEQ_CST);
 }
 #  endif
-/* How long a thread looks at a lock that is taken before it goes to wait: about as long as a short block lasts. */
+/* How long a thread spins on a held lock before it waits: about as long as a short block lasts. */
 #  define SPINS 200
 #  if defined(__x86_64__) || defined(__i386__)
 #    define pause_a_little() __builtin_ia32_pause()
@@ -270,7 +270,7 @@ word_of(int64_t value, int64_t marks)
     return (int64_t)((uint64_t)value << 2) | marks;
 }
 
-/* Whether it is an exact int that fits; nothing else runs no code of the user's. */
+/* Whether it is an exact int that fits; any other object may run the user's code. */
 static inline int
 fits(PyObject *number, int64_t *value)
 {
@@ -288,8 +288,8 @@ fits(PyObject *number, int64_t *value)
     return !overflow && *value >= LEAST && *value <= GREATEST;
 }
 
-/* Change the value if the short way is open. Return the new reference, or NULL with *done for an error, or NULL
- * without it if it is up to Python. */
+/* Change the value if the fast path is open. Return the new reference, or NULL with *done for an error, or NULL
+ * without it if Python has to do it. */
 typedef enum { SUM, SUM_RETURN_OLD, STORE, STORE_RETURN_OLD } Change;
 
 static inline PyObject *
@@ -317,7 +317,7 @@ change(Counter *self, int64_t n, Change how, int *done)
     }
 }
 
-/* One argument, which may be left out if `method` has a default for it. */
+/* One argument, which is optional if `method` has a default for it. */
 #define CHANGES(NAME, METHOD, DEFAULT, SIGN, HOW)                                                                     \
     static PyObject *NAME(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)                 \
     {                                                                                                                 \
@@ -362,7 +362,7 @@ counter_compare_and_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     return in_python(self, COMPARE_AND_SET, args, nargs, kwnames);
 }
 
-/* What an attribute in a slot of Python says while it has no value. */
+/* The error of a Python slot without a value. */
 static PyObject *
 missing(PyObject *self, const char *name)
 {
@@ -392,7 +392,7 @@ counter_value(PyObject *self, void *Py_UNUSED(closure))
     return answer != NULL || PyErr_Occurred() ? answer : missing(self, "_value");
 }
 
-/* Store what Python has computed; see (2). */
+/* Store the value that Python has computed; see (2). */
 static int
 counter_set_value(PyObject *self, PyObject *new, void *Py_UNUSED(closure))
 {
@@ -419,8 +419,8 @@ counter_set_value(PyObject *self, PyObject *new, void *Py_UNUSED(closure))
     return 0;
 }
 
-/* True while the short way is closed. It is False, and never None, while it is open: in Python a None opens the short
- * way of the Python methods, which would not notice what the core does. */
+/* True while the fast path is closed. It is False, and never None, while it is open: in Python a None opens the short
+ * way of the Python methods, which would not notice changes by the core. */
 static PyObject *
 counter_special(PyObject *self, void *Py_UNUSED(closure))
 {
@@ -441,7 +441,7 @@ counter_set_special(PyObject *self, PyObject *special, void *Py_UNUSED(closure))
     return 0;
 }
 
-/* A bound: an int, or an infinite float if there is none; cut to what fits. See (4). */
+/* A bound: an int, or an infinite float if there is none; limited to the range of the word. See (4). */
 static int
 counter_set_bound(PyObject *self, PyObject *bound, void *which)
 {
@@ -460,7 +460,7 @@ counter_set_bound(PyObject *self, PyObject *bound, void *which)
             return -1;
         }
     }
-    /* One beyond what fits lets nothing through. */
+    /* A bound beyond the range allows no value. */
     if (overflow < 0 || value < LEAST) {
         value = lower ? LEAST : LEAST - 1;
     }
@@ -483,7 +483,7 @@ counter_dealloc(PyObject *self)
 static PyGetSetDef counter_attributes[] = {
     {"value", counter_value, NULL, "The value at this moment; never blocks.", NULL},
     {"_value", counter_value, counter_set_value, "The value, as Python reads and stores it.", NULL},
-    {"_special", counter_special, counter_set_special, "Whether the core's short way is closed.", NULL},
+    {"_special", counter_special, counter_set_special, "Whether the core's fast path is closed.", NULL},
     {"_least", NULL, counter_set_bound, "The least value that the core may store.", NULL},
     {"_greatest", NULL, counter_set_bound, "The greatest value that the core may store.", (void *)"greatest"},
     {NULL, NULL, NULL, NULL, NULL},
@@ -516,7 +516,7 @@ typedef struct {
     int64_t starving;
     PyThread_type_lock gate;
     unsigned long count;
-    int plain;  /* the Python class has no hooks that a short way would leave out */
+    int plain;  /* the Python class has no hooks that a fast path would leave out */
 } Lock;
 
 static inline int64_t
@@ -525,7 +525,7 @@ me(void)
     return (int64_t)PyThread_get_thread_ident();
 }
 
-/* Take the lock if it is free. */
+/* Acquire the lock if it is free. */
 static inline int
 take(Lock *lock, int64_t ident)
 {
@@ -536,7 +536,7 @@ take(Lock *lock, int64_t ident)
     return 0;
 }
 
-/* Take the lock if it is free or promised; only for a thread that is counted in `waiters`. */
+/* Acquire the lock if it is free or promised; only for a thread that is counted in `waiters`. */
 static int
 take_waiting(Lock *lock, int64_t ident)
 {
@@ -552,7 +552,7 @@ take_waiting(Lock *lock, int64_t ident)
     }
 }
 
-/* Let one thread through that waits, or will. */
+/* Let through one thread that waits, or will wait. */
 static void
 open_gate(Lock *lock)
 {
@@ -561,7 +561,7 @@ open_gate(Lock *lock)
     }
 }
 
-/* Release the lock, which the calling thread has taken once. */
+/* Release the lock, which the calling thread has acquired once. */
 static inline void
 let_go(Lock *lock)
 {
@@ -614,8 +614,8 @@ gate_of(Lock *lock)
 #define OVERTAKEN 0.001  /* seconds of waiting after which a thread that was overtaken asks for the lock */
 #define LONGEST 1000.0   /* seconds of one sleep: all systems can do that */
 
-/* Wait until the lock is taken (1), the time is up (0), or a signal handler has raised (-1), if these may come in. Less
- * than zero seconds are endless. */
+/* Wait until the lock is acquired (1), the time is up (0), or a signal handler has raised (-1), if handlers may run.
+ * Less than zero seconds mean forever. */
 static int
 wait_for(Lock *lock, int64_t ident, double seconds, int handlers)
 {
@@ -667,7 +667,7 @@ wait_for(Lock *lock, int64_t ident, double seconds, int handlers)
     return outcome;
 }
 
-/* acquire(blocking=True, timeout=-1), as an RLock's. */
+/* acquire(blocking=True, timeout=-1), like that of an RLock. */
 static PyObject *
 lock_acquire(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -723,7 +723,7 @@ not_mine(void)
     return NULL;
 }
 
-/* release() of the base class, which the Python class undoes by; it calls nothing. */
+/* release() of the base class, with which the Python class undoes; it calls nothing. */
 static PyObject *
 lock_release_base(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -784,7 +784,7 @@ lock_recursion_count(PyObject *self, PyObject *Py_UNUSED(ignored))
     return PyLong_FromUnsignedLong(get(&lock->owner) == me() ? lock->count : 0);
 }
 
-/* What a `threading.Condition` does: give up all of it, and take back as much. */
+/* For a `threading.Condition`: release it completely, and acquire it as often again. */
 static PyObject *
 lock_release_save(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -809,7 +809,7 @@ lock_acquire_restore(PyObject *self, PyObject *saved)
         return NULL;
     }
     int64_t ident = me();
-    /* As with an RLock: nothing ends this wait, and handlers run afterwards. */
+    /* Like that of an RLock: nothing ends this wait, and handlers run afterwards. */
     if (!take(lock, ident) && wait_for(lock, ident, -1, 0) < 0) {
         return NULL;
     }
@@ -829,8 +829,8 @@ lock_at_fork_reinit(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* In a forked child: no thread waits, and none has the lock but the one that forked. A lock that is free and was never
- * waited for is only read, since the child copies every page of memory that it writes to. */
+/* In a forked child no thread waits, and only the thread that forked can hold the lock. A lock that is free and had no
+ * waiter is only read, because the child copies every page of memory that it writes to. */
 static void
 repair(Lock *lock, int64_t forking)
 {
@@ -838,7 +838,7 @@ repair(Lock *lock, int64_t forking)
     if (lock->gate == NULL && !lock->waiters && !lock->posted && !lock->starving && (owner == 0 || owner == forking)) {
         return;
     }
-    lock->gate = NULL;  /* threads that are gone may be in the middle of it, so it is left as it is */
+    lock->gate = NULL;  /* vanished threads may be in the middle of using it, so it is left as it is */
     lock->waiters = lock->posted = lock->starving = 0;
     if (owner != forking) {
         lock->owner = 0;
@@ -846,8 +846,8 @@ repair(Lock *lock, int64_t forking)
     }
 }
 
-/* Repair the locks that these weak references refer to. With the GIL it takes no reference to a lock, which would write
- * to it; nothing here runs Python code, so none goes meanwhile. (Python 3.15 has no way to read one without.) */
+/* Repair the locks of these weak references. With the GIL it makes no new reference to a lock, which would write to it;
+ * nothing here runs Python code, so no lock goes away. (Python 3.15 can't read a weak reference without a new one.) */
 static PyObject *
 locks_in_child(PyObject *self, PyObject *references)
 {
@@ -879,7 +879,7 @@ locks_in_child(PyObject *self, PyObject *references)
     Py_RETURN_NONE;
 }
 
-/* The form of an RLock's. */
+/* In the form of an RLock's. */
 static PyObject *
 lock_repr(PyObject *self)
 {
@@ -965,9 +965,9 @@ static PyType_Spec lock_spec = {
 
 /* -- entering a lock ---------------------------------------------------------------------------------------------- */
 
-/* What `__enter__` is in the class: for the `with` of a plain lock the core's function, for everybody else the Python
- * method. An interrupt may come after a call of C, and not after one of Python. So a subclass that overrides `__enter__`
- * and calls the inherited one has to get Python's, or it could be cut off with the lock taken. */
+/* `__enter__` in the class: the core's function for the `with` of a plain lock, otherwise the Python method. An
+ * interrupt may come after a call of C, but not after one of Python. So a subclass that overrides `__enter__` and calls
+ * the inherited one has to get Python's, or an interrupt could leave the lock acquired. */
 typedef struct {
     PyObject_HEAD
     PyObject *module;
@@ -1055,8 +1055,8 @@ static const struct {
     [RELEASE] = {"release", lock_release},
 };
 
-/* put(cls, name, text): put the core's method into a class, in the place of the Python method of this name. The text is
- * its signature and docstring, as `__text_signature__` wants them. */
+/* put(cls, name, text): replace the Python method of this name in a class by the core's method. The text is its
+ * signature and docstring, in the form of `__text_signature__`. */
 static PyObject *
 put(PyObject *self, PyObject *args)
 {

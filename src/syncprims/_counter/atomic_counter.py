@@ -37,12 +37,12 @@ from .waiting import ValueWaiter, forget_others, telling
 # Waiters are notified right after the store, by one C call that was prepared before it (see `_waiters`). If a signal
 # handler changes the value during the preparation, it is prepared again.
 #
-# `_special` decides how a change is made. None: the short way, inlined. "bounded": the short way too, if the bounds
-# allow the new value. True: the long way, `_change`; for hooks, during update(), and from the arrival of a waiter until
+# `_special` decides how a change is made. None: the fast path, inlined. "bounded": the fast path too, if the bounds
+# allow the new value. True: the slow path, `_change`; for hooks, during update(), and from the arrival of a waiter until
 # the first change that finds no waiter. So a plain counter without waiters pays for one test of None.
 #
-# With the compiled core the short way is in C, `_special` is False while it may be used, and the Python methods always
-# take the long way. C changes the value without the lock, but never while `_special` is true. See `_speedups.c`.
+# With the compiled core the fast path is in C, `_special` is False while it may be used, and the Python methods always
+# take the slow path. C changes the value without the lock, but never while `_special` is true. See `_speedups.c`.
 
 _BOUNDED: Final = "bounded"
 
@@ -174,7 +174,7 @@ class AtomicCounter(CounterSurface, _Number):
         )
 
     # -- changing it --------------------------------------------------------------------------------------------
-    # The short way is written out in each of these, because a call costs as much as the whole change.
+    # The fast path is written out in each of these, because a call costs as much as the whole change.
 
     def increment(self, n: int = 1) -> int:
         """Add `n` and return the new value. It may wait for another thread's change, forever if an `update` hangs.
@@ -364,7 +364,7 @@ class AtomicCounter(CounterSurface, _Number):
             self._bounds.check(value, self, old)
             news = telling(self._waiters, value)
             # A signal handler may have changed the value since. From here until all waiters are notified none can run.
-            # Nor can another thread change it, because the core's short way is closed.
+            # Nor can another thread change it, because the core's fast path is closed.
             self._special = True
             if self._value == old:
                 self._value = value

@@ -127,7 +127,7 @@ class TimedSemaphore(SharedLock):
         return f"<{module}.{kind.__qualname__} object {self.name!r}, {free}, at {id(self):#x}>"
 
     # -- taking a permit ----------------------------------------------------------------------------------------
-    # The quick way is written out in each of these, because a call costs as much as the rest.
+    # The fast path is written out in each of these, because a call costs as much as the rest.
 
     def __enter__(self) -> Self:
         """Take a permit; wait at most the constructor's timeout.

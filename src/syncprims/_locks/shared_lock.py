@@ -47,7 +47,7 @@ from .timed_lock import TimedRLock
 #
 # A tracer or a monitoring tool in Python breaks that rule: it runs between two lines, and another thread may get in
 # there. So a thread that has added its token to `_held` checks again whether it fits, by the order of the tokens. If
-# not, it removes the token and goes the slow way.
+# not, it removes the token and takes the slow path.
 #
 # Rejected: a count of what is free beside a list of holders (two stores, and C can't add); a permit as an object that
 # is handed on (an interrupted waiter would have to hand it on itself); waking all waiters.
@@ -104,7 +104,7 @@ class SharedLock(LockSurface):
     """A lock that several threads may hold at once, as far as a subclass has room for them.
 
     A subclass defines in `_has_room` whether another hold fits, and in `_must_act` which threads a waiter waits for. It
-    acquires by `_take` and by a quick way that has to be written in place, and releases by `_releases` and `_leaves`.
+    acquires by `_take` and by a fast path that has to be written in place, and releases by `_releases` and `_leaves`.
     It registers itself when it is made.
     """
 
@@ -121,7 +121,7 @@ class SharedLock(LockSurface):
         "_timeout",
     )
 
-    # Whether the quick way may be used: not if a hook has to be called, or if looking and going in are two steps.
+    # Whether the fast path may be used: not if a hook has to be called, or if looking and going in are two steps.
     _quick: ClassVar[bool] = FRAMES_ARE_SHARED
     _overrides_on_wait: ClassVar[bool] = False
 
@@ -208,7 +208,7 @@ class SharedLock(LockSurface):
     # -- acquiring it -------------------------------------------------------------------------------------------
 
     def _take(self, token: int, limit: float | None, raises: bool) -> bool:
-        """Acquire it the slow way, with the hooks and a wait.
+        """Acquire it by the slow path, with the hooks and a wait.
 
         Args:
             token: The token to add to the holds.

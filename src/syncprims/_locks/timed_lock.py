@@ -317,7 +317,7 @@ class TimedLock(LockSurface, _CLock):
         return token
 
     def _wait(self, limit: float | None, raises: bool) -> bool:
-        """Acquire the lock the slow way, with the hooks and a wait. If it raises, the caller releases the lock."""
+        """Acquire the lock by the slow path, with the hooks and a wait. If it raises, the caller releases the lock."""
         waited = 0.0
         if not _c_try(self, False):
             if limit == 0:
