@@ -1,7 +1,7 @@
 """The puzzle "print alternately": two threads print foo and bar in turn, three times; then zero, odd and even.
 
-The last step releases the first again for the next round. A step may also stand in the order more than once: in the
-second puzzle one thread prints all the zeros, another the odd and a third the even numbers, to give 0102030405.
+The last step releases the first again for the next round. A step may also be in the order more than once: in the second
+puzzle one thread prints all the zeros, another the odd numbers and a third the even numbers, which gives 0102030405.
 
 Run it: ``python alternate.py``.
 """
@@ -13,7 +13,7 @@ from syncprims.testing import Threads
 
 
 def foobar(times: int) -> str:
-    """Two threads, each in a loop of its own, as in the puzzle."""
+    """Two threads, each in its own loop, as in the puzzle."""
     runner = OrderedRunner("foo", "bar", rounds=times, timeout=5.0)
     said: list[str] = []
 

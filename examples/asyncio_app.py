@@ -1,7 +1,7 @@
-"""An asyncio application that leaves its slow functions to a pool, and awaits the tasks like anything else.
+"""An asyncio application that runs its slow functions in a pool, and awaits the tasks.
 
-Three things that asyncio people want from a pool: results that can be awaited and gathered, a limit of time that
-really ends the waiting, and progress from callbacks, which come in on the pool's thread and are passed on to the loop.
+Results can be awaited and gathered, a timeout really ends the wait, and callbacks, which run on the pool's thread, pass
+progress on to the loop.
 
 Run it: ``python asyncio_app.py``.
 """
@@ -20,7 +20,7 @@ def slowest_prime_below(limit: int) -> int:
 
 
 async def main() -> None:
-    """Gather results, cut one off, and hear of progress in the loop."""
+    """Gather results, let one time out, and get progress in the loop."""
     loop = asyncio.get_running_loop()
     news: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
     never = Event()
@@ -44,7 +44,7 @@ async def main() -> None:
             print(f"{counts[-1][0]} of {counts[-1][1]} tasks were reported to the loop")
     finally:
         never.set()
-        await asyncio.to_thread(pool.close, 10.0)  # close() blocks, so not in the loop's own thread
+        await asyncio.to_thread(pool.close, 10.0)  # close() blocks, so it must not run in the loop's thread
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Transfers between bank accounts: two locks at a time, in whichever order the transfers come, without a deadlock.
+"""Transfers between bank accounts: two locks at a time, in any order of transfers, without a deadlock.
 
-Every account has a lock of its own, so that transfers between different accounts don't wait for each other. A transfer
-needs two of them. Taken one after the other, "from alice to bob" and "from bob to alice" would sooner or later each
-hold one and wait for the other; `acquire_all` takes them in one global order, within one time limit.
+Every account has its own lock, so that transfers between different accounts don't wait for each other. A transfer needs
+two locks. If each transfer acquired one after the other, "from alice to bob" and "from bob to alice" would sooner or
+later deadlock. `acquire_all` acquires them in one global order, with one timeout.
 
 Run it: ``python bank_transfer.py``.
 """
@@ -27,7 +27,7 @@ class Account:
 
 
 class NotEnoughError(Exception):
-    """The account has less than is to be taken from it."""
+    """The account has less than the amount."""
 
 
 def transfer(source: Account, target: Account, amount: int) -> int:
@@ -41,14 +41,14 @@ def transfer(source: Account, target: Account, amount: int) -> int:
 
 
 def main() -> None:
-    """Let eight threads transfer at random, and see that no money was made or lost."""
+    """Let eight threads transfer at random, and check that no money was made or lost."""
     accounts = [Account(name, 100) for name in NAMES]
     moved, refused = AtomicCounter(name="moved"), AtomicCounter(name="refused")
     chance = random.Random(7)
 
     def refuse(error: BaseException) -> None:
         if not isinstance(error, NotEnoughError):
-            raise error  # which leaving the pool then does
+            raise error  # the end of the pool's block would raise it too
         refused.increment()
 
     with CallbackPool("thread", max_workers=8) as bank:
@@ -59,7 +59,7 @@ def main() -> None:
     total = sum(account.balance for account in accounts)
     assert total == 100 * len(accounts), total
     print(f"{TRANSFERS} transfers by 8 threads: {moved} moved in all, {refused} refused for lack of money")
-    print(f"the bank still has {total}, and nobody has less than nothing: {min(a.balance for a in accounts) >= 0}")
+    print(f"the bank still has {total}, and no balance is below zero: {min(a.balance for a in accounts) >= 0}")
 
 
 if __name__ == "__main__":

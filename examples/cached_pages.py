@@ -10,14 +10,14 @@ from syncprims.testing import Threads
 
 
 class Cache:
-    """Pages by their address; those that have expired are fetched again."""
+    """Pages by their address; expired ones are fetched again."""
 
     def __init__(self) -> None:
         self._pages: Guarded[dict[str, str]] = Guarded({}, timeout=5.0, name="pages")
         self._flight: SingleFlight[str, str] = SingleFlight(timeout=10.0, name="fetches")
 
     def get(self, address: str) -> str:
-        """Return a page, and fetch it if it is not here."""
+        """Return a page; fetch it if it is missing."""
         with self._pages as pages:
             page = pages.get(address)
         return self._flight.do(address, lambda: self._fetch(address)) if page is None else page
@@ -30,7 +30,7 @@ class Cache:
     def _fetch(self, address: str) -> str:
         with self._pages as pages:
             page = pages.get(address)
-        if page is None:  # else another reader's call has ended since this one looked
+        if page is None:  # otherwise another reader's call has ended since this one looked
             page = server().get(address)
             with self._pages as pages:
                 pages[address] = page
@@ -39,7 +39,7 @@ class Cache:
 
 @dataclass
 class Server:
-    """A slow server: it answers when all the readers have come, so that they do come at once."""
+    """A slow server: it answers when all the readers have come, so that they come at the same time."""
 
     requests: AtomicCounter
     readers: AtomicCounter
@@ -53,7 +53,7 @@ class Server:
 
 @once
 def server() -> Server:
-    """Connect, when the first page is asked for."""
+    """Connect when the first page is requested."""
     print("connecting")
     return Server(AtomicCounter(), AtomicCounter())
 

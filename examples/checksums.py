@@ -1,10 +1,11 @@
 """Checksums of all files in a folder, with progress, in the form that ``sha256sum --check`` reads.
 
-The files are hashed by a pool; a callback for each puts its line into the manifest, an error callback remembers what
-could not be read, and the pool itself tells how far it is. Ctrl-C cancels what has not begun and comes out promptly.
+A pool hashes the files. A callback for each file adds its line to the manifest, an error callback notes the files that
+could not be read, and the pool reports progress. Ctrl-C cancels the tasks that have not begun, and ends the program at
+once.
 
-Run it: ``python checksums.py [FOLDER]``; without a folder it takes its own. The exit code is 1 where a file could not
-be read.
+Run it: ``python checksums.py [FOLDER]``; without a folder it takes its own. The exit code is 1 if a file could not be
+read.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from pathlib import Path
 from syncprims import AtomicCounter, CallbackPool
 
 CHUNK = 1 << 20
-STEPS = 4  # how often progress is told
+STEPS = 4  # how often progress is printed
 
 
 class Manifest:
-    """What the callbacks fill. They run one at a time, on the pool's own thread: it needs no lock."""
+    """The callbacks fill this. They run one at a time, on the pool's own thread, so it needs no lock."""
 
     def __init__(self) -> None:
         self.sums: dict[Path, str] = {}
@@ -32,7 +33,7 @@ class Manifest:
         self.sums[path] = digest
 
     def miss(self, path: Path, error: BaseException) -> None:
-        """Note why there is none."""
+        """Note why there is no checksum."""
         self.unreadable[path] = error
 
     def __str__(self) -> str:
@@ -40,7 +41,7 @@ class Manifest:
 
 
 def hash_file(path: Path, read: AtomicCounter) -> str:
-    """Return the checksum of a file; in a thread of the pool, which lets go of the GIL while it hashes."""
+    """Return the checksum of a file, in a thread of the pool, which releases the GIL while it hashes."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -50,13 +51,13 @@ def hash_file(path: Path, read: AtomicCounter) -> str:
 
 
 def tell(settled: int, total: int) -> None:
-    """Say how far it is, a few times."""
+    """Print the progress, a few times."""
     if settled % max(1, total // STEPS) == 0 or settled == total:
         print(f"{settled} of {total} files", file=sys.stderr)
 
 
 def hash_folder(folder: Path) -> tuple[Manifest, int]:
-    """Hash every file in the folder; return the manifest and the number of bytes that were read."""
+    """Hash every file in the folder; return the manifest and the number of bytes read."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest, read = Manifest(), AtomicCounter(name="bytes read")
     with CallbackPool("thread", max_pending=100, on_progress=tell) as pool:

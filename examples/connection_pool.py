@@ -1,4 +1,4 @@
-"""A pool of connections: a semaphore says how many threads may have one, and who has them if none comes in time.
+"""A pool of connections: a semaphore limits them, and names their holders if none is free in time.
 
 Run it: ``python connection_pool.py``.
 """
@@ -14,7 +14,7 @@ from syncprims import AtomicCounter, CallbackPool, LockTimeoutError, TimedSemaph
 
 
 class Connection:
-    """What is expensive to make, and of which a server allows few."""
+    """A connection: expensive to make, and a server allows only a few."""
 
     made = AtomicCounter(name="connections made")
 
@@ -27,7 +27,7 @@ class Connection:
 
 
 class Connections:
-    """At most so many connections, made when they are needed and used again."""
+    """A limited number of connections, made on demand and used again."""
 
     def __init__(self, most: int, timeout: float) -> None:
         self._permits = TimedSemaphore(most, timeout=timeout, name="connections")
@@ -35,7 +35,7 @@ class Connections:
 
     @contextmanager
     def use(self) -> Iterator[Connection]:
-        """Have a connection for a block; raise LockTimeoutError if none is free in time."""
+        """Give a block a connection; raise LockTimeoutError if none is free in time."""
         with self._permits:
             connection = self._idle.pop() if self._idle else Connection()
             try:
@@ -45,7 +45,7 @@ class Connections:
 
 
 def main() -> None:
-    """Let twelve threads share three connections; then hold all of them, and read who does."""
+    """Let twelve threads share three connections; then hold all of them, and read the holders' names."""
     connections = Connections(most=3, timeout=10.0)
 
     def ask(number: int) -> str:

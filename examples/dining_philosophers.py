@@ -1,8 +1,8 @@
 """The dining philosophers: five of them, five forks, and each needs the two beside the plate.
 
-Twice. At first all take their left fork, then want their right one: a deadlock in every textbook, and here one of
-them is told so, puts its fork down, and the others eat. Then with `acquire_all`, which takes both in one global order:
-nobody is told anything, and all eat.
+They dine twice. First all take their left fork, then want their right one. This is the deadlock of the textbooks; here
+one of them gets an error and puts its fork down, and the others eat. Then they use `acquire_all`, which takes both
+forks in one global order: there is no error, and all eat.
 
 Run it: ``python dining_philosophers.py``.
 """
@@ -19,7 +19,7 @@ MEALS = 50
 
 
 def stubborn() -> tuple[int, DeadlockError]:
-    """All take the left fork before anyone takes the right one; return how many ate, and what one of them was told."""
+    """All take the left fork before anyone takes the right one; return how many ate, and the error that one got."""
     forks = [TimedLock(name=f"fork {number}") for number in range(len(NAMES))]
     all_have_one = Barrier(len(NAMES))
     eaten = AtomicCounter(name="meals")
@@ -38,12 +38,12 @@ def stubborn() -> tuple[int, DeadlockError]:
     with Threads() as threads:
         for seat in range(len(NAMES)):
             threads.start(dine, seat)
-    (error,) = told  # exactly one: the others could go on when it let go
+    (error,) = told  # exactly one: the others could go on when it released its fork
     return eaten.value, error
 
 
 def orderly() -> int:
-    """Each takes both forks at once; return how many meals there were."""
+    """Each takes both forks at once; return the number of meals."""
     forks = [TimedLock(name=f"fork {number}") for number in range(len(NAMES))]
     eaten = AtomicCounter(name="meals")
 
@@ -63,13 +63,13 @@ def main() -> None:
     """Serve both dinners."""
     eaten, error = stubborn()
     assert eaten == len(NAMES) - 1, eaten
-    print(f"stubborn: {eaten} ate at once, and one was told of a circle of {len(error.cycle)}, in which")
+    print(f"stubborn: {eaten} ate at once, and one got the error of a cycle of {len(error.cycle)}, in which")
     for wait in error.cycle:
         seat = int(wait.lock_name.removeprefix("fork "))
         print(f"  someone waits for fork {seat}, the left one of {NAMES[seat]}")
     meals = orderly()
     assert meals == MEALS * len(NAMES), meals
-    print(f"orderly: {meals} meals, and nobody had to be told anything")
+    print(f"orderly: {meals} meals, and no error")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A storage that refuses a late holder: the fencing token of a `RedisLock`, checked where the data are.
+"""A storage that refuses a late holder: it checks the fencing token of a `RedisLock`.
 
 A lock with a lease can't keep out a holder that was stopped for longer than its lease: it wakes up in the middle of
 its block, and writes. So each write carries the token of the hold, and the storage refuses one that is less than the
@@ -29,11 +29,11 @@ class Accounts:
         self._database.execute("CREATE TABLE account (id TEXT PRIMARY KEY, balance INTEGER, token INTEGER)")
 
     def open(self, account: str) -> None:
-        """Make an account with nothing in it."""
+        """Make an empty account."""
         self._database.execute("INSERT INTO account VALUES (?, 0, 0)", (account,))
 
     def balance(self, account: str) -> int:
-        """Return what is in an account."""
+        """Return the balance of an account."""
         (balance,) = self._database.execute("SELECT balance FROM account WHERE id = ?", (account,)).fetchone()
         return int(balance)
 
@@ -62,9 +62,10 @@ def main() -> int:
     try:
         with slow:
             seen, token = accounts.balance("savings"), slow.token
-            # It is stopped here for longer than its lease: by its garbage collector, or a laptop's lid.
+            # The holder is stopped here for longer than its lease, for example by its garbage collector, or a laptop's
+            # lid.
             slow.lost.wait()
-            with quick:  # another process, as a rule
+            with quick:  # usually another process
                 accounts.write("savings", accounts.balance("savings") + 50, quick.token)
             try:
                 accounts.write("savings", seen + 100, token)

@@ -1,7 +1,7 @@
-"""A lock for the programs of one machine, or of a shared folder: `filelock` under a `LockAdapter`.
+"""A lock for the programs of one machine or with a shared folder: `filelock` under a `LockAdapter`.
 
-The system frees a file lock when its holder dies, and so there is no lease. It says nothing to those who wait: filelock
-looks again and again. On a network file system it is as good as that system's locks.
+The system frees a file lock when its holder dies, so there is no lease. It does not notify waiters: filelock polls. On
+a network file system it is as good as that system's locks.
 
 Run it: ``python file_lock.py``. It needs filelock: ``pip install filelock``.
 """
@@ -17,14 +17,14 @@ from syncprims import LockAdapter, LockTimeoutError
 
 
 class FileLock:
-    """What `LockAdapter` asks of a lock, by a `filelock.FileLock`.
+    """The methods that `LockAdapter` needs of a lock, by a `filelock.FileLock`.
 
-    A `filelock.FileLock` raises when the time is up; this returns False. It holds a file for each thread, so it keeps
-    threads apart as well as processes. A thread that takes it twice has to release it twice.
+    A `filelock.FileLock` raises when the time is up; this returns False. It holds a file for each thread, so it
+    excludes threads as well as processes. A thread that acquires it twice has to release it twice.
 
     Args:
         path: The file, which is made if it is not there.
-        look: Seconds between two looks of a waiter.
+        look: Seconds between two polls of a waiter.
     """
 
     def __init__(self, path: str | os.PathLike[str], look: float = 0.01) -> None:
@@ -34,7 +34,7 @@ class FileLock:
         self._late = filelock.Timeout
 
     def acquire(self, *, timeout: float = -1) -> bool:
-        """Take it, within so many seconds if they are not negative."""
+        """Acquire it, within this many seconds if they are not negative."""
         try:
             self._lock.acquire(timeout=timeout)
         except self._late:
@@ -47,7 +47,7 @@ class FileLock:
 
 
 def file_lock(path: str | os.PathLike[str], timeout: float | None = None) -> LockAdapter:
-    """Make a lock of that file."""
+    """Make a lock for that file."""
     return LockAdapter(FileLock(path), timeout, name=os.path.basename(path))
 
 

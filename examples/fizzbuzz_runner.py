@@ -1,8 +1,8 @@
 """FizzBuzz in four threads: a subclass of `OrderedRunner` whose order is computed.
 
-Each thread can say one thing only: "fizz", "buzz", "fizzbuzz", or the number. Whose turn comes next depends on the
-number, so no fixed list of steps will do: `_next` computes it. It is called once for each turn, in the thread that has
-just had its own, so the rule needs no lock, and neither do the threads.
+Each thread says only one thing: "fizz", "buzz", "fizzbuzz", or the number. The next turn depends on the number, so
+there is no fixed list of steps: `_next` computes it. It is called once for each turn, in the thread whose turn has just
+ended, so the rule needs no lock, and neither do the threads.
 
 Run it: ``python fizzbuzz_runner.py``.
 """
@@ -24,7 +24,7 @@ class ComputedRunner(OrderedRunner):
         *steps: The names of all steps.
         rule: Takes the index of a turn, from 0, and returns the name of its step, or None to finish. Without one, the
             steps are taken in the order in which they are given.
-        **kwargs: What else `OrderedRunner` takes.
+        **kwargs: Other arguments of `OrderedRunner`.
     """
 
     def __init__(self, *steps: str, rule: Callable[[int], str | None] | None = None, **kwargs: Any) -> None:
@@ -38,7 +38,7 @@ class ComputedRunner(OrderedRunner):
 
 
 def fizzbuzz(last: int, index: int) -> str | None:
-    """Say whose turn it is to say a number; the first turn says 1."""
+    """Return the step that says a number; the first turn says 1."""
     number = index + 1
     if number > last:
         return None

@@ -1,10 +1,10 @@
 """Hash every file under a folder; callbacks count them and write the manifest.
 
-``local_hashing.py`` does it in processes of this machine, ``cluster_hashing.py`` on a Dask cluster, with a counter
-and a lock in Redis for all who work on the same manifest. Compare the two.
+``local_hashing.py`` uses processes of this machine, ``cluster_hashing.py`` a Dask cluster, with a counter and a lock in
+Redis for all programs that write the same manifest. Compare the two.
 
-Run it: ``python local_hashing.py [FOLDER]``; without a folder it takes a small one of Python's. ``manifest.sha256``
-comes to stand where you are. The other one is told by ``DASK_URL`` and ``REDIS_URL`` where its servers are.
+Run it: ``python local_hashing.py [FOLDER]``; without a folder it takes a small one of Python's. It writes
+``manifest.sha256`` in the current folder. The other one finds its servers by ``DASK_URL`` and ``REDIS_URL``.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def hash_file(path: str) -> str:
 
 
 def find_files(root: Path) -> list[str]:
-    """List the files under the folder, those that Python compiles while we look left out."""
+    """List the files under the folder, without those that Python compiles at the same time."""
     found = (os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names)
     return sorted(path for path in found if "__pycache__" not in path)
 
 
 def main(root: Path, manifest: Path) -> None:
-    """Hash the tree, and prove the manifest right."""
+    """Hash the tree, and verify the manifest."""
     hashed = AtomicCounter(name="hashed")
     lock = TimedLock(timeout=10.0, name="manifest")
     before = hashed.value

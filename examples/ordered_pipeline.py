@@ -1,7 +1,8 @@
-"""A pipeline whose stages run in threads of their own, strictly in order, round after round.
+"""A pipeline whose stages run in their own threads, strictly in order, round after round.
 
-Each stage hands what it made to the next: read, clean, count. A stage never sees half-made work, since it only begins
-when the one before it is done; and a stage that fails breaks the pipeline, so that nobody waits for what won't come.
+Each stage hands its result to the next: read, clean, count. A stage never sees unfinished work, because it begins only
+when the one before it is done. A stage that fails breaks the pipeline, so that no thread waits for work that won't
+come.
 
 Run it: ``python ordered_pipeline.py``.
 """
@@ -16,7 +17,7 @@ VERSES = ("The owl and the pussycat", "went to sea", "In a beautiful pea-green b
 
 
 class Pipeline:
-    """Three stages over a batch that they pass on; none of them needs a lock, as they never run at once."""
+    """Three stages that pass on a batch; they need no lock, because they never run at the same time."""
 
     def __init__(self, verses: tuple[str, ...]) -> None:
         self.verses = verses
@@ -34,7 +35,7 @@ class Pipeline:
         return f"round {turn.round}: cleaned them"
 
     def count(self, turn: Turn) -> str:
-        """Count them, and let the batch go."""
+        """Count them, and drop the batch."""
         self.words.update(self.batch)
         self.batch = []
         return f"round {turn.round}: knows {len(self.words)} different words"
@@ -61,7 +62,7 @@ def main() -> None:
         with runner.step("count"):
             print("never reached")
     except BrokenSequenceError as error:
-        print(f"and whoever comes later is told: {error}")
+        print(f"and a later thread gets: {error}")
 
 
 if __name__ == "__main__":

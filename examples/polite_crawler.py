@@ -1,8 +1,8 @@
-"""A crawler that visits every page of a local server once, and never with more than so many requests a second.
+"""A crawler with a rate limit: it visits every page of a local server once, with a maximum of requests a second.
 
-The pages are fetched by the threads of a pool. Which pages are known already, a callback decides: callbacks run one
-at a time, so that needs no lock. What a callback finds it submits, and the pool is done when nothing is left, links
-found on the last page included. How fast it goes is held by a pacer, whose lock names who is in it.
+The threads of a pool fetch the pages. A callback decides which pages are new: callbacks run one at a time, so this
+needs no lock. The callback submits the new pages, and the pool is done when nothing is left, including the links on the
+last page. A pacer limits the rate; its lock names the thread that holds it.
 
 Run it: ``python polite_crawler.py``. It starts its own server, on this machine only.
 """
@@ -46,7 +46,7 @@ class Site(BaseHTTPRequestHandler):
 
 
 class Pacer:
-    """Lets callers through one after the other, so many in a second."""
+    """Lets callers through one after the other, at a limited rate."""
 
     def __init__(self, per_second: float) -> None:
         self._pause = 1 / per_second
@@ -55,26 +55,26 @@ class Pacer:
         self._next = monotonic()
 
     def wait(self) -> None:
-        """Come back when it is this caller's time."""
+        """Return when it is this caller's time."""
         with self._lock:
             mine = max(self._next, monotonic())
             self._next = mine + self._pause
-        sleep(max(0.0, mine - monotonic()))  # not in the lock: the others may take their numbers meanwhile
+        sleep(max(0.0, mine - monotonic()))  # not under the lock, so that others can take their numbers
 
 
 class Crawler:
-    """Visits what can be reached from the first page."""
+    """Visits all pages that can be reached from the first one."""
 
     def __init__(self, site: str, pool: CallbackPool) -> None:
         self.site = site
         self.pool = pool
         self.pacer = Pacer(PER_SECOND)
         self.fetched = AtomicCounter(name="fetched")
-        self.known: set[str] = set()  # touched by callbacks alone, once the first page is on its way
+        self.known: set[str] = set()  # used only by callbacks, once the first page has been submitted
         self.missing: list[str] = []
 
     def visit(self, path: str) -> None:
-        """Fetch a page, unless it is known, and whatever it links to."""
+        """Fetch a page, unless it is known, and all pages that it links to."""
         if path not in self.known:
             self.known.add(path)
             self.pool.apply_async(
@@ -82,7 +82,7 @@ class Crawler:
             )
 
     def fetch(self, path: str) -> list[str]:
-        """Return the links of a page; in a thread of the pool."""
+        """Return the links of a page, in a thread of the pool."""
         self.pacer.wait()
         with urlopen(self.site + path, timeout=10.0) as answer:
             text: str = answer.read().decode()
@@ -95,7 +95,7 @@ class Crawler:
             self.visit(link)
 
     def give_up(self, path: str, error: BaseException) -> None:
-        """Remember a page that isn't there; any other trouble is for the pool to tell."""
+        """Note a missing page; the pool reports any other error."""
         if not isinstance(error, HTTPError):
             raise error
         error.close()
@@ -103,7 +103,7 @@ class Crawler:
 
 
 def main() -> None:
-    """Crawl the little site and tell what was found."""
+    """Crawl the little site and print what was found."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
     Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -1,9 +1,9 @@
 """A lock in the database that you have already: PostgreSQL's advisory locks under a `LockAdapter`.
 
-An advisory lock belongs to a session. So each hold has a connection of its own here, and is over when that ends: a
-holder that dies frees the lock at once, without any lease, as soon as the server knows that its connection is gone.
-Waiters are woken by the server in the order of their arrival, and it breaks deadlocks among its own locks by an error.
-What the holder must watch for: if the connection breaks, the lock is gone, and it hears of that when it lets go.
+An advisory lock belongs to a session. So each hold has its own connection here, and is over when that ends. A holder
+that dies frees the lock without any lease, as soon as the server knows that its connection is gone. The server wakes
+waiters in the order of their arrival, and breaks deadlocks among its own locks by an error. If the connection breaks,
+the lock is lost, and the holder gets an error when it releases the lock.
 
 Run it: ``python postgres_lock.py``, with ``DATABASE_URL`` like ``postgresql://user@host/name``. It needs psycopg:
 ``pip install 'psycopg[binary]'``.
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 
 class AdvisoryLock:
-    """What `LockAdapter` asks of a lock, by a session for each hold.
+    """The methods that `LockAdapter` needs of a lock, with a session for each hold.
 
     Args:
-        url: Where the database is. Give it a ``connect_timeout``, and for networks that lose connections in silence
-            ``keepalives_idle`` and ``tcp_user_timeout``, as the server has to notice that a client has gone.
-        name: What all who share the lock call it.
+        url: The database. Give it a ``connect_timeout``, and for networks that lose connections in silence
+            ``keepalives_idle`` and ``tcp_user_timeout``, because the server has to notice that a client has gone.
+        name: The name that all users of the lock share.
     """
 
     def __init__(self, url: str, name: str) -> None:
         self._url = url
         self._name = name
-        # Each thread has its own, as LockAdapter asks it to release in the thread that has acquired.
+        # Each thread has its own, because LockAdapter releases in the thread that has acquired.
         self._mine = threading.local()
 
     def acquire(self, *, timeout: float = -1) -> bool:
-        """Take it, within so many seconds if they are not negative."""
+        """Acquire it, within this many seconds if they are not negative."""
         import psycopg
 
         connection = psycopg.connect(self._url, autocommit=True)
@@ -72,7 +72,7 @@ class AdvisoryLock:
         return holds
 
     def release(self) -> None:
-        """Let go of it; an error if the connection, and so the lock, was lost in the meantime."""
+        """Release it; raise if the connection, and so the lock, was lost."""
         connection = self._holds().pop()
         with connection:
             row = connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (self._name,)).fetchone()
@@ -89,7 +89,7 @@ def postgres_lock(url: str, name: str, timeout: float | None = None) -> LockAdap
 
 
 def main() -> int:
-    """Keep another out, and take it with a local lock."""
+    """Exclude another holder, and acquire it together with a local lock."""
     url = os.environ.get("DATABASE_URL")
     if url is None:
         print("needs a database: set DATABASE_URL, like postgresql://user@host/name")

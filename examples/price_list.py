@@ -1,4 +1,4 @@
-"""A price list that many threads read and one changes: readers side by side, and each change seen whole.
+"""A price list that many threads read and one changes: readers run side by side, and see only complete changes.
 
 Run it: ``python price_list.py``.
 """
@@ -25,7 +25,7 @@ class PriceList:
             self._cents[item] = cents, cents * self._rate
 
     def revalue(self, rate: int) -> None:
-        """Change the rate, and every price with it; then read what became of them before any other change."""
+        """Change the rate, and every price with it; then read the result before any other change."""
         with self._lock.write():
             self._rate = rate
             for item, (cents, _) in self._cents.items():
@@ -59,7 +59,7 @@ def main() -> None:
             prices.revalue(rate)
         read.wait_until(100, timeout=30.0)
         over.set()
-    print(f"the rate was changed 100 times, and the list was read meanwhile: {read.value >= 100}")
+    print(f"the rate was changed 100 times, and the list was read at the same time: {read.value >= 100}")
     print(f"reads that saw half of a change: {wrong}")
 
 

@@ -1,6 +1,6 @@
 """The puzzle "print in order": three threads that start in any order print first, second, third.
 
-With `threading` one would chain two semaphores; here the order is written down once.
+With `threading` you would chain two semaphores; here the order is in one place.
 
 Run it: ``python print_in_order.py``.
 """

@@ -1,8 +1,8 @@
 """A counter that publishes to a metrics client: a subclass of `AtomicCounter` that overrides one hook.
 
-The hook runs after the change, in the thread that made it, and with no lock held, so a slow client delays that thread
-and nobody else. Hooks of several threads may run out of order. A gauge that shows what is now therefore asks for the
-value itself, and one that adds up the steps takes them from the hook's arguments: both end up right.
+The hook runs after the change, in the thread that made it, and with no lock held, so a slow client delays only that
+thread. Hooks of several threads may run out of order. So a gauge of the present value reads the value itself, and a sum
+of the changes uses the hook's arguments: both end up right.
 
 Run it: ``python published_counter.py``.
 """
@@ -18,19 +18,19 @@ from syncprims.testing import check_counter
 
 
 class Metrics(Protocol):
-    """What a metrics client has to offer, like those of StatsD or Prometheus."""
+    """The methods of a metrics client, like those of StatsD or Prometheus."""
 
     def add(self, name: str, step: int) -> None:
         """Add to a metric."""
 
 
 class PublishedCounter(AtomicCounter):
-    """An `AtomicCounter` that tells a metrics client of each change.
+    """An `AtomicCounter` that reports each change to a metrics client.
 
     Args:
         value: As for `AtomicCounter`.
-        client: Who is told; None is nobody.
-        **kwargs: What else `AtomicCounter` takes.
+        client: The metrics client; None for none.
+        **kwargs: Other arguments of `AtomicCounter`.
     """
 
     def __init__(self, value: int = 0, *, client: Metrics | None = None, **kwargs: Any) -> None:
@@ -43,7 +43,7 @@ class PublishedCounter(AtomicCounter):
 
 
 class PrintingMetrics:
-    """A client for this example: it sums up what it is told, under a lock of its own."""
+    """A client for this example: it adds up the changes, under its own lock."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -76,7 +76,7 @@ def main() -> None:
     for thread in threads:
         thread.join(30.0)
 
-    print(f"served {served}, told of {metrics.sums['requests.served']} in {metrics.calls} calls")
+    print(f"served {served}, reported {metrics.sums['requests.served']} in {metrics.calls} calls")
     print(f"connections are back where they were: {metrics.sums['connections.free'] == 0}")
     print(check_counter(PublishedCounter))
 

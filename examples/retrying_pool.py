@@ -1,8 +1,8 @@
-"""A pool that tries again: a subclass of `CallbackPool` whose tasks survive errors that pass.
+"""A pool that retries: a subclass of `CallbackPool` whose tasks survive temporary errors.
 
-What is submitted is wrapped in a small object that calls it again where it fails with an error that may pass. The
-object can be pickled, so it travels to worker processes like any function. To the pool the tries are one task: its
-callbacks run once, when the last try is over, and a ``timeout`` counts for all tries together.
+A small object wraps each submitted function, and calls it again if it fails with a temporary error. The object can be
+pickled, so it can be sent to worker processes like any function. For the pool all tries are one task: its callbacks run
+once, when the last try is over, and a ``timeout`` is for all tries together.
 
 Run it: ``python retrying_pool.py``.
 """
@@ -21,12 +21,12 @@ T = TypeVar("T")
 
 
 class Retrying(Generic[P, T]):
-    """A function that is called again where it raises one of some errors.
+    """A function that is called again if it raises one of certain errors.
 
     Args:
         fn: The function.
         tries: How often to call it at most.
-        errors: What is worth another try. Everything else comes out at once, and so does the last try's error.
+        errors: The errors after which to try again. Any other error is raised at once, and so is the last try's error.
         pause: How long to wait before the second try, in seconds; twice as long before each further one.
     """
 
@@ -35,7 +35,7 @@ class Retrying(Generic[P, T]):
         self.tries = tries
         self.errors = errors
         self.pause = pause
-        self.__qualname__ = getattr(fn, "__qualname__", repr(fn))  # what the pool's messages call the task
+        self.__qualname__ = getattr(fn, "__qualname__", repr(fn))  # the task's name in the pool's messages
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the function until it returns, or has been tried often enough."""
@@ -53,9 +53,9 @@ class RetryingPool(CallbackPool):
     Args:
         executor: As for `CallbackPool`.
         tries: How often to call a function at most.
-        errors: The errors that are worth another try.
+        errors: The errors after which to try again.
         pause: How long to wait before the second try, in seconds; twice as long before each further one.
-        **kwargs: What else `CallbackPool` takes.
+        **kwargs: Other arguments of `CallbackPool`.
     """
 
     def __init__(
@@ -73,30 +73,30 @@ class RetryingPool(CallbackPool):
         super().__init__(executor, **kwargs)
 
     def _retrying(self, fn: Any) -> Any:
-        # What can't be called is for the pool to refuse.
+        # The pool refuses an object that can't be called.
         return Retrying(fn, self._tries, self._errors, self._pause) if callable(fn) else fn
 
-    # The pool's methods don't call one another, so each is overridden.
+    # The pool's methods don't call each other, so each is overridden.
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
-        """Start ``fn(*args, **kwargs)``, and again where it fails."""
+        """Start ``fn(*args, **kwargs)``, and again if it fails."""
         return super().submit(self._retrying(fn), *args, **kwargs)
 
     def apply_async(self, func: Callable[..., T], *args: Any, **kwargs: Any) -> Task[T]:
-        """Start ``func``, and again where it fails; its callback is called once."""
+        """Start ``func``, and again if it fails; its callback is called once."""
         return super().apply_async(self._retrying(func), *args, **kwargs)
 
     def map(self, fn: Callable[..., T], *iterables: Iterable[Any], **kwargs: Any) -> Iterator[T]:
-        """Return an iterator over ``fn`` of each item, each tried again where it fails."""
+        """Return an iterator over ``fn`` of each item; each is tried again if it fails."""
         return super().map(self._retrying(fn), *iterables, **kwargs)
 
     def map_unordered(self, fn: Callable[..., T], *iterables: Iterable[Any], **kwargs: Any) -> Iterator[T]:
-        """Return an iterator as `map` does, in the order in which results come."""
+        """Return an iterator like `map`, in the order in which results come."""
         return super().map_unordered(self._retrying(fn), *iterables, **kwargs)
 
 
 class FlakyServer:
-    """A server for this example, which fails the first two times that a page is asked for."""
+    """A server for this example, which fails the first two times that a page is requested."""
 
     def __init__(self) -> None:
         self._asked: Mapping[str, AtomicCounter] = {page: AtomicCounter() for page in ("home", "news", "map")}

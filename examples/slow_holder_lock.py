@@ -1,8 +1,8 @@
 """A lock that logs slow holders: a subclass of `TimedLock` that overrides three hooks.
 
-A lock that threads have to wait long for is worth a line in the log: for how long, and who had it. `_on_wait` and
-`_on_timeout` cost nothing until a thread has to wait. `_on_acquired` is called at every acquisition, and that is its
-price; a subclass that need not know how long a wait took can do without it.
+If a thread has to wait long for a lock, this logs how long, and which thread held it. `_on_wait` and `_on_timeout` cost
+nothing until a thread has to wait. `_on_acquired` is called at every acquisition, which costs time; a subclass that
+need not know how long a wait took can leave it out.
 
 Run it: ``python slow_holder_lock.py``.
 """
@@ -20,7 +20,7 @@ logger = logging.getLogger("slow_holders")
 
 
 class SlowHolderLock(TimedLock):
-    """A `TimedLock` that logs who held it when a thread had to wait for longer than it should.
+    """A `TimedLock` that logs its holder if a thread has to wait too long.
 
     Args:
         timeout: As for `TimedLock`.
@@ -68,14 +68,14 @@ def main() -> None:
         with accounts.hold(0.05):
             print("the accounts are free")
     except LockTimeoutError as error:
-        print(f"no luck: {error.lock_name} is held by {error.holder.name if error.holder else 'nobody'}")
+        print(f"no luck: {error.lock_name} is held by {error.holder.name if error.holder else 'no known thread'}")
 
     threading.Timer(0.05, go.set).start()
     with accounts.hold(5.0):
         print("the accounts are ours at last")
     slow.join(5.0)
 
-    logging.disable()  # the kit makes threads wait, and lets them give up, on purpose
+    logging.disable()  # the kit makes threads wait and time out on purpose
     print(check_lock(SlowHolderLock))
 
 

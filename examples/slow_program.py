@@ -1,4 +1,4 @@
-"""A slow program, seen with a recording: one coarse lock, and what became of it when the lock got finer.
+"""A slow program and its recording: with one coarse lock, and with a finer one.
 
 Run it with a directory to write the recordings to: ``python slow_program.py out``. Then open ``out/coarse.html`` and
 ``out/fine.html`` in a browser, or the ``.json`` files in https://ui.perfetto.dev.
@@ -29,14 +29,14 @@ def look_up_price(order: int) -> int:
 
 
 def book_coarsely(order: int) -> None:
-    """Do everything with the lock held: nobody can book, while we wait for a server that has nothing to do with it."""
+    """Do everything under the lock: no other thread can book while this one waits for an unrelated server."""
     with stock_lock:
         price = look_up_price(order)
         stock["apples"] -= price
 
 
 def book_finely(order: int) -> None:
-    """Hold the lock for the booking alone."""
+    """Hold the lock only for the booking."""
     price = look_up_price(order)
     with stock_lock:
         stock["apples"] -= price
@@ -69,7 +69,7 @@ def main(directory: Path | None) -> None:
             directory.mkdir(parents=True, exist_ok=True)
             recording.save(directory / f"{name}.html")
             recording.save(directory / f"{name}.json")
-    print("In the coarse timeline one thread holds 'stock' at any time, and the others, in stripes, wait behind it.")
+    print("In the coarse timeline one thread holds 'stock' at any time, and the others, in stripes, wait for it.")
 
 
 if __name__ == "__main__":

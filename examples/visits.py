@@ -1,8 +1,8 @@
 """Who visits our pages? Counts the visits in a folder of web-server logs: the application that the tutorial ends with.
 
-Each file is read by a task of a pool. The tasks add what they find to one table, under a lock that would name its
-holder if it were ever held for too long; they count lines in a counter, and give up when there are too many that
-nobody can read. In the end three threads write a report, in the order in which its parts belong.
+A task of a pool reads each file. The tasks add their visits to one table, under a lock that names its holder if it is
+held too long. They count lines in a counter, and give up if there are too many unreadable lines. At the end three
+threads write the parts of a report in order.
 
 Run it: ``python visits.py [FOLDER]``; without a folder it makes one with sample logs.
 """
@@ -24,7 +24,7 @@ SAMPLE = {
 
 
 class Visits:
-    """What all the tasks add to."""
+    """The table that all tasks share."""
 
     def __init__(self, most_unreadable: int = 10) -> None:
         self.lines = AtomicCounter(name="lines")
@@ -35,7 +35,7 @@ class Visits:
         self.problems: Counter[str] = Counter()
 
     def read(self, path: Path) -> str:
-        """Count what is in one file, and return its name; a task of the pool."""
+        """Count the visits in one file, and return its name; a task of the pool."""
         pages: Counter[str] = Counter()
         problems: Counter[str] = Counter()
         for line in path.read_text().splitlines():
@@ -54,7 +54,7 @@ class Visits:
 
 
 def report(visits: Visits) -> str:
-    """Let three threads write the parts of the report, each when it is its turn."""
+    """Let three threads write the parts of the report, each in its turn."""
     parts: list[str] = []
 
     def head(_turn: Turn) -> None:
@@ -84,7 +84,7 @@ def count_visits(folder: Path, most_unreadable: int = 10) -> Visits:
 
 
 def main() -> int:
-    """Print the report; the exit code is 1 where the logs can't be read."""
+    """Print the report; the exit code is 1 if the logs can't be read."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(scratch)
         if len(sys.argv) < 2:
@@ -94,7 +94,7 @@ def main() -> int:
             print(report(count_visits(folder)))
         except CallbackErrors as errors:
             bounds, rest = errors.split(CounterBoundsError)
-            print("these are no logs: too many lines that can't be read" if bounds else rest, file=sys.stderr)
+            print("these are not logs: too many lines can't be read" if bounds else rest, file=sys.stderr)
             return 1
     return 0
 

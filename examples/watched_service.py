@@ -1,7 +1,7 @@
-"""A web service that knows nothing of syncprims, and deadlocks: watched, it says so and goes on.
+"""A web service that does not use syncprims, and deadlocks: under the watch it reports this and goes on.
 
-The service is an ordinary WSGI application. Two of its requests take the same two locks in opposite orders. In
-production it would be run like this, and its reports collected from the file::
+The service is an ordinary WSGI application. Two of its requests acquire the same two locks in opposite orders. In
+production you would run it like this, and collect the reports from the file::
 
     python -m syncprims.watch --json hangs.jsonl --break -m waitress --listen=127.0.0.1:8080 watched_service:app
     SYNCPRIMS_WATCH="--json hangs.jsonl --break" gunicorn --threads 4 --preload watched_service:app
@@ -28,17 +28,17 @@ import syncprims.watch
 
 REPORTS = Path(tempfile.mkdtemp()) / "hangs.jsonl"
 
-# Before the locks below are made. `breaks` is for a service that rather fails a request than all that come after it.
+# Before the locks below are made. With `breaks` one request fails, instead of all that come after it.
 watching = syncprims.watch.install(after=0.3, json=REPORTS, file="/dev/null", breaks=True)
 
 stock = threading.Lock()
 orders = threading.Lock()
-# So that the bad moment comes for certain.
+# So that the bad moment always comes.
 both_hold_one = threading.Barrier(2)
 
 
 def app(environ: dict[str, Any], start_response: Callable[[str, list[tuple[str, str]]], object]) -> Iterable[bytes]:
-    """``/ship`` takes the stock's lock and then the orders'; ``/cancel`` does it the other way round."""
+    """``/ship`` acquires the stock's lock and then that of the orders; ``/cancel`` does the opposite."""
     first, second = (stock, orders) if environ["PATH_INFO"] == "/ship" else (orders, stock)
     status = "200 OK"
     try:
@@ -53,7 +53,7 @@ def app(environ: dict[str, Any], start_response: Callable[[str, list[tuple[str, 
 
 
 class Server(ThreadingMixIn, WSGIServer):
-    """A thread for each request, as waitress and gunicorn have them."""
+    """A thread for each request, like waitress and gunicorn."""
 
 
 class Quiet(WSGIRequestHandler):
@@ -74,7 +74,7 @@ def ask(port: int, path: str) -> int:
 
 
 def main() -> None:
-    """Serve, send both requests, and print what came of it."""
+    """Serve, send both requests, and print the result."""
     with make_server("127.0.0.1", 0, app, Server, Quiet) as server:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()

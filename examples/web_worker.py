@@ -1,7 +1,7 @@
-"""A web service that takes jobs, works on them in a pool, and shuts down gracefully.
+"""A web service that runs jobs in a pool, and shuts down gracefully.
 
-``POST /jobs`` queues a job, ``GET /stats`` tells the pool's numbers. At the end (SIGTERM, or Ctrl-C) it takes no more
-(503), finishes what it has taken within ten seconds, tells what is left if that was not enough, and goes.
+``POST /jobs`` queues a job, ``GET /stats`` returns the pool's numbers. After SIGTERM or Ctrl-C it accepts no more jobs
+(503), finishes the accepted ones within ten seconds, prints how many are left if that was not enough, and exits.
 
 Run it: ``python web_worker.py`` sends itself a few jobs and then the signal; ``python web_worker.py 8000`` serves on
 that port until you end it.
@@ -23,12 +23,12 @@ PATIENCE = 10.0  # seconds that the jobs get at the end
 
 
 def work(text: str) -> str:
-    """The job: any function will do."""
+    """The job: any function."""
     return text[::-1]
 
 
 class Service:
-    """The pool, what it has finished, and the server before it."""
+    """The pool, the number of finished jobs, and the server in front."""
 
     def __init__(self, port: int) -> None:
         self.finished = AtomicCounter(name="finished jobs")
@@ -64,7 +64,7 @@ class Service:
         Thread(target=self.server.serve_forever, name="server", daemon=True).start()
 
     def drain(self) -> bool:
-        """Take no more jobs, and finish those that were taken; return whether there was time for all."""
+        """Accept no more jobs, and finish the accepted ones; return whether there was time for all."""
         try:
             self.pool.close(timeout=PATIENCE)
         except PoolTimeoutError as error:
@@ -91,7 +91,7 @@ def post(address: str, text: str) -> int:
 
 
 def main() -> int:
-    """Serve until a signal comes, then end well."""
+    """Serve until a signal comes, then shut down."""
     demo = len(sys.argv) < 2
     end = Event()
     for number in (signal.SIGTERM, signal.SIGINT):

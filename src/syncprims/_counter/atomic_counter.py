@@ -38,8 +38,8 @@ from .waiting import ValueWaiter, forget_others, telling
 # handler changes the value during the preparation, it is prepared again.
 #
 # `_special` decides how a change is made. None: the fast path, inlined. "bounded": the fast path too, if the bounds
-# allow the new value. True: the slow path, `_change`; for hooks, during update(), and from the arrival of a waiter until
-# the first change that finds no waiter. So a plain counter without waiters pays for one test of None.
+# allow the new value. True: the slow path, `_change`; for hooks, during update(), and from the arrival of a waiter
+# until the first change that finds no waiter. So a plain counter without waiters pays for one test of None.
 #
 # With the compiled core the fast path is in C, `_special` is False while it may be used, and the Python methods always
 # take the slow path. C changes the value without the lock, but never while `_special` is true. See `_speedups.c`.
