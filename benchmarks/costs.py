@@ -64,8 +64,8 @@ def _bytes(make: Callable[[], object]) -> Callable[[ExitStack], Work]:
 # -- deadlocks ---------------------------------------------------------------------------------------------------------
 
 
-def _closing_a_circle(length: int, others: int) -> Callable[[ExitStack], Work]:
-    """Measure how soon a thread hears that its wait would close a circle of so many, beside so many other waits."""
+def _closing_a_cycle(length: int, others: int) -> Callable[[ExitStack], Work]:
+    """Measure how soon a thread hears that its wait would close a cycle of so many, beside so many other waits."""
 
     def open_(stack: ExitStack) -> Work:
         locks = [TimedLock() for _ in range(length)]
@@ -142,8 +142,8 @@ class _Waits:
 
 
 def _deadlock(length: int, others: int, goal: float | None = None) -> Case:
-    name = f"circle of {length}" + (f", {others:,} others wait" if others else "")
-    return Case(name, OURS, _closing_a_circle(length, others), goal)
+    name = f"cycle of {length}" + (f", {others:,} others wait" if others else "")
+    return Case(name, OURS, _closing_a_cycle(length, others), goal)
 
 
 def _peer_import(name: str) -> Case:
@@ -184,7 +184,7 @@ GROUPS = (
     ),
     Group(
         "deadlock",
-        "From a wait that closes a circle to its error",
+        "From a wait that completes a cycle to its error",
         (
             _deadlock(10, 0),
             _deadlock(100, 0, 12.0),

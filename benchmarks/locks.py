@@ -100,7 +100,7 @@ GROUPS = (
         (
             Case("threading.Lock", STDLIB, _of(threading.Lock)),
             Case("hold(t), kept", OURS, _of(TimedLock, ready=lambda lock: lock.hold(1.0)), 2.2),
-            Case("hold(t), anew", OURS, _of(TimedLock, "with lock.hold(1.0): pass"), 3.0),
+            Case("hold(t), again", OURS, _of(TimedLock, "with lock.hold(1.0): pass"), 3.0),
             Case(
                 "acquire(timeout=t)",
                 OURS,

@@ -101,7 +101,7 @@ def gates() -> Drawing:
 
 def deadlock() -> Drawing:
     """The wait-for graph of a deadlock."""
-    drawing = Drawing(720, 330, "A circle of two threads and two locks; the wait that would close it is refused")
+    drawing = Drawing(720, 330, "A cycle of two threads and two locks; the wait that would complete it is refused")
     drawing.box(140, 150, 170, "Thread 'billing'", "waits already", round_by=22)
     drawing.box(580, 150, 170, "Thread 'audit'", "about to wait", round_by=22, kind="bad")
     drawing.box(360, 60, 150, "lock 'accounts'")
@@ -114,11 +114,11 @@ def deadlock() -> Drawing:
     drawing.text(560, 240, "held by")
     drawing.arrow((580, 118), (437, 60), kind="bad", bend=0.14)
     drawing.text(568, 62, "would wait for")
-    drawing.text(360, 150, "the last arrow closes the circle")
+    drawing.text(360, 150, "the last arrow completes the cycle")
     drawing.text(
-        360, 297, "Whoever draws the last arrow finds the circle, and gets the DeadlockError instead of waiting."
+        360, 297, "The thread that draws the last arrow finds the cycle, and gets the DeadlockError instead of waiting."
     )
-    drawing.text(360, 314, "It lets go of 'orders', and 'billing' goes on.")
+    drawing.text(360, 314, "It releases 'orders', and 'billing' goes on.")
     return drawing
 
 

@@ -24,7 +24,7 @@ EXPLORED: Final = {
 }
 COUNTED: Final = {
     "mutations caught": "mutations caught, of the locks, the runner, the counter and the pool",
-    "circles with one victim": "circles of two, three and eight threads, each with one victim",
+    "cycles with one victim": "cycles of two, three and eight threads, each with one victim",
     "seconds of ordered acquisition": "seconds of ordered acquisition, without a report",
     "signals survived": "real signals at random moments, survived",
     "forks survived": "forks under load, survived",

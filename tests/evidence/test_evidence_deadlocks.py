@@ -1,4 +1,4 @@
-"""No deadlock is invented where locks are taken in order, and in a circle exactly one thread gives way, every time."""
+"""No deadlock is invented where locks are taken in order, and in a cycle exactly one thread gives way, every time."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def test_ordered_acquisition_is_never_reported(seconds: float, record_property: 
     record_property("seconds of ordered acquisition", seconds)
 
 
-def circle(size: int, kind: Callable[[], TimedLock], rounds: int) -> None:
-    """Let `size` threads close a circle of locks, `rounds` times, and count those that were told."""
+def cycle(size: int, kind: Callable[[], TimedLock], rounds: int) -> None:
+    """Let `size` threads close a cycle of locks, `rounds` times, and count those that were told."""
     locks = [kind() for _ in range(size)]
     line = Barrier(size)
 
@@ -103,16 +103,16 @@ def circle(size: int, kind: Callable[[], TimedLock], rounds: int) -> None:
 @pytest.mark.parametrize("rounds", [20, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", [2, 3, 8])
 @pytest.mark.parametrize("kind", [TimedLock, lambda: TimedLock(60.0), TimedRLock], ids=["lock", "timed", "rlock"])
-def test_a_circle_has_one_victim_every_time(
+def test_a_cycle_has_one_victim_every_time(
     size: int, kind: Callable[[], TimedLock], rounds: int, record_property: Note
 ) -> None:
-    """Two, three and eight threads close a circle at once, again and again: one is told, all others get through."""
-    circle(size, kind, rounds)
-    record_property("circles with one victim", rounds)
+    """Two, three and eight threads close a cycle at once, again and again: one is told, all others get through."""
+    cycle(size, kind, rounds)
+    record_property("cycles with one victim", rounds)
 
 
 @pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.slow)])
-def test_a_circle_through_a_runner_has_one_victim_every_time(rounds: int, record_property: Note) -> None:
+def test_a_cycle_through_a_runner_has_one_victim_every_time(rounds: int, record_property: Note) -> None:
     """One thread is in a step and wants the lock; another has the lock and waits for its own step."""
     for _ in range(rounds):
         runner, lock, line = OrderedRunner("first", "second"), TimedLock(), Barrier(2)
@@ -130,12 +130,12 @@ def test_a_circle_through_a_runner_has_one_victim_every_time(rounds: int, record
         with Threads() as threads:
             told = [threads.start(in_step), threads.start(with_lock)]
         assert sorted(one.result() for one in told) == [False, True]
-    record_property("circles with one victim", rounds)
+    record_property("cycles with one victim", rounds)
 
 
 @pytest.mark.inverts
 @pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.slow)])
-def test_a_circle_through_acquire_all_has_one_victim_every_time(rounds: int) -> None:
+def test_a_cycle_through_acquire_all_has_one_victim_every_time(rounds: int) -> None:
     """One thread takes both by acquire_all; another holds the later one and wants the earlier."""
     for _ in range(rounds):
         early, late, line = TimedLock(), TimedLock(), Barrier(2)
@@ -151,7 +151,7 @@ def test_a_circle_through_acquire_all_has_one_victim_every_time(rounds: int) -> 
 
         with Threads() as threads:
             told = [threads.start(against), threads.start(together)]
-        # acquire_all may have been too late to take the early one: then there is no circle.
+        # acquire_all may have been too late to take the early one: then there is no cycle.
         assert [one.result() for one in told].count(True) <= 1
         assert not early.locked()
         assert not late.locked()

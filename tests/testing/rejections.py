@@ -15,7 +15,7 @@ Check = Callable[..., ConformanceReport]
 NOT_OF_FOREIGN_LOCKS: Final = (
     "a lock that another thread held at a fork is free in the child",
     "of two threads that wait for each other's lock exactly one gets DeadlockError",
-    "a DeadlockError tells the circle",
+    "a DeadlockError names the cycle",
     "an interrupt anywhere in acquire(); try: ... finally: release() leaves the lock free",
 )
 # What is written in Python may be interrupted anywhere.

@@ -36,7 +36,7 @@ BROKEN: list[tuple[type[TimedLock], str]] = [
     (broken.HoldsNothing, "hold() holds the lock for the body, and can be kept and used again"),
     (broken.ForgetsHolder, "holder names the thread that holds the lock"),
     (broken.BlocksInRepr, "repr() tells the lock's name and state and never blocks"),
-    (broken.FalseDeadlock, "a wait that closes no circle never gets DeadlockError"),
+    (broken.FalseDeadlock, "a wait that completes no cycle never gets DeadlockError"),
     (broken.BlindToDeadlock, "of two threads that wait for each other's lock exactly one gets DeadlockError"),
     (broken.ReentersSilently, "a thread that enters a lock which it holds gets DeadlockError at once"),
 ]

@@ -16,7 +16,7 @@ BROKEN: list[tuple[type[CallbackPool], str]] = [
     (broken.CallsBackTwice, "a callback gets the result, and is called once"),
     (broken.ForgetsErrorCallback, "an error callback gets the exception, and is called once"),
     (broken.CallsBackInThreads, "callbacks run one at a time, on one thread that is not the submitter's"),
-    (broken.DropsErrors, "a failure of apply_async() that nobody looks at is raised by join(), once"),
+    (broken.DropsErrors, "a failure of apply_async() that no code looks at is raised by join(), once"),
     (broken.ForgetsMaps, "what no code looked at is raised by join(), of a map and of a dropped submit() too"),
     (broken.ShutsDownLater, "shutdown() ends though callbacks submit on and on, and raises no group"),
     (broken.LeavesEarly, "leaving the with waits for every callback"),

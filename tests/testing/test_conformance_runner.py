@@ -12,7 +12,7 @@ from testing.rejections import expect_named
 BREAKS = "a step that raises breaks the sequence: who waits, or comes later, gets BrokenSequenceError from it"
 
 BROKEN: list[tuple[type[OrderedRunner], str]] = [
-    (broken.ReordersSteps, "steps are taken in their order, whoever comes first"),
+    (broken.ReordersSteps, "steps are taken in their order, whichever thread comes first"),
     (broken.NeverFinishes, "who comes after the end gets SequenceFinishedError"),
     (broken.GoesOnAfterError, BREAKS),
     (broken.DeafToAbort, "abort() breaks the sequence, with its cause"),

@@ -1,4 +1,4 @@
-"""Exchanging methods of the primitives for observed ones while somebody observes, and locks that nobody observes."""
+"""Exchanging methods of the primitives for observed ones while an observer is on; and locks that are never observed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from .._core.registry import InnerName
 from .._core.state import State
 from .._locks.timed_lock import TimedRLock
 
-# Off means free: there is no `if somebody_observes` in any primitive. Observing exchanges the functions in the class
-# itself, and afterwards the very same function objects are put back (or what was not there is deleted again).
+# While it is off, observing costs nothing: there is no `if observed` in any primitive. Observing exchanges the
+# functions in the class itself, and afterwards the same function objects are put back (or deleted again, if there were
+# none).
 #
 # An observed function may outlive the observation: a `with` has looked up `__exit__` before its body runs, and a
-# `threading.Condition` keeps bound methods. So each of them, when nobody observes, does what the original does.
+# `threading.Condition` keeps bound methods. So each of them does what the original does when no observer is on.
 
 
 class Unseen(TimedRLock):

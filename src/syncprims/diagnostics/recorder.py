@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # The number of notes is counted by each thread under its ident, since one counter for all would lose some.
 
 
-# A name, or what makes it when somebody reads the recording.
+# A name, or the function that makes it when the recording is read.
 Label = str | Callable[[], str]
 # Kind, name, thread, ident, site, start, end, for how long it was queued, index, holder; and the key and the outcome,
 # of a wait in a list, since they are known only when the thread has got what it waited for or has given it up.

@@ -53,7 +53,7 @@ class WorkObserver(Protocol):
 
 
 class TaskNote:
-    """When and where a task was submitted and run; kept in its job while somebody observes.
+    """When and where a task was submitted and run; kept in its job while it is observed.
 
     Attributes:
         site: Where it was submitted.

@@ -35,9 +35,9 @@ T = TypeVar("T")
 #
 # Rejected: raising from a trace function (it raises where CPython never would), and timers (they find the holes only
 # now and then). PyThreadState_SetAsyncExc(id, NULL) would cancel an exception that was not delivered, but leaves the
-# eval breaker of 3.11 set for ever, whereupon its traced RESUME loops: the exception is delivered and caught instead.
+# eval breaker of 3.11 set forever, whereupon its traced RESUME loops: the exception is delivered and caught instead.
 
-STORM: Final = 1000  # interrupts of one storm: enough for any withdrawal, and a scenario that retries for ever ends
+STORM: Final = 1000  # interrupts of one storm: enough for any withdrawal, and a scenario that retries forever ends
 POLL: Final = 0.001
 STILL: Final = 5  # polls in a row in which a thread must look blocked
 

@@ -103,7 +103,7 @@ def check_lock(factory: LockFactory, *, without: Collection[str] = ()) -> Confor
     contracts = (
         lock_basics.basics,
         lock_waits.waits,
-        lock_waits.circles,
+        lock_waits.cycles,
         lock_waits.plain_only,
         lock_interrupts.interrupted,
     )
@@ -134,7 +134,7 @@ def check_rlock(factory: LockFactory, *, without: Collection[str] = ()) -> Confo
     contracts = (
         lock_basics.basics,
         lock_waits.waits,
-        lock_waits.circles,
+        lock_waits.cycles,
         lock_waits.reentrant_only,
         lock_interrupts.interrupted,
         lock_interrupts.reentrant_interrupted,

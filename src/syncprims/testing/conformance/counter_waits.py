@@ -126,7 +126,7 @@ def _arguments(make: Make) -> None:
 
 
 class SweptCounter:
-    """A counter that somebody waits for, and whether they have looked at it."""
+    """A counter with a waiter, and whether the waiter has looked at it."""
 
     def __init__(self, counter: AtomicCounter) -> None:
         self.counter = counter

@@ -1,4 +1,4 @@
-"""The contract of a lock that nobody waits for: taking it, letting go of it, and what it says of itself."""
+"""The contract of a lock without waiters: acquiring it, releasing it, and its state."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from .trial import (
 )
 
 waits: Contract[Make] = Contract()
-circles: Contract[Make] = Contract()
+cycles: Contract[Make] = Contract()
 plain_only: Contract[Make] = Contract()
 reentrant_only: Contract[Make] = Contract()
 
@@ -168,7 +168,7 @@ def _waiting(make: Make) -> None:
     lock, inside, go = make(), list[int](), threading.Event()
     go.set()
     with Held(lock):
-        expect("waiting with nobody there", lock.waiting, 0)
+        expect("waiting without a waiter", lock.waiting, 0)
         waiters = [start(_take_turn, lock, how, inside, go) for how in ("with", "acquire")]
         until("waiting should become 2 with two waiters", lambda: lock.waiting == 2)
     for waiter in waiters:
@@ -202,7 +202,7 @@ def _in_words(outcomes: list[object]) -> str:
     return " and ".join(told(one) if isinstance(one, BaseException) else repr(one) for one in outcomes)
 
 
-@circles.clause(
+@cycles.clause(
     "of two threads that wait for each other's lock exactly one gets DeadlockError",
     "let two threads hold a lock each, and enter the other's",
 )
@@ -215,7 +215,7 @@ def _deadlock(make: Make) -> None:
         expect_free(lock, "after the deadlock was resolved")
 
 
-@circles.clause("a DeadlockError tells the circle", "read the error of two threads that waited for each other")
+@cycles.clause("a DeadlockError names the cycle", "read the error of two threads that waited for each other")
 def _cycle(make: Make) -> None:
     outcomes, locks = _cross(make)
     for victim in outcomes:
@@ -226,23 +226,23 @@ def _cycle(make: Make) -> None:
             for edge, following in zip(edges, (*edges[1:], *edges[:1]), strict=True):
                 expect("the holder of an edge, who waits in the next,", edge.holder, following.thread)
             return
-    raise BrokenError(f"nobody got a DeadlockError: {_in_words(outcomes)}")
+    raise BrokenError(f"no thread got a DeadlockError: {_in_words(outcomes)}")
 
 
 @waits.clause(
-    "acquire(timeout) in a circle of waiting threads returns False",
+    "acquire(timeout) in a cycle of waiting threads returns False",
     "let two threads hold a lock each, and acquire the other's with a timeout",
 )
 def _timed_cross(make: Make) -> None:
     outcomes, locks = _cross(make, timed_acquire=True)
     well = False in outcomes and all(isinstance(one, bool) for one in outcomes)
-    expect_that(well, f"one or both should be told False, but it came to {_in_words(outcomes)}")
+    expect_that(well, f"one or both should get False, but it came to {_in_words(outcomes)}")
     for lock in locks:
         expect_free(lock, "after both gave up")
 
 
 @waits.clause(
-    "a wait that closes no circle never gets DeadlockError",
+    "a wait that completes no cycle never gets DeadlockError",
     "let a holder of one lock wait for another, whose holder waits for nothing, with a third thread behind",
 )
 def _no_deadlock(make: Make) -> None:

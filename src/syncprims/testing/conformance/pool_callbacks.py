@@ -203,7 +203,7 @@ def _callback_error(make: Make) -> None:
         expect("a task after that", pool.submit(abs, -2).result(pool_limit()), 2)
 
 
-@callbacks.clause("a callback that raises SystemExit harms nobody, and join() tells", "raised it, and went on")
+@callbacks.clause("a callback that raises SystemExit does no harm, and join() raises it", "raised it, and went on")
 def _callback_exit(make: Make) -> None:
     with make(max_workers=1) as pool:
         for _ in range(2):
@@ -221,7 +221,7 @@ def _leave(_result: object) -> None:
 
 
 @callbacks.clause(
-    "a failure of apply_async() that nobody looks at is raised by join(), once", "let a task fail, and joined"
+    "a failure of apply_async() that no code looks at is raised by join(), once", "let a task fail, and joined"
 )
 def _unseen(make: Make) -> None:
     with make(max_workers=1) as pool:
@@ -245,7 +245,7 @@ def _unseen_of_others(make: Make) -> None:
         del unread
 
 
-@callbacks.clause("leaving the with raises what nobody was told of", "let a task fail, and left")
+@callbacks.clause("leaving the with raises errors that no code has seen", "let a task fail, and left")
 def _unseen_with(make: Make) -> None:
     def use() -> None:
         with make(max_workers=1) as pool:
@@ -255,7 +255,7 @@ def _unseen_with(make: Make) -> None:
     expect("the arguments of what it raised", [one.args for one in group.exceptions], [("unseen",)])
 
 
-@callbacks.clause("a failure that somebody looks at is theirs alone", "looked at failures in each way, and joined")
+@callbacks.clause("a failure that code looks at is not raised by join()", "looked at failures in each way, and joined")
 def _seen(make: Make) -> None:
     heard = Heard()
     with make(max_workers=1) as pool:

@@ -188,7 +188,7 @@ def _reset(make: Make) -> None:
 
 
 @ends.clause(
-    "a circle of a step and a lock is a DeadlockError",
+    "a cycle of a step and a lock is a DeadlockError",
     "let the thread in a step enter a lock whose holder came for the next step",
 )
 def _circle(make: Make) -> None:

@@ -67,14 +67,16 @@ class InStep:
 
 
 def _stop_after(turns: int, turn: Turn) -> None:
-    """End a sequence that goes on after its last turn: its threads would run for ever."""
+    """End a sequence that goes on after its last turn: its threads would run forever."""
     expect_that(turn.index < turns, f"a turn number {turn.index + 1} came, though there should be {turns}")
 
 
 # -- order ------------------------------------------------------------------------------------------------------------
 
 
-@order.clause("steps are taken in their order, whoever comes first", "came for three steps in the reverse order")
+@order.clause(
+    "steps are taken in their order, whichever thread comes first", "came for three steps in the reverse order"
+)
 def _order(make: Make) -> None:
     runner = make("a", "b", "c")
     log: list[str] = []
@@ -119,7 +121,7 @@ def _repeat(make: Make) -> None:
     expect("the order", log, list(_NUMBERS) * 3)
 
 
-@order.clause("rounds=None repeats for ever", "went a hundred rounds")
+@order.clause("rounds=None repeats forever", "went a hundred rounds")
 def _endless(make: Make) -> None:
     runner = make("a", "b", rounds=None)
     for _ in range(100):

@@ -92,7 +92,7 @@ def _writer(make: Make) -> None:
     _expect(lock, "after the writers", read=False, written=False)
 
 
-@sides.clause("a writer does not come in while anybody reads", "read, and let another thread try to write")
+@sides.clause("a writer does not come in while a thread reads", "read, and let another thread try to write")
 def _no_writer(make: Make) -> None:
     lock = make()
     with lock.read():
