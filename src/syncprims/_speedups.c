@@ -74,9 +74,29 @@
  * tests/locks/test_lock_protocol.py has these steps as a model, and runs all their interleavings.
  *
  * The functions that acquire the lock are not interrupted between that and their return. CPython decides what happens
- * between the return of `__enter__` and the body of a `with`: on 3.14 an interrupt may come there (gh-148874), and on
- * 3.15 if the code is traced. So from 3.14 on `__enter__` stays Python. `acquire` stays Python on all versions: an
- * interrupt may come between the return of a C function and the caller's `try`, but not after a Python method.
+ * between the return of `__enter__` and the body of a `with`: on 3.14 an interrupt may come there (gh-148874), so there
+ * `__enter__` stays Python. 3.15 knows by the opcode in front that a call enters a `with`, and delivers nothing after it.
+ * `acquire` stays Python on all versions: an interrupt may come between the return of a C function and the caller's
+ * `try`, but not after a Python method.
+ *
+ * The token of hold()
+ * -------------------
+ * A lock keeps the last token that `hold` returned, which has the lock and the timeout. Entering the token acquires the
+ * lock as above, and leaving it releases the lock, without a call of a Python method. It goes past these methods only if
+ * that leaves nothing out: `ways` of the lock says that its class overrides none of them, and `goes_past` that no
+ * diagnostics observe them. Python sets both, and sets the second whenever it has exchanged methods. Otherwise the token
+ * calls the Python methods.
+ *
+ * The observed lock of the watch
+ * ------------------------------
+ * It has the same word and the same gate, and takes the place of `threading.Lock`: it is not reentrant, and any thread may
+ * release it. So a release is a compare-and-swap from the owner that was read, and of two releases one fails. The owner
+ * also notes which instruction of which code acquired it; only the owner writes that.
+ *
+ * Forks
+ * -----
+ * In a forked child the waiters of the parent do not exist, and the gate may be in any state. The child counts `forks`
+ * up before anything else, and a thread that waits, or finds waiters, compares it with that of the lock.
  *
  * Calls
  * -----
@@ -94,7 +114,7 @@
 #include <time.h>
 
 /* The version of the interface to Python; `_core/speedups.py` has the same number. Change both together. */
-#define REVISION 3
+#define REVISION 4
 
 /* -- a word that several threads change --------------------------------------------------------------------------- */
 
@@ -124,6 +144,12 @@ add(int64_t *word, int64_t n)
 {
     _InterlockedExchangeAdd64((volatile __int64 *)word, n);
 }
+
+static inline void
+note(int64_t *word, int64_t to)
+{
+    *(volatile int64_t *)word = to;
+}
 #  else
 static inline int64_t
 get(int64_t *word)
@@ -147,6 +173,13 @@ static inline void
 add(int64_t *word, int64_t n)
 {
     __atomic_fetch_add(word, n, __ATOMIC_SEQ_CST);
+}
+
+/* Store what only the thread that holds a lock stores, for those who look. */
+static inline void
+note(int64_t *word, int64_t to)
+{
+    __atomic_store_n(word, to, __ATOMIC_RELAXED);
 }
 #  endif
 /* How long a thread spins on a held lock before it waits: about as long as a short block lasts. */
@@ -186,6 +219,12 @@ add(int64_t *word, int64_t n)
 {
     *word += n;
 }
+
+static inline void
+note(int64_t *word, int64_t to)
+{
+    *word = to;
+}
 #  define ENTER(object) {
 #  define LEAVE() }
 #endif
@@ -193,12 +232,22 @@ add(int64_t *word, int64_t n)
 /* -- the state of the module -------------------------------------------------------------------------------------- */
 
 /* The methods that `put` can make, in the order of `functions` below. */
-enum { INCREMENT, DECREMENT, ADD, GET_AND_ADD, SET, GET_AND_SET, COMPARE_AND_SET, ENTER_LOCK, RELEASE, METHODS };
+enum {
+    INCREMENT, DECREMENT, ADD, GET_AND_ADD, SET, GET_AND_SET, COMPARE_AND_SET,  /* of a counter */
+    ENTER_LOCK, RELEASE, HOLD,                                                  /* of a lock */
+    ENTER_HOLD,                                                                 /* of a token */
+    ENTER_OBSERVED, ACQUIRE_OBSERVED, RELEASE_OBSERVED,                         /* of an observed lock */
+    METHODS
+};
 
 typedef struct {
     PyTypeObject *counter;
     PyTypeObject *lock;
+    PyTypeObject *hold;
+    PyTypeObject *observed;
     PyTypeObject *entrance;
+    PyObject *passed_over;       /* the folder whose code is not the program's, or NULL */
+    int64_t goes_past;           /* tokens may go past the Python methods, since nothing observes these */
     PyObject *python[METHODS];   /* the Python method of the same name */
     PyMethodDef made[METHODS];   /* what the descriptors point to */
     char *texts[METHODS];        /* their signatures and docstrings */
@@ -206,19 +255,33 @@ typedef struct {
 
 static struct PyModuleDef module;
 
+/* The state of the module that an object's type is from; NULL with an error if there is none any more. */
+static State *
+state_of(PyObject *self)
+{
+    PyObject *found = PyType_GetModuleByDef(Py_TYPE(self), &module);
+    return found == NULL ? NULL : PyModule_GetState(found);
+}
+
+/* The garbage collector has taken the interpreter's last objects apart. */
+static PyObject *
+ended(void)
+{
+    PyErr_SetString(PyExc_RuntimeError, "syncprims has ended with its interpreter");
+    return NULL;
+}
+
 /* Call the Python method. The caller has changed nothing. */
 static PyObject *
 in_python(PyObject *self, int method, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *found = PyType_GetModuleByDef(Py_TYPE(self), &module);
-    if (found == NULL) {
+    State *state = state_of(self);
+    if (state == NULL && PyErr_Occurred()) {
         return NULL;
     }
-    State *state = PyModule_GetState(found);
     PyObject *python = state == NULL ? NULL : state->python[method];
-    if (python == NULL) {  /* the garbage collector has taken the interpreter's last objects apart */
-        PyErr_SetString(PyExc_RuntimeError, "syncprims has ended with its interpreter");
-        return NULL;
+    if (python == NULL) {
+        return ended();
     }
     Py_ssize_t count = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
     PyObject *few[4];
@@ -481,7 +544,7 @@ counter_dealloc(PyObject *self)
 }
 
 static PyGetSetDef counter_attributes[] = {
-    {"value", counter_value, NULL, "The value at this moment; never blocks.", NULL},
+    {"value", counter_value, NULL, "The value right now; never blocks.", NULL},
     {"_value", counter_value, counter_set_value, "The value, as Python reads and stores it.", NULL},
     {"_special", counter_special, counter_set_special, "Whether the core's fast path is closed.", NULL},
     {"_least", NULL, counter_set_bound, "The least value that the core may store.", NULL},
@@ -516,13 +579,52 @@ typedef struct {
     int64_t starving;
     PyThread_type_lock gate;
     unsigned long count;
-    int plain;  /* the Python class has no hooks that a fast path would leave out */
+    int64_t forks;    /* what `forks` was when the lock had a waiter last */
+    int ways;         /* which fast paths leave out nothing that the Python class overrides */
+    PyObject *token;  /* the last one that hold() returned, or NULL */
 } Lock;
+
+#define BY_WITH 1
+#define BY_HOLD 2
 
 static inline int64_t
 me(void)
 {
     return (int64_t)PyThread_get_thread_ident();
+}
+
+/* How many forks this process is from, of those that Python has made. Only a forked child writes it, and then it has one
+ * thread. */
+static int64_t forks;
+
+/* The threads that waited for a lock are not there in a forked child, and may have been in the middle of its gate. So
+ * whoever waits, or finds waiters, looks whether the lock was waited for in another process. */
+static void
+forget_waiters(Lock *lock)
+{
+    if (get(&lock->forks) == get(&forks)) {
+        return;
+    }
+    ENTER(lock);
+    if (get(&lock->forks) != get(&forks)) {
+        lock->gate = NULL;  /* left as it is */
+        set(&lock->waiters, 0);
+        set(&lock->posted, 0);
+        set(&lock->starving, 0);
+        swap(&lock->owner, HANDED, 0);
+        set(&lock->forks, get(&forks));
+    }
+    LEAVE();
+}
+
+static int
+has_waiters(Lock *lock)
+{
+    if (get(&lock->waiters) == 0) {
+        return 0;
+    }
+    forget_waiters(lock);
+    return get(&lock->waiters) != 0;
 }
 
 /* Acquire the lock if it is free. */
@@ -561,6 +663,23 @@ open_gate(Lock *lock)
     }
 }
 
+/* Release the lock, which is `owner`'s; false if it is not any more. */
+static inline int
+let_go_of(Lock *lock, int64_t owner)
+{
+    int64_t after = has_waiters(lock) && get(&lock->starving) ? HANDED : 0;
+    if (!swap(&lock->owner, owner, after)) {
+        return 0;
+    }
+    if (has_waiters(lock)) {
+        open_gate(lock);
+    }
+    else {
+        swap(&lock->owner, HANDED, 0);
+    }
+    return 1;
+}
+
 /* Release the lock, which the calling thread has acquired once. */
 static inline void
 let_go(Lock *lock)
@@ -569,9 +688,9 @@ let_go(Lock *lock)
         set(&lock->owner, 0);
     }
     else {
-        set(&lock->owner, get(&lock->starving) ? HANDED : 0);
+        set(&lock->owner, has_waiters(lock) && get(&lock->starving) ? HANDED : 0);
     }
-    if (get(&lock->waiters) != 0) {
+    if (has_waiters(lock)) {
         open_gate(lock);
     }
     else {
@@ -619,6 +738,7 @@ gate_of(Lock *lock)
 static int
 wait_for(Lock *lock, int64_t ident, double seconds, int handlers)
 {
+    forget_waiters(lock);
     PyThread_type_lock gate = gate_of(lock);
     if (gate == NULL) {
         PyErr_NoMemory();
@@ -626,6 +746,7 @@ wait_for(Lock *lock, int64_t ident, double seconds, int handlers)
     }
     double started = seconds_now();
     int outcome, passed = 0;
+    int64_t process = get(&forks);
     add(&lock->waiters, 1);
     for (;;) {
         if (take_waiting(lock, ident)) {
@@ -649,9 +770,21 @@ wait_for(Lock *lock, int64_t ident, double seconds, int handlers)
             set(&lock->posted, 0);
             passed = 1;
         }
-        else if (status == PY_LOCK_INTR && Py_MakePendingCalls() < 0) {
-            outcome = -1;
-            break;
+        else if (status == PY_LOCK_INTR) {
+            outcome = Py_MakePendingCalls();
+            if (get(&forks) != process) {  /* a handler has forked, and this is the child */
+                process = get(&forks);
+                forget_waiters(lock);
+                add(&lock->waiters, 1);
+                gate = gate_of(lock);
+                if (gate == NULL && outcome == 0) {
+                    PyErr_NoMemory();
+                    outcome = -1;
+                }
+            }
+            if (outcome < 0) {
+                break;
+            }
         }
     }
     if (outcome == 1) {
@@ -747,11 +880,8 @@ lock_release(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *
 }
 
 static inline int
-enter(Lock *lock)
+take_if_free(Lock *lock)
 {
-    if (!lock->plain) {
-        return 0;
-    }
     int64_t ident = me();
 #ifdef Py_GIL_DISABLED
     for (int i = 0; i < SPINS && get(&lock->owner) != 0 && get(&lock->owner) != ident; i++) {
@@ -765,7 +895,7 @@ enter(Lock *lock)
 static PyObject *
 lock_enter(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    if (nargs == 0 && kwnames == NULL && enter((Lock *)self)) {
+    if (nargs == 0 && kwnames == NULL && ((Lock *)self)->ways & BY_WITH && take_if_free((Lock *)self)) {
         return Py_NewRef(self);
     }
     return in_python(self, ENTER_LOCK, args, nargs, kwnames);
@@ -829,6 +959,14 @@ lock_at_fork_reinit(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+/* For os.register_at_fork: this is a forked child. */
+static PyObject *
+note_fork(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
+{
+    add(&forks, 1);
+    Py_RETURN_NONE;
+}
+
 /* In a forked child no thread waits, and only the thread that forked can hold the lock. A lock that is free and had no
  * waiter is only read, because the child copies every page of memory that it writes to. */
 static void
@@ -840,6 +978,7 @@ repair(Lock *lock, int64_t forking)
     }
     lock->gate = NULL;  /* vanished threads may be in the middle of using it, so it is left as it is */
     lock->waiters = lock->posted = lock->starving = 0;
+    lock->forks = forks;
     if (owner != forking) {
         lock->owner = 0;
         lock->count = 0;
@@ -891,18 +1030,75 @@ lock_repr(PyObject *self)
 }
 
 static PyObject *
-lock_plain(PyObject *self, void *Py_UNUSED(closure))
+lock_ways(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(((Lock *)self)->plain);
+    return PyLong_FromLong(((Lock *)self)->ways);
 }
 
 static int
-lock_set_plain(PyObject *self, PyObject *plain, void *Py_UNUSED(closure))
+lock_set_ways(PyObject *self, PyObject *ways, void *Py_UNUSED(closure))
 {
-    if (plain == NULL) {
-        return refuse_deleting("_plain");
+    if (ways == NULL) {
+        return refuse_deleting("_ways");
     }
-    ((Lock *)self)->plain = plain == Py_True;
+    long given = PyLong_AsLong(ways);
+    if (given == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    ((Lock *)self)->ways = (int)given;
+    return 0;
+}
+
+/* The token, as a new reference, or NULL. */
+static inline PyObject *
+token_of(Lock *lock)
+{
+    PyObject *token;
+    ENTER(lock);
+    token = Py_XNewRef(lock->token);
+    LEAVE();
+    return token;
+}
+
+static PyObject *
+lock_token(PyObject *self, void *Py_UNUSED(closure))
+{
+    PyObject *token = token_of((Lock *)self);
+    return token != NULL ? token : Py_NewRef(Py_None);
+}
+
+static int
+lock_set_token(PyObject *self, PyObject *token, void *Py_UNUSED(closure))
+{
+    State *state = state_of(self);
+    if (state == NULL) {
+        return -1;
+    }
+    if (token != NULL && token != Py_None && !PyObject_TypeCheck(token, state->hold)) {
+        PyErr_SetString(PyExc_TypeError, "the token of a lock is one of the core's");
+        return -1;
+    }
+    PyObject *before;
+    ENTER(self);
+    before = ((Lock *)self)->token;
+    ((Lock *)self)->token = token == Py_None ? NULL : Py_XNewRef(token);
+    LEAVE();
+    Py_XDECREF(before);
+    return 0;
+}
+
+static int
+lock_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((Lock *)self)->token);
+    return 0;
+}
+
+static int
+lock_clear(PyObject *self)
+{
+    Py_CLEAR(((Lock *)self)->token);
     return 0;
 }
 
@@ -911,9 +1107,11 @@ lock_dealloc(PyObject *self)
 {
     Lock *lock = (Lock *)self;
     PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
     if (lock->weakrefs != NULL) {
         PyObject_ClearWeakRefs(self);
     }
+    lock_clear(self);
     if (lock->gate != NULL) {
         if (!lock->posted) {
             PyThread_release_lock(lock->gate);
@@ -942,13 +1140,16 @@ static PyMemberDef lock_members[] = {
 };
 
 static PyGetSetDef lock_attributes[] = {
-    {"_plain", lock_plain, lock_set_plain, "Whether the core may take the lock without asking Python.", NULL},
+    {"_ways", lock_ways, lock_set_ways, "In which ways the core may take the lock without asking Python.", NULL},
+    {"_token", lock_token, lock_set_token, "The last token that `hold` returned, or None.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot lock_slots[] = {
     {Py_tp_doc, "The lock below a `TimedLock`."},
     {Py_tp_dealloc, lock_dealloc},
+    {Py_tp_traverse, lock_traverse},
+    {Py_tp_clear, lock_clear},
     {Py_tp_repr, lock_repr},
     {Py_tp_methods, lock_methods},
     {Py_tp_members, lock_members},
@@ -959,8 +1160,459 @@ static PyType_Slot lock_slots[] = {
 static PyType_Spec lock_spec = {
     .name = "syncprims._speedups.Lock",
     .basicsize = sizeof(Lock),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .slots = lock_slots,
+};
+
+/* -- the token of hold() ------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *lock;     /* a Lock of the core's; set once, by the constructor */
+    PyObject *timeout;  /* likewise */
+    State *state;
+} Hold;
+
+/* hold() of the Python class: the kept token, if it is for this timeout. */
+static PyObject *
+lock_hold(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (nargs == 1 && kwnames == NULL) {
+        PyObject *token = token_of((Lock *)self);
+        if (token != NULL) {
+            PyObject *kept = ((Hold *)token)->timeout;
+            if (kept == args[0] || (PyFloat_CheckExact(kept) && PyFloat_CheckExact(args[0]) &&
+                                    PyFloat_AS_DOUBLE(kept) == PyFloat_AS_DOUBLE(args[0]))) {
+                return token;
+            }
+            Py_DECREF(token);
+        }
+    }
+    return in_python(self, HOLD, args, nargs, kwnames);
+}
+
+static PyObject *
+hold_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *lock, *timeout, *found = PyType_GetModuleByDef(type, &module);
+    State *state = found == NULL ? NULL : PyModule_GetState(found);
+    if (state == NULL) {
+        return NULL;
+    }
+    if (state->lock == NULL) {
+        return ended();
+    }
+    if (!PyArg_ParseTuple(args, "O!O:Hold", state->lock, &lock, &timeout)) {
+        return NULL;
+    }
+    Hold *hold = (Hold *)type->tp_alloc(type, 0);
+    if (hold != NULL) {
+        hold->lock = Py_NewRef(lock);
+        hold->timeout = Py_NewRef(timeout);
+        hold->state = state;
+    }
+    return (PyObject *)hold;
+}
+
+/* Whether the token may take and release the lock by itself. */
+static inline int
+goes_past(Hold *hold)
+{
+    return get(&hold->state->goes_past) && ((Lock *)hold->lock)->ways & BY_HOLD;
+}
+
+/* __enter__() of the Python class. */
+static PyObject *
+hold_enter(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    Hold *hold = (Hold *)self;
+    if (nargs == 0 && kwnames == NULL && goes_past(hold) && take_if_free((Lock *)hold->lock)) {
+        return Py_NewRef(hold->lock);
+    }
+    return in_python(self, ENTER_HOLD, args, nargs, kwnames);
+}
+
+/* __exit__(): the lock's. */
+static PyObject *
+hold_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    Hold *hold = (Hold *)self;
+    if (goes_past(hold)) {
+        return released((Lock *)hold->lock) ? Py_NewRef(Py_None) : not_mine();
+    }
+    PyObject *leave = PyObject_GetAttrString(hold->lock, "__exit__");
+    if (leave == NULL) {
+        return NULL;
+    }
+    PyObject *answer = PyObject_Vectorcall(leave, args, (size_t)nargs, NULL);
+    Py_DECREF(leave);
+    return answer;
+}
+
+static int
+hold_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((Hold *)self)->lock);
+    Py_VISIT(((Hold *)self)->timeout);
+    return 0;
+}
+
+/* A cycle through a token goes through the `token` of its lock, which is cleared there. So a token that can be reached
+ * always has its lock. */
+static void
+hold_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    Py_XDECREF(((Hold *)self)->lock);
+    Py_XDECREF(((Hold *)self)->timeout);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef hold_methods[] = {
+    {"__exit__", (PyCFunction)(void (*)(void))hold_exit, METH_FASTCALL, "Release the lock."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef hold_members[] = {
+    {"_lock", T_OBJECT_EX, offsetof(Hold, lock), READONLY, "The lock."},
+    {"timeout", T_OBJECT_EX, offsetof(Hold, timeout), READONLY, "How long a `with` waits, in seconds."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot hold_slots[] = {
+    {Py_tp_doc, "The lock and the timeout of a token of `hold`."},
+    {Py_tp_new, hold_new},
+    {Py_tp_dealloc, hold_dealloc},
+    {Py_tp_traverse, hold_traverse},
+    {Py_tp_methods, hold_methods},
+    {Py_tp_members, hold_members},
+    {0, NULL},
+};
+
+static PyType_Spec hold_spec = {
+    .name = "syncprims._speedups.Hold",
+    .basicsize = sizeof(Hold),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = hold_slots,
+};
+
+/* -- an observed lock --------------------------------------------------------------------------------------------- */
+
+/* It begins as a Lock does, and uses its word and its gate; it counts nothing, since its owner can't take it again. */
+typedef struct {
+    Lock lock;
+    PyObject *taken_in;  /* the code that took it last, or NULL */
+    int64_t taken_at;    /* the byte offset of the instruction there */
+    int64_t by_with;     /* whether that was by __enter__ */
+} Observed;
+
+/* The code that calls this function, as a new reference, or NULL; and its instruction. */
+static inline PyObject *
+calling_code(int64_t *at)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    PyFrameObject *frame = PyEval_GetFrame();
+    if (frame == NULL) {
+        return NULL;
+    }
+    *at = PyFrame_GetLasti(frame);
+    return (PyObject *)PyFrame_GetCode(frame);
+#else
+#  if PY_VERSION_HEX < 0x030D0000
+    struct _PyInterpreterFrame *frame = PyThreadState_Get()->cframe->current_frame;
+#  else
+    struct _PyInterpreterFrame *frame = PyThreadState_Get()->current_frame;
+#  endif
+    if (frame == NULL) {
+        return NULL;
+    }
+    PyObject *code = PyUnstable_InterpreterFrame_GetCode(frame);
+    if (!PyCode_Check(code)) {  /* there is no Python code */
+        Py_DECREF(code);
+        return NULL;
+    }
+    *at = PyUnstable_InterpreterFrame_GetLasti(frame);
+    return code;
+#endif
+}
+
+/* The same if Python code of the watch may be in between. */
+static PyObject *
+programs_code(PyObject *self, int64_t *at)
+{
+    State *state = state_of(self);
+    PyObject *folder = state == NULL ? NULL : state->passed_over, *code = NULL;
+    PyErr_Clear();
+    PyFrameObject *frame = (PyFrameObject *)Py_XNewRef((PyObject *)PyEval_GetFrame());
+    while (frame != NULL) {
+        code = (PyObject *)PyFrame_GetCode(frame);
+        PyObject *file = ((PyCodeObject *)code)->co_filename;
+        if (folder == NULL || PyUnicode_Tailmatch(file, folder, 0, PY_SSIZE_T_MAX, -1) <= 0) {
+            *at = PyFrame_GetLasti(frame);
+            break;
+        }
+        Py_CLEAR(code);
+        PyFrameObject *outer = PyFrame_GetBack(frame);
+        Py_DECREF(frame);
+        frame = outer;
+    }
+    Py_XDECREF(frame);
+    return code;
+}
+
+/* Note where the calling thread, which has the lock, took it. This steals the reference to the code. The code that is
+ * forgotten may go; if a weak reference to it calls a function then, that is run with the lock taken. */
+static inline void
+note_place(Observed *self, PyObject *code, int64_t at, int by_with)
+{
+    note(&self->by_with, by_with);
+    note(&self->taken_at, at);
+    if (self->taken_in == code) {
+        Py_XDECREF(code);
+        return;
+    }
+    PyObject *before;
+    ENTER(self);
+    before = self->taken_in;
+    self->taken_in = code;
+    LEAVE();
+    Py_XDECREF(before);
+}
+
+/* __enter__() of the Python class. */
+static PyObject *
+observed_enter(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (nargs == 0 && kwnames == NULL && take_if_free((Lock *)self)) {
+        int64_t at = 0;
+        PyObject *code = calling_code(&at);
+        note_place((Observed *)self, code, at, 1);
+        Py_RETURN_TRUE;
+    }
+    return in_python(self, ENTER_OBSERVED, args, nargs, kwnames);
+}
+
+/* Reading `_entered` or `_acquired` is how Python takes the lock: no interrupt comes after it, as would after a call. */
+static PyObject *
+observed_taken(PyObject *self, void *by_with)
+{
+    if (take_if_free((Lock *)self)) {
+        int64_t at = 0;
+        PyObject *code = programs_code(self, &at);
+        note_place((Observed *)self, code, at, by_with != NULL);
+        Py_RETURN_TRUE;
+    }
+    Py_RETURN_FALSE;
+}
+
+/* acquire() of the Python class. */
+static PyObject *
+observed_acquire(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (kwnames == NULL && (nargs == 0 || (nargs == 1 && (args[0] == Py_True || args[0] == Py_False)))) {
+        if (take_if_free((Lock *)self)) {
+            int64_t at = 0;
+            PyObject *code = calling_code(&at);
+            note_place((Observed *)self, code, at, 0);
+            Py_RETURN_TRUE;
+        }
+        if (nargs == 1 && args[0] == Py_False) {
+            Py_RETURN_FALSE;
+        }
+    }
+    return in_python(self, ACQUIRE_OBSERVED, args, nargs, kwnames);
+}
+
+/* _take(by_with, blocking, timeout): take it or wait; the arguments have been checked. */
+static PyObject *
+observed_take(PyObject *self, PyObject *args)
+{
+    Lock *lock = (Lock *)self;
+    int by_with, blocking;
+    double seconds;
+    if (!PyArg_ParseTuple(args, "ppd:_take", &by_with, &blocking, &seconds)) {
+        return NULL;
+    }
+    if (!take_if_free(lock)) {
+        int outcome = blocking ? wait_for(lock, me(), seconds, 1) : 0;
+        if (outcome <= 0) {
+            return outcome < 0 ? NULL : Py_NewRef(Py_False);
+        }
+    }
+    int64_t at = 0;
+    PyObject *code = programs_code(self, &at);
+    note_place((Observed *)self, code, at, by_with);
+    Py_RETURN_TRUE;
+}
+
+/* Release it, whichever thread has taken it: 1; 2 if that was another one; 0 if it is free. */
+static inline int
+release_observed(Lock *lock)
+{
+    int64_t ident = me();
+    for (;;) {
+        int64_t owner = get(&lock->owner);
+        if (owner == 0 || owner == HANDED) {
+            return 0;
+        }
+        if (let_go_of(lock, owner)) {
+            return owner == ident ? 1 : 2;
+        }
+    }
+}
+
+static PyObject *
+leave_observed(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    switch (release_observed((Lock *)self)) {
+    case 0:
+        return in_python(self, RELEASE_OBSERVED, args, nargs, kwnames);
+    case 1:
+        Py_RETURN_NONE;
+    default:
+        return PyObject_CallMethod(self, "_note_foreign", NULL);
+    }
+}
+
+/* release() of the Python class. */
+static PyObject *
+observed_release(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (nargs == 0 && kwnames == NULL) {
+        return leave_observed(self, args, nargs, kwnames);
+    }
+    return in_python(self, RELEASE_OBSERVED, args, nargs, kwnames);
+}
+
+static PyObject *
+observed_exit(PyObject *self, PyObject *const *args, Py_ssize_t Py_UNUSED(nargs))
+{
+    return leave_observed(self, args, 0, NULL);
+}
+
+/* Without a word to Python. */
+static PyObject *
+observed_let_go(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (release_observed((Lock *)self)) {
+        Py_RETURN_NONE;
+    }
+    PyErr_SetString(PyExc_RuntimeError, "release unlocked lock");
+    return NULL;
+}
+
+static PyObject *
+observed_locked(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(get(&((Lock *)self)->owner) != 0);
+}
+
+static PyObject *
+observed_at_fork_reinit(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    forget_waiters((Lock *)self);
+    release_observed((Lock *)self);
+    Py_RETURN_NONE;
+}
+
+/* The ident of the thread that has it, or 0. */
+static PyObject *
+observed_taker(PyObject *self, void *Py_UNUSED(closure))
+{
+    int64_t owner = get(&((Lock *)self)->owner);
+    return PyLong_FromLongLong(owner == HANDED ? 0 : owner);
+}
+
+/* The same if it was taken by acquire(). */
+static PyObject *
+observed_acquirer(PyObject *self, void *closure)
+{
+    return get(&((Observed *)self)->by_with) ? PyLong_FromLong(0) : observed_taker(self, closure);
+}
+
+/* (code, byte offset) of the last taking, or None. */
+static PyObject *
+observed_place(PyObject *self, void *Py_UNUSED(closure))
+{
+    Observed *observed = (Observed *)self;
+    PyObject *code;
+    int64_t at;
+    ENTER(self);
+    code = Py_XNewRef(observed->taken_in);
+    at = get(&observed->taken_at);
+    LEAVE();
+    return code == NULL ? Py_NewRef(Py_None) : Py_BuildValue("(NL)", code, (long long)at);
+}
+
+/* pass_over(folder) */
+static PyObject *
+pass_over(PyObject *self, PyObject *folder)
+{
+    if (!PyUnicode_Check(folder)) {
+        PyErr_SetString(PyExc_TypeError, "a folder is a str");
+        return NULL;
+    }
+    Py_XSETREF(((State *)PyModule_GetState(self))->passed_over, Py_NewRef(folder));
+    Py_RETURN_NONE;
+}
+
+static int
+observed_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((Observed *)self)->taken_in);
+    return 0;
+}
+
+static void
+observed_dealloc(PyObject *self)
+{
+    PyObject_GC_UnTrack(self);
+    Py_CLEAR(((Observed *)self)->taken_in);
+    lock_dealloc(self);
+}
+
+static PyMethodDef observed_methods[] = {
+    {"_take", observed_take, METH_VARARGS, "Take the lock, or wait."},
+    {"_release", observed_let_go, METH_NOARGS, "Release the lock."},
+    {"__exit__", (PyCFunction)(void (*)(void))observed_exit, METH_FASTCALL, "Release the lock."},
+    {"locked", observed_locked, METH_NOARGS, "Whether any thread has it."},
+    {"_at_fork_reinit", observed_at_fork_reinit, METH_NOARGS, "Make it free."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef observed_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(Lock, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef observed_attributes[] = {
+    {"_entered", observed_taken, NULL, "Take the lock for a `with`, if it is free; whether it was.", (void *)"with"},
+    {"_acquired", observed_taken, NULL, "The same for `acquire`.", NULL},
+    {"_taker", observed_taker, NULL, "The ident of the thread that has it, or 0.", NULL},
+    {"_acquirer", observed_acquirer, NULL, "The same if that was by `acquire`, else 0.", NULL},
+    {"_place", observed_place, NULL, "Which instruction of which code took it last.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot observed_slots[] = {
+    {Py_tp_doc, "The lock below the observed one of a watch."},
+    {Py_tp_dealloc, observed_dealloc},
+    {Py_tp_traverse, observed_traverse},
+    {Py_tp_methods, observed_methods},
+    {Py_tp_members, observed_members},
+    {Py_tp_getset, observed_attributes},
+    {0, NULL},
+};
+
+static PyType_Spec observed_spec = {
+    .name = "syncprims._speedups.Observed",
+    .basicsize = sizeof(Observed),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = observed_slots,
 };
 
 /* -- entering a lock ---------------------------------------------------------------------------------------------- */
@@ -983,7 +1635,7 @@ entrance_get(PyObject *self, PyObject *lock, PyObject *Py_UNUSED(type))
         return Py_NewRef(entrance->python);
     }
     State *state = PyModule_GetState(entrance->module);
-    if (PyObject_TypeCheck(lock, state->lock) && ((Lock *)lock)->plain) {
+    if (PyObject_TypeCheck(lock, state->lock) && ((Lock *)lock)->ways & BY_WITH) {
         return PyCFunction_NewEx(entrance->made, lock, NULL);
     }
     return PyMethod_New(entrance->python, lock);
@@ -1024,15 +1676,19 @@ static PyType_Spec entrance_spec = {
     .slots = entrance_slots,
 };
 
+/* entrance(): for `__enter__` of the class that the core's function was put into, once a subclass needs it. */
 static PyObject *
-entrance_new(PyObject *module, int method)
+entrance(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    State *state = PyModule_GetState(module);
+    State *state = PyModule_GetState(self);
+    if (state->python[ENTER_LOCK] == NULL) {
+        return PyErr_Format(PyExc_RuntimeError, "__enter__ has not been put into a class");
+    }
     Entrance *entrance = PyObject_GC_New(Entrance, state->entrance);
     if (entrance != NULL) {
-        entrance->module = Py_NewRef(module);
-        entrance->python = Py_NewRef(state->python[method]);
-        entrance->made = &state->made[method];
+        entrance->module = Py_NewRef(self);
+        entrance->python = Py_NewRef(state->python[ENTER_LOCK]);
+        entrance->made = &state->made[ENTER_LOCK];
         PyObject_GC_Track(entrance);
     }
     return (PyObject *)entrance;
@@ -1053,7 +1709,45 @@ static const struct {
     [COMPARE_AND_SET] = {"compare_and_set", counter_compare_and_set},
     [ENTER_LOCK] = {"__enter__", lock_enter},
     [RELEASE] = {"release", lock_release},
+    [HOLD] = {"hold", lock_hold},
+    [ENTER_HOLD] = {"__enter__", hold_enter},
+    [ENTER_OBSERVED] = {"__enter__", observed_enter},
+    [ACQUIRE_OBSERVED] = {"acquire", observed_acquire},
+    [RELEASE_OBSERVED] = {"release", observed_release},
 };
+
+/* The core's type below a class, of those whose methods are in this range of `functions`; NULL with an error. */
+static PyTypeObject *
+base_of(State *state, PyTypeObject *type, int *first, int *end)
+{
+    if (PyType_IsSubtype(type, state->counter)) {
+        *first = INCREMENT, *end = ENTER_LOCK;
+        return state->counter;
+    }
+    if (PyType_IsSubtype(type, state->lock)) {
+        *first = ENTER_LOCK, *end = ENTER_HOLD;
+        return state->lock;
+    }
+    if (PyType_IsSubtype(type, state->hold)) {
+        *first = ENTER_HOLD, *end = ENTER_OBSERVED;
+        return state->hold;
+    }
+    if (PyType_IsSubtype(type, state->observed)) {
+        *first = ENTER_OBSERVED, *end = METHODS;
+        return state->observed;
+    }
+    PyErr_Format(PyExc_TypeError, "%R is not derived from a type of the core", type);
+    return NULL;
+}
+
+static PyObject *
+set_method(PyTypeObject *type, PyMethodDef *method)
+{
+    PyObject *descriptor = PyDescr_NewMethod(type, method);
+    int failed = descriptor == NULL || PyObject_SetAttrString((PyObject *)type, method->ml_name, descriptor);
+    Py_XDECREF(descriptor);
+    return failed ? NULL : Py_NewRef(Py_None);
+}
 
 /* put(cls, name, text): replace the Python method of this name in a class by the core's method. The text is its
  * signature and docstring, in the form of `__text_signature__`. */
@@ -1063,15 +1757,13 @@ put(PyObject *self, PyObject *args)
     State *state = PyModule_GetState(self);
     PyTypeObject *type;
     const char *name, *text;
-    if (!PyArg_ParseTuple(args, "O!ss:put", &PyType_Type, &type, &name, &text)) {
+    int i, end;
+    if (!PyArg_ParseTuple(args, "O!ss:put", &PyType_Type, &type, &name, &text) || !base_of(state, type, &i, &end)) {
         return NULL;
     }
-    for (int i = 0; i < METHODS; i++) {
+    for (; i < end; i++) {
         if (strcmp(functions[i].name, name)) {
             continue;
-        }
-        if (!PyType_IsSubtype(type, i < ENTER_LOCK ? state->counter : state->lock)) {
-            return PyErr_Format(PyExc_TypeError, "%R is not derived from the core's type", type);
         }
         if (state->texts[i] != NULL) {
             return PyErr_Format(PyExc_RuntimeError, "%s has been put into a class before", name);
@@ -1090,25 +1782,48 @@ put(PyObject *self, PyObject *args)
         state->made[i].ml_meth = (PyCFunction)(void (*)(void))functions[i].function;
         state->made[i].ml_flags = METH_FASTCALL | METH_KEYWORDS;
         state->made[i].ml_doc = kept;
-        PyObject *descriptor =
-            i == ENTER_LOCK ? entrance_new(self, i) : PyDescr_NewMethod(type, &state->made[i]);
-        if (descriptor == NULL) {
-            return NULL;
-        }
-        int failed = PyObject_SetAttrString((PyObject *)type, name, descriptor);
-        Py_DECREF(descriptor);
-        if (failed) {
-            return NULL;
-        }
-        Py_RETURN_NONE;
+        return set_method(type, &state->made[i]);
     }
-    return PyErr_Format(PyExc_ValueError, "the core has no method %s", name);
+    return PyErr_Format(PyExc_ValueError, "the core has no method %s for %R", name, type);
+}
+
+/* own(cls, name): make a method that the class inherits from the core's type anew for the class. */
+static PyObject *
+own(PyObject *self, PyObject *args)
+{
+    PyTypeObject *type, *base;
+    const char *name;
+    int first, end;
+    if (!PyArg_ParseTuple(args, "O!s:own", &PyType_Type, &type, &name) ||
+        (base = base_of(PyModule_GetState(self), type, &first, &end)) == NULL) {
+        return NULL;
+    }
+    for (PyMethodDef *each = base->tp_methods; each != NULL && each->ml_name != NULL; each++) {
+        if (!strcmp(each->ml_name, name)) {
+            return set_method(type, each);
+        }
+    }
+    return PyErr_Format(PyExc_ValueError, "%R has no method %s", base, name);
+}
+
+/* let_tokens_pass(bool): whether tokens may go past the Python methods of the locks. */
+static PyObject *
+let_tokens_pass(PyObject *self, PyObject *pass)
+{
+    State *state = PyModule_GetState(self);
+    set(&state->goes_past, pass == Py_True);
+    Py_RETURN_NONE;
 }
 
 /* -- the module --------------------------------------------------------------------------------------------------- */
 
 static PyMethodDef module_functions[] = {
     {"put", put, METH_VARARGS, "Put the core's method into a class, in the place of the Python method of this name."},
+    {"own", own, METH_VARARGS, "Make a method that a class inherits from the core anew for the class."},
+    {"entrance", entrance, METH_NOARGS, "Make what `__enter__` is once a subclass has to get Python's."},
+    {"let_tokens_pass", let_tokens_pass, METH_O, "Whether tokens may go past the Python methods of the locks."},
+    {"pass_over", pass_over, METH_O, "Take no code of the files in this folder for the program's."},
+    {"note_fork", note_fork, METH_NOARGS, "Take note that this is a forked child."},
     {"locks_in_child", locks_in_child, METH_O, "Repair the locks of these weak references in a forked child."},
     {NULL, NULL, 0, NULL},
 };
@@ -1125,6 +1840,14 @@ module_exec(PyObject *self)
     if (state->lock == NULL || PyModule_AddObjectRef(self, "Lock", (PyObject *)state->lock) < 0) {
         return -1;
     }
+    state->hold = (PyTypeObject *)PyType_FromModuleAndSpec(self, &hold_spec, NULL);
+    if (state->hold == NULL || PyModule_AddObjectRef(self, "Hold", (PyObject *)state->hold) < 0) {
+        return -1;
+    }
+    state->observed = (PyTypeObject *)PyType_FromModuleAndSpec(self, &observed_spec, NULL);
+    if (state->observed == NULL || PyModule_AddObjectRef(self, "Observed", (PyObject *)state->observed) < 0) {
+        return -1;
+    }
     state->entrance = (PyTypeObject *)PyType_FromModuleAndSpec(self, &entrance_spec, NULL);
     if (state->entrance == NULL) {
         return -1;
@@ -1139,6 +1862,8 @@ module_traverse(PyObject *self, visitproc visit, void *arg)
     if (state != NULL) {
         Py_VISIT(state->counter);
         Py_VISIT(state->lock);
+        Py_VISIT(state->hold);
+        Py_VISIT(state->observed);
         Py_VISIT(state->entrance);
         for (int i = 0; i < METHODS; i++) {
             Py_VISIT(state->python[i]);
@@ -1153,7 +1878,10 @@ module_clear(PyObject *self)
     State *state = PyModule_GetState(self);
     if (state != NULL) {
         Py_CLEAR(state->counter);
+        Py_CLEAR(state->passed_over);
         Py_CLEAR(state->lock);
+        Py_CLEAR(state->hold);
+        Py_CLEAR(state->observed);
         Py_CLEAR(state->entrance);
         for (int i = 0; i < METHODS; i++) {
             Py_CLEAR(state->python[i]);

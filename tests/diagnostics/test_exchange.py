@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,6 +12,7 @@ from typing import Any, Self
 import pytest
 
 from locks.actors import Actors
+from programs import environment
 from syncprims import LockAdapter, TimedLock, TimedRLock, acquire_all, compiled
 from syncprims._core.waits import Waiting
 from syncprims._runner.sequence import Sequence
@@ -43,7 +46,48 @@ def test_the_same_functions_are_there_before_and_after(observe: Observe) -> None
         assert "release" in vars(TimedLock)
     assert same(before, everything())
     assert ("release" in vars(TimedLock)) == compiled
-    assert "__exit__" not in vars(TimedLock)
+    assert ("__exit__" in vars(TimedLock)) == compiled
+
+
+def test_a_token_that_was_used_before_is_observed_too() -> None:
+    """What `hold` returned is seen while somebody observes, and goes past the methods again afterwards."""
+    lock = TimedLock(name="kept")
+    token = lock.hold(1.0)
+    for _ in range(3):
+        with token:
+            pass
+    with record() as recording:
+        with token:
+            pass
+        with token, record() as second:
+            assert not second.spans
+    with token:
+        pass
+    assert [(span.kind, span.name) for span in recording.spans] == [("hold", "kept")] * 2
+
+
+def test_a_class_that_is_made_while_somebody_observes_keeps_pythons_way_in() -> None:
+    """A subclass that enters by the inherited `__enter__` gets Python's, also if the first one is made meanwhile."""
+    program = """
+import sys
+from syncprims import TimedLock, diagnostics
+before = vars(TimedLock)["__enter__"]
+with diagnostics.record():
+    class Above(TimedLock):
+        def __enter__(self):
+            self.inner = super().__enter__
+            return self.inner()
+with Above() as lock:
+    print(type(lock.inner.__func__).__name__)
+with TimedLock():
+    print(type(before).__name__, type(vars(TimedLock)["__enter__"]).__name__)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    entered_in_c = compiled and sys.version_info[:2] != (3, 14)
+    expected = "function\nmethod_descriptor Entrance\n" if entered_in_c else "function\nfunction function\n"
+    assert (ran.stdout, ran.stderr) == (expected, "")
 
 
 def test_they_are_put_back_after_an_error() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import subprocess
 import sys
 import threading
 import weakref
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from both_forms import needs_the_core, outcome, pure
+from programs import environment
 from syncprims import TimedLock, TimedRLock
 from syncprims._core.speedups import core
 from syncprims.testing import Threads, patience
@@ -41,6 +43,10 @@ calls: st.SearchStrategy[tuple[str, tuple[Any, ...], dict[str, Any]]] = st.one_o
             ("enter hold", (SHORT,), {}),
             ("enter hold", (0,), {}),
             ("exit hold", (SHORT,), {}),
+            ("keep hold", (SHORT,), {}),
+            ("keep hold", (0,), {}),
+            ("enter kept", (), {}),
+            ("exit kept", (), {}),
             ("_release_save", (), {}),
             ("release", (5,), {}),
             ("__enter__", (5,), {}),
@@ -71,7 +77,26 @@ def kinds(module: Any) -> dict[str, Any]:
         def release(self) -> None:
             super().release()
 
-    return {"lock": module.TimedLock, "rlock": module.TimedRLock, "hooked": Hooked, "above": Above}
+    class Leaving(module.TimedLock):  # type: ignore[misc]
+        def __exit__(self, *exc_info: object) -> None:
+            self.left = getattr(self, "left", 0) + 1
+            super().__exit__(*exc_info)
+            if self.left % 3 == 0:
+                raise ArithmeticError(f"left {self.left} times")
+
+    class Within(module.TimedLock):  # type: ignore[misc]
+        def _enter_within(self, timeout: float | None) -> Any:
+            super()._enter_within(timeout)
+            return f"within {timeout}"
+
+    return {
+        "lock": module.TimedLock,
+        "rlock": module.TimedRLock,
+        "hooked": Hooked,
+        "above": Above,
+        "leaving": Leaving,
+        "within": Within,
+    }
 
 
 COMPILED, PURE = kinds(sys.modules["syncprims"]), kinds(pure())
@@ -84,14 +109,29 @@ def other() -> Iterator[ThreadPoolExecutor]:
         yield executor
 
 
+def known(lock: Any, entered: object) -> object:
+    """What entering returned, in words that are the same for both forms."""
+    return "itself" if entered is lock else entered
+
+
+kept: dict[int, Any] = {}  # a token of each lock
+
+
 def do(lock: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
     """Make one call, and put what came of it into words without times, places and numbers."""
     if name == "enter hold":
-        came = outcome(lambda: lock.hold(*args).__enter__() is lock)
+        came = outcome(lambda: known(lock, lock.hold(*args).__enter__()))
+    elif name == "keep hold":
+        kept[id(lock)] = lock.hold(*args)
+        came = outcome(repr, kept[id(lock)])
+    elif name == "enter kept":
+        came = outcome(lambda: known(lock, kept.get(id(lock), lock).__enter__()))
+    elif name == "exit kept":
+        came = outcome(lambda: kept.get(id(lock), lock).__exit__(None, None, None))
     elif name == "exit hold":
         came = outcome(lambda: lock.hold(*args).__exit__(None, None, None))
     elif name == "__enter__":
-        came = outcome(lambda: "itself" if (entered := lock.__enter__(*args)) is lock else entered)
+        came = outcome(lambda: known(lock, lock.__enter__(*args)))
     elif name == "_release_save":  # as `threading.Condition` does
         came = outcome(lambda: lock._acquire_restore(lock._release_save()))
     elif name == "hold":
@@ -111,6 +151,7 @@ def test_both_forms_do_the_same(
 ) -> None:
     """Two threads call anything in turn: the same outcome, the same error with the same words, the same state."""
     ours, theirs = (form[kind](timeout=SHORT, name="it") for form in (COMPILED, PURE))
+    kept.clear()
     for elsewhere, (name, args, kwargs) in steps:
         if name == "_release_save" and (elsewhere or not ours.held_by_me()):
             continue  # some of CPython's locks are given up by any thread
@@ -187,7 +228,7 @@ def test_a_lock_that_was_not_made_whole_is_no_hazard() -> None:
         for name in ("locked", "__enter__", "release", "held_by_me"):
             assert do(ours, name, (), {}) == do(theirs, name, (), {})
     with pytest.raises(AttributeError):
-        del TimedLock()._plain
+        del TimedLock()._ways
     wrongs: list[Any] = [5, pure().TimedLock()]
     for wrong in wrongs:
         with pytest.raises(TypeError):
@@ -229,3 +270,90 @@ def test_under_load_one_thread_has_the_lock_and_none_is_forgotten(take: str) -> 
     assert counts[0] == 6 * rounds - sum(gave_up)
     assert not lock.locked()
     assert "count=0" in core.Lock.__repr__(lock)
+
+
+def test_the_token_of_an_equal_timeout_is_the_same() -> None:
+    """Whatever equals the timeout of the last token gets that token, in C or by the Python method."""
+    lock = TimedLock()
+    first = lock.hold(1.0)
+    assert lock.hold(1.0) is lock.hold(float("1.0")) is lock.hold(1) is first
+    assert lock.hold(2) is not first
+    assert lock.hold(2) is lock.hold(2.0)
+    assert lock.hold(None) is lock.hold(None)
+    with pytest.raises(ValueError, match="nan"):
+        lock.hold(float("nan"))
+    with pytest.raises(TypeError):
+        core.Hold(lock)
+    with pytest.raises(TypeError):
+        core.Hold(pure().TimedLock(), 1.0)
+    with pytest.raises(TypeError):
+        lock._token = "no token"  # type: ignore[assignment]
+    with pytest.raises(AttributeError):
+        del lock._ways
+
+
+def test_a_lock_and_its_token_go_together() -> None:
+    """A lock that has a token is a cycle with it, which the garbage collector finds, whichever of the two was kept."""
+
+    def use() -> list[weakref.ref[TimedLock]]:
+        locks = [TimedLock(), TimedRLock()]
+        for lock in locks:
+            with lock.hold(1.0):
+                pass
+        return [weakref.ref(lock) for lock in locks]
+
+    token = TimedLock().hold(1.0)
+    gone = use()
+    gc.collect()
+    assert [each() for each in gone] == [None, None]
+    with token as lock:
+        assert lock.held_by_me()
+
+
+SWEEPS = """
+import sys
+from syncprims import TimedLock, TimedRLock, compiled
+from syncprims.testing import interrupts
+
+assert compiled
+
+def by_with(lock):
+    with lock:
+        pass
+
+def by_hold(lock):
+    with lock.hold(1.0):
+        pass
+
+def left(lock):
+    return "left taken" if lock.locked() else None
+
+def sweep():
+    for kind in (TimedLock, TimedRLock):
+        for scenario in (by_with, by_hold):
+            for mode in ("warm", "cold storm", "worker"):
+                interrupts(kind, scenario, left, mode=mode).check()
+
+if len(sys.argv) > 1:
+    class Hooked(TimedLock):
+        def _on_acquired(self, waited):
+            pass
+sweep()
+print(type(vars(TimedLock)["__enter__"]).__name__)
+"""
+
+
+@pytest.mark.untraceable
+@pytest.mark.parametrize("subclassed", [False, True])
+def test_an_interrupt_leaves_nothing_taken_by_either_way_in(subclassed: bool) -> None:
+    """Before a subclass needs Python's `__enter__` and after that, no point of a `with` or a `hold` leaves it taken."""
+    ran = subprocess.run(
+        [sys.executable, "-c", SWEEPS, *["subclassed"] * subclassed],
+        env=environment(without=["SYNCPRIMS_PURE"]),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    way = "function" if sys.version_info[:2] == (3, 14) else "Entrance" if subclassed else "method_descriptor"
+    assert (ran.stdout, ran.stderr) == (f"{way}\n", "")

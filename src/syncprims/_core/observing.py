@@ -122,6 +122,7 @@ class ObservableLock(Named, Protocol):
 
 _declared: list[tuple[ref[type], Observable]] = []
 _hearing: list[Callable[[], object]] = []
+_hearing_of_exchanges: list[Callable[[], object]] = []
 
 
 def declared(kind: Kind) -> list[tuple[type, str, Observable]]:
@@ -138,6 +139,17 @@ def declared(kind: Kind) -> list[tuple[type, str, Observable]]:
 def hear_of_classes(hear: Callable[[], object]) -> None:
     """Call a function from now on whenever a class is made that declares something."""
     _hearing.append(hear)
+
+
+def hear_of_exchanges(hear: Callable[[], object]) -> None:
+    """Have a function called from now on whenever an observer has exchanged methods, or put them back."""
+    _hearing_of_exchanges.append(hear)
+
+
+def tell_of_exchange() -> None:
+    """Call these functions."""
+    for hear in list(_hearing_of_exchanges):
+        hear()
 
 
 def observable_of(lock: ObservableLock) -> Observable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from os import environ
+import os
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
@@ -10,11 +10,11 @@ from typing import Any, Final
 # compiler, or the package is not installed, Python does all of the work. Only the speed differs. The page "The compiled
 # core" says how it is built.
 
-_REVISION: Final = 3  # of the interface between Python and C; the C file has the same number
+_REVISION: Final = 4  # of the interface between Python and C; the C file has the same number
 
 
 def _choose() -> ModuleType | None:
-    if environ.get("SYNCPRIMS_PURE", "0") not in ("", "0"):
+    if os.environ.get("SYNCPRIMS_PURE", "0") not in ("", "0"):
         return None
     try:
         from .. import _speedups
@@ -27,6 +27,10 @@ def _choose() -> ModuleType | None:
 core: Final[Any] = _choose()
 """The module of the core, or None."""
 
+if core is not None and hasattr(os, "register_at_fork"):
+    # The first thing in a child: from then on a lock forgets who waited for it in the parent.
+    os.register_at_fork(after_in_child=core.note_fork)
+
 
 def put(cls: type, *names: str) -> None:
     """If there is a core, replace these Python methods of a class by those of the core.
@@ -35,7 +39,14 @@ def put(cls: type, *names: str) -> None:
     """
     if core is not None:
         for name in names:
-            core.put(cls, name, _text(vars(cls)[name]))
+            core.put(cls, name, _text(getattr(cls, name)))
+
+
+def own(cls: type, *names: str) -> None:
+    """Make methods that a class inherits from the core's type anew for the class, which makes calls of them faster."""
+    if core is not None:
+        for name in names:
+            core.own(cls, name)
 
 
 def _text(method: FunctionType) -> str:

@@ -1,11 +1,13 @@
-"""`Hold`: the context manager that ``hold()`` of a lock returns."""
+"""`Hold` and `LockHold`: the context managers that ``hold()`` of the locks returns."""
 
 from __future__ import annotations
 
+import sys
 from operator import attrgetter
-from typing import Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from .._core.interrupts import LeaveInC
+from .._core.speedups import core, own, put
 from .._core.state import Named
 
 
@@ -19,14 +21,14 @@ class Holdable(Named, Protocol):
 _L = TypeVar("_L", bound=Holdable)
 
 
-class Hold(Generic[_L]):
-    """A ``with`` on a lock with its own timeout. It is as safe as the lock, because its ``__exit__`` is the lock's."""
+class _Holding(Generic[_L]):
+    """The methods of both; the classes below keep the lock and the timeout."""
 
-    __slots__ = ("_lock", "timeout")
+    __slots__ = ()
 
-    def __init__(self, lock: _L, timeout: float | None) -> None:
-        self._lock = lock
-        self.timeout = timeout
+    if TYPE_CHECKING:
+        _lock: _L
+        timeout: float | None
 
     def __enter__(self) -> _L:
         return self._lock._enter_within(self.timeout)
@@ -35,3 +37,32 @@ class Hold(Generic[_L]):
 
     def __repr__(self) -> str:
         return f"<{self._lock.name!r}, held within {self.timeout} s>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Its lock is what can't be pickled, and says so.
+        return type(self), (self._lock, self.timeout)
+
+
+class Hold(_Holding[_L]):
+    """A ``with`` on a lock with its own timeout. It is as safe as the lock, because its ``__exit__`` is the lock's."""
+
+    __slots__ = ("_lock", "timeout")
+
+    def __init__(self, lock: _L, timeout: float | None) -> None:
+        self._lock = lock
+        self.timeout = timeout
+
+
+if TYPE_CHECKING or core is None:
+    LockHold = Hold
+else:
+
+    class LockHold(_Holding[Any], core.Hold):
+        """The same for a lock of the compiled core, which can take the lock and leave it by itself."""
+
+        __slots__ = ()
+
+    # As for the lock: 3.14 lets an interrupt in between the return of an `__enter__` in C and the block (gh-148874).
+    if sys.version_info[:2] != (3, 14):
+        put(LockHold, "__enter__")
+    own(LockHold, "__exit__")

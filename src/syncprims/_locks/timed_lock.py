@@ -14,11 +14,11 @@ from .._core.deadline import check_acquire, check_timeout
 from .._core.deadlocks import own_deadlock, refuse_deadlock
 from .._core.greenlets import refuse_greenlets
 from .._core.holders import describe
-from .._core.observing import Event, Observable
+from .._core.observing import Event, Observable, hear_of_exchanges
 from .._core.registry import InnerName, check_name, register, repair_by_reference
-from .._core.speedups import core, put
+from .._core.speedups import core, own, put
 from .._core.waits import Waiting
-from .hold import Hold
+from .hold import LockHold
 from .surface import LockSurface, SignatureOfInit
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ else:
 # make a lock that is not, we first ask whether the caller holds it already.
 #
 # With the compiled core the C lock is the core's, in the same place and used in the same way: see `_speedups.c`. It
-# also enters, as long as the lock is free and no hook is overridden. Not from 3.14 on: there an interrupt may come
-# between the return of an `__enter__` in C and the body (gh-148874; 3.15 mends it, except where code is traced).
+# also enters, as long as the lock is free and no hook is overridden, and its tokens do. Not on 3.14: there an interrupt
+# may come between the return of an `__enter__` in C and the body (gh-148874; 3.15 has mended it).
 #
 # The uncontended path records nothing: no holder, no time. The C lock's repr has all that a waiter needs to know.
 #
@@ -66,6 +66,10 @@ else:
 
 # The default of `timeout`: compared by identity, which is fast and calls no method of the caller's object.
 _ENDLESS: Final[float] = -1
+
+# Ways into the lock that the core may take; it knows these numbers.
+_BY_WITH: Final = 1
+_BY_HOLD: Final = 2
 
 _c_try: Callable[[_CLock, bool], bool] = _CLock.acquire
 _c_acquire = _CLock.acquire
@@ -119,15 +123,15 @@ class TimedLock(LockSurface, _CLock):
     overriding `__exit__` or `release` in Python has a gap: an interrupt on entry to it leaves the lock acquired.
     """
 
-    __slots__ = ("_name", "_serial", "_timeout", "_token")
+    # With the core `_token` is a field of its own.
+    __slots__ = ("_name", "_serial", "_timeout", *(("_token",) if core is None else ()))
 
     # The fast path tries this first. If hooks are overridden it is a C function that always returns False, so that
     # every acquisition takes the slow path, which calls them.
     _try: ClassVar[Callable[[TimedLock, bool], bool]] = _c_try
     _overrides_on_wait: ClassVar[bool] = False
-    _enters_in_c: ClassVar[bool] = (
-        True  # of the core: it leaves out the hook, and an overriding __enter__ calls Python's
-    )
+    # In which ways the core may take the lock: those that leave out nothing that is overridden.
+    _in_c: ClassVar[int] = _BY_WITH | _BY_HOLD
 
     __signature__: ClassVar[SignatureOfInit] = SignatureOfInit()
 
@@ -138,9 +142,9 @@ class TimedLock(LockSurface, _CLock):
     def __init__(self, timeout: float | None = None, *, name: str | None = None) -> None:
         self._timeout = check_timeout(timeout)
         self._name = check_name(name)
-        self._token: Hold[Self] | None = None
+        self._token: LockHold[Self] | None = None
         if core is not None:
-            self._plain = self._enters_in_c
+            self._ways = self._in_c
         if type(self._name) is not InnerName:  # those are made at import too, which must never raise
             refuse_greenlets()
         self._serial = register(self)
@@ -149,8 +153,9 @@ class TimedLock(LockSurface, _CLock):
         super().__init_subclass__(**kwargs)
         if cls._on_acquired is not TimedLock._on_acquired:
             cls._try = staticmethod(bool)  # type: ignore[assignment]  # bool(False) is False, and C
-        cls._enters_in_c = cls._try is _c_try and cls.__enter__ is TimedLock.__enter__
         cls._overrides_on_wait = cls._on_wait is not TimedLock._on_wait
+        if core is not None:
+            _find_ways(cls)
 
     # `acquire_all` releases with this: C's function, even if a subclass overrides `release`.
     _release = _CLock.release
@@ -313,7 +318,7 @@ class TimedLock(LockSurface, _CLock):
         """
         token = self._token
         if token is None or (token.timeout is not timeout and token.timeout != (timeout := check_timeout(timeout))):
-            token = self._token = Hold(self, check_timeout(timeout))
+            token = self._token = LockHold(self, check_timeout(timeout))
         return token
 
     def _wait(self, limit: float | None, raises: bool) -> bool:
@@ -428,6 +433,36 @@ if core is not None:
     # A lock that the forking thread holds has to forget the threads that waited for it, too.
     repair_by_reference(TimedLock._after_fork, core.locks_in_child)
 
+    put(TimedLock, "release", "hold", *(() if sys.version_info[:2] == (3, 14) else ("__enter__",)))
+    own(TimedLock, "__exit__", "_is_owned")
+    _ways_past = {name: vars(TimedLock)[name] for name in ("_enter_within", "__exit__")}
+    _c_enter: Final = None if sys.version_info[:2] == (3, 14) else vars(TimedLock)["__enter__"]
+    _must_part: list[type[TimedLock]] = []
+
+    def _find_ways(cls: type[TimedLock]) -> None:
+        """Find out in which ways the core may take the locks of a subclass."""
+        hooks = cls._on_acquired is not TimedLock._on_acquired
+        by_with = not hooks and cls.__enter__ is TimedLock.__enter__
+        by_hold = not hooks and all(getattr(cls, name) is getattr(TimedLock, name) for name in _ways_past)
+        cls._in_c = (_BY_WITH if by_with else 0) | (_BY_HOLD if by_hold else 0)
+        if not by_with and not _must_part:
+            _must_part.append(cls)
+            _settle()
+
+    def _settle() -> None:
+        """See to it that the core goes past no method that is observed, and that a subclass gets Python's `__enter__`.
+
+        An interrupt may come after a call of C, and not after one of Python. So a subclass that overrides `__enter__`
+        and calls the inherited one has to get Python's, or it could be cut off with the lock taken. The core's
+        `Entrance` tells the two apart. It is slower from 3.15 on, so it is there once it is needed.
+        """
+        if _must_part and _c_enter is not None and vars(TimedLock)["__enter__"] is _c_enter:
+            TimedLock.__enter__ = core.entrance()  # type: ignore[method-assign]  # in the place of another of C
+        core.let_tokens_pass(all(vars(TimedLock)[name] is method for name, method in _ways_past.items()))
+
+    hear_of_exchanges(_settle)
+    _settle()
+
 
 class TimedRLock(TimedLock):
     """A reentrant `TimedLock`: its holder may acquire it again, and it is free after as many releases.
@@ -472,6 +507,3 @@ class TimedRLock(TimedLock):
             if taken:
                 _c_release(self)
             raise
-
-
-put(TimedLock, *(["release"] if sys.version_info >= (3, 14) else ["__enter__", "release"]))

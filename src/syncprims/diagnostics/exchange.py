@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .._core.observing import Kind, Observable, declared, hear_of_classes
+from .._core.observing import Kind, Observable, declared, hear_of_classes, tell_of_exchange
 from .._core.registry import InnerName
 from .._core.state import State
 from .._locks.timed_lock import TimedRLock
@@ -89,6 +89,7 @@ class Exchange(Generic[_O]):
             for owner, name, observable in declared(kind):
                 if (owner, name) not in self._originals:
                     self._change(owner, name, replace(getattr(owner, name), observable.events[name].about, observable))
+        tell_of_exchange()
 
     def _change(self, owner: Any, name: str, instead: object) -> None:
         self._originals[owner, name] = vars(owner).get(name, _MISSING)
@@ -103,3 +104,4 @@ class Exchange(Generic[_O]):
             elif name in vars(owner):
                 delattr(owner, name)
             del self._originals[owner, name]
+        tell_of_exchange()

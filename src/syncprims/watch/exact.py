@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, Protocol, Self
 from .._core.clock import perf_counter_ns
 from .._core.observing import Observable
 from .._core.registry import new_serial
-from .observed import ObservedLock, ObservedRLock, origin_of
+from .observed import NOTES_TAKER, ObservedLock, ObservedRLock, acquire_observed, enter_observed, origin_of
 from .origins import Origin
 
 # The locks of `observed` don't note that they are released. Where that is needed, for the orders of locks, recordings
@@ -56,7 +56,7 @@ class ExactLock(ObservedLock, ours=True):
 
     def __enter__(self) -> bool:
         """Take the lock."""
-        return _take(self, ObservedLock.__enter__, True)
+        return _take(self, enter_observed, True)
 
     def __exit__(self, *exc_info: object) -> None:
         """Release the lock."""
@@ -65,13 +65,15 @@ class ExactLock(ObservedLock, ours=True):
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Take the lock, as a bare one does."""
         endless = blocking is True and type(timeout) is int and timeout == -1
-        return _take(self, lambda lock: ObservedLock.acquire(lock, blocking, timeout), endless)
+        return _take(self, lambda lock: acquire_observed(lock, blocking, timeout), endless)
 
     def release(self) -> None:
         """Release the lock, whichever thread has taken it."""
         for at in _clock:  # noqa: B007  used below
             break
-        by, self._taker, self._acquirer = self._taker, 0, 0
+        by = self._taker
+        if NOTES_TAKER:
+            self._taker = self._acquirer = 0
         try:
             self._release()
         finally:
@@ -81,7 +83,8 @@ class ExactLock(ObservedLock, ours=True):
     release_lock = release
 
     def _let_go(self) -> None:
-        self._taker = self._acquirer = 0
+        if NOTES_TAKER:
+            self._taker = self._acquirer = 0
         self._release()
 
     def _at_fork_reinit(self) -> None:

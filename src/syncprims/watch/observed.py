@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import operator
+import os
 import re
+import sys
 import threading
 from _thread import TIMEOUT_MAX, LockType, allocate_lock, get_ident
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from itertools import starmap
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from types import CodeType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
 
+from .._core.speedups import core, own, put
 from .blocked import Blocked
 from .origins import Origin, name_made, origin_here
 
@@ -39,11 +43,16 @@ else:
 # - `__exit__` is C. It is `lru_cache(0)(operator.call)`: a C object that binds like a function, and so keeps the lock
 #   alive as long as the block lasts (as a bare one does: a lock may live in a weak dictionary alone). It calls the
 #   lock, and what a lock is called by is the C lock's own `__exit__`.
-# - `release` is Python, as it has to see who releases. An interrupt that comes at its very entry leaves the lock taken.
-#   The compiled core can close that; a bare one has no such place.
+# - `release` is Python, as it has to see who releases. An interrupt that comes at its very entry leaves the lock taken;
+#   a bare one has no such place.
 #
 # Who took it last is written down; that it was released is not, where a `with` is left. `blocked` says how it is told
 # which of the two it is.
+#
+# With the compiled core all of this is C's, except for waiting: the lock is one word, which is the ident of its owner,
+# so that no note is stale; and C notes which instruction of which code took it. Any thread may release it. As with a
+# bare lock, an interrupt may come after an `acquire` in C. `__enter__` is Python on 3.14, where one could come after
+# that, too (gh-148874); then the lock is taken by the reading of an attribute, after which none comes.
 #
 # Rejected: the C lock's own `__exit__` in a slot (a tenth faster, but keeps only the C lock alive); a lock behind which
 # is `_thread.RLock` (knows its owner, but no other thread can release it, as a plain lock's may); a `with` that notes
@@ -57,36 +66,125 @@ _IS_CLASS: Final = isinstance(threading.Lock, type)
 
 _c_call: Callable[..., Any] = operator.call
 
+NOTES_TAKER: Final = core is None
+"""Whether Python has to note who took a lock, and that it was released."""
 
-class ObservedLock:
-    """What `threading.Lock` is while a program is watched; a bare lock for everything that looks at it.
 
-    **Seam for the compiled core**: a type with these methods, `_taker`, `_taken_at`, `_origin` and `_number`.
-    """
+if TYPE_CHECKING or core is None:
 
-    __slots__ = (
-        "__call__",
-        "__weakref__",
-        "_acquirer",
-        "_inner",
-        "_number",
-        "_origin",
-        "_release",
-        "_take",
-        "_taker",
-        "_tries",
-    )
+    class _Lock:
+        """How a lock is taken and released in Python alone: by a bare one, and a note of who took it last."""
 
-    __call__: Callable[..., Any]
-    _inner: LockType
-    _take: Callable[[bool, float], bool]
-    _release: Callable[[], None]
-    _tries: Iterator[bool]
+        __slots__ = ("__call__", "__weakref__", "_acquirer", "_inner", "_release", "_take", "_taker", "_tries")
+
+        __call__: Callable[..., Any]
+        _inner: LockType
+        _take: Callable[..., bool]
+        _release: Callable[[], None]
+        _tries: Iterator[bool]
+        # The ident of the thread that took it last, or 0; and the same if that was by `acquire` and not by `with`.
+        _taker: int
+        _acquirer: int
+        _origin: Origin
+        # Which instruction of which code took it, if that is known.
+        _place: ClassVar[tuple[CodeType, int] | None] = None
+
+        def __new__(cls) -> Self:
+            self = super().__new__(cls)
+            inner = allocate_lock()
+            self._inner = inner
+            self._take = inner.acquire
+            self._release = inner.release
+            self.__call__ = inner.__exit__
+            self._tries = iter(partial(inner.acquire, False), _NEVER)
+            self._taker = self._acquirer = 0
+            return self
+
+        def __enter__(self) -> bool:
+            """Take the lock."""
+            me = get_ident()
+            for taken in self._tries:
+                if taken:
+                    self._taker = me
+                    return True
+                break
+            return _wait(self, None, by_with=True)
+
+        if TYPE_CHECKING:
+
+            def __exit__(self, *exc_info: object) -> None: ...
+        else:
+            __exit__ = lru_cache(maxsize=0)(_c_call)
+
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+            """Take the lock, as a bare one does."""
+            me = get_ident()
+            endless = timeout is _ENDLESS
+            if blocking is True and (endless or (type(timeout) in (int, float) and 0 < timeout <= TIMEOUT_MAX)):
+                for taken in self._tries:
+                    if taken:
+                        self._taker = self._acquirer = me
+                        return True
+                    break
+                return _wait(self, None if endless else timeout, by_with=False)
+            for taken in starmap(self._take, ((blocking, timeout),)):
+                if taken:
+                    self._taker = self._acquirer = me
+                return taken
+            raise AssertionError("unreachable")
+
+        def release(self) -> None:
+            """Release the lock, whichever thread has taken it."""
+            if self._taker != get_ident():
+                self._note_foreign()
+            self._taker = self._acquirer = 0
+            self._release()
+
+        def _note_foreign(self) -> None:
+            if self._inner.locked():
+                self._origin.note_release(get_ident())
+
+        def locked(self) -> bool:
+            """Whether any thread has it."""
+            return self._inner.locked()
+
+        def _at_fork_reinit(self) -> None:
+            self._inner._at_fork_reinit()  # type: ignore[attr-defined]  # it has one
+            self._taker = self._acquirer = 0
+
+else:
+
+    class _Lock(core.Observed):
+        """What the core leaves to Python: a lock that is taken, arguments that are not plain, and errors."""
+
+        __slots__ = ()
+
+        def __enter__(self) -> bool:
+            """Take the lock."""
+            return self._entered or _wait(self, None, by_with=True)
+
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+            """Take the lock, as a bare one does."""
+            allocate_lock().acquire(blocking, timeout)  # for the errors of a bare one
+            if not blocking or timeout == 0:
+                return self._acquired
+            return self._acquired or _wait(self, None if timeout < 0 else timeout, by_with=False)
+
+        def release(self) -> None:
+            """Release the lock, whichever thread has taken it."""
+            allocate_lock().release()  # for the error of a bare one: the core comes here if it is free
+
+        def _note_foreign(self) -> None:
+            self._origin.note_release(get_ident())
+
+
+class ObservedLock(_Lock):
+    """What `threading.Lock` is while a program is watched; a bare lock for everything that looks at it."""
+
+    __slots__ = ("_number", "_origin")
+
     _origin: Origin
     _number: int
-    # The ident of the thread that took it last, or 0; and the same if that was by `acquire` and not by `with`.
-    _taker: int
-    _acquirer: int
 
     # The names that a bare lock has, as programs may look at them.
     __module__ = "_thread"
@@ -100,14 +198,7 @@ class ObservedLock:
 
     @classmethod
     def _make(cls, origin: Origin) -> Self:
-        self = object.__new__(cls)
-        inner = allocate_lock()
-        self._inner = inner
-        self._take = inner.acquire
-        self._release = inner.release
-        self.__call__ = inner.__exit__
-        self._tries = iter(partial(inner.acquire, False), _NEVER)
-        self._taker = self._acquirer = 0
+        self = super().__new__(cls)
         self._origin = origin
         self._number = number = next(origin.made)
         if number > 1:
@@ -117,65 +208,6 @@ class ObservedLock:
     def __init_subclass__(cls, *, ours: bool = False) -> None:
         if not ours:
             raise TypeError("type '_thread.lock' is not an acceptable base type")
-
-    # -- taking and leaving ---------------------------------------------------------------------------------------
-
-    def __enter__(self) -> bool:
-        """Take the lock."""
-        me = get_ident()
-        for taken in self._tries:
-            if taken:
-                self._taker = me
-                return True
-            break
-        return _wait(self, me, None, by_with=True)
-
-    if TYPE_CHECKING:
-
-        def __exit__(self, *exc_info: object) -> None: ...
-    else:
-        __exit__ = lru_cache(maxsize=0)(_c_call)
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take the lock, as a bare one does."""
-        me = get_ident()
-        endless = timeout is _ENDLESS
-        if blocking is True and (endless or (type(timeout) in (int, float) and 0 < timeout <= TIMEOUT_MAX)):
-            for taken in self._tries:
-                if taken:
-                    self._taker = self._acquirer = me
-                    return True
-                break
-            return _wait(self, me, None if endless else timeout, by_with=False)
-        for taken in starmap(self._take, ((blocking, timeout),)):
-            if taken:
-                self._taker = self._acquirer = me
-            return taken
-        raise AssertionError("unreachable")
-
-    def release(self) -> None:
-        """Release the lock, whichever thread has taken it."""
-        if self._taker != get_ident():
-            self._note_foreign()
-        self._taker = self._acquirer = 0
-        self._release()
-
-    def _note_foreign(self) -> None:
-        if self._inner.locked():
-            self._origin.note_release(get_ident())
-
-    acquire_lock = acquire
-    release_lock = release
-
-    def locked(self) -> bool:
-        """Whether any thread has it."""
-        return self._inner.locked()
-
-    locked_lock = locked
-
-    def _at_fork_reinit(self) -> None:
-        self._inner._at_fork_reinit()  # type: ignore[attr-defined]  # it has one
-        self._taker = self._acquirer = 0
 
     # -- what it is -----------------------------------------------------------------------------------------------
 
@@ -189,7 +221,7 @@ class ObservedLock:
         raise TypeError("__class__ assignment only supported for mutable types or ModuleType subclasses")
 
     def __repr__(self) -> str:
-        return re.sub("0x[0-9a-f]+", hex(id(self)), repr(self._inner))
+        return f"<{'locked' if self.locked() else 'unlocked'} _thread.lock object at {id(self):#x}>"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("cannot pickle '_thread.lock' object")
@@ -203,11 +235,27 @@ class ObservedLock:
 
     def up_to(self, waiter: int) -> int | None:  # noqa: ARG002  it may be the waiter itself
         """The thread that took it last, if it is taken; or the suspended task which that thread ran."""
-        if not self._inner.locked():
+        if not self.locked():
             return None
         taker = self._taker
         return task_holders.get((id(self), taker), taker) or None
 
+    def entered_at(self, ident: int) -> tuple[CodeType, int] | None:
+        """Which instruction of which code took it, if that is known, and the thread has it by a `with`."""
+        place = self._place
+        return place if self._taker == ident and not self._acquirer else None
+
+
+# What takes a lock without an interrupt after it, so that who calls them knows that it is taken.
+enter_observed: Callable[[ObservedLock], bool] = ObservedLock.__enter__
+acquire_observed: Callable[..., bool] = ObservedLock.acquire
+
+own(ObservedLock, "__exit__", "locked")
+put(ObservedLock, "acquire", "release", *(() if sys.version_info[:2] == (3, 14) else ("__enter__",)))
+for _name in ("acquire", "release", "locked"):
+    setattr(ObservedLock, f"{_name}_lock", getattr(ObservedLock, _name))
+if core is not None:
+    core.pass_over(os.path.join(os.path.dirname(__file__), ""))
 
 ObservedLock.__name__ = "lock"
 
@@ -294,6 +342,9 @@ class ObservedRLock(_CRLock):
         """What reports call it."""
         return name_made(self._origin, self._number, "RLock")
 
+    def entered_at(self, ident: int) -> None:
+        """Nothing: only the owner can release it, however it was taken."""
+
     def up_to(self, waiter: int) -> int | None:
         """Its owner."""
         found = _owner_in(_c_repr(self))
@@ -316,17 +367,19 @@ def _tries_of(record: Blocked, limit: float | None) -> Iterable[tuple[bool, floa
     return record.slices() if limit is None else ((True, limit),)
 
 
-def _wait(lock: ObservedLock, me: int, limit: float | None, *, by_with: bool) -> bool:
-    """Wait for a lock that was not free a moment ago."""
+def _wait(lock: Any, limit: float | None, *, by_with: bool) -> bool:
+    """Wait for an `ObservedLock` that was not free a moment ago."""
     record = Blocked(lock, is_endless=limit is None, by_with=by_with)
-    got = False
+    me, got = get_ident(), False
+    take = lock._take if core is None else partial(lock._take, by_with)
     try:
         try:
             record.publish()
-            for got in starmap(lock._take, _tries_of(record, limit)):
+            for got in starmap(take, _tries_of(record, limit)):
                 if got:
-                    lock._taker = me
-                    lock._acquirer = 0 if by_with else me
+                    if core is None:
+                        lock._taker = me
+                        lock._acquirer = 0 if by_with else me
                     break
         finally:
             record.withdraw()
@@ -368,7 +421,7 @@ def taker_of(lock: ObservedLock | ObservedRLock) -> int:
     if isinstance(lock, ObservedRLock):
         found = _owner_in(_c_repr(lock))
         return int(found[1]) if found else 0
-    return lock._taker if lock._inner.locked() else 0
+    return lock._taker if lock.locked() else 0
 
 
 def took_by_acquire(lock: ObservedLock) -> bool:

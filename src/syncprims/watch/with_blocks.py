@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import threading
+from _thread import get_ident
 from collections.abc import Iterable, Sequence
+from itertools import islice
+from opcode import opmap
 from types import CodeType, FrameType, MemberDescriptorType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from .._core.foreign import guarded, type_name
 from .._core.stacks import is_passed_over
@@ -17,9 +20,15 @@ from .origins import position_of, tree_of
 # frame is in is read from the source and the position of the instruction that runs; which lock each is of, from the
 # names in its header, without running any code of the program: attributes of instances and modules, items of lists,
 # tuples and dictionaries, sums of integers. What can't be told that way is noted as unknown.
+#
+# The locks of the compiled core know which instruction took them, and have no stale owner. If that is a `with`, and its
+# code is on the stack of the thread that has the lock, the thread is in the block, as leaving it releases the lock.
 
 _UNKNOWN: Final = object()
 _OPTIMIZED: Final = 0x1  # the code is a function's, so its locals are not a dictionary of the program
+_SUSPENDABLE: Final = 0x20 | 0x80 | 0x200  # a generator's, a coroutine's, or that of a generator in a coroutine
+_BEFORE_WITH: Final = opmap.get("BEFORE_WITH", -1)  # until 3.13
+_LOAD_SPECIAL: Final = opmap.get("LOAD_SPECIAL", -1)  # later, in front of the call
 _PLAIN: Final = (int, str, bool, type(None), float, bytes)
 
 
@@ -41,10 +50,25 @@ class BlocksEntered:
         self.tasks: dict[int, str] = {}
 
 
+@runtime_checkable
+class Enterable(Protocol):
+    """A lock that may know where it was entered."""
+
+    def entered_at(self, ident: int) -> tuple[CodeType, int] | None:
+        """Which instruction of which code took it, if that is known, and the thread has it by a `with`."""
+
+
 def blocks_of(frame: FrameType | None, things: Sequence[object]) -> BlocksEntered:
     """Look for the blocks of these things that a stack of the calling thread is in."""
     found = BlocksEntered()
+    me = get_ident()
+    locks = [thing for thing in things if isinstance(thing, Enterable)]
+    noted = [(lock, *place) for lock in locks if (place := lock.entered_at(me)) is not None]
     while frame is not None:
+        for lock, code, at in noted:
+            # Not of a generator: another one of the same code may be the one that took it.
+            if frame.f_code is code and not code.co_flags & _SUSPENDABLE and _is_with(code, at):
+                found.places.setdefault(id(lock), (code.co_filename, _line_at(code, at), code.co_name))
         if not is_passed_over(frame.f_code.co_filename) or frame.f_code.co_filename == threading.__file__:
             guarded(None, _look_at, frame, things, found)
         frame = frame.f_back
@@ -55,6 +79,16 @@ def add_blocks_of(frames: Iterable[FrameType], things: Sequence[object], found: 
     """Add the blocks of these things that frames are in, which do not run."""
     for frame in frames:
         guarded(None, _look_at, frame, things, found)
+
+
+def _is_with(code: CodeType, at: int) -> bool:
+    # Not a call of `__enter__` by hand.
+    called = code.co_code[at]
+    return called == _BEFORE_WITH or (at >= 2 and code.co_code[at - 2] == _LOAD_SPECIAL)
+
+
+def _line_at(code: CodeType, at: int) -> int:
+    return next(islice(code.co_positions(), at // 2, None))[0] or code.co_firstlineno
 
 
 def _look_at(frame: FrameType, things: Sequence[object], found: BlocksEntered) -> None:
