@@ -10,7 +10,10 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +24,7 @@ from syncprims import CallbackPool, PoolTimeoutError, TaskTimeoutError
 from syncprims.callback_pool.travel import shared_file, start_board
 from syncprims.callback_pool.travel.arrival import WORD_OF_THE_POOL
 from syncprims.callback_pool.travel.start_board import StartBoard, make_board, stamp
+from syncprims.callback_pool.workers.fork_server import OwnForkServer
 from syncprims.diagnostics import snapshot
 from syncprims.testing import Threads
 
@@ -378,6 +382,46 @@ def test_grace_is_checked() -> None:
             CallbackPool(grace=value)  # type: ignore[arg-type]  # that is the test
 
 
+def exit_but_in_the_first(folder: str, status: int) -> None:
+    """Be an initializer that ends each process but the first that comes here."""
+    try:
+        os.mkdir(os.path.join(folder, "first"))
+    except FileExistsError:
+        os._exit(status)
+
+
+@pytest.mark.parametrize("status", [3, 255])  # which of a fork server's process means that the server has died, too
+def test_worker_that_dies_in_its_initializer_hurts_no_other(tmp_path: Path, status: int) -> None:
+    """What waits for it fails; a task that runs in another worker has its result, and that worker goes on."""
+    initializer = partial(exit_but_in_the_first, str(tmp_path), status)
+    with CallbackPool("process", max_workers=2, initializer=initializer) as pool, one_at_work(pool, tmp_path):
+        assert "during its initializer" in str(pool.submit(pow, 2, 3).exception(LIMIT))
+
+
+@posix
+def test_worker_that_cannot_be_started_hurts_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where no descriptor is free; the error is that of the tasks that wait for it."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise OSError(24, "Too many open files")
+
+    with CallbackPool("process", max_workers=2) as pool, one_at_work(pool, tmp_path):
+        monkeypatch.setattr(OwnForkServer, "connect_to_new_process", refuse)
+        assert "Too many open files" in str(pool.submit(pow, 2, 3).exception(LIMIT))
+
+
+@contextmanager
+def one_at_work(pool: CallbackPool, tmp_path: Path) -> Iterator[None]:
+    """Have a task run in the first worker, which has its result although the block keeps a second from starting."""
+    go = str(tmp_path / "go")
+    runs = pool.submit(pool_workers.wait_for_file, go)
+    until(runs.running)
+    yield
+    assert not runs.done()
+    Path(go).touch()
+    assert runs.result(LIMIT) == go
+
+
 # -- Ctrl-C and external programs --------------------------------------------------------------------------------------
 
 
@@ -386,6 +430,7 @@ def test_ctrl_c_ends_programs_that_tasks_have_started(tmp_path: Path) -> None:
     """None of them is left behind, and no further one is started."""
     body = """
 import subprocess, time
+
 from pathlib import Path
 
 def convert(folder, n):

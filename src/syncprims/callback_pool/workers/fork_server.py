@@ -26,13 +26,15 @@ from ..travel.surroundings import Surroundings
 # Only the start of the server is new here, as multiprocessing's takes the surroundings of the moment. SIGINT is blocked
 # until the server ignores it: else Ctrl-C in the first milliseconds would end it.
 
+_ENDING = 0.5  # seconds from the moment when its pipes are closed until the system says that it has ended
 _PRELOAD = [__name__, work.__module__, "multiprocessing.spawn"]
 
 
 class OwnForkServer(ForkServer):
     """A fork server that belongs to one pool.
 
-    **Thread safety**: `stop` may be called from any thread; the rest belongs to the one that starts processes.
+    **Thread safety**: `stop` and `has_died` may be called from any thread; the rest belongs to the one that starts
+    processes.
     """
 
     def __init__(self, around: Surroundings) -> None:
@@ -109,6 +111,16 @@ class OwnForkServer(ForkServer):
             if address is not None and not util.is_abstract_socket_namespace(address):
                 with suppress(OSError):
                     os.unlink(address)
+
+    def has_died(self) -> bool:
+        """Whether it was started and has ended; waits a moment for one that is just ending."""
+        if self._server is None:
+            return False
+        try:
+            self._server.wait(_ENDING)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def forget(self) -> None:
         """In a forked child: the server is the parent's, and none of this process's to end or to reap."""

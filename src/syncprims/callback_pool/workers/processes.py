@@ -19,10 +19,10 @@ from ..._locks.timed_lock import TimedLock
 from ..job import Job
 from ..travel.arrival import WORD_OF_THE_POOL, Luggage, work
 from ..travel.envelope import portable, unpack
-from ..travel.main_module import check_frozen, check_guard, main_source
+from ..travel.main_module import GUARD, check_frozen, check_guard, main_source
 from ..travel.surroundings import Surroundings, keep_streams_apart
 from .backend import BackendOptions, not_up
-from .station import DiedError, NotBegunError, NotStartedError, Station, not_started
+from .station import DiedError, NotArrivedError, NotBegunError, NotStartedError, Station, not_started
 from .threads import ThreadWorkers
 
 if TYPE_CHECKING:
@@ -173,10 +173,14 @@ class ProcessWorkers(ThreadWorkers):
         for again in range(_TRIES, 0, -1):
             try:
                 station.come_up()
-            except (DiedError, OSError, EOFError):
+            except (DiedError, OSError, EOFError) as error:
                 if again == 1 or self._stopped:
                     raise
-                self._drop_server()  # it may be that which has died
+                # If the server has died, there is another one. If not it stays: the processes of others are its own.
+                server = self._server
+                told = isinstance(error, DiedError) and station.end_is_known  # by the server
+                if server is not None and not told and server.has_died():
+                    self._drop_server(server)
             else:
                 return
 
@@ -186,10 +190,13 @@ class ProcessWorkers(ThreadWorkers):
             broken = _broken(what)
             chain(broken, cause)
             return broken
-        return _broken(
-            f"the worker processes of {self._name!r} died twice before a task could begin: {error}. "
-            "Were they killed, or does that end the process?"
-        )
+        why = "Were they killed, or does that end the process?"
+        if isinstance(error, NotArrivedError) and not self._is_own_way() and self._method != "fork":
+            why = (
+                "multiprocessing imports the main module in them before all else, and what that raises is on stderr: "
+                f"does it start work without its guard, {GUARD}, or come from standard input?"
+            )
+        return _broken(f"the worker processes of {self._name!r} died twice before a task could begin: {error}. {why}")
 
     def _obituary(self, job: Job[Any], died: DiedError) -> BrokenExecutor:
         return _broken(
@@ -216,8 +223,12 @@ class ProcessWorkers(ThreadWorkers):
             finally:
                 theirs.close()
 
+    def _is_own_way(self) -> bool:
+        """Whether processes come from a fork server of the pool's own, and find the main module by their luggage."""
+        return self._context is None and self._method == "forkserver"
+
     def _started(self, pipe: Connection) -> BaseProcess:
-        own = self._context is None and self._method == "forkserver"
+        own = self._is_own_way()
         luggage = Luggage(
             pipe,
             None if own or self._method == "fork" else self._around,
@@ -243,16 +254,16 @@ class ProcessWorkers(ThreadWorkers):
         started: BaseProcess = process
         return started
 
-    def _drop_server(self) -> None:
+    def _drop_server(self, server: OwnForkServer | None) -> None:
         with self._starts:
-            server, self._server = self._server, None
-            if server is not None:
+            if server is not None and server is self._server:
+                self._server = None
                 server.stop()
 
     def _clear_if_over(self) -> None:
         """Let go of what no worker needs any more."""
         if self._stopped and not self._stations:
-            self._drop_server()
+            self._drop_server(self._server)
             self._around.forget()
 
     # -- killing -----------------------------------------------------------------------------------------------------

@@ -45,6 +45,10 @@ class DiedError(Exception):
     """The process ended in the middle of a call, or before it came up."""
 
 
+class NotArrivedError(DiedError):
+    """The process ended before it had said anything: multiprocessing's part of its start was not over."""
+
+
 class NotBegunError(DiedError):
     """The process ended before it had read the call."""
 
@@ -88,6 +92,7 @@ class Station:
         self._words: list[Word] = []
         self._gone_gates: deque[LockType] = deque()
         self.pid: int | None = None
+        self.end_is_known: bool = True  # of the last process that has ended
         self.interrupted: bool = False
         # Written by who stops the pool: until when a process that comes up has to be over.
         self.leaving: Deadline | None = None
@@ -134,7 +139,9 @@ class Station:
                         self._kill_late()
                     continue
                 ended = self._bury()
-                raise DiedError(f"it {ended} during {'its initializer' if self._has_said('started') else 'its start'}")
+                if not self._has_said("started"):
+                    raise NotArrivedError(f"it {ended} during its start")
+                raise DiedError(f"it {ended} during its initializer")
             word = Word(*pickle.loads(message))
             self._words.append(word)
             if word.event == "ready":
@@ -249,8 +256,10 @@ class Station:
         self._pipe, self.pid = None, None
         process.join(DYING)
         code = process.exitcode  # its descriptors go with it: `close` would trip a start in another thread before 3.12
-        if code is None or code == 255:  # the server that started it died as well, so that is not known
+        self.end_is_known = False
+        if code is None or code == 255:  # the server that started it died as well
             return "was killed, crashed or exited"
+        self.end_is_known = True
         return f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
 
     def described(self) -> str:
