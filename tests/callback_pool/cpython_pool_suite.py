@@ -12,37 +12,25 @@ import unittest
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from syncprims import CallbackPool
+from callback_pool.cpython_left_out import OF_POOLS, OF_THREAD_POOLS
+from syncprims import CallbackPool, TransportError
 
 SUITES = ("_TestPool", "_TestPoolWorkerErrors", "_TestPoolWorkerLifetime")
 KINDS = {"processes": "process", "threads": "thread"}
-# What is different on purpose, each with the reason.
-DIFFERENT = {
-    "test_make_pool": "counts the workers in the private _pool; here they start when they are needed",
-    "test_map_unplicklable": "expects what the pickler raised; here that is the cause of a TransportError",
-    "test_terminate": "waits five minutes for threads, which can't be ended; later versions leave it out",
-    "test_resource_warning": "sets the private _state of a pool that was closed, to be warned that it was not",
-    "test_unpickleable_result": "expects MaybeEncodingError; here it is a TransportError, which says what went wrong",
-    "test_pool_worker_lifetime": "looks at the private _pool and calls the private _repopulate_pool",
-    "test_pool_maxtasksperchild_invalid": "0.5 and '12' are TypeErrors here, as for every count",
-    "test_worker_finalization_via_atexit_handler_of_multiprocessing": "makes a multiprocessing.Pool by -c",
-}
 
 
-# The shim that docs/howto/from-multiprocessing-pool.rst gives, for programs that are to run unchanged.
-class Pool(CallbackPool):
-    """`CallbackPool` with the arguments of `multiprocessing.Pool`, and a `map` that returns a list."""
-
+# The ten lines that docs/howto/from-multiprocessing-pool.rst gives, with types; a test holds that they are the same.
+class Pool(CallbackPool):  # noqa: D101  as on the page
     def __init__(
         self,
-        processes: Any = None,
-        initializer: Any = None,
-        initargs: Any = (),
-        maxtasksperchild: Any = None,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
         context: Any = None,
     ) -> None:
         super().__init__(
-            self.kind,
+            "process",
             max_workers=processes,
             initializer=initializer,
             initargs=initargs,
@@ -50,16 +38,24 @@ class Pool(CallbackPool):
             mp_context=context,
         )
 
-    def map(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:  # type: ignore[override]
-        return self.map_async(func, iterable, chunksize).get()
-
-    kind: Any = "process"
+    def map(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:  # type: ignore[override]  # returns a list, which is the point of it
+        try:
+            task = self.map_async(func, iterable, chunksize)
+        except TransportError as error:
+            raise error.__cause__  # type: ignore[misc]  # noqa: B904  it is what the pickler raised
+        return task.get()
 
 
 class ThreadPool(Pool):
     """Likewise, for `multiprocessing.pool.ThreadPool`."""
 
-    kind = "thread"
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+    ) -> None:
+        CallbackPool.__init__(self, "thread", max_workers=processes, initializer=initializer, initargs=initargs)
 
 
 def make_cases() -> dict[str, type[unittest.TestCase]]:
@@ -83,17 +79,35 @@ CASES = make_cases()
 globals().update(CASES)  # workers look for the methods that are called there
 
 
+def is_left_out(test: unittest.TestCase) -> bool:
+    """Whether the test is different on purpose."""
+    _, case, name = unittest.TestCase.id(test).rsplit(".", 2)
+    return name in OF_POOLS or (case.startswith("threads") and name in OF_THREAD_POOLS)
+
+
+def with_ours(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what runs a program whose one line for the import of multiprocessing's pool is changed."""
+    line = f"import sys; sys.path[:] = {sys.path!r}; from {__spec__.name} import Pool"
+
+    def run_ours(option: str, program: str) -> Any:
+        assert program.count("from multiprocessing import Pool") == 1, program
+        return run(option, program.replace("from multiprocessing import Pool", line))
+
+    return run_ours
+
+
 def main() -> int:
     """Run those that are not different on purpose, or all with --all; the last line counts."""
     if not CASES:
         print("not shipped: test._test_multiprocessing")
         return 0
     multiprocessing.Pool = Pool  # type: ignore[assignment]  # some of the tests ask for it by its name
+    helper: Any = importlib.import_module("test.support.script_helper")
+    helper.assert_python_ok = with_ours(helper.assert_python_ok)
     suite = unittest.TestSuite()
     for case in CASES.values():
-        for test in unittest.defaultTestLoader.loadTestsFromTestCase(case):
-            if "--all" in sys.argv or unittest.TestCase.id(test).rpartition(".")[2] not in DIFFERENT:  # type: ignore[arg-type]  # each is a case
-                suite.addTest(test)
+        tests: Any = unittest.defaultTestLoader.loadTestsFromTestCase(case)
+        suite.addTests(test for test in tests if "--all" in sys.argv or not is_left_out(test))
     result = unittest.TextTestRunner(stream=sys.stdout, verbosity=2).run(suite)
     print(f"{result.testsRun} run, {len(result.failures) + len(result.errors)} failed, {len(result.skipped)} skipped")
     return 0 if result.wasSuccessful() else 1

@@ -5,16 +5,20 @@ Interpreters from 3.13 on that ship their tests have them as ``test.test_concurr
 
 from __future__ import annotations
 
+import concurrent.futures
 import importlib
 import multiprocessing
+import re
 import sys
 import tempfile
 import threading
 import unittest
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from callback_pool.cpython_left_out import OF_EXECUTORS, OF_PROCESS_EXECUTORS
 from polling import until_exists
 from syncprims import CallbackPool
 
@@ -23,6 +27,7 @@ SUITES = (
     ("executor", "ExecutorTest"),
     ("test_shutdown", "ExecutorShutdownTest"),
     ("test_shutdown", "ThreadPoolShutdownTest"),
+    ("test_shutdown", "ProcessPoolShutdownTest"),
     ("test_wait", "WaitTests"),
     ("test_wait", "ThreadPoolWaitTests"),
     ("test_as_completed", "AsCompletedTests"),
@@ -31,44 +36,73 @@ SUITES = (
     ("test_deadlock", "ExecutorDeadlockTest"),
     ("test_init", "InitializerMixin"),
 )
-# What the suites ask for that `CallbackPool` does otherwise, each with the reason.
-EXCLUDED = {
-    "test_interpreter_shutdown": "tries the executor by its name in concurrent.futures; the exit has tests of its own",
-    "test_submit_after_interpreter_shutdown": "likewise, and the pool's error is worded otherwise",
-    "test_hang_gh83386": "likewise, by its name in concurrent.futures",
-    "test_cancel_futures_wait_false": "likewise, by its name in concurrent.futures",
-    "test_thread_names_assigned": "threads are named for the pool: there is no thread_name_prefix",
-    "test_thread_names_default": "threads are named for the pool, '<name>-worker-<n>'",
-    "test_threads_terminate": "looks into the private _threads, which the pool keeps elsewhere",
-    "test_context_manager_shutdown": "likewise looks into _threads or _processes",
-    "test_del_shutdown": "likewise looks into _threads or _processes",
-    "test_shutdown_no_wait": "likewise looks into _threads or _processes",
-    "test_default_workers": "looks into the private _max_workers",
-    "test_saturation": "looks into the private _max_workers and _threads",
-    "test_idle_thread_reuse": "looks into the private _threads",
-    "test_hang_global_shutdown_lock": "leaves `with` while a task submits itself again, which close() waits for",
-    "test_killed_child": "looks into the private _processes; killed workers have tests of their own",
-    "test_idle_process_reuse_one": "looks into the private _processes",
-    "test_idle_process_reuse_multiple": "looks into the private _processes",
-    "test_max_workers_too_large": "is about Windows, and the message is worded otherwise",
-    "test_traceback": "the cause that carries the remote traceback is of a class of the pool's own",
-    "test_max_tasks_per_child": "looks into the private _processes; renewed workers have tests of their own",
-    "test_max_tasks_per_child_defaults_to_spawn_context": "here every start method goes with max_tasks_per_child",
-    "test_python_finalization_error": "replaces a private function of the standard executor's start",
-    "test_error_at_task_pickle": "what can't be pickled is raised by submit, and is the cause of a TransportError",
-    "test_exit_at_task_unpickle": "what a call raises while it is unpickled is its own error, and breaks nothing",
-    "test_error_at_task_unpickle": "likewise, its own error, which breaks nothing",
-    "test_error_during_result_pickle_on_worker": "is the cause of a TransportError",
-    "test_exit_during_result_pickle_on_worker": "likewise the cause of a TransportError",
-    "test_error_during_result_unpickle_in_result_handler": "is an error of its task alone, and breaks nothing",
-    "test_exit_during_result_unpickle_in_result_handler": "likewise an error of its task alone",
-    "test_shutdown_deadlock_pickle": "looks into the private _executor_manager_thread",
-    "test_gh105829_should_not_deadlock_if_wakeup_pipe_full": "replaces private parts of the standard executor",
-}
-EXCLUDED_FOR_PROCESSES = {
-    "test_cancel_futures": "wants some task to have begun; here all that wait for a worker to come up are cancelled",
-}
 KINDS = ("thread", "process")
+
+
+class LivingProcesses:
+    """The worker processes that live now, by their ids: in place of the dict that a standard executor has of them."""
+
+    def values(self) -> list[BaseProcess]:
+        """Return them, without those that other things have started."""
+        return [each for each in multiprocessing.active_children() if type(each).__name__ == "WorkerOfServer"]
+
+    def __len__(self) -> int:
+        return len(self.values())
+
+
+class Pool(CallbackPool):
+    """A pool with two names under which CPython's tests look for workers, found by what is public."""
+
+    @property
+    def _threads(self) -> list[threading.Thread]:
+        return [each for each in threading.enumerate() if each.name.startswith(f"{self.name}-worker-")]
+
+    @property
+    def _processes(self) -> LivingProcesses:
+        return LivingProcesses()
+
+
+def thread_executor(max_workers: int | None = None, **options: Any) -> Pool:
+    """Make what takes the place of a ThreadPoolExecutor."""
+    return Pool("thread", max_workers=max_workers, **options)
+
+
+def process_executor(max_workers: int | None = None, **options: Any) -> Pool:
+    """Make what takes the place of a ProcessPoolExecutor."""
+    return Pool("process", max_workers=max_workers, **options)
+
+
+class Futures:
+    """`concurrent.futures` as CPython's tests see it: with our pools by the names of its executors."""
+
+    ThreadPoolExecutor = staticmethod(thread_executor)
+    ProcessPoolExecutor = staticmethod(process_executor)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(concurrent.futures, name)
+
+
+OURS = {
+    "ThreadPoolExecutor": "thread_executor",
+    "ProcessPoolExecutor": "process_executor",
+    "thread_type": "thread_executor",
+    "process_type": "process_executor",
+}
+
+
+def with_ours(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what runs a program with another first line, by which an executor's name means our pool."""
+
+    def run_ours(option: str, program: str) -> Any:
+        def other(line: re.Match[str]) -> str:
+            name = line[1]
+            return f"import sys; sys.path[:] = {sys.path!r}; from {__spec__.name} import {OURS[name]} as {name}"
+
+        program, count = re.subn(r"from concurrent\.futures import (\w+)", other, program)
+        assert count == 1, program
+        return run(option, program)
+
+    return run_ours
 
 
 class FileEvent:
@@ -90,9 +124,13 @@ class FileEvent:
 def make_case(kind: str, module: str, name: str) -> type[unittest.TestCase]:
     """Return CPython's test class, set up with a pool of that kind."""
     home: Any = importlib.import_module(f"test.test_concurrent_futures.{module}")
+    if module in ("test_shutdown", "test_thread_pool", "test_process_pool"):
+        home.futures = Futures()
+    if module == "test_shutdown" and home.assert_python_ok.__name__ != "run_ours":
+        home.assert_python_ok = with_ours(home.assert_python_ok)
     tests = getattr(home, name)
-    bases = tests.__mro__[1:] if issubclass(tests, unittest.TestCase) else ()
-    own = {key: value for key, value in vars(tests).items() if key.startswith("test")}
+    bases = tests.__mro__[1:]
+    own = {key: value for key, value in vars(tests).items() if key.startswith(("test", "_test"))}
     for base in bases:
         if base.__name__ in ("ExecutorTest", "ExecutorShutdownTest"):
             own = {**{key: value for key, value in vars(base).items() if key.startswith("test")}, **own}
@@ -116,11 +154,13 @@ def make_case(kind: str, module: str, name: str) -> type[unittest.TestCase]:
         self.addCleanup(folder.cleanup)
         return FileEvent(Path(folder.name, "is-set"))
 
-    def executor_type(max_workers: int | None = None, **options: Any) -> CallbackPool:
-        return CallbackPool(kind, max_workers=max_workers, **options)  # type: ignore[arg-type]  # a literal
+    def executor_type(max_workers: int | None = None, mp_context: Any = None, **options: Any) -> Pool:
+        # In the pool's own way, which is a fork server as that of the context is.
+        return Pool(kind, max_workers=max_workers, **options)  # type: ignore[arg-type]  # a literal
 
-    excluded = EXCLUDED | (EXCLUDED_FOR_PROCESSES if kind == "process" else {})
-    kept = {key: value for key, value in own.items() if key not in excluded}
+    executor_type.__name__ = f"{kind}_type"
+    left_out = OF_EXECUTORS | (OF_PROCESS_EXECUTORS if kind == "process" else {})
+    kept = {key: value for key, value in own.items() if key not in left_out}
     kept |= {"setUp": set_up, "tearDown": tear_down, "create_event": create_event, "worker_count": 5}
     kept |= {"get_context": get_context, "TIMEOUT": 60.0}
     kept |= {key: value for key, value in vars(tests).items() if key in ("_check_crash", "_fail_on_deadlock")}
@@ -152,7 +192,8 @@ def main() -> int:
     suite = unittest.TestSuite()
     for case in cases(quick=quick):
         suite.addTests(unittest.defaultTestLoader.loadTestsFromTestCase(case))
-    result = unittest.TextTestRunner(stream=sys.stdout).run(suite)
+    verbosity = 2 if "--verbose" in sys.argv else 1
+    result = unittest.TextTestRunner(stream=sys.stdout, verbosity=verbosity).run(suite)
     print(f"{result.testsRun} run, {len(result.failures) + len(result.errors)} failed, {len(result.skipped)} skipped")
     return 0 if result.wasSuccessful() else 1
 

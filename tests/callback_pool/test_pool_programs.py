@@ -310,3 +310,31 @@ atexit.register(use)
 """)
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=LIMIT, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "PoolClosedError True\n", "")
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_pool_that_was_drained_takes_no_more(tmp_path: Path, kind: str) -> None:
+    """An exit handler that runs after the pools' own gets an error from submit, as from every executor."""
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import atexit
+
+def use():
+    try:
+        pool.submit(abs, -1)
+    except RuntimeError as error:
+        print(type(error).__name__, error)
+
+atexit.register(use)
+from syncprims import CallbackPool
+
+if __name__ == "__main__":
+    pool = CallbackPool({kind!r}, max_workers=1, name="late")
+    pool.apply_async(abs, (-3,), callback=print)
+""")
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    callback, refused = done.stdout.splitlines()
+    assert callback == "3"
+    assert refused.startswith("PoolClosedError ")
+    assert "'late'" in refused

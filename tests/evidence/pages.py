@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from callback_pool.cpython_suite import EXCLUDED, EXCLUDED_FOR_PROCESSES
+from callback_pool.cpython_left_out import OF_EXECUTORS, OF_POOLS, OF_PROCESS_EXECUTORS, OF_THREAD_POOLS
 from list_table import list_table
 from locks.left_out import LEFT_OUT
 
@@ -121,6 +121,11 @@ def _left_out() -> Iterator[list[str]]:
     for subject, tests in LEFT_OUT.items():
         for name, reason in tests.items():
             yield [f"``{name}``", f"`{subject}`" if "(" not in subject else f"``{subject}``", reason]
-    for kinds, tests in (("`CallbackPool`", EXCLUDED), ('``CallbackPool("process")``', EXCLUDED_FOR_PROCESSES)):
-        for name, reason in tests.items():
-            yield [f"``{name}``", kinds, re.sub(r"\b(_\w+|\w+_\w+)\b", r"``\1``", reason)]
+    for kinds, pool_tests in (
+        ("`CallbackPool`", OF_EXECUTORS),
+        ('``CallbackPool("process")``', OF_PROCESS_EXECUTORS),
+        ("``Pool`` of the how-to", OF_POOLS),
+        ("``ThreadPool`` of the how-to", OF_THREAD_POOLS),
+    ):
+        for name, each in pool_tests.items():
+            yield [f"``{name}``", kinds, re.sub(r"\b(_\w+|\w+_\w+)\b", r"``\1``", each.why)]
