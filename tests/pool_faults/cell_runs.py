@@ -58,6 +58,14 @@ def sample(seed: int, per_row: int) -> list[Cell]:
     return cells
 
 
+def quick_sample(seed: int) -> list[Cell]:
+    """Return one cell of each row; of the many rows that programs of other people have found, a third of them."""
+    cells = sample(seed, 1)
+    found = [cell for cell in cells if ".found_" in all_rows()[cell.row].scenario.__module__]
+    left_out = {cell for number, cell in enumerate(found) if (number - seed) % 3}
+    return [cell for cell in cells if cell not in left_out]
+
+
 def run_cells(cells: Iterable[Cell], at_a_time: int = AT_A_TIME) -> Iterator[Outcome]:
     """Run the cells, a few at a time, and yield their outcomes in order."""
     with ThreadPoolExecutor(at_a_time) as threads:

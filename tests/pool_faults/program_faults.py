@@ -25,10 +25,10 @@ from .witness import LIMIT, Witness
 # Each row here starts one more program, the one that suffers: ``python -m pool_faults.program_faults NAME EXECUTOR …``
 
 
-def start(name: str, place: str, *arguments: str) -> subprocess.Popen[str]:
+def start(name: str, place: str, *arguments: str, module: str = __name__) -> subprocess.Popen[str]:
     """Start the program that suffers."""
     return subprocess.Popen(
-        [sys.executable, "-m", __name__, name, place, *arguments],
+        [sys.executable, "-m", module, name, place, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

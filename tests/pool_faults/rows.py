@@ -38,8 +38,18 @@ def row(title: str, places: tuple[str, ...] = ALL) -> Callable[[Scenario], Scena
 
 def all_rows() -> dict[str, Row]:
     """Return the whole table, in the order of the table."""
-    from . import callback_faults, ending_faults, program_faults, task_faults, travel_faults, worker_faults
+    from . import (
+        callback_faults,
+        ending_faults,
+        found_faults,
+        found_programs,
+        program_faults,
+        task_faults,
+        travel_faults,
+        worker_faults,
+    )
 
     order = [callback_faults, task_faults, travel_faults, worker_faults, ending_faults, program_faults]
+    order += [found_faults, found_programs]
     ranks = {module.__name__: rank for rank, module in enumerate(order)}
     return dict(sorted(ROWS.items(), key=lambda item: ranks[item[1].scenario.__module__]))
