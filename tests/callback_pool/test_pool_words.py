@@ -357,6 +357,7 @@ def test_results_that_are_dropped_cancel_what_has_not_begun() -> None:
 # -- CPython's own tests -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(300)
 def test_cpythons_tests_of_pools_pass(record_property: Note) -> None:
     """Those of multiprocessing.Pool, over processes and threads, but for what is different on purpose."""
     done = subprocess.run(
@@ -364,7 +365,7 @@ def test_cpythons_tests_of_pools_pass(record_property: Note) -> None:
         capture_output=True,
         text=True,
         env=environment(tests=True),
-        timeout=100,
+        timeout=280,
         check=False,
     )
     if done.stdout.startswith("not shipped"):
