@@ -30,7 +30,7 @@ _true, _thread.RLock = _thread.RLock, ModelOfCLock  # type: ignore[misc,assignme
 from syncprims import DeadlockError, LockTimeoutError, TimedRWLock, TimedSemaphore  # noqa: E402  the model came first
 from syncprims._core import deadlocks as _deadlocks  # noqa: E402  the same
 from syncprims._core import waits as _waits  # noqa: E402  the same
-from syncprims._locks import shared_lock  # noqa: E402  the same
+from syncprims._locks import rw_lock, semaphore, shared_lock  # noqa: E402  the same
 
 _thread.RLock = _true  # type: ignore[misc]  # imports take it too, from 3.12 on
 _waits.monotonic = shared_lock.monotonic = lambda: time.monotonic()  # type: ignore[attr-defined]
@@ -107,7 +107,8 @@ def init_with_seen_lists(lock: Any, *args: Any) -> None:
 
 shared_lock.SharedLock.__init__ = init_with_seen_lists  # type: ignore[method-assign,assignment]
 shared_lock.SimpleQueue = ModelOfQueue  # type: ignore[attr-defined,assignment]
-TimedSemaphore._quick = TimedRWLock._quick = False
+for module in (shared_lock, semaphore, rw_lock):
+    module.TRIES_ARE_QUICK = False  # type: ignore[misc]  # as without the GIL
 # The slices of a wait are there for signals alone; a wait of this length stands for one without a limit.
 shared_lock._SLICE = 1e9  # type: ignore[misc]
 
@@ -248,6 +249,29 @@ class LateWriter(Sides):
     workers = (Sides.read, write_in_time)
 
 
+class Tries(Permit):
+    """One thread lets go and tries again at once, while the other one tries too."""
+
+    def take_and_try_again(self) -> None:
+        """What one thread does."""
+        self.visit(self.semaphore, "in")
+        self.visit(self.semaphore.hold(0), "again")
+        self.visit(self.semaphore, "in")
+
+    def try_once(self) -> None:
+        """What the other one does."""
+        self.visit(self.semaphore.hold(0), "other")
+
+    workers = (take_and_try_again, try_once)
+
+    def holds(self) -> bool:
+        """No try failed because of another one that failed."""
+        self.note()
+        free = self.semaphore.value == self.permits and not self.semaphore.waiting
+        both_late = "again late" in self.ends and "other late" in self.ends
+        return free and max(map(len, self.crowds), default=0) == 1 and len(self.ends) == 4 and not both_late
+
+
 class Crossed(Sharing):
     """Two threads read one lock each and want to write the other one."""
 
@@ -281,18 +305,32 @@ class Crossed(Sharing):
 # -- mutations ---------------------------------------------------------------------------------------------------------
 
 
-class NoGuard(Permit):
-    """A mutation: without the GIL, looking and going in are two steps."""
+class OneLook(Sides):
+    """A mutation: a reader looks before it goes in, and not again."""
 
     @staticmethod
     def mutate() -> None:
         """Break the library."""
 
-        class Nothing:
-            def __enter__(self) -> None: ...
-            def __exit__(self, *exc_info: object) -> None: ...
+        read_within = TimedRWLock._read_within
 
-        shared_lock._Guard = Nothing  # type: ignore[misc]
+        def go_in(lock: Any, timeout: float | None) -> Any:
+            if lock._open and not lock.write_locked():
+                held = lock._held
+                held += (_thread.get_ident(),)
+                return lock
+            return read_within(lock, timeout)
+
+        TimedRWLock._read_within = go_in  # type: ignore[method-assign]
+
+
+class QuickTries(Tries):
+    """A mutation: tries go the quick way."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the library."""
+        semaphore.TRIES_ARE_QUICK = True  # type: ignore[misc]
 
 
 class RingsFirst(Permit):
@@ -319,16 +357,16 @@ class LooksFirst(Permit):
     @staticmethod
     def mutate() -> None:
         """Break the library."""
-        room = TimedSemaphore._has_room
+        go_in = TimedSemaphore._go_in
 
-        def has_room(lock: Any, token: int) -> bool:
+        def look(lock: Any, token: int) -> bool:
             queued = next((each for each in lock._waiters() if each.ident == abs(token)), None)
             if queued is None or hasattr(queued, "looked"):
-                return room(lock, token)
+                return go_in(lock, token)
             queued.looked = True
             return False
 
-        TimedSemaphore._has_room = has_room  # type: ignore[method-assign]
+        TimedSemaphore._go_in = look  # type: ignore[method-assign]
 
 
 class ReadersPassTheLine(ReadersAndWriter):
@@ -337,7 +375,15 @@ class ReadersPassTheLine(ReadersAndWriter):
     @staticmethod
     def mutate() -> None:
         """Break the library."""
-        TimedRWLock._has_room = lambda lock, token: not lock._held or lock._held[0] > 0  # type: ignore[method-assign]
+
+        def go_in(lock: Any, token: int) -> bool:
+            if lock._held and lock._held[0] < 0:
+                return False
+            lock._held += (token,)
+            return True
+
+        TimedRWLock._go_in = go_in  # type: ignore[method-assign]
+        TimedRWLock._has_quick_way = False
 
 
 outcomes: dict[str, int] = {}

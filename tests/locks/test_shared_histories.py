@@ -208,7 +208,7 @@ def test_a_lock_that_looks_before_it_enters_is_found_out() -> None:
 
             class Side:
                 def __enter__(self) -> None:
-                    if not lock._has_room(1):
+                    if lock.write_locked():
                         raise TimeoutError
                     place = len(lock._held)
                     lock._held.insert(place, 1)

@@ -37,6 +37,7 @@ def long(*values: object) -> object:
         long("Sides", 1, {"r w"}),
         long("Writers", 1, {"w w"}),
         long("LateWriter", 1, {"r w"}),
+        ("Tries", 1, {"r w", "r late w", "r w late"}),
         long("Crossed", 1, {"a b", "a b refused", "a refused b"}),
     ],
 )
@@ -65,7 +66,8 @@ def test_no_interleaving_of_three_threads_is_wrong(scenario: str, record_propert
     [
         ("RingsFirst", 1),
         ("LooksFirst", 2),
-        long("NoGuard", 2),
+        ("OneLook", 2),
+        ("QuickTries", 2),
         long("ReadersPassTheLine", 1),
     ],
 )

@@ -1,4 +1,4 @@
-"""The quick way into a shared lock is one step: in it there is no place where CPython changes threads."""
+"""On the quick way into a shared lock no interrupt comes between a token and the look whether it fits."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ from types import FunctionType
 
 import pytest
 
-from syncprims import TimedRWLock, TimedSemaphore
+from locks.actors import Actors
+from syncprims import LockTimeoutError, TimedRWLock, TimedSemaphore
 
-# With the GIL, a thread changes where an interrupt may be delivered: after a call, at a jump back, and on entry.
+# An interrupt may be delivered, and with the GIL a thread changes: after a call, at a jump back, and on entry.
+WITH_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 PLACES = ("CALL", "JUMP_BACKWARD", "RESUME", "SEND", "YIELD", "FOR_ITER", "SEND")
 
 
 def steps(function: FunctionType) -> list[str]:
-    """The instructions from the look at `_quick` to the first return, in the order in which they are written."""
+    """The instructions from each adding in place to the first return behind it, and to what takes it out again."""
     found = list(dis.get_instructions(function))
-    begin = next(at for at, each in enumerate(found) if each.argval == "_quick")
-    end = next(at for at, each in enumerate(found) if at > begin and each.opname.startswith("RETURN"))
-    return [each.opname for each in found[begin:end]]
+    begins = [at for at, each in enumerate(found) if each.opname == "BINARY_OP" and each.argrepr == "+="]
+    assert begins, "the way in adds to a list in place"
+    taken = []
+    for begin in begins:
+        returns = next(at for at, each in enumerate(found) if at > begin and each.opname.startswith("RETURN"))
+        removes = next((at for at, each in enumerate(found) if at > begin and each.argval == "remove"), returns)
+        taken += [each.opname for each in found[begin:returns] + found[begin:removes]]
+    return taken
 
 
 @pytest.mark.parametrize(
@@ -28,39 +35,51 @@ def steps(function: FunctionType) -> list[str]:
     [
         TimedSemaphore.__enter__,
         TimedSemaphore._enter_within,
+        TimedSemaphore._go_in,
         TimedRWLock._read_within,
         TimedRWLock._write_within,
+        TimedRWLock._go_in,
     ],
 )
-def test_looking_and_going_in_are_one_step(function: Callable[..., object]) -> None:
-    """No call and no jump back is between the look at who is there and the place among them."""
+def test_going_in_and_looking_are_one_step(function: Callable[..., object]) -> None:
+    """No call and no jump back is between the place among those who are in and the look whether it fits."""
     assert isinstance(function, FunctionType)
-    taken = steps(function)
-    assert "BINARY_OP" in taken, "the quick way adds to a list in place"
-    assert [name for name in taken if name.startswith(PLACES)] == []
+    assert [name for name in steps(function) if name.startswith(PLACES)] == []
 
 
 def test_a_call_on_the_way_is_found() -> None:
     """The test of the test."""
 
-    def careless(lock: TimedSemaphore, held: list[int]) -> bool:
-        if lock._quick and len(held) < 1:
-            held += (1,)
-            return True
-        return False
+    def careless(held: list[int]) -> bool:
+        held += (1,)
+        return len(held) == 1
 
     assert isinstance(careless, FunctionType)
     assert [name for name in steps(careless) if name.startswith(PLACES)] != []
 
 
-@pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="is for builds with the GIL")
-def test_the_quick_way_is_taken_with_the_gil_and_without_hooks() -> None:
+def test_the_quick_way_is_taken_without_hooks_and_without_a_line() -> None:
     """A class that has to be told of each acquisition goes the other way."""
 
     class Told(TimedSemaphore):
         def _on_acquired(self, waited: float, /) -> None:
             self.told = waited
 
-    assert (TimedSemaphore._quick, TimedRWLock._quick, Told._quick) == (True, True, False)
+    assert (TimedSemaphore(1)._open, TimedRWLock()._open, Told(1)._open) == (True, True, False)
     with Told(1) as told:
         assert told.told == 0.0
+
+
+def test_tries_without_the_gil_go_the_slow_way() -> None:
+    """There two tries could fail because of each other."""
+    assert (TimedSemaphore(1, 0)._open, TimedRWLock(0)._open) == (WITH_GIL, WITH_GIL)
+
+
+def test_the_quick_way_is_taken_again_when_no_thread_waits_any_more() -> None:
+    """A wait closes it, and the next one who finds no line opens it."""
+    lock = TimedRWLock()
+    with lock.read(), Actors() as actors:
+        assert isinstance(actors.start(lambda: lock.write(0.001).__enter__()).error(), LockTimeoutError)
+    assert not lock._open
+    with lock.read():
+        assert lock._open

@@ -17,7 +17,7 @@ from .._core.observing import Event, Observable
 from .._core.registry import register
 from .._core.waits import UpTo
 from ..facts import Holder
-from .shared_lock import Queued, SharedLock
+from .shared_lock import TRIES_ARE_QUICK, Queued, SharedLock
 
 # A reader is the ident of its thread among the holds, and a writer the negative of its ident. Writers come first, so
 # the first hold shows whether the lock is held for reading or writing. A writer that also reads is in the list twice.
@@ -74,21 +74,22 @@ class TimedRWLock(SharedLock):
     overridden too, but they don't call each other: `acquire_all` does not call `read` and `write`.
     """
 
-    __slots__ = ("_reading", "_writing")
+    __slots__ = ("_reading", "_reading_within", "_writing", "_writing_within")
 
     def __init__(self, timeout: float | None = None, *, name: str | None = None) -> None:
         super().__init__(timeout, name)
-        # For reading and for writing, the last context manager that was made; at first the one with the default
-        # timeout.
-        self._reading: Reading[Any] = Reading(self, self._timeout)
-        self._writing: Writing[Any] = Writing(self, self._timeout)
+        # What `read` and `write` return: without a timeout, and with the last one that was given.
+        self._reading: Final[Reading[Any]] = Reading(self, self._timeout)
+        self._writing: Final[Writing[Any]] = Writing(self, self._timeout)
+        self._reading_within = self._reading
+        self._writing_within = self._writing
         self._serial = register(self)
 
     # -- what it is ---------------------------------------------------------------------------------------------
 
     def read_locked(self) -> bool:
-        """Return whether any thread reads right now; never blocks."""
-        return any(token > 0 for token in self._held[:])
+        """Return whether any thread reads at this moment; never blocks."""
+        return any(token > 0 for token in self._inside())
 
     def write_locked(self) -> bool:
         """Return whether any thread writes right now; never blocks."""
@@ -109,12 +110,31 @@ class TimedRWLock(SharedLock):
         me = get_ident()
         return "write" if -me in self._held else "read" if me in self._held else None
 
-    def _has_room(self, token: int, /) -> bool:
-        first = self._held[:1]
-        return not first or (token > 0 and first[0] > 0)
+    def _inside(self) -> list[int]:
+        held = self._held[:]
+        if not held or held[0] > 0:
+            return [token for token in held if token > 0]
+        return [token for token in held if abs(token) == -held[0]]
 
-    def _fits(self, token: int, /) -> bool:
-        return self._held[0] > 0 if token > 0 else not self._held[1:]
+    def _go_in(self, token: int, /) -> bool:
+        held = self._held
+        if token > 0:
+            if self.write_locked():
+                return False
+            held += (token,)
+            if held[0] > 0:
+                return True
+        else:
+            if held:
+                return False
+            held += (token,)
+            if not held[1:]:
+                return True
+        try:
+            held.remove(token)
+        finally:
+            self._ring()
+        return False
 
     def _must_act(self, queued: Queued, /) -> Collection[UpTo]:
         writes = queued.token < 0
@@ -156,11 +176,11 @@ class TimedRWLock(SharedLock):
             ...     print("at most half a second")
             at most half a second
         """
-        reading = self._reading
-        if timeout is not ... or reading.timeout is not self._timeout:
-            limit = self._timeout if timeout is ... else check_timeout(timeout)
-            if limit is not reading.timeout:
-                reading = self._reading = Reading(self, limit)
+        if timeout is ...:
+            return self._reading
+        reading = self._reading_within
+        if timeout is not reading.timeout:
+            reading = self._reading_within = Reading(self, check_timeout(timeout))
         return reading
 
     def write(self, timeout: float | EllipsisType | None = ...) -> Writing[Self]:
@@ -179,22 +199,24 @@ class TimedRWLock(SharedLock):
             OverflowError: It is larger than `threading.TIMEOUT_MAX`.
             TypeError: It is not a number.
         """
-        writing = self._writing
-        if timeout is not ... or writing.timeout is not self._timeout:
-            limit = self._timeout if timeout is ... else check_timeout(timeout)
-            if limit is not writing.timeout:
-                writing = self._writing = Writing(self, limit)
+        if timeout is ...:
+            return self._writing
+        writing = self._writing_within
+        if timeout is not writing.timeout:
+            writing = self._writing_within = Writing(self, check_timeout(timeout))
         return writing
 
     def _read_within(self, timeout: float | None) -> Self:
         me = get_ident()
         held = self._held
-        if self._quick and not self._line[1:] and (not held or held[0] > 0):
+        if self._open and (timeout != 0 or TRIES_ARE_QUICK):
             held += (me,)
             if held[0] > 0:
                 return self
-            held.remove(me)  # under a tracer, a writer got in first
-            self._ring()
+            try:
+                held.remove(me)
+            finally:
+                self._ring()
         if me in held or -me in held:
             self._take_again(me, len(held))
         else:
@@ -204,12 +226,14 @@ class TimedRWLock(SharedLock):
     def _write_within(self, timeout: float | None) -> Self:
         me = get_ident()
         held = self._held
-        if self._quick and not self._line[1:] and not held:
+        if self._open and (timeout != 0 or TRIES_ARE_QUICK):
             held += (-me,)
             if not held[1:]:
                 return self
-            held.remove(-me)  # under a tracer, another thread got in first
-            self._ring()
+            try:
+                held.remove(-me)
+            finally:
+                self._ring()
         if -me in held:
             self._take_again(-me, 0)
         elif me in held:

@@ -17,7 +17,7 @@ from .._core.observing import Event, Observable
 from .._core.registry import register
 from .._core.waits import UpTo
 from .hold import Hold
-from .shared_lock import Queued, SharedLock
+from .shared_lock import TRIES_ARE_QUICK, Queued, SharedLock
 
 # A hold by `with` is the ident of its thread among the holds. A permit from `acquire` is the negative of the ident,
 # because any thread may give it back: the minus keeps it apart for the search for deadlocks, and the ident is for
@@ -108,11 +108,21 @@ class TimedSemaphore(SharedLock):
         """
         return get_ident() in self._held
 
-    def _has_room(self, token: int, /) -> bool:  # noqa: ARG002  one permit is as good as another
-        return not self._held[self._last :]
+    def _inside(self) -> list[int]:
+        return self._held[: self._permits]
 
-    def _fits(self, token: int, /) -> bool:
-        return token not in self._held[self._permits :]
+    def _go_in(self, token: int, /) -> bool:
+        held = self._held
+        if held[self._last :]:
+            return False
+        held += (token,)
+        if token not in held[self._permits :]:
+            return True
+        try:
+            held.remove(token)
+        finally:
+            self._ring()
+        return False
 
     def _up_to(self, waiter: int) -> UpTo:
         return None if super()._up_to(waiter) is None else self._takers
@@ -140,25 +150,29 @@ class TimedSemaphore(SharedLock):
             DeadlockError: All permits belong to threads that wait for this one.
         """
         me = get_ident()
-        held = self._held
-        if self._quick and not self._line[1:] and not held[self._last :]:
+        if self._open:
+            held = self._held
             held += (me,)
             if me not in held[self._permits :]:
                 return self
-            held.remove(me)  # a tracer has let another thread in before
-            self._ring()
+            try:
+                held.remove(me)
+            finally:
+                self._ring()
         self._take(me, self._timeout, True)
         return self
 
     def _enter_within(self, timeout: float | None) -> Self:
         me = get_ident()
-        held = self._held
-        if self._quick and not self._line[1:] and not held[self._last :]:
+        if self._open and (timeout != 0 or TRIES_ARE_QUICK):
+            held = self._held
             held += (me,)
             if me not in held[self._permits :]:
                 return self
-            held.remove(me)  # a tracer has let another thread in before
-            self._ring()
+            try:
+                held.remove(me)
+            finally:
+                self._ring()
         self._take(me, timeout, True)
         return self
 
@@ -295,9 +309,9 @@ class _Takers:
         self._permits = permits
 
     def members(self) -> Collection[UpTo]:
-        """Their idents, with None for a permit that any thread may give back; empty if a permit is free."""
-        held = self._held[:]
-        return [token if token > 0 else None for token in held] if len(held) >= self._permits else ()
+        """Their idents, with None for a permit that any thread may give back; none of them if one is free."""
+        held = self._held[: self._permits]
+        return [token if token > 0 else None for token in held] if len(held) == self._permits else ()
 
 
 def _at_least_one(number: SupportsIndex, what: str) -> int:

@@ -40,14 +40,22 @@ from .timed_lock import TimedRLock
 # be able to go in as well: another reader, or the next one after a waiter that has given up. Leaving the line and
 # ringing is one call of C, the first in a `finally`. An unnecessary ring costs one look.
 #
-# A newcomer goes in at once if no thread waits and there is room. Looking and going in must be one step. With the GIL,
-# threads switch only at points where an interrupt may be delivered, and the two lines that do it have no such point.
-# Without the GIL they are under `_guard`. While there is a line, newcomers stay out, so its first one needs no such
-# care.
+# The quick way in, which needs no mutex
+# --------------------------------------
+# `_open` says that no thread waits. If so, a newcomer adds its token to `_held`, and only then looks whether it fits.
+# That can't let in one too many: of two that come at once and don't fit together, at least one finds the token of the
+# other. If it does not fit, the newcomer takes the token out again, rings, and goes the slow way. Between adding and
+# looking there is no place where an interrupt may come. So no signal handler meets a token of its thread that does not
+# fit.
 #
-# A tracer or a monitoring tool in Python breaks that rule: it runs between two lines, and another thread may get in
-# there. So a thread that has added its token to `_held` checks again whether it fits, by the order of the tokens. If
-# not, it removes the token and takes the slow path.
+# A token that is taken out again may have been seen. One who waits is rung. One who tries without waiting, or whose
+# time is up, fails: that is right, as the newcomer waits from then on. So without the GIL a try does not go the quick
+# way: two tries could fail because of each other. It looks and goes in under `_guard`, as all do who go the slow way.
+# With the GIL no thread sees such a token, since threads change only where interrupts may come. A tracer or a
+# monitoring tool in Python breaks that rule: under it a try may fail because of another try.
+#
+# `_open` changes under `_guard` alone. It is false from when a thread joins the line until one comes the slow way and
+# finds no line. Being false without need costs one thread some time.
 #
 # Rejected: a count of what is free beside a list of holders (two stores, and C can't add); a permit as an object that
 # is handed on (an interrupted waiter would have to hand it on itself); waking all waiters.
@@ -56,7 +64,10 @@ _Guard: Final[Callable[[], Any]] = (
     partial(TimedRLock, name=InnerName("the guard of a shared lock")) if sys.version_info >= (3, 14) else RLock
 )
 
-# Seconds after which a waiter looks again, because a signal that comes just before a wait does not end it.
+# Whether a try that does not wait may go the quick way: see above.
+TRIES_ARE_QUICK: Final = FRAMES_ARE_SHARED
+
+# Seconds after which one who waits looks up, since a signal that comes just before a wait does not end it.
 _SLICE: Final = 0.5
 
 # The first in an empty line: a function of C that returns None and does nothing.
@@ -103,9 +114,9 @@ class Queued(partial[None]):
 class SharedLock(LockSurface):
     """A lock that several threads may hold at once, as far as a subclass has room for them.
 
-    A subclass defines in `_has_room` whether another hold fits, and in `_must_act` which threads a waiter waits for. It
-    acquires by `_take` and by a fast path that has to be written in place, and releases by `_releases` and `_leaves`.
-    It registers itself when it is made.
+    A subclass says in `_go_in` whether a further hold fits, in `_inside` which of the tokens do, and in `_must_act`
+    whom a waiter waits for. Its ways to take it are `_take` and a quick one that has to be written in place; those to
+    let go are in `_releases` and `_leaves`. It registers itself when it is made.
     """
 
     __slots__ = (
@@ -115,14 +126,16 @@ class SharedLock(LockSurface):
         "_leaves",
         "_line",
         "_name",
+        "_open",
+        "_quick",
         "_releases",
         "_ring",
         "_serial",
         "_timeout",
     )
 
-    # Whether the fast path may be used: not if a hook has to be called, or if looking and going in are two steps.
-    _quick: ClassVar[bool] = FRAMES_ARE_SHARED
+    # Whether there is a quick way: not if a hook has to be called.
+    _has_quick_way: ClassVar[bool] = True
     _overrides_on_wait: ClassVar[bool] = False
 
     def __init__(self, timeout: float | None, name: str | None) -> None:
@@ -133,6 +146,8 @@ class SharedLock(LockSurface):
         self._held: list[int] = []
         self._line: list[Callable[[], None]] = [_nobody]
         self._guard = _Guard()
+        self._quick: Final = self._has_quick_way and (TRIES_ARE_QUICK or self._timeout != 0)
+        self._open = self._quick
         self._ring: Callable[[], None] = partial(next, self._ringing())
         # For each token the functions that release one such hold, without arguments and as an `__exit__`. They are made
         # once, and before anything is acquired, so that a release allocates nothing.
@@ -141,17 +156,20 @@ class SharedLock(LockSurface):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._quick = FRAMES_ARE_SHARED and cls._on_acquired is SharedLock._on_acquired
+        cls._has_quick_way = cls._on_acquired is SharedLock._on_acquired
         cls._overrides_on_wait = cls._on_wait is not SharedLock._on_wait
 
     # -- for subclasses -----------------------------------------------------------------------------------------
 
-    def _has_room(self, token: int, /) -> bool:
-        """Whether a hold with this token fits beside the present ones; it must not call anything."""
+    def _go_in(self, token: int, /) -> bool:
+        """Add a hold with this token if it fits beside those that there are, and return whether it did.
+
+        It is called under `_guard`. While the token is among the holds and may not fit, it calls nothing but C.
+        """
         raise NotImplementedError
 
-    def _fits(self, token: int, /) -> bool:
-        """Whether the hold with this token, which was just added, fits; the last check under a tracer."""
+    def _inside(self) -> list[int]:
+        """The tokens of those who are in, without any that is about to be taken out again."""
         raise NotImplementedError
 
     def _must_act(self, queued: Queued, /) -> Collection[UpTo]:
@@ -181,7 +199,7 @@ class SharedLock(LockSurface):
         return len(self._waiters())
 
     def _owners(self) -> tuple[int, ...]:
-        return tuple(dict.fromkeys(map(abs, self._held[:])))
+        return tuple(dict.fromkeys(map(abs, self._inside())))
 
     def _owner(self) -> int | None:
         return next(iter(self._owners()), None)
@@ -194,7 +212,7 @@ class SharedLock(LockSurface):
 
     def _is_mine(self) -> bool:
         me = get_ident()
-        return me in self._owners() or any(each.ident == me for each in self._waiters())
+        return me in map(abs, self._held[:]) or any(each.ident == me for each in self._waiters())
 
     def _state(self) -> State | None:
         owner, *others = self._owners() or (None,)
@@ -221,12 +239,9 @@ class SharedLock(LockSurface):
         waited = 0.0
         try:
             with self._guard:
-                if not line[1:] and self._has_room(token):
-                    held += (token,)
-                    taken = True
-                    if not self._fits(token):
-                        taken = False
-                        release()
+                if not line[1:]:
+                    self._open = self._quick
+                    taken = self._go_in(token)
             if not taken and limit != 0:
                 started = monotonic()
                 deadline_at = None if limit is None else started + limit
@@ -239,32 +254,22 @@ class SharedLock(LockSurface):
                 queues = False
                 try:
                     waiting.publish()
-                    with self._guard:  # without the GIL: no newcomer goes in at the same time
+                    with self._guard:
+                        self._open = False
                         line[-1:-1] = (queued,)
                         queues = True
                     refuse_deadlock(waiting)
                     while True:
-                        if line[0] is queued and self._has_room(token):
-                            held += (token,)
-                            taken = True
-                            if self._fits(token):
-                                break
-                            taken = False
-                            release()
                         left = _SLICE if deadline_at is None else deadline_at - monotonic()
-                        if left <= 0:
-                            # The last look and leaving the line must be one step for threads that look at the line: no
-                            # other thread gives up, or is turned away, because of one that has given up.
-                            with self._guard:
-                                if line[0] is queued and self._has_room(token):
-                                    held += (token,)
-                                    taken = True
-                                    if not self._fits(token):
-                                        taken = False
-                                        release()
-                                if not taken:
-                                    queues = False
-                                    leave_line()
+                        # The last look and leaving the line are one step, for those who look at the line meanwhile: no
+                        # other thread gives up, or is turned away, because of one that has given up.
+                        with self._guard:
+                            if line[0] is queued:
+                                taken = self._go_in(token)
+                            if left <= 0 and not taken:
+                                queues = False
+                                leave_line()
+                        if taken or left <= 0:
                             break
                         try:
                             queued.bell.get(True, min(left, _SLICE))
