@@ -86,6 +86,7 @@ def main(scenarios: dict[str, Any], outcomes: dict[str, int], name: str, preempt
             # Under a clock of its own it knows at once that all threads are blocked.
             clock=getattr(kind, "clock", "virtual"),
             detect_io=False,
+            timeout_per_run=60.0,  # by the wall's clock; a busy machine may keep a thread from its turn for long
             trace_packages=["syncprims.*"],
             reproduce_on_failure=0,
         )

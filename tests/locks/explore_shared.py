@@ -311,7 +311,6 @@ class OneLook(Sides):
     @staticmethod
     def mutate() -> None:
         """Break the library."""
-
         read_within = TimedRWLock._read_within
 
         def go_in(lock: Any, timeout: float | None) -> Any:
@@ -322,15 +321,6 @@ class OneLook(Sides):
             return read_within(lock, timeout)
 
         TimedRWLock._read_within = go_in  # type: ignore[method-assign]
-
-
-class QuickTries(Tries):
-    """A mutation: tries go the quick way."""
-
-    @staticmethod
-    def mutate() -> None:
-        """Break the library."""
-        semaphore.TRIES_ARE_QUICK = True  # type: ignore[misc]
 
 
 class RingsFirst(Permit):

@@ -37,8 +37,9 @@ def long(*values: object) -> object:
         long("Sides", 1, {"r w"}),
         long("Writers", 1, {"w w"}),
         long("LateWriter", 1, {"r w"}),
-        ("Tries", 1, {"r w", "r late w", "r w late"}),
-        long("Crossed", 1, {"a b", "a b refused", "a refused b"}),
+        long("Tries", 1, {"again in in other", "again in in other late"}),
+        long("Crossed", 1, {"a b", "a refused b"}),
+        long("TwoPermits", 1, {"in in in"}),
     ],
 )
 def test_every_interleaving_is_right(
@@ -53,10 +54,9 @@ def test_every_interleaving_is_right(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", ["TwoPermits", "ReadersAndWriter"])
-def test_no_interleaving_of_three_threads_is_wrong(scenario: str, record_property: Note) -> None:
-    """Of three threads as many interleavings as come in two minutes."""
-    report = explore(SCRIPT, scenario, preemptions=1, seconds=120)
+def test_no_interleaving_of_two_readers_and_a_writer_is_wrong(record_property: Note) -> None:
+    """Of these three threads as many interleavings as come in two minutes."""
+    report = explore(SCRIPT, "ReadersAndWriter", preemptions=1, seconds=120)
     assert report.holds is True, report.explanation
     record_property("interleavings of the shared locks", report.explored)
 
@@ -66,8 +66,7 @@ def test_no_interleaving_of_three_threads_is_wrong(scenario: str, record_propert
     [
         ("RingsFirst", 1),
         ("LooksFirst", 2),
-        ("OneLook", 2),
-        ("QuickTries", 2),
+        long("OneLook", 2),
         long("ReadersPassTheLine", 1),
     ],
 )

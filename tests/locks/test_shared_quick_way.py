@@ -5,12 +5,15 @@ from __future__ import annotations
 import dis
 import sys
 from collections.abc import Callable
+from threading import Event, get_ident
 from types import FunctionType
+from typing import Any
 
 import pytest
 
-from locks.actors import Actors
+from locks.actors import LIMIT, Actors, eventually, held_in, wait_for
 from syncprims import LockTimeoutError, TimedRWLock, TimedSemaphore
+from syncprims._locks import rw_lock, semaphore
 
 # An interrupt may be delivered, and with the GIL a thread changes: after a call, at a jump back, and on entry.
 WITH_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -73,6 +76,61 @@ def test_the_quick_way_is_taken_without_hooks_and_without_a_line() -> None:
 def test_tries_without_the_gil_go_the_slow_way() -> None:
     """There two tries could fail because of each other."""
     assert (TimedSemaphore(1, 0)._open, TimedRWLock(0)._open) == (WITH_GIL, WITH_GIL)
+
+
+class Slow(list[int]):
+    """The tokens of those who are in, of which a thread takes one out only when it is told to."""
+
+    ident = 0
+    begun, go = Event(), Event()
+
+    def remove(self, token: int) -> None:
+        """Take it out."""
+        if abs(token) == self.ident:
+            self.begun.set()
+            wait_for(self.go)
+        super().remove(token)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("kind", ["permit", "side"])
+def test_no_try_fails_because_of_another_one_that_fails(
+    kind: str, quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it could without the GIL if tries went the quick way."""
+    for module in (rw_lock, semaphore):
+        monkeypatch.setattr(module, "TRIES_ARE_QUICK", quick)
+    lock: Any = TimedRWLock() if kind == "side" else TimedSemaphore(1)
+    held = Slow()
+    lock._held = held
+    held.begun, held.go = Event(), Event()
+    mine, theirs = (lock.read, lock.write) if kind == "side" else (lock.hold, lock.hold)
+    entered = mine(LIMIT)
+    entered.__enter__()
+
+    def try_to_enter() -> None:
+        held.ident = get_ident()
+        with pytest.raises(LockTimeoutError):
+            theirs(0).__enter__()
+
+    with Actors() as actors:
+        try:
+            trying = actors.start(try_to_enter)
+            if quick:
+                wait_for(held.begun)
+            else:
+                trying.result()
+            entered.__exit__(None, None, None)
+            if quick:
+                with pytest.raises(LockTimeoutError):
+                    mine(0).__enter__()
+                actors.start(lambda: held_in(mine(LIMIT), lock))
+                eventually(lambda: lock.waiting == 1)
+            else:
+                with mine(0):
+                    pass
+        finally:
+            held.go.set()
 
 
 def test_the_quick_way_is_taken_again_when_no_thread_waits_any_more() -> None:

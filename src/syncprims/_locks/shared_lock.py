@@ -234,7 +234,7 @@ class SharedLock(LockSurface):
             raises: Whether to raise if it was not free in time; otherwise the result is False.
         """
         refuse_greenlets()
-        held, line, release = self._held, self._line, self._release_of(token)
+        line, release = self._line, self._release_of(token)
         taken = False
         waited = 0.0
         try:
