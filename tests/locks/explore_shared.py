@@ -1,9 +1,10 @@
 """Explore interleavings of threads at the shared locks, run as a program: ``explore_shared.py SCENARIO BOUND SECONDS``.
 
 frontrun schedules what is written in Python, and changes threads between any two instructions. So the C lock under the
-guard, and the queue that a waiter listens to, are replaced by models of them in Python before the library is imported,
-and the quick way in, which relies on the GIL, is closed: what is explored is the way without the GIL. A release is one
-call of C there as here, but the bell that it rings is a model's, so threads change in the middle of it.
+guard, and the queue that a waiter listens to, are replaced by models of them in Python before the library is imported.
+What is explored is what happens without the GIL: the fast path, with threads that change in the middle of it, and tries
+that take the slow path. A release is one call of C there as here, but the bell that it rings is a model's, so threads
+change in the middle of it.
 """
 
 from __future__ import annotations
@@ -107,8 +108,8 @@ def init_with_seen_lists(lock: Any, *args: Any) -> None:
 
 shared_lock.SharedLock.__init__ = init_with_seen_lists  # type: ignore[method-assign,assignment]
 shared_lock.SimpleQueue = ModelOfQueue  # type: ignore[attr-defined,assignment]
-for module in (shared_lock, semaphore, rw_lock):
-    module.TRIES_ARE_QUICK = False  # type: ignore[misc]  # as without the GIL
+# As without the GIL:
+shared_lock.TRIES_ARE_FAST = semaphore.TRIES_ARE_FAST = rw_lock.TRIES_ARE_FAST = False  # type: ignore[misc,attr-defined]
 # The slices of a wait are there for signals alone; a wait of this length stands for one without a limit.
 shared_lock._SLICE = 1e9  # type: ignore[misc]
 
@@ -320,7 +321,7 @@ class OneLook(Sides):
                 return lock
             return read_within(lock, timeout)
 
-        TimedRWLock._read_within = go_in  # type: ignore[method-assign]
+        TimedRWLock._read_within = go_in  # type: ignore[method-assign,assignment]
 
 
 class RingsFirst(Permit):
@@ -373,7 +374,7 @@ class ReadersPassTheLine(ReadersAndWriter):
             return True
 
         TimedRWLock._go_in = go_in  # type: ignore[method-assign]
-        TimedRWLock._has_quick_way = False
+        TimedRWLock._has_fast_path = False
 
 
 outcomes: dict[str, int] = {}

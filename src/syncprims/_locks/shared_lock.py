@@ -40,22 +40,22 @@ from .timed_lock import TimedRLock
 # be able to go in as well: another reader, or the next one after a waiter that has given up. Leaving the line and
 # ringing is one call of C, the first in a `finally`. An unnecessary ring costs one look.
 #
-# The quick way in, which needs no mutex
-# --------------------------------------
-# `_open` says that no thread waits. If so, a newcomer adds its token to `_held`, and only then looks whether it fits.
-# That can't let in one too many: of two that come at once and don't fit together, at least one finds the token of the
-# other. If it does not fit, the newcomer takes the token out again, rings, and goes the slow way. Between adding and
-# looking there is no place where an interrupt may come. So no signal handler meets a token of its thread that does not
-# fit.
+# The fast path, which needs no mutex
+# -----------------------------------
+# `_open` is true while no thread waits. Then a newcomer adds its token to `_held` first, and checks whether it fits
+# afterwards. That can't let in one too many: of two that come at once and don't fit together, at least one sees the
+# token of the other. If the token does not fit, the newcomer removes it, rings, and takes the slow path. Between adding
+# and checking, no interrupt can be delivered. So no signal handler finds a token of its own thread that does not fit.
 #
-# A token that is taken out again may have been seen. One who waits is rung. One who tries without waiting, or whose
-# time is up, fails: that is right, as the newcomer waits from then on. So without the GIL a try does not go the quick
-# way: two tries could fail because of each other. It looks and goes in under `_guard`, as all do who go the slow way.
-# With the GIL no thread sees such a token, since threads change only where interrupts may come. A tracer or a
-# monitoring tool in Python breaks that rule: under it a try may fail because of another try.
+# Another thread may have seen a token that is removed again. If that thread waits, it is rung. If it tries without
+# waiting, or its time is up, it fails. That is right, because the newcomer waits from then on. So without the GIL a try
+# does not take the fast path: two tries could fail because of each other. A try checks and goes in under `_guard`, as
+# everything on the slow path does. With the GIL no other thread sees such a token, because threads switch only where
+# interrupts are delivered. A tracer or a monitoring tool in Python breaks that rule: there a try may fail because of
+# another try.
 #
-# `_open` changes under `_guard` alone. It is false from when a thread joins the line until one comes the slow way and
-# finds no line. Being false without need costs one thread some time.
+# `_open` changes under `_guard` alone. It becomes false when a thread joins the line, and true again when a thread on
+# the slow path finds no line. If it is false without need, that costs one thread some time.
 #
 # Rejected: a count of what is free beside a list of holders (two stores, and C can't add); a permit as an object that
 # is handed on (an interrupted waiter would have to hand it on itself); waking all waiters.
@@ -64,8 +64,8 @@ _Guard: Final[Callable[[], Any]] = (
     partial(TimedRLock, name=InnerName("the guard of a shared lock")) if sys.version_info >= (3, 14) else RLock
 )
 
-# Whether a try that does not wait may go the quick way: see above.
-TRIES_ARE_QUICK: Final = FRAMES_ARE_SHARED
+# Whether a try that does not wait may take the fast path: see above.
+TRIES_ARE_FAST: Final = FRAMES_ARE_SHARED
 
 # Seconds after which one who waits looks up, since a signal that comes just before a wait does not end it.
 _SLICE: Final = 0.5
@@ -114,28 +114,28 @@ class Queued(partial[None]):
 class SharedLock(LockSurface):
     """A lock that several threads may hold at once, as far as a subclass has room for them.
 
-    A subclass says in `_go_in` whether a further hold fits, in `_inside` which of the tokens do, and in `_must_act`
-    whom a waiter waits for. Its ways to take it are `_take` and a quick one that has to be written in place; those to
-    let go are in `_releases` and `_leaves`. It registers itself when it is made.
+    A subclass defines in `_go_in` whether another hold fits, in `_inside` which of the tokens do, and in `_must_act`
+    which threads a waiter waits for. It acquires by `_take` and by a fast path that has to be written in place, and
+    releases by `_releases` and `_leaves`. It registers itself when it is made.
     """
 
     __slots__ = (
         "__weakref__",
+        "_fast",
         "_guard",
         "_held",
         "_leaves",
         "_line",
         "_name",
         "_open",
-        "_quick",
         "_releases",
         "_ring",
         "_serial",
         "_timeout",
     )
 
-    # Whether there is a quick way: not if a hook has to be called.
-    _has_quick_way: ClassVar[bool] = True
+    # Whether there is a fast path: not if a hook has to be called.
+    _has_fast_path: ClassVar[bool] = True
     _overrides_on_wait: ClassVar[bool] = False
 
     def __init__(self, timeout: float | None, name: str | None) -> None:
@@ -146,8 +146,8 @@ class SharedLock(LockSurface):
         self._held: list[int] = []
         self._line: list[Callable[[], None]] = [_nobody]
         self._guard = _Guard()
-        self._quick: Final = self._has_quick_way and (TRIES_ARE_QUICK or self._timeout != 0)
-        self._open = self._quick
+        self._fast: Final = self._has_fast_path and (TRIES_ARE_FAST or self._timeout != 0)
+        self._open = self._fast
         self._ring: Callable[[], None] = partial(next, self._ringing())
         # For each token the functions that release one such hold, without arguments and as an `__exit__`. They are made
         # once, and before anything is acquired, so that a release allocates nothing.
@@ -156,20 +156,20 @@ class SharedLock(LockSurface):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._has_quick_way = cls._on_acquired is SharedLock._on_acquired
+        cls._has_fast_path = cls._on_acquired is SharedLock._on_acquired
         cls._overrides_on_wait = cls._on_wait is not SharedLock._on_wait
 
     # -- for subclasses -----------------------------------------------------------------------------------------
 
     def _go_in(self, token: int, /) -> bool:
-        """Add a hold with this token if it fits beside those that there are, and return whether it did.
+        """Add a hold with this token if it fits beside the present ones, and return whether it did.
 
-        It is called under `_guard`. While the token is among the holds and may not fit, it calls nothing but C.
+        It is called under `_guard`. From adding the token to the check whether it fits, it calls nothing.
         """
         raise NotImplementedError
 
     def _inside(self) -> list[int]:
-        """The tokens of those who are in, without any that is about to be taken out again."""
+        """The tokens of the holders, without any that is about to be removed because it does not fit."""
         raise NotImplementedError
 
     def _must_act(self, queued: Queued, /) -> Collection[UpTo]:
@@ -240,7 +240,7 @@ class SharedLock(LockSurface):
         try:
             with self._guard:
                 if not line[1:]:
-                    self._open = self._quick
+                    self._open = self._fast
                     taken = self._go_in(token)
             if not taken and limit != 0:
                 started = monotonic()
@@ -261,7 +261,7 @@ class SharedLock(LockSurface):
                     refuse_deadlock(waiting)
                     while True:
                         left = _SLICE if deadline_at is None else deadline_at - monotonic()
-                        # The last look and leaving the line are one step, for those who look at the line meanwhile: no
+                        # The last look and leaving the line must be one step for threads that look at the line: no
                         # other thread gives up, or is turned away, because of one that has given up.
                         with self._guard:
                             if line[0] is queued:

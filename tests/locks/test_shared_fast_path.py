@@ -1,4 +1,4 @@
-"""On the quick way into a shared lock no interrupt comes between a token and the look whether it fits."""
+"""On the fast path into a shared lock no interrupt comes between a token and the look whether it fits."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_call_on_the_way_is_found() -> None:
     assert [name for name in steps(careless) if name.startswith(PLACES)] != []
 
 
-def test_the_quick_way_is_taken_without_hooks_and_without_a_line() -> None:
+def test_the_fast_path_is_taken_without_hooks_and_without_a_line() -> None:
     """A class that has to be told of each acquisition goes the other way."""
 
     class Told(TimedSemaphore):
@@ -92,14 +92,12 @@ class Slow(list[int]):
         super().remove(token)
 
 
-@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("kind", ["permit", "side"])
-def test_no_try_fails_because_of_another_one_that_fails(
-    kind: str, quick: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As it could without the GIL if tries went the quick way."""
+def test_no_try_fails_because_of_another_one_that_fails(kind: str, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it could without the GIL if tries took the fast path."""
     for module in (rw_lock, semaphore):
-        monkeypatch.setattr(module, "TRIES_ARE_QUICK", quick)
+        monkeypatch.setattr(module, "TRIES_ARE_FAST", fast)
     lock: Any = TimedRWLock() if kind == "side" else TimedSemaphore(1)
     held = Slow()
     lock._held = held
@@ -116,12 +114,12 @@ def test_no_try_fails_because_of_another_one_that_fails(
     with Actors() as actors:
         try:
             trying = actors.start(try_to_enter)
-            if quick:
+            if fast:
                 wait_for(held.begun)
             else:
                 trying.result()
             entered.__exit__(None, None, None)
-            if quick:
+            if fast:
                 with pytest.raises(LockTimeoutError):
                     mine(0).__enter__()
                 actors.start(lambda: held_in(mine(LIMIT), lock))
@@ -133,7 +131,7 @@ def test_no_try_fails_because_of_another_one_that_fails(
             held.go.set()
 
 
-def test_the_quick_way_is_taken_again_when_no_thread_waits_any_more() -> None:
+def test_the_fast_path_is_taken_again_when_no_thread_waits_any_more() -> None:
     """A wait closes it, and the next one who finds no line opens it."""
     lock = TimedRWLock()
     with lock.read(), Actors() as actors:
