@@ -11,8 +11,12 @@ from watch.watching import run
 
 TESTS = """
 import asyncio
+import os
+import signal
 import threading
 import pytest
+
+from syncprims.watch.installing import current
 
 
 def deadlock():
@@ -52,8 +56,17 @@ def test_after():
         pass
 
 
+@pytest.fixture
+def timed_out_by_the_report():
+    # What pytest-timeout does when the time is up, as soon as there is a report, however slow the machine is.
+    def time_out(incident, text):
+        os.kill(os.getpid(), signal.SIGALRM)
+
+    current().watcher.on_incident.append(time_out)
+
+
 @pytest.mark.skipif("not config.getoption('--timeout', None)")
-def test_hangs():
+def test_hangs(timed_out_by_the_report):
     for thread in deadlock():
         thread.join()
 
@@ -94,7 +107,7 @@ def test_a_deadlock_fails_its_test(tmp_path: Path, arguments: list[str]) -> None
         "test_blocks_its_loop": "PASSED",
     }, said
     assert "==== syncprims.watch: DEADLOCK in process" in said
-    assert "for second (test_locks.py:8)" in said
+    assert "for second (test_locks.py:12)" in said
 
 
 def test_a_hanging_test_is_ended_with_the_report(tmp_path: Path) -> None:
@@ -105,7 +118,7 @@ def test_a_hanging_test_is_ended_with_the_report(tmp_path: Path) -> None:
         "--watch-locks-after",
         "0.3",
         "--timeout",
-        "6",
+        "50",
         "--timeout-method",
         "signal",
         "-k",

@@ -68,7 +68,7 @@ class TaskLock:
 
     Attributes:
         lock: The lock.
-        holder: The number of the task that has it, or 0.
+        holder: The task that has it, weakly, or None.
         origin: Where it was made.
         number: Which of the locks that were made there it is.
     """
@@ -78,7 +78,7 @@ class TaskLock:
     def __init__(self, lock: Any, origin: Origin) -> None:
         key = id(lock)
         self.lock: ref[Any] = ref(lock, lambda _: _locks.pop(key, None))
-        self.holder: int = 0
+        self.holder: ref[Any] | None = None
         self.origin: Origin = origin
         self.number: int = next(origin.made)
         if self.number > 1:
@@ -92,7 +92,9 @@ class TaskLock:
 
     def up_to(self, waiter: int) -> int | None:  # noqa: ARG002  it may be the waiter itself
         """The task that has it; None where locks of that place are released by other tasks than took them."""
-        return None if self.origin.is_signal else self.holder or None
+        holder = self.holder
+        task = None if holder is None or self.origin.is_signal else holder()
+        return None if task is None else number_of_task(task) or None
 
 
 class LockWait:
@@ -146,7 +148,7 @@ def number_of_task(task: Any) -> int:
     found = guarded(None, ref, task, forget)
     if found is None:
         return 0
-    _numbers[key] = number, found
+    number, found = _numbers.setdefault(key, (number, found))  # the watcher may ask for it at the same time
     _tasks[number] = found
     return number
 
@@ -204,12 +206,11 @@ def replacements(asyncio: ModuleType) -> list[Replacement]:
     chain, hand_over = futures._chain_future, tasks.run_coroutine_threadsafe
     current_task = module.current_task
 
-    def number_of_current() -> int:
+    def current() -> ref[Any] | None:
         try:
-            task = current_task()
-        except RuntimeError:
-            return 0
-        return 0 if task is None else number_of_task(task)
+            return ref(current_task())
+        except (RuntimeError, TypeError):  # there is no loop, or no task
+            return None
 
     def make_observed(self: Any, *args: Any, **kwargs: Any) -> None:
         make(self, *args, **kwargs)
@@ -217,12 +218,12 @@ def replacements(asyncio: ModuleType) -> list[Replacement]:
 
     async def acquire_observed(self: Any) -> bool:
         found = task_lock_of(self)
-        me = number_of_current()
+        me = current()
         if found is None:
             return await acquire(self)  # type: ignore[no-any-return]
         wait = None
-        if me and (self._locked or self._waiters):
-            wait = lock_waits[me] = LockWait(found)
+        if me is not None and (self._locked or self._waiters):
+            wait = lock_waits[number_of_task(me())] = LockWait(found)
             rouse()
         try:
             taken: bool = await acquire(self)
@@ -238,9 +239,9 @@ def replacements(asyncio: ModuleType) -> list[Replacement]:
     def release_observed(self: Any) -> None:
         found = _locks.get(id(self))
         if found is not None:
-            holder, found.holder = found.holder, 0
-            if holder and holder != (me := number_of_current()):
-                found.origin.note_release(me)
+            holder, found.holder = found.holder, None
+            if holder is not None and ((me := current()) is None or me() is not holder()):
+                found.origin.note_release(0)
         release(self)
 
     def chain_observed(source: Any, destination: Any) -> None:
