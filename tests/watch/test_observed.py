@@ -10,6 +10,7 @@ import pickle
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -266,6 +267,35 @@ def test_an_interrupt_of_a_wait_leaves_no_lock_taken(kind: Any) -> None:
         when_blocked=lambda subject: any(wait.node.name for wait in all_waits()),
         unblock=unblock,
     ).check()
+
+
+@pytest.mark.untraceable
+def test_no_lock_is_left_taken_at_the_limit_of_recursion(make: Callable[[], Any]) -> None:
+    """A `with`, and a pair of calls, at any depth up to the limit: what has been taken is left."""
+    lock, condition = make(), threading.Condition(make())
+
+    def go_down(depth: int) -> None:
+        with lock:
+            pass
+        with condition:
+            pass
+        lock.acquire()
+        lock.release()
+        go_down(depth + 1)
+
+    for beginning in range(8):
+        down: Callable[[], object] = partial(go_down, 0)
+        for _ in range(beginning):
+            down = partial(_call, down)
+        with pytest.raises(RecursionError):
+            down()
+        assert not lock.locked()
+        assert condition.acquire(False)
+        condition.release()
+
+
+def _call(function: Callable[[], object]) -> object:
+    return function()
 
 
 def test_mutual_exclusion(make: Callable[[], Any]) -> None:

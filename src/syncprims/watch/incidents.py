@@ -198,6 +198,10 @@ class Search:
                         return None
                     inside = self._inside(knot, holder, question)
                     holding.taken = None if inside is None else inside.places.get(id(lock.lock()))
+                    if holding.taken is None:
+                        if len(core) == 1:
+                            return None  # it may be a signal
+                        doubts.append("unless another task releases the lock")
                 elif isinstance(lock, Notification) and loop_that_brings(lock.future) is not None:
                     holding.words = "which runs it" if holder < 0 else "which runs that event loop"
                 elif isinstance(lock, Notification):

@@ -25,7 +25,7 @@ class LateImport:
         module = sys.modules.get(name)
         spec = guarded(None, getattr, module, "__spec__", None)
         if isinstance(module, ModuleType) and not guarded(False, getattr, spec, "_initializing", False):
-            then(module)
+            guarded(None, then, module)
             return
         self._then[name] = then
         if self not in sys.meta_path:

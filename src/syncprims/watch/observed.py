@@ -66,6 +66,10 @@ _IS_CLASS: Final = isinstance(threading.Lock, type)
 
 _c_call: Callable[..., Any] = operator.call
 
+# Until 3.11 calls of C count for the limit of recursion, and leaving a `with` takes two more of them than taking does.
+# So taking is made as deep: at the limit the lock is not taken, rather than left taken.
+_COUNTS_C: Final = sys.version_info < (3, 12)
+
 NOTES_TAKER: Final = core is None
 """Whether Python has to note who took a lock, and that it was released."""
 
@@ -75,13 +79,24 @@ if TYPE_CHECKING or core is None:
     class _Lock:
         """How a lock is taken and released in Python alone: by a bare one, and a note of who took it last."""
 
-        __slots__ = ("__call__", "__weakref__", "_acquirer", "_inner", "_release", "_take", "_taker", "_tries")
+        __slots__ = (
+            "__call__",
+            "__weakref__",
+            "_acquirer",
+            "_entries",
+            "_inner",
+            "_release",
+            "_take",
+            "_taker",
+            "_tries",
+        )
 
         __call__: Callable[..., Any]
         _inner: LockType
         _take: Callable[..., bool]
         _release: Callable[[], None]
         _tries: Iterator[bool]
+        _entries: Iterator[bool]
         # The ident of the thread that took it last, or 0; and the same if that was by `acquire` and not by `with`.
         _taker: int
         _acquirer: int
@@ -96,14 +111,16 @@ if TYPE_CHECKING or core is None:
             self._take = inner.acquire
             self._release = inner.release
             self.__call__ = inner.__exit__
-            self._tries = iter(partial(inner.acquire, False), _NEVER)
+            self._tries = self._entries = iter(partial(inner.acquire, False), _NEVER)
+            if _COUNTS_C:
+                self._entries = iter(partial(_c_call, _c_call, inner.acquire, False), _NEVER)
             self._taker = self._acquirer = 0
             return self
 
         def __enter__(self) -> bool:
             """Take the lock."""
             me = get_ident()
-            for taken in self._tries:
+            for taken in self._entries:
                 if taken:
                     self._taker = me
                     return True
@@ -258,6 +275,7 @@ if core is not None:
     core.pass_over(os.path.join(os.path.dirname(__file__), ""))
 
 ObservedLock.__name__ = "lock"
+ObservedLock.__doc__ = LockType.__doc__
 
 
 def factory_of(kind: type[ObservedLock]) -> Callable[[], ObservedLock]:
@@ -353,6 +371,7 @@ class ObservedRLock(_CRLock):
 
 
 ObservedRLock.__name__ = "RLock"
+ObservedRLock.__doc__ = _CRLock.__doc__
 
 _c_acquire: Callable[..., bool] = _CRLock.acquire
 _c_acquire_restore: Callable[..., None] = _CRLock._acquire_restore

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -11,13 +12,14 @@ from typing import Any, Final
 from weakref import ref
 
 from .._core.clock import monotonic
-from .._core.foreign import guarded, type_name
+from .._core.foreign import guarded, is_interrupt, log, type_name
 from .._core.stacks import Place
 from .._core.waits import UpTo, innermost_of
 from .blocked import Awaitable, Blocked, age
 from .event_loops import (
     LockWait,
     TaskFacts,
+    TaskLock,
     frames_of_task,
     lock_waits,
     number_of_task,
@@ -106,6 +108,7 @@ class TaskWaits:
 
     def __init__(self) -> None:
         self._views: dict[int, _View] = {}
+        self._has_failed = False
 
     def look(self, waits: Sequence[Blocked], after: float) -> dict[int, TaskWait]:
         """Ask the loops that matter; return what is known, by the numbers of tasks.
@@ -131,6 +134,9 @@ class TaskWaits:
             if view is None:
                 view = self._views[ident] = _View(loop, ident)
             view.ask(reasons, things, now)
+            if view.error is not None and not self._has_failed:
+                self._has_failed = True
+                log(logging.ERROR, "syncprims.watch could not look at the tasks of an event loop", view.error)
             found.update(view.waits)
             holders.update(view.holders)
         task_holders.clear()
@@ -180,6 +186,7 @@ class _View:
         self._asked_at = -inf
         self._pause = _SOON
         self._is_asked = False
+        self.error: BaseException | None = None
 
     def ask(self, reasons: frozenset[int], things: Sequence[object], now: float) -> None:
         is_new = reasons != self._reasons
@@ -190,7 +197,7 @@ class _View:
             return
         self._reasons, self._asked_at, self._is_asked = reasons, now, True
         self._pause = min(self._pause * _SLOWER, _SELDOM)
-        if guarded(None, self.loop.call_soon_threadsafe, partial(guarded, None, self._answer, things)) is None:
+        if guarded(None, self.loop.call_soon_threadsafe, self._answer, things) is None:
             self._is_asked = False
 
     def _answer(self, things: Sequence[object]) -> None:
@@ -200,6 +207,12 @@ class _View:
             holders, waits = _read(self.loop, self.ident, things, self.waits)
             self.holders, self.waits = holders, waits
             self._pause = max(self._pause, _SHARE * (monotonic() - begun))
+        except Exception as error:  # noqa: BLE001  the loop goes on, whatever its tasks are
+            self.error = error
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            self.error = error
         finally:
             self._is_asked = False
 
@@ -226,6 +239,8 @@ def _read(
         if awaited is None:
             continue
         target, sign, since = awaited
+        if isinstance(target, TaskLock) and id(target.lock()) in timed:
+            continue  # a timer releases it
         wait = before.get(number)
         if wait is None or not wait.is_of(sign):
             wait = TaskWait(target, task, ident, sign)
@@ -286,7 +301,7 @@ def _several(future: Any, frames: Sequence[FrameType]) -> tuple[list[Any], str] 
 
 
 def _timed(loop: Any, tasks: dict[int, Any]) -> set[int]:
-    """The ids of the tasks that a timer cancels if nothing else ends their wait."""
+    """The ids of the tasks that a timer cancels if nothing else ends their wait, and of what else a timer calls."""
     timed: set[int] = set()
     futures: set[int] = set()
     none: tuple[Any, ...] = ()

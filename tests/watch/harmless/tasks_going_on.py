@@ -99,8 +99,17 @@ async def await_others_under_a_lock() -> None:
     await waiting
 
 
+async def wait_for_a_signal() -> None:
+    signal = asyncio.Lock()
+    await signal.acquire()
+    ending = asyncio.create_task(asyncio.sleep(LONG))
+    ending.add_done_callback(lambda _: signal.release())
+    await signal.acquire()
+
+
 async def main() -> None:
     await asyncio.gather(
+        wait_for_a_signal(),
         wait_for_a_sleeper(),
         end_by_timeout(),
         end_by_wait_for(),
