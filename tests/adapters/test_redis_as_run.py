@@ -30,7 +30,7 @@ LEASE: Final = 30.0
 # The page "Past one machine" states these.
 RIGHTS_OF_A_LOCK: Final = (
     *("evalsha", "eval", "get", "set", "del", "pttl", "pexpire", "time", "exists"),
-    *("zadd", "zrange", "zrank", "zrem", "zpopmin", "publish", "subscribe"),
+    *("zadd", "zcard", "zrange", "zrank", "zrem", "zpopmin", "publish", "subscribe"),
 )
 RIGHTS_OF_A_SEMAPHORE: Final = (
     *("evalsha", "eval", "get", "set", "pttl", "pexpire", "time"),
@@ -196,7 +196,7 @@ def test_a_server_that_takes_no_more_clients_is_waited_for(own_server: RedisServ
 
 # -- a server that says something else to those who wait ---------------------------------------------------------------
 
-HELD: Final = b"*5\r\n$4\r\nheld\r\n$16\r\n1700000000000000\r\n:0\r\n$14\r\nhost/1/other/x\r\n:30000\r\n"
+HELD: Final = b"*6\r\n$4\r\nheld\r\n$16\r\n1700000000000000\r\n:0\r\n:0\r\n$14\r\nhost/1/other/x\r\n:30000\r\n"
 
 
 def saying_to_waiters(word: bytes) -> Callable[[socket.socket, bytes], object]:

@@ -26,16 +26,19 @@ if TYPE_CHECKING:
 # What is not told is looked at: a lease that ends (at that moment, one waiter after the other), a lock that a client of
 # another kind has let go of (in short pauses), a server that says nothing any more (once a second).
 #
-# Rejected: publishing that it is free, to all or to the first, who then try to take it. That is one command more for
-# each wait, and between the word and the try a newcomer takes it: the one who let go, as a rule. Letting that one take
-# it again for some milliseconds before it is handed on was faster in some runs and slower in others, and it makes the
-# others wait longer.
+# A lock has turns besides, see `redis_lock`: then its first waiter hears that it is free, and asks for it.
+#
+# Rejected: publishing that it is free to all, who then try to take it.
 
 PREAMBLE = """
 local held, fence, queue = KEYS[1], KEYS[2], KEYS[3]
+local at
 local function micros()
-  local time = redis.call('TIME')
-  return time[1] * 1000000 + time[2]
+  if not at then
+    local time = redis.call('TIME')
+    at = time[1] * 1000000 + time[2]
+  end
+  return at
 end
 local function now()
   return string.format('%.0f', micros())
@@ -58,7 +61,7 @@ local function hand_on(grant)
   end
 end
 local function line_up(member)
-  redis.call('ZADD', queue, 'NX', micros(), member)
+  redis.call('ZADD', queue, 'NX', now(), member)
   redis.call('PEXPIRE', queue, 60000)
   return redis.call('ZRANK', queue, member)
 end
@@ -73,6 +76,8 @@ end
 """
 """What the scripts begin with.
 
+micros, now
+    The server's time in microseconds, as a number and as a text. It is the same all through a script.
 number
     Returns a number that is greater than all before it. It is the server's time in microseconds, or one more than the
     last number: so it grows even if the server has forgotten that, and nothing has to be kept for a name that is not
@@ -90,6 +95,7 @@ place_of
 
 RECHECK = 1.0  # seconds after which a waiter looks, at most
 _APART = 0.01  # seconds between two waiters who look because a lease has ended
+_GRACE = 0.002  # seconds that an invited waiter leaves to the one who has let go
 
 
 class Mine(local):
@@ -117,17 +123,19 @@ class _Refusal(Frozen):
     Attributes:
         at: The server's time in microseconds.
         place: The waiter's in the queue.
+        again: For how many milliseconds one who has let go may take it again before the first waiter.
         rivals: Who has it, the one whose lease ends first at the beginning.
     """
 
-    __slots__ = ("at", "place", "rivals")
+    __slots__ = ("at", "place", "again", "rivals")  # noqa: RUF023  the order of the arguments
 
     at: int
     place: int
+    again: int
     rivals: tuple[LeaseHolder, ...]
 
-    def __init__(self, at: int, place: int, rivals: tuple[LeaseHolder, ...]) -> None:
-        self._set(at, place, rivals)
+    def __init__(self, at: int, place: int, again: int, rivals: tuple[LeaseHolder, ...]) -> None:
+        self._set(at, place, again, rivals)
 
     def pause(self, pauses: Pauses, deadline: Deadline) -> float:
         """How long to wait for word before looking again."""
@@ -135,8 +143,9 @@ class _Refusal(Frozen):
             return pauses.next(deadline)
         ends = [rival.lease_left for rival in self.rivals if rival.lease_left is not None]
         until = min(RECHECK, *(left + 0.001 + self.place * _APART for left in ends[:1]))
-        left = deadline.remaining()
-        return until if left is None else min(until, left)
+        if self.again:
+            until = min(until, self.again / 1000 + self.place * _APART)
+        return _within(until, deadline)
 
 
 class Leased:
@@ -285,7 +294,9 @@ class Leased:
                         return True
                     self.mine.rivals = answer.rivals
                     heard = inbox.receive(hold.token, answer.pause(pauses, deadline))
-                    if heard is not None and self._granted(hold, answer, *heard):
+                    if heard is not None and not heard[0]:  # it is free
+                        heard = inbox.receive(hold.token, _within(_GRACE, deadline))
+                    if heard is not None and heard[0] and self._granted(hold, answer, *heard):
                         return True
                     if heard is None and deadline.remaining() == 0:
                         return self._ask(hold, "last", "")
@@ -406,6 +417,11 @@ class Leased:
         return f"a lease of {self.seconds:g} s in Redis"
 
 
+def _within(seconds: float, deadline: Deadline) -> float:
+    left = deadline.remaining()
+    return seconds if left is None else min(seconds, left)
+
+
 def yes(answer: Any) -> bool:
     """Understand 0 or 1."""
     if type(answer) is not int or answer not in (0, 1):
@@ -414,11 +430,11 @@ def yes(answer: Any) -> bool:
 
 
 def _refusal(answer: Any) -> _Refusal:
-    what, at, place, *rivals = answer if type(answer) is list and len(answer) > 4 else ("", "", 0)
-    integers = all(type(each) is int for each in (place, *rivals[1::2])) and len(rivals) % 2 == 0
+    what, at, place, again, *rivals = answer if type(answer) is list and len(answer) > 5 else ("", "", 0, 0)
+    integers = all(type(each) is int for each in (place, again, *rivals[1::2])) and len(rivals) % 2 == 0
     if text_of_part(what) != "held" or not text_of_part(at).isdecimal() or not integers:
         raise ValueError("it is neither a number for this hold nor a place in the queue and who has it")
-    return _Refusal(int(text_of_part(at)), place, tuple(map(holder_of_token, rivals[::2], rivals[1::2])))
+    return _Refusal(int(text_of_part(at)), place, again, tuple(map(holder_of_token, rivals[::2], rivals[1::2])))
 
 
 def check_lease(lease: float) -> float:

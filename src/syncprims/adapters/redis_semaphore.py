@@ -33,8 +33,8 @@ local function grant(token, milliseconds)
   if redis.call('PTTL', held) < lasts then redis.call('PEXPIRE', held, string.format('%.0f', lasts)) end
 end
 local function holders(most)
-  local found, at = redis.call('ZRANGE', held, 0, most, 'WITHSCORES'), micros()
-  for i = 2, #found, 2 do found[i] = math.max(0, math.floor((found[i] - at) / 1000)) end
+  local found = redis.call('ZRANGE', held, 0, most, 'WITHSCORES')
+  for i = 2, #found, 2 do found[i] = math.max(0, math.floor((found[i] - micros()) / 1000)) end
   return found
 end
 """
@@ -52,7 +52,7 @@ if mine then
   leave_line(member)
   return me .. ' ' .. number()
 end
-local answer = {'held', now(), place_of(member, how)}
+local answer = {'held', now(), place_of(member, how), 0}
 for _, each in ipairs(holders(7)) do table.insert(answer, each) end
 return answer
 """
