@@ -68,7 +68,7 @@ def coverage(session: nox.Session) -> None:
 
     Over Python alone: nothing can be traced in the core, and what it does is done in Python here.
     """
-    _install(session, "-e", ".[test,redis,dask]")
+    _install(session, "-e", ".[test,redis,dask,postgres]", *_group("recipes"))
     Path(".coverage").unlink(missing_ok=True)
     # Tests that are tried again add to it.
     _pytest(session, "--cov", "--cov-append", *session.posargs, env={"SYNCPRIMS_PURE": "1"})

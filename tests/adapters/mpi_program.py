@@ -57,7 +57,8 @@ def errors(executor: Any, folder: Path) -> None:
 
 def limits(executor: Any, folder: Path) -> None:
     """Timeouts are told in time, what waits can be cancelled, and callbacks may submit and wait."""
-    go, heard, told = folder / "go", [], threading.Event()
+    go, told = folder / "go", threading.Event()
+    heard: list[BaseException] = []
 
     def tell(error: BaseException) -> None:
         heard.append(error)
@@ -89,7 +90,8 @@ def limits(executor: Any, folder: Path) -> None:
 
 def abort(executor: Any, folder: Path) -> None:
     """It tells all that was queued, and is prompt."""
-    go, told = folder / "go on", []
+    go = folder / "go on"
+    told: list[object] = []
     pool = CallbackPool(executor)
     for _ in range(20):
         pool.apply_async(pool_workers.wait_for_file, (str(go),), callback=told.append, error_callback=told.append)
