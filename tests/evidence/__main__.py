@@ -26,6 +26,8 @@ KEPT: Final = TESTS.parent / "docs" / "evidence"
 PARTS: Final = {
     "sweeps": (
         "locks/test_lock_interrupts.py",
+        "locks/test_semaphore_interrupts.py",
+        "locks/test_rw_lock_interrupts.py",
         "runner/test_runner_interrupts.py",
         "counter/test_counter_interrupts.py",
         "callback_pool/test_pool_interrupts.py",
@@ -39,7 +41,13 @@ PARTS: Final = {
     "peers": ("locks/test_lock_peers.py", "callback_pool/test_pool_cpython.py"),
     "stress": ("locks/test_lock_fork.py", "evidence/test_evidence_deadlocks.py", "evidence/test_evidence_signals.py"),
 }
-PRIMITIVES: Final = {"runner": "OrderedRunner", "counter": "AtomicCounter", "pool": "CallbackPool"}
+PRIMITIVES: Final = {
+    "semaphore": "TimedSemaphore",
+    "rw": "TimedRWLock",
+    "runner": "OrderedRunner",
+    "counter": "AtomicCounter",
+    "pool": "CallbackPool",
+}
 
 
 class Evidence:

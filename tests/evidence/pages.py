@@ -11,11 +11,14 @@ from typing import Any, Final
 from callback_pool.cpython_left_out import OF_EXECUTORS, OF_POOLS, OF_PROCESS_EXECUTORS, OF_THREAD_POOLS
 from list_table import list_table
 from locks.left_out import LEFT_OUT
+from syncprims.testing import MODES
 
 Results = dict[str, dict[str, Any]]
 
-SWEPT: Final = ("TimedLock", "TimedRLock", "acquire_all", "OrderedRunner", "AtomicCounter", "CallbackPool")
-MODES: Final = ("warm", "cold", "storm", "worker")
+SWEPT: Final = (
+    *("TimedLock", "TimedRLock", "acquire_all", "TimedSemaphore", "TimedRWLock"),
+    *("OrderedRunner", "AtomicCounter", "CallbackPool"),
+)
 EXPLORED: Final = {
     "locks": "interleavings of `TimedLock` and the search for deadlocks",
     "runner": "interleavings of `OrderedRunner`",

@@ -10,9 +10,9 @@ from typing import Any, Final
 import pytest
 
 from evidence.__main__ import PARTS, Evidence, primitive
-from evidence.pages import MODES, SWEPT, tables
+from evidence.pages import SWEPT, tables
 from syncprims import TimedLock, TimedRLock
-from syncprims.testing import InterruptReport, Leak
+from syncprims.testing import MODES, InterruptReport, Leak
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 KEPT: Final = DOCS / "evidence"
