@@ -140,7 +140,20 @@ def run(part: str, expression: str) -> dict[str, Any]:
     if part == "sweeps":
         evidence.listen()
     began = monotonic()
-    options = ["-q", "-p", "no:cacheprovider", "-n", "0", "-m", expression, "--rootdir", str(TESTS.parent)]
+    # A sweep of a traced thread takes minutes without the GIL.
+    options = [
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-n",
+        "0",
+        "-m",
+        expression,
+        "--rootdir",
+        str(TESTS.parent),
+        "-o",
+        "timeout=3000",
+    ]
     pytest.main([*options, *(str(TESTS / name) for name in PARTS[part])], plugins=[evidence])
     return {
         "python": sys.version.split()[0],
