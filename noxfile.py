@@ -25,6 +25,11 @@ IN_FOUR_THREADS = [
     "tests/locks/test_lock_contract.py",
     "tests/locks/test_lock_hold.py",
 ]
+SANITIZED = [
+    "tests/counter/test_counter_both_forms.py",
+    "tests/locks/test_lock_both_forms.py",
+    "tests/watch/test_observed_in_c.py",
+]
 SLOW_SAMPLE = {
     "SYNCPRIMS_EVIDENCE_SECONDS": "15",
     "SYNCPRIMS_FAULT_SEED": "1",
@@ -130,6 +135,15 @@ def installing(session: nox.Session) -> None:
     requires = nox.project.load_toml("pyproject.toml")["build-system"]["requires"]
     _install(session, "-e", ".[test]", "editables", *requires)
     _pytest(session, "-m", "slow", "tests/test_installing.py", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def sanitizers(session: nox.Session) -> None:
+    """Run a sample of the tests of the compiled core under AddressSanitizer and UBSan; ``.ci/sanitizers`` runs them all."""
+    if not shutil.which(os.environ.get("CC", "gcc")):
+        _cannot_be_had(session, "gcc")
+    _install(session, "-e", ".[test]")
+    session.run(".ci/sanitizers", "python", *(session.posargs or ["address,undefined", *SANITIZED]), external=True)
 
 
 @nox.session(python=PYTHONS[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import operator
+import re
 import sys
 import weakref
 from functools import partial
@@ -92,6 +93,11 @@ def kinds(module: Any) -> dict[str, Any]:
 COMPILED, PURE = kinds(sys.modules["syncprims"]), kinds(pure())
 
 
+def _timeless(came: object) -> str:
+    # How long a wait took depends on the machine, even of one that gives up at once.
+    return re.sub(r"waited \d+\.\d s", "waited", repr(came))
+
+
 @settings(max_examples=400, deadline=None)
 @given(
     st.sampled_from(sorted(COMPILED)),
@@ -118,7 +124,7 @@ def test_both_forms_do_the_same(
             kwargs = {**kwargs, "name": "it"}  # else it would get one with a serial
         given = [[c.value if type(arg) is str and arg == "the value" else arg for arg in args] for c in counters]
         ours, theirs = (outcome(getattr(c, name), *arg, **kwargs) for c, arg in zip(counters, given, strict=True))
-        assert repr(ours) == repr(theirs), (name, args, kwargs)
+        assert _timeless(ours) == _timeless(theirs), (name, args, kwargs)
         assert counters[0].value == counters[1].value
         assert type(counters[0].value) is int
         assert repr(counters[0]) == repr(counters[1])
