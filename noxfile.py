@@ -139,7 +139,7 @@ def installing(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0])
 def sanitizers(session: nox.Session) -> None:
-    """Run a sample of the tests of the compiled core under AddressSanitizer and UBSan; ``.ci/sanitizers`` runs them all."""
+    """Run a sample of the tests of the core under AddressSanitizer and UBSan; ``.ci/sanitizers`` runs them all."""
     if not shutil.which(os.environ.get("CC", "gcc")):
         _cannot_be_had(session, "gcc")
     _install(session, "-e", ".[test]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -50,4 +51,9 @@ def _line(figures: Figures, goal: float | None) -> str:
 
 
 if __name__ == "__main__":
+    if os.environ.get("SYNCPRIMS_PURE") != "1":
+        # All groups but those of `forms` measure Python alone, also where the core is compiled.
+        os.execve(
+            sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], {**os.environ, "SYNCPRIMS_PURE": "1"}
+        )
     sys.exit(main())

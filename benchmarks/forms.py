@@ -1,4 +1,4 @@
-"""``python -m benchmarks.forms``: the compiled core and Python alone, each as a ratio to the bare primitive."""
+"""The two forms of locks and counters, the compiled core and Python alone, beside bare ones and a compiled peer."""
 
 from __future__ import annotations
 
@@ -6,26 +6,35 @@ import importlib
 import os
 import sys
 import threading
-from statistics import median
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cache
 from types import ModuleType
-from typing import Any, Final
+from typing import Any
 
 import syncprims
 
 from .counters import Inline
-from .measuring import Work, loop, package, python
+from .measuring import OURS, STDLIB, Case, Group, Work, loop, package
+from .together import together
 
-ROUNDS: Final = 25
-OPERATIONS: Final = 20_000
+# Both are measured in one process, in turn. The other groups measure Python alone: `__main__` sees to that.
 
 
-def python_alone() -> ModuleType:
-    """Import the library once more, without the core."""
+@cache
+def form(*, compiled: bool) -> ModuleType:
+    """Return the library in this form: as it is imported, or imported once more.
+
+    Raises:
+        ImportError: The core is not compiled here.
+    """
+    if syncprims.compiled == compiled:
+        return syncprims
     kept = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "syncprims"}
-    before = os.environ.pop("SYNCPRIMS_PURE", None)
-    os.environ["SYNCPRIMS_PURE"] = "1"
+    before = os.environ.get("SYNCPRIMS_PURE")
+    os.environ["SYNCPRIMS_PURE"] = "" if compiled else "1"
     try:
-        return importlib.import_module("syncprims")
+        found = importlib.import_module("syncprims")
     finally:
         del os.environ["SYNCPRIMS_PURE"]
         if before is not None:
@@ -33,57 +42,105 @@ def python_alone() -> ModuleType:
         for name in [name for name in sys.modules if name.partition(".")[0] == "syncprims"]:
             del sys.modules[name]
         sys.modules.update(kept)
+    if found.compiled != compiled:
+        raise ImportError("the core is not compiled here")
+    return found
 
 
-def works(form: Any) -> dict[str, Work]:
-    """What is measured of each form."""
-    bounded = form.AtomicCounter(minimum=0, maximum=10**12)
-    return {
-        "with lock": loop("with lock: pass", lock=form.TimedLock()),
-        "with lock.hold(1.0)": loop("with lock.hold(1.0): pass", lock=form.TimedLock()),
-        "increment()": loop("counter.increment()", counter=form.AtomicCounter()),
-        "increment(), with bounds": loop("counter.increment()", counter=bounded),
-        "compare_and_set()": loop("counter.compare_and_set(0, 0)", counter=form.AtomicCounter()),
-    }
+Make = Callable[[Any], Any]
+Using = Callable[[Callable[[], Any], str], Callable[[ExitStack], Work]]
 
 
-def peers() -> dict[str, Work]:
-    """The same by a library that is compiled."""
-    try:
-        make = package("cereggii").AtomicInt64
-    except ImportError:
-        return {}
-    return {
-        "increment()": loop("counter.increment_and_get()", counter=make(0)),
-        "compare_and_set()": loop("counter.compare_and_set(0, 0)", counter=make(0)),
-    }
+def _alone(make: Callable[[], Any], statement: str) -> Callable[[ExitStack], Work]:
+    return lambda _: loop(statement, it=make())
 
 
-def main() -> None:
-    """Measure in turn, and print the medians of the ratios of each round."""
-    bare = {
-        "lock": loop("with lock: pass", lock=threading.Lock()),
-        "counter": loop("with counter.lock: counter.n += 1", counter=Inline()),
-    }
-    forms = {"Python": works(python_alone()), "cereggii": peers()}
-    if syncprims.compiled:
-        forms["compiled"] = works(syncprims)
-    all_works = {("bare", name): work for name, work in bare.items()}
-    all_works |= {(form, name): work for form, measured in forms.items() for name, work in measured.items()}
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in all_works}
-    for turn in range(ROUNDS + 1):
-        for key in list(all_works)[:: 1 if turn % 2 else -1]:
-            seconds[key].append(min(all_works[key](OPERATIONS) for _ in range(3)))
-    print(python())
-    for name in works(syncprims):
-        base = seconds["bare", "lock" if "lock" in name else "counter"]
-        ratios = {
-            form: median(one / other for one, other in zip(seconds[form, name][1:], base[1:], strict=True))
-            for form in ("Python", "compiled", "cereggii")
-            if (form, name) in seconds
-        }
-        print(f"  {name:26}", "  ".join(f"{form} {ratio:.2f}" for form, ratio in ratios.items()))
+def _among_four(make: Callable[[], Any], statement: str) -> Callable[[ExitStack], Work]:
+    def open_(_: ExitStack) -> Work:
+        shared = make()
+        return lambda operations: together([loop(statement, it=shared)] * 4, operations // 4)
+
+    return open_
 
 
-if __name__ == "__main__":
-    main()
+def _both(make: Make, statement: str, using: Using = _alone, goal: float | None = None) -> tuple[Case, Case]:
+    return (
+        Case("Python alone", OURS, using(lambda: make(form(compiled=False)), statement)),
+        Case("compiled", OURS, using(lambda: make(form(compiled=True)), statement), goal),
+    )
+
+
+_WITH = "with it: pass"
+_INLINE = "with it.lock: it.n += 1"
+
+
+def _cereggii(statement: str, using: Using = _alone) -> Case:
+    return Case("cereggii (native)", "cereggii", using(lambda: package("cereggii").AtomicInt64(0), statement))
+
+
+GROUPS = (
+    Group(
+        "core-lock",
+        "The compiled core: taking a free lock in a ``with``",
+        (
+            Case("threading.Lock", STDLIB, _alone(threading.Lock, _WITH)),
+            *_both(lambda form: form.TimedLock(), _WITH, goal=0.8),
+        ),
+    ),
+    Group(
+        "core-hold",
+        "The compiled core: taking a free lock by ``hold(1.0)``",
+        (
+            Case("with threading.Lock", STDLIB, _alone(threading.Lock, _WITH)),
+            *_both(lambda form: form.TimedLock(), "with it.hold(1.0): pass", goal=0.8),
+        ),
+    ),
+    Group(
+        "core-counter",
+        "The compiled core: adding one to a counter",
+        (
+            Case("with lock: n += 1", STDLIB, _alone(Inline, _INLINE)),
+            *_both(lambda form: form.AtomicCounter(), "it.increment()"),
+            _cereggii("it.increment_and_get()"),
+        ),
+    ),
+    Group(
+        "core-bounds",
+        "The compiled core: adding one to a counter with bounds",
+        (
+            Case("with lock: n += 1", STDLIB, _alone(Inline, _INLINE)),
+            *_both(lambda form: form.AtomicCounter(minimum=0, maximum=10**12), "it.increment()"),
+            _cereggii("it.increment_and_get()"),
+        ),
+    ),
+    Group(
+        "core-compare",
+        "The compiled core: ``compare_and_set`` of a counter",
+        (
+            Case("with lock: n += 1", STDLIB, _alone(Inline, _INLINE)),
+            *_both(lambda form: form.AtomicCounter(), "it.compare_and_set(0, 0)"),
+            _cereggii("it.compare_and_set(0, 0)"),
+        ),
+    ),
+    Group(
+        "core-lock-contended",
+        "The compiled core: four threads at one lock",
+        (
+            Case("threading.Lock", STDLIB, _among_four(threading.Lock, _WITH)),
+            *_both(lambda form: form.TimedLock(), _WITH, _among_four, 1.0),
+        ),
+        better="more",
+        operations=40_000,
+    ),
+    Group(
+        "core-counter-contended",
+        "The compiled core: four threads add to one counter",
+        (
+            Case("with lock: n += 1", STDLIB, _among_four(Inline, _INLINE)),
+            *_both(lambda form: form.AtomicCounter(), "it.increment()", _among_four, 1.0),
+            _cereggii("it.increment_and_get()", _among_four),
+        ),
+        better="more",
+        operations=40_000,
+    ),
+)

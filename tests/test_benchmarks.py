@@ -13,10 +13,14 @@ from xml.etree import ElementTree
 
 import pytest
 
+import syncprims
+from syncprims import compiled
+
 sys.path.insert(0, str(Path(__file__).parents[1]))  # they are no part of the package
 try:
     from benchmarks import __main__ as command
     from benchmarks import figures
+    from benchmarks.forms import form
     from benchmarks.groups import GROUPS
     from benchmarks.measuring import OURS, STDLIB, Case, Group, Measured, Work, loop, measure
     from benchmarks.pages import draw
@@ -41,6 +45,8 @@ def test_every_case_of_ours_can_be_measured(group: Group) -> None:
     """One tiny round of the baseline and of the library's own cases gives a positive ratio for each."""
     cases = tuple(case for case in group.cases if case.package in (OURS, STDLIB))
     cases = tuple(case for case in cases if "1,000" not in case.name and "100" not in case.name)
+    if not compiled:
+        cases = tuple(case for case in cases if case.name != "compiled")
     operations = min(group.operations or 64, 64)
     found = measure(replace(group, cases=cases, operations=operations), 1, report=pytest.fail)
     assert [measured.name for measured in found] == [case.name for case in cases]
@@ -109,6 +115,17 @@ def test_a_peer_that_is_not_installed_is_left_out_and_named() -> None:
     group = Group("peers", "Peers", (Case("a", STDLIB, lambda _: steady(1.0)), Case("b", "nobody", missing)))
     assert [measured.name for measured in measure(group, 1, said.append)] == ["a"]
     assert said == ["b: not measured, No module named 'nobody'"]
+
+
+def test_both_forms_are_measured_whichever_runs() -> None:
+    """The groups of the core have the compiled form and Python alone, and the first is never taken for the second."""
+    assert not form(compiled=False).compiled
+    assert form(compiled=False).TimedLock is not syncprims.TimedLock or not compiled
+    if compiled:
+        assert form(compiled=True) is syncprims
+    else:
+        with pytest.raises(ImportError, match="not compiled here"):
+            form(compiled=True)
 
 
 def test_loop_repeats_its_statement_as_often_as_told() -> None:
