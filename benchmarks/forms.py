@@ -123,7 +123,7 @@ GROUPS = (
         ),
     ),
     Group(
-        "core-lock-contended",
+        "core-lock-by-four",
         "The compiled core: four threads at one lock",
         (
             Case("threading.Lock", STDLIB, _among_four(threading.Lock, _WITH)),
@@ -133,7 +133,7 @@ GROUPS = (
         operations=40_000,
     ),
     Group(
-        "core-counter-contended",
+        "core-counter-by-four",
         "The compiled core: four threads add to one counter",
         (
             Case("with lock: n += 1", STDLIB, _among_four(Inline, _INLINE)),
