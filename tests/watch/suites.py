@@ -54,6 +54,20 @@ STANDARD: Final = (
             )
         ]
     ),
+    *(
+        f"test_asyncio.test_{part}"
+        for part in (
+            "locks",
+            "tasks",
+            "queues",
+            "base_events",
+            "futures",
+            "taskgroups",
+            "timeouts",
+            "runners",
+            "waitfor",
+        )
+    ),
 )
 # Of each package the arguments of pytest, in the folder of its source archive.
 PACKAGES: Final = {

@@ -1,0 +1,354 @@
+"""What the search finds among threads and tasks of this process, which are freed again.
+
+`test_hangs` shows each kind of hang in a program of its own, which is killed. Here nothing is killed, so that coverage
+sees the search: the locks are released by a thread that does not hold them, once the report is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from polling import until
+from syncprims.watch import Incident, Watching, install
+from syncprims.watch.wording import as_object, as_text, error_of
+
+LIMIT = 30.0
+
+
+class Reports:
+    """What a watch finds, which is not written."""
+
+    def __init__(self, watching: Watching) -> None:
+        self.watching = watching
+        self.found: list[Incident] = []
+        watching.watcher.on_incident.append(self._note)
+
+    def _note(self, incident: Incident, text: str) -> bool:
+        self.found.append(incident)
+        return True
+
+    def first(self, heading: str) -> Incident:
+        """Look until there is a report with this heading."""
+
+        def is_there() -> bool:
+            self.watching.look()
+            return any(each.heading == heading for each in self.found)
+
+        until(is_there, LIMIT)
+        return next(each for each in self.found if each.heading == heading)
+
+
+@contextmanager
+def watch(**options: Any) -> Iterator[Reports]:
+    """Watch, and look only if a test does."""
+    watching = install(after=60.0, asleep=None, **options)
+    watching.watcher.stop()
+    try:
+        yield Reports(watching)
+    finally:
+        watching.uninstall()
+
+
+def run(*functions: Callable[[], object]) -> list[threading.Thread]:
+    """Start a thread for each function, which may find that a lock of its own has been released."""
+
+    def call(function: Callable[[], object]) -> None:
+        try:
+            function()
+        except RuntimeError:
+            pass
+
+    threads = [threading.Thread(target=call, args=(each,), name=f"t{number}") for number, each in enumerate(functions)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def join(threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        thread.join(LIMIT)
+        assert not thread.is_alive()
+
+
+@pytest.mark.inverts
+def test_two_locks_in_both_orders() -> None:
+    """A certain deadlock, as long as no other thread has released such a lock; afterwards nothing is said of one."""
+    with watch() as reports:
+        first = threading.Lock()
+        second = threading.Lock()
+        both = threading.Barrier(2)
+
+        def work(one: Any, other: Any) -> None:
+            with one:
+                both.wait(LIMIT)
+                with other:
+                    pass
+
+        threads = run(lambda: work(first, second), lambda: work(second, first))
+        incident = reports.first("DEADLOCK")
+        second.release()
+        join(threads)
+        first_text = as_text(incident)
+    assert "for first (test_incidents.py:" in first_text
+    assert "taken at test_incidents.py:" in first_text
+    found = as_object(incident)
+    assert (found["certain"], {each["name"] for each in found["threads"]}) == (True, {"t0", "t1"})
+    error = error_of(incident, incident.threads[1].ident)
+    assert error.cycle[0].thread == incident.threads[1].thread
+
+
+@pytest.mark.inverts
+def test_a_certain_deadlock_is_broken() -> None:
+    """With `breaks` one of two threads that wait for each other's RLocks gets the error."""
+    with watch(breaks=True) as reports:
+        first, second = threading.RLock(), threading.RLock()
+        both = threading.Barrier(2)
+        errors: list[BaseException] = []
+
+        def work(one: Any, other: Any) -> None:
+            try:
+                with one:
+                    both.wait(LIMIT)
+                    with other:
+                        pass
+            except Exception as error:
+                errors.append(error)
+
+        threads = run(lambda: work(first, second), lambda: work(second, first))
+        reports.first("DEADLOCK")
+        join(threads)
+    assert [type(error).__name__ for error in errors] == ["DeadlockError"]
+
+
+def test_a_join_under_the_lock_that_the_thread_needs() -> None:
+    """The end of a thread is waited for by the one that has its lock."""
+    with watch() as reports:
+        lock = threading.Lock()
+        held = threading.Event()
+
+        def need() -> None:
+            held.wait(LIMIT)
+            with lock:
+                pass
+
+        needing = threading.Thread(target=need, name="needing")
+
+        def wait() -> None:
+            lock.acquire()
+            held.set()
+            needing.join()
+
+        needing.start()
+        threads = [*run(wait), needing]
+        text = as_text(reports.first("DEADLOCK"))
+        lock.release()
+        join(threads)
+    assert "for the end of Thread 'needing'" in text
+    assert "release the lock before joining" in text
+
+
+def test_a_task_of_a_pool_that_waits_for_its_own_pool() -> None:
+    """It is likely that it never goes on, as the pool could get another worker."""
+    with watch() as reports:
+        futures: list[Future[int]] = []
+        with ThreadPoolExecutor(1, "jobs") as pool:
+
+            def outer() -> int:
+                futures.append(pool.submit(int))
+                return futures[0].result()
+
+            ended = pool.submit(outer)
+            incident = reports.first("LIKELY DEADLOCK")
+            assert futures[0].cancel()
+        assert isinstance(ended.exception(LIMIT), CancelledError)
+    assert "a task that is queued in the ThreadPoolExecutor 'jobs' of 1 worker(s)" in as_text(incident)
+
+
+def test_a_slow_wait() -> None:
+    """A wait that is longer than the limit is reported once, with where its holder is."""
+    with watch(slow=0.05) as reports:
+        lock, let_go, held = threading.Lock(), threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with lock:
+                held.set()
+                let_go.wait(LIMIT)
+
+        def need() -> None:
+            held.wait(LIMIT)
+            with lock:
+                pass
+
+        threads = run(hold, need)
+        held.wait(LIMIT)
+        incident = reports.first("SLOW")
+        let_go.set()
+        join(threads)
+    assert incident.threads
+
+
+# -- event loops -------------------------------------------------------------------------------------------------------
+
+
+class LoopThread:
+    """A loop that runs in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.tasks: list[asyncio.Task[None]] = []
+        (self.thread,) = run(self._run)
+
+    def _run(self) -> None:
+        self.loop.run_forever()
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.loop.run_until_complete(asyncio.gather(*self.tasks, return_exceptions=True))
+        self.loop.close()
+
+    def begin(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Let the loop run a task."""
+        self.loop.call_soon_threadsafe(lambda: self.tasks.append(self.loop.create_task(coroutine)))
+
+    def end(self) -> None:
+        """Cancel what is left, and end the loop."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        join([self.thread])
+
+
+def test_two_tasks_in_both_orders() -> None:
+    """Tasks that wait for each other's locks of asyncio's."""
+    with watch() as reports:
+        running = LoopThread()
+
+        async def main() -> None:
+            one, other = asyncio.Lock(), asyncio.Lock()
+            both = asyncio.Barrier(2)
+
+            async def move(first: asyncio.Lock, second: asyncio.Lock) -> None:
+                async with first:
+                    await both.wait()
+                    async with second:
+                        pass
+
+            await asyncio.gather(move(one, other), move(other, one), return_exceptions=True)
+
+        running.begin(main())
+        text = as_text(reports.first("LIKELY DEADLOCK"))
+        running.end()
+    assert "unless one of these tasks is cancelled" in text
+    assert "the asyncio.Lock o" in text
+
+
+def test_a_task_that_holds_a_lock_while_a_thread_needs_it() -> None:
+    """The task awaits the thread, and has the lock in a block of its own."""
+    with watch() as reports:
+        running = LoopThread()
+        lock = threading.Lock()
+
+        def need() -> None:
+            with lock:
+                pass
+
+        async def main() -> None:
+            with lock:
+                await asyncio.to_thread(need)
+
+        running.begin(main())
+        incident = reports.first("LIKELY DEADLOCK")
+        lock.release()
+        running.end()
+    assert {each.task.partition(" ")[0] for each in incident.threads} == {"", "Task"}
+    assert "hold no lock of threading over an await" in incident.advice
+
+
+def test_a_task_that_waits_for_tasks_under_a_lock() -> None:
+    """By a group of tasks, by `wait`, and by the task itself."""
+    with watch() as reports:
+        running = LoopThread()
+
+        async def need(lock: asyncio.Lock) -> None:
+            async with lock:
+                pass
+
+        async def by_group() -> None:
+            lock = asyncio.Lock()
+            async with lock, asyncio.TaskGroup() as group:
+                group.create_task(need(lock))
+
+        async def by_wait() -> None:
+            lock = asyncio.Lock()
+            async with lock:
+                await asyncio.wait([asyncio.create_task(need(lock))])
+
+        async def by_await() -> None:
+            lock = asyncio.Lock()
+            async with lock:
+                await asyncio.create_task(need(lock))
+
+        for each in (by_group, by_wait, by_await):
+            running.begin(each())
+
+        def are_found() -> bool:
+            reports.watching.look()
+            said = "".join(as_text(each) for each in reports.found)
+            return all(
+                f"s for {words}" in said
+                for words in ("the tasks of a TaskGroup", "the tasks of a wait()", "the end of Task")
+            )
+
+        until(are_found, LIMIT)
+        running.end()
+
+
+def test_a_loop_that_waits_for_its_own_coroutine() -> None:
+    """Certain; the future can still be cancelled from here."""
+    with watch() as reports:
+        running = LoopThread()
+        futures: list[Any] = []
+
+        async def nothing() -> None:
+            pass
+
+        async def main() -> None:
+            futures.append(asyncio.run_coroutine_threadsafe(nothing(), running.loop))
+            try:
+                futures[0].result()
+            except BaseException:
+                futures.append("ended")
+
+        running.begin(main())
+        text = as_text(reports.first("DEADLOCK"))
+        futures[0].cancel()
+        until(lambda: len(futures) == 2, LIMIT)
+        running.end()
+    assert "up to itself, which runs that event loop" in text
+
+
+def test_a_task_that_needs_what_another_one_holds_over_an_await() -> None:
+    """The loop stands still, and the task that has the lock is named."""
+    with watch() as reports:
+        running = LoopThread()
+        lock = threading.Lock()
+
+        async def hold() -> None:
+            with lock:
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+
+        async def need() -> None:
+            with lock:
+                pass
+
+        running.begin(hold())
+        running.begin(need())
+        text = as_text(reports.first("DEADLOCK"))
+        lock.release()
+        running.end()
+    assert ", which is suspended" in text
