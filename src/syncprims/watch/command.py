@@ -20,7 +20,7 @@ usage: python -m syncprims.watch [OPTIONS] PROGRAM.py [ARGS ...]
 Run a program, a folder or a zip file with a __main__, or "-" for standard input, and report when its threads
 can't go on: who waits for what, who holds it, and where it was taken. The program itself goes on hanging.
 
-  --after S     report threads that have waited for each other for S seconds (1)
+  --after S     report threads that have waited for each other for S seconds (1), or one that has stopped its event loop
   --asleep S    report that all threads wait without a limit after S seconds (5); --no-asleep never
   --order       report two locks that are taken in both orders, even if nothing hangs; slower
   --ignore PLACE  with --order: ignore the locks that are made or taken at PLACE (file.py:12), or a pair of
