@@ -223,8 +223,8 @@ def install(
     that for a whole program.
 
     Args:
-        after: For how many seconds threads have to have waited for each other, or one has to have stopped its event loop
-            by a wait, before it is reported.
+        after: For how many seconds threads have to have waited for each other, or one to have stopped its event loop by
+            a wait, before it is reported.
         asleep: For how many seconds all threads have to have waited without a limit; None reports no such thing.
         order: Whether to report two locks that are taken in both orders. Slower: for tests.
         slow: Report each wait that lasts longer than that many seconds; None reports none.
