@@ -8,6 +8,7 @@ reported as broken.
 - `KeyedLock`, `Guarded`: a lock for each key; a value that code can reach only under its lock.
 - `once`, `SingleFlight`: a function that runs once; callers that share one call.
 - `TimedRWLock`, `TimedSemaphore`: many readers or one writer, and a number of permits, with the same guarantees.
+- `QueuedLock`: the base for a lock of your own, which states only who fits in.
 - `OrderedRunner`: threads that take turns in a predefined order.
 - `AtomicCounter`: a thread-safe integer with bounds, compare-and-set and waiting.
 - `CallbackPool`: an executor that runs every callback and loses no error. Its `TaskGroup` holds tasks that fail
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from ._locks.guarded import Guarded
     from ._locks.keyed import KeyedLock
     from ._locks.once import once
+    from ._locks.queued_lock import QueuedLock
     from ._locks.rw_lock import TimedRWLock
     from ._locks.semaphore import TimedSemaphore
     from ._locks.single_flight import SingleFlight
@@ -93,6 +95,7 @@ __all__ = [
     "PoolClosedError",
     "PoolStats",
     "PoolTimeoutError",
+    "QueuedLock",
     "SequenceFinishedError",
     "SingleFlight",
     "StepContext",
@@ -129,6 +132,7 @@ _LATER = {
     "KeyedLock": "_locks.keyed",
     "LazyResults": "callback_pool",
     "PoolStats": "callback_pool",
+    "QueuedLock": "_locks.queued_lock",
     "SingleFlight": "_locks.single_flight",
     "Task": "callback_pool",
     "TaskGroup": "callback_pool",

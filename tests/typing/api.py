@@ -32,6 +32,7 @@ from syncprims import (
     OrderedRunner,
     PoolStats,
     PoolTimeoutError,
+    QueuedLock,
     SingleFlight,
     StepTimeoutError,
     SyncError,
@@ -77,6 +78,26 @@ def shared_locks(hooks: Hooks, board: TimedRWLock) -> None:
     acquire_all(board)  # type: ignore[arg-type]
     hooks.release("2")  # type: ignore[arg-type]
     TimedSemaphore()  # type: ignore[call-arg]
+
+
+class Urgent(QueuedLock):
+    """A lock with a rule of its own."""
+
+    def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
+        return not kinds
+
+
+def locks_of_ones_own(urgent: Urgent) -> None:
+    """A ``with`` gives the lock, of its own class, whatever the kind."""
+    with urgent as held, urgent.hold(1.0) as held_in_time, urgent.of(3) as held_by_kind, urgent.of(3, timeout=None):
+        assert_type(held, Urgent)
+        assert_type(held_in_time, Urgent)
+        assert_type(held_by_kind, Urgent)
+    assert_type(urgent.acquire(timeout=1.0), bool)
+    with acquire_all(urgent, urgent.of(3), timeout=1.0):
+        pass
+    check_lock(Urgent)
+    urgent.of("3")  # type: ignore[arg-type]
 
 
 def leases(lock: RedisLock) -> None:

@@ -18,6 +18,7 @@ from .timed_lock import TimedLock
 
 if TYPE_CHECKING:
     from .lock_adapter import LockAdapter
+    from .queued_lock import KindOfHold, QueuedLock
     from .rw_lock import Reading, TimedRWLock, Writing
     from .semaphore import TimedSemaphore
 
@@ -38,7 +39,13 @@ class Part(Named, Protocol):
 
 
 def acquire_all(
-    *locks: TimedLock | LockAdapter | TimedSemaphore | Reading[TimedRWLock] | Writing[TimedRWLock],
+    *locks: TimedLock
+    | LockAdapter
+    | TimedSemaphore
+    | QueuedLock
+    | KindOfHold[QueuedLock]
+    | Reading[TimedRWLock]
+    | Writing[TimedRWLock],
     timeout: float | None = None,
 ) -> AbstractContextManager[None]:
     """Return a context manager that acquires all the locks in one global order, and releases them at the end.

@@ -172,6 +172,10 @@ class SharedLock(LockSurface):
         """The tokens of the holders, without any that is about to be removed because it does not fit."""
         raise NotImplementedError
 
+    def _place_in_line(self, token: int, /) -> int:  # noqa: ARG002  for those in which some go first
+        """Where in the line a thread waits: behind how many others. It is called under `_guard`."""
+        return len(self._line) - 1
+
     def _must_act(self, queued: Queued, /) -> Collection[UpTo]:
         """The threads that have to act before this waiter can go in; none if it can."""
         raise NotImplementedError
@@ -256,7 +260,8 @@ class SharedLock(LockSurface):
                     waiting.publish()
                     with self._guard:
                         self._open = False
-                        line[-1:-1] = (queued,)
+                        place = self._place_in_line(token)
+                        line[place:place] = (queued,)
                         queues = True
                     refuse_deadlock(waiting)
                     while True:

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeAlias
 
+from ..._locks.queued_lock import QueuedLock
 from ..._locks.timed_lock import TimedLock
 from ...adapters import LockAdapter
 from ...facts import Holder
 from ..threads import patience
 from .trial import aside, expect, expect_that, finish, limit, start, wait
 
-Lock: TypeAlias = TimedLock | LockAdapter
+Lock: TypeAlias = TimedLock | LockAdapter | QueuedLock
 Make: TypeAlias = Callable[[], Lock]
 
 

@@ -1,0 +1,277 @@
+"""`QueuedLock`, the base for locks of the user's own: its rule, its line, and subclasses that misbehave."""
+
+from __future__ import annotations
+
+import pickle
+from contextlib import suppress
+from threading import Barrier, Condition, Event
+from typing import Any
+
+import pytest
+
+from locks.actors import LIMIT, Actors, eventually, wait_for
+from locks.taken import Taken
+from syncprims import DeadlockError, LockTimeoutError, QueuedLock, TimedLock, acquire_all
+from syncprims.diagnostics import find_deadlocks, record, report
+from syncprims.testing import check_lock, interrupts
+
+
+class Urgent(QueuedLock):
+    """One at a time, the lowest kind first."""
+
+    def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
+        return not kinds
+
+    def _place(self, kind: int, kinds: tuple[int, ...], /) -> int:
+        return sum(each <= kind for each in kinds)
+
+
+class Rooms(QueuedLock):
+    """Those of one kind together."""
+
+    def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
+        return all(each == kind for each in kinds)
+
+
+class Weighed(QueuedLock):
+    """Kinds are weights, of which there may be ten."""
+
+    def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
+        return sum(kinds) + kind <= 10
+
+
+def order_of(lock: QueuedLock, kinds: list[int]) -> list[int]:
+    """Have threads wait one after another while the lock is held; return in which order they came in."""
+    came: list[int] = []
+
+    def come(kind: int) -> None:
+        with lock.of(kind, LIMIT):
+            came.append(kind)
+
+    with Actors() as actors, lock.of(10):
+        for number, kind in enumerate(kinds, start=1):
+            actors.start(lambda kind=kind: come(kind))  # type: ignore[misc]  # bound now
+            eventually(lambda number=number: lock.waiting == number)  # type: ignore[misc]  # the same
+        lock.release()
+        eventually(lambda: len(came) == len(kinds))
+        lock.acquire()
+    return came
+
+
+def test_those_who_wait_come_in_in_the_order_of_the_line() -> None:
+    """As `_place` says, and else in order of arrival."""
+    assert order_of(Urgent(), [5, 9, 1, 5, 3]) == [1, 3, 5, 5, 9]
+    assert order_of(Naughty(), [5, 9, 1, 5, 3]) == [5, 9, 1, 5, 3]
+
+
+def test_those_who_fit_are_in_together_and_others_wait() -> None:
+    """As `_fits` says, and each is a holder."""
+    rooms, together, go = Rooms(), Barrier(3), Event()
+
+    def stay() -> None:
+        with rooms.of(1, LIMIT):
+            together.wait(LIMIT)
+            wait_for(go)
+
+    with Actors() as actors:
+        for number in (1, 2):
+            actors.start(stay, f"guest {number}")
+        with rooms.of(1):
+            together.wait(LIMIT)
+            assert {holder.name for holder in rooms.holders} >= {"guest 1", "guest 2"}
+        with pytest.raises(LockTimeoutError, match="held by Thread 'guest"), rooms.of(2, 0.01):
+            pass
+        go.set()
+    assert not rooms.locked()
+
+
+def test_weights_add_up() -> None:
+    """The kind may be a number to compute with."""
+    lock = Weighed()
+    with lock.of(7), Actors() as actors:
+        with pytest.raises(LockTimeoutError):
+            raise actors.start(lambda: lock.of(4, 0).__enter__()).error() or AssertionError
+        assert actors.start(lambda: lock.of(3, 0).__enter__().release()).result() is None
+
+
+def test_a_second_hold_of_the_same_thread_is_refused() -> None:
+    """Also if it would fit; and nothing is changed."""
+    rooms = Rooms()
+    with rooms.of(1):
+        for attempt in (rooms.of(1).__enter__, rooms.__enter__, rooms.acquire):
+            with pytest.raises(DeadlockError, match="release it first"):
+                attempt()
+        assert rooms.acquire(False) is False
+        assert rooms.acquire(timeout=0.001) is False
+        assert len(rooms.holders) == 1
+
+
+def test_a_cycle_with_other_locks_is_refused() -> None:
+    """The lock takes part in the wait-for graph."""
+    lock, other, both = Urgent(name="printer"), TimedLock(), Barrier(2)
+
+    def take_other_first() -> None:
+        with other:
+            both.wait(LIMIT)
+            with lock.of(3, LIMIT):
+                pass
+
+    with Actors() as actors, lock:
+        waiter = actors.start(take_other_first)
+        both.wait(LIMIT)
+        eventually(lambda: lock.waiting == 1)
+        assert "printer" in report()
+        with pytest.raises(DeadlockError):
+            other.acquire()
+        assert find_deadlocks() == ()
+        lock.release()
+        waiter.result()
+        lock.acquire()
+
+
+def test_it_is_taken_together_with_others_and_recorded() -> None:
+    """Whatever its kind; a recording sees it taken and given."""
+    lock, other = Urgent(name="urgent"), TimedLock()
+    with record() as recording, acquire_all(lock.of(4), other, timeout=LIMIT):
+        assert lock.held_by_me()
+        assert other.held_by_me()
+    assert not lock.locked()
+    assert "urgent" in recording.table()
+
+
+class Naughty(QueuedLock):
+    """Answers what it is told to."""
+
+    fits: Any = staticmethod(lambda kind, kinds: not kinds)
+    place: Any = staticmethod(lambda kind, kinds: len(kinds))
+
+    def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
+        return self.fits(kind, kinds)  # type: ignore[no-any-return]  # anything
+
+    def _place(self, kind: int, kinds: tuple[int, ...], /) -> int:
+        return self.place(kind, kinds)  # type: ignore[no-any-return]  # anything
+
+
+def raising(*_: object) -> Any:
+    raise LookupError("no rule today")
+
+
+@pytest.mark.parametrize("hook", ["fits", "place"])
+def test_what_a_rule_raises_is_raised_in_the_thread_that_acquires(hook: str) -> None:
+    """It does not have the lock then, no thread is left in the line, and the lock works."""
+    lock = Naughty()
+    with Actors() as actors, lock:
+        setattr(lock, hook, raising) if hook == "place" else None
+        failing = actors.start(lambda: lock.acquire(timeout=LIMIT))
+        if hook == "fits":
+            eventually(lambda: lock.waiting == 1)
+            lock.fits = raising
+            lock.release()
+        assert isinstance(failing.error(), LookupError)
+        lock.fits = lambda kind, kinds: not kinds
+        if hook == "fits":
+            lock.acquire()
+    assert (lock.locked(), lock.waiting) == (False, 0)
+
+
+@pytest.mark.parametrize("place", [-5, 10**30, True])
+def test_a_place_beyond_the_line_is_its_end(place: int) -> None:
+    """A thread that waits is never lost."""
+    lock = Naughty()
+    lock.place = lambda kind, kinds: place
+    assert sorted(order_of(lock, [1, 2])) == [1, 2]
+
+
+def test_a_place_that_is_no_integer_is_an_error() -> None:
+    """In the thread that wanted to wait."""
+    lock = Naughty()
+    lock.place = lambda kind, kinds: "first"
+    with lock, Actors() as actors:
+        assert isinstance(actors.start(lambda: lock.acquire(timeout=LIMIT)).error(), TypeError)
+    assert lock.waiting == 0
+
+
+@pytest.mark.parametrize(("kind", "error"), [(-1, ValueError), (1.5, TypeError), ("1", TypeError)])
+def test_a_kind_is_an_integer_that_is_not_negative(kind: Any, error: type[Exception]) -> None:
+    """Anything else is an error at once."""
+    with pytest.raises(error, match="the kind of a hold"):
+        Urgent().of(kind)
+
+
+def test_a_subclass_without_a_rule_says_what_is_missing() -> None:
+    """At the first acquisition."""
+    with pytest.raises(NotImplementedError, match=r"QueuedLock has to define _fits\(kind, kinds\)"):
+        QueuedLock().acquire()
+
+
+def test_it_can_be_neither_pickled_nor_copied() -> None:
+    """As all locks."""
+    with pytest.raises(TypeError, match="cannot pickle"):
+        pickle.dumps(Urgent())
+
+
+def test_a_condition_over_a_lock_for_one_at_a_time_waits_and_is_notified() -> None:
+    """A rule that lets one thread in makes a lock for `threading.Condition`."""
+    lock = Urgent()
+    condition = Condition(lock)  # type: ignore[arg-type]  # typeshed names the classes that it takes
+    ready = Event()
+
+    def wait() -> bool:
+        with condition:
+            ready.set()
+            return condition.wait(LIMIT) and lock.held_by_me()
+
+    with Actors() as actors:
+        waiter = actors.start(wait)
+        wait_for(ready)
+        with condition:
+            condition.notify()
+        assert waiter.result()
+    assert not lock.locked()
+
+
+@pytest.mark.untraceable
+@pytest.mark.parametrize("mode", ["warm", "cold storm"])
+def test_an_interrupt_leaks_no_hold_of_a_kind(mode: Any) -> None:
+    """Wherever it comes, in entering and leaving by a kind."""
+
+    def enter_and_leave(lock: QueuedLock) -> None:
+        with lock.of(3, 1.0):
+            pass
+
+    def broken(lock: QueuedLock) -> str | None:
+        return f"{lock!r}" if lock.locked() or lock.waiting else None
+
+    interrupts(Urgent, enter_and_leave, broken, mode=mode).check()
+
+
+class TakenUrgent(Taken):
+    """A lock that a thread holds until it is told to let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = Urgent()
+        self.be_taken(self.lock, self.lock)
+
+    def broken(self) -> str | None:
+        self.let_go()
+        return f"{self.lock!r}" if self.lock.locked() or self.lock.waiting else None
+
+
+@pytest.mark.untraceable
+@pytest.mark.parametrize("mode", [pytest.param("warm", marks=pytest.mark.slow), "cold storm"])
+def test_an_interrupted_wait_leaves_the_line(mode: Any) -> None:
+    """Wherever it comes in a wait."""
+
+    def wait_in_vain(subject: TakenUrgent) -> None:
+        with suppress(LockTimeoutError), subject.lock.of(3, 0.01):
+            pass
+
+    interrupts(TakenUrgent, wait_in_vain, TakenUrgent.broken, mode=mode).check()
+
+
+@pytest.mark.untraceable
+@pytest.mark.timeout(300)
+def test_the_kit_passes() -> None:
+    """All clauses of a lock, on one for one thread at a time."""
+    assert check_lock(Urgent).broken == ()
