@@ -172,6 +172,7 @@ intersphinx_mapping = {"python": ("https://docs.python.org/3", _write_inventory(
 nitpick_ignore_regex = [
     ("py:.*", r"~?(.*\.)?[A-Z](_co)?"),  # type variables
     ("py:class", r"(syncprims\._locks\.rw_lock\.)?(Reading|Writing)"),  # which the texts of read() and write() describe
+    ("py:class", r"(syncprims\._locks\.queued_lock\.)?KindOfHold"),  # the same of of()
     ("py:.*", r"(redis\.)?Redis(Error)?"),  # whose pages are elsewhere
 ]
 nitpick_ignore = [
