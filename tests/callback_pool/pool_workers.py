@@ -26,6 +26,12 @@ def wait_for_file(path: str) -> str:
     return path
 
 
+def touch_and_wait(begun: str, go: str) -> str:
+    """Say that it runs, and run until the other file is there."""
+    Path(begun).touch()
+    return wait_for_file(go)
+
+
 def announce_then_hang(path: str) -> NoReturn:
     """Say which process this is, then never return."""
     partial = Path(path + ".part")

@@ -91,7 +91,7 @@ def test_shutdown_cancels_what_is_queued_in_processes(tmp_path: Path) -> None:
     go, begun = str(tmp_path / "go"), str(tmp_path / "begun")
     heard: list[object] = []
     pool = CallbackPool("process", max_workers=1)
-    running = pool.submit(touch_and_wait, begun, go)
+    running = pool.submit(pool_workers.touch_and_wait, begun, go)
     queued = [pool.apply_async(abs, (-n,), error_callback=heard.append) for n in range(20)]
     until_exists(begun)
     pool.shutdown(wait=False, cancel_futures=True)
@@ -129,8 +129,3 @@ def test_processes_end_with_their_pool(way: str) -> None:
     assert [task.result(LIMIT) for task in tasks] == [2**n for n in range(20)]
     assert all(map(ended, pids))
     eventually(lambda: gc.collect() >= 0 and not set(threading.enumerate()) - before)
-
-
-def touch_and_wait(begun: str, go: str) -> str:
-    Path(begun).touch()
-    return pool_workers.wait_for_file(go)

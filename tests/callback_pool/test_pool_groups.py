@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from callback_pool import pool_workers
 from locks.actors import LIMIT, Actors, eventually, on_signal, wait_for
+from polling import until_exists
 from syncprims import (
     CallbackErrors,
     CallbackExit,
@@ -489,7 +490,7 @@ def test_a_wait_for_a_group_is_an_edge() -> None:
         group = pool.group()
         with pytest.raises(DeadlockError, match="waits for the end of the tasks of a group") as caught, stock, group:
             task = group.submit(use)
-            eventually(lambda: stock.waiting > 0)
+            eventually(lambda: settled_waits(stock))
         assert "when you leave a group" in str(caught.value).splitlines()[-1]
         assert task.result(LIMIT) == 1
 
@@ -598,6 +599,42 @@ def test_an_interrupt_of_the_wait_comes_out_promptly(monkeypatch: pytest.MonkeyP
         assert not endless.done()
         go.set()
         assert endless.result(LIMIT) is True
+
+
+@pytest.mark.parametrize("kind", ["process", "threads handed in"])
+def test_an_interrupt_of_the_wait_ends_what_runs_elsewhere(
+    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Ctrl-C kills what runs in processes of the pool's own, and leaves behind what can't be killed."""
+    monkeypatch.setattr("syncprims.callback_pool.group._MOMENT", 0.1)
+    go, begun = tmp_path / "go", tmp_path / "begun"
+    with pool_of(kind, workers=1) as pool:
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        with on_signal(interrupt) as send, Actors() as actors:
+
+            def when_it_waits() -> None:
+                eventually(lambda: any("the end of the tasks" in str(each) for each in waits_for(pool)))
+                send()
+
+            with pytest.raises(KeyboardInterrupt), pool.group() as group:
+                runs = group.submit(pool_workers.touch_and_wait, str(begun), str(go))
+                until_exists(begun)
+                queued = group.submit(abs, 1)
+                actors.start(when_it_waits)
+        assert queued.cancelled()
+        assert runs.cancelled() == (kind == "process")
+        go.touch()
+        assert pool.submit(abs, -1).result(LIMIT) == 1
+
+
+def settled_waits(lock: TimedLock) -> bool:
+    """Whether a thread waits for the lock that will not be refused any more."""
+    from syncprims._core.waits import SETTLED, all_waits, subject
+
+    return any(each.serial == SETTLED for each in all_waits() if subject(each)[0] is lock)
 
 
 def waits_for(pool: CallbackPool) -> list[str]:
@@ -716,3 +753,41 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
             yield from leaves(each)
     else:
         yield error
+
+
+# Where tasks can't submit: the block makes the groups, and tasks are leaves.
+
+
+@pytest.fixture(scope="module", params=["process", *KINDS[2:4]])
+def narrow_pool(request: pytest.FixtureRequest) -> Iterator[CallbackPool]:
+    """A pool of two workers that are no threads of its own."""
+    with pool_of(request.param) as pool:
+        yield pool
+
+
+def grow(pool: CallbackPool, node: Node, tasks: list[Task[int]]) -> None:
+    """Have a group for the node, with a task of its own and a group in it for each child."""
+    with pool.group() as group:
+        tasks.append(group.submit(pool_workers.fail, "no") if node.fails else group.submit(pool_workers.add, 1))
+        for child in node.children:
+            grow(pool, child, tasks)
+
+
+@pytest.mark.untraceable
+@settings(max_examples=12, deadline=None, database=None)
+@given(tree=trees)
+def test_random_groups_keep_the_rules_elsewhere(tree: Node, narrow_pool: CallbackPool) -> None:
+    """In processes, interpreters and threads handed in: none outlives its block, and errors come out if one fails."""
+    tasks: list[Task[int]] = []
+    caught: ExceptionGroup[Any] | None = None
+    try:
+        grow(narrow_pool, tree, tasks)
+    except ExceptionGroup as error:
+        caught = error
+    assert all(task.settled() for task in tasks)
+    assert (caught is not None) == tree.any_fails()
+    if caught is None:
+        assert [task.result(0) for task in tasks] == [1] * tree.size()
+    else:
+        assert caught.subgroup(ValueError) is not None
+        assert caught.split(ValueError)[1] is None

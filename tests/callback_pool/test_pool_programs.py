@@ -325,10 +325,10 @@ def use():
     except RuntimeError as error:
         print(type(error).__name__, error)
 
-atexit.register(use)
-from syncprims import CallbackPool
-
 if __name__ == "__main__":
+    atexit.register(use)  # before the import, so that it runs after the pools' own
+    from syncprims import CallbackPool
+
     pool = CallbackPool({kind!r}, max_workers=1, name="late")
     pool.apply_async(abs, (-3,), callback=print)
 """)

@@ -375,7 +375,7 @@ def test_cpythons_tests_of_pools_pass(record_property: Note) -> None:
     assert run >= 48
     record_property("CPython's tests of pools passed", run - skipped)
     passed = re.findall(r"^test_\w+ \(\S*processes_TestPool\S*\) \.\.\. ok$", done.stdout, re.MULTILINE)
-    assert len(passed) == 23  # of 25
+    assert len(passed) >= 23  # of 25, or of 28 from 3.13.1 on
 
 
 @pytest.mark.skipif(not HOWTO.exists(), reason="the pages are not there: only the tests were copied")

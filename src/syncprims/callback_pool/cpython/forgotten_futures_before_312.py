@@ -44,18 +44,16 @@ class Custody:
         if sys.version_info < (3, 12):
             inner.__class__ = _Tolerant
 
-    def take(self, inner: Future[bytes]) -> bool:
-        """Look after the future from now on; True if the executor turns out to be broken, which all futures know then.
+    def take(self, inner: Future[bytes]) -> None:
+        """Look after the future from now on; if the executor turns out to be broken, all futures know then.
 
         Blocks only in that case, until the executor's own thread has ended.
         """
         self._inners[inner] = None
         if inner.done():
             self._inners.pop(inner, None)
-        if not getattr(self._executor, "_broken", False):
-            return False
-        self._tell_all()
-        return True
+        if getattr(self._executor, "_broken", False):
+            self._tell_all()
 
     def refused(self, error: Exception) -> None:
         """See to all futures if `submit` failed half-way in an executor that just broke, and say that it did."""
@@ -69,7 +67,7 @@ class Custody:
 
     def _tell_all(self) -> None:
         manager = getattr(self._executor, "_executor_manager_thread", None)
-        end(self._executor, kill=True)
+        end(self._executor)
         if manager is not None:
             manager.join(_BREAKING)
         for forgotten in list(self._inners):
@@ -86,12 +84,11 @@ def _broken() -> BrokenExecutor:
     return BrokenProcessPool("the process executor broke while it took this task: make a new one")
 
 
-def end(executor: ProcessPoolExecutor, *, kill: bool) -> None:
-    """Shut the executor down without waiting; kill its processes if one of them would never end by itself."""
+def end(executor: ProcessPoolExecutor) -> None:
+    """Shut the executor down without waiting, and kill its processes: one of them might never end by itself."""
     inside: Any = executor
-    if kill:
-        for process in list((inside._processes or {}).values()):
-            _kill(process)
+    for process in list((inside._processes or {}).values()):
+        _kill(process)
     # Not by `shutdown`: from 3.13 on the executor's own thread holds the lock of that while it waits for its workers,
     # which it does without our saying so once the program ends. Then a worker that does not end would hold us up too.
     if inside._shutdown_lock.acquire(timeout=_JOINING):

@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from .fork_server import OwnForkServer
 
 # Each worker has one thread and one pipe, and a task passes through two threads. Rejected: executors of the standard
-# library with one worker each, side by side. They have three threads and two queues with semaphores for each worker,
-# and a task passes through four threads. A single executor with the same number of workers takes twice as long and more
-# for small tasks with a callback.
+# library with one worker each, side by side. They have two more threads and twice as many descriptors, a task passes
+# through four threads, and half of the throughput is gone: docs/explanation/worker-processes.rst has the figures.
 #
 # What a thread does between two calls is another thread's time, and a process that waits for it is idle: no call is
 # sent in advance. So a process that dies has taken one call along and no other, and a call that has not begun is simply
