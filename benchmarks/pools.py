@@ -203,7 +203,7 @@ def _map_joblib(stack: ExitStack) -> Work:
 
 IN_PROCESSES = (
     Case("ProcessPoolExecutor", STDLIB, _executor(processes)),
-    Case('CallbackPool("process")', OURS, _ours(_own("process")), 0.65),
+    Case('CallbackPool("process")', OURS, _ours(_own("process")), 0.8),
 )
 """The baseline, and ours."""
 
