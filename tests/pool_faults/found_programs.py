@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from callback_pool.pool_workers import add, say
 from polling import ended, until, until_exists
+from syncprims import CallbackPool
 
 from .fault_places import OWN, OWN_PROCESSES, open_pool
 from .found_faults import pause
@@ -67,24 +68,36 @@ def used_at_exit(place: str) -> str:
 
 
 def suffer_exit_handlers(place: str) -> None:
-    def use(who: str) -> None:
+    def use(who: str, pool: CallbackPool) -> None:
         try:
-            pool = open_pool(place, workers=1)
             pool.apply_async(
                 add,
                 (1,),
                 callback=lambda n: print(f"{who}: callback {n}", flush=True),
                 error_callback=lambda _: print(f"{who}: refused", flush=True),
             )
-            pool.close(LIMIT)
+            pool.close(40.0)
         except (RuntimeError, ImportError):
             print(f"{who}: refused", flush=True)
 
-    class Buffer:
-        def __del__(self) -> None:
-            use("finalizer")
+    def handle() -> None:
+        try:
+            pool = open_pool(place, workers=1)
+        except (RuntimeError, ImportError):
+            print("handler: refused", flush=True)
+        else:
+            use("handler", pool)
 
-    atexit.register(use, "handler")
+    class Buffer:
+        """Writes what it has when it goes, by a pool that it made in time."""
+
+        def __init__(self) -> None:
+            self._pool = open_pool(place, workers=1)
+
+        def __del__(self) -> None:
+            use("finalizer", self._pool)
+
+    atexit.register(handle)
     globals()["_buffer"] = Buffer()  # which goes with the module, before what else is in it
 
 
