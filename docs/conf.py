@@ -114,6 +114,7 @@ _ELSEWHERE = {  # names whose page is not their module's
     "asyncio.ensure_future": "library/asyncio-future",
     "faulthandler": "library/faulthandler",
     "multiprocessing.Pool.apply_async": "library/multiprocessing",
+    "os._exit": "library/os",
     "sys._is_gil_enabled": "library/sys",
     "sys.remote_exec": "library/sys",  # from 3.14 on
     "asyncio.Future": "library/asyncio-future",
@@ -250,6 +251,25 @@ def _take_changelog(_app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = text
 
 
+def _link_examples(app: Sphinx, doctree: nodes.document) -> None:
+    # Wherever a program of the examples is named, its page is one click away.
+    here = app.env.current_document.docname
+    for literal in list(doctree.findall(nodes.literal)):
+        name = re.fullmatch(r"(?:examples/)?(\w+)\.py", literal.astext())
+        page = name and f"examples/{name[1]}"
+        if (
+            page
+            and page in app.env.found_docs
+            and page != here
+            and not isinstance(literal.parent, addnodes.pending_xref)
+        ):
+            link = addnodes.pending_xref(
+                "", refdomain="std", reftype="doc", reftarget=f"/{page}", refdoc=here, refexplicit=True, refwarn=True
+            )
+            literal.replace_self(link)
+            link += nodes.inline("", "", literal.deepcopy())
+
+
 # Members in the order of their use: how to get in, how to get out, what else it does, what it is, and last its hooks.
 _FIRST = ["__enter__", "__call__", "__getitem__", "hold", "acquire", "release", "__exit__", "read", "write"]
 
@@ -288,6 +308,7 @@ def _frame_drawings(_app: Sphinx, doctree: nodes.document) -> None:
 def setup(app: Sphinx) -> None:
     """Find names where their users know them, show public base classes alone, and take the changelog in."""
     app.connect("doctree-read", _frame_drawings)
+    app.connect("doctree-read", _link_examples)
     app.connect("doctree-read", _order_members, priority=400)  # before the contents are collected
     app.connect("source-read", _take_changelog)
     app.connect("autodoc-process-docstring", _keep_colon, priority=1)

@@ -1,39 +1,91 @@
-"""Every program in examples/ runs, prints something and succeeds."""
+"""Every program in examples/ runs and succeeds, and prints what its page in the documentation shows.
+
+``PYTHONPATH=src:tests python tests/test_examples.py NAME...`` keeps the output of these programs, or of all, for that.
+"""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from programs import environment
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-PROGRAMS = sorted(EXAMPLES.glob("*.py"))
+ROOT = Path(__file__).parents[1]
+PROGRAMS = sorted((ROOT / "examples").glob("*.py"))
+PAGES = ROOT / "docs" / "examples"
 LIMIT = 50.0  # seconds
+NEEDS = re.compile(r"needs|skipped: needs")  # how a program begins that has no server, or not enough of what it needs
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.stem)
-def test_example_runs(program: Path, tmp_path: Path) -> None:
-    """A program ends with exit code 0, in time, having printed something, and without a traceback or a warning."""
+def run(program: Path, folder: Path) -> tuple[str, str]:
+    """Run a program in a folder; return what it printed, and what it complained of."""
     done = subprocess.run(
         [sys.executable, "-W", "error", str(program)],
         env=environment(),
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=LIMIT,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert done.stdout.strip()
-    assert "Traceback" not in done.stderr
-    assert "Warning" not in done.stderr
+    return done.stdout.replace(f"{ROOT}/", "").replace(sys.base_prefix, "/usr"), done.stderr
+
+
+def form(output: str) -> list[str]:
+    """Return the lines without what differs from run to run: order, numbers, units, checksums, widths of columns."""
+    output = re.sub(r"\b[0-9a-f]{64}\b", "#", output)
+    return sorted(
+        re.sub(r"[-#\s]+", " ", re.sub(r"\d[\d.,]*( ?[µmn]?s\b)?", "#", line)) for line in output.splitlines()
+    )
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.stem)
+def test_example_runs(program: Path, tmp_path: Path) -> None:
+    """A program ends with exit code 0, in time, without a traceback or a warning; its page shows its output."""
+    printed, complained = run(program, tmp_path)
+    assert printed.strip()
+    assert "Traceback" not in complained
+    assert "Warning" not in complained
+    if PAGES.is_dir() and not NEEDS.match(printed):
+        shown = PAGES / f"{program.stem}.txt"
+        assert form(printed) == form(shown.read_text(encoding="utf-8")), (
+            f"keep it by: python tests/test_examples.py {program.stem}"
+        )
+
+
+@pytest.mark.skipif(not PAGES.is_dir(), reason="the pages are not there: only the tests were copied")
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.stem)
+def test_each_example_has_its_page(program: Path) -> None:
+    """It shows the whole program, and what that prints."""
+    page = (PAGES / f"{program.stem}.rst").read_text(encoding="utf-8")
+    assert f"literalinclude:: ../../examples/{program.name}\n" in page
+    assert f"literalinclude:: {program.stem}.txt\n" in page
+    assert not NEEDS.match((PAGES / f"{program.stem}.txt").read_text(encoding="utf-8")), "it ran without its server"
 
 
 def test_there_are_examples() -> None:
     """The worked examples that the documentation speaks of are there."""
     names = {program.stem for program in PROGRAMS}
     assert names >= {"slow_holder_lock", "published_counter", "fizzbuzz_runner", "retrying_pool"}
+
+
+def keep(*names: str) -> None:
+    """Keep what these programs print for their pages, or what all print."""
+    for program in PROGRAMS:
+        if not names or program.stem in names:
+            with tempfile.TemporaryDirectory() as folder:
+                printed, _ = run(program, Path(folder))
+            if NEEDS.match(printed):
+                print(f"{program.stem}: {printed.strip()}; nothing kept", file=sys.stderr)
+            else:
+                (PAGES / f"{program.stem}.txt").write_text(printed, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    keep(*sys.argv[1:])
