@@ -116,6 +116,7 @@ _ELSEWHERE = {  # names whose page is not their module's
     "multiprocessing.Pool.apply_async": "library/multiprocessing",
     "os._exit": "library/os",
     "sys._is_gil_enabled": "library/sys",
+    "sys._current_frames": "library/sys",
     "sys.remote_exec": "library/sys",  # from 3.14 on
     "asyncio.Future": "library/asyncio-future",
     "asyncio.wrap_future": "library/asyncio-future",
