@@ -55,7 +55,7 @@ class Undone(_CLock):  # type: ignore[misc]
         try:
             if self.acquire(False):
                 return self
-            raise AssertionError("nobody else is here")
+            raise AssertionError("no other thread is here")
         except BaseException:
             try:
                 _release(self)
@@ -81,11 +81,11 @@ class Composed:
     def __enter__(self) -> Self:
         lock = self._lock
         if lock._is_owned():
-            raise AssertionError("nobody enters twice here")
+            raise AssertionError("no thread enters twice here")
         try:
             if lock.acquire(False):
                 return self
-            raise AssertionError("nobody else is here")
+            raise AssertionError("no other thread is here")
         except BaseException:
             try:
                 lock.release()

@@ -22,7 +22,7 @@ OURS = "syncprims"
 STDLIB = "the standard library"
 
 SLICE = 0.001  # seconds that a case should work in one go, at least
-TRIES = 3  # goes in one round, of which the quickest counts: nobody has taken the processor away in the middle of it
+TRIES = 3  # goes in one round, of which the quickest counts: the system has not interrupted it
 MOST = 1 << 16  # operations in one round, at most
 
 

@@ -46,7 +46,7 @@ class SlowHolderLock(TimedLock):
 
     @staticmethod
     def _who(holder: Holder | None) -> str:
-        return "somebody unknown" if holder is None else f"thread {holder.name!r}"
+        return "an unknown thread" if holder is None else f"thread {holder.name!r}"
 
 
 def main() -> None:

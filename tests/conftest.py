@@ -16,7 +16,7 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Many tests start programs, each of which would compile the library anew. Git ignores what is kept.
+# Many tests start programs, each of which would compile the library again. Git ignores the cache.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 

@@ -97,4 +97,4 @@ def main(scenarios: dict[str, Any], outcomes: dict[str, int], name: str, preempt
         report.complete = result.property_holds is True and monotonic() - started < float(seconds)
         report.explanation = result.explanation or result.inconclusive_reason
     print(json.dumps(asdict(report)), flush=True)
-    os._exit(0)  # threads of an execution that was given up may be left, and nobody can end them
+    os._exit(0)  # threads of an execution that was given up may be left, and can't be ended

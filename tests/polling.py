@@ -33,7 +33,7 @@ def until_exists(path: str | os.PathLike[str], limit: float = LIMIT) -> None:
 
 
 def ended(pid: int, limit: float = LIMIT) -> bool:
-    """Wait until there is no such process; False if it lives on. One that nobody has reaped counts as ended."""
+    """Wait until there is no such process; False if it lives on. One that was not reaped counts as ended."""
     try:
         until(lambda: _has_ended(pid), limit)
     except TimeoutError:

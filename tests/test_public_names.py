@@ -24,7 +24,7 @@ CLASSES: set[type] = {
     for module in map(importlib.import_module, MODULES)
     for kind in (getattr(module, name) for name in module.__all__)
     if inspect.isclass(kind)
-    # The others take what Exception takes, or are made by nobody.
+    # The others take what Exception takes, or are never made by users.
     and not (issubclass(kind, BaseException) and "__init__" not in vars(kind))
     and not getattr(kind, "_is_protocol", False)
 }
@@ -32,7 +32,7 @@ CLASSES: set[type] = {
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_public_module_lists_its_public_names(name: str) -> None:
-    """`dir()` and completion show no name that nobody is to use, and every one of the others is there."""
+    """`dir()` and completion show no name that is not for users, and every one of the others is there."""
     module = importlib.import_module(name)
     listed = {each for each in dir(module) if not each.startswith("__")}
     parts = {each.partition(".")[2] for each in MODULES[1:]} if module is syncprims else set()

@@ -598,7 +598,7 @@ me(void)
 static int64_t forks;
 
 /* The threads that waited for a lock are not there in a forked child, and may have been in the middle of its gate. So
- * whoever waits, or finds waiters, looks whether the lock was waited for in another process. */
+ * a thread that waits, or finds waiters, checks whether the lock was waited for in another process. */
 static void
 forget_waiters(Lock *lock)
 {
@@ -1787,7 +1787,7 @@ put(PyObject *self, PyObject *args)
     return PyErr_Format(PyExc_ValueError, "the core has no method %s for %R", name, type);
 }
 
-/* own(cls, name): make a method that the class inherits from the core's type anew for the class. */
+/* own(cls, name): give the class its own copy of a method that it inherits from the core's type. */
 static PyObject *
 own(PyObject *self, PyObject *args)
 {
@@ -1819,7 +1819,7 @@ let_tokens_pass(PyObject *self, PyObject *pass)
 
 static PyMethodDef module_functions[] = {
     {"put", put, METH_VARARGS, "Put the core's method into a class, in the place of the Python method of this name."},
-    {"own", own, METH_VARARGS, "Make a method that a class inherits from the core anew for the class."},
+    {"own", own, METH_VARARGS, "Give a class its own copy of a method that it inherits from the core."},
     {"entrance", entrance, METH_NOARGS, "Make what `__enter__` is once a subclass has to get Python's."},
     {"let_tokens_pass", let_tokens_pass, METH_O, "Whether tokens may go past the Python methods of the locks."},
     {"pass_over", pass_over, METH_O, "Take no code of the files in this folder for the program's."},

@@ -24,7 +24,7 @@ START: Final = 15.0  # seconds for what takes 0.1 s
 
 
 def free_port() -> int:
-    """Find a port of this machine that nobody listens on."""
+    """Find a port of this machine on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -77,7 +77,7 @@ class RedisServer:
         self._process.wait(START)
 
     def stall(self) -> None:
-        """Let it answer nobody any more, though it still accepts connections."""
+        """Let it answer no client any more, although it still accepts connections."""
         os.kill(self._process.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:

@@ -169,7 +169,7 @@ def test_a_task_can_be_cancelled_before_it_begins(pool: CallbackPool, tmp_path: 
 
 
 def test_what_callbacks_raise_is_raised_by_join(pool: CallbackPool) -> None:
-    """And what tasks raised that nobody looked at; nothing is lost, and nothing breaks."""
+    """And the exceptions of tasks that no code looked at; nothing is lost, and nothing breaks."""
 
     def refuse(result: int) -> None:
         raise LookupError(result)

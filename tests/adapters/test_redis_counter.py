@@ -39,7 +39,7 @@ class Complete(RedisCounter):
     initial = 0
 
     def update(self, fn: Callable[[int], int]) -> int:
-        """Try until nobody else comes in between: the function may run several times."""
+        """Try until no other client comes in between: the function may run several times."""
         while True:
             value = self.value
             new = fn(value)

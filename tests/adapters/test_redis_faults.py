@@ -37,7 +37,7 @@ def take_and_release(lock: RedisLock) -> bool:
 
 
 def waiting(lock: RedisLock) -> Callable[[], bool]:
-    """Whether somebody waits for the lock."""
+    """Whether a thread waits for the lock."""
     return lambda: lock.waiting == 1
 
 
@@ -132,7 +132,7 @@ def test_a_waiter_outlives_a_restart_of_the_server(own_server: RedisServer, key:
 
 
 def test_a_waiter_without_limit_hears_of_the_end_of_the_server(own_server: RedisServer, key: str) -> None:
-    """Nobody else would ever tell it."""
+    """No other client would ever notify it."""
     import redis
 
     client = own_server.client(socket_timeout=SOCKET)

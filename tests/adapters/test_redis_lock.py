@@ -144,7 +144,7 @@ def test_a_hold_that_was_lost_does_not_spoil_the_next_hold_of_the_thread(client:
 
 
 def test_renew_begins_the_lease_anew(client: Redis, key: str) -> None:
-    """It has its full length again, and whoever has lost the lock hears of it."""
+    """It has its full length again, and a thread that has lost the lock gets the error."""
     lock = RedisLock(client, key, lease=LEASE)
     with pytest.raises(RuntimeError, match="does not hold it"):
         lock.renew()
@@ -160,7 +160,7 @@ def test_renew_begins_the_lease_anew(client: Redis, key: str) -> None:
 
 
 def test_a_dead_holder_keeps_it_to_the_end_of_its_lease_only(client: Redis, key: str) -> None:
-    """A thread that ends without releasing is outlived by its lease, not for ever by its lock."""
+    """A thread that ends without releasing is outlived by its lease, not forever by its lock."""
     lock = RedisLock(client, key, lease=0.2)
     with Threads() as threads:
         threads.start(lock.acquire)
@@ -253,7 +253,7 @@ def test_a_free_lock_costs_one_round_trip_each_way(client: Redis, key: str) -> N
 def test_an_interrupt_that_hides_the_servers_answer_leaves_no_lease(
     client: Redis, key: str, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """The server has granted or freed it, and nobody heard: afterwards the thread has nothing, and the lock is free."""
+    """The server granted or freed it, and the answer was lost: then the thread has nothing, and the lock is free."""
     lock = RedisLock(client, key, lease=LEASE)
     run = Server.run
     interrupts = [KeyboardInterrupt()]

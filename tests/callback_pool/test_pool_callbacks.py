@@ -133,7 +133,7 @@ def test_system_exit_in_callbacks_kills_nothing() -> None:
 
 @pytest.mark.parametrize("look", ["result", "exception", "get"])
 def test_looking_at_an_error_takes_it_out_of_the_group(look: str) -> None:
-    """Whoever looked at the task before join was told, so join says nothing."""
+    """Code looked at the task before join, so join raises nothing."""
     with CallbackPool() as pool:
         task = pool.apply_async(fail)
         task.wait_settled(LIMIT)

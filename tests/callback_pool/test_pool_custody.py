@@ -19,7 +19,7 @@ LIMIT = 15.0
 
 
 class Forgetful(ProcessPoolExecutor):
-    """Takes calls and never runs them; breaks when the test says so, and tells nobody."""
+    """Takes calls and never runs them; breaks when the test says so, and notifies nothing."""
 
     def __init__(self) -> None:
         super().__init__(1)

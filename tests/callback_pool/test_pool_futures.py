@@ -167,7 +167,7 @@ def test_map_gives_results_in_order(chunksize: int, max_pending: int | None) -> 
 
 
 def test_map_submits_at_the_call() -> None:
-    """Map begins its calls before anybody iterates, and at most max_pending chunks of them."""
+    """Map begins its calls before any iteration, and at most max_pending chunks of them."""
     taken: list[int] = []
     ran = threading.Semaphore(0)
 

@@ -66,7 +66,7 @@ def broken(case: Case) -> str | None:
     except SyncError as error:
         return f"close raised {error!r}"
     if any(state.name == pool.name and state.waiters for state in snapshot()):
-        return "somebody seems to wait for it still"
+        return "a thread still seems to wait for it"
     stats = pool.stats
     if stats.pending or stats.submitted != stats.done + stats.failed + stats.cancelled:
         return f"the accounts are not even: {stats}"
@@ -181,7 +181,7 @@ def test_nothing_is_lost(scenario: Callable[[Case], object], make: Callable[[], 
 @pytest.mark.parametrize("scenario", [join, close, block, shutdown])
 @pytest.mark.timeout(300)
 def test_nothing_is_lost_while_waiting(scenario: Callable[[Case], object], mode: Mode) -> None:
-    """Nor when it comes while tasks are pending and somebody waits for them."""
+    """Nor when it comes while tasks are pending and a thread waits for them."""
     interrupts(
         lambda: Case(queued=3),
         scenario,

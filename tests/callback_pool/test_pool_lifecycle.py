@@ -92,7 +92,7 @@ def test_close_that_times_out_stays_closed_and_can_be_called_again() -> None:
     assert caught.value.pending == 2
     assert caught.value.timeout == 0.02
     assert caught.value.waited >= 0.02
-    assert "Event.wait" in caught.value.__notes__[0]  # what everybody holds and waits for, and what the pool runs
+    assert "Event.wait" in caught.value.__notes__[0]  # what every thread holds and waits for, and what the pool runs
     with pytest.raises(PoolClosedError):
         pool.submit(len, "a")
     hold.set()
@@ -249,7 +249,7 @@ def test_initializer_runs_in_each_thread_and_its_failure_fails_the_tasks() -> No
 
 
 def test_pool_that_is_dropped_ends_its_threads() -> None:
-    """A pool that nobody refers to any more ends its threads without being closed."""
+    """A pool without references ends its threads without being closed."""
     pool = CallbackPool(max_workers=2, name="dropped")
     pool.apply_async(len, ("a",), timeout=3600).wait_settled(LIMIT)
     pool.join(LIMIT)
@@ -294,7 +294,7 @@ def test_stats_count_each_end_once() -> None:
 
 
 def test_stats_count_a_settled_task_once_while_its_hook_runs() -> None:
-    """Whoever waited for a task to be settled finds it among the ended ones alone, whatever is still to be done."""
+    """A thread that waited for a task to be settled finds it only among the ended ones."""
     go_on = threading.Event()
 
     class Hooked(CallbackPool):
@@ -426,7 +426,7 @@ def test_shutdown_runs_what_it_has_and_tells_every_callback() -> None:
 
 @pytest.mark.parametrize("way_out", ["shutdown", "abort", "terminate"])
 def test_close_has_a_way_out_though_a_task_submits_itself_again(way_out: str) -> None:
-    """A close that would never end ends by a limit, or when somebody else shuts the pool down or aborts it."""
+    """A close that would never end ends by a limit, or when another thread shuts the pool down or aborts it."""
 
     def again() -> None:
         with contextlib.suppress(PoolClosedError):

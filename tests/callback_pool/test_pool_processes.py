@@ -165,7 +165,7 @@ def test_initargs_may_be_what_only_a_starting_process_gets() -> None:
 
 
 def test_initializer_that_fails_fails_the_tasks() -> None:
-    """With an initializer that always raises, every task has an error and nothing hangs or respawns for ever."""
+    """With an initializer that always raises, every task has an error and nothing hangs or respawns forever."""
     told: list[BaseException] = []
     with CallbackPool("process", max_workers=1, initializer=pool_workers.fail_to_start) as pool:
         for i in range(100):

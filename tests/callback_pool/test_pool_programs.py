@@ -60,7 +60,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("kind", ["thread", "process", "handed in"])
 def test_open_pool_drains_at_exit(tmp_path: Path, kind: str) -> None:
-    """Six tasks of a pool that nobody closed all run at exit, with callbacks and what these submit."""
+    """Six tasks of a pool that was not closed all run at exit, with callbacks and what these submit."""
     body = """
 def again(n):
     print(n, flush=True)
@@ -133,7 +133,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
 def test_ctrl_c_inside_with_tells_the_queue_and_ends_promptly(tmp_path: Path, kind: str) -> None:
-    """SIGINT in a with block: every callback is told, what runs for ever is not waited for."""
+    """SIGINT in a with block: every callback is told, what runs forever is not waited for."""
     body = """
 told = []
 if __name__ == "__main__":

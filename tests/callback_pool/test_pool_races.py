@@ -108,7 +108,7 @@ class Play:
         self.pool.shutdown(wait=False)
 
     def abort(self) -> None:
-        """Abort as a callback does, which waits for nobody."""
+        """Abort like a callback, which waits for no thread."""
         before = enter(self.pool._open_tasks, "callback")
         self.pool.abort()
         leave(before)
@@ -127,15 +127,15 @@ class Play:
         if any(len(heard) != 1 for heard in self.told):
             return f"told {self.told}"
         if self.pool._open_tasks.jobs or not all(one.settled() for one in self.accepted):
-            return "a task is pending for ever"
+            return "a task is pending forever"
         if self.pool._open_tasks.phase != "retired":
-            return f"the pool is {self.pool._open_tasks.phase} for ever"
+            return f"the pool is {self.pool._open_tasks.phase} forever"
         if self.retired_early:
             return "the pool had retired when a callback ran"
         if self.joined_early:
             return "a join was over while a task was pending"
         if self.left_waiting:
-            return "a join waits for ever"
+            return "a join waits forever"
         if not aborted and len(self.told) < 1:
             return "nothing was submitted"
         return None
@@ -148,7 +148,7 @@ class Stage:
 
     @staticmethod
     def come_to(gate: LockType, deadline: Deadline) -> bool:
-        """Wait at the gate, as far as a thread that is played by hand can: it gives up, and somebody looks later."""
+        """Wait at the gate, as far as a simulated thread can: it gives up, and another thread looks later."""
         assert Stage.play is not None
         Stage.play.gates.append(gate)
         return False
@@ -237,7 +237,7 @@ def test_steps_that_fall_into_a_join_end_well(monkeypatch: pytest.MonkeyPatch, r
 
 
 def test_join_that_looks_only_once_is_caught(monkeypatch: pytest.MonkeyPatch, record_property: Note) -> None:
-    """Mutation: a join that does not look again when its gate is up waits for ever, if the last task has ended."""
+    """Mutation: a join that does not look again when its gate is up waits forever, if the last task has ended."""
 
     def look_once(entrance: opened.OpenTasks[Any, Any], deadline: Deadline) -> bool:
         if not entrance.jobs:
@@ -246,7 +246,7 @@ def test_join_that_looks_only_once_is_caught(monkeypatch: pytest.MonkeyPatch, re
         return Stage.come_to(gate, deadline)
 
     monkeypatch.setattr(opened.OpenTasks, "_await_idle", look_once)
-    assert any(problem == "a join waits for ever" for _, problem in arrivals(monkeypatch))
+    assert any(problem == "a join waits forever" for _, problem in arrivals(monkeypatch))
     record_property("mutations caught", 1)
 
 
@@ -268,9 +268,9 @@ def test_callback_may_submit_while_the_pool_closes() -> None:
 
 
 def test_lost_notice_is_caught(monkeypatch: pytest.MonkeyPatch, record_property: Note) -> None:
-    """Mutation: where tasks that are done give no notice, some order ends with one pending for ever."""
+    """Mutation: where tasks that are done give no notice, some order ends with one pending forever."""
     monkeypatch.setattr(task.Task, "_invoke_callbacks", lambda one: None)
-    assert any("told" in problem or "pending for ever" in problem for _, problem in problems(2))
+    assert any("told" in problem or "pending forever" in problem for _, problem in problems(2))
     record_property("mutations caught", 1)
 
 

@@ -72,7 +72,7 @@ def test_progress_counts_every_task_once() -> None:
 
 
 def test_log_names_the_task(caplog: pytest.LogCaptureFixture) -> None:
-    """What nobody was told of is logged under "syncprims", with the task's function, the pool's name and traceback."""
+    """An unseen error is logged under "syncprims", with the task's function, the pool's name and traceback."""
     with caplog.at_level(logging.ERROR, "syncprims"), CallbackPool(name="parcels", on_callback_error="log") as pool:
         pool.apply_async(fail, ("damaged",))
         pool.apply_async(add, (1,), callback=complain)
@@ -101,7 +101,7 @@ def test_tasks_and_callbacks_see_the_submitters_context() -> None:
 
     def tell(value: object) -> None:
         seen.append((value, who.get()))
-        who.set("callback")  # must not reach anybody else
+        who.set("callback")  # must not reach any other code
 
     with CallbackPool(max_workers=1) as pool:
         for name in ("ada", "bob"):

@@ -1,4 +1,4 @@
-"""Timeouts: told once, on time, to nobody who is innocent; what is stuck holds nothing up."""
+"""Timeouts: reported once, on time, and never for an innocent task; a stuck task holds nothing up."""
 
 from __future__ import annotations
 

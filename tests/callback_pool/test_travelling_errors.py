@@ -187,7 +187,7 @@ class FrozenError(Exception):
 
 
 class LoudError(Exception):
-    """Ends whoever looks at it."""
+    """Ends the process that looks at it."""
 
     def __str__(self) -> str:
         raise SystemExit("in __str__")

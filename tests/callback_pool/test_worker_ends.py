@@ -167,7 +167,7 @@ if __name__ == "__main__":
 
 @posix
 def test_terminate_kills_the_workers_and_cancels_their_tasks(tmp_path: Path) -> None:
-    """At once; what was sent in advance does not begin, and everybody is told."""
+    """At once; tasks sent in advance do not begin, and every callback is called."""
     told: list[BaseException] = []
     pool = CallbackPool("process", max_workers=2)
     marks = [str(tmp_path / name) for name in "ab"]

@@ -146,7 +146,7 @@ def test_the_pools_own_pickler_serves_the_results_if_it_can_travel() -> None:
 
 
 def test_a_start_is_stamped_where_the_parent_reads_it(tmp_path: Path) -> None:
-    """A slot that lies beyond what the worker has seen of the board is found; a board that is gone hurts nobody."""
+    """A slot that lies beyond what the worker has seen of the board is found; a board that is gone does no harm."""
     board = starts.StartBoard()
     address = board.address
     slots = [board.take() for _ in range(600)]

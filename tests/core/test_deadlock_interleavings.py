@@ -1,4 +1,4 @@
-"""Every interleaving of threads that publish, search and give way: exactly one of a deadlock is refused, nobody else.
+"""Every interleaving of threads that publish, search and give way: exactly one thread of a deadlock is refused.
 
 What the threads wait for is up to one thread, to all of some, or to any of some.
 """

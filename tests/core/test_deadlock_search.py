@@ -157,7 +157,7 @@ def test_a_thread_is_stuck_in_its_innermost_wait() -> None:
 
 
 def test_a_thread_that_is_stuck_in_an_outer_wait_alone_may_be_freed_by_what_it_does_inside() -> None:
-    """So nobody can say yet."""
+    """So it is not known yet."""
     waits(OTHER, Node("outer", ME))
     waits(OTHER, Node("inner", THIRD))
     assert look(waits(ME, Node("a", OTHER))) is UNSURE
@@ -302,7 +302,7 @@ def test_who_looks_on_looks_twice_as_well() -> None:
 
 @pytest.mark.parametrize("order", [*permutations(range(3))])
 def test_the_last_of_those_that_look_gives_way(order: tuple[int, ...]) -> None:
-    """Whoever sees it agrees."""
+    """Every thread that sees it agrees."""
     idents = (ME, OTHER, THIRD)
     ring = [
         waits(ident, Node(str(ident), owner), serial=serial)
@@ -315,7 +315,7 @@ def test_the_last_of_those_that_look_gives_way(order: tuple[int, ...]) -> None:
 
 
 def test_a_thread_that_has_not_drawn_its_serial_counts_as_the_last() -> None:
-    """It is about to look, and whoever comes across it has to look again."""
+    """It is about to look, and a thread that finds it has to look again."""
     mine = waits(ME, Node("a", OTHER), serial=7)
     theirs = waits(OTHER, Node("b", ME), serial=NOT_DRAWN)
     found = look(mine)
@@ -470,7 +470,7 @@ def test_what_cannot_be_refused_is_not_logged_if_another_gives_way(
 
 
 def test_a_wait_for_threads_that_are_stuck_already_is_refused() -> None:
-    """Nobody will ever break their deadlock, so it would never end."""
+    """No thread will ever break their deadlock, so it would never end."""
     waits(OTHER, Node("b", THIRD))
     waits(THIRD, Node("c", OTHER))
     error = refuse(Waiting(Node("a", OTHER)))
@@ -584,7 +584,7 @@ def test_a_long_chain_is_left_where_nobody_waits_for_the_searcher(monkeypatch: p
 
 
 def test_a_long_chain_is_followed_where_threads_may_be_stuck_already(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also by a thread that nobody waits for, as it would wait for ever."""
+    """Also by a thread for which no thread waits, because it would wait forever."""
     length = 1000
     nodes = [Node(f"{number}", -number - 2 if number < length - 1 else -2) for number in range(length)]
     records = [waits(-number - 1, node) for number, node in enumerate(nodes)]

@@ -151,7 +151,7 @@ def busy(begun: threading.Event, go: threading.Event) -> bool:
 
 
 def test_a_pool_that_is_interrupted_while_leaving_is_aborted() -> None:
-    """What waits is cancelled, what runs is let go of, and everybody is told."""
+    """Waiting tasks are cancelled, running ones are dropped, and every callback is called."""
     told: list[object] = []
     go = threading.Event()
     pool = CallbackPool(max_workers=1)

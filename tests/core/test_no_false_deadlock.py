@@ -221,7 +221,7 @@ def test_a_step_of_a_sequence_that_has_ended_holds_up_nobody() -> None:
 
 
 def test_who_has_been_told_that_the_round_is_over_waits_for_no_later_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that `wait` has not returned in yet is held up by nobody, whoever is in the next step by now."""
+    """A thread in which `wait` has not returned yet is held up by no thread, whichever is in the next step by now."""
     runner, lock, bell = OrderedRunner("a", rounds=2), TimedLock(name="lock"), Sluggish()
     monkeypatch.setattr(_sequence, "_locked", lambda: bell)
 
@@ -270,12 +270,12 @@ def test_before_that_it_is_a_deadlock(through: str) -> None:
 
 
 class Free:
-    """A node that nobody has."""
+    """A node without an owner."""
 
     name = "free"
 
     def _up_to(self, waiter: int) -> None:
-        """Nobody has to act."""
+        """No thread has to act."""
 
     def _is_mine(self) -> bool:
         return False

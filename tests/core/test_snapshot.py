@@ -52,7 +52,7 @@ def test_the_package_alone_is_enough_to_reach_it(use: str) -> None:
 
 
 def test_idle_primitives_are_left_out() -> None:
-    """What nobody holds or waits for is in no snapshot, and a report without anything says so."""
+    """A primitive that no thread holds or waits for is in no snapshot, and an empty report says so."""
     gc.collect()
     idle = TimedLock(name="idle"), AtomicCounter(name="idle too"), OrderedRunner("a", name="idle as well")
     assert idle
@@ -204,7 +204,7 @@ def test_a_pool_tells_what_is_pending_and_running() -> None:
 
 
 def test_a_counter_tells_who_waits_for_its_value() -> None:
-    """A counter that nobody holds is in the snapshot while somebody waits for its value."""
+    """A counter is in the snapshot while a thread waits for its value."""
     counter = AtomicCounter(name="arrivals")
     with Actors() as actors:
         actors.start(lambda: counter.wait_until(1, timeout=LIMIT), "gate")
@@ -261,7 +261,7 @@ def test_the_report_says_who_holds_and_who_waits() -> None:
 
 
 def test_only_of_a_lock_it_is_news_that_its_holder_is_not_known() -> None:
-    """A lock that was taken past its adapter is held by no known thread; a counter was never held by anybody."""
+    """A lock that was taken past its adapter is held by no known thread; a counter is never held."""
     inner = threading.Lock()
     adapter, counter = LockAdapter(inner, name="past"), AtomicCounter(name="number")
     inner.acquire()

@@ -148,7 +148,7 @@ def for_2(counter: AtomicCounter) -> int:
 
 
 def set_and_leave(counter: AtomicCounter) -> int:
-    """Set 1, and go back at once if somebody waits for it already."""
+    """Set 1, and go back at once if a thread waits for it already."""
     waited_for = bool(counter._waiters)
     counter.set(1)
     return counter.reset() if waited_for else 1

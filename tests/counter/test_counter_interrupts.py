@@ -1,4 +1,4 @@
-"""An interrupt at any point leaves a change made or not made, the counter free, and nobody registered."""
+"""An interrupt at any point leaves a change made or not made, the counter free, and no waiter registered."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def broken(counter: AtomicCounter, *allowed: int) -> str | None:
         return "its update is not over"
     if counter._waiters:
         return "a waiter is left in it"
-    counter.set(counter.value)  # a change that finds nobody waiting
+    counter.set(counter.value)  # a change that finds no waiter
     if counter._special is not counter._ordinarily:
         return "it does not take its way again"
     if _waits.count_waits(counter):
@@ -114,7 +114,7 @@ def test_what_changes_nothing_leaves_nothing(scenario: Change, mode: Mode) -> No
 
 
 class Waited(AtomicCounter):
-    """A counter that tells whether somebody waits for it, and what the wait returned."""
+    """A counter that records whether a thread waits for it, and what the wait returned."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ def by_predicate_in_time(counter: Waited) -> None:
     ],
 )
 def test_interrupted_waits_leave_nothing(scenario: Callable[[Waited], None], mode: Mode) -> None:
-    """Before, in and after a wait, and on the way out of an interrupted one, nobody stays registered."""
+    """Before, in and after a wait, and on the way out of an interrupted one, no waiter stays registered."""
 
     def wrong(counter: Waited) -> str | None:
         if counter.got not in (None, 5):

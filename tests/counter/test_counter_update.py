@@ -1,4 +1,4 @@
-"""`update` runs its function once and lets nobody in, and the hook is told of changes."""
+"""`update` runs its function once and lets no thread in, and the hook gets the changes."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from syncprims.testing import Running, Threads, assert_blocks, patience
 
 @pytest.fixture(autouse=True)
 def _no_ghosts() -> Iterator[None]:
-    """After each test nobody is left in the graph of waits."""
+    """After each test no thread is left in the wait-for graph."""
     before = set(_waits._innermost)  # of threads that other tests have left hanging, as those of broken locks
     yield
     assert set(_waits._innermost) <= before
@@ -315,7 +315,7 @@ def test_waits_are_seen_while_they_last() -> None:
 
 
 def test_what_need_not_wait_enters_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A value that is there already, or that is not waited for, is no wait that anybody could see."""
+    """A value that is there already, or that is not waited for, is not a wait that others could see."""
     published: list[_waits.Waiting] = []
     monkeypatch.setattr(_waits.Waiting, "publish", published.append)
     counter = AtomicCounter(3)
@@ -326,7 +326,7 @@ def test_what_need_not_wait_enters_no_graph(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_waiting_costs_only_while_somebody_waits() -> None:
-    """A change that finds nobody waiting, or has told the last who did, puts the next ones on the short way again."""
+    """A change that finds no waiter, or has notified the last one, puts the next ones on the fast path again."""
     counter = AtomicCounter()
     assert not counter._special
     waiting = blocked(counter, partial(counter.wait_until, 1))

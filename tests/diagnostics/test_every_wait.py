@@ -80,7 +80,7 @@ def seen_while(wait: Callable[[], object], let_go: Callable[[], object]) -> tupl
     ],
 )
 def test_waits_for_a_pool_are_seen(wait: Callable[[Mill], object], sought: str) -> None:
-    """Whoever waits for a pool or its tasks is listed with the pool, and with what is waited for."""
+    """A thread that waits for a pool or its tasks is listed with the pool, and with the thing that it waits for."""
     mill = Mill()
     try:
         seen, line = seen_while(partial(wait, mill), mill.end.set)

@@ -1,4 +1,4 @@
-"""Off means free: the observed methods stand in the classes only while somebody observes."""
+"""Off means free: the observed methods are in the classes only while an observer is on."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_same_functions_are_there_before_and_after(observe: Observe) -> None
 
 
 def test_a_token_that_was_used_before_is_observed_too() -> None:
-    """What `hold` returned is seen while somebody observes, and goes past the methods again afterwards."""
+    """The result of `hold` is observed while an observer is on, and bypasses the methods again afterwards."""
     lock = TimedLock(name="kept")
     token = lock.hold(1.0)
     for _ in range(3):
@@ -149,7 +149,7 @@ def test_a_block_may_outlive_the_observation_and_begin_before_it() -> None:
 
 
 def test_a_condition_made_while_observed_works_on() -> None:
-    """A threading.Condition keeps the methods that it found; they go on working when nobody observes."""
+    """A threading.Condition keeps the methods that it found; they go on working when no observer is on."""
     with record():
         condition = threading.Condition(TimedLock(name="mailbox"))  # type: ignore[arg-type]  # any lock will do
     assert condition.acquire()

@@ -1,6 +1,6 @@
 """Names with control characters, line ends, lone surrogates or marks of direction reach no terminal, log or file raw.
 
-A name may come from a request, a file or a user. Whoever reads a report in a terminal must see that name, and neither a
+A name may come from a request, a file or a user. The reader of a report in a terminal must see that name, and neither a
 screen that it has cleared nor a line that it has forged.
 """
 

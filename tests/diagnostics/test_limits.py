@@ -80,7 +80,7 @@ def _(_: Path) -> None:
     shows(text, "AtomicCounter 'arrived': at 0\n<keeper> it", "TimedLock 'gate': held by Thread 'keeper'", "<guest> it")
 
 
-@row("a turn that no thread has come for")
+@row("a turn for which no thread has come")
 def _(_: Path) -> None:
     runner = OrderedRunner("load", "store", name="etl")
 
@@ -118,7 +118,7 @@ def _(_: Path) -> None:
     shows(text, f"OrderedRunner 'etl': turn of 'load'; {lost}\n<storing> it")
 
 
-@row("a lock or a semaphore that is not ours")
+@row("another library's lock or semaphore")
 def _(_: Path) -> None:
     for theirs in (Lock(), Semaphore(1)):
         theirs.acquire()
@@ -305,7 +305,7 @@ def _(_: Path) -> None:
     assert re.search(r"'driver' \(ident \d+, alive\) which is at test_limits\.py:\d+ in ask_the_driver\n", text)
 
 
-@row("what the standard library waits for")
+@row("events, conditions and queues of the standard library")
 def _(_: Path) -> None:
     begun, end = Event(), Event()
     lock = TimedLock(name="orders")

@@ -26,7 +26,7 @@ from syncprims.diagnostics.spans import hand_offs
 
 
 class Latch:
-    """A lock of no kind that the library knows: somebody who writes one has no more to do than this."""
+    """A lock of no kind that the library knows: its author has no more to do than this."""
 
     def __init__(self, name: str) -> None:
         """Make it, free."""

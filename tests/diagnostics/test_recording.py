@@ -313,7 +313,7 @@ def test_tasks_and_callbacks_that_failed_are_recorded_as_such() -> None:
 
 
 def test_a_task_that_failed_before_it_ran_is_recorded() -> None:
-    """A worker that dies fails its task, though nobody knows when that began."""
+    """A worker that dies fails its task, even if its beginning is unknown."""
     with record() as recording, CallbackPool("process", max_workers=1, name="far") as pool:
         task = pool.submit(os._exit, 3)
         assert task.exception(LIMIT) is not None
@@ -388,7 +388,7 @@ def test_tasks_of_other_processes_have_rows_of_their_own() -> None:
 
 
 def test_tasks_submitted_before_the_recording_do_no_harm() -> None:
-    """A task whose beginning nobody saw is left out, and its callback recorded without it."""
+    """A task whose beginning was not seen is left out, and its callback recorded without it."""
     begun, end = Event(), Event()
     results: list[object] = []
 
@@ -516,7 +516,7 @@ def test_seconds_are_said_in_few_characters(seconds: float, text: str) -> None:
 
 
 def test_only_what_is_handed_on_gets_an_arrow() -> None:
-    """A lock goes to who has waited for it and got it, a turn to the next one, and nothing else to anybody."""
+    """A lock goes to the waiter that got it, a turn to the next thread, and nothing else has an arrow."""
 
     def span(kind: str, ident: int, start: float, end: float, outcome: str = "", index: int = 0) -> Span:
         return Span(kind, "x", str(ident), ident, "", start, end, outcome=outcome, key=(kind == "turn",), index=index)
@@ -598,7 +598,7 @@ def test_inner_locks_are_left_out() -> None:
         with mine:
             pass
     assert kinds(recording, "mine") == [("hold", "")]
-    # What a pool has somebody wait for is no lock, and told of.
+    # A wait for a pool is not for a lock, and is reported.
     others = [span for span in recording.spans if span.name != "mine"]
     assert all(span.name.startswith("mill: ") for span in others)
     assert {"task", "wait"} <= {span.kind for span in others}

@@ -50,7 +50,7 @@ def test_it_writes_the_report_to_the_file(tmp_path: Path) -> None:
 
 
 def test_it_shows_what_has_nothing_to_do_with_the_library() -> None:
-    """A thread that hangs in a lock of somebody else's is there with its stack."""
+    """A thread that hangs in another library's lock is there with its stack."""
     text, begun, end = io.StringIO(), Event(), Event()
 
     def wait_for_something_else() -> None:
@@ -78,7 +78,7 @@ def test_it_writes_to_what_is_no_real_file() -> None:
 
 
 def test_a_closed_file_does_not_end_the_program() -> None:
-    """A report that nobody can get is dropped without an error."""
+    """A report that can't be delivered is dropped without an error."""
     text = io.StringIO()
     text.close()
     with dump_on_signal(file=text):
@@ -135,7 +135,7 @@ def test_only_the_main_thread_can_ask_for_it() -> None:
 
 
 def test_it_writes_to_stderr_of_a_hung_process() -> None:
-    """A process whose main thread waits for ever says why, on its standard error, when it gets the signal."""
+    """A process whose main thread waits forever says why, on its standard error, when it gets the signal."""
     program = """
 import sys, threading
 from syncprims import TimedLock

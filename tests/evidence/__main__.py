@@ -67,7 +67,7 @@ class Evidence:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
-        """Know what is swept; what nobody asked to be without leaks is a control."""
+        """Know what is swept; a sweep that need not be without leaks is a control."""
         self._subject = primitive(item)
         self._unchecked = []
         try:

@@ -53,7 +53,7 @@ class Town:
 
     Threads take outer locks in their order. Holding those they may wait for tasks of the front pool, which take front
     locks in their order and may wait for tasks of the back pool, which take back locks alone. Callbacks take the ledger
-    alone. Nobody waits for what comes earlier in this list while it holds what comes later.
+    alone. No thread waits for an earlier entry of this list while it holds a later one.
     """
 
     def __init__(self, front: Any, back: Any) -> None:
@@ -152,7 +152,7 @@ def by_map(town: Town, choice: random.Random) -> None:
 
 
 def by_join(town: Town, choice: random.Random) -> None:
-    """Wait for all tasks and callbacks of everybody, but not for ever, as others go on submitting."""
+    """Wait for all tasks and callbacks of everybody, but not forever, as others go on submitting."""
     try:
         town.back.join(0.01) if choice.random() < 0.5 else town.front.join(0.01)
     except PoolTimeoutError:
@@ -238,7 +238,7 @@ def errors_of(*calls: Callable[[], object]) -> list[DeadlockError]:
 @often
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_a_ring_of_locks_and_tasks_has_one_victim(size: int, rounds: int, record_property: Note) -> None:
-    """Each thread holds a lock and waits for a task that needs the next one's; whoever closes the ring is told."""
+    """Each thread holds a lock and waits for a task that needs the next one's; the last one gets the error."""
     with CallbackPool(max_workers=size, name="ring") as pool:
         for _ in range(rounds):
             locks, line = [TimedLock() for _ in range(size)], Barrier(size)
@@ -287,7 +287,7 @@ def test_a_pool_whose_workers_all_wait_for_it_has_one_victim(
 def test_a_callback_that_needs_what_its_waiter_holds_has_one_victim(
     way: str, rounds: int, record_property: Note
 ) -> None:
-    """A thread holds the lock that a callback takes, and waits for the pool: whoever comes last is told."""
+    """A thread holds the lock that a callback takes, and waits for the pool: the last one gets the error."""
     with CallbackPool(max_workers=2, name="calls", max_pending=1, on_callback_error="log") as pool:
         for _ in range(rounds):
             lock, victims = TimedLock(), list[DeadlockError]()

@@ -1,4 +1,4 @@
-"""Real signals at random moments, thousands of them, under contention: nothing leaks, and nobody is locked out."""
+"""Real signals at random moments, thousands of them, under contention: nothing leaks, and no thread is locked out."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_locks_survive_random_signals(
     rounds: int,
     record_property: Note,
 ) -> None:
-    """After each interrupted round the lock is not ours and we wait for nothing; nobody was ever inside together."""
+    """After each interrupted round the lock is not ours and we wait for nothing; no two threads were inside."""
     lock, exclusive = kind(), Exclusive()
     with contenders(lambda: by_with(lock, exclusive)):
         for _ in range(rounds):

@@ -53,7 +53,7 @@ class Job(Generic[T]):
 
 
 class Actors:
-    """Jobs that have all ended when the ``with`` has: an error that nobody looked at is raised there."""
+    """Jobs that have all ended when the ``with`` has: an error that no code looked at is raised there."""
 
     def __init__(self) -> None:
         """Begin with no job."""

@@ -161,7 +161,7 @@ class Crossing:
     workers: ClassVar[tuple[Callable[[Any], None], ...]] = (forth, back)
 
     def holds(self) -> bool:
-        """At most one was the victim, of a circle of two, and everybody else came through."""
+        """At most one was the victim, of a cycle of two, and all others got through."""
         self.note()
         return self.are_free(self.one, self.other) and (len(self.done), self.victims) in ((2, []), (1, [2]))
 
@@ -171,7 +171,7 @@ class Crossing:
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
 
     def are_free(self, *locks: TimedLock) -> bool:
-        """Whether nobody has them or waits for them."""
+        """Whether no thread has them or waits for them."""
         return not any(lock.locked() or lock.waiting for lock in locks)
 
 
@@ -285,7 +285,7 @@ class Ring(Crossing):
     workers = (first, second, last)
 
     def holds(self) -> bool:
-        """At most one was the victim, of a circle of three, and everybody else came through."""
+        """At most one was the victim, of a cycle of three, and all others got through."""
         self.note()
         return self.are_free(self.one, self.other, self.third) and (len(self.done), self.victims) in ((3, []), (2, [3]))
 
@@ -332,7 +332,7 @@ class OwnerClearedLate(Exclusion):
 
 
 class WakeUpDropped(Exclusion):
-    """A mutation: a release clears the owner, and frees nobody."""
+    """A mutation: a release clears the owner, and frees no waiter."""
 
     @staticmethod
     def mutate() -> None:

@@ -207,7 +207,7 @@ class CallsOutside(Guarded[Any]):
 
 
 class IsOpen(Guarded[Any]):
-    """Gives the value to everybody."""
+    """Gives the value to every thread."""
 
     def _check_held(self) -> None:
         pass
@@ -261,7 +261,7 @@ class ReadsOutside(Guarded[Any]):
 
 
 class OpensToRead(Guarded[Any]):
-    """Gives the value to everybody who only reads it."""
+    """Gives the value to every thread that only reads it."""
 
     @property
     def value(self) -> Any:

@@ -132,7 +132,7 @@ def test_a_timeout_names_the_holder(make: Callable[[], LockLike]) -> None:
 
 @over_each
 def test_a_holder_outside_the_adapter_is_not_known(make: Callable[[], LockLike]) -> None:
-    """The error says so instead of naming somebody."""
+    """The error says so instead of naming a thread."""
     inside = make()
     lock = LockAdapter(inside, name="theirs")
     taken, leave = Event(), Event()

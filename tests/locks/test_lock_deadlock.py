@@ -42,7 +42,7 @@ def plainly(lock: TimedLock) -> AbstractContextManager[object]:
 WAYS: Final[dict[str, Enter]] = {
     "with": plainly,
     "acquire": acquired,
-    "hold for ever": lambda lock: lock.hold(None),
+    "hold forever": lambda lock: lock.hold(None),
     "hold within a time": lambda lock: lock.hold(LIMIT),
     "acquire_all": lambda lock: acquire_all(lock),
     "acquire_all within a time": lambda lock: acquire_all(lock, timeout=LIMIT),

@@ -128,21 +128,21 @@ class LooksBeforeItTakes:
         return True
 
     def release(self) -> None:
-        """Let go of it, whoever has it."""
+        """Release it, whichever thread has it."""
         if self.owner is None:
             raise RuntimeError("free")
         self.owner = None
 
 
 def test_a_lock_that_looks_before_it_takes_is_not_linearizable() -> None:
-    """Two threads that both got it, with nobody's release in between, are found out."""
+    """Two threads that both got it, without a release in between, are detected."""
     random = Random(3)
     for _ in range(300):
         history = history_of_tries(LooksBeforeItTakes(), random)
         if not linearizable(history, FREE, lambda state, call: model(state, call, reentrant=False)):
             assert overlaps(history)
             return
-    pytest.fail("the histories of a lock that excludes nobody all passed, so the check proves nothing")
+    pytest.fail("the histories of a lock that excludes no thread all passed, so the check proves nothing")
 
 
 def history_of_tries(lock: Any, random: Random) -> list[Call[State]]:

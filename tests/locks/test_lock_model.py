@@ -63,7 +63,7 @@ class Programs(RuleBasedStateMachine):
 
     @rule(worker=workers, lock=locks, timeout=st.sampled_from([None, 0, 0.001]))
     def try_to_acquire(self, worker: int, lock: int, timeout: float | None) -> None:
-        """A try, or a wait with a limit that nobody ends: True or False, never an error."""
+        """A try, or a wait with a timeout that no thread ends: True or False, never an error."""
         if worker in self.awaited:
             return
         expected = self.takes(worker, lock)
@@ -72,7 +72,7 @@ class Programs(RuleBasedStateMachine):
 
     @rule(worker=workers, lock=locks, timeout=st.sampled_from([0, 0.001]))
     def enter_within(self, worker: int, lock: int, timeout: float) -> None:
-        """A with and a limit that nobody ends: the lock, a timeout, or a deadlock."""
+        """A with and a timeout that no thread ends: the lock, a timeout, or a deadlock."""
         if worker in self.awaited:
             return
         held_by = self.holder[lock]
@@ -173,7 +173,7 @@ class Programs(RuleBasedStateMachine):
             assert not lock.held_by_me()
 
     def teardown(self) -> None:
-        """Let go of everything, whereupon everybody who waits must come through."""
+        """Release everything; then every waiter must get through."""
         for _ in range(WORKERS * LOCKS * 100):
             for lock in range(LOCKS):
                 worker = self.holder[lock]

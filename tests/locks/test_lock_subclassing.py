@@ -141,7 +141,7 @@ def test_entering_again_calls_on_acquired_where_the_lock_is_reentrant() -> None:
 def test_a_hook_that_raises_leaves_the_lock_untaken(
     kind: type[TimedLock], hook: str, error: type[BaseException], enter: Enter
 ) -> None:
-    """Its exception is the caller's, nobody is left waiting, and the lock works as before."""
+    """The caller gets its exception, no thread is left waiting, and the lock works as before."""
 
     def fail(self: TimedLock, *arguments: object) -> None:
         raise error
@@ -366,7 +366,7 @@ def test_an_override_may_refuse() -> None:
 # -- documentation ------------------------------------------------------------------------------------------------
 
 
-# What the methods of primitives return: nobody makes one, so nobody derives from it.
+# Results of the primitives' methods: users don't make them, so they don't derive from them.
 RETURNED = {"Holder", "LeaseHolder", "Lost", "PoolStats", "StepContext", "Task", "Turn", "Wait"}
 
 

@@ -219,7 +219,7 @@ class Boards(Lines):
 
     @invariant()
     def sides_are_told(self) -> None:
-        """Whether anybody reads or writes."""
+        """Whether any thread reads or writes."""
         kinds = [kind for _, kind in self.held]
         assert (self.thing.read_locked(), self.thing.write_locked()) == ("read" in kinds, "write" in kinds)
 

@@ -53,7 +53,7 @@ def check_all_told(busy: Busy, left: list[object]) -> None:
 
 @row("abort with six tasks queued: told?")
 def abort_with_queue(place: str) -> str:
-    """Abort does not wait for what runs, and everybody is told."""
+    """Abort does not wait for running tasks, and every callback is called."""
     busy = Busy(place)
     check_all_told(busy, list(busy.pool.abort()))
     return "told"

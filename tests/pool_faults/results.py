@@ -61,7 +61,7 @@ def collect(outcomes: Iterable[Outcome]) -> Results:
 
 
 def save(results: Results, folder: Path) -> None:
-    """Keep the results with those of other cells on this interpreter, and write the page's tables anew."""
+    """Keep the results with those of other cells on this interpreter, and write the page's tables again."""
     path = folder / f"{_version(platform.python_version())}.json"
     kept = load(path) if path.exists() else {}
     kept.update(results)

@@ -38,7 +38,7 @@ class Usage(NamedTuple):
     """What the program occupies while no pool is there, as the system counts it."""
 
     threads: int
-    processes: int  # its own, theirs, and so on, those that nobody has reaped included
+    processes: int  # its own, theirs, and so on, including those that were not reaped
     descriptors: int
     megabytes: float
 

@@ -48,7 +48,7 @@ def task_exits(place: str) -> str:
 
 
 def hang_here(release: str, mark: str) -> str:
-    """Say so, and hang until the test lets go: where nobody can kill the worker."""
+    """Say so, and hang until the test ends it: for workers that can't be killed."""
     Path(mark).touch()
     return wait_for_file(release)
 

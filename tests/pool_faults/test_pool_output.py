@@ -57,7 +57,7 @@ def to_terminal(command: list[str], folder: Path) -> list[str]:
 
 
 def read_all(descriptor: int) -> bytes:
-    """Read until nobody can write any more, which on Linux's terminals is an error."""
+    """Read until no process can write any more, which on Linux's terminals is an error."""
     parts = []
     try:
         while part := os.read(descriptor, 65536):

@@ -152,7 +152,7 @@ def refuse() -> NoReturn:
 
 @row("initializer raises")
 def initializer_raises(place: str) -> str:
-    """Every task has an error, or submit says so; nothing respawns for ever."""
+    """Every task has an error, or submit says so; nothing respawns forever."""
     pool = open_pool(place, initializer=refuse)
     witness = Witness(pool)
     for n in range(6):

@@ -36,7 +36,7 @@ class Gate:
         return took
 
     def release(self) -> None:
-        """Free it, whoever took it."""
+        """Free it, whichever thread took it."""
         try:
             self._free.release()
         except ValueError:
@@ -172,7 +172,7 @@ FINISHED, BROKEN = "FinishedError", "Broken"
 
 
 class HandOff(Scene):
-    """Whoever comes first, a comes before b."""
+    """Whichever thread comes first, a comes before b."""
 
     workers = (b, a)
     logs = ("a b",)

@@ -155,7 +155,7 @@ def test_abort_tells_everyone_and_lets_the_step_in_progress_end() -> None:
 
 
 def test_abort_needs_no_cause_and_no_start() -> None:
-    """A sequence may be aborted before anybody has come."""
+    """A sequence may be aborted before any thread has come."""
     runner = OrderedRunner("a")
     runner.abort()
     with pytest.raises(BrokenSequenceError, match="aborted before its first turn with no cause given") as caught:
@@ -240,7 +240,7 @@ def test_reset_makes_any_state_open(end: str) -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_ending_races_with_arrivals(seed: int) -> None:
-    """Whatever ends the sequence, at whatever moment, nobody is left waiting and everyone is told the same."""
+    """Whatever ends the sequence, at any moment, no thread is left waiting and all get the same error."""
     chance = random.Random(seed)
     runner = OrderedRunner("a", "b", "c", rounds=None, timeout=patience())
     enders = [runner.abort, runner.stop]
@@ -282,7 +282,7 @@ def test_ending_races_with_arrivals(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_reset_races_with_arrivals_and_resets(seed: int) -> None:
-    """Resets at any moment, several at once, leave nobody in a sequence that has been replaced."""
+    """Resets at any moment, several at once, leave no thread in a sequence that has been replaced."""
     runner = OrderedRunner("a", "b", rounds=None, timeout=patience())
     start, done = Barrier(6), Event()
     chance = random.Random(seed)

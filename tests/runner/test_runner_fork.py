@@ -57,7 +57,7 @@ def test_a_runner_in_a_forked_child_refuses_to_work() -> None:
 
 @pytest.mark.parametrize("stage", ["new", "begun", "in a step", "waiting", "stopping", "finished", "broken"])
 def test_a_runner_refuses_every_thread_of_a_forked_child(stage: str) -> None:
-    """However far it was: nobody waits there for a turn, by a new context or by one that was made before."""
+    """However far it was: no thread waits there for a turn, by a new context or by one that was made before."""
     runner = OrderedRunner("a", "b", rounds=None if stage in ("in a step", "waiting", "stopping") else 1)
     contexts = [runner.step("a"), runner.step("b", timeout=None)]
     inside, go = Event(), Event()

@@ -31,7 +31,7 @@ class State(NamedTuple):
     """The thread that was the first to come, and is about to open the first gate."""
     started: bool = False
     ending: int | None = None
-    """The thread in stop() that has seen to it that nobody enters any more, and is about to say that it is over."""
+    """The thread in stop() that has ensured that no thread enters any more, and is about to announce the end."""
     inside: int | None = None
     """The thread whose step is active."""
     stopping: bool = False

@@ -25,7 +25,7 @@ def wedged(runner: OrderedRunner) -> str | None:
     seats = {ident: place.seat for ident, place in runner._places.items()}
     taken = [ident for ident, seat in seats.items() if seat.sequence is not None or seat.context is not None]
     if taken or runner._sequence.owner is not None:
-        return f"somebody seems to be in a step still: {taken}, {runner._sequence.owner}"
+        return f"a thread still seems to be in a step: {taken}, {runner._sequence.owner}"
     if count_waits(runner._sequence) or runner._sequence.watchers:
         return "a wait was not withdrawn"
     try:

@@ -124,7 +124,7 @@ def test_a_leaving_that_failed_is_replaced() -> None:
 
 
 def test_nothing_is_kept_alive_between_two_steps() -> None:
-    """A runner that nobody needs any more, and an error that left a step, are gone at once."""
+    """A runner that is not needed any more, and an error that left a step, are gone at once."""
     runner = OrderedRunner("a", rounds=None)
     error = ZeroDivisionError()
     seen = ref(runner)

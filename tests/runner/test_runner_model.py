@@ -29,7 +29,7 @@ class Programs(RuleBasedStateMachine):
     """The model: whose turn it is, who has it, and who waits for which step."""
 
     def __init__(self) -> None:
-        """Begin with a runner that nobody has come to, and idle workers."""
+        """Begin with a runner to which no thread has come, and idle workers."""
         super().__init__()
         self.runner = OrderedRunner(*ORDER, rounds=ROUNDS)
         self.workers = [Worker(f"worker {number}") for number in range(WORKERS)]
@@ -53,7 +53,7 @@ class Programs(RuleBasedStateMachine):
         return worker in self.awaited or worker in self.contexts
 
     def error(self) -> type[Exception] | None:
-        """What whoever comes is told where the sequence is over."""
+        """The error of a thread that comes when the sequence is over."""
         return {"open": None, "broken": BrokenSequenceError, "finished": SequenceFinishedError}[self.status]
 
     @rule(worker=workers, step=steps, waits=st.booleans())
@@ -129,19 +129,19 @@ class Programs(RuleBasedStateMachine):
             self.takes(worker, self.contexts[worker], outcome)
 
     def end(self, status: str, error: type[Exception]) -> None:
-        """Everybody who waits is told how it ended."""
+        """Every waiting thread learns how it ended."""
         self.status = status
         self.tell(error)
 
     def tell(self, error: type[Exception]) -> None:
-        """Everybody who waits gets that error."""
+        """Every waiting thread gets that error."""
         for worker in list(self.awaited):
             assert isinstance(self.workers[worker].outcome(), error)
             del self.awaited[worker], self.contexts[worker]
 
     @rule(worker=workers, way=st.sampled_from(["stop", "abort", "reset"]))
     def end_it(self, worker: int, way: str) -> None:
-        """Some thread ends it or begins it anew, unless that thread waits."""
+        """Some thread ends it or begins it again, unless that thread waits."""
         if worker not in self.awaited:
             getattr(self, way)(worker)
 
@@ -160,7 +160,7 @@ class Programs(RuleBasedStateMachine):
             self.end("broken", BrokenSequenceError)
 
     def reset(self, worker: int) -> None:
-        """Who waited is told, and all begins anew, whoever is still in a step."""
+        """Waiting threads get the error, and all begins again, even if a thread is still in a step."""
         assert self.workers[worker].do(self.runner.reset) is None
         self.tell(BrokenSequenceError)
         self.begin()
@@ -172,7 +172,7 @@ class Programs(RuleBasedStateMachine):
         assert self.runner.waiting == len(self.awaited)
 
     def teardown(self) -> None:
-        """Abort, whereupon everybody who waits must be told."""
+        """Abort; then every waiting thread must get the error."""
         idle = [worker for worker in range(WORKERS) if worker not in self.awaited]
         self.abort(idle[0]) if idle else self.runner.abort()
         if not idle:

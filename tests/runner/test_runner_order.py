@@ -158,7 +158,7 @@ def test_a_timeout_names_the_holder_and_changes_nothing(timeout: float) -> None:
 
 
 def test_a_timeout_says_when_nobody_has_come() -> None:
-    """Where the turn is nobody's, the error names the step that is missing."""
+    """If no thread has the turn, the error names the step that is missing."""
     runner = OrderedRunner("first", "second", timeout=0)
     with pytest.raises(StepTimeoutError, match="'first', which no thread has come for") as caught:
         runner.step("second").__enter__()
@@ -273,7 +273,7 @@ class Recorded(OrderedRunner):
 
 
 def test_a_subclass_decides_the_order() -> None:
-    """`_next` is asked once for each turn, not before somebody comes, in the thread that ends the turn before."""
+    """`_next` is asked once for each turn, not before a thread comes, in the thread that ends the turn before."""
     runner = Recorded("left", "right")
     assert runner.asked == []
     log: list[Turn] = []
@@ -306,7 +306,7 @@ class Broken(OrderedRunner):
 
 @pytest.mark.parametrize("at_start", [True, False])
 def test_an_unknown_next_step_breaks_the_sequence(at_start: bool) -> None:
-    """The thread that asked gets a ValueError that lists the steps; nobody waits for the step that is none."""
+    """The thread that asked gets a ValueError that lists the steps; no thread waits for a step that does not exist."""
     runner = Broken("a", "b")
     runner.answer = lambda done: "c" if at_start or done is not None else "a"
     with pytest.raises(ValueError, match="returned 'c', which is none of its steps: 'a', 'b'"), runner.step("a"):
@@ -324,7 +324,7 @@ def test_a_start_with_no_step_finishes() -> None:
 
 
 def test_current_is_the_first_step_before_anyone_has_come() -> None:
-    """It is the first step's turn from the start; where `_next` decides, nobody knows before it is asked."""
+    """It is the first step's turn from the start; if `_next` decides, it is unknown before the call."""
 
     class Computed(OrderedRunner):
         def _next(self, done: Turn | None) -> str | None:

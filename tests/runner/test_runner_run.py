@@ -1,4 +1,4 @@
-"""`run` does all the work of a sequence, in its own threads or an executor's, and leaves nobody behind."""
+"""`run` does all the work of a sequence, in its own threads or an executor's, and leaves no thread behind."""
 
 from __future__ import annotations
 

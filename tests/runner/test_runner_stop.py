@@ -50,7 +50,7 @@ def with_gate(*steps: str) -> tuple[OrderedRunner, Gate]:
 
 @pytest.mark.parametrize("opener", ["who comes first", "who leaves a step"])
 def test_no_turn_begins_after_stop(opener: str) -> None:
-    """A gate that another thread has opened, but without a look at whether to stop, lets nobody in."""
+    """A gate that another thread has opened, but without a check whether to stop, lets no thread in."""
     runner, gate = with_gate("a", "b")
 
     def open_it() -> None:
@@ -80,7 +80,7 @@ def test_no_turn_begins_after_stop(opener: str) -> None:
 
 @pytest.mark.parametrize("timeout", [0, 0.01])
 def test_after_the_end_nobody_times_out(timeout: float) -> None:
-    """That another thread has a gate for a moment, to see that it is over, makes nobody who comes then wait for it."""
+    """If another thread has a gate for a moment, to see that it is over, no thread that comes then waits for it."""
     runner, gate = with_gate("a")
     runner.stop()
     gate.holds_up = gate.taken

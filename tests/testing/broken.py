@@ -86,7 +86,7 @@ class RaisesInAcquire(TimedLock):
 
 
 class StrangersRelease(TimedLock):
-    """Lets anybody release it."""
+    """Lets any thread release it."""
 
     def release(self) -> None:
         self._at_fork_reinit()
@@ -159,11 +159,11 @@ class FalseDeadlock(TimedLock):
 
     def _on_wait(self, holder: Holder | None) -> None:
         if self.waiting:
-            raise DeadlockError("somebody waits already")
+            raise DeadlockError("a thread waits already")
 
 
 class BlindToDeadlock(TimedLock):
-    """Waits by trying again and again, so that nobody sees that it waits."""
+    """Waits by trying again and again, so that no report sees that it waits."""
 
     @contextmanager
     def hold(self, timeout: float | None) -> Generator[Self]:
@@ -407,7 +407,7 @@ class ShutsDownLater(CallbackPool):
 
 
 class LeavesEarly(CallbackPool):
-    """Leaves without waiting for anybody."""
+    """Leaves without waiting for any thread."""
 
     def __exit__(self, *exc_info: object) -> None:
         self.shutdown(wait=False)

@@ -81,7 +81,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_good_object_gets_a_frozen_report() -> None:
-    """What keeps all clauses is reported clause by clause, in a record that nobody can change."""
+    """An object that keeps all clauses is reported clause by clause, in an immutable record."""
     report = check("check_it", Good, (small,), ())
     names = ("the number is one", "the object can wait", "signals are harmless", "the object is here")
     assert report == ConformanceReport("check_it", "Good", names, (), (), ())

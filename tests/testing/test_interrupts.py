@@ -28,7 +28,7 @@ each_mode = pytest.mark.parametrize("mode", MODES)
 
 
 class NaiveLock:
-    """The lock that everybody writes first: Python functions around a C lock."""
+    """The lock that most people write first: Python functions around a C lock."""
 
     def __init__(self) -> None:
         self.inner = threading.Lock()

@@ -43,7 +43,7 @@ def run_tour(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def read_terminal(terminal: int, until: bytes | None = None, limit: float = 20.0) -> bytes:
-    """Read until the text comes, or else until nobody has the other end any more."""
+    """Read until the text comes, or until the other end is closed everywhere."""
     read = b""
     end = monotonic() + limit
     while until is None or until not in read:

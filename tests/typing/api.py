@@ -1,4 +1,4 @@
-"""What type checkers make of the public API. They read this file; nobody runs it.
+"""What type checkers make of the public API. They read this file; it is never run.
 
 ``assert_type`` holds what is inferred. A ``type: ignore[code]`` marks a line that must be an error: mypy reports one
 that is not needed, under ``warn_unused_ignores``, and pyright one under ``reportUnnecessaryTypeIgnoreComment``.

@@ -118,7 +118,7 @@ def test_no_owner_is_stale() -> None:
                     if lock.up_to(0) != me:
                         wrong.append(turn)
 
-    def pass_on() -> None:  # taken by whoever comes, and released by another
+    def pass_on() -> None:  # acquired by any thread, and released by another
         for _ in range(300):
             baton.acquire(timeout=SHORT)
             if baton.up_to(0) is not None:

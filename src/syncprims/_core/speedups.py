@@ -43,7 +43,7 @@ def put(cls: type, *names: str) -> None:
 
 
 def own(cls: type, *names: str) -> None:
-    """Make methods that a class inherits from the core's type anew for the class, which makes calls of them faster."""
+    """Make a class's own copies of methods that it inherits from the core's type, which are faster to call."""
     if core is not None:
         for name in names:
             core.own(cls, name)

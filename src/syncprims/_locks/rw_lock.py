@@ -88,7 +88,7 @@ class TimedRWLock(SharedLock):
     # -- what it is ---------------------------------------------------------------------------------------------
 
     def read_locked(self) -> bool:
-        """Return whether any thread reads at this moment; never blocks."""
+        """Return whether any thread reads right now; never blocks."""
         return any(token > 0 for token in self._inside())
 
     def write_locked(self) -> bool:

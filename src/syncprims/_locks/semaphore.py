@@ -309,7 +309,7 @@ class _Takers:
         self._permits = permits
 
     def members(self) -> Collection[UpTo]:
-        """Their idents, with None for a permit that any thread may give back; none of them if one is free."""
+        """Their idents, with None for a permit that any thread may give back; empty if a permit is free."""
         held = self._held[: self._permits]
         return [token if token > 0 else None for token in held] if len(held) == self._permits else ()
 

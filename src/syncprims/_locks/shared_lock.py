@@ -67,7 +67,7 @@ _Guard: Final[Callable[[], Any]] = (
 # Whether a try that does not wait may take the fast path: see above.
 TRIES_ARE_FAST: Final = FRAMES_ARE_SHARED
 
-# Seconds after which one who waits looks up, since a signal that comes just before a wait does not end it.
+# Seconds after which a waiter looks again, because a signal that comes just before a wait does not end it.
 _SLICE: Final = 0.5
 
 # The first in an empty line: a function of C that returns None and does nothing.

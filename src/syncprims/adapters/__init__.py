@@ -1,6 +1,6 @@
-"""Other people's locks with this library's surface: `LockAdapter`, and what it asks of a lock (`LockLike`).
+"""Other libraries' locks with this library's methods: `LockAdapter`, and the methods that it needs (`LockLike`).
 
-`RedisLock`, `RedisSemaphore` and `RedisCounter` reach past one machine. They need redis-py
+`RedisLock`, `RedisSemaphore` and `RedisCounter` work across machines. They need redis-py
 (``pip install 'syncprims[redis]'``), which is imported only when one of them is made.
 """
 

@@ -1,4 +1,4 @@
-"""`LeasedLock`: what `RedisLock` and `RedisSemaphore` have in common, the surface of a lease."""
+"""`LeasedLock`: the base of `RedisLock` and `RedisSemaphore`, with the methods of a lease."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class LeasedLock(LockAdapter):
 
     @property
     def lease(self) -> float:
-        """After how many seconds the server takes back what is held, if it is not renewed."""
+        """The seconds after which the server takes the lock back, if the lease is not renewed."""
         return self._lease.seconds
 
     @property
     def token(self) -> int:
         """The fencing token of the calling thread's hold: a number that is greater than that of every hold before.
 
-        It is drawn on the server in the same step in which the lock is taken. Give it along with what you write, and
-        let what you write to refuse a number that is less than the greatest it has seen. The numbers grow from one
+        The server draws it in the same step that acquires the lock. Send it along with each write, and let the storage
+        refuse a number that is less than the greatest it has seen. The numbers grow from one
         hold to the next by more than one, and have up to 53 bits.
 
         Raises:
@@ -42,13 +42,13 @@ class LeasedLock(LockAdapter):
 
     @property
     def lost(self) -> Lost:
-        """Whether the hold of the calling thread was lost: ask it by ``is_set()``, or wait for it by ``wait(timeout)``.
+        """Whether the hold of the calling thread was lost: check ``is_set()``, or wait by ``wait(timeout)``.
 
-        For a thread that has none, it is that of the hold which was taken last through this object, by any thread: so
-        a helper thread may watch. Keep it in a variable if the lock is to be taken again in the meantime.
+        In a thread without a hold, it is for the last hold through this object, of any thread, so a helper thread may
+        watch it. Keep it in a variable if the lock may be acquired again.
 
         Raises:
-            RuntimeError: Nothing has ever been taken through this object.
+            RuntimeError: The lock was never acquired through this object.
         """
         return self._held().lost
 
@@ -61,12 +61,12 @@ class LeasedLock(LockAdapter):
     def renew(self) -> None:
         """Begin the lease again, now; takes one round trip.
 
-        For work in steps of which each, but not all, is shorter than the lease, and to make sure of the lock before
-        what can't be undone.
+        Use it between steps of work that are each shorter than the lease, and to make sure of the lock before a step
+        that can't be undone.
 
         Raises:
             RuntimeError: The calling thread does not hold it.
-            LeaseExpiredError: It is lost; others may have it. Leaving the block will say so too.
+            LeaseExpiredError: It is lost; others may have it. The end of the block will raise it too.
             redis.RedisError: The server did not answer; whether the lease was renewed is not known.
         """
         if not self.held_by_me():
@@ -76,11 +76,11 @@ class LeasedLock(LockAdapter):
     def _on_lost(self, error: LeaseExpiredError, /) -> None:
         """Called once for a hold that was lost, as soon as that is known; for subclasses.
 
-        If ``renew=True``, it is called in a thread of its own; otherwise in the holder's, when that renews or releases.
-        What it raises is logged.
+        With ``renew=True`` it is called in its own thread, otherwise in the holder's thread when that renews or
+        releases. Its exceptions are logged.
 
         Args:
-            error: What leaving the block will raise.
+            error: The error that the end of the block will raise.
         """
 
     def _take(self, limit: float | None, *, raises: bool) -> bool:

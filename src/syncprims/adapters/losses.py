@@ -1,4 +1,4 @@
-"""What is told of leases: who has one (`LeaseHolder`), and that one was lost (`Lost`, `LeaseExpiredError`)."""
+"""Facts about leases: the holder of one (`LeaseHolder`), and its loss (`Lost`, `LeaseExpiredError`)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .._core.waits import wait_visibly
 from ..errors import SyncError
 from ..facts import Frozen
 
-_SLICE = 1.0  # seconds after which a wait looks at the clock: a lease may be renewed while it lasts
+_SLICE = 1.0  # seconds after which a wait checks the clock: a lease may be renewed in the meantime
 
 
 class LeaseExpiredError(SyncError, RuntimeError):
-    """A lock on a server was not held any more when its holder was done: others may have held it meanwhile.
+    """A lock on a server was lost before its holder was done: other clients may have held it at the same time.
 
     Attributes:
         lock_name: The lock's name.
         lease: How long it could be held, in seconds.
-        held: How long its holder thought that it held it, in seconds.
+        held: How long the holder believed that it held the lock, in seconds.
     """
 
     def __init__(self, message: str = "", *, lock_name: str = "", lease: float = 0.0, held: float = 0.0) -> None:
@@ -36,13 +36,13 @@ class LeaseExpiredError(SyncError, RuntimeError):
 
 
 class LeaseHolder(Frozen):
-    """Who has a lease on a server: a thread of any process on any machine.
+    """The holder of a lease on a server: a thread of any process on any machine.
 
     Attributes:
-        host: The name of its machine, or ``""`` if it is a client that says nothing of itself.
+        host: The name of its machine, or ``""`` if its client does not report it.
         pid: Its process there; 0 if that is not known.
         thread: The name of its thread.
-        lease_left: After how many seconds the lease ends, if it is not renewed; None if it never ends.
+        lease_left: The seconds after which the lease ends, if it is not renewed; None if it never ends.
     """
 
     __slots__ = ("host", "pid", "thread", "lease_left")  # noqa: RUF023  the order of the arguments
@@ -64,9 +64,9 @@ class LeaseHolder(Frozen):
 
 
 class Lost:
-    """Whether a lease was lost while its holder worked: to ask, and to wait for. Made by the locks themselves.
+    """Whether a lease was lost while its holder worked: it can be checked and waited for. The locks make it.
 
-    It says yes as soon as it can't be excluded any more: if the server says that another has the lock or that it is
+    It is set as soon as a loss can't be excluded: if the server reports that another client has the lock or that it is
     gone, or if the lease was not renewed and its time is up by this machine's clock.
 
     **Thread safety**: all methods may be called from any thread.
@@ -85,10 +85,10 @@ class Lost:
         return monotonic() >= self._ends if outcome is None else outcome[0]
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the lease is lost, and return True; False if the time is up or its holder has let go of it.
+        """Wait until the lease is lost, and return True; False if the time is up or its holder has released it.
 
         Args:
-            timeout: How long to wait, in seconds; None, the default, is as long as it is held.
+            timeout: How long to wait, in seconds; None, the default, means as long as it is held.
 
         Raises:
             ValueError: The timeout is negative or NaN.
@@ -117,7 +117,7 @@ class Lost:
         self._ends = ends
 
     def decide(self, lost: bool) -> bool:
-        """Decide it, unless it is; return whether it was decided just now and is lost."""
+        """Decide it, unless it is decided; return whether this call decided it, as lost."""
         mine = [lost]
         first = self._outcome.setdefault("lost", mine) is mine
         open_all(self._gates)
@@ -128,14 +128,14 @@ class Lost:
 
 
 class Surface(Stated, Protocol):
-    """What holds leases, as its user sees it."""
+    """The object of the user that holds leases."""
 
     def _on_lost(self, error: LeaseExpiredError, /) -> None:
         """Hear of a loss."""
 
 
 def tell_of_loss(surface: Surface, error: LeaseExpiredError) -> None:
-    """Let the user's hook hear of it; log what that raises."""
+    """Call the user's hook; log its exceptions."""
     try:
         surface._on_lost(error)
     except BaseException as failure:
@@ -145,7 +145,7 @@ def tell_of_loss(surface: Surface, error: LeaseExpiredError) -> None:
 
 
 def holder_of_token(token: object, lease_left: int) -> LeaseHolder:
-    """Say whose token it is, and for how many milliseconds."""
+    """Name the holder of a token, and say for how many milliseconds."""
     if not isinstance(token, (bytes, str)):
         raise ValueError("it has something in place of a token")
     host, _, rest = shortened(text_of_part(token)).partition("/")

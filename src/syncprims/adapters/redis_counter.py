@@ -1,4 +1,4 @@
-"""`RedisCounter`: an integer on a Redis server that threads, processes and machines change together."""
+"""`RedisCounter`: an integer on a Redis server, for threads, processes and machines."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .redis_server import Script, Server, poll
 if TYPE_CHECKING:
     from redis import Redis
 
-# A change is one script, which the server runs in one step. Lua's numbers are exact to 53 bits, Redis's own to 64: so
-# the sums are Redis's, and the comparisons are made on the digits.
+# A change is one script, which the server runs in one step. Lua's numbers are exact to 53 bits, Redis's own to 64. So
+# Redis computes the sums, and the script compares the digits.
 _CHANGE = Script(
     """
 local function less(a, b)
@@ -64,21 +64,21 @@ _MOST = 2**63 - 1
 class RedisCounter(CounterSurface):
     """An integer on a Redis server, for the threads, processes and machines that know its name.
 
-    Use it where `AtomicCounter` would be used if there were one memory: to count what is done on a cluster, to hand
-    out numbers, to keep a budget. It is the ticket dispenser at the door: whoever comes draws the next number.
+    Use it like an `AtomicCounter` for programs without shared memory: to count work on a cluster, to hand out numbers,
+    to keep a budget. Think of the ticket dispenser at the door: each customer draws the next number.
 
     Args:
         client: A ``redis.Redis`` of one server, or from Sentinel. Its address, password and time limits are used, over
             connections of the counter's own that never send a command twice: a change is made once or not at all.
-        name: The key on the server, and what messages call the counter. A key that is not there counts as 0.
-        minimum: The least value allowed; None, the default, is that of 64 bits. Every program that changes the counter
-            has to give the same bounds, as they are checked by each change and not kept on the server.
-        maximum: The greatest value allowed; None, the default, is that of 64 bits.
+        name: The key on the server, and the counter's name in messages. A missing key counts as 0.
+        minimum: The least value allowed; None, the default, means the least of 64 bits. Every program that changes the
+            counter has to give the same bounds, because each change checks them and the server does not store them.
+        maximum: The greatest value allowed; None, the default, means the greatest of 64 bits.
 
     Raises:
-        ValueError: The client's ``socket_timeout`` or ``socket_connect_timeout`` is None: a server that has gone would
-            be waited for for ever. Or ``minimum`` is greater than ``maximum``.
-        TypeError: The client is another kind, the name not a string, or a bound not an integer.
+        ValueError: The client's ``socket_timeout`` or ``socket_connect_timeout`` is None, so that it could wait forever
+            for a server that has gone. Or ``minimum`` is greater than ``maximum``.
+        TypeError: The client is of another kind, the name is not a string, or a bound is not an integer.
         OverflowError: A bound does not fit into 64 bits.
 
     Example:
@@ -90,21 +90,21 @@ class RedisCounter(CounterSurface):
         >>> pages.increment(), pages.add(9), pages.value  # doctest: +SKIP
         (1, 10, 10)
 
-    All methods but the properties ``name``, ``minimum`` and ``maximum`` take one round trip, and block for at most the
-    client's ``socket_timeout`` and ``socket_connect_timeout`` (those that wait, beside their limit). They raise the
-    client's own error where the server does not answer; then nobody knows whether the change was made, and it is not
-    made again: whoever needs it exact under such failures has to find out by `compare_and_set`.
+    Except for the properties ``name``, ``minimum`` and ``maximum``, all methods take one round trip, and block for at
+    most the client's ``socket_timeout`` and ``socket_connect_timeout`` (in addition to a timeout). They raise the
+    client's own error if the server does not answer. Then it is not known whether the change was made, and it is not
+    made again: if you need an exact count after such failures, use `compare_and_set`.
 
     **Fairness.** The server makes changes in the order in which they reach it.
 
     **Thread safety.** All methods may be called from any thread.
 
-    **Differences from AtomicCounter.** Integers have 64 bits, as in Redis; changes that lead beyond are
-    `CounterBoundsError`. There is no ``update``: a function can't run exactly once between a server and a client that
-    may lose each other; use `compare_and_set`. There is no ``reset``, as there is no value that it was made with, and
-    no ``_on_change``, as others change it. `wait_for` looks at the server again and again.
+    **Differences from AtomicCounter.** Integers have 64 bits, as in Redis; a change beyond them raises
+    `CounterBoundsError`. There is no ``update``, because a function can't run exactly once between a server and a
+    client that may lose their connection; use `compare_and_set`. There is no ``reset``, because there is no initial
+    value, and no ``_on_change``, because other programs change it. `wait_for` polls the server.
 
-    **Subclassing.** There are no hooks, and no method calls another that may be overridden.
+    **Subclassing.** There are no hooks, and no method calls one that may be overridden.
     """
 
     def __init__(
@@ -126,12 +126,12 @@ class RedisCounter(CounterSurface):
 
     @property
     def value(self) -> int:
-        """The value at this moment; one round trip."""
+        """The value right now; one round trip."""
         return self._server.ask("GET", self._number)
 
     @property
     def name(self) -> str:
-        """The key on the server, and what messages call the counter."""
+        """The key on the server, and the counter's name in messages."""
         return self._name
 
     def __repr__(self) -> str:
@@ -146,26 +146,26 @@ class RedisCounter(CounterSurface):
         """Add ``n`` and return the new value.
 
         Args:
-            n: What to add; by default 1.
+            n: The number to add; by default 1.
 
         Raises:
-            CounterBoundsError: The sum is out of bounds. The value stays.
-            TypeError: It is not an integer.
-            OverflowError: It does not fit into 64 bits.
+            CounterBoundsError: The sum is out of bounds. The value stays the same.
+            TypeError: ``n`` is not an integer.
+            OverflowError: ``n`` does not fit into 64 bits.
             redis.RedisError: The server did not answer, or refused. Whether the change was made is not known.
         """
         return self._change("add", _fitting(n, "n"))[1]
 
     def decrement(self, n: SupportsIndex = 1) -> int:
-        """Subtract ``n`` and return the new value; in all else as `increment`."""
+        """Subtract ``n`` and return the new value; otherwise like `increment`."""
         return self._change("add", -_fitting(n, "n"))[1]
 
     def add(self, n: SupportsIndex) -> int:
-        """Add ``n`` and return the new value; in all as `increment`."""
+        """Add ``n`` and return the new value; like `increment`."""
         return self._change("add", _fitting(n, "n"))[1]
 
     def get_and_add(self, n: SupportsIndex = 1) -> int:
-        """Add ``n`` and return the old value; in all else as `increment`."""
+        """Add ``n`` and return the old value; otherwise like `increment`."""
         return self._change("add", _fitting(n, "n"))[0]
 
     def set(self, new: SupportsIndex) -> None:
@@ -175,7 +175,7 @@ class RedisCounter(CounterSurface):
             new: The new value.
 
         Raises:
-            CounterBoundsError: It is out of bounds. The value stays.
+            CounterBoundsError: It is out of bounds. The value stays the same.
             TypeError: It is not an integer.
             OverflowError: It does not fit into 64 bits.
             redis.RedisError: The server did not answer, or refused. Whether the change was made is not known.
@@ -183,21 +183,21 @@ class RedisCounter(CounterSurface):
         self._change("set", _fitting(new, "new"))
 
     def get_and_set(self, new: SupportsIndex) -> int:
-        """Set the value and return the old one; in all else as `set`."""
+        """Set the value and return the old one; otherwise like `set`."""
         return self._change("set", _fitting(new, "new"))[0]
 
     def compare_and_set(self, expected: SupportsIndex, new: SupportsIndex) -> bool:
         """Set the value if it is the expected one, in one step on the server.
 
         Args:
-            expected: The value that it must have.
-            new: The value that it is to get.
+            expected: The value that the counter must have.
+            new: The value that it gets then.
 
         Returns:
-            Whether it was the expected one, and so was set.
+            Whether the value was the expected one, and was set.
 
         Raises:
-            CounterBoundsError: The new value is out of bounds, whatever the present one is. The value stays.
+            CounterBoundsError: The new value is out of bounds, whatever the present value is. The value stays the same.
             TypeError: One of them is not an integer.
             OverflowError: One of them does not fit into 64 bits.
             redis.RedisError: The server did not answer, or refused. Whether the change was made is not known.
@@ -233,21 +233,21 @@ class RedisCounter(CounterSurface):
     def wait_for(self, predicate: Callable[[int], bool], timeout: float | None = None) -> int:
         """Wait until the predicate is true of the value, and return that value.
 
-        The value is looked at in pauses that grow from 1 ms to 50 ms, so one that comes and goes in between is never
-        seen. For a counter that grows past the value in the meantime, use `wait_until`.
+        It polls the value in pauses that grow from 1 ms to 50 ms, so it may miss a value that comes and goes in
+        between. If the counter may grow past the value, use `wait_until`.
 
         Args:
-            predicate: Takes a value and says whether it is the one. It runs in this thread.
-            timeout: How long to wait, in seconds; None, the default, waits for ever and 0 looks once. A server that
-                does not answer is waited for too, if there is a limit.
+            predicate: Takes a value and returns whether to stop waiting. It runs in this thread.
+            timeout: How long to wait, in seconds. None, the default, waits forever; 0 checks once. With a timeout it
+                also waits for a server that does not answer.
 
         Raises:
-            CounterTimeoutError: The time was up; it carries the value last seen (0 if none was). If the server did not
-                answer, the client's error is the cause.
-            TypeError: The predicate is not callable.
+            CounterTimeoutError: The time was up. The error has the last value seen (0 if there was none). If the server
+                did not answer, the client's error is the cause.
+            TypeError: The predicate can't be called.
             ValueError: The timeout is negative or NaN.
             OverflowError: It is larger than `threading.TIMEOUT_MAX`.
-            redis.RedisError: The server did not answer and there is no limit, or it refused.
+            redis.RedisError: The server did not answer and there is no timeout, or it refused.
             Exception: Whatever the predicate raises.
         """
         if not callable(predicate):
@@ -255,11 +255,11 @@ class RedisCounter(CounterSurface):
         return self._wait(predicate, "a value that the predicate accepts", timeout)
 
     def wait_until(self, value: SupportsIndex, timeout: float | None = None) -> int:
-        """Wait until the value is at least this one, and return what it then is; in all else as `wait_for`.
+        """Wait until the value is at least this one, and return the value; otherwise like `wait_for`.
 
         Args:
-            value: What to wait for.
-            timeout: How long to wait, in seconds; None, the default, waits for ever and 0 looks once.
+            value: The value to wait for.
+            timeout: How long to wait, in seconds. None, the default, waits forever; 0 checks once.
         """
         goal = integer(value, "value")
         return self._wait(goal.__le__, f"{shown(goal)} or more", timeout)
@@ -295,7 +295,7 @@ class RedisCounter(CounterSurface):
             waiting.withdraw()
 
     def _number(self, answer: Any) -> int:
-        """What the server says of the key; if there is nothing, that counts as 0."""
+        """Return the value of the key on the server; a missing key counts as 0."""
         return 0 if answer is None else self._integer(answer)
 
     def _integer(self, answer: Any) -> int:
@@ -321,7 +321,7 @@ class RedisCounter(CounterSurface):
         return State(self, type(self).__name__, self.name)
 
     def _up_to(self, waiter: int) -> None:
-        """No thread that is known has to act before a waiter can go on."""
+        """Return None: no known thread has to act before a waiter can go on."""
 
     def _is_mine(self) -> bool:
         return False

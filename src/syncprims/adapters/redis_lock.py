@@ -1,4 +1,4 @@
-"""`RedisLock`: a lock on a Redis server, for threads, processes and machines; nobody holds it longer than a lease."""
+"""`RedisLock`: a distributed lock on a Redis server, for threads, processes and machines, with a lease."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .redis_server import Script, Server
 if TYPE_CHECKING:
     from redis import Redis
 
-# The key holds a token that is drawn anew for each hold, and expires with the lease; this is the protocol of redis-py's
-# own lock, and the two exclude each other. Ours differs where the answer of the server is lost: the token is known
-# before it is sent, and taking the lock with the token that has it already succeeds. So a thread that tries again gets
-# what an unanswered try may have taken.
+# The key holds a token that is new for each hold, and expires with the lease. This is the protocol of redis-py's own
+# lock, and the two exclude each other. They differ if the answer of the server is lost: here the token is known before
+# it is sent, and acquiring the lock with the token that holds it already succeeds. So a thread that tries again gets
+# the lock that an unanswered try may have acquired.
 #
 # To hand the lock on costs a switch between two processes, and where holds are short that costs more than they do. So
 # one that got the lock from the queue has a turn: until it is over it may take the lock again, before the others. When
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 # Rejected: no turns, which halves the holds in a second where they do nothing. Turns for any newcomer: those who were
 # elsewhere while the lock was free then pass the queue. An invitation at each release: each wakes a waiter for nothing.
 #
-# Rejected: redis-py's lock itself. It keeps one token per object, so that a thread whose lease has run out releases the
-# next holder's hold; a retry of its `SET NX` is refused by its own first try; its waits end up to 0.1 s early.
+# Rejected: redis-py's lock itself. It keeps one token per object, so a thread whose lease has run out releases the next
+# holder's hold; its own first try refuses a retry of its `SET NX`; its waits end up to 0.1 s early.
 
 _GRANT = (
     PREAMBLE
@@ -124,28 +124,28 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 
 
 class RedisLock(LeasedLock):
-    """A lock on a Redis server, for the threads, processes and machines that know its name.
+    """A distributed lock on a Redis server, for the threads, processes and machines that know its name.
 
-    Use it to keep work from being done twice at a time by programs that share no memory. It is as a key with a tag: who
-    does not bring it back in time is assumed dead, and a second key is cut. So it makes collisions rare and no more:
-    where two holders at once would do harm, let what they change refuse the one who is late (see "Past one machine" in
-    the documentation).
+    Use it to keep programs without shared memory from doing the same work at the same time. Think of a key with a tag:
+    a guest who does not return it in time is assumed dead, and a second key is made. So it only makes collisions rare.
+    If two holders at once would do harm, let the storage refuse the late one (see "Past one machine" in the
+    documentation).
 
     Args:
         client: A ``redis.Redis`` of one server, or from Sentinel. Its address, password and time limits are used, over
             connections of the lock's own that never send a command twice.
-        name: The key on the server, and what messages call the lock. Not a name that something else uses.
-        lease: After how many seconds the server frees the lock by itself, if its holder has not: more than the work
-            under it ever takes, unless it is renewed. It has nothing to do with how long others wait.
-        timeout: How long ``with`` waits, in seconds; None, the default, waits forever and 0 not at all.
-        renew: Whether the lease is renewed, at each third of it, as long as it is held and the thread that holds it
-            lives; False by default. One thread of the process does it for all leases.
+        name: The key on the server, and the lock's name in messages. Nothing else may use this key.
+        lease: The seconds after which the server frees the lock by itself, if its holder has not: more than the work
+            under it ever takes, unless it is renewed. It is independent of how long others wait.
+        timeout: How long ``with`` waits, in seconds. None, the default, waits forever; 0 does not wait.
+        renew: Whether the lease is renewed, at each third of it, as long as the lock is held and the thread that holds
+            it lives; False by default. One thread of the process renews all leases.
 
     Raises:
-        ValueError: The client's ``socket_timeout`` or ``socket_connect_timeout`` is None: a server that has gone would
-            be waited for forever. Or the name is empty, or can't be said in the client's encoding; the lease is not
-            positive, or the timeout negative or NaN.
-        TypeError: The client is another kind, the name not a string, or the lease or timeout not a number.
+        ValueError: The client's ``socket_timeout`` or ``socket_connect_timeout`` is None, so that it could wait forever
+            for a server that has gone. Or the name is empty, or the client can't encode it; the lease is not positive,
+            or the timeout is negative or NaN.
+        TypeError: The client is of another kind, the name is not a string, or the lease or timeout is not a number.
         OverflowError: The lease or the timeout is larger than `threading.TIMEOUT_MAX`.
 
     Example:
@@ -157,43 +157,43 @@ class RedisLock(LeasedLock):
         ...     nightly.held_by_me()
         True
 
-    What a server weakens, beside what `LockAdapter` says:
+    Some guarantees are weaker with a server, besides those in `LockAdapter`:
 
-    - The lock may be lost while it is held: when its lease runs out, and when the server is restarted or replaced.
-      Leaving the block then raises `LeaseExpiredError`, or adds it as a note to the exception that leaves the block.
-    - Who holds it is told by name, but as a `Holder` only where it is a thread of this process.
-    - An interrupt, or an answer that is lost, may leave it taken by nobody until the lease ends; if the same thread
-      tries again, it gets it.
+    - The lock may be lost while it is held: if its lease runs out, or the server is restarted or replaced. The end of
+      the block then raises `LeaseExpiredError`, or adds it as a note to the block's own exception.
+    - Messages name the holder, but there is a `Holder` only if it is a thread of this process.
+    - An interrupt, or a lost answer, may leave it locked without a holder until the lease ends; if the same thread
+      tries again, it gets the lock.
     - In a forked child it is not held.
 
     Waiters line up on the server, and who lets go hands the lock on to the first of them. One that has died in the
     meantime is passed over. Beside its key a lock uses three more, whose names begin with ``{name}``. An acquisition
     without waiting and a release are one round trip each.
 
-    With ``renew=True`` the lease ends soon after its holder has died, though the work may take as long as it likes. A
-    lease can be lost all the same, if the server or the network fails for longer than the lease, or this process is
-    stopped. Then `lost` is set while the work goes on, the hook `_on_lost` is called, and leaving raises as ever. What
-    must not be written by a late holder needs a check where it is written: `token` is a number to check there.
+    With ``renew=True`` the lease ends soon after its holder has died, but the work may take any time. A lease can still
+    be lost, if the server or the network fails for longer than the lease, or this process is stopped. Then `lost` is
+    set while the work goes on, the hook `_on_lost` is called, and the end of the block raises. If a late holder must
+    not write, the storage has to check: `token` is a number for this check.
 
-    Where the server does not answer, a wait with a limit goes on to its end, and the last failure is the cause of the
-    `LockTimeoutError`; `acquire` raises the client's own error instead, as False would say that somebody holds the
-    lock. A wait without limit raises the client's error at once. A wait may be longer than its limit by the client's
-    ``socket_timeout`` and ``socket_connect_timeout``, which limit each exchange with the server as a whole, however
-    slowly its answer comes. (The look-up of the server's address is the system's, and that of Sentinel has the limits
-    of its own clients.)
+    If the server does not answer, a wait with a timeout goes on until its timeout, and the last failure is the cause of
+    the `LockTimeoutError`; `acquire` raises the client's own error instead, because False would mean that another
+    client holds the lock. A wait without a timeout raises the client's error at once. A wait may take longer than its
+    timeout by the client's ``socket_timeout`` and ``socket_connect_timeout``, which limit each exchange with the server
+    as a whole, however slowly its answer comes. (The system looks up the server's address, and Sentinel's clients have
+    their own limits.)
 
     **Fairness.** First come, first served, in all programs together, with one exception: a thread that got the lock
     from the queue may take it again and again before the others for 30 ms, or for less if many wait, so that short
-    holds don't cost a switch of processes each. If it does not come back at once, the first waiter gets the lock. A
-    try that does not wait (``acquire(False)``, ``hold(0)``) otherwise fails while others wait. Locks of redis-py
-    itself, and waiters of earlier versions, take no part in that.
+    holds don't cost a switch of processes each. If it does not come back at once, the first waiter gets the lock. A try
+    that does not wait (``acquire(False)``, ``hold(0)``) otherwise fails while others wait. Locks of redis-py itself,
+    and waiters of earlier versions, are not in this order.
 
     **Thread safety.** All methods may be called from any thread. Each thread holds and releases its own hold.
 
-    **Differences from redis.lock.Lock.** The same key and protocol, so the two exclude each other. But the lease can't
-    be left out, is never mistaken for the wait, and belongs to the hold: one that has run out can't release another's.
+    **Differences from redis.lock.Lock.** The same key and protocol, so the two exclude each other. But the lease is
+    required, is never mistaken for the timeout, and belongs to the hold: one that has run out can't release another's.
 
-    **Subclassing.** As `LockAdapter`, with one more hook, `_on_lost`.
+    **Subclassing.** Like `LockAdapter`, with one more hook, `_on_lost`.
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class RedisLock(LeasedLock):
         self._own_wait = "release it first: a lease can't be taken twice"
 
     def locked(self) -> bool:
-        """Return whether the lock is taken, by any client; one round trip."""
+        """Return whether any client holds the lock; one round trip."""
         return self._lease.server.ask("EXISTS", yes)
 
     @staticmethod

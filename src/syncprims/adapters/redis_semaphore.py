@@ -19,8 +19,8 @@ from .redis_server import Script, Server
 if TYPE_CHECKING:
     from redis import Redis
 
-# The key is a sorted set: a token for each permit that is taken, and the time at which its lease ends, by the server's
-# clock alone. Every script first drops those whose time is over.
+# The key is a sorted set: a token for each taken permit, and the time at which its lease ends, by the server's clock.
+# Every script first drops those whose time is over.
 
 _BEGIN = (
     PREAMBLE
@@ -85,28 +85,28 @@ return holders(-1)
 class RedisSemaphore(LeasedLock):
     """A number of permits on a Redis server, for the threads, processes and machines that know its name.
 
-    Use it where several programs together may do something a limited number of times at once: calls to an API with a
-    quota, licences, heavy queries. It is the row of hooks in the cloakroom of a whole building: each permit has its
-    holder's name on it, and one that is not renewed in time goes to the next in line.
+    Use it if several programs together may do something only so many times at once: calls to an API with a quota,
+    licences, heavy queries. Think of the cloakroom of a whole building: each hook has its holder's name on it, and a
+    hook whose lease is not renewed in time goes to the next in line.
 
     Args:
         client: A ``redis.Redis`` of one server, or from Sentinel. Its address, password and time limits are used, over
             connections of the semaphore's own that never send a command twice.
-        name: The key on the server, and what messages call the semaphore. Not a name that something else uses.
-        permits: How many there are; 1 or more. Every program has to give the same number, as the number is not kept on
-            the server.
-        lease: After how many seconds the server takes a permit back by itself, if its holder has not released it: more
+        name: The key on the server, and the semaphore's name in messages. Nothing else may use this key.
+        permits: How many there are; 1 or more. Every program has to give the same number, because the server does not
+            store it.
+        lease: The seconds after which the server takes a permit back by itself, if its holder has not released it: more
             than the work under it ever takes, unless it is renewed.
-        timeout: How long ``with`` waits, in seconds; None, the default, waits forever and 0 not at all.
+        timeout: How long ``with`` waits, in seconds. None, the default, waits forever; 0 does not wait.
         renew: Whether the leases are renewed, at each third of them, as long as the permits are held and the threads
             that took them live; False by default.
 
     Raises:
-        ValueError: The client's ``socket_timeout`` or ``socket_connect_timeout`` is None: a server that has gone would
-            be waited for forever. Or the name is empty, or can't be said in the client's encoding; there is no permit,
-            the lease is not positive, or the timeout negative or NaN.
-        TypeError: The client is another kind, the name not a string, the permits are not an integer, or the lease or
-            timeout is not a number.
+        ValueError: The client's ``socket_timeout`` or ``socket_connect_timeout`` is None, so that it could wait forever
+            for a server that has gone. Or the name is empty, or the client can't encode it; ``permits`` is less than 1,
+            the lease is not positive, or the timeout is negative or NaN.
+        TypeError: The client is of another kind, the name is not a string, ``permits`` is not an integer, or the lease
+            or timeout is not a number.
         OverflowError: The lease or the timeout is larger than `threading.TIMEOUT_MAX`.
 
     Example:
@@ -118,19 +118,18 @@ class RedisSemaphore(LeasedLock):
         ...     calls.value
         4
 
-    What a server weakens is what it weakens of a `RedisLock`: a permit may be lost while it is held, and an interrupt
-    or a lost answer may leave one taken until its lease ends. Where the server does not answer, `RedisSemaphore` does
-    what `RedisLock` does.
+    The same guarantees are weaker as with a `RedisLock`: a permit may be lost while it is held, and an interrupt or a
+    lost answer may leave one taken until its lease ends. If the server does not answer, it behaves like `RedisLock`.
 
-    **Fairness.** First come, first served. A waiter that has died is passed over. A try that does not wait
-    (``acquire(False)``, ``hold(0)``) fails while others wait.
+    **Fairness.** First come, first served. A dead waiter is skipped. A try that does not wait (``acquire(False)``,
+    ``hold(0)``) fails while others wait.
 
     **Thread safety.** All methods may be called from any thread.
 
-    **Differences from TimedSemaphore.** Permits have leases. A thread may take several, and no wait counts as a
-    deadlock, as holders are on other machines; it ends by timeout or lease. `value` and `holders` ask the server.
+    **Differences from TimedSemaphore.** Permits have leases. A thread may take several. No wait counts as a deadlock,
+    because holders are on other machines; it ends by timeout or lease. `value` and `holders` ask the server.
 
-    **Subclassing.** As `RedisLock`.
+    **Subclassing.** Like `RedisLock`.
     """
 
     def __init__(
@@ -149,26 +148,26 @@ class RedisSemaphore(LeasedLock):
         inside = Leased(server, seconds, renew, (_TAKE, _LET_GO, _EXTEND), ref(self), number)
         super().__init__(inside, timeout, name=server.key)
         self._permits = number
-        # What acquire() has taken; any thread may give it back.
+        # The permits of acquire(), which any thread may give back.
         self._by_hand: deque[LeaseHold] = deque()
 
     # -- what it is ---------------------------------------------------------------------------------------------------
 
     @property
     def permits(self) -> int:
-        """How many permits there are, free and taken."""
+        """The number of permits, free and taken."""
         return self._permits
 
     @property
     def value(self) -> int:
-        """How many permits are free at this moment; one round trip."""
+        """How many permits are free right now; one round trip."""
         return max(0, self._permits - len(self.holders))
 
     @property
     def holders(self) -> tuple[LeaseHolder, ...]:
-        """Who has the permits at this moment, of all programs; the one whose lease ends first is first. One round trip.
+        """The present holders in all programs; the one whose lease ends first comes first. One round trip.
 
-        A holder of several is there several times.
+        A holder of several permits is there several times.
         """
         lease = self._lease
         return lease.server.run(_holders, _HOLDERS, "", "0", "", "", str(self._permits))
@@ -180,11 +179,11 @@ class RedisSemaphore(LeasedLock):
     # -- taking and giving back ---------------------------------------------------------------------------------------
 
     def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
-        """Take a permit as `threading.Semaphore.acquire` does; `release` gives it back, in any thread.
+        """Take a permit like `threading.Semaphore.acquire`; `release` gives it back, in any thread.
 
         Args:
             blocking: False tries once and does not wait.
-            timeout: How long to wait, in seconds; -1, the default, and None wait forever.
+            timeout: How long to wait, in seconds. -1, the default, and None wait forever.
 
         Returns:
             Whether a permit was taken.
@@ -202,14 +201,13 @@ class RedisSemaphore(LeasedLock):
         return True
 
     def release(self, n: SupportsIndex = 1) -> None:
-        """Give back permits that `acquire` has taken through this object, in whichever thread.
+        """Give back permits that `acquire` has taken through this object, in this thread or another.
 
         Args:
             n: How many; 1 by default.
 
         Raises:
-            ValueError: So many have not been taken by `acquire` through this object, or ``n`` is less than 1. None is
-                given back.
+            ValueError: `acquire` has taken fewer through this object, or ``n`` is less than 1. No permit is given back.
             TypeError: ``n`` is not an integer.
             LeaseExpiredError: One of them was lost. The others are given back.
             redis.RedisError: The server did not answer, or refused. The leases will end.

@@ -40,7 +40,7 @@ _FIRST_PAUSE = 0.001
 
 
 class _Idle(deque["BoundedConnection"]):
-    """Connections that nobody uses at the moment; closed when the last lock or counter of their client is gone."""
+    """Connections that are not in use right now; closed when the last lock or counter of their client is gone."""
 
     def __del__(self) -> None:
         while self:
@@ -315,7 +315,7 @@ def poll(look: Callable[[], T], accepts: Callable[[T], bool], deadline: Deadline
     """Look again and again until what is seen is accepted; False when the time is up.
 
     A server that does not answer is waited for like what is looked for, if the deadline has a limit: it may come back.
-    Without one nobody would ever hear of it, so the error comes out at once.
+    Without a limit the error would never be seen, so it is raised at once.
 
     Raises:
         redis.RedisError: The server did not answer, and the time was up or has no limit.

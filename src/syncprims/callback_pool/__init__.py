@@ -1,4 +1,4 @@
-"""`CallbackPool`: an executor whose callbacks all run, in order, and that loses no error."""
+"""`CallbackPool`: an executor that runs every callback, in order, and loses no error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be given to a pool, and what messages call it."""
+"""The arguments of a pool: their checks, and their names in messages."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 KINDS: Final = ("thread", "process", "interpreter")
 
-_LONG: Final = 200  # characters of a name that is longer than most
+_LONG: Final = 200  # characters of a very long name
 
-# Words of other pools for what is called otherwise here.
+# Other pools' names for arguments that have a different name here.
 _OTHER_WORDS: Final[Mapping[str, str]] = {
     "processes": "max_workers",
     "workers": "max_workers",
@@ -48,7 +48,7 @@ def positional(name: str, value: Iterable[Any]) -> tuple[Any, ...]:
     """Return the arguments of a call as a tuple.
 
     Raises:
-        TypeError: It is no iterable, or a string, a mapping or a set, which are surely meant otherwise.
+        TypeError: It is not an iterable, or it is a string, a mapping or a set, which is certainly a mistake.
     """
     if type(value) is tuple:
         return value
@@ -68,7 +68,7 @@ def by_keyword(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the keyword arguments of a call as a dictionary.
 
     Raises:
-        TypeError: It is no mapping, or one of its keys is not a string.
+        TypeError: It is not a mapping, or one of its keys is not a string.
     """
     if value is None:
         return {}
@@ -82,7 +82,7 @@ def by_keyword(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def refuse_unknown(cls: str, unknown: Mapping[str, object]) -> None:
-    """Raise for arguments that there are not, and say which one was meant if another pool calls it so."""
+    """Raise for unknown arguments, and name the right one if another pool has an argument of that name."""
     for key, value in unknown.items():
         meant = _OTHER_WORDS.get(key)
         advice = "" if meant is None else f": write {meant}={words(value, 40)}"
@@ -90,7 +90,7 @@ def refuse_unknown(cls: str, unknown: Mapping[str, object]) -> None:
 
 
 def refuse_kind(executor: object) -> NoReturn:
-    """Raise for what is no executor."""
+    """Raise because an argument is not an executor."""
     known = ", ".join(map(repr, KINDS))
     if isinstance(executor, str):
         raise ValueError(f"executor must be one of {known} or an Executor, not {words(executor)}")
@@ -99,7 +99,7 @@ def refuse_kind(executor: object) -> NoReturn:
 
 
 def label_of(fn: object) -> str:
-    """Return what messages call a function; a partial is called as what it calls."""
+    """Return the name of a function for messages; a partial has the name of its function."""
     kind = type(fn)
     if kind is FunctionType or kind is BuiltinFunctionType:
         name: str = fn.__qualname__  # type: ignore[attr-defined]  # both have it
@@ -112,13 +112,13 @@ def label_of(fn: object) -> str:
 
 
 class ShownArguments:
-    """What `inspect.signature` shows of a class whose ``__init__`` takes unknown keywords only to refuse them."""
+    """What `inspect.signature` shows of a class whose ``__init__`` accepts unknown keywords only to refuse them."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._owner = owner
 
     def __get__(self, instance: object, owner: type) -> Signature | None:
-        """Return the signature without these, or None for a subclass that has an ``__init__`` of its own."""
+        """Return the signature without these, or None for a subclass with its own ``__init__``."""
         init = vars(self._owner)["__init__"]
         if owner.__init__ is not init:  # type: ignore[misc]  # of this very class
             return None

@@ -1,4 +1,4 @@
-"""Interpreter exit: pools that were left open drain first, as the standard executors do."""
+"""Interpreter exit: open pools drain first, like the standard executors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from weakref import WeakSet
 
 from ..errors import PoolClosedError
 
-# Plain `atexit` runs too late: by then threading has joined what it joins, and no new thread may start. The executors'
+# Plain `atexit` runs too late: by then threading has joined its threads, and no new thread may start. The executors'
 # own modules use threading's private list, which is called newest first. So we register again whenever an executor's
-# module may have registered a handler, so that it does not end the executor before we have drained ours.
+# module may have registered a handler, so that it does not end the executor before we have drained our pools.
 
 
 class Drains(Protocol):
-    """What is done about a pool when the program ends; in a forked child, nothing."""
+    """The end of a pool when the program ends; in a forked child, nothing."""
 
     def must_drain(self) -> bool:
         """Whether it has tasks that no abort has given up."""
@@ -33,10 +33,10 @@ class Drains(Protocol):
         """Close it, and wait a moment for its workers."""
 
 
-# A pool that is made after the main thread has ended comes too late for that list. Plain `atexit` drains it, and as its
-# handlers are called newest first, ours, which is registered before there is a pool, comes after those of the program.
-# Who makes a pool still later, in a handler that is older or in a finalizer, gets an error, since its callbacks would
-# be lost.
+# A pool that is made after the end of the main thread comes too late for that list. Plain `atexit` drains it. Its
+# handlers are called newest first, so ours, which is registered before there is a pool, comes after those of the
+# program. A pool that is made still later, in an older handler or in a finalizer, raises an error, because its
+# callbacks would be lost.
 
 _pools: WeakSet[Drains] = WeakSet()
 _seen_handlers: set[str] = set()
@@ -53,7 +53,7 @@ def _starts_threads() -> bool:
 
 
 def refuse_when_over(pool_name: str, *, processes: bool = False) -> None:
-    """Raise if the program is so near its end that a new pool, or one of processes, would be of no use."""
+    """Raise if the program is so near its end that a new pool, or one of processes, could not work."""
     if processes and not threading.main_thread().is_alive():
         raise PoolClosedError(
             f"{pool_name!r} can't be made, as the main thread has ended: Python's process executors take no calls "
@@ -78,25 +78,25 @@ def drain_at_exit(pool: Drains) -> None:
 
 
 def drain_before(handler: str) -> None:
-    """Let all pools drain before that exit handler runs, which has been registered just now at the latest."""
+    """Let all pools drain before that exit handler runs, which is registered already."""
     if handler in _seen_handlers:
         return
     _seen_handlers.add(handler)
     try:
-        # It is private; without it, plain atexit is the next best.
+        # It is private; without it, plain atexit is the next best choice.
         getattr(threading, "_register_atexit", atexit.register)(_drain_all)
     except RuntimeError:  # exit has begun already
         pass
 
 
 def after_draining(handler: Callable[[], None]) -> None:
-    """Let the handler run each time that the pools were drained and ended."""
+    """Run the handler each time when the pools have been drained and ended."""
     _last[handler] = None
 
 
 def _drain_all() -> None:
     try:
-        # A callback of one pool may submit to another, or make one: only when all are idle at once is it over.
+        # A callback of one pool may submit to another, or make one: it is over only when all are idle at once.
         while busy := _busy():
             for pool in busy:
                 pool.drain()

@@ -1,4 +1,4 @@
-"""`Course`: how far a task has come, which its job and its place of work write, and the task shows."""
+"""`Course`: the progress of a task, which its job and its worker write, and the task shows."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from .travel.start_board import StartBoard
 if TYPE_CHECKING:
     from _thread import LockType
 
-# A task and its job share this object, and nothing else: the job knows the task, and never the other way round. So
-# what is in here must not lead to the job for longer than the call takes: see `hand_back`.
+# A task and its job share this object, and nothing else: the job refers to the task, and never the other way round. So
+# this object must not refer to the job for longer than the call takes: see `hand_back`.
 
 
 class Course(ConditionInC):
-    """How far one task has come; it is the condition too by which `concurrent.futures.Future` guards the outcome.
+    """The progress of one task; also the condition with which `concurrent.futures.Future` guards the outcome.
 
     **Thread safety**: each field has one writer at a time. All may be read from any thread.
 
     Attributes:
-        job_tells: Whether the dispatcher gets its notice from the job; written by that.
+        job_tells: Whether the dispatcher gets its notice from the job; written by the job.
         settled: Whether its callback has ended too.
         seen: Whether any code has looked at the outcome.
-        unseen: What reports an error of a task that is dropped before that.
+        unseen: Reports the error of a task that is dropped before that.
     """
 
-    # Defaults on the class: an object stores only what differs, since pools make very many of them.
+    # Defaults on the class: an object stores only the differences, because pools make very many of them.
 
-    # Written by its place of work, on the thread that hands the call over:
+    # Written by its worker's side, on the thread that hands the call over:
     inner: Future[Any] | None = None  # the future of an executor that was given the call
-    board: StartBoard | None = None  # where a worker process writes that the call began
-    slot: int = 0  # in which place there; 0 is nowhere
+    board: StartBoard | None = None  # a worker process writes there that the call began
+    slot: int = 0  # its place there; 0 means none
     _began: float | None = None
 
     # Written by the job, on the thread that sets the outcome:
@@ -51,20 +51,20 @@ class Course(ConditionInC):
     settled: bool = False
     unseen: DropReport | None = None
 
-    # Written by those who look at the outcome:
+    # Written by code that looks at the outcome:
     seen: bool = False
 
-    # Of those who wait until it is settled; made by the first:
+    # For threads that wait until it is settled; made by the first of them:
     _gates: deque[LockType] | None = None
 
-    # -- on its way --------------------------------------------------------------------------------------------------
+    # -- in progress -------------------------------------------------------------------------------------------------
 
     def began_now(self) -> None:
-        """Note that the call begins, or as good as, elsewhere; `Task.running` and the timer go by that."""
+        """Note that the call begins, or is about to, elsewhere; `Task.running` and the timer use this."""
         self._began = monotonic()
 
     def running_since(self) -> float | None:
-        """Return when the call began elsewhere, by `time.monotonic`; None if it did not, or if that can't be known."""
+        """Return when the call began elsewhere, by `time.monotonic`; None if it did not, or if that is not known."""
         if self._began is None:
             if (board := self.board) is not None and board.reached is not False:
                 self._began = board.read(self.slot)
@@ -79,8 +79,8 @@ class Course(ConditionInC):
     def hand_back(self, inner: Future[Any]) -> None:
         """Forget that future, unless another one has taken its place.
 
-        Its callback holds the job: what refers to itself waits for the garbage collector, and a task that is kept must
-        not keep that.
+        Its callback refers to the job: a reference cycle would wait for the garbage collector, and a task that is kept
+        alive must not keep the job alive.
         """
         if self.inner is inner:
             self.inner = None
@@ -93,7 +93,7 @@ class Course(ConditionInC):
         return None if self.board is None else self.board.pid(self.slot)
 
     def take_slot(self, board: StartBoard) -> None:
-        """Take a place on the board, if it has one left."""
+        """Take a place on the board, if there is one left."""
         self.slot = slot = board.take()
         self.board = board if slot else None
 
@@ -102,11 +102,11 @@ class Course(ConditionInC):
         return board is not None and self.board is board
 
     def tells_its_start(self) -> bool:
-        """Whether the worker writes down when the call begins, so that a look at it later is never too late."""
+        """Whether the worker records when the call begins, so that a later look is never too late."""
         return self.board is not None and self.board.reached is not False
 
     def give_slot_back(self) -> bool:
-        """Leave the board; return whether the call had begun. Without a board that can't be known, and is False."""
+        """Leave the board; return whether the call had begun. Without a board that is unknown, and False."""
         if (board := self.board) is None:
             return False
         self._began = board.read(self.slot)
@@ -117,10 +117,10 @@ class Course(ConditionInC):
     # -- its end -----------------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Note that the callback has ended, and let through who waits for that."""
+        """Note that the callback has ended, and release the threads that wait for that."""
         self.settled = True
         if self._gates is not None:
-            open_all(self._gates)  # who puts one up now looks at `settled` once more
+            open_all(self._gates)  # a thread that adds one now checks `settled` once more
 
     def await_settled(self, awaited: Awaited, deadline: Deadline) -> bool:
         """Block until the callback has ended; False if the time is up."""
@@ -140,34 +140,34 @@ class Course(ConditionInC):
     def report_if_dropped(
         self, task: object, call: str, error: BaseException, report: Callable[[str, BaseException], object]
     ) -> None:
-        """Have ``report(call, error)`` called if the task is dropped before any code looks at it."""
+        """Call ``report(call, error)`` if the task is dropped before any code looks at it."""
         self.unseen = unseen = _watch(task, call, error, report)
-        if self.seen:  # while that was made
+        if self.seen:  # since then
             unseen.error = None
 
     def copy(self) -> Course:
-        """Return another one that has come as far, for a job that parts from its task."""
+        """Return a copy of the progress, for a job that parts from its task."""
         other = Course()
         other.inner, other.board, other.slot, other._began = self.inner, self.board, self.slot, self._began
         other.settled = self.settled
         return other
 
     def forget_call(self) -> None:
-        """Refer to the call no more: it may go on when the task has failed, and who keeps that must not keep it too."""
+        """Drop the reference to the call, which may go on when the task has failed: a kept task must not keep it."""
         self.inner = self.board = None
 
 
 def says(ask: Callable[[], object]) -> bool:
-    """Ask a future that is not the pool's; False if it raises, or answers what is neither true nor false."""
+    """Ask a future that is not the pool's; False if it raises, or if its answer is neither true nor false."""
     return guarded(False, lambda: bool(ask()))
 
 
 class DropReport(ref[Any]):
     """Reports an error of a task that was dropped before any code looked at it: `Task` itself stays free of __del__.
 
-    `report` may be called on any thread and between any two instructions, like every finalizer. A weak reference, and
-    no object with a __del__: without the GIL that would be called on the thread that made the object, whenever that
-    thread has something to do.
+    `report` may be called on any thread and between any two instructions, like every finalizer. It is a weak reference,
+    not an object with a __del__: without the GIL __del__ would be called on the thread that made the object, whenever
+    that thread runs next.
     """
 
     __slots__ = ("call", "error", "report")
@@ -177,7 +177,7 @@ class DropReport(ref[Any]):
     report: Callable[[str, BaseException], object]
 
 
-_kept: dict[int, DropReport] = {}  # a weak reference that is garbage itself calls nothing back
+_kept: dict[int, DropReport] = {}  # a weak reference that is garbage itself is not called
 
 
 def _watch(task: object, call: str, error: BaseException, report: Callable[[str, BaseException], object]) -> DropReport:

@@ -20,16 +20,16 @@ from .unseen_errors import UnseenErrors
 from .workers.backend import Backend
 
 # The dispatcher's inbox holds tasks that are done or withdrawn (maybe the same one twice: see task.py), and None for
-# the end. It alone settles them, and takes a task out of the open ones *after* its callback: what a callback submits is
-# in the set before its own task leaves it, so the set is empty only when nothing can follow. It is also what finds out
-# that a pool which takes no more has become idle, so it ends the pool's threads.
+# the end. Only the dispatcher settles them, and it removes a task from the open ones *after* its callback: a task that
+# a callback submits is in the set before the callback's own task leaves it, so the set is empty only when nothing can
+# follow. The dispatcher also notices that a closed pool has become idle, and then ends the pool's threads.
 #
-# Its thread must not keep the pool alive, nor what users have given to the pool. So all that it holds while it is idle
-# are the inbox and a weak reference; an open task holds the pool, and the pool holds the rest.
+# Its thread must keep neither the pool alive nor the objects that users have given to it. So while it is idle it refers
+# only to the inbox and a weak reference; an open task refers to the pool, and the pool to the rest.
 #
-# To wake a thread for each of many small tasks costs more than to settle them. So behind backends where it pays, and
-# while many tasks are open, the dispatcher rests a moment when it has settled what there was. A callback is late by
-# that at most; and no worker starves in that moment, as so many tasks, even empty ones, take longer than that.
+# Waking a thread for each of many small tasks costs more than settling them. So with some backends, and while many
+# tasks are open, the dispatcher rests for a moment when it has settled all that there was. A callback is late by this
+# moment at most, and no worker starves, because so many tasks, even empty ones, take longer.
 
 _MANY = 16
 
@@ -37,13 +37,13 @@ _MANY = 16
 class Dispatcher:
     """Settles the tasks of a pool.
 
-    **Thread safety**: `ensure`, `drop` and `stop_if_over` may be called from any thread. All else is done by the
-    dispatcher's own.
+    **Thread safety**: `ensure`, `drop` and `stop_if_over` may be called from any thread. The dispatcher's own thread
+    does everything else.
 
     Attributes:
         tally: How many tasks have ended in which way.
-        settling: What messages call the task whose callback or hook runs now.
-        thread: Its own.
+        settling: The name of the task whose callback or hook runs now, for messages.
+        thread: Its own thread.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class Dispatcher:
         self._on_settled = on_settled
         self._on_progress = on_progress
         self.thread: HelperThread = HelperThread(f"{open_tasks.name}-dispatcher")
-        # Written by its own thread only:
+        # Written only by its own thread:
         self.tally: dict[str, int] = {"done": 0, "failed": 0, "cancelled": 0}
         self.settling: str | None = None
-        # Which callback or hook runs, of which job and since when:
+        # The callback or hook that runs, its job, and since when:
         self._calling: tuple[str, Job[Any], float] | None = None
 
     def ensure(self) -> None:
@@ -73,7 +73,7 @@ class Dispatcher:
         self.thread.ensure(_settle_all, self._open_tasks, ref(self))
 
     def catch_up(self, deadline: Deadline) -> None:
-        """Block until the thread has done with what is in its inbox now, and refers to none of it any more."""
+        """Block until the thread has handled its present inbox, and refers to none of it any more."""
         if self._open_tasks.phase == "retired":
             self.thread.await_end(deadline)
         elif self.thread.started:
@@ -86,7 +86,7 @@ class Dispatcher:
     # -- the end of a task, and of the pool --------------------------------------------------------------------------
 
     def drop(self, task: Task[Any]) -> None:
-        """Take the task out of the open ones; end the pool's threads if it was the last one of a closed pool."""
+        """Remove the task from the open ones; end the pool's threads if it was the last one of a closed pool."""
         if self._open_tasks.drop(task):
             self._stop()
 
@@ -94,7 +94,7 @@ class Dispatcher:
         """End the pool's threads if it is closed, and no task is open."""
         if not self._open_tasks.jobs:
             self._open_tasks.went_idle()
-            if self._open_tasks.phase == "retired":  # also long since: an interrupt may have come in between
+            if self._open_tasks.phase == "retired":  # perhaps for long: an interrupt may have come in between
                 self._stop()
 
     def _stop(self) -> None:
@@ -105,13 +105,13 @@ class Dispatcher:
     # -- settling ----------------------------------------------------------------------------------------------------
 
     def settle(self, notice: Task[Any] | Job[Any]) -> None:
-        """Settle the task that is done, or take out the one that was withdrawn."""
+        """Settle the task that is done, or remove the one that was withdrawn."""
         task = notice.task if isinstance(notice, Job) else notice
         job = self._open_tasks.jobs.get(task)
         if job is None:  # a second notice
             return
         if job.withdrawn:
-            job.cancel()  # a worker that comes across it passes on
+            job.cancel()  # a worker that reaches it skips it
             self.drop(task)
         elif is_over(task):
             outcome, value = outcome_of(task)
@@ -135,7 +135,7 @@ class Dispatcher:
                 sleep(self._backend.rest)
 
     def _call_back(self, job: Job[Any], outcome: str, value: Any) -> None:
-        """Run the job's callback, or see to it that its error is not lost."""
+        """Run the job's callback, or ensure that its error is not lost."""
         which, callback = ("callback", job.callback) if outcome == "done" else ("error_callback", job.error_callback)
         if outcome != "done":
             if callback is not None:
@@ -149,7 +149,7 @@ class Dispatcher:
                 self.run(job, which, job.context.run, callback, value)
 
     def _run_hooks(self, job: Job[Any], task: Task[Any]) -> None:
-        """Run the hooks, which see every task: what they read of one does not count as looked at."""
+        """Run the hooks, which see every task: reading an error there does not count as looking at it."""
         before = enter(self._open_tasks, "hook")
         try:
             if self._on_settled is not None:
@@ -161,7 +161,7 @@ class Dispatcher:
             leave(before)
 
     def run(self, job: Job[Any], which: str, call: Callable[..., object], *args: object) -> None:
-        """Call user code; whatever it raises, SystemExit too, is kept and kills nothing."""
+        """Call the user's code; any exception, also SystemExit, is kept and ends no thread."""
         self._calling = which, job, monotonic()
         try:
             call(*args)
@@ -169,14 +169,14 @@ class Dispatcher:
             self._unseen.callback_failed(job, error, which)
 
     def calling(self) -> tuple[int, str] | None:
-        """Its thread and what it runs, while that is a callback or a hook."""
+        """Its thread and the callback or hook that it runs, if there is one."""
         calling, thread = self._calling, self.thread.thread
         if calling is None or thread is None or thread.ident is None:
             return None
         return thread.ident, f"{calling[0]} of {words(calling[1].label)}"
 
     def running(self) -> tuple[RunningCall, ...]:
-        """Say what of the user's code runs on the thread now: a callback or a hook."""
+        """Name the callback or hook of the user that runs on the thread now."""
         calling, thread = self._calling, self.thread.thread
         if calling is None or thread is None:
             return ()

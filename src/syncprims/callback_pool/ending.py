@@ -1,4 +1,4 @@
-"""How a pool ends: when nothing is left to do, at once, or with the program."""
+"""The end of a pool: when nothing is left to do, at once, or with the program."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .unseen_errors import UnseenErrors
 from .workers.backend import Backend
 
 _HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
-_ABORT_PATIENCE = 2.0  # seconds that `abort` gives the callbacks of what it cancelled
-_MORE_THAN_GRACE = 5.0  # seconds that the interpreter's exit gives a backend to end workers whose grace is over
-_STARTS = 4  # times the grace: what the exit gives workers to come through their start, and after which others are told
+_ABORT_PATIENCE = 2.0  # seconds that `abort` gives the callbacks of cancelled tasks
+_MORE_THAN_GRACE = 5.0  # seconds that the interpreter's exit gives a backend to end workers after their grace
+_STARTS = 4  # times the grace: the exit gives workers so long for their start; other waits warn after it
 
 
 class _SlowStart:
-    """A wait without a limit for a pool whose workers have not come through their start: after a while it is told."""
+    """A wait without a timeout for a pool whose workers have not finished their start: after a while it warns."""
 
     def __init__(self, open_tasks: Open, backend: Backend, patience: float) -> None:
         self._open_tasks = open_tasks
@@ -37,7 +37,7 @@ class _SlowStart:
         self._patience = patience
 
     def done(self) -> bool:
-        """Whether there is nothing to tell."""
+        """Whether there is nothing to report."""
         return not self._open_tasks.jobs or not self._backend.starting()
 
     def expire(self) -> None:
@@ -76,7 +76,7 @@ class Ending:
     # -- when nothing is left to do ----------------------------------------------------------------------------------
 
     def refuse_inside(self, method: str) -> None:
-        """Raise in a callback or a task of the pool, which must not wait for it; and in a forked child."""
+        """Raise in a callback or a task of the pool, which must not wait for the pool; and in a forked child."""
         self._open_tasks.check_fork()
         role = role_in(self._open_tasks)
         if role is not None:
@@ -104,7 +104,7 @@ class Ending:
             raise self._late(deadline)
 
     def _watch_start(self) -> None:
-        # By the timer, as a wait that gave up now and then would take no part in the search for deadlocks.
+        # By the timer, because a wait that gave up now and then would take no part in the search for deadlocks.
         if self._grace and self._slow_start is None and self._backend.starting():
             self._slow_start = _SlowStart(self._open_tasks, self._backend, _STARTS * self._grace)
             with suppress(RuntimeError):  # no thread can be started for it
@@ -158,13 +158,14 @@ class Ending:
         )
 
     def collect_unseen(self, deadline: Deadline, *, for_good: bool) -> UnseenErrors:
-        """Return the errors that no code has looked at, complete; with `for_good` those that follow are logged."""
+        """Return all errors that no code has looked at; with `for_good` later ones are logged."""
         if self._unseen.watched:
-            # A task that no one holds is gone when the dispatcher has done with it, and not a moment before.
+            # A task that no code holds is gone as soon as the dispatcher has finished with it, and not before.
             self._unseen.watched = False
             self._dispatcher.catch_up(deadline)
             if not _HAS_GIL:
-                # There an object dies when the thread that made it comes to it; the collector does not wait for that.
+                # There an object dies when the thread that made it runs next; the garbage collector does not wait for
+                # that.
                 gc.collect()
         if for_good:
             self._unseen.close()
@@ -173,7 +174,7 @@ class Ending:
     # -- at once -----------------------------------------------------------------------------------------------------
 
     def abort(self) -> list[Task[Any]]:
-        """Cancel what has not begun, give its callbacks a moment, and return what runs."""
+        """Cancel the tasks that have not begun, give their callbacks a moment, and return the running ones."""
         self._open_tasks.check_fork()
         self._open_tasks.abort()
         cancelled = [job for job in list(self._open_tasks.jobs.values()) if job.task.cancel()]
@@ -186,7 +187,7 @@ class Ending:
         return [task for task in list(self._open_tasks.jobs) if not task.done()]
 
     def kill(self) -> list[Task[Any]]:
-        """After `abort`: kill the pool's own processes, whose tasks are cancelled; return what runs elsewhere."""
+        """After `abort`: kill the pool's own processes, whose tasks are cancelled; return tasks that run elsewhere."""
         self._backend.kill()
         if role_in(self._open_tasks) is None:
             deadline = Deadline(_ABORT_PATIENCE)
@@ -197,12 +198,12 @@ class Ending:
         return [task for task in list(self._open_tasks.jobs) if not task.done()]
 
     def fork(self) -> None:
-        """In a forked child: refuse everything, and let go of what is the parent's."""
+        """In a forked child: refuse everything, and drop the parent's resources."""
         self._open_tasks.fork()
         self._backend.after_fork()
 
     def forget(self) -> None:
-        """End a pool that no one refers to any more, and of which no task is open."""
+        """End a pool without references and open tasks."""
         if self._open_tasks.phase != "forked":
             # All of these are puts into C queues.
             self._open_tasks.close()
@@ -217,7 +218,7 @@ class Ending:
         return self._open_tasks.phase in ("open", "closing", "shut") and bool(self._open_tasks.jobs)
 
     def drain(self) -> None:
-        """Block until it has none. What waits for workers that do not come through their start is given up."""
+        """Block until it has none. Tasks that wait for workers which don't finish their start are given up."""
         if self._grace is None:
             self._open_tasks.await_idle(Deadline(None))
             return
@@ -226,7 +227,7 @@ class Ending:
             self._open_tasks.await_idle(Deadline(again))
 
     def end_with_program(self) -> None:
-        """Close it: what an abort left running gets an error, and nothing is waited for without success."""
+        """Close it: tasks that an abort left running get an error, and no wait is hopeless."""
         if self._open_tasks.phase == "forked":
             return
         self._open_tasks.close()
@@ -243,5 +244,5 @@ class Ending:
             job.await_settled(deadline)
         self._dispatcher.stop_if_over()
         self._await_workers(Deadline(None if self._grace is None else self._grace + _MORE_THAN_GRACE))
-        self._backend.kill()  # what did not even end then
+        self._backend.kill()  # workers that did not end even then
         self.collect_unseen(Deadline(_ABORT_PATIENCE), for_good=True).settle_in_log()

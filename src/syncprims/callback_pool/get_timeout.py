@@ -8,4 +8,4 @@ from ..errors import PoolTimeoutError
 
 
 class GetTimeoutError(PoolTimeoutError, multiprocessing.TimeoutError):
-    """A `PoolTimeoutError` that ``except multiprocessing.TimeoutError`` catches too, which is no `TimeoutError`."""
+    """A `PoolTimeoutError` that ``except multiprocessing.TimeoutError`` catches too, which is not a `TimeoutError`."""

@@ -1,4 +1,4 @@
-"""`TaskGroup`: tasks of a pool none of which outlives a block, and that fail together."""
+"""`TaskGroup`: tasks of a pool that all end before a block does, and fail together."""
 
 from __future__ import annotations
 
@@ -29,39 +29,40 @@ from .up_to import GroupDone
 if TYPE_CHECKING:
     from _thread import LockType
 
-# The semantics are those of asyncio.TaskGroup where both meet: the first failure cancels the rest, a cancelled task is
-# none, and neither is a `CancelledError` that a task raises, as one does that heeds `cancelled`. Where they part, it is
-# since a thread can't be cancelled: so there is `cancelled` to ask, and a group with a limit leaves behind what does
-# not end.
+# The semantics are those of asyncio.TaskGroup as far as possible: the first failure cancels the rest. A cancelled task
+# is not a failure, and neither is a `CancelledError` that a task raises, for example because it checks `cancelled`. The
+# differences come from threads, which can't be cancelled: tasks can check `cancelled`, and a group with a timeout
+# leaves behind the tasks that don't end.
 #
-# A group hears of the end of a task by a done-callback, so on the thread that brings it, and not from the dispatcher,
-# which may be held up by a callback. Leaving waits for the tasks one by one, until each has settled.
+# A done-callback notifies the group of the end of a task, so on the thread that ends it, and not on the dispatcher,
+# which a callback may hold up. Leaving waits for the tasks one by one, until each has settled.
 #
-# As in `open_tasks`, no mutex: who submits first stores its job and *then* looks whether the group has failed or been
-# left; who fails it or leaves it first says so and *then* looks at the jobs. So at least one sees the other.
+# As in `open_tasks`, there is no mutex: a submitting thread first stores its job and *then* checks whether the group
+# has failed or been left; a thread that fails or leaves the group first marks that and *then* looks at the jobs. So at
+# least one sees the other.
 #
-# The done-callback stays in the task, and the task may be kept. So it refers to the group weakly.
+# The done-callback stays in the task, and the task may be kept alive. So it refers to the group weakly.
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _MOMENT = 2.0  # seconds that tasks and callbacks have to end when an interrupt leaves the block
-_MANY = 1024  # jobs, before those that have settled are looked for and dropped
+_MANY = 1024  # jobs, before settled ones are searched and dropped
 
 
 class Cancellation:
-    """Tells the tasks of a group that they are to stop: `TaskGroup.cancelled`.
+    """Notifies the tasks of a group that they should stop: `TaskGroup.cancelled`.
 
     Give it to tasks that run for long in threads of this program: nothing else can end them early. It can't be pickled;
-    a task in another process or interpreter can't ask it.
+    a task in another process or interpreter can't use it.
 
-    **Fairness**: those who wait are all released at once.
+    **Fairness**: all waiting threads are released at once.
 
     **Thread safety**: every method may be called from any thread.
 
     **Differences from threading.Event**: only the group sets it, and nothing resets it.
 
-    **Subclassing**: it is made by the group, which has no hook to make another kind.
+    **Subclassing**: the group makes it, and has no hook to make another kind.
     """
 
     def __init__(self, open_tasks: Open) -> None:
@@ -93,15 +94,15 @@ class Cancellation:
         """Raise once the group has failed, and do nothing before.
 
         Raises:
-            concurrent.futures.CancelledError: The group has failed. If a task lets it out, the group does not count it
-                as another failure.
+            concurrent.futures.CancelledError: The group has failed. If a task lets it propagate, the group does not
+                count it as another failure.
         """
         if self._set:
             raise CancelledError(f"a group of {words(self._open_tasks.name)} has failed, and its tasks are to stop")
 
     def _tell(self) -> None:
         self._set = True
-        open_all(self._gates)  # who puts one up now looks at `_set` once more
+        open_all(self._gates)  # a thread that adds one now checks `_set` once more
 
     def __reduce__(self) -> NoReturn:
         raise TransportError(
@@ -120,12 +121,12 @@ class _Failure(NamedTuple):
 
 
 class TaskGroup:
-    """Tasks of a pool none of which outlives a ``with`` block, made by `CallbackPool.group`.
+    """Tasks of a pool that all end before a ``with`` block does, made by `CallbackPool.group`.
 
-    Leaving the block waits for all of its tasks and their callbacks, also for those that tasks and callbacks submit
-    meanwhile. The first one that fails makes the group fail: what is queued is cancelled, what runs in processes of the
-    pool's own is killed, `cancelled` is set for the tasks that run in threads, and leaving raises all errors as one
-    `ExceptionGroup`.
+    The end of the block waits for all of its tasks and their callbacks, also for those that tasks and callbacks submit
+    while it waits. The first failed task makes the group fail: queued tasks are cancelled, tasks in the pool's own
+    processes are killed, `cancelled` is set for the tasks that run in threads, and the end of the block raises all
+    errors as one `ExceptionGroup`.
 
     Example:
         >>> from syncprims import CallbackPool
@@ -146,22 +147,22 @@ class TaskGroup:
         invalid literal for int() with base 10: 'seven'
         True
 
-    **Fairness**: as the pool's.
+    **Fairness**: like the pool.
 
     **Thread safety**: every method may be called from any thread, from tasks and from callbacks. The ``with`` block
-    belongs to one thread, which may not be the one that runs the callbacks of the pool.
+    belongs to one thread, which must not be the one that runs the pool's callbacks.
 
-    **Differences from asyncio.TaskGroup**: a thread can't be stopped, so leaving waits until a task that runs in one
-    has ended by itself, which `cancelled` tells it to do. A group with a ``timeout`` gives such a task the pool's
-    ``grace`` and then leaves it behind, as a task with a ``timeout`` of its own. If the block is left by an exception
-    that is no `Exception`, such as a KeyboardInterrupt, that exception goes on, with the others as notes; what runs
-    then has two seconds, and goes on in the pool if it has not ended. A ``SystemExit`` of a task comes out as a
-    `CallbackExit`, which it is the cause of. That a failed group refused a task counts as no error of its own.
+    **Differences from asyncio.TaskGroup**: a thread can't be stopped, so the end of the block waits until a task in a
+    thread ends by itself, and `cancelled` notifies it that it should. A group with a ``timeout`` gives such a task the
+    pool's ``grace`` and then leaves it behind, like a task with its own ``timeout``. If the block raises an exception
+    that is not an `Exception`, such as a KeyboardInterrupt, that exception propagates, with the others as notes;
+    running tasks then have two seconds, and go on in the pool if they have not ended. A ``SystemExit`` of a task is
+    raised as a `CallbackExit`, whose cause it is. If a failed group refuses a task, that is not another error.
 
-    **Subclassing**: it is made by the pool, which has no hook to make another kind.
+    **Subclassing**: the pool makes it, and has no hook to make another kind.
 
     Attributes:
-        cancelled: For tasks to ask whether they are to stop.
+        cancelled: Shows tasks whether they should stop.
     """
 
     def __init__(
@@ -174,7 +175,7 @@ class TaskGroup:
         timeout: float | None,
         grace: float | None,
     ) -> None:
-        self._deadline = Deadline(timeout)  # counted from entering the block
+        self._deadline = Deadline(timeout)  # counted from the entry of the block
         self.cancelled: Cancellation = Cancellation(open_tasks)
         self._open_tasks = open_tasks
         self._timer = timer
@@ -190,17 +191,17 @@ class TaskGroup:
         self._purge_at = _MANY
         self._failures: list[_Failure] = []
         self._failed = False
-        self._why: BaseException | None = None  # that it has failed; the cause of its refusals
+        self._why: BaseException | None = None  # why it has failed; the cause of its refusals
 
     # -- submitting --------------------------------------------------------------------------------------------------
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
-        """Start ``fn(*args, **kwargs)`` in the group and return its task; otherwise as `CallbackPool.submit`.
+        """Start ``fn(*args, **kwargs)`` in the group and return its task; otherwise like `CallbackPool.submit`.
 
         Raises:
-            PoolClosedError: The group has failed, is not entered or has been left, or the pool takes no more. It is a
-                `RuntimeError`.
-            DeadlockError: As for the pool's; so are `TransportError`, `ForkedError` and `TypeError`.
+            PoolClosedError: The group has failed, is not entered or has been left, or the pool accepts no more tasks.
+                It is a `RuntimeError`.
+            DeadlockError: As for the pool; so are `TransportError`, `ForkedError` and `TypeError`.
         """
         self._check_open()
         return self._start(self._intake.make(self._pool, None, fn, args, kwargs))
@@ -215,14 +216,14 @@ class TaskGroup:
         *,
         timeout: float | None = None,
     ) -> Task[T]:
-        """Start ``func(*args, **kwds)`` in the group, with callbacks; otherwise as `CallbackPool.apply_async`.
+        """Start ``func(*args, **kwds)`` in the group, with callbacks; otherwise like `CallbackPool.apply_async`.
 
-        A task with an ``error_callback`` makes the group fail like any other. What a callback raises is the pool's, as
-        everywhere, and does not.
+        A failed task with an ``error_callback`` makes the group fail like any other. An exception of a callback belongs
+        to the pool, as everywhere, and does not.
 
         Raises:
             PoolClosedError: As for `submit`.
-            ValueError: As for the pool's; so are the others.
+            ValueError: As for the pool; so are the others.
         """
         self._check_open()
         return self._start(self._intake.prepare(self._pool, func, args, kwds, callback, error_callback, timeout))
@@ -235,14 +236,14 @@ class TaskGroup:
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[T]:
-        """Return an iterator over ``fn`` of each item, whose tasks are the group's; otherwise as `CallbackPool.map`.
+        """Return an iterator over ``fn`` of each item, with tasks of the group; otherwise like `CallbackPool.map`.
 
-        The group fails by an error whether its result is taken or not. With ``buffersize`` (or the pool's
-        ``max_pending``) only what is taken inside the block is called at all.
+        An error makes the group fail whether its result is taken or not. With ``buffersize`` (or the pool's
+        ``max_pending``), only items whose results are taken inside the block are certain to be called.
 
         Raises:
             PoolClosedError: As for `submit`, also while iterating.
-            PoolTimeoutError: As for the pool's; so are the others.
+            PoolTimeoutError: As for the pool; so are the others.
         """
         self._check_open()
         mapping: MapOfChunks[T] = MapOfChunks(self._open_tasks, self._submit_chunk, fn, iterables, timeout, chunksize)
@@ -260,12 +261,12 @@ class TaskGroup:
             self._purge()
         self._jobs[task] = job
         try:
-            self._check_open()  # after the store: see the head of this module
+            self._check_open()  # after the store: see the top of this module
             return self._intake.start(job)
         except BaseException:
             self._jobs.pop(task, None)
             job.cancel()
-            job.course.settle()  # who leaves may wait for it already
+            job.course.settle()  # a thread that leaves may wait for it already
             raise
 
     def _purge(self) -> None:
@@ -275,7 +276,7 @@ class TaskGroup:
         self._purge_at = max(_MANY, 2 * len(self._jobs))
 
     def _will_end(self) -> bool:
-        """Whether the group ends in time, whatever its tasks do."""
+        """Whether the group certainly ends in time, whatever its tasks do."""
         return self._deadline.timeout is not None and self._grace is not None
 
     def _check_open(self) -> None:
@@ -292,7 +293,7 @@ class TaskGroup:
     # -- failing -----------------------------------------------------------------------------------------------------
 
     def _fail(self, why: BaseException | None = None) -> None:
-        """Let the tasks stop. To do it again does no harm, and completes what an interrupt has cut off."""
+        """Stop the tasks. It may be called again, to complete the work after an interrupt."""
         if self._why is None:
             self._why = why
         self._failed = True
@@ -300,7 +301,7 @@ class TaskGroup:
             for job in list(self._jobs.values()):
                 guarded(False, job.task.kill)  # it calls functions that users gave to add_done_callback()
         finally:
-            self.cancelled._tell()  # last: a task that ends by it makes room for one that is queued
+            self.cancelled._tell()  # last: a task that ends because of it makes room for a queued one
 
     def _heard(self, task: Task[Any]) -> None:
         """Note how a task has ended."""
@@ -313,7 +314,7 @@ class TaskGroup:
             self._fail(error)
 
     def _follows(self, error: BaseException) -> bool:
-        """Whether an error is no failure of its own: a cancellation, or that the group has failed already."""
+        """Whether an error is not a failure itself: a cancellation, or a refusal after the group has failed."""
         if issubclass(type(error), CancelledError):
             return True
         if type(error) is not PoolClosedError or (cause := error.__cause__) is None:
@@ -321,7 +322,7 @@ class TaskGroup:
         return cause is self._why or any(cause is each.error for each in list(self._failures))
 
     def _expire(self) -> None:
-        """Fail as the time is up; and when that is past, leave behind what has not ended since."""
+        """Fail because the time is up; when that is done, leave behind the tasks that have not ended since."""
         if self._expired:
             self._leave_behind()
             return
@@ -352,11 +353,11 @@ class TaskGroup:
     # -- entering and leaving ----------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        """Return the group, whose time begins.
+        """Return the group, and start its time.
 
         Raises:
-            DeadlockError: A callback of the pool called it: leaving would wait for other callbacks, which come after.
-            PoolClosedError: It was entered before; or the pool takes no more.
+            DeadlockError: A callback of the pool called it: leaving would wait for later callbacks.
+            PoolClosedError: It was entered before; or the pool accepts no more tasks.
             ForkedError: This is a forked child of the process that made the pool.
         """
         self._open_tasks.check_open()
@@ -382,8 +383,8 @@ class TaskGroup:
         Raises:
             ExceptionGroup: The block raised an `Exception`, which is the first in it; or tasks did; or the time was up
                 (`PoolTimeoutError`).
-            DeadlockError: The group has no limit, and a task or callback waits for this thread, or there is no worker
-                left to run it. The group has failed; what it can't wait for goes on in the pool.
+            DeadlockError: The group has no timeout, and a task or callback waits for this thread, or there is no worker
+                left to run it. The group has failed; the tasks that it can't wait for go on in the pool.
             ForkedError: This is a forked child.
         """
         return leave_by(self._leaving())
@@ -394,14 +395,14 @@ class TaskGroup:
             yield 0
             error: BaseException | None = yield 0
             outcome = self._leave(error)
-            self._failures, self._why = [], None  # what they hold may hold the group
+            self._failures, self._why = [], None  # their objects may refer to the group
         except GeneratorExit:  # the block was never entered
             raise
         except DeadlockError:  # it was not waited for, and won't be
             self._fail()
             self._phase = "left"
             raise
-        except BaseException:  # an interrupt, at whatever point of leaving
+        except BaseException:  # an interrupt, at any point of leaving
             self._leave_at_once()
             raise
         if outcome is not None:
@@ -413,7 +414,7 @@ class TaskGroup:
             yield 0
 
     def _leave(self, error: BaseException | None) -> Exception | None:
-        """Wait for all, and return what is to be raised in place of what has left the block."""
+        """Wait for all, and return the exception to raise instead of the block's."""
         self._open_tasks.check_fork()
         if error is not None:
             self._fail(error)
@@ -421,7 +422,9 @@ class TaskGroup:
             self._await_all()
         else:
             self._leave_at_once()
-        failures = [each for each in self._failures if each.error is not error]  # the block let out what a task raised
+        failures = [
+            each for each in self._failures if each.error is not error
+        ]  # the block raised the exception of a task
         for job, _ in failures:
             if job is not None:
                 count_as_seen(job.task)
@@ -454,7 +457,7 @@ class TaskGroup:
 
     def _await_all(self) -> None:
         limit = None
-        if self._will_end():  # the timer sees to it; what may take longer is a callback
+        if self._will_end():  # the timer ensures this; only a callback may take longer
             limit = (self._deadline.remaining() or 0.0) + (self._grace or 0.0) + _MOMENT
         if not self._wait(Deadline(limit)):
             self._phase = "left"
@@ -469,12 +472,12 @@ class TaskGroup:
                 self._jobs.pop(task, None)
             if not self._jobs:
                 self._phase = "left"
-                if not self._jobs:  # none has slipped in before that
+                if not self._jobs:  # no other one was added before that
                     return True
                 self._phase = "entered"
 
     def _leave_behind(self) -> None:
-        """Let the tasks fail that have not ended although they were told to."""
+        """Make tasks fail that have not ended although they were notified."""
         for job in list(self._jobs.values()):
             if job.done():
                 continue
@@ -491,7 +494,7 @@ class TaskGroup:
                 self._place.take_back(job)
 
     def _leave_at_once(self) -> None:
-        """Let the tasks stop, give them a moment, and leave."""
+        """Stop the tasks, give them a moment, and leave."""
         try:
             self._fail()
             if self._open_tasks.phase != "forked":
@@ -505,7 +508,7 @@ class TaskGroup:
 
 
 class _Expiry:
-    """The end of a group's time, as the timer knows it: weakly, too."""
+    """The end of a group's time, for the timer; it refers to the group weakly, too."""
 
     def __init__(self, group: TaskGroup) -> None:
         self._group = ref(group)

@@ -1,4 +1,4 @@
-"""`Intake`: how calls become tasks of a pool, and are handed to its workers."""
+"""`Intake`: makes tasks of calls, and hands them to the pool's workers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Intake:
         if self._backend.packs:
             carrier = pack(self._dumps, fn, args, kwargs)
             if self._flush_output:
-                flush_own_output()  # what was printed before the call was made comes before what the call prints
+                flush_own_output()  # so that earlier output appears before that of the call
         elif self._copy_context:
             carrier = copy_of_context()
         return Job(pool, self._open_tasks, label or label_of(fn), (fn, args, kwargs), carrier)
@@ -71,8 +71,8 @@ class Intake:
         error_callback: Callable[[BaseException], object] | None,
         timeout: float | None,
     ) -> Job[T]:
-        """Make the job of a call with callbacks, whose errors are the pool's."""
-        if self._open_tasks.phase != "open":  # before the arguments are looked at
+        """Make the job of a call with callbacks, whose errors belong to the pool."""
+        if self._open_tasks.phase != "open":  # before the arguments are checked
             self._open_tasks.check_open()
         has_callback = callback is not None or error_callback is not None
         if has_callback:
@@ -111,7 +111,7 @@ class Intake:
         callback: Callable[[list[T]], object] | None,
         error_callback: Callable[[BaseException], object] | None,
     ) -> Job[list[T]]:
-        """Make a job that no worker runs, since it is done when its parts are."""
+        """Make a job that no worker runs: it is done when its parts are."""
         if not self._dispatcher.thread.started:
             self._dispatcher.ensure()
         _check_callbacks(callback, error_callback)
@@ -154,7 +154,7 @@ class Intake:
         return task
 
     def start_besides(self, job: Job[T]) -> None:
-        """Take in a job that no worker runs, whether there is room or not."""
+        """Add a job that no worker runs, whether there is room or not."""
         try:
             self._open_tasks.take_in_besides(job.task, job)
         except BaseException:

@@ -1,4 +1,4 @@
-"""`Job`: the pool's side of a task, by which the pool drives it."""
+"""`Job`: the pool's side of a task."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .up_to import TaskSettled
 if TYPE_CHECKING:
     from contextvars import Context
 
-# A task is what its user holds: the outcome, and how far it has come. What the pool needs besides is in the job: what
-# to call and whose the outcome is. A job refers to its task and never the other way round, and it is gone when the task
-# has settled. So a task that is kept keeps neither callbacks nor the pool. Both refer to the task's course.
+# The user holds the task: the outcome, and its progress. The other data of the pool is in the job: the call, and the
+# owner of its outcome. A job refers to its task and never the other way round, and it is gone when the task has
+# settled. So a task that is kept alive keeps neither callbacks nor the pool alive. Both refer to the task's course.
 #
-# An error that no code looks at is the pool's if the task is dropped before the pool has closed. So when a failed task
-# has settled nothing of the pool may refer to it, be it a frame of the worker that is about to return: therefore a job
-# sends its notice last of all, as itself, and then parts from its task.
+# An error that no code looks at belongs to the pool if the task is dropped before the pool has closed. So when a failed
+# task has settled, no part of the pool may refer to it, not even a frame of the worker that is about to return:
+# therefore a job sends itself as the notice, as its last act, and then parts from its task.
 
 T = TypeVar("T")
 
@@ -40,40 +40,40 @@ class Killable(Protocol):
         """Its id."""
 
     def kill(self, job: Job[Any], outcome: Callable[[], object]) -> bool:
-        """Kill it if it runs the call of that job, and call `outcome` then; blocks until it is dead."""
+        """Kill it if it runs the call of that job, and then call `outcome`; blocks until it is dead."""
 
 
-_MOST_SHOWN, _SHOWN = 5, 60  # how many arguments a message shows, and how many characters of each
+_MOST_SHOWN, _SHOWN = 5, 60  # a message shows so many arguments, and so many characters of each
 
 
 class Job(Generic[T]):
-    """The pool's side of a task: what to call, who gets the outcome, and the moves by which the task goes on.
+    """The pool's side of a task: the call, the owner of the outcome, and the steps of its progress.
 
-    **Thread safety**: a job belongs to one thread after the other: who submits it, who runs it, the dispatcher.
-    `finish`, `fail` and `cancel` may be called by any of them at any time, and by the timer; the first one settles it.
+    **Thread safety**: a job belongs to one thread after the other: the submitter, the worker, the dispatcher. `finish`,
+    `fail` and `cancel` may be called by any of them at any time, and by the timer; the first one settles it.
 
     Attributes:
         pool: Kept alive by its open tasks.
-        open_tasks: The pool's.
+        open_tasks: Those of the pool.
         task: The future that its user holds.
-        course: How far that has come.
-        label: What messages call it.
+        course: The progress of the task.
+        label: Its name in messages.
         timeout: How long the call may run.
-        limited: Whether it will end in time: by its own limit, or that of its group.
-        errors: Whose an error is that no code looked at: its ``"holder"``'s, as long as the task is held (`submit`),
-            or the ``"pool"``'s from the start (`apply_async` and `map`).
+        limited: Whether it will end in time: by its own timeout, or that of its group.
+        errors: The owner of an error that no code looked at: the ``"holder"``, as long as the task is held (`submit`),
+            or the ``"pool"`` from the start (`apply_async` and `map`).
         parts: The tasks that it is up to, if no worker runs it.
         shown: The arguments that messages show; None for all of them.
     """
 
-    # Defaults on the class, as for courses.
+    # Defaults on the class, as in courses.
 
-    # Written by who submits it:
+    # Written by the submitter:
     errors: Literal["holder", "pool"] = "holder"
     shown: tuple[Any, ...] | None = None
     callback: Callable[[T], object] | None = None
     error_callback: Callable[[BaseException], object] | None = None
-    context: Context | None = None  # the callbacks'; the call has its own
+    context: Context | None = None  # of the callbacks; the call has its own
     timeout: float | None = None
     limited: bool = False
     parts: Group | None = None
@@ -82,7 +82,7 @@ class Job(Generic[T]):
     # Written by the thread of this process that runs it, or unpickles its outcome: since when, and its ident.
     began: float | None = None
     worker: int | None = None
-    process: Killable | None = None  # if it is another process that runs it, by which it can be killed
+    process: Killable | None = None  # the process that runs it, if it is another one that can be killed
 
     # Written by the thread that unpickles its outcome here, if it ran elsewhere: that it does.
     arrives: bool = False
@@ -118,26 +118,26 @@ class Job(Generic[T]):
         if process is not None:
             self.process = process
         self.began = monotonic()
-        self.worker = get_ident() if process is None else None  # all before the state, by which others know it is there
+        self.worker = get_ident() if process is None else None  # all before the state, which other threads check first
         return mark_running(self.task)
 
     def arrive(self) -> None:
-        """Note that its outcome has come, and that this thread is about to unpickle it, which may run users' code."""
+        """Note that its outcome has come, and that this thread will unpickle it, which may run the user's code."""
         since = self.running_since()
         self.arrives = True
         self.began = monotonic() if since is None else since
         self.worker = get_ident()
 
     def running(self) -> bool:
-        """Whether the call runs, as far as that can be known."""
+        """Whether the call runs, as far as that is known."""
         return self.task.running()
 
     def running_since(self) -> float | None:
-        """Return when the call began, by `time.monotonic`; None if it did not, or if that can't be known."""
+        """Return when the call began, by `time.monotonic`; None if it did not, or if that is not known."""
         return self.course.running_since() if self.began is None else self.began
 
     def has_callback(self) -> bool:
-        """Whether anything is to be called when it is done."""
+        """Whether a function has to be called when it is done."""
         return self.callback is not None or self.error_callback is not None
 
     @property
@@ -171,15 +171,15 @@ class Job(Generic[T]):
         except BaseException as failure:  # noqa: BLE001  it decides
             self._survive(failure)
         finally:
-            self.open_tasks.ended.put(self)  # no variable of this frame refers to the task: see the head
+            self.open_tasks.ended.put(self)  # no variable of this frame refers to the task: see the top
         return True
 
     def _survive(self, error: BaseException) -> None:
-        """Log what a function given to add_done_callback raised; raise an interrupt, and what came before the end."""
+        """Log the error of a function given to add_done_callback; raise an interrupt, or an error before the end."""
         self.course.job_tells = False
         if is_interrupt(error) or not self.done():
             raise error
-        # The task is done all the same, and this is the thread of a worker or of the timer, which others need.
+        # The task is done anyway, and this is the thread of a worker or of the timer, which other tasks need.
         log(ERROR, f"a function given to add_done_callback() of {self.task} raised", error)
 
     def cancel(self) -> bool:
@@ -187,7 +187,7 @@ class Job(Generic[T]):
         return Future.cancel(self.task)
 
     def cancel_running(self) -> bool:
-        """Cancel the task also if it runs, as its process is dead; False if it is done."""
+        """Cancel the task even if it runs, because its process is dead; False if it is done."""
         return cancel_running(self.task)
 
     def kill(self) -> bool:
@@ -204,7 +204,7 @@ class Job(Generic[T]):
         return self.task.cancelled()
 
     def outcome(self) -> Outcome[T]:
-        """Return how a task that is over has ended, with its result or its error."""
+        """Return how a finished task has ended, with its result or its error."""
         return outcome_of(self.task)
 
     # -- its end -----------------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ class Job(Generic[T]):
         return self.course.await_settled(TaskSettled(self.open_tasks, self.task, self.label), deadline)
 
     def call_as_text(self) -> str:
-        """Return the call as messages show it, with its arguments cut short."""
+        """Return the call for messages, with shortened arguments."""
         _, args, kwargs = self.call
         given = [words(value, _SHOWN) for value in (args if self.shown is None else self.shown)[:_MOST_SHOWN]]
         given += [f"{key}={words(value, _SHOWN)}" for key, value in list(kwargs.items())[:_MOST_SHOWN]]
@@ -227,16 +227,16 @@ class Job(Generic[T]):
         return f"{self.label}({', '.join(given)})"
 
     def report_if_dropped(self, error: BaseException, report: Callable[[str, BaseException], object]) -> None:
-        """Have ``report(call, error)`` called if the task is dropped before any code looks at it."""
+        """Call ``report(call, error)`` if the task is dropped before any code looks at it."""
         self.course.report_if_dropped(self.task, self.call_as_text(), error, report)
 
     def part(self) -> None:
-        """Refer to the task no more if it matters when it is dropped."""
+        """Drop the reference to the task if it matters when the task is dropped."""
         before = self.course
         if before.unseen is not None:
             self.course = before.copy()
             self.task = stand_in_for(self.task, self.course)
-            before.forget_call()  # last: its place of work may ask the course at any time
+            before.forget_call()  # last: its worker's side may read the course at any time
 
     _observable: ClassVar[Observable] = Observable(
         {

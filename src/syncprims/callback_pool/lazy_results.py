@@ -1,4 +1,4 @@
-"""`LazyResults`: the iterator of `imap`, which pulls its items only as results are taken."""
+"""`LazyResults`: the iterator of `imap`, which reads its items only as results are taken."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .mapping import Submit, call_with_each, chunks_of
 from .task import Task, count_as_seen
 from .up_to import AnyDone
 
-# What is asked of it: a source that is slow, endless or large costs no more than what is in flight, and a result that
-# is there does not wait for the source. So nothing is pulled before the first result is asked for, and between any two
-# pulls it looks whether a result has come.
+# The requirements: a slow, endless or large source costs no more than the tasks in flight, and an available result does
+# not wait for the source. So no item is read before the first result is requested, and between any two items it checks
+# whether a result has come.
 
 T = TypeVar("T")
 
@@ -25,10 +25,10 @@ T = TypeVar("T")
 class LazyResults(Iterator[T], Generic[T]):
     """The results of `CallbackPool.imap` or `CallbackPool.imap_unordered`: an iterator, with multiprocessing's `next`.
 
-    Nothing is pulled from the source until a result is asked for. Then at most ``max_workers + 1`` tasks (the pool's
-    ``max_pending`` if that is smaller) are in flight: submitted, and their results not taken yet. What raises in a task
-    is raised when its turn comes, and the iterator goes on after it; what the source raises comes after the results
-    of what it gave before. An iterator that is dropped cancels what has not begun.
+    No item is read from the source until a result is requested. Then at most ``max_workers + 1`` tasks (the pool's
+    ``max_pending`` if that is smaller) are in flight: submitted, but their results not taken yet. The exception of a
+    task is raised when its turn comes, and the iterator goes on after it. An exception of the source is raised after
+    the results of its earlier items. An iterator that is dropped cancels the tasks that have not begun.
 
     Example:
         >>> from itertools import count
@@ -38,13 +38,13 @@ class LazyResults(Iterator[T], Generic[T]):
         ...     [next(squares) for _ in range(4)]
         [0, 1, 4, 9]
 
-    **Fairness**: as the pool's.
+    **Fairness**: like the pool.
 
-    **Thread safety**: one thread at a time may use it, as with any iterator over an iterator of yours.
+    **Thread safety**: one thread at a time may use it, like any iterator over your iterator.
 
-    **Differences from multiprocessing**: there the whole source is pulled at once, whether results are taken or not.
+    **Differences from multiprocessing**: there the whole source is read at once, whether results are taken or not.
 
-    **Subclassing**: it is made by the pool, which has no hook to make another kind.
+    **Subclassing**: the pool makes it, and has no hook to make another kind.
     """
 
     def __init__(
@@ -81,19 +81,19 @@ class LazyResults(Iterator[T], Generic[T]):
 
         Raises:
             StopIteration: There are no more.
-            DeadlockError: It would never come, as the task waits for this thread or all workers do.
-            PoolClosedError: The pool takes no more, and the source has more; so is `TransportError`.
+            DeadlockError: It would never come, because the task waits for this thread or all workers do.
+            PoolClosedError: The pool accepts no more tasks, and the source has more; so is `TransportError`.
         """
         return self.next()
 
     def next(self, timeout: float | None = None) -> T:
-        """Return the next result as ``next()`` does, within a limit that does not count the source's own time.
+        """Return the next result like ``next()``, with a timeout that does not count the source's own time.
 
         Args:
             timeout: Seconds to wait for a task; None waits forever.
 
         Raises:
-            PoolTimeoutError: The time was up; it is a `multiprocessing.TimeoutError` too. Ask again to wait on.
+            PoolTimeoutError: The time was up; it is also a `multiprocessing.TimeoutError`. Call it again to wait on.
             StopIteration: As for ``next()``, and so are the others.
         """
         deadline = Deadline(timeout)
@@ -107,7 +107,7 @@ class LazyResults(Iterator[T], Generic[T]):
                 task = self._awaited(deadline)
             self._tasks.remove(task)
             self._results = self._taken(task)
-        return self._results.pop()  # so that it is kept by nothing but its taker
+        return self._results.pop()  # so that only its taker keeps it alive
 
     def _stop(self) -> None:
         error, self._source_error = self._source_error, None
@@ -122,7 +122,7 @@ class LazyResults(Iterator[T], Generic[T]):
         try:
             results = task.result()
         except BaseException:
-            self._one_read = True  # one error that was read stands for the others
+            self._one_read = True  # if one error was read, the others count as seen
             for other in self._tasks:
                 count_as_seen(other)
             raise
@@ -135,7 +135,7 @@ class LazyResults(Iterator[T], Generic[T]):
             return False
         try:
             chunk = next(self._chunks, None)
-        except Exception as error:  # noqa: BLE001  its turn comes
+        except Exception as error:  # noqa: BLE001  raised when its turn comes
             self._source_error = error
             chunk = None
         if chunk is None:
@@ -150,7 +150,7 @@ class LazyResults(Iterator[T], Generic[T]):
         return True
 
     def _finished(self) -> Task[list[T]] | None:
-        """Return the task whose turn it is if that is done."""
+        """Return the task whose turn it is, if it is done."""
         if self._done is None:
             return self._tasks[0] if self._tasks and self._tasks[0].done() else None
         try:
@@ -175,7 +175,7 @@ class LazyResults(Iterator[T], Generic[T]):
                 )
             except Empty:
                 pass
-        from .get_timeout import GetTimeoutError  # here, since it imports multiprocessing
+        from .get_timeout import GetTimeoutError  # here, because it imports multiprocessing
 
         raise GetTimeoutError(
             f"waited {deadline.waited():.1f} s for the next result of {self._label} in {self._open_tasks.name!r}: "

@@ -19,8 +19,8 @@ from .job import Job, Open
 from .task import Task, count_as_seen, outcome_of
 from .up_to import AllDone, AnyDone
 
-# A chunk is one task, not one for each item. By far most maps have one iterable, whose items need no tuples of their
-# own: to make these, pickle them and call with them costs as much as small calls themselves.
+# A chunk is one task, rather than one for each item. Most maps have one iterable, whose items need no tuples: making
+# these, pickling them and calling with them costs as much as small calls themselves.
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ Submit = Callable[[str, Callable[..., list[T]], tuple[Any, ...], tuple[Any, ...]
 
 
 class MapOfChunks(Generic[T]):
-    """A map under way: submits its first chunks at `start`, and one more for each that is taken."""
+    """A map in progress: it submits its first chunks at `start`, and one more for each that is taken."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class MapOfChunks(Generic[T]):
         self._done: SimpleQueue[Task[list[T]]] | None = None
 
     def start(self, buffersize: int | None, *, in_order: bool) -> Iterator[T]:
-        """Submit the first chunks (so many, or as many as the pool may have pending, or all); return the results."""
+        """Submit the first chunks (this many, or as many as the pool may have pending, or all); return the results."""
         buffersize = count("buffersize", buffersize)
         if not in_order:
             self._done = SimpleQueue()
@@ -77,7 +77,7 @@ class MapOfChunks(Generic[T]):
         return self._results(self._first if in_order else self._first_done)
 
     def _submit(self, most: int | None) -> None:
-        """Submit that many more chunks; None is all there are."""
+        """Submit this many more chunks; None means all."""
         try:
             for chunk in islice(self._chunks, most):
                 task = self._submit_chunk(self._label, self._call, (self._fn, chunk), chunk)
@@ -89,7 +89,7 @@ class MapOfChunks(Generic[T]):
             raise
 
     def _cancel(self) -> None:
-        """Cancel what has not begun."""
+        """Cancel the tasks that have not begun."""
         for task in self._tasks:
             task.cancel()
 
@@ -100,12 +100,12 @@ class MapOfChunks(Generic[T]):
                 chunk = self._result_of(self._taken(next_task()))
                 chunk.reverse()
                 while chunk:
-                    yield chunk.pop()  # so that it is kept by nobody but its taker
+                    yield chunk.pop()  # so that only its taker keeps it alive
         finally:
             self._cancel()
 
     def _result_of(self, task: Task[list[T]]) -> list[T]:
-        """Return the results of a chunk; its error stands for those of the other chunks, which count as seen then."""
+        """Return the results of a chunk; if it raises, the errors of the other chunks count as seen."""
         try:
             return task.result()
         except BaseException:
@@ -160,7 +160,7 @@ class MapOfChunks(Generic[T]):
         return error
 
 
-# -- as multiprocessing has it: all results at once --------------------------------------------------------------------
+# -- like multiprocessing: all results at once -------------------------------------------------------------------------
 
 _CHUNKS_FOR_EACH_WORKER = 4  # multiprocessing's number
 
@@ -168,17 +168,17 @@ _CHUNKS_FOR_EACH_WORKER = 4  # multiprocessing's number
 class MapAtOnce(Generic[T]):
     """The parts of a map whose results are one list, and how many of them have ended.
 
-    **Thread safety**: parts may end in any threads at once. Two threads that both find that all have ended both set
-    the outcome, of which only the first counts.
+    **Thread safety**: parts may end in several threads at once. If two threads find that all have ended, both set the
+    outcome, and only the first counts.
 
     Args:
-        open_tasks: The pool's.
-        whole: The job that is done when all parts are. It gets their results in order; or what the first one to fail
-            has raised, but only when all have ended.
+        open_tasks: Those of the pool.
+        whole: The job that is done when all parts are. It gets their results in order, or the exception of the first
+            one to fail, but only when all have ended.
     """
 
     def __init__(self, open_tasks: Open, whole: Job[list[T]]) -> None:
-        self._whole: Job[list[T]] | None = whole  # until it is done: parts may be kept longer, and refer to this
+        self._whole: Job[list[T]] | None = whole  # until it is done: parts may live longer, and refer to this
         self._parts: list[Task[list[T]]] = []
         self._ended: deque[Task[list[T]]] = deque()
         self._complete = False
@@ -222,7 +222,7 @@ class MapAtOnce(Generic[T]):
         if whole is None or whole.done():
             return
         results: list[T] = []
-        outcomes = {part: outcome_of(part) for part in (*list(self._ended), *parts)}  # in the order of their ends
+        outcomes = {part: outcome_of(part) for part in (*list(self._ended), *parts)}  # in the order in which they ended
         for outcome in outcomes.values():
             if outcome[0] != "done":
                 for part in parts:
@@ -236,7 +236,7 @@ class MapAtOnce(Generic[T]):
             outcome = outcomes[part]
             if outcome[0] == "done":
                 results += outcome[1]
-                outcome[1].clear()  # something may keep the part a little longer
+                outcome[1].clear()  # the part may live a little longer
         whole.finish(results)
 
     def _cancel_if_cancelled(self, whole: Any) -> None:
@@ -249,11 +249,11 @@ class MapAtOnce(Generic[T]):
 
 
 def chunk_for(items: int, workers: int) -> int:
-    """Return how many of the items make one task, if nothing else is said."""
+    """Return the default for the number of items in one task."""
     return max(1, -(-items // (_CHUNKS_FOR_EACH_WORKER * workers)))
 
 
 def chunks_of(items: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:
-    """Return an iterator over the items in tuples of that size; the last may be shorter."""
+    """Return an iterator over the items in tuples of this size; the last may be shorter."""
     rest = iter(items)
     return iter(lambda: tuple(islice(rest, size)), ())

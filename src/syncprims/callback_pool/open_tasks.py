@@ -1,4 +1,4 @@
-"""The open tasks of a pool: which they are, who may bring in more, and when nothing is left to wait for."""
+"""The open tasks of a pool: which they are, which threads may add more, and when nothing is left to wait for."""
 
 from __future__ import annotations
 
@@ -20,50 +20,50 @@ from .up_to import Idle, Job, Room, Staff
 if TYPE_CHECKING:
     from _thread import LockType
 
-# The open set is a dict: one store takes a task in, one pop takes it out, and it is empty exactly when nothing can
-# follow. Closing needs no mutex either: a submitter first stores its task and *then* reads the phase; who closes
-# first stores the phase and *then* reads the open set; so at least one of them sees the other.
+# The open set is a dict: one store adds a task, one pop removes it, and it is empty exactly when nothing can follow.
+# Closing needs no mutex either: a submitter first stores its task and *then* reads the phase; a closing thread first
+# stores the phase and *then* reads the open set. So at least one of them sees the other.
 #
-# Waiters wait on locks of their own ("gates"), each in a deque, never on a Condition: an interrupted waiter leaves
-# nothing behind but a lock that no thread waits for. Each looks again after having put up its gate.
+# Waiters wait on their own locks ("gates"), each in a deque, never on a Condition: an interrupted waiter leaves only a
+# lock behind that no thread waits for. Each waiter checks again after it has added its gate.
 #
-# The threads that work for a pool know this object and not the pool itself, so they don't keep it alive. Open tasks do:
-# each job holds its pool.
+# The threads that work for a pool refer to this object and not to the pool itself, so they don't keep it alive. Open
+# tasks do: each job refers to its pool.
 #
 # Rejected: a count of pending tasks (an interrupt between counting and queueing loses one forever).
 
-#   open      takes tasks
-#   closing   from its own tasks and callbacks only
-#   shut      from no one; what it has runs
-#   aborted   from no one; what has not begun is cancelled, and the program's end does not wait for the rest
-#   retired   has none any more
+#   open      accepts tasks
+#   closing   accepts tasks only from its own tasks and callbacks
+#   shut      accepts none; the open ones run
+#   aborted   accepts none; tasks that have not begun are cancelled, and the program's end does not wait for the rest
+#   retired   has no tasks any more
 #   forked    is in a forked child
 Phase = Literal["open", "closing", "shut", "aborted", "retired", "forked"]
 _MOMENT = 0.05  # seconds
 
 
 class Pending(Job, Protocol):
-    """What is to be done for a task, as far as its being open goes."""
+    """The job of a task, as far as the open tasks need it."""
 
     @property
     def pid(self) -> int | None:
         """The id of the process that runs it, if it is another one and that is known."""
 
     def running(self) -> bool:
-        """Whether it runs now, as far as that can be known."""
+        """Whether it runs now, as far as that is known."""
 
     def has_callback(self) -> bool:
-        """Whether anything is to be called when it is done."""
+        """Whether a function has to be called when it is done."""
 
     def kill(self) -> bool:
-        """End it if it runs in a process of the pool's own; whether it did."""
+        """End it if it runs in one of the pool's own processes; return whether it did."""
 
     def running_since(self) -> float | None:
-        """When it began, by the library's clock; None if it did not, or if that can't be known."""
+        """When it began, by the library's clock; None if it did not, or if that is not known."""
 
 
 class Fence:
-    """A notice that lets its maker through once all notices before it are dealt with."""
+    """A notice that releases its maker once all notices before it are handled."""
 
     def __init__(self) -> None:
         self._gate = allocate_lock()
@@ -71,7 +71,7 @@ class Fence:
         self.open: Final = self._gate.release
 
     def passed(self, deadline: Deadline) -> bool:
-        """Wait a moment, and not past the deadline; True once it is open."""
+        """Wait a moment, but not past the deadline; True once it is open."""
         left = deadline.remaining()
         return self._gate.acquire(timeout=_MOMENT if left is None else min(left, _MOMENT))
 
@@ -81,16 +81,16 @@ V = TypeVar("V", bound=Pending)
 
 
 class OpenTasks(Generic[K, V]):
-    """The open tasks of one pool with the job that each stands for, the pool's phase, and those who wait for either.
+    """The open tasks of one pool with their jobs, the pool's phase, and the threads that wait for either.
 
     **Thread safety**: all methods may be called from any thread.
 
     Attributes:
-        name: The pool's.
-        max_pending: With so many open tasks, a submitter from outside has to wait; None is no limit.
-        phase: Written here alone.
-        jobs: The open tasks, and what is to be done for each.
-        staff: Who works for the pool; written by the pool when it is made.
+        name: The name of the pool.
+        max_pending: With this many open tasks, a submitter from outside has to wait; None means no limit.
+        phase: Written only here.
+        jobs: The open tasks, each with its job.
+        staff: The threads that work for the pool; written by the pool when it is made.
         ended: The dispatcher's inbox: tasks or jobs that are done or withdrawn, maybe the same one twice, and fences;
             None ends it.
     """
@@ -114,18 +114,18 @@ class OpenTasks(Generic[K, V]):
         """Store the task; from outside, block until there is room.
 
         Raises:
-            PoolClosedError: The pool takes no more. The task may be stored all the same: `drop` it.
+            PoolClosedError: The pool accepts no more tasks. The task may be stored anyway: `drop` it.
             ForkedError: This is a forked child.
         """
         if self.max_pending is None or role_in(self) is not None:
             self.jobs[task] = job
         elif not self._entered(task, job):
             wait_or_refuse(Room(self), None, self._enter, task, job)
-        if self.phase != "open":  # read after the store: see the head of this module
+        if self.phase != "open":  # read after the store: see the top of this module
             self.check_open()
 
     def take_in_besides(self, task: K, job: V) -> None:
-        """Store a task that takes no worker, so that there need not be room for it."""
+        """Store a task that needs no worker, and therefore no room."""
         self.jobs[task] = job
         if self.phase != "open":
             self.check_open()
@@ -150,26 +150,26 @@ class OpenTasks(Generic[K, V]):
             pass_through(gate, Deadline(None))
 
     def drop(self, task: K) -> bool:
-        """Take out a settled or withdrawn task and wake who waited for that; True if that retired the pool."""
+        """Remove a settled or withdrawn task and wake threads that waited for it; True if that retired the pool."""
         self.jobs.pop(task, None)
         if self._room_gates:
             open_all(self._room_gates)
         return not self.jobs and self.went_idle()
 
     def has_callback(self, task: K) -> bool:
-        """Whether the task is open, and anything is to be called when it is done."""
+        """Whether the task is open, and a function has to be called when it is done."""
         job = self.jobs.get(task)
         return job is not None and job.has_callback()
 
     def kill(self, task: K) -> bool:
-        """End an open task that runs in a process of the pool's own; whether it did."""
+        """End an open task that runs in one of the pool's own processes; return whether it did."""
         job = self.jobs.get(task)
         return job is not None and job.kill()
 
     # -- the phases --------------------------------------------------------------------------------------------------
 
     def went_idle(self) -> bool:
-        """Wake who waits for the pool to be idle; True if that retired the pool."""
+        """Wake the threads that wait for the pool to be idle; True if that retired the pool."""
         retired = self._retire()
         open_all(self._idle_gates)
         return retired
@@ -179,7 +179,7 @@ class OpenTasks(Generic[K, V]):
         if before in ("open", "retired", "forked"):
             return False
         self.phase = "retired"
-        if self.jobs:  # one from inside slipped in before seeing that
+        if self.jobs:  # one from inside came in before it saw that
             self.phase = before
             return False
         return True
@@ -197,7 +197,7 @@ class OpenTasks(Generic[K, V]):
         open_all(self._room_gates)
 
     def abort(self) -> None:
-        """Refuse all tasks from now on, and do not count on those that there are."""
+        """Refuse all tasks from now on, and don't wait for the open ones."""
         if self.phase != "retired":
             self.phase = "aborted"
         open_all(self._room_gates)
@@ -207,7 +207,7 @@ class OpenTasks(Generic[K, V]):
         self.phase = "forked"
 
     def check_open(self) -> None:
-        """Raise unless tasks are taken from this thread."""
+        """Raise unless tasks are accepted from this thread."""
         self.check_fork()
         if self.phase == "open" or (self.phase == "closing" and role_in(self) is not None):
             return
@@ -231,7 +231,7 @@ class OpenTasks(Generic[K, V]):
         return wait_or_refuse(Idle(self), deadline.timeout, self._await_idle, deadline)
 
     def why_not_idle(self) -> str:
-        """Say why a wait for that was without success, if it had to be."""
+        """Say why a wait for that could not succeed, if that is so."""
         return why_in_vain(Idle(self))
 
     def _await_idle(self, deadline: Deadline) -> bool:
@@ -241,10 +241,10 @@ class OpenTasks(Generic[K, V]):
                 return not self.jobs
         return True
 
-    # -- for who looks -----------------------------------------------------------------------------------------------
+    # -- for reports -------------------------------------------------------------------------------------------------
 
     def state(self, *further: RunningCall) -> State:
-        """Say what is pending and what of it runs, without blocking; `further` runs too."""
+        """Return the pending and the running tasks, without blocking; `further` runs too."""
         jobs = list(self.jobs.values())
         running = [
             RunningCall(job.label, True, job.running_since(), job.worker, job.pid) for job in jobs if job.running()

@@ -1,4 +1,4 @@
-"""The pool's own threads: started once, serving an inbox, and known by the pools that they work for."""
+"""The pool's own threads: they start once, serve an inbox, and know the pools for which they work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .._core.foreign import log
 
 
 def why_no_thread(error: RuntimeError) -> str:
-    """Say why a thread could not be started, and what to do; the words follow the name of the thread."""
+    """Say why a thread could not be started, and what to do; the text follows the name of the thread."""
     if main_thread().is_alive():
         return f"can't be started ({error}): the system gives this process no more. Let some threads end first"
     return (
@@ -26,10 +26,10 @@ def why_no_thread(error: RuntimeError) -> str:
 
 
 class HelperThread:
-    """A daemon thread that starts when it is first needed, however many threads ask and whatever interrupts them.
+    """A daemon thread that starts when it is first needed, however many threads start it and whatever interrupts them.
 
-    The thread claims its role itself. So an interrupt between starting and remembering it, or two starters at once,
-    make a second thread that finds the role taken and ends.
+    The thread claims its role itself. So if an interrupt comes between the start and its record, or two threads start
+    it at once, a second thread finds the role taken and ends.
     """
 
     def __init__(self, name: str) -> None:
@@ -64,12 +64,12 @@ class HelperThread:
 
 
 def serve(inbox: SimpleQueue[Any], handle: Callable[[Any], object]) -> None:
-    """Handle what comes in until None does, whatever the handling raises; while idle, keep nothing of it alive.
+    """Handle items until None comes, whatever the handling raises; while idle, keep no item alive.
 
-    Handling an item must do no harm the second time: it is handled again if that was cut short.
+    It must be harmless to handle an item twice: it is handled again if that was interrupted.
     """
-    # Not `inbox.get()` in a loop: if something is raised in the thread from outside, that can fall between the end of
-    # such a call and the name that keeps what it returns.
+    # Not `inbox.get()` in a loop: an exception that is raised in the thread from outside could come between the end of
+    # such a call and the store of its result.
     for item in iter(inbox.get, None):
         try:
             handle(item)
@@ -82,13 +82,13 @@ def serve(inbox: SimpleQueue[Any], handle: Callable[[Any], object]) -> None:
         del item
 
 
-# -- whom they work for ------------------------------------------------------------------------------------------------
+# -- the pools for which they work -------------------------------------------------------------------------------------
 
 Role = Literal["task", "callback", "hook"]
 
 
 class _Here(local):
-    # A tuple, since an executor may run a task of one pool in the middle of another's.
+    # A tuple, because an executor may run a task of one pool in the middle of another's.
     roles: tuple[tuple[object, Role], ...] = ()
 
 
@@ -96,7 +96,7 @@ _here = _Here()
 
 
 def enter(pool: object, role: Role) -> tuple[tuple[object, Role], ...]:
-    """Note what this thread does for the pool from now on; returns what to give to `leave`."""
+    """Note what this thread does for the pool from now on; return the argument for `leave`."""
     before = _here.roles
     _here.roles = (*before, (pool, role))
     return before
@@ -110,7 +110,7 @@ def leave(before: tuple[tuple[object, Role], ...]) -> None:
 def role_in(pool: object) -> Literal["task", "callback"] | None:
     """Return what this thread does for the pool: run a callback (or a hook), or else a task, or neither.
 
-    Code that does either may submit past limits, and must not wait for the pool.
+    Such code may submit in spite of limits, and must not wait for the pool.
     """
     found: Literal["task"] | None = None
     for employer, role in _here.roles:

@@ -1,4 +1,4 @@
-"""`CallbackPool` itself: its public methods, and what they promise."""
+"""`CallbackPool` itself: its public methods and their guarantees."""
 
 from __future__ import annotations
 
@@ -44,47 +44,48 @@ T = TypeVar("T")
 class CallbackPool(Executor):
     """Runs calls in threads, processes or any executor, and a callback for each when it is done.
 
-    Use it where `multiprocessing.Pool.apply_async` or an executor's ``add_done_callback`` would be used: here every
-    callback runs, exactly once, in order of completion, and nothing that goes wrong is lost or hangs.
+    Use it instead of `multiprocessing.Pool.apply_async` or an executor's ``add_done_callback``: every callback runs
+    exactly once, in order of completion, and no failure is lost or hangs.
 
     Args:
-        executor: ``"thread"`` (daemon threads of its own), ``"process"`` (a process for each of such threads;
-            see ``mp_context``), ``"interpreter"`` (from Python 3.14: daemon threads, each
-            with an interpreter of its own), or any `concurrent.futures.Executor`, which the pool never shuts down.
-        max_workers: How many; None is the standard executors' default. Only for an executor that the pool makes.
-        max_pending: With so many tasks unsettled, `submit` from outside the pool blocks; None is no limit.
+        executor: ``"thread"`` (its own daemon threads), ``"process"`` (a process for each such thread; see
+            ``mp_context``), ``"interpreter"`` (from Python 3.14: daemon threads, each with its own interpreter), or any
+            `concurrent.futures.Executor`, which the pool never shuts down.
+        max_workers: The number of workers, for the pool's own kinds; None means the default of the standard executors.
+        max_pending: If this many tasks are not settled, `submit` from outside the pool blocks; None means no limit.
         flush_output: Flush ``stdout`` and ``stderr`` of the worker after each task, before its callback, and here
-            before each submission to another process or interpreter: so lines come out in the order of events.
+            before each submission to another process or interpreter, so that lines appear in the order of events.
         copy_context: Run thread tasks, and the callbacks of all tasks, in copies of the submitter's `contextvars`
             context.
-        dumps: Pickles calls and results for processes: None, the default, is `pickle.dumps`; ``cloudpickle.dumps`` lets
-            lambdas through.
-        on_callback_error: What to do with what callbacks raised, and with what tasks raised and no code looked at:
-            ``"raise"`` it at `join` or `close`, ``"log"`` it, or call a function with the task and the error.
+        dumps: Pickles calls and results for processes. None, the default, means `pickle.dumps`; ``cloudpickle.dumps``
+            also pickles lambdas.
+        on_callback_error: What to do with the exceptions of callbacks, and with the exceptions of tasks that no code
+            looked at: ``"raise"`` them at `join` or `close`, ``"log"`` them, or call a function with the task and the
+            error.
         on_progress: Called after each task with the numbers of settled and of submitted tasks, on the dispatcher
-            thread. What it reads of a task does not count as looked at.
+            thread. If it reads the error of a task, that does not count as looking at it.
         initializer: Called in each worker at its start, with ``initargs``.
         initargs: See ``initializer``.
         mp_context: How the pool's processes start: ``"spawn"``, ``"forkserver"``, ``"fork"`` or a context of
-            `multiprocessing`. None is a fork server of the pool's own, or ``spawn`` where there is none. ``"fork"``
+            `multiprocessing`. None means the pool's own fork server, or ``spawn`` on systems without one. ``"fork"``
             copies locks that other threads hold at that moment in their locked state.
-        max_tasks_per_child: After so many tasks a process is replaced by a new one; None is never.
-        envelope: For an executor that was handed in: whether calls travel pickled. None is yes unless it is known to
-            run threads.
+        max_tasks_per_child: A process is replaced by a new one after this many tasks; None means never.
+        envelope: For an executor that was handed in: whether calls are sent pickled. None means yes, unless it is known
+            to run threads.
         grace: How many seconds workers have to end by themselves once their tasks are done, at `close`, the end of
-            ``with``, `shutdown` or the program's exit. Then a process is killed and a thread is left behind, and a
-            warning in the log names what kept it (a thread or a child process that a task has left there). At the
-            program's exit, workers that are still in their initializer have four times as long to come through it;
-            then the tasks that wait for them fail; a `join` or `close` without a limit waits on, after a warning. None
-            is no limit. Programs that tasks have started, as by `subprocess`, are not killed with a worker.
-        name: For error messages; default ``CallbackPool-<serial>``.
+            ``with``, `shutdown` or the program's exit. Then a process is killed or a thread is left behind, and a
+            warning in the log names the reason (a thread or a child process that a task has left there). At the
+            program's exit, workers that are still in their initializer have four times as long to finish it; then the
+            tasks that wait for them fail. A `join` or `close` without a timeout waits on, after a warning. None means
+            no limit. Programs that tasks have started, for example by `subprocess`, are not killed with a worker.
+        name: The pool's name in messages; by default ``CallbackPool-7`` or the like.
 
     Raises:
         ValueError: An unknown kind of executor, ``max_workers`` or ``max_pending`` below 1, or an argument that does
             not go with the executor.
-        TypeError: A function that can't be called or is a coroutine function, an executor without ``submit``, or an
-            argument that there is not.
-        PoolClosedError: The program has come so near its end that nothing would run the callbacks of a new pool.
+        TypeError: A function can't be called or is a coroutine function, an executor has no ``submit``, or an argument
+            is unknown.
+        PoolClosedError: The program is so near its end that nothing would run the callbacks of a new pool.
 
     Example:
         >>> from syncprims import CallbackPool
@@ -94,23 +95,24 @@ class CallbackPool(Executor):
         >>> lengths
         [3]
 
-    **Fairness**: tasks begin in the order of submission; callbacks run in the order of completion. Submitters that
-    ``max_pending`` blocks are let in in no promised order.
+    **Fairness**: tasks begin in the order of submission; callbacks run in the order of completion. Threads that
+    ``max_pending`` blocks go on in no particular order.
 
     **Thread safety**: every method may be called from any thread. `join`, `close` and ``shutdown(wait=True)`` raise
     `DeadlockError` in a callback or a task of the pool itself.
 
-    **Differences from concurrent.futures and multiprocessing.Pool**: callbacks run on one thread of the pool, not in
-    the submitter's or a worker's; leaving ``with`` by an exception cancels what is queued; what a callback raises is
-    raised by `join`, `close` or leaving ``with``. What a task of the pool raised and no code looked at is raised when
-    the pool closes: code looks by an ``error_callback``, by `Task.result` or `Task.exception` from anywhere but a hook,
-    or by awaiting the task. A per-task ``timeout`` counts from the task's start on the pool's threads and on process
-    executors of this machine (standard, loky), else from when ``running()`` is first true; on Dask, whose futures never
-    say that they run, from its submission. A thread or interpreter that does not end in time is replaced and never
-    waited for, not even at exit; the pool's own processes are killed at once, and so are pebble's.
+    **Differences from concurrent.futures and multiprocessing.Pool**: callbacks run on one thread of the pool, not on
+    the submitter's or a worker's. An exception in the ``with`` block cancels the queued tasks. `join`, `close` or the
+    end of the ``with`` block raises the exceptions of callbacks. When the pool closes, it also raises the exceptions of
+    its tasks that no code looked at: code looks at one with an ``error_callback``, with `Task.result` or
+    `Task.exception` (except in a hook), or by awaiting the task. A task's ``timeout`` counts from its start on the
+    pool's threads and on process executors of this machine (standard, loky), otherwise from when ``running()`` is first
+    true; on Dask, whose futures never report that they run, from its submission. A thread or interpreter that does not
+    end in time is replaced and never waited for, not even at exit; the pool's own processes are killed at once, and so
+    are pebble's.
 
     **Subclassing**: override `_on_settled`. Public methods may be overridden too; ``with`` calls ``close`` and
-    ``abort``, ``terminate`` calls ``abort``, and `submit`, `apply_async` and `map` do not call one another.
+    ``abort``, ``terminate`` calls ``abort``, and `submit`, `apply_async` and `map` don't call each other.
     """
 
     __signature__: ClassVar[ShownArguments] = ShownArguments()
@@ -151,8 +153,8 @@ class CallbackPool(Executor):
         serial = new_serial()
         self.name: str = default_name(self, serial) if name is None else name
         refuse_when_over(self.name)
-        # Whatever works for the pool stands on the open tasks, and nothing of it refers to the pool. So a pool that is
-        # dropped is gone at once, and its threads end.
+        # All parts of the pool are built on the open tasks, and none refers to the pool. So a pool that is dropped is
+        # gone at once, and its threads end.
         self._open_tasks: Open = OpenTasks(type(self).__name__, self.name, max_pending)
         self._timer = Timer(f"{self.name}-timer")
         self._unseen = UnseenErrors(self._open_tasks, on_callback_error)
@@ -194,18 +196,18 @@ class CallbackPool(Executor):
     # -- submitting --------------------------------------------------------------------------------------------------
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
-        """Start ``fn(*args, **kwargs)`` and return its task, which belongs to the caller as any executor's future.
+        """Start ``fn(*args, **kwargs)`` and return its task, which belongs to the caller like any executor's future.
 
-        Blocks while ``max_pending`` tasks are unsettled, unless called by a callback or a task of this pool. What the
-        task raises belongs to the caller too, as long as it holds the task. If the task is dropped before any code has
-        looked at its error, that is raised when the pool closes, or logged if the pool has closed by then.
+        It blocks while ``max_pending`` tasks are not settled, unless a callback or a task of this pool calls it. The
+        task's exception belongs to the caller too, as long as it holds the task. If the task is dropped before any code
+        has looked at its exception, the pool raises it when it closes, or logs it if it has closed by then.
 
         Raises:
-            PoolClosedError: The pool takes no more.
-            DeadlockError: With ``max_pending``: there would never be room, since the tasks wait for this thread.
-            TransportError: The call can't be pickled, and must be for this executor.
+            PoolClosedError: The pool accepts no more tasks.
+            DeadlockError: With ``max_pending``: there would never be room, because the tasks wait for this thread.
+            TransportError: This executor needs a pickled call, and the call can't be pickled.
             ForkedError: This is a forked child of the process that made the pool.
-            TypeError: ``fn`` can't be called, or is a coroutine function, of which nothing would run.
+            TypeError: ``fn`` can't be called, or is a coroutine function, and a call would run none of its code.
         """
         intake = self._intake
         return intake.start(intake.make(self, None, fn, args, kwargs))
@@ -220,24 +222,24 @@ class CallbackPool(Executor):
         *,
         timeout: float | None = None,
     ) -> Task[T]:
-        """Start ``func(*args, **kwds)``; its callback gets the result, or its error callback what went wrong.
+        """Start ``func(*args, **kwds)``; its callback gets the result, or its error callback the exception.
 
-        Blocks as `submit` does. What the task raised and no code looked at is raised when the pool closes.
+        It blocks like `submit`. If no code looked at the task's exception, the pool raises it when it closes.
 
         Args:
-            func: What to call.
+            func: The function to call.
             args: Its positional arguments.
             kwds: Its keyword arguments.
             callback: Called with the result, on the pool's dispatcher thread.
             error_callback: Called instead with the exception if the call raised, expired (`TaskTimeoutError`), lost
                 its worker, or was cancelled (`concurrent.futures.CancelledError`).
-            timeout: Seconds that the call may run, counted from its start; None is no limit. See the class for how
-                exact the start is known, and what becomes of the worker.
+            timeout: How many seconds the call may run, counted from its start; None means no limit. The class describes
+                how exactly the start is known, and what happens to the worker.
 
         Raises:
             ValueError: ``timeout`` is negative or NaN.
-            TypeError: Something that must be callable is not, or is a coroutine function; or ``args`` is no iterable,
-                or a string, which is one argument and not the arguments; or ``kwds`` is no mapping.
+            TypeError: A function can't be called, or is a coroutine function; or ``args`` is not an iterable, or is a
+                string, which is one argument and not the arguments; or ``kwds`` is not a mapping.
             PoolClosedError: As for `submit`; so are `TransportError` and `ForkedError`.
         """
         intake = self._intake
@@ -253,21 +255,21 @@ class CallbackPool(Executor):
     ) -> Iterator[T]:
         """Return an iterator over ``fn`` of each item, in the items' order.
 
-        Submits everything at the call, or at most ``buffersize`` (default: ``max_pending``) chunks ahead, and then one
-        more for each that is taken. Taking a result blocks until it is there.
+        It submits everything at the call, or at most ``buffersize`` (default: ``max_pending``) chunks ahead, and then
+        one more for each chunk that is taken. Taking a result blocks until it is there.
 
-        What the calls raised and no code looked at is raised when the pool closes: all of it if the results are never
-        read, and that of results given up by ``break``. One error that was read stands for the others.
+        When the pool closes, it raises the exceptions of the calls that no code looked at: all of them if the results
+        are never read, and those of the results after a ``break``. If one exception was read, the others count as seen.
 
         Args:
             fn: Called with one item of each iterable, up to the end of the shortest.
             *iterables: The items.
-            timeout: Seconds from this call until the last result must be there; None waits for ever.
+            timeout: Seconds from this call until the last result must be there; None waits forever.
             chunksize: How many items make one task; large ones are much faster for quick calls, on threads too.
             buffersize: How many chunks to submit ahead.
 
         Raises:
-            PoolTimeoutError: While iterating: the time was up. What has not begun is cancelled.
+            PoolTimeoutError: While iterating: the time was up. Tasks that have not begun are cancelled.
             ValueError: ``chunksize`` or ``buffersize`` is below 1, or ``timeout`` is negative or NaN.
             PoolClosedError: As for `submit`; so are `TransportError` and `ForkedError`.
         """
@@ -281,17 +283,17 @@ class CallbackPool(Executor):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[T]:
-        """Return an iterator as `map` does, over the results in the order in which their chunks are done."""
+        """Return an iterator like `map`, over the results in the order in which their chunks are done."""
         return self._map(fn, iterables, timeout, chunksize).start(buffersize, in_order=False)
 
     def group(self, timeout: float | None = None) -> TaskGroup:
-        """Return a group of tasks, to be entered by ``with``: none outlives the block, and they fail together.
+        """Return a group of tasks for a ``with`` block: none outlives the block, and they fail together.
 
-        See `TaskGroup` for what it does and an example.
+        `TaskGroup` describes it, with an example.
 
         Args:
             timeout: Seconds from entering the block until all of its tasks must have ended. Then the group fails with a
-                `PoolTimeoutError`. None is no limit.
+                `PoolTimeoutError`. None means no limit.
 
         Raises:
             ValueError: ``timeout`` is negative or NaN.
@@ -306,15 +308,15 @@ class CallbackPool(Executor):
     def _submit_chunk(self, label: str, fn: Callable[..., T], args: tuple[Any, ...], shown: tuple[Any, ...]) -> Task[T]:
         return self._intake.start(self._intake.part(self, label, fn, args, shown))
 
-    # -- multiprocessing's words -------------------------------------------------------------------------------------
+    # -- multiprocessing's names -------------------------------------------------------------------------------------
 
     def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None) -> T:
-        """Call ``func(*args, **kwds)`` in a worker, and return what it returns; blocks until it is there.
+        """Call ``func(*args, **kwds)`` in a worker, and return its result; blocks until the result is there.
 
         Raises:
-            DeadlockError: It would never come; see `Task.result`.
-            PoolClosedError: As for `apply_async`; so are `TypeError`, `TransportError` and `ForkedError`. Otherwise
-                what the call raises.
+            DeadlockError: The result would never come; see `Task.result`.
+            PoolClosedError: As for `apply_async`; so are `TypeError`, `TransportError` and `ForkedError`. Otherwise the
+                exception of the call.
         """
         return self.apply_async(func, args, kwds).result()
 
@@ -328,13 +330,13 @@ class CallbackPool(Executor):
     ) -> Task[list[T]]:
         """Start ``func`` of each item, and return a task whose result is the list of all results, in order.
 
-        All items are pulled and submitted at the call; with ``max_pending`` it blocks as `submit` does. If a call
-        raises, the task fails by what the first one of them has raised, once all have ended.
+        All items are read and submitted at the call; with ``max_pending`` it blocks like `submit`. If calls raise, the
+        task fails with the first exception, once all calls have ended.
 
         Args:
-            func: What to call.
+            func: The function to call.
             iterable: The items.
-            chunksize: How many items make one part, that is one call to a worker; None makes four parts for each
+            chunksize: How many items make one part, which is one call to a worker; None makes four parts for each
                 worker.
             callback: Called with the list of results, on the pool's dispatcher thread.
             error_callback: Called instead with the exception.
@@ -348,11 +350,11 @@ class CallbackPool(Executor):
     def starmap(
         self, func: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
     ) -> list[T]:
-        """Return the list of ``func(*item)`` of each item, in order; blocks until all are there.
+        """Return the list of ``func(*item)`` of each item, in order; blocks until all results are there.
 
         Raises:
             DeadlockError: They would never come; see `Task.result`.
-            ValueError: As for `map_async`; so are the others. Otherwise what a call raises.
+            ValueError: As for `map_async`; so are the others. Otherwise the exception of a call.
         """
         return self.starmap_async(func, iterable, chunksize).result()
 
@@ -364,7 +366,7 @@ class CallbackPool(Executor):
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> Task[list[T]]:
-        """Do as `map_async`, with ``func(*item)`` of each item."""
+        """Do the same as `map_async`, with ``func(*item)`` of each item."""
         return self._map_at_once("starmap", call_with_all, func, iterable, chunksize, callback, error_callback)
 
     def _map_at_once(
@@ -387,24 +389,24 @@ class CallbackPool(Executor):
         return mapping.start(self._submit_chunk, self._intake.start_besides, call, func, chunks)
 
     def imap(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1) -> LazyResults[T]:
-        """Return an iterator over ``func`` of each item, in order, that pulls the items as results are taken.
+        """Return an iterator over ``func`` of each item, in order, that reads the items as results are taken.
 
-        Use it for sources that are slow, large or endless: see `LazyResults`. `map` submits everything at the call.
+        Use it for slow, large or endless sources: see `LazyResults`. `map` submits everything at the call.
 
         Args:
-            func: What to call.
-            iterable: The items; nothing is pulled before the first result is asked for.
+            func: The function to call.
+            iterable: The items; none is read before the first result is requested.
             chunksize: How many items make one task.
 
         Raises:
             ValueError: ``chunksize`` is below 1.
-            TypeError: ``func`` can't be called, or ``iterable`` is no iterable.
+            TypeError: ``func`` can't be called, or ``iterable`` is not an iterable.
             PoolClosedError: As for `submit`, also while iterating; so are `TransportError` and `ForkedError`.
         """
         return self._imap(func, iterable, chunksize, in_order=True)
 
     def imap_unordered(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1) -> LazyResults[T]:
-        """Return an iterator as `imap` does, over the results in the order in which their tasks are done."""
+        """Return an iterator like `imap`, over the results in the order in which their tasks are done."""
         return self._imap(func, iterable, chunksize, in_order=False)
 
     def _imap(
@@ -420,25 +422,25 @@ class CallbackPool(Executor):
         return LazyResults(self._open_tasks, self._submit_chunk, func, label, iterable, size, most, in_order=in_order)
 
     def _width(self) -> int:
-        """How many workers there are, or of an executor that does not say, may be."""
+        """The number of workers; for an executor that does not report it, a possible number."""
         return self._backend.max_workers or cpus()
 
     # -- waiting and ending ------------------------------------------------------------------------------------------
 
     def join(self, timeout: float | None = None) -> None:
-        """Block until nothing is pending: no task and no callback, those that callbacks submit included.
+        """Block until nothing is pending: no task and no callback, including tasks that callbacks submit.
 
-        The pool stays open. While others submit on and on, this waits until the pool is idle at some moment. An
+        The pool stays open. If other threads keep submitting, this waits until the pool is idle at some moment. An
         interrupt (Ctrl-C) while waiting aborts the pool.
 
         Args:
-            timeout: Seconds; None waits for ever.
+            timeout: Seconds; None waits forever.
 
         Raises:
-            CallbackErrors: What callbacks raised, and what tasks raised and no code looked at.
+            CallbackErrors: The exceptions of callbacks, and the exceptions of tasks that no code looked at.
             PoolTimeoutError: The time was up. Nothing has changed.
             DeadlockError: A callback or a task of the pool called it; or no timeout is given, and one of them waits for
-                this thread, as for a lock that it holds. Nothing has changed.
+                this thread, for example for a lock that it holds. Nothing has changed.
             ForkedError: As for `submit`.
         """
         deadline = Deadline(timeout)
@@ -447,19 +449,19 @@ class CallbackPool(Executor):
         self._ending.collect_unseen(deadline, for_good=False).settle()
 
     def close(self, timeout: float | None = None) -> None:
-        """Take no more from outside, wait as `join` does, and let the workers end. Closing again does no harm.
+        """Accept no more tasks from outside, wait like `join`, and let the workers end. It may be called again.
 
-        Callbacks and tasks may go on submitting until nothing is pending. If they never stop, as a task that submits
-        itself again, this never returns: give it a timeout, or call `shutdown`, `abort` or `terminate` from another
-        thread or a callback, each of which ends it.
+        Callbacks and tasks may go on submitting until nothing is pending. If they never stop, for example because a
+        task submits itself again, this never returns: give it a timeout, or call `shutdown`, `abort` or `terminate`
+        from another thread or a callback, each of which ends it.
 
         Args:
-            timeout: Seconds; None is no limit.
+            timeout: Seconds; None means no limit.
 
         Raises:
             CallbackErrors: As for `join`, and so are `DeadlockError` and `ForkedError`.
-            PoolTimeoutError: The time was up. The pool is closed; call it again to wait on. The message names what
-                runs, or which worker has not ended and why.
+            PoolTimeoutError: The time was up. The pool is closed; call this again to wait on. The message names the
+                running tasks, or the worker that has not ended and the reason.
         """
         deadline = Deadline(timeout)
         self._ending.refuse_inside("close")
@@ -468,13 +470,13 @@ class CallbackPool(Executor):
         self._ending.collect_unseen(deadline, for_good=True).settle()
 
     def abort(self) -> list[Task[Any]]:
-        """Cancel what is queued, tell every callback, and let the workers end after what they run.
+        """Cancel the queued tasks, call their callbacks, and let the workers end after their running tasks.
 
-        Blocks a moment for the callbacks of what it cancelled, at most 2 seconds, not at all in a callback. Then what
-        runs goes on; its callbacks still come. At the interpreter's exit it is not waited for.
+        It blocks for the callbacks of the cancelled tasks, at most 2 seconds, and not at all in a callback. Running
+        tasks go on, and their callbacks still run. The interpreter's exit does not wait for them.
 
         Returns:
-            The tasks that still run, or that an executor which was handed in has already fetched.
+            The tasks that still run, or that a handed-in executor has already fetched.
 
         Raises:
             ForkedError: As for `submit`.
@@ -484,12 +486,12 @@ class CallbackPool(Executor):
     def terminate(self) -> list[Task[Any]]:
         """Call `abort`, and kill the pool's own processes: their tasks are cancelled, and none of them is left.
 
-        Blocks a moment for the callbacks of what it cancelled, at most a few seconds. A lock or a queue that a killed
-        process was using may stay taken for good, and programs that it has started go on. Threads and executors that
-        were handed in can't be killed.
+        It blocks for the callbacks of the cancelled tasks, at most a few seconds. A lock or a queue that a killed
+        process was using may stay locked forever, and programs that it has started go on. Threads and handed-in
+        executors can't be killed.
 
         Returns:
-            The tasks that still run: none of a process pool.
+            The tasks that still run; none if it is a process pool.
 
         Raises:
             ForkedError: As for `submit`.
@@ -498,14 +500,14 @@ class CallbackPool(Executor):
         return self._ending.kill()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the pool as every executor ends: take no more, also not from tasks and callbacks, and raise no group.
+        """End the pool like every executor: accept no tasks, also not from tasks and callbacks; raise no group.
 
-        What `close` would raise is logged. As soon as what was submitted is done, the pool is at its end, even if a
+        The errors that `close` would raise are logged. The pool ends as soon as all submitted tasks are done, even if a
         task tries to submit itself again.
 
         Args:
             wait: Block until everything is settled; False returns at once, and the pool ends by itself.
-            cancel_futures: Cancel what has not begun; its callbacks are told.
+            cancel_futures: Cancel the tasks that have not begun; their error callbacks are called.
 
         Raises:
             DeadlockError: ``wait`` is true, and a callback or a task of the pool called it.
@@ -535,7 +537,7 @@ class CallbackPool(Executor):
 
     @LeaveInC
     def __exit__(self) -> Leave:  # noqa: PYI036  a property whose value takes the arguments
-        """Close the pool; or abort it if an exception leaves the block, which gets other errors as a note."""
+        """Close the pool; if the block raises an exception, abort the pool, and note other errors on the exception."""
         return leave_by(self._leaving())
 
     def _leaving(self) -> Generator[int, Any, None]:
@@ -548,7 +550,7 @@ class CallbackPool(Executor):
             else:
                 self.abort()
                 self._ending.collect_unseen(Deadline(0), for_good=False).settle_as_note(error)
-        except (SyncError, GeneratorExit):  # what close has to say; or the block was never entered
+        except (SyncError, GeneratorExit):  # the errors of close(); or the block was never entered
             raise
         except BaseException:  # an interrupt, at whatever point of leaving
             self.abort()
@@ -561,7 +563,7 @@ class CallbackPool(Executor):
 
     @property
     def stats(self) -> PoolStats:
-        """The pool's numbers now; each is right, though they may be a moment apart while tasks run."""
+        """The present numbers of the pool. Each is right, but they may be a moment apart while tasks run."""
         self._open_tasks.check_fork()
         # A task leaves the open ones a little after it has been settled, and is in the tally by then.
         tasks = [task for task in list(self._open_tasks.jobs) if not task.settled()]
@@ -578,18 +580,19 @@ class CallbackPool(Executor):
     def _on_settled(self, task: Task[Any], /) -> None:
         """Do nothing: for subclasses, called on the dispatcher thread after each task's callback.
 
-        It should be short, as it holds up other callbacks. What it raises is kept like a callback's error. `join` and
-        `close` wait for it. It sees every task, so what it reads of one does not count as looked at.
+        It should be short, because it holds up other callbacks. Its exceptions are kept like those of a callback.
+        `join` and `close` wait for it. It sees every task, so if it reads the error of one, that does not count as
+        looking at it.
         """
 
     def __repr__(self) -> str:
         state = "closed" if self._open_tasks.phase == "retired" else self._open_tasks.phase
         return f"<{state} syncprims.{type(self).__name__} {self.name!r}, {len(self._open_tasks.jobs)} pending>"
 
-    _observable: ClassVar[Observable] = Observable({})  # its waits, its jobs and its dispatcher declare what there is
+    _observable: ClassVar[Observable] = Observable({})  # its waits, jobs and dispatcher declare the observable methods
 
     def _hook(self) -> Callable[[Task[Any]], None] | None:
-        """Return what calls `_on_settled` if a subclass has one; it does not keep the pool alive."""
+        """Return a function that calls `_on_settled` if a subclass has one; it does not keep the pool alive."""
         if type(self)._on_settled is CallbackPool._on_settled:
             return None
         this = ref(self)
@@ -610,8 +613,8 @@ class CallbackPool(Executor):
         return self._open_tasks.state(*self._dispatcher.running())
 
     def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        # Nothing is pending: open tasks keep their pool alive. At the interpreter's end there is no one left to tell,
-        # and modules may have lost their names already.
+        # Nothing is pending: open tasks keep their pool alive. At the interpreter's end nothing is left to do, and
+        # modules may have lost their names already.
         ending = getattr(self, "_ending", None)
         if ending is not None and not _finalizing():
             ending.forget()

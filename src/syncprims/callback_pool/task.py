@@ -21,14 +21,14 @@ from .open_tasks import OpenTasks
 from .own_threads import in_hook, role_in
 from .up_to import TaskDone, TaskSettled
 
-# Who settles a task? The first of result, timeout, cancel and abort to move the future out of its unfinished states,
-# which Future's own condition arbitrates; losers get InvalidStateError and drop what they have. Whoever wins, the
+# A task is settled by the first of result, timeout, cancel and abort that moves the future out of its unfinished
+# states. Future's own condition arbitrates; the others get InvalidStateError and drop what they have. In each case the
 # dispatcher gets a notice: the job, from `Job.finish` and `Job.fail`, or the task, before its done-callbacks run. Only
-# the dispatcher takes tasks out of the open set, so a second notice does no harm, and a thread that was interrupted
+# the dispatcher removes tasks from the open set, so a second notice does no harm. A thread that was interrupted
 # half-way, or came too late, sends one.
 #
 # `_state`, `_condition` and `_done_callbacks` are Future's private names, unchanged since 3.2. They are used here
-# because the public `set_running_or_notify_cancel` logs and raises for a task that was cancelled and has said so.
+# because the public `set_running_or_notify_cancel` logs and raises for a task whose cancellation was announced already.
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -38,7 +38,7 @@ T = TypeVar("T")
 _PENDING, _RUNNING, _FINISHED = "PENDING", "RUNNING", "FINISHED"
 _CANCELLED, _NOTIFIED = "CANCELLED", "CANCELLED_AND_NOTIFIED"
 _DONE = (_FINISHED, _NOTIFIED, _CANCELLED)
-_CALLBACK_PATIENCE = 0.5  # seconds that `get` and `wait` have for it
+_CALLBACK_PATIENCE = 0.5  # seconds for which `get` and `wait` wait for it
 _WAIT_ON = "; wait again, or cancel it"
 Outcome = tuple[Literal["done"], T] | tuple[Literal["failed", "cancelled"], BaseException]
 
@@ -46,8 +46,8 @@ Outcome = tuple[Literal["done"], T] | tuple[Literal["failed", "cancelled"], Base
 class Task(Future[T]):
     """The promise of one call's result, made by `CallbackPool.submit` and `CallbackPool.apply_async`.
 
-    Use it as any `concurrent.futures.Future`: with `concurrent.futures.wait` and ``as_completed``, with
-    ``asyncio.wrap_future``, or simply ``await`` it. `settled` and `wait_settled` also tell about its callback.
+    Use it like any `concurrent.futures.Future`: with `concurrent.futures.wait` and ``as_completed``, with
+    ``asyncio.wrap_future``, or simply ``await`` it. `settled` and `wait_settled` also cover its callback.
 
     Example:
         >>> from syncprims import CallbackPool
@@ -56,21 +56,22 @@ class Task(Future[T]):
         ...     task.result(timeout=5)
         1024
 
-    **Fairness**: those who wait for one task are all released when it is done, in no promised order.
+    **Fairness**: all threads that wait for a task are released when it is done, in no particular order.
 
     **Thread safety**: every method may be called from any thread, and from signal handlers.
 
-    **Differences from concurrent.futures.Future**: a cancelled task tells `concurrent.futures.wait` at once, not when
-    a worker comes across it; `running` is true only once the call really began, where the executor lets us know;
-    `result` in a forked child raises `ForkedError` instead of waiting for workers that are not there; an error of a
-    task that was dropped before any code looked at it is raised when the pool closes; and whatever a function given to
-    `add_done_callback` raises is logged, and keeps no other one from being called.
+    **Differences from concurrent.futures.Future**: a cancelled task notifies `concurrent.futures.wait` at once, not
+    when a worker reaches it. `running` is true only once the call has really begun, if the executor reports that.
+    `result` in a forked child raises `ForkedError` instead of waiting for workers that are not there. If a task is
+    dropped before any code looked at its error, the pool raises it when it closes. If a function given to
+    `add_done_callback` raises, this is logged, and the other functions are still called.
 
     **Subclassing**: tasks are made by the pool, which has no hook to make another kind. Override
     `CallbackPool._on_settled` to act on each task.
     """
 
-    # What Future's own constructor stores, which is not called: its threading.Condition costs more than all the rest.
+    # The fields that Future's own constructor stores. It is not called: its threading.Condition costs more than the
+    # rest.
     _state = _PENDING
     _result: T | None = None
     _exception: BaseException | None = None
@@ -92,15 +93,15 @@ class Task(Future[T]):
         """
         try:
             inner = self._course.inner
-            if inner is None and self.running():  # it began before the executor had returned its future
+            if inner is None and self.running():  # it began before the executor returned its future
                 return False
             # `running` first: pebble's futures, unlike others, can be cancelled while they run, which kills the worker.
             if inner is not None and (says(inner.running) or not says(inner.cancel)) and not self.cancelled():
                 return False
             return super().cancel()
         except BaseException:
-            # An interrupt may have come between the change of state and the notice of it. The first call in the
-            # handler is a C function, so the notice itself can't be interrupted.
+            # An interrupt may have come between the change of state and its notice. The first call in the handler is a
+            # C function, so the notice itself can't be interrupted.
             self._open_tasks.ended.put(self)
             raise
 
@@ -108,7 +109,7 @@ class Task(Future[T]):
         """End the call now: cancel it if it has not begun, or kill the process of the pool that runs it.
 
         That process is dead when this returns, the task is cancelled, and other tasks go on. The process is never one
-        that has gone on to another task. A lock, queue or file that the call was using in it stays as it was left. This
+        that has gone on to another task. A lock, queue or file that the call was using stays as it was left. This
         blocks until the process is dead, for a few milliseconds.
 
         Returns:
@@ -117,7 +118,7 @@ class Task(Future[T]):
         """
         return self.cancel() or self._open_tasks.kill(self) or self.cancelled()  # another thread may have killed it
 
-    # One look at the state needs no lock, and what takes none can't leave one taken.
+    # A single read of the state needs no lock, and a method without a lock can't leave one locked.
 
     def done(self) -> bool:
         """True once the call has ended or is cancelled."""
@@ -128,27 +129,27 @@ class Task(Future[T]):
         return self._state in (_CANCELLED, _NOTIFIED)
 
     def running(self) -> bool:
-        """True while the call runs, as far as the executor lets us know."""
+        """True while the call runs, if the executor reports that."""
         return not self.done() and (self._state == _RUNNING or self._course.running_since() is not None)
 
     def result(self, timeout: float | None = None) -> T:
-        """Return what the call returned, or raise what it raised.
+        """Return the call's result, or raise its exception.
 
         Args:
-            timeout: How long to wait for it, in seconds; None waits for ever.
+            timeout: How long to wait, in seconds; None waits forever.
 
         Raises:
-            PoolTimeoutError: It is not done, and the time is up. Nothing has changed; wait again if you like.
+            PoolTimeoutError: The task is not done, and the time is up. Nothing has changed; you may wait again.
             concurrent.futures.CancelledError: It was cancelled.
-            TaskTimeoutError: It ran for longer than the ``timeout`` it was started with.
-            DeadlockError: No timeout is given, and it would never come: the thread that runs the task waits for this
-                one, or all workers that could run it do.
+            TaskTimeoutError: It ran for longer than the ``timeout`` with which it was started.
+            DeadlockError: No timeout is given, and the result would never come: the thread that runs the task waits for
+                this one, or all workers that could run it do.
             ForkedError: It is not done, and this is a forked child.
         """
         return self._result_or_raise(timeout, PoolTimeoutError)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Return what the call raised, or None; otherwise like `result`, which raises that instead."""
+        """Return the call's exception, or None; otherwise like `result`, which raises the exception."""
         error = self._await_error(timeout, PoolTimeoutError)
         self._look()
         return error
@@ -156,28 +157,28 @@ class Task(Future[T]):
     def _result_or_raise(self, timeout: float | None, late: Callable[..., PoolTimeoutError]) -> T:
         error = self._await_error(timeout, late)
         if error is None:
-            return self._result  # type: ignore[return-value]  # None where the call returned that
+            return self._result  # type: ignore[return-value]  # None if the call returned None
         self._look()
-        # Not by Future.result: some versions of that ask whether an exception is true before they raise it.
+        # Not by Future.result: some versions test the truth of an exception before they raise it.
         try:
             raise error
         finally:
-            del self, error  # the error's traceback holds this frame: no cycle through it
+            del self, error  # the error's traceback refers to this frame: avoid a reference cycle
 
     def _await_error(self, timeout: float | None, late: Callable[..., PoolTimeoutError]) -> BaseException | None:
-        """Wait until the call is done; return what it raised."""
+        """Wait until the call is done; return its exception."""
         if self._state == _FINISHED:
             return self._exception
         self._check_fork()
         deadline = None if timeout is None else Deadline(timeout)
         awaited = TaskDone(self._open_tasks, self, self._label)
-        # On a lock of its own, as everywhere in this library, which the condition lets through with its own waiters.
+        # On its own lock, as everywhere in this library, which the condition releases together with its own waiters.
         gate = self._course.put_up()
         try:
             if self._state not in _DONE:
                 wait_or_refuse(awaited, timeout, pass_in_time, gate, deadline)
         except TimeoutError:
-            pass  # it may have come in the very last moment
+            pass  # it may have come at the last moment
         if self._state == _FINISHED:
             return self._exception
         if self.cancelled():
@@ -192,17 +193,18 @@ class Task(Future[T]):
         )
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
-        """Have ``fn(task)`` called once the call is done, on the thread that settles it; at once if it is done.
+        """Call ``fn(task)`` once the call is done, on the thread that settles it; at once if it is done.
 
-        What it raises is logged. Better give `CallbackPool.apply_async` a callback: that runs on the dispatcher, so
-        it holds up no worker, and what it raises is not lost.
+        Its exceptions are logged. A callback of `CallbackPool.apply_async` is better: it runs on the dispatcher, so it
+        holds up no worker, and its exceptions are not lost.
 
         Raises:
-            TypeError: ``fn`` can't be called, or is a coroutine function, of which nothing would run.
+            TypeError: ``fn`` can't be called, or is a coroutine function, and a call would run none of its code.
         """
         check_runs(fn, "fn")
         if getattr(fn, "__module__", None) == "asyncio.tasks":
-            # `asyncio.wait`, which takes any future for one of its loop's: it is to be called in the thread of that.
+            # `asyncio.wait` treats any future as one of its loop's: the function must be called in the thread of the
+            # loop.
             import asyncio
 
             fn = partial(_call_in, asyncio.get_running_loop(), fn)
@@ -212,10 +214,10 @@ class Task(Future[T]):
         super().add_done_callback(fn)
 
     def remove_done_callback(self, fn: Callable[[Future[T]], object]) -> int:
-        """Forget a function that was given to `add_done_callback`, as `asyncio.Future` has it: for `asyncio.wait`.
+        """Remove a function that was given to `add_done_callback`, like `asyncio.Future`; for `asyncio.wait`.
 
         Returns:
-            How often it was among them.
+            How often it was there.
         """
         with self._condition:
             before = list(self._done_callbacks)
@@ -223,10 +225,10 @@ class Task(Future[T]):
             return len(before) - len(self._done_callbacks)
 
     def _invoke_callbacks(self) -> None:
-        """Tell of the end: those who wait for a cancelled task, the dispatcher if the job does not, and the callbacks.
+        """Announce the end: to waiters for a cancelled task, the dispatcher if the job does not, and the callbacks.
 
-        As Future's own, which lets the first SystemExit keep the other callbacks from being called, logs in its own
-        way, and leaves those who wait for a cancelled task to the executor.
+        It replaces Future's own method, in which the first SystemExit prevents the calls of the other callbacks, which
+        logs in its own way, and which leaves waiters for a cancelled task to the executor.
         """
         if self._state == _CANCELLED and not self._tell_of_cancellation():
             return  # another thread does all of this
@@ -254,17 +256,17 @@ class Task(Future[T]):
         with self._condition:
             return self._state == _CANCELLED and not self.set_running_or_notify_cancel()
 
-    def _get_snapshot(self) -> Any:  # 3.15's asyncio looks through this private door
+    def _get_snapshot(self) -> Any:  # 3.15's asyncio uses this private method
         self._look()
         return super()._get_snapshot()  # type: ignore[misc]  # not in older typesheds, and not called there
 
     def __await__(self) -> Generator[Any, None, T]:
-        """Wait for the result in a coroutine; cancelling the coroutine ends the task as `kill` does.
+        """Wait for the result in a coroutine; cancelling the coroutine ends the task like `kill`.
 
-        So it is cancelled if it has not begun, its process is killed if it runs in one of the pool's own, and it goes
-        on if it runs in a thread.
+        So the task is cancelled if it has not begun, its process is killed if that is one of the pool's own, and it
+        goes on if it runs in a thread.
         """
-        import asyncio  # only those who await pay for it
+        import asyncio  # imported only if a task is awaited
 
         future = asyncio.wrap_future(self)
         future.add_done_callback(self._end_if_cancelled)
@@ -284,10 +286,10 @@ class Task(Future[T]):
         """Block until the call is done and its callback has ended.
 
         Args:
-            timeout: Seconds; None waits for ever.
+            timeout: Seconds; None waits forever.
 
         Raises:
-            PoolTimeoutError: The time was up. Nothing has changed; wait again if you like.
+            PoolTimeoutError: The time was up. Nothing has changed; you may wait again.
             DeadlockError: A callback of the same pool called it: callbacks run one at a time, so it would wait for
                 itself. Or no timeout is given, and the task or a callback waits for this thread.
             ForkedError: It is not settled, and this is a forked child.
@@ -312,16 +314,16 @@ class Task(Future[T]):
                 waited=deadline.waited(),
             )
 
-    # -- multiprocessing's words -------------------------------------------------------------------------------------
+    # -- multiprocessing's names -------------------------------------------------------------------------------------
 
     def get(self, timeout: float | None = None) -> T:
-        """Return `result` once its callback has run, as `multiprocessing.pool.AsyncResult.get` does.
+        """Return `result` once its callback has run, like `multiprocessing.pool.AsyncResult.get`.
 
-        It waits for the callback for half a second at most, as the callback may need what this thread holds; and not at
-        all in another callback of the pool.
+        It waits for the callback for half a second at most, because the callback may need a lock of this thread; and
+        not at all in another callback of the pool.
 
         Raises:
-            PoolTimeoutError: As for `result`, and it is a `multiprocessing.TimeoutError` too.
+            PoolTimeoutError: As for `result`; it is also a `multiprocessing.TimeoutError`.
             ValueError: ``timeout`` is negative or NaN.
         """
         deadline = Deadline(timeout)
@@ -332,9 +334,9 @@ class Task(Future[T]):
             del self
 
     def wait(self, timeout: float | None = None) -> None:
-        """Block until the call is done and its callback has run, as for `get`, or the time is up.
+        """Block until the call is done and its callback has run, as in `get`, or the time is up.
 
-        It raises nothing that the call raised.
+        It does not raise the call's exception.
         """
         deadline = Deadline(timeout)
         self._check_fork()
@@ -352,11 +354,11 @@ class Task(Future[T]):
             self._course.await_settled(TaskSettled(self._open_tasks, self, self._label), Deadline(patience))
 
     def ready(self) -> bool:
-        """True once the call is done: `done` in multiprocessing's word."""
+        """True once the call is done: multiprocessing's name of `done`."""
         return self.done()
 
     def successful(self) -> bool:
-        """Tell whether the call returned normally.
+        """Return whether the call returned normally.
 
         Raises:
             ValueError: It is not done.
@@ -369,7 +371,7 @@ class Task(Future[T]):
         state = "settled" if self._course.settled else self._state.replace("_AND_NOTIFIED", "").lower()
         return f"<syncprims.Task {self._label} of {self._open_tasks.name!r}, {state}>"
 
-    # -- besides -----------------------------------------------------------------------------------------------------
+    # -- internal ----------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
         if not in_hook(self._open_tasks):
@@ -387,7 +389,7 @@ class Task(Future[T]):
 
 
 def _means(fn: object, callback: object) -> bool:
-    """Whether that is the function, or calls it in its loop."""
+    """Whether this is the function, or calls it in its loop."""
     return callback is fn or (isinstance(callback, partial) and any(each is fn for each in callback.args))
 
 
@@ -396,12 +398,12 @@ def _call_in(loop: AbstractEventLoop, fn: Callable[[Future[T]], object], task: F
 
 
 def _get_timeout_error(message: str, **facts: Any) -> PoolTimeoutError:
-    from .get_timeout import GetTimeoutError  # here, since it imports multiprocessing
+    from .get_timeout import GetTimeoutError  # here, because it imports multiprocessing
 
     return GetTimeoutError(message, **facts)
 
 
-# -- what its job and the dispatcher ask of it -------------------------------------------------------------------------
+# -- for its job and the dispatcher ------------------------------------------------------------------------------------
 
 
 def mark_running(task: Task[Any]) -> bool:
@@ -425,27 +427,27 @@ def cancel_running(task: Task[Any]) -> bool:
 
 
 def is_over(task: Task[Any]) -> bool:
-    """Complete what a thread that was interrupted while it cancelled the task left undone; True if it is done."""
+    """Complete the work of a thread that was interrupted while it cancelled the task; True if the task is done."""
     state = task._state
     if state in (_FINISHED, _NOTIFIED):
         return True
     if state == _CANCELLED:
         with task._condition:
             task._condition.notify_all()
-        task._invoke_callbacks()  # none has run, as the first thing there changes the state
+        task._invoke_callbacks()  # none has run, because it changes the state first
         return True
     if (inner := task._course.inner) is not None and says(inner.cancelled):
-        Future.cancel(task)  # which sends a notice of its own
+        Future.cancel(task)  # which sends its own notice
     return False
 
 
 def outcome_of(task: Task[T]) -> Outcome[T]:
-    """Return how a task that is over has ended, with its result or its error."""
+    """Return how a finished task has ended, with its result or its error."""
     if task._state == _NOTIFIED:
         return "cancelled", task._cancelled_error()
     if task._exception is not None:
         return "failed", task._exception
-    return "done", task._result  # type: ignore[return-value]  # None where the call returned that
+    return "done", task._result  # type: ignore[return-value]  # None if the call returned None
 
 
 def was_looked_at(task: Task[Any]) -> bool:
@@ -459,7 +461,7 @@ def count_as_seen(task: Task[Any]) -> None:
 
 
 def failed_task(open_tasks: OpenTasks[Any, Any], label: str, error: BaseException) -> Task[Any]:
-    """Return a task that has failed and settled: for who is told of one that was dropped."""
+    """Return a failed and settled task, for the report of a dropped one."""
     course = Course()
     course.settled = True
     task: Task[Any] = Task(open_tasks, label, course)

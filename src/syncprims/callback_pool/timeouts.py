@@ -1,4 +1,4 @@
-"""The timer: one lazy thread per pool that lets tasks expire, each counted from its own start, and groups of them."""
+"""The timer: one lazy thread per pool that lets tasks expire, each from its own start, and groups of tasks."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from ..errors import TaskTimeoutError
 from .job import Job
 from .own_threads import HelperThread
 
-# A task whose start is not known yet is looked at again after its whole timeout: if it began right after this look,
-# that is exactly when it expires, and if it began later, the next look knows its start. So nothing is polled, except
-# where a start is first seen by looking (a foreign executor's `running()`): there every _POLL seconds.
+# If the start of a task is not known yet, the timer checks again after its whole timeout: if the task began right after
+# the first check, it expires exactly then, and if it began later, the next check knows its start. So nothing is polled,
+# except starts that only a check reveals (another executor's `running()`), every _POLL seconds.
 
 _POLL = 0.05
 _LONGEST = 3600.0
 
 
 class Workplace(Protocol):
-    """Where the task runs, as far as the timer has to know."""
+    """The place where the task runs, as far as the timer needs it."""
 
     @property
     def fate(self) -> str:
-        """What becomes of the worker of a task that expired."""
+        """What happens to the worker of a task that expired."""
 
     def abandon(self, job: Job[Any]) -> None:
         """Count the worker of a task that is about to expire as lost."""
@@ -38,13 +38,13 @@ class Workplace(Protocol):
 
 
 class Expiring(Protocol):
-    """What expires at one point in time, wherever it is."""
+    """Something that expires at a point in time."""
 
     def done(self) -> bool:
         """Whether it does not matter any more."""
 
     def expire(self) -> None:
-        """Be over, as the time is up."""
+        """Expire, because the time is up."""
 
 
 _Entry = tuple[float, int, "ref[Job[Any] | Expiring]", Workplace | None]
@@ -66,7 +66,7 @@ class Timer:
         self._thread.ensure(_keep_time, self._inbox)
 
     def watch(self, job: Job[Any], place: Workplace) -> None:
-        """Let the task that runs in that place expire when its time is up."""
+        """Let the task in that place expire when its time is up."""
         self._inbox.put((_next_look(job, monotonic()), job, place))
 
     def watch_until(self, when: float, expiring: Expiring) -> None:
@@ -87,7 +87,7 @@ def _next_look(job: Job[Any], now: float) -> float:
 
 
 def _keep_time(inbox: _Inbox) -> None:
-    # Weak references: a heap must not keep finished tasks, their results and an abandoned pool alive for an hour.
+    # Weak references: the heap must not keep finished tasks, their results and an abandoned pool alive for an hour.
     heap: list[_Entry] = []
     serials = count()
     purge_at = 1024
@@ -129,14 +129,14 @@ def _look(heap: list[_Entry], serials: count[int]) -> None:
                 heappush(heap, (when, next(serials), reference, place))
             else:
                 _expire(job, place, now)
-        except BaseException as error:  # noqa: BLE001  only this task shall fail; others wait for their own limits
+        except BaseException as error:  # noqa: BLE001  only this task must fail; others wait for their own timeouts
             job.fail(error)
 
 
 def _let_expire(watched: Any) -> None:
     try:
         watched.expire()
-    except BaseException as error:  # noqa: BLE001  others wait for their own limits
+    except BaseException as error:  # noqa: BLE001  others wait for their own timeouts
         log(ERROR, f"{words(watched)} could not expire", error)
 
 

@@ -12,16 +12,16 @@ from ..errors import CallbackErrors, CallbackExit
 from .job import Job, Open
 from .task import Task, failed_task, was_looked_at
 
-# The one rule: what a task of the pool raised and no code looked at is raised when the pool closes. Who looks? An
-# `error_callback`, and whoever calls `result()` or `exception()`, or awaits the task. Hooks don't: they see every task.
+# The rule: if no code looked at the exception of a task, the pool raises it when it closes. Code looks at it with an
+# `error_callback`, with `result()` or `exception()`, or by awaiting the task. Hooks don't count: they see every task.
 #
-# `submit` gives the task to its caller, and with it the error. So that is the pool's only if the task is dropped before
-# the pool has closed. A finalizer notices, which may come on any thread and in the middle of anything, this file's own
-# code included. So all that it does here is a put into a C queue; or, after the close, a line in the log.
+# `submit` gives the task to its caller, and with it the error. So the error belongs to the pool only if the task is
+# dropped before the pool has closed. A finalizer notices this, which may run on any thread and in the middle of any
+# code, including this file's. So it only puts the error into a C queue, or writes a line to the log after the close.
 #
-# What happens to be a user's here: the errors, and the function that may get them. `foreign` guards both.
+# The errors, and the function that may get them, are the user's. `foreign` guards both.
 
-KEPT = 256  # a pool that no one ever joins must not grow; what does not fit is logged
+KEPT = 256  # a pool that is never joined must not grow; further errors are logged
 
 OnError = Literal["raise", "log"] | Callable[[Task[Any], BaseException], None]
 
@@ -30,18 +30,19 @@ class _Entry(NamedTuple):
     what: str  # the call, or which callback of it
     task: Task[Any]
     error: BaseException
-    own: bool  # the task's own error, which counts only as long as no code has looked at it; else a callback's
+    own: bool  # the task's own error, which counts only as long as no code has looked at it; otherwise a callback's
 
 
 class UnseenErrors:
-    """Keeps what callbacks raised, and tasks that failed while no code was told.
+    """Keeps the exceptions of callbacks, and the tasks whose errors no code has seen.
 
     **Thread safety**: all methods may be called from any thread, `dropped` also by a finalizer in the middle of another
-    one. Each entry is taken out of the queue once.
+    one. Each entry is removed from the queue once.
 
     Attributes:
         callback_errors: How many errors of callbacks and hooks there were; written by the dispatcher only.
-        watched: Whether a failed task may still be dropped; written by the dispatcher, and by who settles.
+        watched: Whether a failed task may still be dropped; written by the dispatcher, and by the thread that settles
+            the task.
     """
 
     def __init__(self, open_tasks: Open, on_error: OnError) -> None:
@@ -67,7 +68,7 @@ class UnseenErrors:
             self._report(entry)
 
     def task_failed(self, job: Job[Any], error: BaseException) -> None:
-        """Note that a task failed that has no ``error_callback``; looking at it later takes it off again."""
+        """Note that a task without an ``error_callback`` failed; if code looks at it later, it is removed again."""
         if job.errors == "pool":
             self._keep(_Entry(job.call_as_text(), job.task, error, own=True))
         else:
@@ -97,11 +98,11 @@ class UnseenErrors:
     # -- and go out --------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """From now on log the errors of tasks that are dropped: what is kept is about to be settled for good."""
+        """From now on log the errors of dropped tasks: the kept ones are about to be reported for the last time."""
         self._closed = True
 
     def _take(self) -> list[_Entry]:
-        """Take out all entries that no code has looked at since."""
+        """Remove and return all entries that no code has looked at since."""
         taken: list[_Entry] = []
         try:
             while True:
@@ -112,10 +113,10 @@ class UnseenErrors:
             return taken
 
     def settle(self) -> None:
-        """Raise what is kept as one group, or report it, as the pool was told to.
+        """Raise the kept errors as one group, or report them, as the pool's options say.
 
         Raises:
-            CallbackErrors: There is something, and errors are to be raised.
+            CallbackErrors: There are errors, and the option is to raise them.
         """
         entries = self._take()
         if not self._raises:
@@ -124,7 +125,7 @@ class UnseenErrors:
             raise self._group(entries)
 
     def settle_as_note(self, onto: BaseException) -> None:
-        """Add what is kept to an exception that is on its way already."""
+        """Add the kept errors to an exception that is being raised already."""
         entries = self._take()
         if not self._raises:
             self._report_all(entries)
@@ -135,7 +136,7 @@ class UnseenErrors:
                     _log(entry)
 
     def settle_in_log(self) -> None:
-        """Log what is kept, as no one will ever ask for it."""
+        """Log the kept errors, because no code will ask for them."""
         entries = self._take()
         if self._raises:
             for entry in entries:
@@ -162,7 +163,7 @@ class UnseenErrors:
         for number, entry in enumerate(entries):
             try:
                 self._report(entry)
-            except BaseException:  # an interrupt: the others are still to be reported
+            except BaseException:  # an interrupt: the other errors must still be reported
                 for left in entries[number + 1 :]:
                     self._entries.put(left)
                 raise
@@ -177,16 +178,16 @@ class UnseenErrors:
             _log(entry)
             if is_interrupt(again):
                 raise
-            # Whatever else it is, the dispatcher must live, and there is no one left to tell.
+            # Whatever else it is, the dispatcher must go on, and nothing else could get the error.
             _log(entry._replace(what=f"on_callback_error for {entry.what}", error=again))
 
 
 def as_exception(error: BaseException, said: str | None) -> Exception:
-    """Return an error with that note as what can be in an `ExceptionGroup`: itself, or a `CallbackExit` around it."""
+    """Return an error with that note in a form for an `ExceptionGroup`: itself, or a `CallbackExit` around it."""
     if said is not None:
         note(error, said)
     if issubclass(type(error), Exception):
-        return error  # type: ignore[return-value]  # its type says so, whatever its class says of itself
+        return error  # type: ignore[return-value]  # its type is one, whatever its class pretends
     notes = " ".join(notes_of(error))
     wrapped = CallbackExit(f"{error_words(error)} ({notes})" if notes else error_words(error))
     chain(wrapped, error)
@@ -194,7 +195,7 @@ def as_exception(error: BaseException, said: str | None) -> Exception:
 
 
 def say(what: str, error: BaseException) -> str:
-    """Return the words for what raised an error."""
+    """Describe what raised an error."""
     return f"{what} raised {error_words(error)}"
 
 

@@ -1,4 +1,4 @@
-"""Who a wait for a pool is up to: the thread that runs a task, any worker, or the dispatcher in a callback."""
+"""The threads that a wait for a pool is up to: one that runs a task, any worker, or the dispatcher in a callback."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from .._core.foreign import words
 from .._core.state import Stated
 from .._core.waits import Awaited, Group, UpTo
 
-# The wait-for graph asks these groups when a wait may never end (see `_core.deadlocks`), from any thread, while the
-# pool goes on. They only look, and if they can't tell they say that the wait may end:
+# The wait-for graph asks these groups if a wait may never end (see `_core.deadlocks`), from any thread, while the pool
+# goes on. They only read, and in doubt they answer that the wait may end:
 #
-# 1. A task that runs in a thread here is up to that thread, unless it has a time limit of its own. In another process
-#    or interpreter it can't wait for what is held here, but the thread can that unpickles its outcome.
-# 2. A task that is queued is up to any worker. A worker that may still be started will do, and so will one whose task
-#    has a limit, since it is replaced then.
+# 1. A task that runs in a thread here is up to that thread, unless it has its own timeout. A task in another process or
+#    interpreter can't wait for locks that are held here, but the thread that unpickles its outcome can.
+# 2. A queued task is up to any worker. A worker that may still be started is enough, and so is one whose task has a
+#    timeout, because it is replaced then.
 # 3. A task that is done is up to the dispatcher, which is stuck at most in a callback or a hook.
 #
-# That another thread may cancel a task, or abort the pool, is not foreseen.
+# These don't consider that another thread may cancel a task, or abort the pool.
 
 _SHOWN: Final = 3  # threads
 
@@ -42,7 +42,7 @@ class Caller(Protocol):
 
 
 class Job(Protocol):
-    """What is to be done for a task."""
+    """The job of a task."""
 
     @property
     def label(self) -> str:
@@ -50,7 +50,7 @@ class Job(Protocol):
 
     @property
     def limited(self) -> bool:
-        """Whether it will end in time: it has a limit of its own, or its group has one."""
+        """Whether it will end in time: it has its own timeout, or its group has one."""
 
     @property
     def worker(self) -> int | None:
@@ -73,7 +73,7 @@ class Pool(Stated, Protocol):
 
     @property
     def jobs(self) -> Mapping[Any, Job]:
-        """The open tasks, and what is to be done for each."""
+        """The open tasks, each with its job."""
 
     @property
     def staff(self) -> Staff:
@@ -98,7 +98,7 @@ class Workers(Group):
 
 
 class Staff:
-    """Who works for a pool, as far as the waits for the pool have to know; keeps none of them alive.
+    """The threads that work for a pool, for the waits for the pool; it keeps none of them alive.
 
     Attributes:
         workers: Any worker.
@@ -114,17 +114,17 @@ class Staff:
         self._crew, self._caller = ref(crew), ref(caller)
 
     def takers(self) -> Collection[int | None]:
-        """Who may take a queued task."""
+        """The threads that may take a queued task."""
         crew = self._crew()
         return (None,) if crew is None else crew.takers()
 
     def at_work(self) -> Collection[int]:
-        """Who runs tasks without a limit."""
+        """The threads that run tasks without a limit."""
         crew = self._crew()
         return () if crew is None else crew.at_work()
 
     def calling(self) -> tuple[int, str] | None:
-        """The dispatcher's thread and what it runs, while that is of the user's."""
+        """The dispatcher's thread and the user's code that it runs, if it does."""
         caller = self._caller()
         return None if caller is None else caller.calling()
 
@@ -242,7 +242,7 @@ class AnyDone(Awaited, Group):
         return self
 
     def members(self) -> Collection[UpTo]:
-        """For each task who brings it to its end; None for one whose end may come by itself."""
+        """For each task the threads that end it; None for a task that may end by itself."""
         return [_end_of(self.of.jobs.get(task), self.of.staff) for task in self._tasks()]
 
     def why(self, thread: Callable[[int], str]) -> str:
@@ -265,7 +265,7 @@ class AllDone(Group):
         self._tasks = tasks
 
     def members(self) -> Collection[UpTo]:
-        """For each task who brings it to its end."""
+        """For each task the threads that end it."""
         return [_end_of(self._pool.jobs.get(task), self._pool.staff) for task in self._tasks()]
 
 
@@ -389,7 +389,7 @@ class GroupDone(Awaited, Group):
 
 
 def _end_of(job: Job | None, staff: Staff) -> UpTo:
-    """Who brings a task to its end; None if that may come by itself."""
+    """The threads that end a task; None if it may end by itself."""
     if job is None or job.done():
         return None
     worker = job.worker

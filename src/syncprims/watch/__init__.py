@@ -1,7 +1,7 @@
-"""Watch: find out why a program hangs that knows nothing of this library.
+"""Watch: find out why a program hangs that does not use this library.
 
-``python -m syncprims.watch PROGRAM.py`` runs a program with the locks of `threading` observed, and reports when its
-threads can't go on: who waits for what, who holds it and where it was taken. `install` does the same from inside.
+``python -m syncprims.watch PROGRAM.py`` runs a program, observes the locks of `threading`, and reports when its threads
+can't go on: who waits for what, who holds it and where it was acquired. `install` does the same from inside.
 """
 
 from __future__ import annotations

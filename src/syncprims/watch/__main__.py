@@ -7,7 +7,7 @@ import sys
 from .command import main
 
 if __name__ == "__main__":
-    # What `-m` has put first is the folder of the caller: the program gets its own.
+    # `-m` has put the caller's folder first; the program gets its own.
     if not sys.flags.safe_path:
         del sys.path[0]
     if (_code := main(sys.argv[1:])) is not None:

@@ -12,9 +12,10 @@ from typing import Final
 
 from .options import ENVIRONMENT, WatchOptions
 
-# A child finds the watch by a folder at the head of its PYTHONPATH, with a `sitecustomize` in it. That takes the folder
-# off the child's own path again, turns the watch on, and calls the `sitecustomize` that would have been found without
-# it. A child that is started with -I, -E or -S looks at none of this, and is not watched. A forked child needs nothing.
+# A child finds the watch through a folder at the front of its PYTHONPATH, with a `sitecustomize` in it. That removes
+# the folder from the child's own path again, turns the watch on, and calls the `sitecustomize` that would have been
+# found without it. A child that is started with -I, -E or -S ignores all of this, and is not watched. A forked child
+# needs nothing.
 
 PATH: Final = "SYNCPRIMS_WATCH_PATH"
 
@@ -53,13 +54,13 @@ _begin()
 
 
 def watch_children(options: WatchOptions) -> None:
-    """Set the environment so that Python processes which this one starts are watched."""
+    """Set the environment so that Python processes that this one starts are watched."""
     library = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     os.environ[ENVIRONMENT] = shlex.join(options.arguments())
     os.environ[PATH] = library
     path = os.environ.get("PYTHONPATH", "")
     if any(_is_ours(folder) for folder in path.split(os.pathsep)):
-        return  # this process is such a child itself
+        return  # this process is itself such a child
     folder = tempfile.mkdtemp(prefix="syncprims-watch-")
     with open(os.path.join(folder, "sitecustomize.py"), "w", encoding="utf-8") as file:
         file.write(_SITECUSTOMIZE)

@@ -18,11 +18,11 @@ usage: python -m syncprims.watch [OPTIONS] PROGRAM.py [ARGS ...]
        python -m syncprims.watch [OPTIONS] -m MODULE [ARGS ...]
 
 Run a program, a folder or a zip file with a __main__, or "-" for standard input, and report when its threads
-can't go on: who waits for what, who holds it, and where it was taken. The program itself goes on hanging.
+can't go on: who waits for what, who holds it, and where it was acquired. The program still hangs.
 
   --after S     report threads that have waited for each other for S seconds (1), or one that has stopped its event loop
   --asleep S    report that all threads wait without a limit after S seconds (5); --no-asleep never
-  --order       report two locks that are taken in both orders, even if nothing hangs; slower
+  --order       report two locks that are acquired in both orders, even if nothing hangs; slower
   --ignore PLACE  with --order: ignore the locks that are made or taken at PLACE (file.py:12), or a pair of
                 places (a.py:12,b.py:30)
   --slow S      report each wait that is longer than S seconds
@@ -32,12 +32,12 @@ can't go on: who waits for what, who holds it, and where it was taken. The progr
   --record FILE   record who waits for which lock and who holds it, and write that to FILE (.html or .json) at the
                 end, with the locks that threads waited for most; each use of a lock takes longer
   --metrics[=PORT]  count waits and holds for prometheus_client, and serve them at that port of this machine
-  --break       raise DeadlockError in the wait that closes a certain deadlock
+  --break       raise DeadlockError in the wait that completes a certain deadlock
 """
 
 
 def main(argv: Sequence[str]) -> int | None:
-    """Run what the command line says; returns only if the program came to its end, or there is none."""
+    """Run the command line; return only if the program has ended, or there is none."""
     if list(argv[:1]) in (["-h"], ["--help"]):
         sys.stdout.write(USAGE)
         return 0
@@ -67,5 +67,5 @@ def main(argv: Sequence[str]) -> int | None:
 
 
 def _refuse(message: str) -> int:
-    complain(f"{message}; --help says what is possible")
+    complain(f"{message}; see --help")
     return BAD_INPUT

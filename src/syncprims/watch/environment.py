@@ -1,4 +1,4 @@
-"""The environment: a watch that the variable ``SYNCPRIMS_WATCH`` turns on in a process, as it imports the library."""
+"""The environment: the variable ``SYNCPRIMS_WATCH`` turns the watch on in a process when it imports the library."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .options import ENVIRONMENT, WatchOptions
 
 
 def install_as_environment_says() -> None:
-    """Turn the watch on if the variable says so; a value that means nothing is a line on the standard error stream."""
+    """Turn the watch on if the variable says so; for an invalid value write a line to the standard error stream."""
     try:
         options = WatchOptions.from_environment(os.environ.get(ENVIRONMENT, ""))
     except (TypeError, ValueError) as error:
-        complain(f"{ENVIRONMENT} means nothing, so nothing is watched: {error}; set it to 1, or to options")
+        complain(f"{ENVIRONMENT} is not valid, so nothing is watched: {error}; set it to 1, or to options")
         return
     if options is not None:
         try:

@@ -1,4 +1,4 @@
-"""Incident facts: what a report is about, as data."""
+"""Incident facts: the content of a report, as data."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ Place = tuple[str, int, str]
 
 
 class Holding:
-    """Which thread, or task of an event loop, holds what another one waits for.
+    """A thread, or task of an event loop, for which another one waits.
 
     Attributes:
-        ident: Its ident; of a task its number, which is negative.
+        ident: Its ident; for a task its number, which is negative.
         thread: Its name, or "" for a task.
-        task: What the task is called, if it is one, or one of the thread has it.
+        task: The name of the task, if it is one, or one of the thread has the lock.
         is_alive: Whether it has not ended.
-        taken: Where it took the lock, if that is known.
-        words: Why it is up to it, if it is no holder of a lock.
+        taken: Where it acquired the lock, if that is known.
+        words: Why the wait is up to it, if it is not the holder of a lock.
     """
 
     __slots__ = ("ident", "is_alive", "taken", "task", "thread", "words")
@@ -51,13 +51,13 @@ class WaitingThread:
     """One thread of an incident, or one task of an event loop.
 
     Attributes:
-        ident: Its ident; of a task its number, which is negative.
+        ident: Its ident; for a task its number, which is negative.
         thread: Its name, or that of the thread that runs the loop of the task.
-        task: What the task is called, if it is one, or the thread runs one.
+        task: The name of the task, if it is one, or the thread runs one.
         runs: The ident of the thread.
         sought: What it waits for.
-        seconds: For how long.
-        holders: Which threads that is up to.
+        seconds: How long it has waited.
+        holders: The threads that the wait is up to.
         stack: Where it is, outermost frame first.
     """
 
@@ -77,13 +77,13 @@ class WaitingThread:
 
 
 class Incident:
-    """What one report is about.
+    """The content of one report.
 
     Attributes:
         heading: One of the six headings.
-        summary: What it is, in a sentence without a full stop.
-        threads: The threads that wait.
-        doubts: What could end it nevertheless.
+        summary: A sentence without a full stop that describes it.
+        threads: The waiting threads.
+        doubts: Things that could still end it.
         advice: What to do.
         notes: More lines.
     """
@@ -114,7 +114,7 @@ def _task_in(ident: int) -> str:
 
 
 def say_sought(wait: Waiting) -> str:
-    """Put into words what a wait is for."""
+    """Describe what a wait is for."""
     node = wait.node
     if isinstance(wait, Blocked):
         return guarded("something", lambda: wait.target.name)

@@ -1,4 +1,4 @@
-"""Installing: putting the observed locks in the place of `threading`'s, and back."""
+"""Installing: replacing the locks of `threading` by observed ones, and back."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _ABSENT: Final = object()
 
 
 class Watching:
-    """A watch that is on: what `install` returns.
+    """A watch that is on; `install` returns it.
 
     Attributes:
-        options: What was asked for.
+        options: Its options.
         watcher: Its thread.
         orders: The orders of locks, if they are watched.
-        recording: What is recorded, or None: a `WatchRecording`.
-        metrics: What counts for `prometheus_client`, or None.
+        recording: The recording, a `WatchRecording`, or None.
+        metrics: The counts for `prometheus_client`, or None.
 
     Example:
         >>> import threading
@@ -70,14 +70,14 @@ class Watching:
         self._late: LateImport = LateImport()
 
     def look(self) -> list[Incident]:
-        """Look at once for threads that can't go on, without regard to how long they have waited; report what is new.
+        """Look at once for threads that can't go on, however long they have waited; report what is new.
 
-        What is found may have to be confirmed by the threads that wait, so that it comes with one of the next looks.
+        The waiting threads may have to confirm it, so it may be reported by one of the next looks.
         """
         return self.watcher.look(0.0)
 
     def uninstall(self) -> None:
-        """End the watch. Locks that were made in the meantime stay usable; nothing more is reported.
+        """End the watch. Observed locks stay usable; nothing more is reported.
 
         A recording ends, and its file is written.
         """
@@ -95,14 +95,14 @@ class Watching:
             self._undo.clear()
 
     def finish(self) -> None:
-        """Write what is left to be said, at the end of the watch or of the program."""
+        """Write the last reports, at the end of the watch or of the program."""
         self.watcher.finish()
         if self.metrics is not None:
             guarded(None, self.metrics.unregister)
         self.finish_recording()
 
     def finish_recording(self) -> None:
-        """Write the recording, if there is one that was not written."""
+        """Write the recording, if there is one that was not written yet."""
         text: str = "" if self.recording is None else guarded("", self.recording.finish)
         if text:
             self.watcher.write(text)
@@ -190,9 +190,9 @@ class Watching:
     def _renew_locks_of_logging(self) -> None:
         # Only where no other thread runs, as one might have taken the lock that it would release.
         plain = ObservedRLock.__mro__[1]
-        if type(logging._lock) is plain:  # type: ignore[attr-defined]  # it is there
+        if type(logging._lock) is plain:  # type: ignore[attr-defined]  # it exists
             self._replace(logging, "_lock", threading.RLock())
-        for reference in list(logging._handlerList):  # type: ignore[attr-defined]  # it is there
+        for reference in list(logging._handlerList):  # type: ignore[attr-defined]  # it exists
             handler = reference()
             if handler is not None and type(guarded(None, getattr, handler, "lock", None)) is plain:
                 handler.lock = threading.RLock()
@@ -217,41 +217,41 @@ def install(
 ) -> Watching:
     """Watch the locks, conditions, queues, threads and futures that the program makes from now on.
 
-    What `threading` makes is replaced by observed locks that do the same. A thread of its own looks at who waits for
-    whom, and writes a report when threads can't go on; the program is not changed by it. Call it before the modules
-    are imported that make the locks: locks that exist already are not seen. ``python -m syncprims.watch PROGRAM`` does
-    that for a whole program.
+    Observed locks that do the same replace those of `threading`. A separate thread looks at who waits for whom, and
+    writes a report when threads can't go on; this does not change the program. Call it before the modules that make the
+    locks are imported: existing locks are not seen. ``python -m syncprims.watch PROGRAM`` does that for a whole
+    program.
 
     Args:
-        after: For how many seconds threads have to have waited for each other, or one to have stopped its event loop by
-            a wait, before it is reported.
-        asleep: For how many seconds all threads have to have waited without a limit; None reports no such thing.
-        order: Whether to report two locks that are taken in both orders. Slower: for tests.
-        slow: Report each wait that lasts longer than that many seconds; None reports none.
+        after: Report a deadlock when its threads have waited for this many seconds, or a wait that has stopped an event
+            loop for as long.
+        asleep: Report when all threads have waited without a limit for this many seconds; None turns this off.
+        order: Whether to report two locks that are acquired in both orders. This is slower: for tests.
+        slow: Report each wait that lasts longer than this many seconds; None reports none.
         breaks: Whether to raise `syncprims.DeadlockError` in one of the waits of a certain deadlock: the last to begin
             that is for an `RLock`, or a ``with`` of a `Lock`.
-        children: Whether to watch processes that the program starts as well.
+        children: Whether to also watch processes that the program starts.
         json: A file to which each report is added as one line of JSON; ``"-"`` is the standard output stream.
         file: A file to which the text of reports is added, instead of the standard error stream.
-        ignore: Lock orders that are not reported: places like ``"bank.py:12"``, where a lock was made or taken, or
-            pairs of them, ``"bank.py:12,audit.py:30"``. The comment ``# syncprims: any order`` on a line that takes a
-            lock does the same.
-        record: Record who waits for which lock and who holds it. True for `Watching.recording` alone, or the path of
-            a file that is written at the end of the watch or of the program: ``.html`` or ``.json``, as
-            `syncprims.diagnostics.Recording.save` has them. The locks that threads waited for most are reported then.
-            Every use of a lock takes some microseconds longer.
+        ignore: Lock orders that are not reported: places like ``"bank.py:12"``, where a lock was made or acquired, or
+            pairs of them, ``"bank.py:12,audit.py:30"``. The comment ``# syncprims: any order`` on a line that acquires
+            a lock does the same.
+        record: Record who waits for which lock and who holds it. True is for `Watching.recording` alone; otherwise the
+            path of a file that is written at the end of the watch or of the program: ``.html`` or ``.json``, like those
+            of `syncprims.diagnostics.Recording.save`. Then the locks with the longest waits are also reported. Every
+            use of a lock takes some microseconds longer.
         metrics: Count in the default registry of `prometheus_client` how long threads wait for locks and hold them: the
             histograms ``lock_wait_seconds`` and ``lock_held_seconds``, whose label ``name`` says where the locks were
-            made. A number is a port of this machine at which they are served, too.
+            made. With a number, they are also served at that port of this machine.
 
     Returns:
-        The watch. If one is on already, that one, as it is.
+        The watch. If one is on already, that one, unchanged.
 
     Raises:
         TypeError: A number of seconds is not a number, or another argument is of a wrong type.
-        ValueError: It is not positive and finite; or a recording can't have that path, or the port is no port.
+        ValueError: It is not positive and finite; or a recording can't have that path, or the port is not valid.
         ImportError: ``metrics`` was asked for, and prometheus_client is not installed.
-        OSError: The port can't be had.
+        OSError: The port can't be used.
 
     Example:
         >>> from syncprims.watch import install

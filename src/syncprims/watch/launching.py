@@ -1,4 +1,4 @@
-"""Launching: running a program as the interpreter itself would run it, after the watch is on."""
+"""Launching: running a program like the interpreter itself, after the watch is on."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from collections.abc import Sequence
 from types import CodeType, ModuleType, TracebackType
 from typing import Any, Final
 
-# The module `__main__` has to be the program's: for what it pickles, and for processes that it spawns.
-# An exception leaves by the interpreter's own way, so that exit codes, and the end by Ctrl-C, are its own; only the
-# frames of this package are taken from the traceback, by a hook that stands before the program's.
+# The module `__main__` has to be the program's: for what it pickles, and for processes that it spawns. The interpreter
+# handles an exception itself, so exit codes, and the end by Ctrl-C, are its own. A hook before the program's only
+# removes the frames of this package from the traceback.
 
 STDIN: Final = "-"
 
 
 class NoProgramError(Exception):
-    """There is no such program; the message is what the interpreter says then."""
+    """There is no such program; the message is that of the interpreter."""
 
 
 def run_script(path: str, arguments: Sequence[str]) -> None:
-    """Run a script, a folder or a zip file that has a `__main__`, or with ``-`` what comes from standard input."""
+    """Run a script, a folder or a zip file with a `__main__`, or with ``-`` the program from standard input."""
     sys.argv[:] = [path, *arguments]
     if path == STDIN:
         _run_stdin()
@@ -54,7 +54,7 @@ def run_script(path: str, arguments: Sequence[str]) -> None:
 
 
 def run_module(name: str, arguments: Sequence[str]) -> None:
-    """Run a module, as `python -m` does."""
+    """Run a module, like `python -m`."""
     sys.argv[:] = ["-m", *arguments]
     _put_first(os.getcwd())
     spec = _spec_of(name)
@@ -163,7 +163,7 @@ def _new_main(
     if sys.version_info < (3, 14):
         entries["__annotations__"] = {}
     vars(main).update(entries)
-    # Kept, as the interpreter keeps its own: threads and handlers may run for longer than the program's last line.
+    # Kept alive, as in the interpreter: threads and handlers may run longer than the program's last line.
     _mains.extend((sys.modules["__main__"], main))
     sys.modules["__main__"] = main
     return main

@@ -1,4 +1,4 @@
-"""Options: what a watch is asked for, in a call, on the command line and in the environment."""
+"""Options of a watch: in a call, on the command line and in the environment."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ ENVIRONMENT: Final = "SYNCPRIMS_WATCH"
 
 
 class WatchOptions:
-    """What a watch is asked for.
+    """The options of a watch.
 
     Attributes:
-        after: After how many seconds a deadlock is reported.
-        asleep: After how many seconds it is reported that all threads wait; None for never.
+        after: The seconds after which a deadlock is reported.
+        asleep: The seconds after which it is reported that all threads wait; None for never.
         order: Whether lock orders are reported.
-        slow: After how many seconds any wait is reported; None for never.
+        slow: The seconds after which any wait is reported; None for never.
         breaks: Whether a certain deadlock is broken by a `DeadlockError`.
         children: Whether the program's children are watched too.
-        json: Where JSON lines go, or None.
-        file: Where the text goes, or None for the standard error stream.
+        json: The file for JSON lines, or None.
+        file: The file for the text, or None for the standard error stream.
         ignored: Places whose lock orders are not reported.
         record: Whether there is a recording, or the file that it goes to.
         metrics: Whether there are metrics, and if it is a number, the port of this machine at which they are served.
@@ -79,16 +79,16 @@ class WatchOptions:
         found += ["--children"] if self.children else []
         found += ["--json", self.json] if self.json is not None else []
         found += ["--record", self.record] if isinstance(self.record, str) else []
-        found += ["--metrics"] if self.metrics is not False else []  # the port is taken
+        found += ["--metrics"] if self.metrics is not False else []  # the port is in use
         found += [argument for each in self.ignored for argument in ("--ignore", each)]
         return found + (["--file", self.file] if self.file is not None else [])
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> tuple[Self, list[str]]:
-        """Read options from the beginning of a command line; return them and what is left.
+        """Read options from the beginning of a command line; return them and the rest.
 
         Raises:
-            ValueError: One is wrong; the message says which.
+            ValueError: An option is wrong; the message says which.
         """
         values: dict[str, object] = {}
         left = list(arguments)
@@ -121,10 +121,10 @@ class WatchOptions:
 
     @classmethod
     def from_environment(cls, value: str) -> Self | None:
-        """Read what the environment variable says: 0 is off, 1 is on, and options are as on the command line.
+        """Read the environment variable: 0 is off, 1 is on, and options are as on the command line.
 
         Raises:
-            ValueError: It means nothing.
+            ValueError: It has no meaning.
         """
         text = value.strip()
         if text.lower() in ("", "0", "off", "no", "false"):
@@ -183,7 +183,7 @@ def _path(path: object) -> str:
     text = os.fsdecode(path)
     if not text.endswith((".html", ".json")):
         raise ValueError(f"record must end with .html or .json, not {text!r}")
-    text = os.path.abspath(text)  # the program, or a child, may go to another folder
+    text = os.path.abspath(text)  # the program, or a child, may change the folder
     if not os.path.isdir(os.path.dirname(text)):
         raise ValueError(f"record must be in a folder that is there, not {text!r}")
     return text

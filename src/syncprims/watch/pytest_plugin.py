@@ -1,4 +1,4 @@
-"""``pytest --watch-locks``: a test during which threads deadlock fails, with the report in a section of its own."""
+"""``pytest --watch-locks``: a test during which threads deadlock fails, with the report in its own section."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MARKER: Final = "may_deadlock"
 _ALSO: Final = {"asleep": ASLEEP, "loop": LOOP, "order": ORDER, "slow": SLOW}
-# How long to wait at the end of a test for threads that seem stuck to answer: they do it once a second at least.
+# How long to wait at the end of a test for the answers of threads that seem stuck: they answer at least once a second.
 _PATIENCE: Final = 3.0
 _PAUSE: Final = 0.02
 
@@ -53,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Turn the watch on before anything of the tests is imported."""
+    """Turn the watch on before any test is imported."""
     asked = early_config.known_args_namespace
     if getattr(asked, "watch_locks", False):
         also, slow = _also(asked.watch_locks_also)
@@ -105,7 +105,7 @@ class LockWatch:
 
     def _note(self, incident: Incident, text: str) -> bool:
         self._found.append((incident, text))
-        return False  # it is written as well, for a test that never ends
+        return False  # it is also written, for a test that never ends
 
     def _settle(self) -> None:
         until = monotonic() + _PATIENCE
@@ -116,13 +116,13 @@ class LockWatch:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: Item) -> Generator[None, object, object]:  # noqa: ARG002  pytest's order
-        """Begin a test without reports of others."""
+        """Begin a test without the reports of other tests."""
         self._found.clear()
         return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: Item) -> Generator[None, TestReport, TestReport]:
-        """Put what was found during a test into its report."""
+        """Add the reports of a test to its report section."""
         report = yield
         if report.when != "setup":
             self._settle()

@@ -1,4 +1,4 @@
-"""The watcher: a thread beside the program's that looks for incidents, and reports each."""
+"""The watcher: a thread that looks for incidents in the program, and reports each."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from .incidents import Search
 from .options import WatchOptions
 from .wording import as_object, as_text
 
-# The thread is a raw one: `threading` does not know it, so that no program finds a thread that it has not started, or
-# waits for it. It ends before `os.fork`, which warns of threads, and begins again after it, in parent and child.
+# The thread is a raw one that `threading` does not know, so no program finds a thread that it has not started, or waits
+# for it. It ends before `os.fork`, which warns about threads, and begins again after it, in parent and child.
 
 # From 3.13 on `os.fork` looks for threads when the hooks after the fork have run.
 _WARNS_LATE: Final = sys.version_info >= (3, 13)
 
 _SHORTEST: Final = 0.05
 _LONGEST: Final = 0.5
-# How long to wait for the system to have ended the thread: it takes some microseconds, if nothing else runs.
+# How long to wait for the system to end the thread: it takes some microseconds, if nothing else runs.
 _PATIENCE: Final = 0.5
 
 
 class IncidentWatcher:
-    """Looks every now and then, in a thread of its own, and writes what is found.
+    """Looks for incidents from time to time, in its own thread, and writes those that it finds.
 
     Attributes:
-        options: What was asked for.
+        options: The options.
         on_incident: Functions that get each incident with its text, before it is written; if one returns True it is
             not written.
-        bystanders: Further threads that are not the program's, by their idents.
+        bystanders: The idents of other threads that are not the program's.
     """
 
     def __init__(self, options: WatchOptions, others: Sequence[Callable[[], Iterable[Incident]]] = ()) -> None:
@@ -56,7 +56,7 @@ class IncidentWatcher:
     # -- the thread -----------------------------------------------------------------------------------------------
 
     def start_after_fork(self) -> None:
-        """Start it after a fork: at once, or by a thread that waits, where `os.fork` warns late."""
+        """Start it after a fork: at once, or by a thread that waits, if `os.fork` warns late."""
         if _WARNS_LATE:
             wake_by_next_wait(self.start)
         else:
@@ -91,7 +91,7 @@ class IncidentWatcher:
             sleep(0)
 
     def forget_thread(self) -> None:
-        """Take note in a forked child that there is no such thread, and that a look may have been cut off."""
+        """Note in a forked child that there is no such thread, and that a look may have been interrupted."""
         self._stop = self._ended = None
         self._ident = 0
         self._mutex = _thread.allocate_lock()
@@ -152,7 +152,7 @@ class IncidentWatcher:
         return self._search.has_questions()
 
     def report(self, incident: Incident) -> None:
-        """Write an incident where the options say."""
+        """Write an incident to the place in the options."""
         text = as_text(incident)
         taken = [foreign.guarded(None, each, incident, text) for each in list(self.on_incident)]
         if True in taken:
@@ -162,7 +162,7 @@ class IncidentWatcher:
         self.write(text)
 
     def write(self, text: str) -> None:
-        """Write a report as text where the options say."""
+        """Write a report as text to the place in the options."""
         if self.options.file is not None:
             foreign.guarded(None, _append, self.options.file, text)
         else:
@@ -183,7 +183,7 @@ def _append(path: str, text: str) -> None:
 
 
 def _print(text: str) -> None:
-    # Not through a lock of the program: its stream may be what the threads hang at.
+    # Not through a lock of the program: the threads may hang at its stream.
     stream, is_first = sys.stderr, sys.stderr is sys.__stderr__
     if stream is None:
         return

@@ -23,7 +23,7 @@ SCHEMA: Final = 1
 
 
 def as_text(incident: Incident) -> str:
-    """Put an incident into words: one block, whose last line says what to do."""
+    """Describe an incident in one block, whose last line says what to do."""
     lines = [f"==== syncprims.watch: {incident.heading} in process {os.getpid()}; {date()}, {interpreter()}"]
     lines.append(f"{'; '.join((incident.summary, *incident.doubts))}:")
     for thread in incident.threads[:_THREADS]:
@@ -65,7 +65,7 @@ def _say_holder(holder: Holding, thread: WaitingThread) -> str:
 
 
 def say_place(place: tuple[str, int, str]) -> str:
-    """Put a file, a line and a function into words."""
+    """Describe a file, a line and a function."""
     filename, line, function = place
     return printable(f"{os.path.basename(filename)}:{line} in {function}")
 
@@ -83,7 +83,7 @@ def say_stack(stack: tuple[FrameSummary, ...]) -> list[str]:
 
 
 def as_object(incident: Incident) -> dict[str, Any]:
-    """Return an incident as an object for JSON; the page of reference says what the fields are."""
+    """Return an incident as an object for JSON; the reference page describes the fields."""
     return {
         "syncprims_watch": SCHEMA,
         "heading": incident.heading,

@@ -1,4 +1,4 @@
-"""`ConditionInC`: `threading.Condition` has a ``with`` that an interrupt can leave locked; this one has not.
+"""`ConditionInC`: an interrupt can leave the ``with`` of a `threading.Condition` locked, but not that of this one.
 
 All versions: `threading.Condition.__exit__` is a Python function, and an interrupt that comes on its entry keeps it
 from unlocking. From 3.14 on, an interrupt can also lose what C's ``__enter__`` returns (gh-148874).
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 
 class ConditionInC:
-    """A condition that no interrupt leaves locked: what ``with`` calls are the lock's own C functions.
+    """A condition that no interrupt leaves locked: ``with`` calls the lock's own C functions.
 
-    It finds them when they are called, where `threading.Condition` collects them all when it is made. It waits and
-    notifies by that one's functions and is not derived from it, since its objects would be twice as large then.
+    It looks them up when they are called, while `threading.Condition` collects them all when it is made. It waits and
+    notifies by the functions of `threading.Condition`, but is not derived from it, because its objects would be twice
+    as large.
     """
 
     __slots__ = ("_lock", "_waiters")
@@ -64,6 +65,6 @@ class ConditionInC:
         return put_up(self._waiters)
 
     def notify_all(self) -> None:
-        """Let all go on that wait; one that comes after this look finds what it waits for."""
+        """Wake all waiters; one that comes after this finds what it waits for."""
         if self._waiters:
             self.notify(len(self._waiters))

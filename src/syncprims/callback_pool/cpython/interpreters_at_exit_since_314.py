@@ -19,15 +19,15 @@ from ..travel.envelope import flush_output
 
 # At its end CPython destroys what interpreters are left, though a thread be running in one of them: it waits for other
 # threads that were started in there (3.14 and 3.15), or crashes (3.15: about every second time). So a program that has
-# abandoned one leaves by `os._exit`, after all its exit handlers, with the status that it would have had. Nobody can be
-# asked for that status. So while there are such interpreters we watch what leaves the main thread's last frame:
+# abandoned one leaves by `os._exit`, after all its exit handlers, with the status that it would have had. No function
+# returns that status. So while there are such interpreters we watch what leaves the main thread's last frame:
 # `sys.monitoring` costs nothing until an exception leaves a frame, and 0.15 microseconds then.
 #
 # Rejected: daemon threads alone (see above); the standard executor, whose threads are no daemons, and are waited for; a
 # fork that ends in the program's place.
 
 _PATIENCE = 0.5  # seconds for workers that are on their way out; to leave before them does no harm
-_UNKNOWN = 1  # the status where nobody could watch, as other tools have taken both ids
+_UNKNOWN = 1  # the status if it could not be watched, because other tools have taken both ids
 _TOOLS = (4, 3)  # ids that have no customary user
 
 _mutex = TimedLock(name=InnerName("other interpreters"))  # taken by workers, and at exit

@@ -1,4 +1,4 @@
-"""Arrival: what a new worker process does before its first call, how it serves, and what it says of itself."""
+"""Arrival: what a new worker process does before its first call, how it serves, and what it reports."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from .surroundings import Surroundings
 # then its `_inheriting` flag is up, by which a main module without its guard is found out; and only then can
 # descriptors, and multiprocessing's own locks and queues, travel.
 #
-# What goes over the pipe: calls as bytes to the worker, and nothing at all (`NO_MORE`) for its end. From the worker one
-# pickled `Word` for each thing that it says of itself; and for each call its outcome, before which `INTERRUPTED` comes
-# if the worker has just heard Ctrl-C.
+# The messages on the pipe: to the worker calls as bytes, and an empty message (`NO_MORE`) for its end; from the worker
+# a pickled `Word` for each report, and the outcome of each call, with `INTERRUPTED` before it if the worker has just
+# got Ctrl-C.
 
 StartCall = tuple[Callable[..., object] | None, tuple[Any, ...]]
 _MOST_NAMES = 5
 NO_MORE = b""
 INTERRUPTED = b""
-WORD_OF_THE_POOL = 0.5  # seconds that the pool has, after Ctrl-C, to call off what is queued
+WORD_OF_THE_POOL = 0.5  # seconds that the pool has, after Ctrl-C, to cancel the queued tasks
 
 
 class Word(NamedTuple):
-    """What a worker says of itself.
+    """A report of a worker.
 
     Attributes:
         event: ``"started"``; ``"ready"`` after its initializer; ``"failed"``, where `facts` says what did (``"main"``,
@@ -113,7 +113,7 @@ class Luggage:
 
 
 class Arrived(NamedTuple):
-    """What a worker process works with: see `Luggage`."""
+    """The data of a worker process: see `Luggage`."""
 
     pipe: Connection
     start_call: StartCall
@@ -149,8 +149,8 @@ _interrupted_at: float | None = None
 
 
 def _note_interrupt(_number: int, _frame: object) -> None:
-    # Not a signal that is ignored: programs that a task starts would ignore it too. One that Ctrl-C has ended must not
-    # be followed by the next before the pool has had the time to call that off.
+    # The signal must not be ignored: programs that a task starts would ignore it too. If Ctrl-C has ended one of them,
+    # the next task must not begin before the pool has had the time to cancel it.
     global _interrupted_at
     _interrupted_at = monotonic()
 
@@ -177,7 +177,7 @@ def _or_say(pipe: Connection, what: str, call: Callable[..., Any], *args: Any) -
 
 
 def work(luggage: Arrived | Luggage) -> None:
-    """Serve until the pool needs the worker no more; then say what will keep the process from ending."""
+    """Serve until the pool does not need the worker any more; then report what keeps the process from ending."""
     pipe, start_call, dumps_blob, flush = luggage.arrive() if isinstance(luggage, Luggage) else luggage
     file = os.fstat(pipe.fileno()) if os.name == "posix" else None
     try:

@@ -1,4 +1,4 @@
-"""The envelope: a call and its outcome as bytes, so that whatever can't be pickled is an error of its own task only."""
+"""The envelope: a call and its outcome as bytes, so that an object that can't be pickled fails only its own task."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .exceptions import Dumps, PackedError, pack_error, unloadable, unpack_error
 from .main_module import has_main
 from .start_board import stamp
 
-# Outcomes travel as dumps((True, result)) or pickle.dumps((False, *PackedError)). The error has a pickle of its own:
-# one that this side can't load must not take the traceback with it.
+# Outcomes are sent as dumps((True, result)) or pickle.dumps((False, *PackedError)). The error has its own pickle: if
+# this side can't load it, the traceback must not be lost.
 
 __all__ = ["Dumps", "flush_output", "pack", "portable", "run_packed", "unpack"]
 
 
 def portable(dumps: Dumps) -> bytes | None:
-    """Pickle the pickler for the workers' results; None stands for the standard one."""
+    """Pickle the pickler for the workers' results; None means the standard one."""
     if dumps is pickle.dumps:
         return None
     try:
         return dumps(dumps)
-    except Exception:  # noqa: BLE001  a pickler that can't travel serves the calls; results then take the standard one
+    except Exception:  # noqa: BLE001  a pickler that can't be sent is used for the calls; results then use the standard one
         return None
 
 
@@ -68,12 +68,12 @@ def advice(error: BaseException, otherwise: str) -> str:
     """Say, as the rest of a message, what to do about an object that can't be pickled.
 
     Args:
-        error: What the pickler raised.
-        otherwise: What to do if nothing better is known.
+        error: The pickler's exception.
+        otherwise: The advice if nothing better is known.
     """
     raised_in = _module_of(error)
     if raised_in.startswith("syncprims.") and raised_in != __name__:
-        return ""  # a primitive of ours, which has said it
+        return ""  # one of our primitives, whose error says it
     if raised_in == "multiprocessing.context":
         return (
             ". What multiprocessing makes is handed over when a worker starts: make it with "

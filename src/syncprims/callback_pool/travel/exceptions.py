@@ -1,4 +1,4 @@
-"""How an exception travels: as itself if pickling keeps it as it is, else as an error that says what it was."""
+"""Sending exceptions: unchanged if pickling does not change them, otherwise as an error that describes them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from typing import Any, NamedTuple, TypeVar
 from ..._core.foreign import chain, guarded, note, type_name, without_traceback, words
 from ...errors import TransportError
 
-# Pickling calls an exception's class with its `args`. Many a class makes its text from other arguments than it hands
-# on, so what comes back fails to be made, or says something else: "quota of quota of alice is used up is used up". So
-# the worker loads what it has pickled, and compares. Only what comes back with the same type and the same text travels
-# as itself; if one of its attributes differs, a note says so. The other side compares the text once more, since its
-# version of the class may be another one.
+# Unpickling calls an exception's class with its `args`. Many classes make their text from other arguments, so the copy
+# can't be made, or has another text: "quota of quota of alice is used up is used up". So the worker loads the pickled
+# exception, and compares. It is sent as itself only if the copy has the same type and the same text; if an attribute
+# differs, a note says so. The other side compares the text again, because its version of the class may differ.
 #
-# What is compared is put together from the interpreter's own kinds of values: no method of the user's is called but the
-# exception's `__str__`, and that under guard.
+# The comparison uses only the interpreter's own types: the only method of the user's that is called is the exception's
+# `__str__`, under guard.
 
 Dumps = Callable[[Any], bytes]
 T = TypeVar("T")
@@ -44,7 +43,7 @@ class PackedError(NamedTuple):
 
 
 def pack_error(dumps: Dumps, error: BaseException) -> PackedError:
-    """Pickle an exception with all that can be said of it; raises nothing."""
+    """Pickle an exception with its description; raise nothing."""
     kind = swallow("exception", type_name, error)
     text = swallow("", _text, error)
     nothing: tuple[bytes | None, list[str]] = (None, [])
@@ -53,7 +52,7 @@ def pack_error(dumps: Dumps, error: BaseException) -> PackedError:
 
 
 def swallow(default: T, call: Callable[..., T], *args: Any) -> T:
-    """Return what the call returns, or the default, whatever it raises: a worker has no interrupts of its own."""
+    """Return the result of the call, or the default if it raises anything: a worker has no interrupts."""
     try:
         return call(*args)
     except BaseException:  # noqa: BLE001  an exception's own methods may raise anything, SystemExit too
@@ -105,7 +104,7 @@ def _same_words(one: str | None, other: str | None) -> bool:
 
 
 def _changes(error: BaseException, copy: BaseException) -> list[str]:
-    """Say which attributes of an exception its copy has not, or has otherwise."""
+    """Say which attributes of an exception are missing or different in its copy."""
     before, after = _contents(error), _contents(copy)
     return [
         f"pickling has changed this exception on its way from the worker: its {name} was "
@@ -116,7 +115,7 @@ def _changes(error: BaseException, copy: BaseException) -> list[str]:
 
 
 def _contents(error: BaseException) -> dict[str, tuple[Any]]:
-    """Return what a program has stored in an exception, by name, each in a tuple of its own."""
+    """Return the attributes that a program has stored in an exception, by name, each in a tuple."""
     found: dict[str, tuple[Any]] = {"args": (BaseException.__dict__["args"].__get__(error),)}
     entries: dict[str, Any] = object.__getattribute__(error, "__dict__")
     found.update((name, (value,)) for name, value in entries.items() if type(name) is str)
@@ -161,7 +160,7 @@ def _alike(one: object, other: object, depth: int) -> bool:
 
 
 def unpack_error(packed: PackedError) -> BaseException:
-    """Return the exception, or a `TransportError` that says what it was; its cause is the traceback over there."""
+    """Return the exception, or a `TransportError` that describes it; its cause is the worker's traceback."""
     error = _load(packed)
     for each in packed.notes:
         note(error, each)

@@ -1,4 +1,4 @@
-"""The program's main module, in workers that have to find what it defines; and the guard that it needs there."""
+"""The program's main module, whose definitions workers have to find, and the main guard that it needs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import sys
 from types import CodeType, FrameType
 from typing import Any
 
-# CPython takes `__main__.__file__` away as soon as a script has come to its end, before anything that runs at exit.
-# From then on multiprocessing can't tell a new worker where the script is. So a pool notes that while it is made, for
-# the workers that start, or are replaced, while it drains. It only notes: a pool may be made at module level, where a
-# worker that imports the module makes it too, and never uses it. Whether the program has its guard is asked when the
-# first task comes.
+# CPython removes `__main__.__file__` as soon as a script has ended, before the exit handlers. From then on
+# multiprocessing can't tell a new worker where the script is. So a pool notes this when it is made, for workers that
+# start, or are replaced, while it drains. It only notes it: a pool may be made at module level, where a worker that
+# imports the module makes it too, and never uses it. The check for the main guard comes with the first task.
 
 Source = dict[str, Any]
 GUARD = 'if __name__ == "__main__":'
 
 
 def main_source() -> Source:
-    """Return where the main module comes from, in the words of multiprocessing; nothing if it can't be imported."""
+    """Return the source of the main module, in multiprocessing's form; nothing if it can't be imported."""
     main = sys.modules.get("__main__")
     name = getattr(getattr(main, "__spec__", None), "name", None)
     if isinstance(name, str):
@@ -61,10 +60,10 @@ def check_guard(pool_name: str) -> None:
         )
 
 
-# A frozen program (PyInstaller, cx_Freeze, py2exe) starts itself as its worker. Unless it calls `freeze_support` before
-# anything else, each worker runs the program from the start and starts workers of its own, without end. The call leaves
-# no trace in the process that has no parent. So what counts is that the code of a function or module which runs now, or
-# was defined there, makes the call.
+# A frozen program (PyInstaller, cx_Freeze, py2exe) starts itself as its worker. Unless it first calls `freeze_support`,
+# each worker runs the program from the start and starts its own workers, without end. The call leaves no trace in the
+# first process. So this checks that the code of a function or module that runs now, or was defined there, makes the
+# call.
 
 FREEZE_SUPPORT = "multiprocessing.freeze_support()"
 _found_freeze_support = False
@@ -112,5 +111,5 @@ def _calls_freeze_support(code: CodeType) -> bool:
 def _loads_it(code: CodeType) -> bool:
     from dis import get_instructions
 
-    # To import the name, or to store it, is not to call it.
+    # Importing the name, or storing it, is not a call.
     return any(each.argval == "freeze_support" and each.opname.startswith("LOAD_") for each in get_instructions(code))

@@ -1,4 +1,4 @@
-"""Files that a pool shares with workers that others have started: in memory if the system has that, and all there."""
+"""Files that a pool shares with workers of handed-in executors: in memory if possible, and fully allocated."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import sys
 from contextlib import suppress
 from weakref import finalize
 
-# Workers of an executor that was handed in inherit nothing of the pool's, and have to open a path: on Linux that is the
-# descriptor of this process as /proc shows it, elsewhere a temporary file. Whether they can is found out, not assumed:
-# see `start_board`.
+# Workers of a handed-in executor inherit nothing from the pool, and have to open a path: on Linux the descriptor of
+# this process in /proc, elsewhere a temporary file. Whether they can open it is tested, not assumed: see `start_board`.
 #
-# A file with holes that is mapped kills the process which touches a page that the system has no room for (SIGBUS). So
-# `allocate` fills it beforehand, and fails where that can't be done.
+# If a mapped file has holes, a process that touches a page for which the system has no room is killed (SIGBUS). So
+# `allocate` fills the file beforehand, and fails if that is not possible.
 
 
 class SharedFile:
-    """An open file, which goes when this object does.
+    """An open file, which is removed together with this object.
 
     Attributes:
         fd: Its descriptor.
@@ -36,7 +35,7 @@ class SharedFile:
         finalize(self, _close, self.fd, self.path, os.getpid())
 
     def allocate(self, size: int) -> None:
-        """Make the file that long, with all its bytes there; `OSError` if there is no room for them."""
+        """Give the file this length, with all its bytes allocated; `OSError` if there is no room."""
         missing = size - os.fstat(self.fd).st_size
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(self.fd, 0, size)

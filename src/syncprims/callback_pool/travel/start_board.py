@@ -1,4 +1,4 @@
-"""The start board: memory that workers of this machine share with the pool, where they write when each call began."""
+"""The start board: shared memory in which workers of this machine record when each call began."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .shared_file import SharedFile
 if TYPE_CHECKING:
     from mmap import mmap
 
-# For process executors of this machine that are handed in. Why shared memory? `Future.running()` is true for calls that
-# such an executor has merely fetched in advance, so a timeout counted from it would expire innocents. A slot is two
-# aligned doubles: `time.monotonic()` in seconds, which all processes of a machine share, 0.0 being "did not begin";
-# and, written before that, the worker's process id, for reports. Whether a worker can write there at all is another
-# question: "can't tell" is never taken for "did not begin".
+# For handed-in process executors of this machine. Shared memory is needed because `Future.running()` is also true for
+# calls that such an executor has only fetched in advance, so a timeout counted from it would expire innocent tasks. A
+# slot is two aligned doubles: `time.monotonic()` in seconds, which all processes of a machine share, where 0.0 means
+# "did not begin"; and, written before that, the worker's process id, for reports. A worker may be unable to write
+# there: "unknown" is never treated as "did not begin".
 #
-# The first bytes are a token, by which a worker that opens a path makes sure that it has this board before it (in a
-# container of its own, the path may lead to another program's file).
+# The first bytes are a token, with which a worker that opens a path checks that it has this board (in another
+# container, the path may lead to another program's file).
 
 
 _SLOT = struct.Struct("d")
@@ -33,12 +33,12 @@ _FIRST = 16
 
 
 class StartBoard:
-    """Slots in shared memory; it goes when the board does.
+    """Slots in shared memory, which is freed together with the board.
 
     **Thread safety**: all methods may be called from any thread.
 
     Args:
-        slots: How many there are at first.
+        slots: The initial number of slots.
 
     Raises:
         OSError: There is no room for it.
@@ -52,7 +52,7 @@ class StartBoard:
         self._map[:_TOKEN] = token
         #: What `stamp` needs to find the board.
         self.address: str = f"{token.hex()}:{self._file.path}"
-        #: False once a worker was found that can't reach it; None until one was asked.
+        #: False once a worker was found that can't reach it; None until one has reported.
         self.reached: bool | None = None
         self._mutex = TimedLock(name=InnerName("start board"))
         self._free: deque[int] = deque(range(_FIRST, size, _PLACE))  # 0 is "none"

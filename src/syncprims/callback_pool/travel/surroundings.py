@@ -1,4 +1,4 @@
-"""Surroundings: what the pool's own process was like when the pool was made, for the workers to find the same."""
+"""Surroundings: the state of the pool's process when the pool was made, which its workers get too."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from weakref import finalize
 # - the environment, the working directory, the umask (on Linux) and the three standard streams, as descriptors: those
 #   of the moment when the pool was made;
 #
-# What a process passes on to its children by itself (resource limits, niceness, user and groups, the signals that it
-# ignores or blocks) is that of the moment of the first task. `sys.path` and `sys.argv` are those of the moment when the
-# worker starts. Not passed on: what lives in the interpreter alone, such as signal handlers, `locale.setlocale`,
-# warning filters, or another object as `sys.stdout`.
+# The properties that children inherit by themselves (resource limits, niceness, user and groups, ignored or blocked
+# signals) are those at the time of the first task. `sys.path` and `sys.argv` are those at the time when the worker
+# starts. The state of the interpreter is not passed on: signal handlers, `locale.setlocale`, warning filters, or
+# another object as `sys.stdout`.
 
 
 _LAST_STREAM = 2  # the number of stderr
@@ -66,7 +66,7 @@ class _Stream:
             self._file = _identity(self._fd)
 
     def fd(self) -> int | None:
-        """Return its descriptor, unless somebody has closed that (a program that becomes a daemon closes all)."""
+        """Return its descriptor, unless it has been closed (a program that becomes a daemon closes all)."""
         fd = self._fd
         with suppress(OSError):
             if fd is not None and _identity(fd) == self._file:

@@ -1,4 +1,4 @@
-"""`Backend`: what the pool asks of the place where its tasks run, and how a task runs in a thread."""
+"""`Backend`: what the pool needs of the place where its tasks run, and how a task runs in a thread."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ..travel.envelope import Dumps
 
 
 class BackendOptions(NamedTuple):
-    """What a pool gives to each kind of backend.
+    """The options that a pool gives to each kind of backend.
 
     Attributes:
-        open_tasks: The pool's; their name is the pool's, and workers enter it while they work.
+        open_tasks: Those of the pool; they have the pool's name, and workers enter it while they work.
         timer: Lets tasks expire.
-        max_workers: How many; 0 where the executor was handed in and knows it itself.
+        max_workers: How many; 0 if the executor was handed in and knows it itself.
         initializer: Called in each worker at its start, with ``initargs``.
         initargs: See ``initializer``.
-        dumps: The pickler, where calls and results travel.
-        flush: Whether workers flush their output after each task, where calls travel.
-        grace: How many seconds workers have to end, once they have nothing left to do; None is no limit.
+        dumps: The pickler, if calls and results are pickled.
+        flush: Whether workers flush their output after each task, if calls are pickled.
+        grace: How many seconds workers have to end, once they have nothing left to do; None means no limit.
         mp_context: How processes start: None, a start method, or a context of multiprocessing.
-        max_tasks_per_child: How many tasks a process runs before it is replaced; None is no limit.
+        max_tasks_per_child: How many tasks a process runs before it is replaced; None means no limit.
     """
 
     open_tasks: Open
@@ -43,7 +43,7 @@ class BackendOptions(NamedTuple):
 
 
 def not_up(pool_name: str, waited: float) -> str:
-    """Return the words of an error for tasks whose workers have not come through their start."""
+    """Return the message of an error for tasks whose workers have not finished their start."""
     return (
         f"the program ends, and no worker of {pool_name!r} has come through its start in {waited:.0f} s: its "
         "initializer has not returned. Close the pool before the program ends, or make it with a longer grace"
@@ -56,8 +56,8 @@ class Backend(ABC):
     **Thread safety**: all methods may be called from any thread.
 
     Attributes:
-        packs: Whether calls travel as bytes.
-        fate: What becomes of the worker of a task that expired, for its error.
+        packs: Whether calls are sent as bytes.
+        fate: What happens to the worker of a task that expired, for its error.
         max_workers: How many there are at most; None if only the owner of the executor knows.
         rest: How many seconds the dispatcher may let results gather while many tasks are open.
     """
@@ -78,7 +78,7 @@ class Backend(ABC):
 
     @abstractmethod
     def start(self, job: Job[Any]) -> None:
-        """Take the job; an exception means that it was not taken."""
+        """Accept the job; an exception means that it was not accepted."""
 
     def abandon(self, job: Job[Any]) -> None:
         """Count the worker of a task that is about to expire as lost."""
@@ -97,7 +97,7 @@ class Backend(ABC):
         return ()
 
     def watch(self, job: Job[Any]) -> None:
-        """Note that the job that this thread has begun will end in time, and let it expire if it has its own limit."""
+        """Note that this thread's job will end in time, and let it expire if it has its own timeout."""
         self._limited[get_ident()] = ref(job)
         if job.timeout is not None:
             self._timer.watch(job, self)
@@ -114,22 +114,22 @@ class Backend(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Let the workers end once the tasks that they have are done; blocks on nothing."""
+        """Let the workers end once their tasks are done; it does not block."""
 
     @abstractmethod
     def finish(self, deadline: Deadline) -> list[str]:
-        """After `stop`: kill what is stuck if that is possible, and wait for the rest at most that long.
+        """After `stop`: kill stuck workers if that is possible, and wait for the rest at most that long.
 
         Returns:
-            What has not ended, in words.
+            A description of the workers that have not ended.
         """
 
     def kill(self) -> None:
-        """Cancel what runs in processes of the pool's own, and kill those; elsewhere what runs goes on."""
+        """Cancel the tasks in the pool's own processes, and kill these; tasks elsewhere go on."""
         self.stop()
 
     def starting(self) -> list[str]:
-        """Say which workers have not come through their start, if none has; what a message calls them."""
+        """Name the workers that have not finished their start, if none has."""
         return []
 
     def give_up_start(self, patience: float) -> float | None:  # noqa: ARG002  it is for executors of the pool's own
@@ -141,10 +141,10 @@ class Backend(ABC):
         return None
 
     def after_fork(self) -> None:  # noqa: B027  nothing to do for threads
-        """In a forked child: let go of what is the parent's."""
+        """In a forked child: drop the parent's resources."""
 
     def run(self, job: Job[Any]) -> bool:
-        """Run the job in this thread and set its outcome; False if that came too late, because it had expired."""
+        """Run the job in this thread and set its outcome; False if it came too late, because the job had expired."""
         try:
             if not job.begin():
                 return True
@@ -156,7 +156,7 @@ class Backend(ABC):
             else:
                 assert not isinstance(job.carrier, bytes)
                 result = job.carrier.run(fn, *args, **kwargs)
-        except BaseException as error:  # noqa: BLE001  a task may raise anything, SystemExit too, and only it shall fail
+        except BaseException as error:  # noqa: BLE001  a task may raise anything, SystemExit too, and only it must fail
             return job.fail(error)
         else:
             return job.finish(result)

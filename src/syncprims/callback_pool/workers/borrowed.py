@@ -22,17 +22,17 @@ from ..travel.start_board import StartBoard, can_reach, make_board
 from .backend import Backend, BackendOptions
 from .dask_bulk import DaskBulk, takes_bulk
 
-# Which task each thread of any executor runs that was handed in; written by each thread for itself.
+# The task that each thread of handed-in executors runs; each thread writes its own entry.
 _busy: dict[int, Job[Any]] = {}
 
 
 class Borrowed(Backend):
-    """An executor that somebody handed in.
+    """An executor that was handed in.
 
     Args:
-        executor: Used through ``submit(callable, *args)`` only, and never shut down.
-        packs: Whether calls travel in the envelope.
-        options: The pool's.
+        executor: Used only through ``submit(callable, *args)``, and never shut down.
+        packs: Whether calls are sent in the envelope.
+        options: Those of the pool.
     """
 
     def __init__(self, executor: Executor, packs: bool, options: BackendOptions) -> None:
@@ -43,7 +43,7 @@ class Borrowed(Backend):
         self._has_threads = ("concurrent.futures.thread", "ThreadPoolExecutor") in _kinds(executor)
         self._dumps_blob = portable(options.dumps)
         self._flush = options.flush
-        # Dask's futures never tell that they run: there a task's timeout counts from its submission.
+        # Dask's futures never report that they run, so a task's timeout counts from its submission.
         self._never_says_running = type(executor).__module__.partition(".")[0] == "distributed"
         self._schedule: Callable[..., Future[Any]] | None = _pebble_schedule(executor)
         constant = (self._dumps_blob, None, 0, self._flush)
@@ -148,7 +148,7 @@ class Borrowed(Backend):
         job.course.give_slot_back()
         try:
             self._bring(job, inner)
-        except BaseException as error:  # noqa: BLE001  a future of somebody else's; whatever it raises fails its task
+        except BaseException as error:  # noqa: BLE001  a future of another library; whatever it raises fails its task
             job.fail(error)
         job.course.hand_back(inner)
 
@@ -167,10 +167,10 @@ class Borrowed(Backend):
             job.fail(error)
 
     def stop(self) -> None:
-        """Do nothing: the executor is its owner's."""
+        """Do nothing: the executor belongs to its owner."""
 
     def finish(self, deadline: Deadline) -> list[str]:  # noqa: ARG002  as the others
-        """Do nothing: the executor is its owner's."""
+        """Do nothing: the executor belongs to its owner."""
         return []
 
 
@@ -211,7 +211,7 @@ def _deliver(job: Job[Any], inner: Future[Any]) -> BaseException | None:
 
 
 def crosses_processes(executor: Executor) -> bool:
-    """Tell whether calls should travel to the executor as bytes: yes, unless it is known to run threads."""
+    """Return whether calls should be sent to the executor as bytes: yes, unless it is known to run threads."""
     kinds = _kinds(executor)
     if ("concurrent.futures.interpreter", "InterpreterPoolExecutor") in kinds:
         return True
@@ -222,12 +222,12 @@ def crosses_processes(executor: Executor) -> bool:
 
 
 def _kinds(executor: object) -> set[tuple[str, str]]:
-    """The classes that it is of, by name: their modules need not be imported for that."""
+    """The names of its classes: this does not need their modules."""
     return {(kind.__module__, kind.__qualname__) for kind in type(executor).__mro__}
 
 
 def refuse_unsuitable(executor: object) -> None:
-    """Raise for what can't be used as an executor.
+    """Raise if an object can't be used as an executor.
 
     Raises:
         TypeError: It has no ``submit``.

@@ -1,4 +1,4 @@
-"""From the pool's arguments to the place where its tasks run."""
+"""Choosing the backend by the pool's arguments."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def make_backend(executor: Executor | str, envelope: bool | None, options: Backe
     """Return the backend; the exit handler of its executor's module comes after the pools' own.
 
     Args:
-        executor: As the pool's.
-        envelope: As the pool's.
-        options: With 0 for ``max_workers`` if the default of the kind is to be used.
+        executor: That of the pool.
+        envelope: That of the pool.
+        options: With 0 for ``max_workers`` to use the default of the kind.
     """
     if not isinstance(executor, str):
         refuse_unsuitable(executor)

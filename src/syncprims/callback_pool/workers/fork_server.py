@@ -1,4 +1,4 @@
-"""A fork server for one pool, which starts its workers in the surroundings that the pool was made in."""
+"""A fork server for one pool, which starts its workers in the surroundings in which the pool was made."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from typing import Any
 from ..travel.arrival import work
 from ..travel.surroundings import Surroundings
 
-# multiprocessing has one fork server for the whole program. It starts with the first process pool, and what that finds
-# (environment, working directory, umask, standard streams) every later pool's workers have. In a forked child of the
-# program it is not there, yet believed to be. And when it dies, all pools suffer. So each pool has its own, made of
-# the same parts, and ended with it. It imports beforehand what all workers need, so they start faster than from the
-# common one.
+# multiprocessing has one fork server for the whole program. It starts with the first process pool, and every later
+# pool's workers get the same surroundings (environment, working directory, umask, standard streams). In a forked child
+# of the program it is missing, but multiprocessing does not know that. And when it dies, all pools fail. So each pool
+# has its own, made of the same parts, which ends with the pool. It imports the modules that all workers need
+# beforehand, so they start faster than from the common one.
 #
-# Only the start of the server is new here, as multiprocessing's takes the surroundings of the moment. SIGINT is blocked
-# until the server ignores it: else Ctrl-C in the first milliseconds would end it.
+# Only the start of the server is new here, because that of multiprocessing uses the present surroundings. SIGINT is
+# blocked until the server ignores it; otherwise Ctrl-C in the first milliseconds would end it.
 
 _ENDING = 0.5  # seconds from the moment when its pipes are closed until the system says that it has ended
 _PRELOAD = [__name__, work.__module__, "multiprocessing.spawn"]
@@ -123,7 +123,7 @@ class OwnForkServer(ForkServer):
         return True
 
     def forget(self) -> None:
-        """In a forked child: the server is the parent's, and none of this process's to end or to reap."""
+        """In a forked child: the server belongs to the parent, and this process must neither end nor reap it."""
         if self._server is not None:
             self._server.returncode = 0
         if self._forkserver_alive_fd is not None:

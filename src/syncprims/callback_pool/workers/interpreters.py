@@ -1,4 +1,4 @@
-"""`InterpreterWorkers`: the pool's own threads, each with an interpreter of its own (from Python 3.14)."""
+"""`InterpreterWorkers`: the pool's own threads, each with its own interpreter (from Python 3.14)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..travel.main_module import Source, import_main, main_source
 from .backend import BackendOptions
 from .threads import ThreadWorkers
 
-# Not the standard executor: its threads are no daemons, so one endless task keeps the program from ending, and when all
-# of them are stuck it runs nothing any more.
+# Not the standard executor: its threads are not daemons, so one endless task keeps the program from ending, and when
+# all of them are stuck it runs nothing any more.
 
 
 class InterpreterWorkers(ThreadWorkers):
-    """Daemon threads as `ThreadWorkers` has, which run packed calls in interpreters of their own.
+    """Daemon threads like those of `ThreadWorkers`, which run packed calls in their own interpreters.
 
     **Thread safety**: all methods may be called from any thread.
     """
@@ -43,7 +43,7 @@ class InterpreterWorkers(ThreadWorkers):
             try:
                 interpreter = Interpreter(self._dumps_blob, self._flush, self._main)
                 self._initialize(interpreter)
-            except BaseException as error:  # noqa: BLE001  whatever it is, it must not end the worker in silence
+            except BaseException as error:  # noqa: BLE001  whatever it is, it must not end the worker silently
                 return self._broken_by(error)
             self._serve(partial(self._run, interpreter))
             return None
@@ -59,7 +59,7 @@ class InterpreterWorkers(ThreadWorkers):
                 raise error
 
     def _run(self, interpreter: Interpreter, job: Job[Any]) -> bool:
-        """Run the job over there and set its outcome; False if that came too late, because it had expired."""
+        """Run the job in the interpreter and set its outcome; False if it came too late, after the job expired."""
         try:
             if not job.begin():
                 return True
@@ -76,7 +76,7 @@ class InterpreterWorkers(ThreadWorkers):
 
 
 class Interpreter:
-    """An interpreter that one thread runs packed calls in; it finds what this one finds, `__main__` included."""
+    """An interpreter in which one thread runs packed calls; it finds the same modules, including `__main__`."""
 
     def __init__(self, dumps_blob: bytes | None, flush: bool, main: Source) -> None:
         import sys
@@ -90,7 +90,7 @@ class Interpreter:
         self._inner.exec(f"__import__('sys').path[:] = {list(map(str, sys.path))!r}")
 
     def run(self, call: bytes) -> bytes:
-        """Run a packed call and return its packed outcome; blocks as long as that takes."""
+        """Run a packed call and return its packed outcome; it blocks until the call is done."""
         if not self._has_main and b"__main__" in call:
             outcome = self._enter(pack(pickle.dumps, _take_main, (self._main,), {}))
             if unpack(outcome)[1] is not None:

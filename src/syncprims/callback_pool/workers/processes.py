@@ -1,4 +1,4 @@
-"""`ProcessWorkers`: the pool's own threads, each with a process of its own that runs its calls."""
+"""`ProcessWorkers`: the pool's own threads, each with its own process that runs its calls."""
 
 from __future__ import annotations
 
@@ -32,18 +32,17 @@ if TYPE_CHECKING:
 # library with one worker each, side by side. They have two more threads and twice as many descriptors, a task passes
 # through four threads, and half of the throughput is gone: docs/explanation/worker-processes.rst has the figures.
 #
-# What a thread does between two calls is another thread's time, and a process that waits for it is idle: no call is
-# sent in advance. So a process that dies has taken one call along and no other, and a call that has not begun is simply
-# still in the queue. With very small calls the processes are idle for half of the time, and still faster than fed by
-# an executor; larger ones don't notice.
+# While a thread works between two calls, its process is idle: no call is sent in advance. So a process that dies takes
+# only one call with it, and a call that has not begun is still in the queue. With very small calls the processes are
+# idle half of the time, and still faster than with an executor; with larger calls it does not matter.
 
 _TRIES: Final = 2  # starts of a process, before all that wait for one fail
-_KILLING: Final = 2.0  # seconds that `kill` gives the threads to see their processes out, twice
+_KILLING: Final = 2.0  # seconds that `kill` gives the threads to wait for the end of their processes, twice
 _LOOK: Final = 0.02  # seconds between two looks of a thread that holds off
 
 
 class ProcessWorkers(ThreadWorkers):
-    """Daemon threads as `ThreadWorkers` has, which run packed calls in processes of their own.
+    """Daemon threads like those of `ThreadWorkers`, which run packed calls in their own processes.
 
     **Thread safety**: all methods may be called from any thread.
     """
@@ -87,7 +86,7 @@ class ProcessWorkers(ThreadWorkers):
         try:
             if self._killed:
                 station.condemn(_cancel)
-            # Before it takes a task, so that a process which hangs at its start holds none up that others could run.
+            # Before it takes a task, so that a process that hangs at its start holds up no task that others could run.
             broken = self._bring_up(station)
             if broken is None:
                 self._serve(partial(self._run, station))
@@ -113,7 +112,7 @@ class ProcessWorkers(ThreadWorkers):
         return bool(self._stations.keys() - self._starting.keys() - {current_thread()})
 
     def _run(self, station: Station, job: Job[Any]) -> bool:
-        """Run the job over there and set its outcome; False if that came too late, because it had expired."""
+        """Run the job in the process and set its outcome; False if it came too late, after the job expired."""
         if job.done():
             return True
         me = current_thread()
@@ -204,7 +203,7 @@ class ProcessWorkers(ThreadWorkers):
         )
 
     def _hold_off(self) -> None:
-        """Begin no task in a moment after Ctrl-C, so that the pool can call it off: it may have heard the same."""
+        """Begin no task for a moment after Ctrl-C, so that the pool, which may have got it too, can cancel it."""
         until = monotonic() + WORD_OF_THE_POOL
         while monotonic() < until and self._open_tasks.phase == "open":
             sleep(_LOOK)
@@ -260,7 +259,7 @@ class ProcessWorkers(ThreadWorkers):
                 server.stop()
 
     def _clear_if_over(self) -> None:
-        """Let go of what no worker needs any more."""
+        """Drop the resources that no worker needs any more."""
         if self._stopped and not self._stations:
             self._drop_server(self._server)
             self._around.forget()
@@ -274,7 +273,7 @@ class ProcessWorkers(ThreadWorkers):
             super().abandon(job)
 
     def kill(self) -> None:
-        """Cancel what runs, and kill all processes."""
+        """Cancel the running tasks, and kill all processes."""
         self._killed = True
         self.stop()
         for station in list(self._stations.values()):
@@ -289,7 +288,7 @@ class ProcessWorkers(ThreadWorkers):
         self.finish(Deadline(_KILLING))
 
     def give_up_start(self, patience: float) -> float:
-        """Fail what waits for workers none of which has come up in that time."""
+        """Fail the tasks that wait for workers if none has started in that time."""
         waiting = dict(self._waiting)
         again = super().give_up_start(patience)
         starting = dict(self._starting)
@@ -313,7 +312,7 @@ class ProcessWorkers(ThreadWorkers):
         super().stop()
 
     def finish(self, deadline: Deadline) -> list[str]:
-        """Wait for the workers, which see their processes out in time, or kill them; return which have not ended."""
+        """Wait for the workers, which end or kill their processes in time; return those that have not ended."""
         with self._mutex:
             threads = list(self._threads)
         for thread in threads:
@@ -328,7 +327,7 @@ class ProcessWorkers(ThreadWorkers):
         return f"thread {thread.name!r}" if station is None else station.described()
 
     def after_fork(self) -> None:
-        """In a forked child: let go of what is the parent's."""
+        """In a forked child: drop the parent's resources."""
         self._around.forget()
         if self._server is not None:
             self._server.forget()

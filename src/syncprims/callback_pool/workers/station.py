@@ -1,4 +1,4 @@
-"""`Station`: one worker process after the other, each of which runs one call at a time for the thread that owns it."""
+"""`Station`: one worker process after the other; each runs one call at a time for the thread that owns it."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from ..travel.main_module import GUARD
 if TYPE_CHECKING:
     from _thread import LockType
 
-# One thread of the pool owns a station, and it alone starts the process, talks to it and sees it out. So a worker that
-# dies takes down the task that it ran and no other, and nothing of an executor's that breaks as a whole is needed.
+# One thread of the pool owns a station, and only it starts the process, talks to it and waits for its end. So a worker
+# that dies fails only the task that it ran, and there is no executor that breaks as a whole.
 #
-# Others may kill: the timer, `Task.kill`, the end of the pool. `_job` says whose call the process runs. It changes
-# under a mutex, and under the same mutex the process is killed for a job: so a process that has gone on to another task
-# is never hit. Who kills leaves with the owner how the task is to end, and waits until that has seen the process out:
-# so an interrupt of the one who kills loses nothing.
+# Other threads may kill: the timer, `Task.kill`, the end of the pool. `_job` is the job whose call the process runs. It
+# changes under a mutex, and the process is killed for a job under the same mutex: so a process that has gone on to
+# another task is never hit. The killing thread tells the owner how the task must end, and waits until the owner has
+# seen the end of the process: so an interrupt of the killing thread loses nothing.
 #
-# A process has ended when its sentinel says so. The end of the pipe is no sign of it: a process that a task has started
-# may hold that open.
+# A process has ended when its sentinel is ready. The end of the pipe does not show it: a process that a task has
+# started may keep the pipe open.
 
 Doom = tuple[Job[Any] | None, Callable[[], object]]
 _SLICE = 0.2  # seconds between two looks whether a process that comes up is needed any more
@@ -100,11 +100,11 @@ class Station:
     # -- its process comes up ----------------------------------------------------------------------------------------
 
     def come_up(self) -> None:
-        """Have a process that is ready for a call.
+        """Make sure that a process is ready for a call.
 
         Raises:
             DiedError: It ended before it was ready, for no known reason.
-            BaseException: What kept it from starting; `failed` then says what that was.
+            BaseException: It could not start; `failed` then has the reason.
         """
         if self._process is not None:
             if not self._look(0) and not self._used_up():  # nothing has come, not even the end
@@ -299,7 +299,7 @@ class Station:
             children.discard(self._process)
 
     def condemn(self, outcome: Callable[[Job[Any]], object]) -> None:
-        """Kill the process whatever it does, and each that the thread may be about to start."""
+        """Kill the process whatever it does, and any process that the thread may be about to start."""
         with self._mutex:
             self._condemned = True
             job = self._job
@@ -324,7 +324,7 @@ class NotStartedError(Exception):
 
 
 def not_started(pool_name: str, error: NotStartedError) -> tuple[str, BaseException]:
-    """Return the words for what has kept a process from starting, and the error that was the cause."""
+    """Describe why a process could not start, and return the error that was the cause."""
     cause = error.error
     said = error_words(cause)
     if error.what == "initializer":

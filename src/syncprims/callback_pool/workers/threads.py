@@ -1,4 +1,4 @@
-"""`ThreadWorkers`: the pool's own threads, which an endless task can neither starve nor keep from ending."""
+"""`ThreadWorkers`: the pool's own threads; an endless task can neither starve them nor keep the pool from ending."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from ..own_threads import enter, why_no_thread
 from .backend import Backend, BackendOptions, not_up
 
 # The submitter's path takes no mutex: a put into a C queue, and one token taken from `_idle`. A token is a worker's
-# promise to take one task from the queue; whoever finds none starts a worker while there may be more.
+# promise to take one task from the queue; a thread that finds none starts a worker while there may be more.
 #
-# A token may outlive its promise: a worker that found the queue empty puts it down although a task has come meanwhile,
-# and takes that one. This is harmless while the worker will be back. So whenever one is lost, or leaves, all tokens go:
-# too few of them cost a needless look for a place, too many a task that nobody takes.
+# A token may outlive its promise: a worker that found the queue empty adds it although a task has just come, and takes
+# that task. This is harmless as long as the worker comes back. So whenever a worker is lost, or leaves, all tokens are
+# dropped: too few of them cost an unnecessary check for room, too many a task that no worker takes.
 #
-# A task that expires takes its worker out of the count (`abandon`), so another one may start. When the late task ends,
-# its worker finds the outcome refused and leaves. Counting it out comes *before* the task is settled: the worker must
-# not find itself refused and still counted in.
+# A task that expires removes its worker from the count (`abandon`), so another one may start. When the late task ends,
+# its worker finds the outcome refused and leaves. It is removed from the count *before* the task is settled: the worker
+# must not find its outcome refused while it is still counted.
 
 
 class ThreadWorkers(Backend):
-    """Daemon threads that take tasks from one queue, at most ``max_workers`` besides those that are stuck.
+    """Daemon threads that take tasks from one queue; at most ``max_workers``, not counting stuck ones.
 
     **Thread safety**: all methods may be called from any thread.
     """
 
     packs = False
-    _leftover = ""  # what else may keep a worker from ending
+    _leftover = ""  # another reason that may keep a worker from ending
     fate = "its thread can't be stopped, its result will be dropped, and another thread takes its place"
 
     def __init__(self, options: BackendOptions) -> None:
@@ -62,7 +62,7 @@ class ThreadWorkers(Backend):
     def start(self, job: Job[Any]) -> None:
         """Queue the task, and start a worker for it if none is idle."""
         self._jobs.put(job)
-        if self._idle:  # the exception that says no costs as much as all the rest
+        if self._idle:  # an exception instead of this test would cost as much as all the rest
             try:
                 self._idle.pop()
                 return
@@ -80,7 +80,7 @@ class ThreadWorkers(Backend):
             try:
                 thread.start()
             except RuntimeError as error:
-                # No more threads to be had: those that are there will do.
+                # The system has no more threads: the present ones have to do.
                 if len(self._threads) > len(self._stuck):
                     return
                 raise RuntimeError(f"the worker {thread.name!r} {why_no_thread(error)}") from error
@@ -100,10 +100,10 @@ class ThreadWorkers(Backend):
             self._starting.pop(current_thread(), None)
             with self._mutex:
                 self._threads.discard(current_thread())
-            # After having made room: who submits later than this look finds it, and starts a worker of its own.
+            # After making room: a thread that submits later finds the room, and starts a worker itself.
             if broken is not None:
                 self._fail_queued(broken)
-            elif died:  # by something that was raised in it from outside
+            elif died:  # by an exception that was raised in it from outside
                 self._make_up_for_a_worker()
 
     def _employ(self) -> BaseException | None:
@@ -139,11 +139,11 @@ class ThreadWorkers(Backend):
         self._starting.pop(current_thread(), None)
         if jobs.empty():
             idle.append(None)
-        for job in iter(jobs.get, None):  # so that nothing which is raised from outside loses a job: see `serve`
+        for job in iter(jobs.get, None):  # so that an exception from outside loses no job: see `serve`
             try:
                 if not run(job) and self._leave(job):
                     return
-            except BaseException as error:  # noqa: BLE001  only this task shall fail; the worker has more to do
+            except BaseException as error:  # noqa: BLE001  only this task must fail; the worker has more to do
                 job.fail(error)
             del job  # while idle, a worker keeps nothing alive
             if jobs.empty():
@@ -151,7 +151,7 @@ class ThreadWorkers(Backend):
         jobs.put(None)  # for the next worker
 
     def _leave(self, job: Job[Any]) -> bool:
-        """Tell whether this worker was replaced when its task expired."""
+        """Return whether this worker was replaced when its task expired."""
         with self._mutex:
             if job not in self._stuck:
                 return False
@@ -161,17 +161,17 @@ class ThreadWorkers(Backend):
         return True
 
     def abandon(self, job: Job[Any]) -> None:
-        """Count the task's worker out, so that another one may start."""
+        """Remove the task's worker from the count, so that another one may start."""
         with self._mutex:
             self._stuck.add(job)
         self._make_up_for_a_worker()
 
     def _make_up_for_a_worker(self) -> None:
-        self._idle.clear()  # before the look: who takes a token earlier has queued its task already
+        self._idle.clear()  # before the check: a thread that took a token earlier has queued its task already
         if not self._jobs.empty():
             try:
                 self._hire()
-            except RuntimeError as error:  # no thread to be had, as at 3.12's exit: what waits could never run
+            except RuntimeError as error:  # no thread can be started, as at 3.12's exit: waiting tasks could never run
                 self._fail_queued(error)
 
     def takers(self) -> Collection[int | None]:
@@ -201,7 +201,7 @@ class ThreadWorkers(Backend):
         ]
 
     def take_back(self, job: Job[Any]) -> None:
-        """Count the task's worker in again."""
+        """Add the task's worker to the count again."""
         with self._mutex:
             self._stuck.discard(job)
 
@@ -210,7 +210,7 @@ class ThreadWorkers(Backend):
         self._jobs.put(None)
 
     def finish(self, deadline: Deadline) -> list[str]:
-        """Wait for the workers that are not stuck, at most for their grace; daemon threads need no more than that."""
+        """Wait for the workers that are not stuck, at most for their grace; that is enough for daemon threads."""
         with self._mutex:
             threads, stuck = list(self._threads), len(self._stuck)
         if stuck:
@@ -240,7 +240,7 @@ class ThreadWorkers(Backend):
         return [self._described(thread) for thread in starting] if self._threads <= starting.keys() else []
 
     def give_up_start(self, patience: float) -> float:
-        """Fail what waits for workers none of which has come up in that time."""
+        """Fail the tasks that wait for workers if none has started in that time."""
         starting = dict(self._starting)
         if not starting or not self._threads <= starting.keys():
             return patience

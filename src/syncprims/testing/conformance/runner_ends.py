@@ -191,7 +191,7 @@ def _reset(make: Make) -> None:
     "a cycle of a step and a lock is a DeadlockError",
     "let the thread in a step enter a lock whose holder came for the next step",
 )
-def _circle(make: Make) -> None:
+def _cycle_of_step_and_lock(make: Make) -> None:
     runner = make("a", "b")
     lock = TimedLock()
     meet = threading.Barrier(2)

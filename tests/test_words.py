@@ -1,0 +1,36 @@
+"""The words of the sources and pages: some are old or vague, and CONTRIBUTING.md has plainer ones."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import syncprims
+
+ROOT, PACKAGE = Path(__file__).parents[1], Path(syncprims.__file__).parent
+DOCS = ROOT / "docs"
+
+if not DOCS.is_dir():
+    pytest.skip("the pages are not there: only the tests were copied", allow_module_level=True)
+
+READ = {".py", ".c", ".js", ".html", ".rst", ".md", ".txt", ".svg"}
+TEXTS = {
+    path: path.read_text(encoding="utf-8")
+    for folder in (PACKAGE, DOCS)
+    for path in folder.rglob("*")
+    if path.suffix in READ and "_build" not in path.parts
+} | {ROOT / name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CHANGELOG.md")}
+
+
+@pytest.mark.parametrize(
+    ("word", "most"), [("for ever", 0), ("circles?", 8), ("nobody", 12), ("whoever", 3), ("lest", 1), ("anew", 1)]
+)
+def test_a_word_that_has_a_plainer_one_is_rare(word: str, most: int) -> None:
+    """The word is in sources and pages at most so often, also across the end of a line."""
+    found = re.compile(r"(?i)\b" + word.replace(" ", r"[\s#*]+") + r"\b")
+    places = [
+        f"{path.relative_to(path.parents[1])}: {hit}" for path, text in TEXTS.items() for hit in found.findall(text)
+    ]
+    assert len(places) <= most, places
