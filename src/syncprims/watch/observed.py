@@ -10,7 +10,7 @@ import threading
 from _thread import TIMEOUT_MAX, LockType, allocate_lock, get_ident
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
-from itertools import starmap
+from itertools import repeat, starmap
 from types import CodeType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
 
@@ -58,7 +58,7 @@ else:
 # is `_thread.RLock` (knows its owner, but no other thread can release it, as a plain lock's may); a `with` that notes
 # its frame (twice the cost).
 
-_NEVER: Final = 2  # what no acquisition returns, and cheap to compare with a bool
+_TRIES: Final = repeat((False,))  # the arguments of one `acquire` after the other that does not wait
 _ENDLESS: Final[float] = -1
 
 # Until 3.12 `threading.Lock` is a function in C, and locks are of a class that can't be called.
@@ -111,9 +111,9 @@ if TYPE_CHECKING or core is None:
             self._take = inner.acquire
             self._release = inner.release
             self.__call__ = inner.__exit__
-            self._tries = self._entries = iter(partial(inner.acquire, False), _NEVER)
+            self._tries = self._entries = starmap(inner.acquire, _TRIES)
             if _COUNTS_C:
-                self._entries = iter(partial(_c_call, _c_call, inner.acquire, False), _NEVER)
+                self._entries = starmap(partial(_c_call, _c_call, inner.acquire), _TRIES)
             self._taker = self._acquirer = 0
             return self
 
