@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import cloudpickle
 import pytest
 
 from hostile import HostileObject
@@ -20,6 +21,7 @@ from syncprims._core.waits import all_waits
 from syncprims.testing import interrupts
 from syncprims.watch import Watching, install
 from syncprims.watch.observed import ObservedLock, ObservedRLock, factory_of
+from watch.watching import run
 
 BARE: Any = _thread.allocate_lock
 LIMIT = 30.0
@@ -130,6 +132,30 @@ def test_it_has_the_types_of_a_bare_lock(make: Callable[[], Any]) -> None:
     again, bare_again = threading.RLock(), _thread.RLock()
     assert repr(again).replace(hex(id(again)), "") == repr(bare_again).replace(hex(id(bare_again)), "")
     assert outcome(pickle.dumps, again) == outcome(pickle.dumps, bare_again)
+
+
+def test_older_locks_are_of_its_type(watching: Watching) -> None:
+    """A lock in C, from before the watch or from C code, is what `isinstance` has always said."""
+    kinds: list[Any] = [type(threading.RLock())]
+    if hasattr(_thread, "lock"):  # before 3.13, `threading.Lock` is a function
+        kinds.append(threading.Lock)
+    for kind, older in zip(kinds, (_thread.RLock(), BARE()), strict=False):
+        assert isinstance(older, kind)
+        assert issubclass(type(older), kind)
+        assert not isinstance(object(), kind)
+        assert not issubclass(int, kind)
+
+
+def test_what_makes_it_can_be_pickled_and_copied(watching: Watching) -> None:
+    """As the class or function that it stands for: another process gets its own, whether it is watched or not."""
+    code = "import pickle, sys; print([type(make()) for make in pickle.loads(bytes.fromhex(sys.argv[1]))])"
+    found: list[Any] = [threading.Lock, type(threading.RLock())]
+    for dump in (pickle.dumps, cloudpickle.dumps):
+        assert run("-c", code, dump(found).hex()).stdout == f"[{type(BARE())}, {type(_thread.RLock())}]\n"
+        again = pickle.loads(dump(found))
+        assert isinstance(again[0](), type(BARE()))
+        assert isinstance(again[1](), found[1])
+    assert copy.copy(found) == copy.deepcopy(found) == found
 
 
 def test_it_can_be_made_in_a_class(watching: Watching) -> None:

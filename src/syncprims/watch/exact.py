@@ -100,6 +100,8 @@ class ExactRLock(ObservedRLock):
     """What `threading.RLock` makes while somebody has to know of every release."""
 
     __slots__ = ("_serial",)
+    __module__ = "threading"
+    __qualname__ = "_CRLock"
 
     _observable: ClassVar[Observable] = Observable({})
     _observers: ClassVar[Sequence[ExactObserver]] = ()
@@ -213,6 +215,8 @@ def exact_classes(observers: Sequence[ExactObserver]) -> tuple[type[ExactLock], 
 
     class RLock(ExactRLock):
         __slots__ = ()
+        __module__ = "threading"
+        __qualname__ = "_CRLock"
         _observers = observers
 
     return lock, RLock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import logging
 import os
@@ -130,6 +131,8 @@ class Watching:
             *replacements(),
         ]:
             self._replace(owner, name, value)
+        if hasattr(_thread, "lock"):  # from 3.13 on: the name by which the class is pickled
+            self._replace(_thread, "lock", factory)
         self._replace_elsewhere("Lock", original, factory)
         self._late.after("asyncio", self._observe_asyncio)
         self._late.after("uvloop", self._observe_uvloop)

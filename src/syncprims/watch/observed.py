@@ -195,7 +195,19 @@ else:
             self._origin.note_release(get_ident())
 
 
-class ObservedLock(_Lock):
+class _Like(type):
+    """A class that counts as the one in C that it stands for, for programs that ask of what kind an older lock is."""
+
+    _of: type
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return type(instance) is cls._of or super().__instancecheck__(instance)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return subclass is cls._of or super().__subclasscheck__(subclass)
+
+
+class ObservedLock(_Lock, metaclass=_Like):
     """What `threading.Lock` is while a program is watched; a bare lock for everything that looks at it."""
 
     __slots__ = ("_number", "_origin")
@@ -206,6 +218,7 @@ class ObservedLock(_Lock):
     # The names that a bare lock has, as programs may look at them.
     __module__ = "_thread"
     __qualname__ = "lock"
+    _of = LockType
 
     def __new__(cls) -> Self:
         """Make a lock, where the class of locks can be called."""
@@ -282,19 +295,37 @@ def factory_of(kind: type[ObservedLock]) -> Callable[[], ObservedLock]:
     """What takes the place of `threading.Lock`: a class or not, as that is. A Python function would bind in a class."""
     if _IS_CLASS:
         return kind
-    factory = partial(_make_lock, kind)
+    factory = _LockFactory(_make_lock, kind)
     vars(factory).update(__module__="_thread", __name__="allocate_lock", __qualname__="allocate_lock")
     return factory
+
+
+class _LockFactory(partial[ObservedLock]):
+    """As the function that it stands for: it is copied to itself, and pickled to that of the process that loads it."""
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, ...]]:
+        return max, ((allocate_lock,),)  # which is the function itself, by nothing that is not built in
 
 
 def _make_lock(kind: type[ObservedLock]) -> ObservedLock:
     return kind._make(origin_here())
 
 
-class ObservedRLock(_CRLock):
+class ObservedRLock(_CRLock, metaclass=_Like):
     """What `threading.RLock` makes while a program is watched. It knows its owner, so that nothing is noted."""
 
     __slots__ = ("_number", "_origin")
+
+    # Where pickle finds it, and in another process the class in C.
+    __module__ = "threading"
+    __qualname__ = "_CRLock"
+    _of = _CRLock
 
     _origin: Origin
     _number: int
