@@ -44,7 +44,7 @@ local function now()
   return string.format('%.0f', micros())
 end
 local function number()
-  local following = tonumber(redis.call('GET', fence) or 0) + 1
+  local following = (tonumber(redis.call('GET', fence) or 0) or 0) + 1
   local text = string.format('%.0f', math.max(micros(), following))
   redis.call('SET', fence, text, 'EX', 604800)
   return text
@@ -81,7 +81,7 @@ micros, now
 number
     Returns a number that is greater than all before it. It is the server's time in microseconds, or one more than the
     last number: so it grows even if the server has forgotten that, and nothing has to be kept for a name that is not
-    used any more.
+    used any more. It comes before the grant: what a script has done before an error stays done.
 hand_on
     Hands on to the first waiter who listens, and returns its token; false if there is none.
 line_up

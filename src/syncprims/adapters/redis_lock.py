@@ -40,8 +40,8 @@ local me, lease, member, how = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local first = redis.call('ZRANGE', queue, 0, 0)[1]
 local over, free_since, whose = 0, 0, ''
 if first then
-  over, free_since, whose = string.match(redis.call('GET', turn) or '0 0 ', '^(%d+) (%d+) (.*)$')
-  over, free_since = tonumber(over), tonumber(free_since)
+  over, free_since, whose = string.match(redis.call('GET', turn) or '', '^(%d+) (%d+) (.*)$')
+  over, free_since, whose = tonumber(over or 0), tonumber(free_since or 0), whose or ''
 end
 local function thread_of(token)
   return token:match('^(.*)/') or token
@@ -78,12 +78,16 @@ end
 _TAKE = Script(
     _GRANT
     + """
-if not first and redis.call('SET', held, me, 'NX', 'PX', lease) then return me .. ' ' .. number() end
 local holder = redis.call('GET', held)
 if not holder then
-  if first == member or (free_since > 0 and my_turn()) then holder = me else holder = hand_over() or me end
+  if not first or first == member or (free_since > 0 and my_turn()) then
+    holder = me
+  else
+    holder = hand_over() or me
+  end
 end
 if holder == me then
+  local drawn = number()
   grant(me, lease)
   leave_line(member)
   if first == member and free_since > 0 and micros() - free_since > 1500 then
@@ -91,7 +95,7 @@ if holder == me then
   elseif first == member then
     begin_turn(me)
   end
-  return me .. ' ' .. number()
+  return me .. ' ' .. drawn
 end
 local again = 0
 if free_since > 0 and micros() < over then again = math.ceil((over - micros()) / 1000) end

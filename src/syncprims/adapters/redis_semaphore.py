@@ -48,9 +48,10 @@ while not mine and redis.call('ZCARD', held) < permits do
   if first and first ~= member then mine = hand_on(grant) == me else mine = true end
 end
 if mine then
+  local drawn = number()
   grant(me, lease)
   leave_line(member)
-  return me .. ' ' .. number()
+  return me .. ' ' .. drawn
 end
 local answer = {'held', now(), place_of(member, how), 0}
 for _, each in ipairs(holders(7)) do table.insert(answer, each) end
