@@ -111,7 +111,7 @@ def main() -> int:
 
 
 def _title(text: str) -> str:
-    return f"{text}\n{'~' * len(text)}\n"
+    return f"{text}:\n"
 
 
 @contextmanager
