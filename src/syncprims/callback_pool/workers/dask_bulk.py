@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 # A graph costs Dask about a millisecond, whether it has one call or hundreds, and to fetch results costs several. Of
 # results that are fetched for many waiters at a time, each waiter copies all. So an executor of Dask's, which makes a
@@ -58,6 +60,8 @@ class DaskBulk:
             run: What is called with each call.
             *constant: What it is called with besides.
         """
+        import asyncio  # late: who has an executor of Dask's has it, and others need not wait for it
+
         self._executor: Any = executor
         self._client: Any = executor._client
         self._options: dict[str, Any] = dict(executor._kwargs)
@@ -136,6 +140,7 @@ class DaskBulk:
 
     def _begin(self, work: Coroutine[Any, Any, None], calls: list[DaskCall]) -> asyncio.Task[None]:
         """Let a coroutine run. If it does not come to its end, which may be before it begins, its calls end with it."""
+        import asyncio
 
         def ended(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
@@ -164,6 +169,8 @@ class DaskBulk:
         return len(self._on_their_way) < max(_CROWD, 4 * len(self._ready)) or self._client.status != "running"
 
     async def _fetch(self) -> None:
+        import asyncio
+
         while self._ready:
             self._enough.clear()
             if not self._is_enough():
