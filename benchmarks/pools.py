@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.pool
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -33,11 +34,13 @@ def with_callbacks(submit: Submit) -> Work:
     """All tasks at once, until the last callback has run."""
 
     def work(operations: int) -> float:
-        left = iter(range(operations - 1))
+        left = deque(
+            range(operations)
+        )  # not an iterator: in several threads without the GIL that may say a number twice
         done = Event()
 
         def callback(_: object) -> None:
-            if next(left, None) is None:
+            if not left.pop():
                 done.set()
 
         started = perf_counter()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from _queue import SimpleQueue
 from _thread import allocate_lock
 from collections.abc import Callable
+from functools import partial
 from logging import ERROR
 from threading import Thread, current_thread, local, main_thread
 from typing import Any, Literal
@@ -102,9 +103,8 @@ def enter(pool: object, role: Role) -> tuple[tuple[object, Role], ...]:
     return before
 
 
-def leave(before: tuple[tuple[object, Role], ...]) -> None:
-    """Take back an `enter`."""
-    _here.roles = before
+#: Takes back an `enter`; a call of C, so that it happens for certain if it is the first one in a ``finally``.
+leave: Callable[[tuple[tuple[object, Role], ...]], None] = partial(setattr, _here, "roles")
 
 
 def role_in(pool: object) -> Literal["task", "callback"] | None:

@@ -96,7 +96,9 @@ class CallbackPool(Executor):
         [3]
 
     **Fairness**: tasks begin in the order of submission; callbacks run in the order of completion. Threads that
-    ``max_pending`` blocks go on in no particular order.
+    ``max_pending`` blocks go on in no particular order. A `concurrent.futures.ThreadPoolExecutor` that was handed in
+    is shared with its other users: short tasks run for about a millisecond at a time in one of its threads, then the
+    calls that wait in the executor have their turn; each task that takes longer has a turn of its own.
 
     **Thread safety**: every method may be called from any thread. `join`, `close` and ``shutdown(wait=True)`` raise
     `DeadlockError` in a callback or a task of the pool itself.

@@ -23,7 +23,7 @@ from .backend import Backend, BackendOptions
 from .dask_bulk import DaskBulk, takes_bulk
 
 # The task that each thread of handed-in executors runs; each thread writes its own entry.
-_busy: dict[int, Job[Any]] = {}
+busy: dict[int, Job[Any]] = {}
 
 
 class Borrowed(Backend):
@@ -40,7 +40,7 @@ class Borrowed(Backend):
         self._executor = executor
         known = getattr(executor, "_max_workers", None)  # as the standard executors and loky's have it
         self.max_workers: int | None = known if type(known) is int else None
-        self._has_threads = ("concurrent.futures.thread", "ThreadPoolExecutor") in _kinds(executor)
+        self._has_threads = has_threads(executor)
         self._dumps_blob = portable(options.dumps)
         self._flush = options.flush
         # Dask's futures never report that they run, so a task's timeout counts from its submission.
@@ -110,15 +110,15 @@ class Borrowed(Backend):
         """Run the job in a thread of the executor."""
         before = enter(self._open_tasks, "task")
         me = get_ident()
-        outer = _busy.get(me)
-        _busy[me] = job
+        outer = busy.get(me)
+        busy[me] = job
         try:
             self.run(job)
         finally:
             if outer is None:
-                _busy.pop(me, None)
+                busy.pop(me, None)
             else:
-                _busy[me] = outer
+                busy[me] = outer
             leave(before)
 
     def takers(self) -> Collection[int | None]:
@@ -131,13 +131,13 @@ class Borrowed(Backend):
         threads = guarded(list[Thread](), _threads_of, self._executor)
         if self.max_workers is None or len(threads) < self.max_workers:
             return (None,)
-        return [thread.ident if thread.ident in _busy else None for thread in threads]
+        return [thread.ident if thread.ident in busy else None for thread in threads]
 
     def at_work(self) -> Collection[int]:
         """The executor's threads that run tasks of this pool without a limit."""
         return [
             ident
-            for ident, job in list(_busy.items())
+            for ident, job in list(busy.items())
             if job.is_of(self._open_tasks) and not job.limited and not job.done()
         ]
 
@@ -215,10 +215,12 @@ def crosses_processes(executor: Executor) -> bool:
     kinds = _kinds(executor)
     if ("concurrent.futures.interpreter", "InterpreterPoolExecutor") in kinds:
         return True
-    return not kinds & {
-        ("concurrent.futures.thread", "ThreadPoolExecutor"),
-        ("pebble.pool.thread", "ThreadPool"),
-    }
+    return not has_threads(executor) and ("pebble.pool.thread", "ThreadPool") not in kinds
+
+
+def has_threads(executor: Executor) -> bool:
+    """Whether it is made of standard threads."""
+    return ("concurrent.futures.thread", "ThreadPoolExecutor") in _kinds(executor)
 
 
 def _kinds(executor: object) -> set[tuple[str, str]]:

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from ..arguments import KINDS, refuse_kind
 from ..at_exit import refuse_when_over
 from .backend import Backend, BackendOptions
-from .borrowed import Borrowed, crosses_processes, refuse_unsuitable
+from .borrowed import Borrowed, crosses_processes, has_threads, refuse_unsuitable
 from .threads import ThreadWorkers
 
 
@@ -28,6 +28,11 @@ def make_backend(executor: Executor | str, envelope: bool | None, options: Backe
             raise ValueError("max_workers and initializer belong to the executor that was handed in: set them there")
         _refuse_for_others("an executor that was handed in", options)
         packs = crosses_processes(executor) if envelope is None else envelope
+        if not packs and has_threads(executor):
+            from .drains import Drained, has_drains
+
+            if has_drains(executor):
+                return Drained(executor, options)
         return Borrowed(executor, packs, options)
     if executor not in KINDS:
         refuse_kind(executor)

@@ -1,0 +1,148 @@
+"""`Drained`: a standard executor of threads that was handed in, where each of its calls runs many tasks."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
+from itertools import repeat
+from math import inf
+from threading import get_ident
+from typing import Any, Final, TypeGuard
+
+from ..._core.clock import monotonic
+from ..job import Job
+from ..own_threads import enter, leave
+from .backend import BackendOptions
+from .borrowed import Borrowed, busy, crosses_processes
+
+# A future of the executor for each task costs more than the task's own. So tasks wait in a queue of ours, and drains
+# wait for them in the queue of the executor. A drain that has its turn runs tasks for about a millisecond. Then it
+# leaves, and the next one waits behind the calls of the executor's other users: these wait for us no longer than that,
+# or for one task.
+#
+# 1. While a task is queued, a drain is due: the executor has not begun it. A submitter first queues the task and *then*
+#    looks whether the drains are due; a drain first says that it is not and *then* looks for a task; so at least one of
+#    the two sees the other.
+# 2. What the executor does to a drain that is due is meant for the tasks that are queued: it was shut down and cancels
+#    them, or its initializer has failed. To learn of that, as many are due as there are tasks, or one more than there
+#    are workers, since each worker may have begun one and not have sent the next.
+# 3. As long as tasks take a millisecond or more, each of them has a drain, and so its place among the calls of others.
+#
+# The executor begins drains in the order in which they were sent. So `_sent` has the last ones, as many as have to be
+# due, and if the first of these is due all are. Two threads may send one at once: one too many does no harm.
+#
+# Rejected: drains that wait for tasks (the executor has other users); one that requeues itself as it leaves (while it
+# runs none is due, so nothing would tell that the executor cancels what is queued); one kind of worker for this and for
+# the pool's own threads (those wait, and are replaced if a task expires in them, so that only the queue is alike).
+
+_TURN: Final = 0.001  # seconds
+
+
+class _Drain:
+    """One call of the executor, and whether it is due."""
+
+    __slots__ = ("due",)
+
+    def __init__(self, *, due: bool) -> None:
+        self.due: bool = due
+
+
+class Drained(Borrowed):
+    """The threads of a standard executor."""
+
+    _executor: ThreadPoolExecutor
+
+    def __init__(self, executor: ThreadPoolExecutor, options: BackendOptions) -> None:
+        super().__init__(executor, False, options)
+        self._jobs: deque[Job[Any]] = deque()
+        most = executor._max_workers + 1
+        self._sent: deque[_Drain] = deque(repeat(_Drain(due=False), most), maxlen=most)
+        # Written by each drain whose time is up: whether one task has taken all of it.
+        self._one_each = True
+
+    def start(self, job: Job[Any]) -> None:
+        """Queue the task, and send a drain unless enough are due."""
+        self._jobs.append(job)
+        if self._one_each or not self._sent[0].due or self._executor._shutdown:
+            try:
+                self._send()
+            except BaseException as error:
+                try:
+                    self._jobs.remove(job)
+                except ValueError:  # a drain has taken it all the same
+                    if isinstance(error, Exception):
+                        return
+                raise
+
+    def _send(self) -> None:
+        drain = _Drain(due=True)
+        self._executor.submit(self._drain, drain).add_done_callback(partial(self._over, drain))
+        self._sent.append(drain)  # last, since submitters rely on it from now on
+
+    def _sent_another(self) -> bool:
+        try:
+            self._send()
+        except Exception:  # noqa: BLE001  the executor was shut down, or there are no more threads
+            return False
+        return True
+
+    def _drain(self, drain: _Drain) -> None:
+        """Run tasks in a thread of the executor."""
+        drain.due = False
+        jobs, sent, run, now, me = self._jobs, self._sent, self.run, monotonic, get_ident()
+        until = now() + _TURN
+        first = True
+        before = enter(self._open_tasks, "task")
+        try:
+            for job in iter(jobs.popleft, None):  # so that nothing raised from outside loses a job: see `serve`
+                try:
+                    busy[me] = job
+                    if jobs and not sent[0].due and not self._sent_another():
+                        until = inf  # no other one may come: this one does it all
+                    run(job)
+                except BaseException as error:  # noqa: BLE001  only this task shall fail; others wait for this drain
+                    job.fail(error)
+                if self._stuck:
+                    self._stuck.discard(job)
+                del job
+                if now() >= until:
+                    self._one_each = first
+                    return
+                first = False
+        except IndexError:  # none is left
+            return
+        finally:
+            try:
+                leave(before)
+            finally:
+                busy.pop(me, None)
+
+    def _over(self, drain: _Drain, call: Future[None]) -> None:
+        """See to the tasks that it has left."""
+        if not drain.due:
+            if self._jobs and not self._sent[0].due:  # it was ended by something that was raised in it from outside
+                self._sent_another()
+            return
+        drain.due = False
+        error = None if call.cancelled() else call.exception()
+        while self._jobs:
+            try:
+                job = self._jobs.popleft()
+            except IndexError:  # another thread has taken the last one
+                return
+            if error is None:
+                job.cancel()
+            else:
+                job.fail(error)
+
+
+def has_drains(executor: Executor) -> TypeGuard[ThreadPoolExecutor]:
+    """Whether these are standard threads of this interpreter, and no `submit` of the user's is to see each task."""
+    return (
+        isinstance(executor, ThreadPoolExecutor)
+        and not crosses_processes(executor)
+        and type(executor).submit is ThreadPoolExecutor.submit
+        and "submit" not in vars(executor)
+        and type(executor._max_workers) is int
+    )
