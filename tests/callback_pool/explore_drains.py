@@ -1,0 +1,202 @@
+"""Explore interleavings of submitters and drains, run as a program: ``explore_drains.py SCENARIO PREEMPTIONS SECONDS``.
+
+The queue is one that frontrun can see into; an executor that keeps its calls until a thread comes for them, and tasks
+that only note that they ran, stand for the rest. All else is the library's own code.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections import deque
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from exploring import main
+from syncprims.callback_pool.workers import drains
+from syncprims.callback_pool.workers.backend import BackendOptions
+from syncprims.callback_pool.workers.drains import Drained
+
+
+class SeenQueue(deque[Any]):
+    """A queue whose reading and changing frontrun can see: it does not look into one."""
+
+    def __init__(self) -> None:
+        """Make it empty."""
+        super().__init__()
+        self.seen = 0
+
+    def append(self, job: Any) -> None:
+        """Add one."""
+        self.seen += 1
+        super().append(job)
+
+    def popleft(self) -> Any:
+        """Take the first."""
+        self.seen += 1
+        return super().popleft()
+
+    def __bool__(self) -> bool:
+        return self.seen >= 0 and len(self) > 0
+
+
+class Call:
+    """What the executor gives back."""
+
+    def add_done_callback(self, fn: object) -> None:
+        """Do nothing: no call fails here."""
+
+
+class Executor:
+    """Keeps the calls that it is given."""
+
+    _max_workers = 1
+    _shutdown = False
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], object]] = []
+
+    def submit(self, fn: Callable[..., object], *args: object) -> Call:
+        """Keep one."""
+        self.calls.append(lambda: fn(*args))
+        return Call()
+
+
+class Job:
+    """A task."""
+
+    def fail(self, error: BaseException) -> None:
+        """Let the exploration fail."""
+        raise error
+
+
+outcomes: dict[str, int] = {}
+
+
+class Scene:
+    """Submitters and threads of an executor, where a task is queued and all drains are due at first."""
+
+    kind: ClassVar[type[Drained]] = Drained
+    tasks: ClassVar[int] = 3
+    workers: ClassVar[tuple[Callable[[Any], object], ...]]
+
+    def __init__(self) -> None:
+        """Make the state of one execution."""
+        executor: Any = Executor()
+        self.executor = executor
+        options: Any = BackendOptions(
+            SimpleNamespace(name="explored"),  # type: ignore[arg-type]  # its name is all that is asked for
+            SimpleNamespace(),  # type: ignore[arg-type]  # nothing has a time limit
+            0,
+            None,
+            (),
+            pickle.dumps,
+            False,
+            None,
+        )
+        self.backend = self.kind(executor, options)
+        self.ran: list[object] = []
+        self.backend.run = self.note  # type: ignore[method-assign]  # the tasks are none
+        self.backend._jobs = SeenQueue()
+        self.backend._one_each = False
+        self.jobs: list[Any] = [Job() for _ in range(self.tasks)]
+        for _ in range(self.backend._sent.maxlen or 0):
+            self.backend._send()
+        self.backend._jobs.append(self.jobs[0])
+
+    def note(self, job: object) -> bool:
+        """Run a task."""
+        self.ran.append(job)
+        return True
+
+    def work(self) -> None:
+        """Run the next call, as a thread of the executor does."""
+        if self.executor.calls:
+            self.executor.calls.pop(0)()
+
+    def holds(self) -> bool:
+        """Each task runs once, if the executor comes to the end of its calls."""
+        left = len(self.backend._jobs)
+        outcomes[f"{left} left"] = outcomes.get(f"{left} left", 0) + 1
+        while self.executor.calls:
+            self.work()
+        return len(self.ran) == self.tasks and {*self.ran} == {*self.jobs}
+
+
+def first(scene: Scene) -> None:
+    """Submit a task."""
+    scene.backend.start(scene.jobs[1])
+
+
+def second(scene: Scene) -> None:
+    """Submit another one."""
+    scene.backend.start(scene.jobs[2])
+
+
+def both(scene: Scene) -> None:
+    """Submit both."""
+    first(scene)
+    second(scene)
+
+
+def drain(scene: Scene) -> None:
+    """Run all calls that are due at first."""
+    for _ in range(2):
+        scene.work()
+
+
+class OneSubmitter(Scene):
+    """A thread submits while drains run."""
+
+    tasks = 2
+    workers = (first, drain)
+
+
+class TwoSubmitters(Scene):
+    """Two threads submit while drains run."""
+
+    workers = (first, second, drain)
+
+
+class TwoDrains(Scene):
+    """One thread submits two tasks while two threads of the executor drain."""
+
+    workers = (both, Scene.work, Scene.work)
+
+
+class LooksFirst(Drained):
+    """A broken one: it looks whether drains are due before it queues the task."""
+
+    def start(self, job: Any) -> None:
+        """Queue it too late."""
+        if not self._sent[0].due:
+            self._send()
+        self._jobs.append(job)
+
+
+class LooksBeforeItQueues(OneSubmitter):
+    """With it a task may be left."""
+
+    kind = LooksFirst
+
+
+class StaysDue(Drained):
+    """A broken one: a drain does not say that it is not due any more."""
+
+    def _drain(self, drain: drains._Drain) -> None:
+        super()._drain(drains._Drain(due=False))
+
+
+class SaysNothing(OneSubmitter):
+    """With it too."""
+
+    kind = StaysDue
+
+
+if __name__ == "__main__":
+    main(
+        {each.__name__: each for each in (OneSubmitter, TwoSubmitters, TwoDrains, LooksBeforeItQueues, SaysNothing)},
+        outcomes,
+        *sys.argv[1:],
+    )
