@@ -1,4 +1,4 @@
-"""`LeaseHold`: one lease of one thread, from the first try to its end, and how it is renewed and reported."""
+"""`LeaseHold`: one lease of one thread, from the first try to its end, with its renewal and reports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Source(Protocol):
     server: Server
 
     def surface(self) -> Surface | None:
-        """Return what the user has of it, as long as that is alive."""
+        """Return the user's object for it, as long as that is alive."""
 
     def extend(self, hold: LeaseHold, within: float | None) -> bool:
         """Begin the lease of a hold again; False if it is lost."""
@@ -37,7 +37,7 @@ _processes: dict[int, str] = {}
 
 
 def _process() -> str:
-    """Say which process this is, on which machine."""
+    """Name this process and its machine."""
     pid = os.getpid()
     found = _processes.get(pid)
     return _processes.setdefault(pid, f"{gethostname()}/{pid}") if found is None else found
@@ -47,13 +47,13 @@ class LeaseHold:
     """One hold of one thread, or its attempt to get one.
 
     Attributes:
-        token: What stands for it on the server.
+        token: Its name on the server.
         number: Its fencing number.
-        inbox: Where its turn is told, as long as it may be in the queue.
-        since: When it was taken; before that, when it was last tried.
+        inbox: Where it is notified of its turn, as long as it may be in the queue.
+        since: When it was acquired; before that, when it was last tried.
         lease_from: When its lease began for certain, or later.
-        leaving: Whether it is being let go of.
-        due: When the renewer is to attend to it.
+        leaving: Whether it is being released.
+        due: When the renewer must handle it.
         ends: When it ends unless it is renewed, by the library's clock.
     """
 
@@ -61,7 +61,7 @@ class LeaseHold:
         thread = current_thread()
         name: object = guarded(None, getattr, thread, "name")
         token = f"{_process()}/{str.__str__(name) if isinstance(name, str) else ''}/{token_hex(8)}"
-        self.token: str = token.encode("ascii", "backslashreplace").decode()  # whatever the client's encoding
+        self.token: str = token.encode("ascii", "backslashreplace").decode()  # in any encoding of the client
         self.number: int = 0
         self.inbox: str = ""
         self.since: float = monotonic()
@@ -73,7 +73,7 @@ class LeaseHold:
         self._of = of
         self._thread = thread
         self._mine = ref(mine)
-        # Whether it was lost, once that is decided; and who asks, if anyone does.
+        # Whether it was lost, once that is decided; and the object that shows it, if there is one.
         self._outcome: bool | None = None
         self._asked: list[Lost] = []
 
@@ -106,7 +106,7 @@ class LeaseHold:
 
     @property
     def member(self) -> str:
-        """What stands for it in the queue; "" if it has never been there."""
+        """Its name in the queue; "" if it has never been there."""
         return f"{self.inbox} {self._of.milliseconds} {self.token}" if self.inbox else ""
 
     def leased(self, since: float) -> None:
@@ -141,7 +141,7 @@ class LeaseHold:
         return True
 
     def _report(self, why: str | None) -> None:
-        """Say that it was lost, in a thread of its own: what the hook does must not hold up the renewer."""
+        """Report that it was lost, in a separate thread: the hook must not hold up the renewer."""
         self.due = inf
         error = self.expired(why)
         renewing.renewer.drop(self)
@@ -153,7 +153,7 @@ class LeaseHold:
                 tell()
 
     def report_here(self) -> LeaseExpiredError:
-        """Say that it was lost, to its own thread, and return the error."""
+        """Report to its own thread that it was lost, and return the error."""
         error = self.expired()
         first = self.lost.decide(True)
         self._outcome = True

@@ -1,4 +1,4 @@
-"""Leases on a Redis server: how a thread gets one in its turn, keeps it, and lets go of it."""
+"""Leases on a Redis server: how a thread gets one in its turn, keeps it, and releases it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .redis_server import Pauses, Script, Server
 if TYPE_CHECKING:
     from .redis_inbox import Inbox
 
-# What waits is on the server, as a sorted set: its member is the inbox, the lease and the token of a waiter, its score
-# the time at which the waiter came. Who lets go hands on to the first who listens: the server publishes to that one's
-# inbox, and only if that was heard is the waiter the holder, in the same step. So a waiter that has died is passed
-# over at once, no newcomer gets in between, and handing on takes one way to the server and one from it.
+# The waiters are on the server, in a sorted set: a member is the inbox, the lease and the token of a waiter, and its
+# score the time of its arrival. A release hands on to the first waiter that listens: the server publishes to its inbox,
+# and only if a client received that, the waiter becomes the holder in the same step. So a dead waiter is skipped at
+# once, no newcomer gets in between, and handing on takes one way to the server and one from it.
 #
-# What is not told is looked at: a lease that ends (at that moment, one waiter after the other), a lock that a client of
-# another kind has let go of (in short pauses), a server that says nothing any more (once a second).
+# Waiters check for events without a message: a lease that ends (at that moment, one waiter after the other), a release
+# by a client of another kind (in short pauses), a silent server (once a second).
 #
 # A lock has turns besides, see `redis_lock`: then its first waiter hears that it is free, and asks for it.
 #
@@ -74,7 +74,7 @@ local function place_of(member, how)
   return 0
 end
 """
-"""What the scripts begin with.
+"""The beginning of the scripts.
 
 micros, now
     The server's time in microseconds, as a number and as a text. It is the same all through a script.
@@ -83,7 +83,7 @@ number
     last number: so it grows even if the server has forgotten that, and nothing has to be kept for a name that is not
     used any more. It comes before the grant: what a script has done before an error stays done.
 hand_on
-    Hands on to the first waiter who listens, and returns its token; false if there is none.
+    Hands on to the first waiter that listens, and returns its token; false if there is none.
 line_up
     Makes a member wait in the queue, and returns its place there, from 0.
 leave_line
@@ -93,20 +93,20 @@ place_of
     or this is its `last` try.
 """
 
-RECHECK = 1.0  # seconds after which a waiter looks, at most
-_APART = 0.01  # seconds between two waiters who look because a lease has ended
+RECHECK = 1.0  # seconds after which a waiter checks, at most
+_APART = 0.01  # seconds between the checks of two waiters after the end of a lease
 _GRACE = 0.002  # seconds that an invited waiter leaves to the one who has let go
 
 
 class Mine(local):
-    """What one thread has seen of a lock, and how it waits for it."""
+    """What one thread knows of a lock, and how it waits for it."""
 
     def __init__(self) -> None:
-        # An attempt that the server may have granted without our hearing of it.
+        # A try that the server may have granted although its answer was lost.
         self.doubtful: LeaseHold | None = None
         self.patient: bool = False
         self.failure: Exception | None = None
-        # Whether a try is to be followed by a wait; and where it is in the queue for that already.
+        # Whether a try will be followed by a wait; and its place in the queue, if it has one already.
         self.waits: bool = False
         self.lined_up: tuple[Inbox, _Refusal] | None = None
         self.rivals: tuple[LeaseHolder, ...] = ()
@@ -114,7 +114,7 @@ class Mine(local):
 
 
 class _Life:
-    """It goes when its thread has ended."""
+    """It goes away when its thread has ended."""
 
 
 class _Refusal(Frozen):
@@ -138,7 +138,7 @@ class _Refusal(Frozen):
         self._set(at, place, again, rivals)
 
     def pause(self, pauses: Pauses, deadline: Deadline) -> float:
-        """How long to wait for word before looking again."""
+        """How long to wait for a message before the next check."""
         if not all(rival.pid for rival in self.rivals):  # a client that hands on to no waiter
             return pauses.next(deadline)
         ends = [rival.lease_left for rival in self.rivals if rival.lease_left is not None]
@@ -149,16 +149,16 @@ class _Refusal(Frozen):
 
 
 class Leased:
-    """What is leased from the server, as `LockAdapter` wants it; each thread holds and releases its own.
+    """The lock that is leased from the server, for `LockAdapter`; each thread holds and releases its own lease.
 
     Attributes:
         server: The server and the key.
-        seconds: How long a lease is.
+        seconds: The length of a lease.
         milliseconds: The same for the server.
-        holds: For each thread, by its ident, what it holds.
-        latest: What was taken last, by whichever thread.
-        mine: What the calling thread has seen.
-        surface: Returns what the user has of it, as long as that is alive.
+        holds: The holds of each thread, by its ident.
+        latest: The last hold of any thread.
+        mine: What the calling thread knows.
+        surface: Returns the user's object, as long as that is alive.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class Leased:
         taken = False
         try:
             if self.renews:
-                renewing.renewer.add(hold)  # before it is taken: it fails if no thread can be started
+                renewing.renewer.add(hold)  # before it is acquired: it fails if no thread can be started
             taken = self._try(hold) if timeout == 0 else self._wait(hold, Deadline(timeout))
             if taken:
                 self._own().append(hold)
@@ -206,12 +206,12 @@ class Leased:
             return taken
         except unanswered() as failure:
             mine.failure = failure
-            if mine.patient and timeout == 0:  # the wait that follows may fare better
+            if mine.patient and timeout == 0:  # the wait that follows may succeed
                 return False
             raise
         except refused():
             raise
-        except BaseException:  # an interrupt, at whatever point
+        except BaseException:  # an interrupt, at any point
             taken = False
             self._undo(hold)
             raise
@@ -225,7 +225,7 @@ class Leased:
         return self.holds.setdefault(me, []) if own is None else own
 
     def _try(self, hold: LeaseHold) -> bool:
-        """Ask once; if a wait is to follow, and without the cost of a connection, in the queue at once."""
+        """Try once; if a wait will follow, and an inbox is connected already, join the queue at once."""
         mine = self.mine
         inbox = self.server.idle_inbox() if mine.waits and not self.holds.get(get_ident()) else None
         if inbox is None:
@@ -321,7 +321,7 @@ class Leased:
                 self.server.give_back(inbox)
 
     def _granted(self, hold: LeaseHold, refusal: _Refusal, number: int, at: int) -> bool:
-        """Note that it was granted, so long after the refusal; False if that was heard after the end of the lease."""
+        """Note that it was granted, so long after the refusal; False if that came after the end of the lease."""
         now = monotonic()
         hold.leased(min(hold.since + max(0, at - refusal.at) / 1_000_000, now))
         hold.since = now
@@ -342,14 +342,14 @@ class Leased:
         except Exception:  # noqa: BLE001  the lease will free it
             pass
 
-    # -- keeping, and letting go --------------------------------------------------------------------------------------
+    # -- keeping it, and releasing it---------------------------------------------------------------------------------
 
     def release(self) -> None:
-        """Let go of what the calling thread has taken last."""
+        """Release the last hold of the calling thread."""
         self.release_of(get_ident())
 
     def release_of(self, ident: int) -> None:
-        """Let go of what that thread has taken last."""
+        """Release the last hold of that thread."""
         holds = self.holds.get(ident)
         if not holds:
             raise RuntimeError(
@@ -362,7 +362,7 @@ class Leased:
         return self._own().pop()
 
     def let_go(self, hold: LeaseHold) -> None:
-        """Let go of a hold.
+        """Release a hold.
 
         Raises:
             LeaseExpiredError: It was lost.
@@ -403,7 +403,7 @@ class Leased:
         return own[-1] if own else self.latest
 
     def rivals(self) -> str:
-        """Say who had it when the calling thread last looked."""
+        """Name the holders at the calling thread's last check."""
         rivals = self.mine.rivals
         return ", ".join(map(str, rivals)) if len(rivals) < 2 else "; ".join(f"({rival})" for rival in rivals)
 
@@ -438,7 +438,7 @@ def _refusal(answer: Any) -> _Refusal:
 
 
 def check_lease(lease: float) -> float:
-    """Return the lease in seconds, or raise for one that no hold can have."""
+    """Return the lease in seconds, or raise if it is not valid."""
     seconds = check_timeout(lease)
     if seconds is None:
         raise TypeError("lease must be a number of seconds, or a holder that dies would keep the lock forever")

@@ -1,4 +1,4 @@
-"""Connections to a Redis server that end an exchange in time, however slowly its answer dribbles in."""
+"""Connections to a Redis server that end an exchange in time, however slowly its answer comes."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
         limit: Limit
 
-# The time limit of a socket is for each of its calls: a peer that sends a byte now and then never lets it pass. So a
-# connection here has a limit for the whole exchange, and its socket is given what is left of that before each call.
+# The timeout of a socket is for each of its calls: with a peer that sends a byte now and then it never expires. So a
+# connection here has a limit for the whole exchange, and before each call its socket gets the rest of that time.
 #
 # Rejected: a thread that shuts the socket down in time (one more thread, and an exchange that it hits too late), and
 # reading without redis-py (its two parsers know more of the protocol than would be written here).
 
 
 class Limit:
-    """Until when the exchange of a connection may last.
+    """The time limit of a connection's exchange.
 
     Attributes:
         deadline: Its end; without one, between two exchanges, there is no limit.
@@ -38,7 +38,7 @@ class Limit:
         self.deadline: Deadline = Deadline(None)
 
     def cut(self, seconds: float | None) -> float | None:
-        """Return the seconds, or what is left if that is less.
+        """Return the seconds, or the rest of the time if that is less.
 
         Raises:
             TimeoutError: Nothing is left.
@@ -52,10 +52,10 @@ class Limit:
 
 
 class TimedSocket:
-    """A socket whose calls end by the limit of the exchange; in everything else the socket itself.
+    """A socket whose calls end by the limit of the exchange; otherwise the socket itself.
 
-    To set a time limit is a call of the system, and so is to take it back. So one that is right to a fiftieth stays,
-    and a look that does not wait is made without setting one.
+    Setting a timeout is a system call, and so is resetting it. So a timeout that is right to a fiftieth is kept, and a
+    check that does not wait is made without setting one.
     """
 
     __slots__ = ("_limit", "_look", "_seconds", "_set", "_socket")
@@ -64,7 +64,7 @@ class TimedSocket:
         self._socket = inner
         self._limit = limit
         self._seconds = self._set = inner.gettimeout()
-        # Of what comes by TLS there may be more than the system knows; and some systems can't poll.
+        # With TLS there may be more data than the system knows; and some systems can't poll.
         self._look = None if hasattr(inner, "cipher") or not hasattr(select, "poll") else select.poll()
         if self._look is not None:
             self._look.register(inner.fileno(), select.POLLIN)
@@ -73,7 +73,7 @@ class TimedSocket:
         return getattr(self._socket, name)
 
     def settimeout(self, seconds: float | None) -> None:
-        """Limit each call to so many seconds."""
+        """Limit each call to this many seconds."""
         self._seconds = seconds
 
     def _prepare(self) -> None:
@@ -83,7 +83,7 @@ class TimedSocket:
             self._set = seconds
 
     def recv(self, size: int) -> bytes:
-        """Receive what has come, or the first of what comes."""
+        """Receive the data that have come, or the first that come."""
         if self._seconds != 0 or self._look is None:
             self._prepare()
         elif not self._look.poll(0):
@@ -105,14 +105,14 @@ def bounded(kind: type[AbstractConnection]) -> type[BoundedConnection]:
     """Return the same kind of connection with a `Limit` for each exchange, as its attribute ``limit``."""
     theirs = getattr(kind, "socket_connect_timeout", None)  # a property since version 8, an attribute before
 
-    class Bounded(kind):  # type: ignore[misc,valid-type]  # whatever kind the client has
+    class Bounded(kind):  # type: ignore[misc,valid-type]  # the kind of the client's connections
         def __init__(self, **options: Any) -> None:
             self.limit = Limit()
             super().__init__(**options)
 
         @property
         def socket_connect_timeout(self) -> float | None:
-            """Seconds for an address; there may be several, and all of them have what the exchange has."""
+            """Seconds for an address; there may be several, and all of them share the time of the exchange."""
             return self.limit.cut(vars(self).get("socket_connect_timeout") if theirs is None else theirs.__get__(self))
 
         @socket_connect_timeout.setter
@@ -129,7 +129,7 @@ def bounded(kind: type[AbstractConnection]) -> type[BoundedConnection]:
 
 
 def connect(connection: AbstractConnection) -> None:
-    """Connect, by the limit that it has; a connection of Sentinel's first asks where to."""
+    """Connect, within its limit; a connection of Sentinel first asks for the address."""
     try:
         connection.connect()  # type: ignore[no-untyped-call,unused-ignore]  # the client leaves it untyped
     except BaseException:
@@ -138,12 +138,12 @@ def connect(connection: AbstractConnection) -> None:
 
 
 def close(connection: AbstractConnection) -> None:
-    """Close it, and forget what may yet come on it."""
+    """Close it, and drop data that may still come."""
     connection.disconnect()  # type: ignore[no-untyped-call,unused-ignore]  # the client leaves it untyped
 
 
 def is_stale(connection: AbstractConnection) -> bool:
-    """Whether there is something to read before anything was asked: the end, as a rule."""
+    """Whether there is something to read before a command was sent: usually the end of the connection."""
     try:
         return connection.can_read()
     except unanswered():
@@ -151,14 +151,14 @@ def is_stale(connection: AbstractConnection) -> bool:
 
 
 def unanswered() -> tuple[type[Exception], ...]:
-    """Return what the client raises where the server could not be reached, or did not answer in time."""
+    """Return the client's exceptions for a server that can't be reached, or does not answer in time."""
     from redis import exceptions
 
     return exceptions.ConnectionError, exceptions.TimeoutError
 
 
 def refused() -> type[Exception]:
-    """Return what the client raises for all that a server can do: not answer, refuse, or be none."""
+    """Return the client's exceptions for all failures of a server: no answer, a refusal, or not a Redis server."""
     from redis import RedisError
 
     return RedisError

@@ -1,4 +1,4 @@
-"""`Inbox`: a connection on which a waiter hears from the server that its turn has come."""
+"""`Inbox`: a connection on which the server notifies a waiter that its turn has come."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .redis_connection import close, connect, refused
 if TYPE_CHECKING:
     from .redis_connection import BoundedConnection
 
-# A channel of its own, to which the server publishes. Publishing tells how many have heard it: so a script on the
-# server knows at once that a waiter has gone, and turns to the next one.
+# Each inbox has its own channel, to which the server publishes. Publishing returns the number of receivers: so a script
+# on the server knows at once that a waiter has gone, and goes on to the next one.
 #
-# Rejected: a list to block on. Who died after its word was pushed can be told only by waiting whether it is picked up;
-# and blocking is one more command for each wait.
+# Rejected: a list to block on. If a waiter died after its message was pushed, the only sign is that the message is not
+# fetched; and blocking is one more command for each wait.
 
-_MOST_LATE = 10  # words; what has more to say is no such server
+_MOST_LATE = 10  # messages; a server that sends more is not a Redis server
 
 
 class Inbox:
-    """A connection that is subscribed to a channel of its own; for one waiter at a time.
+    """A connection that is subscribed to its own channel; for one waiter at a time.
 
     Attributes:
         address: The channel.
@@ -34,10 +34,10 @@ class Inbox:
         self._for_an_answer = for_an_answer
 
     def open(self) -> None:
-        """Connect and subscribe, by the limit that the connection has.
+        """Connect and subscribe, within the limit of the connection.
 
         Raises:
-            redis.RedisError: The server did not answer, or refused, or said something else.
+            redis.RedisError: The server did not answer, or refused, or sent something else.
         """
         try:
             connect(self._connection)
@@ -50,7 +50,7 @@ class Inbox:
             raise
 
     def receive(self, token: str, seconds: float) -> tuple[int, int] | None:
-        """Wait for the word for this token, for at most so many seconds; what is for others is dropped.
+        """Wait for the message for this token, for at most this many seconds; other messages are dropped.
 
         Returns:
             The number of the hold, and the server's time in microseconds when it was granted. None if the time is up.
@@ -67,7 +67,7 @@ class Inbox:
             word = _understood(self._read())
             if word is not None and word[0] == token:
                 return word[1:]
-            if not left:  # whatever else comes, and however much
+            if not left:  # even if other messages keep coming
                 return None
 
     def _read(self) -> Any:
@@ -79,7 +79,7 @@ class Inbox:
         return answer
 
     def is_lost(self) -> bool:
-        """Whether the connection is; words that came too late for those before are dropped."""
+        """Whether the connection is intact; late messages for earlier waiters are dropped."""
         try:
             for _ in range(_MOST_LATE):
                 if not self._connection.can_read():
@@ -96,7 +96,7 @@ class Inbox:
 
 
 def _understood(answer: Any) -> tuple[str, int, int] | None:
-    """What was published: the token, the number and the time; None if it is something else."""
+    """The published token, number and time; None if it is something else."""
     kind, _, text = [*_texts(answer), "", "", ""][:3]
     number, _, rest = text.partition(" ")
     at, _, token = rest.partition(" ")

@@ -170,9 +170,9 @@ class RedisLock(LeasedLock):
       tries again, it gets the lock.
     - In a forked child it is not held.
 
-    Waiters line up on the server, and who lets go hands the lock on to the first of them. One that has died in the
-    meantime is passed over. Beside its key a lock uses three more, whose names begin with ``{name}``. An acquisition
-    without waiting and a release are one round trip each.
+    Waiters form a queue on the server, and a release hands the lock to the first of them. A dead waiter is skipped.
+    Beside its key a lock uses three more, whose names begin with ``{name}``. An acquisition without a wait takes one
+    round trip, and so does a release.
 
     With ``renew=True`` the lease ends soon after its holder has died, but the work may take any time. A lease can still
     be lost, if the server or the network fails for longer than the lease, or this process is stopped. Then `lost` is

@@ -1,4 +1,4 @@
-"""How locks and counters talk to a Redis server: each command is sent once, ends in time, and is answered fittingly."""
+"""Commands of locks and counters to a Redis server: each is sent once, ends in time, and its answer is checked."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# redis-py sends a command again where the answer did not come, in version 8 ten times by default. A counter would count
-# up to eleven times, and a wait of a second would take a minute. So the commands here go over connections of their own,
-# made as the client's are but without retries; all locks and counters of a client share them. A connection whose
-# command was cut off is thrown away: the late answer must not be taken for that of the next command. So is one whose
-# answer does not fit the command: what comes next on it may be another's, or no Redis server is there at all.
+# redis-py sends a command again if the answer did not come, in version 8 ten times by default. A counter would count up
+# to eleven times, and a wait of a second would take a minute. So the commands here use separate connections, with the
+# client's settings but without retries; all locks and counters of a client share them. A connection whose command was
+# interrupted is dropped: the late answer must not be taken for that of the next command. So is one whose answer does
+# not fit the command: the next answer may belong to another command, or the peer is not a Redis server.
 #
 # Rejected: a pool of redis-py for them. It counts its connections in Python, and each interrupt at the wrong moment
-# takes one of its hundred away for good. A deque loses at most the connection itself, which is closed when collected.
+# loses one of its hundred forever. A deque loses at most the connection itself, which is closed when it is collected.
 
-POLL = 0.05  # seconds between two looks at the server, at most
+POLL = 0.05  # seconds between two polls of the server, at most
 _FIRST_PAUSE = 0.001
 
 
@@ -48,7 +48,7 @@ class _Idle(deque["BoundedConnection"]):
 
 
 class _Inboxes(deque[Inbox]):
-    """Inboxes that no thread uses at the moment; closed likewise."""
+    """Inboxes that are not in use right now; closed in the same way."""
 
     def __del__(self) -> None:
         while self:
@@ -60,7 +60,7 @@ _inboxes: WeakKeyDictionary[ConnectionPool, _Inboxes] = WeakKeyDictionary()
 
 
 class Script:
-    """A script for the server, which knows it by the sum of its text once it has run it."""
+    """A script for the server, which knows it by the hash of its text once it has run it."""
 
     __slots__ = ("sha", "text")
 
@@ -70,14 +70,14 @@ class Script:
 
 
 class Server:
-    """The server behind a client, as far as one key of it goes, and the keys beside that.
+    """The server behind a client, for one key and the keys beside it.
 
     Attributes:
         key: The key.
         keys: The key and those beside it, in the order of their names: on a server with slots they share its slot.
-        pool: The client's pool; what has the same pool is on the same server.
+        pool: The client's pool; keys with the same pool are on the same server.
 
-    **Thread safety**: `ask`, `run` and what goes with inboxes may be called from any thread.
+    **Thread safety**: `ask`, `run` and the methods for inboxes may be called from any thread.
     """
 
     def __init__(self, client: Redis, key: str, user: str, *beside: str) -> None:
@@ -86,12 +86,12 @@ class Server:
         Args:
             client: The client.
             key: The key that is used.
-            user: Who wants it, for messages.
-            *beside: What is used beside it: the ends of the names of these keys.
+            user: The class that uses it, for messages.
+            *beside: The ends of the names of the other keys.
 
         Raises:
-            TypeError: It is not a client of one server, or the key not a string.
-            ValueError: Its sockets have no time limit; or the key is empty, or not to be said in the client's encoding.
+            TypeError: It is not a client of one server, or the key is not a string.
+            ValueError: Its sockets have no timeout; or the key is empty, or the client can't encode it.
         """
         from redis import Redis
 
@@ -106,13 +106,13 @@ class Server:
         self._to_connect = _check_bounded(probe, "socket_connect_timeout", user)
         self.key: str = _check_key(key, probe)
         self.keys: tuple[str, ...] = (self.key, *(_beside(self.key, end) for end in beside))
-        # Encoded once, as each command needs them.
+        # Encoded once, because each command needs them.
         self._key_arguments = [b"%d" % len(self.keys), *(probe.encoder.encode(each) for each in self.keys)]
         self._idle = _idle.setdefault(self.pool, _Idle())
         self._inboxes = _inboxes.setdefault(self.pool, _Inboxes())
 
     def _connection(self) -> BoundedConnection:
-        """Make one that has yet to connect, which it does when it is used."""
+        """Make a connection that connects when it is used."""
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
@@ -121,7 +121,7 @@ class Server:
         return connection
 
     def _ready(self, within: float | None) -> BoundedConnection:
-        """A connection with all the time that an exchange may take, one that has to connect first more than others."""
+        """A connection with the full time of an exchange, which is longer if it has to connect first."""
         while self._idle:
             connection = self._idle.pop()
             if not is_stale(connection):
@@ -134,16 +134,16 @@ class Server:
         return connection
 
     def ask(self, command: str, understand: Callable[[Any], T]) -> T:
-        """Send a command about the key and return what is understood from the answer.
+        """Send a command about the key and return the meaning of the answer.
 
         Args:
             command: The command's name.
-            understand: Takes the answer, and returns what it means, or raises a ValueError if it is none to this.
+            understand: Takes the answer, and returns its meaning, or raises a ValueError if it does not fit.
 
         Raises:
-            redis.RedisError: Whatever the client raises. After a ``ConnectionError`` or ``TimeoutError`` of its own the
-                server may have carried out the command, or may do so later. An ``InvalidResponse`` if the answer is
-                none to the command.
+            redis.RedisError: Whatever the client raises. After its ``ConnectionError`` or ``TimeoutError`` the server
+                may have executed the command, or may do so later. An ``InvalidResponse`` if the answer does not fit the
+                command.
         """
         return self._exchange(understand, command, self.key)
 
@@ -153,17 +153,17 @@ class Server:
         """Run a script on the keys, in one step; the server knows it by its text, even after a restart.
 
         Args:
-            understand: As that of `ask`.
+            understand: As in `ask`.
             script: The script.
             *arguments: Its arguments.
-            within: How many seconds it may take, if that is less than the client allows.
+            within: How many seconds it may take, if that is less than the client's limit.
         """
         return self._exchange(
             understand, b"EVALSHA", script.sha, *self._key_arguments, *arguments, within=within, text=script.text
         )
 
     def inbox(self) -> Inbox:
-        """Return an inbox that the caller alone uses, until it gives it back or closes it."""
+        """Return an inbox for the caller alone, until the caller gives it back or closes it."""
         while self._inboxes:
             inbox = self._inboxes.pop()
             if not inbox.is_lost():
@@ -180,7 +180,7 @@ class Server:
         return inbox
 
     def give_back(self, inbox: Inbox) -> None:
-        """Let the next one use an inbox that is intact."""
+        """Give an intact inbox to the next user."""
         self._inboxes.append(inbox)
 
     def idle_inbox(self) -> Inbox | None:
@@ -188,10 +188,10 @@ class Server:
         return self.inbox() if self._inboxes else None
 
     def _advise(self, error: Exception) -> None:
-        """Add to an error of the server's what would prevent it, where that is known."""
+        """Note on an error of the server how to prevent it, if that is known."""
         from redis import exceptions
 
-        # What a script may not do is reported by a text alone.
+        # If a script lacks a right, only the text of the error says so.
         if isinstance(error, exceptions.NoPermissionError) or "user executing the script can't" in text_of(error):
             note(error, f"{self._user} needs the rights that the page 'Past one machine' lists")
         elif isinstance(error, (exceptions.MovedError, exceptions.AskError, exceptions.ClusterDownError)):
@@ -297,14 +297,14 @@ if hasattr(os, "register_at_fork"):
 
 
 class Pauses:
-    """The pauses between two looks, which grow."""
+    """The pauses between two polls, which grow."""
 
     def __init__(self) -> None:
         self._pause = _FIRST_PAUSE
 
     def next(self, deadline: Deadline) -> float:
         """Return the seconds to pause now, which never pass the deadline."""
-        # Waiters that came together must not go on looking together.
+        # Waiters that came together must not go on polling together.
         nap = self._pause * uniform(0.5, 1.0)
         self._pause = min(2 * self._pause, POLL)
         left = deadline.remaining()
@@ -312,9 +312,9 @@ class Pauses:
 
 
 def poll(look: Callable[[], T], accepts: Callable[[T], bool], deadline: Deadline) -> bool:
-    """Look again and again until what is seen is accepted; False when the time is up.
+    """Poll until the result is accepted; False when the time is up.
 
-    A server that does not answer is waited for like what is looked for, if the deadline has a limit: it may come back.
+    If the deadline has a limit, a server that does not answer is polled too: it may come back.
     Without a limit the error would never be seen, so it is raised at once.
 
     Raises:

@@ -14,9 +14,9 @@ from .._core.clock import monotonic
 from .._core.foreign import log
 
 # The thread runs while there are leases, and a little longer: a program that forks, or counts its threads, has no more
-# of them than it needs. It claims its role itself, so that two that were started at once, or one that is about to end
-# while another starts, are never two at work and never none: who adds a lease stores it before it looks whether the
-# thread runs, and the thread says that it ends before it looks for leases once more.
+# of them than it needs. It claims its role itself. So if two are started at once, or one is about to end while another
+# starts, exactly one works: a thread that adds a lease stores it before it checks whether the renewer runs, and the
+# renewer announces its end before it looks for leases once more.
 #
 # One server that does not answer must not cost the leases of the others. So an exchange may take a third of the
 # shortest lease at most; a server that has failed is not asked again in the same round; and a lease that is renewed at
@@ -31,7 +31,7 @@ class Lease(Protocol):
     """What is renewed."""
 
     due: float
-    """When it is to be attended to, by the library's clock; `inf` for not at all."""
+    """When it must be handled, by the library's clock; `inf` for never."""
 
     @property
     def seconds(self) -> float:
@@ -42,7 +42,7 @@ class Lease(Protocol):
         """Where it is renewed."""
 
     def attend(self, within: float) -> bool:
-        """Renew it, within so many seconds, and set `due` again; False if the server did not answer."""
+        """Renew it, within this many seconds, and set `due` again; False if the server did not answer."""
 
 
 class Renewer:
@@ -73,7 +73,7 @@ class Renewer:
                 raise
 
     def look(self, lease: Lease) -> None:
-        """Note that the lease is to be attended to earlier than was known."""
+        """Note that the lease must be handled earlier than was known."""
         if lease.due < self._next_look:
             self._inbox.put(None)
 
@@ -96,7 +96,7 @@ class Renewer:
                 return
 
     def _round(self) -> bool:
-        """Attend to what is due, and sleep until something is; False if there is nothing more to do."""
+        """Handle the leases that are due, and sleep until one is; False if there is nothing more to do."""
         now = monotonic()
         leases = list(self._leases)
         within = max(_LEAST, min((lease.seconds for lease in leases), default=0.0) / 3)
@@ -104,7 +104,7 @@ class Renewer:
         for lease in sorted((lease for lease in leases if lease.due <= now), key=_when):
             if not any(lease.server is each for each in silent) and not self._attend(lease, within):
                 silent.append(lease.server)
-        # From here on who changes a `due` sends word; what was changed before is seen below.
+        # From here on a thread that changes a `due` sends a message; earlier changes are seen below.
         self._next_look = inf
         later = [lease.due for lease in list(self._leases)]
         self._next_look = when = min(later, default=inf)
@@ -119,7 +119,7 @@ class Renewer:
     def _attend(self, lease: Lease, within: float) -> bool:
         try:
             return lease.attend(within)
-        except BaseException as error:  # noqa: BLE001  the others are to be renewed all the same
+        except BaseException as error:  # noqa: BLE001  the others must be renewed anyway
             log(ERROR, "renewing a lease failed in a way that was not foreseen; it is tried again", error)
             lease.due = monotonic() + _LEAST
             return True

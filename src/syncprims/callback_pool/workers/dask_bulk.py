@@ -1,4 +1,4 @@
-"""`DaskBulk`: calls go to Dask many at a time, and their outcomes come back likewise."""
+"""`DaskBulk`: sends calls to Dask many at a time, and fetches their outcomes many at a time."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncio
 
-# A graph costs Dask about a millisecond, whether it has one call or hundreds, and to fetch results costs several. Of
-# results that are fetched for many waiters at a time, each waiter copies all. So an executor of Dask's, which makes a
-# graph for each call and waits for each by itself, takes twice the time of one `map`, and more the more calls there
-# are. Here calls that come while a graph is made are the next graph. Results that come while others are fetched are
-# fetched together; from a crowd of calls, a result waits a little for others. A single call is sent at once, and its
-# result is fetched at once.
+# A graph costs Dask about a millisecond, whether it has one call or hundreds, and fetching results costs several. If
+# results are fetched for many waiters at a time, each waiter copies all of them. So Dask's executor, which makes a
+# graph for each call and waits for each separately, takes twice the time of one `map`, and more the more calls there
+# are. Here the calls that come while a graph is made become the next graph. Results that come while others are fetched
+# are fetched together; if there are many calls, a result waits a little for others. A single call is sent at once, and
+# its result is fetched at once.
 #
-# All of this runs on the loop of the client, where its news come in. A submitter stores its call and then wakes the
-# loop, each time: a mark that the loop is awake already could be left behind by an interrupt. A loop that ends cancels
-# its coroutines, and these cancel their calls: so no call is left without an outcome.
+# All of this runs on the client's loop, where its messages arrive. A submitter stores its call and then wakes the loop,
+# each time: an interrupt could leave a mark behind that says that the loop is awake. A loop that ends cancels its
+# coroutines, and these cancel their calls, so no call is left without an outcome.
 #
-# Rejected: a thread of our own, which is one more hop each way; `as_completed`, which does more for each future than
-# all of this.
+# Rejected: our own thread, which is one more hop each way; `as_completed`, which does more for each future than all of
+# this.
 
 _MOST = 500  # calls in a graph: the loop does nothing else while it is made
 _MOST_BYTES = 1_000_000  # of calls in a graph; Dask warns of 10 MB
