@@ -1,4 +1,4 @@
-"""Blocked: the record of one observed wait, which its thread keeps up while it waits, and answers questions by."""
+"""Blocked: the record of one observed wait, which its thread keeps up to date, and with which it answers questions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from .._core.waits import UpTo, Waiting
 from ..errors import PatchedThreadsError
 from .with_blocks import BlocksEntered, blocks_of
 
-# Why a waiting thread wakes up now and then ------------------------------------------ A plain lock does not know its
-# owner. Who took it last is noted, but leaving a `with` is a function of C that notes nothing. So a note may be stale:
-# the lock was let go of, and a thread that waited for it has got it, but not had the GIL yet to say so. For that thread
-# the record of its wait is still there. A thread that looks at that moment sees a thread that waits for what it has.
+# Why a waiting thread wakes up from time to time
+# -----------------------------------------------
+# A plain lock does not know its owner. The thread that acquired it last is noted, but leaving a `with` is a function of
+# C that notes nothing. So a note may be stale: the lock was released, and a waiter has acquired it, but has not had the
+# GIL yet to note that. The record of its wait is still there. A look at that moment sees a thread that waits for a lock
+# that it holds.
 #
 # So a thread waits in slices. Between two of them it runs, without the lock, and then it answers what it was asked. If
 # every thread that waits for a lock answers after the one that is noted as its owner has begun to wait for something
@@ -33,11 +35,11 @@ _LONGEST_SLICE: Final = 1.0
 
 _numbers = count(1)
 
-# Called by the next thread that begins to wait, while the watcher sleeps; at most one.
+# The next thread that begins to wait calls this, while the watcher sleeps; at most one.
 _to_wake: list[Callable[[], object]] = []
 
 
-# Called by a thread that answers, with the answer and the things that were asked about.
+# A thread that answers calls this, with the answer and the things in the question.
 _others: list[Callable[[BlocksEntered, Sequence[object]], object]] = []
 
 
@@ -58,7 +60,7 @@ def wake_by_next_wait(wake: Callable[[], object] | None) -> None:
 
 
 class Question:
-    """What the watcher asks threads that wait.
+    """A question of the watcher to waiting threads.
 
     Attributes:
         things: The locks of which it wants to know whether the thread is in a `with` block of them.
@@ -71,18 +73,18 @@ class Question:
 
 
 class Awaitable(Protocol):
-    """What an observed wait is for."""
+    """The thing that an observed wait is for."""
 
     @property
     def name(self) -> str:
         """What reports call it."""
 
     def up_to(self, waiter: int) -> UpTo:
-        """Who must act before the thread `waiter` can go on, as far as that is known."""
+        """The threads that must act before `waiter` can go on, as far as they are known."""
 
 
 class _Node:
-    """What the library's own search sees of it: something that is up to no thread, and in no snapshot.
+    """The wait for the library's own search: it is up to no thread, and in no snapshot.
 
     The search for the library's own locks refuses what it finds. What is found here is only reported.
     """
@@ -114,17 +116,17 @@ class Blocked(Waiting):
         target: What is waited for.
         is_endless: Whether it has no limit.
         by_with: Whether it may be refused: a `with`, or a lock that only its holder can release.
-        answers: Whether its thread wakes up now and then, to answer.
-        asked: What the watcher asks; written by the watcher.
+        answers: Whether its thread wakes up from time to time, to answer.
+        asked: The watcher's question; written by the watcher.
         answered: The question that was answered last; written by the thread.
-        inside: The answer: in which blocks the thread is.
+        inside: The answer: the blocks in which the thread is.
         refusal: Makes the error to be raised in this wait; written by the watcher.
     """
 
     __slots__ = ("answered", "answers", "asked", "by_with", "inside", "is_endless", "number", "refusal", "target")
 
     def __init__(self, target: Awaitable, *, is_endless: bool, by_with: bool = False, answers: bool = True) -> None:
-        # A limit that is never reached keeps it out of the search of the library's own waits.
+        # A limit that is never reached keeps it out of the library's own search.
         super().__init__(_Node(target), inf, takes_part=False)
         self.number: int = next(_numbers)
         self.target: Awaitable = target
@@ -147,37 +149,37 @@ class Blocked(Waiting):
             _to_wake[0]()
 
     def note_of(self, ident: int) -> None:
-        """Take it for a wait of that thread, which is not registered: the watcher has found it."""
+        """Assign it to that thread without registering it: the watcher has found the wait."""
         self.ident = ident
         self.since: float = monotonic()
 
     @property
     def subject(self) -> Awaitable:
-        """What the wait is for, as its users know it."""
+        """The object that the wait is for, as users know it."""
         return self.target
 
     def is_now_for(self, target: Awaitable) -> None:
-        """Note what the same wait is for now."""
+        """Note the present target of the same wait."""
         self.target = target
 
     def note_since(self, since: float | None) -> None:
-        """Note when it began, if that is known better than when it was noted."""
+        """Note when it began, if that is now known better."""
         if since is not None:
             self.since = since
 
     def answer(self, inside: Callable[[Sequence[object]], BlocksEntered]) -> None:
-        """Answer what was asked for a wait whose thread does not: by a function of the things."""
+        """Answer a question for a wait whose thread does not answer, by a function of the things."""
         asked = self.asked
         if asked is not None and asked is not self.answered:
             self.inside = inside(asked.things)
             self.answered = asked
 
     def up_to(self) -> UpTo:
-        """Who must act before it can end."""
+        """The threads that must act before it can end."""
         return self.target.up_to(self.ident)
 
     def beat(self) -> None:
-        """Note that the wait goes on, and answer what was asked; called by its thread, which is not blocked now.
+        """Note that the wait goes on, and answer the question; called by its thread, which is not blocked now.
 
         Raises:
             DeadlockError: The watcher has decided to break a deadlock here.
@@ -196,7 +198,7 @@ class Blocked(Waiting):
             raise refusal()
 
     def slices(self) -> Iterator[tuple[bool, float]]:
-        """Yield the arguments of one `acquire` after the other, and beat in between."""
+        """Yield the arguments of one `acquire` after the other, and call `beat` in between."""
         length = _FIRST_SLICE
         yield True, length
         while True:

@@ -1,4 +1,4 @@
-"""Imports: threads that wait for a module which another thread is importing."""
+"""Imports: threads that wait for a module that another thread is importing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .blocked import Awaitable, Blocked
 
 
 class ModuleImport:
-    """The end of an import that another thread is at."""
+    """The end of another thread's import."""
 
     __slots__ = ("lock",)
 
@@ -37,7 +37,7 @@ _waits: dict[tuple[int, int], Blocked] = {}
 
 
 def import_waits() -> dict[int, Waiting]:
-    """The wait of each thread that waits for an import: the same object as long as it lasts."""
+    """The wait of each thread that waits for an import: the same object as long as the wait lasts."""
     none: dict[Any, Any] = {}
     table = guarded(none, _table)
     found: dict[int, Waiting] = {}

@@ -45,7 +45,7 @@ _ORDER_ADVICE: Final = (
 
 def _is_endless(wait: Waiting) -> bool:
     if isinstance(wait, Blocked):
-        # A thread that is being started may have to wait for the system, and no frame shows it.
+        # A thread that is being started may have to wait for the system, which no frame shows.
         return wait.is_endless and not (isinstance(wait.target, Notification) and wait.target.is_start)
     return wait.counts() or (not wait.takes_part and wait.deadline_at is None)
 
@@ -55,10 +55,10 @@ def _number(wait: Waiting) -> int:
 
 
 class Search:
-    """Looks for incidents, again and again, and finds each once.
+    """Looks for incidents repeatedly, and finds each once.
 
     Attributes:
-        breaks: Whether a certain deadlock is to be broken.
+        breaks: Whether to break a certain deadlock.
     """
 
     def __init__(self, *, breaks: bool = False) -> None:
@@ -81,12 +81,12 @@ class Search:
         slow: float | None = None,
         ignored: Iterable[int] = (),
     ) -> Iterator[Incident]:
-        """Yield what is new.
+        """Yield new incidents.
 
         Args:
-            after: For how many seconds threads have to have waited for each other.
-            asleep: For how many all threads, if that counts.
-            slow: For how many a thread, if that counts.
+            after: How many seconds threads must have waited for each other.
+            asleep: How many seconds all threads must have waited, if that is reported.
+            slow: How many seconds a thread must have waited, if that is reported.
             ignored: Threads that are not the program's.
         """
         self._ignored = frozenset(ignored)
@@ -234,7 +234,7 @@ class Search:
     def _doubt(
         self, lock: ObservedLock, holding: Holding, knot: Knot, frames: dict[int, FrameType], *, unknown: bool
     ) -> str | None:
-        """What could take the edge away, or "" if nothing can; None if it is not worth a report."""
+        """What could remove the edge, or "" if nothing can; None if it is not worth a report."""
         alone = holding.ident in knot.waits and knot.waits[holding.ident].node is not None and len(knot.core) == 1
         origin = origin_of(lock)
         others = [ident for ident in frames if ident not in knot.waits and self._can_run(ident, frames)]

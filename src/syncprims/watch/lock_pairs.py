@@ -1,4 +1,4 @@
-"""Lock pairs: two locks that are taken in both orders, though nothing hangs."""
+"""Lock pairs: two locks that are acquired in both orders, although nothing hangs."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from .origins import is_maker
 # back from B to A is an inversion: threads that go along its edges at once can deadlock. A third lock that was held at
 # each of the edges keeps them apart, so that an edge remembers which locks were held whenever it was seen.
 #
-# Threads of the program come here, with any lock and in any handler, so nothing here waits: an edge is stored first,
-# and only then its thread looks for a path back (see `OrderGraph`). Locks are known by serial numbers.
+# Threads of the program call this, with any lock and in any handler, so nothing here waits: an edge is stored first,
+# and only then its thread looks for a path back (see `OrderGraph`). Locks are identified by serial numbers.
 
 MARKER: Final = "syncprims: any order"
-"""A comment on the line of a taking, by which it makes no edge."""
+"""A comment on a line that acquires a lock, which then makes no edge."""
 
 
 class _Place:
-    """Where a lock was taken."""
+    """The place where a lock was acquired."""
 
     __slots__ = ("code", "line")
 
@@ -88,16 +88,16 @@ class _Edge:
 
 
 class LockOrders:
-    """The orders in which the locks of a program were taken.
+    """The orders in which the locks of a program were acquired.
 
     Attributes:
-        ignored: Places, as ``bank.py:12``, or pairs of them with a comma: where locks were made or taken whose order
-            does not matter.
+        ignored: Places, like ``bank.py:12``, or pairs of them with a comma, where locks were made or acquired whose
+            order does not matter.
     """
 
     def __init__(self, ignored: Iterable[str] = ()) -> None:
         self.ignored: tuple[frozenset[str], ...] = tuple(frozenset(each.split(",")) for each in ignored)
-        self._held: dict[int, list[_Held]] = {}  # what each thread holds, latest last
+        self._held: dict[int, list[_Held]] = {}  # the locks that each thread holds, latest last
         self._graph: OrderGraph[int, _Edge] = OrderGraph()
         self._found: deque[Incident] = deque()
         self._pairs: set[tuple[str, str]] = set()
@@ -108,7 +108,7 @@ class LockOrders:
             yield self._found.popleft()
 
     def forget_threads(self) -> None:
-        """Forget, in a forked child, what the other threads held."""
+        """In a forked child, forget the locks of the other threads."""
         me = get_ident()
         self._held = {me: self._held.get(me, [])}
 
@@ -142,7 +142,7 @@ class LockOrders:
             self.released(lock, 0, get_ident())
 
     def released(self, lock: ExactLock | ExactRLock, at: int, by: int) -> None:  # noqa: ARG002  the time does not matter
-        """Note that a thread that had it has it no more."""
+        """Note that a thread has released it."""
         held = self._held.get(by)
         if held is not None:
             serial = serial_of_exact(lock)

@@ -1,4 +1,4 @@
-"""The observed locks, which take the place of `threading`'s: exactly as theirs, but it is known who waits for whom."""
+"""The observed locks, which replace those of `threading`: they behave the same, but show who waits for whom."""
 
 from __future__ import annotations
 
@@ -32,10 +32,9 @@ if TYPE_CHECKING:
 else:
     from _thread import RLock as _CRLock
 
-# How a lock is taken and left
-# ----------------------------
-# An interrupt is delivered on entry to a Python function, after a call of C, and at a loop's jump back; nowhere else
-# (see `_core.interrupts`). So that it never leaves a lock taken which a bare one would leave free:
+# How a lock is taken and left ---------------------------- An interrupt is delivered on entry to a Python function,
+# after a call of C, and at a loop's jump back; nowhere else (see `_core.interrupts`). So that it never leaves a lock
+# taken which a bare one would leave free:
 #
 # - Taking is Python, but the call that takes is made by an iterator of C, which a `for` asks. On the way from there to
 #   the store of the owner and to the `return` no interrupt is delivered, and under the GIL no other thread runs: none
@@ -134,7 +133,7 @@ if TYPE_CHECKING or core is None:
             __exit__ = lru_cache(maxsize=0)(_c_call)
 
         def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-            """Take the lock, as a bare one does."""
+            """Acquire the lock, like a bare one."""
             me = get_ident()
             endless = timeout is _ENDLESS
             if blocking is True and (endless or (type(timeout) in (int, float) and 0 < timeout <= TIMEOUT_MAX)):
@@ -151,7 +150,7 @@ if TYPE_CHECKING or core is None:
             raise AssertionError("unreachable")
 
         def release(self) -> None:
-            """Release the lock, whichever thread has taken it."""
+            """Release the lock, whichever thread has acquired it."""
             if self._taker != get_ident():
                 self._note_foreign()
             self._taker = self._acquirer = 0
@@ -162,7 +161,7 @@ if TYPE_CHECKING or core is None:
                 self._origin.note_release(get_ident())
 
         def locked(self) -> bool:
-            """Whether any thread has it."""
+            """Whether any thread holds it."""
             return self._inner.locked()
 
         def _at_fork_reinit(self) -> None:
@@ -181,14 +180,14 @@ else:
             return self._entered or _wait(self, None, by_with=True)
 
         def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-            """Take the lock, as a bare one does."""
+            """Acquire the lock, like a bare one."""
             allocate_lock().acquire(blocking, timeout)  # for the errors of a bare one
             if not blocking or timeout == 0:
                 return self._acquired
             return self._acquired or _wait(self, None if timeout < 0 else timeout, by_with=False)
 
         def release(self) -> None:
-            """Release the lock, whichever thread has taken it."""
+            """Release the lock, whichever thread has acquired it."""
             allocate_lock().release()  # for the error of a bare one: the core comes here if it is free
 
         def _note_foreign(self) -> None:
@@ -208,14 +207,14 @@ class _Like(type):
 
 
 class ObservedLock(_Lock, metaclass=_Like):
-    """What `threading.Lock` is while a program is watched; a bare lock for everything that looks at it."""
+    """The `threading.Lock` of a watched program; it looks like a bare lock to all code."""
 
     __slots__ = ("_number", "_origin")
 
     _origin: Origin
     _number: int
 
-    # The names that a bare lock has, as programs may look at them.
+    # The names of a bare lock, because programs may look at them.
     __module__ = "_thread"
     __qualname__ = "lock"
     _of = LockType
@@ -256,7 +255,7 @@ class ObservedLock(_Lock, metaclass=_Like):
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("cannot pickle '_thread.lock' object")
 
-    # -- for those who watch --------------------------------------------------------------------------------------
+    # -- for the watch --------------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -355,7 +354,7 @@ class ObservedRLock(_CRLock, metaclass=_Like):
         return _wait_again(self, None)
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take the lock, as C's does."""
+        """Acquire the lock, like the one in C."""
         if timeout is _ENDLESS and blocking is True:
             return ObservedRLock.__enter__(self)  # no interrupt comes between the two returns
         if blocking is True and type(timeout) in (int, float) and 0 < timeout <= TIMEOUT_MAX and not self._is_owned():
@@ -371,7 +370,7 @@ class ObservedRLock(_CRLock, metaclass=_Like):
         raise AssertionError("unreachable")
 
     def _acquire_restore(self, state: Any) -> None:
-        """Take the lock back, as a condition does after its wait."""
+        """Acquire the lock again, for a condition after its wait."""
         record = Blocked(self, is_endless=True, answers=False)
         try:
             record.publish()
@@ -459,7 +458,7 @@ def _wait_again(lock: ObservedRLock, limit: float | None) -> bool:
     return got
 
 
-# -- for those who watch -----------------------------------------------------------------------------------------------
+# -- for the watch -----------------------------------------------------------------------------------------------------
 
 task_holders: dict[tuple[int, int], int] = {}
 """By the id of a lock and the thread that took it: the number of the suspended task of its event loop in whose block of

@@ -1,4 +1,4 @@
-"""Origins: where a lock was made, which of those made there it is, and what the program stored it in."""
+"""Origins: where a lock was made, its number among those made there, and the variable in which it is stored."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from typing import Final
 from .._core.foreign import guarded, printable
 from .._core.stacks import is_passed_over
 
-# A lock is known to its program by a variable or an attribute, which a lock can't see. But the line that made it is
-# known, and that line nearly always stores it. So the name is read from the source, when a report needs it.
+# A program knows a lock by a variable or an attribute, which a lock can't see. But the line that made it is known, and
+# that line nearly always stores it. So the name is read from the source when a report needs it.
 
 _HERE: Final = os.path.join(os.path.dirname(__file__), "")
-# What makes locks for the program: the line that counts is further out.
+# These make locks for the program: the line that counts is further out.
 _MAKERS: Final = (
     _HERE,
     threading.__file__,
@@ -125,13 +125,13 @@ def position_of(frame: FrameType) -> tuple[int, int]:
 
 
 def forget_thread(ident: int) -> None:
-    """Forget what a thread that has ended released, as another may get its ident."""
+    """Forget the releases of a thread that has ended, because another thread may get its ident."""
     for origin in list(_origins.values()):
         origin.released_by.discard(ident)
 
 
 def name_made(origin: Origin, number: int, kind: str) -> str:
-    """Name a lock or another object of this kind by what it was stored in and where it was made; 0 is all of them."""
+    """Name a lock or another object by its variable and the place where it was made; 0 means all of them."""
     stored = guarded(None, stored_in, origin.filename, origin.line, origin.column) if origin.code is not None else None
     which = f" no. {number}" if number and origin.many else ""
     owner = origin.owner()
@@ -159,7 +159,7 @@ def tree_of(filename: str) -> ast.Module | None:
 
 @lru_cache(maxsize=_MOST)
 def stored_in(filename: str, line: int, column: int = -1) -> str | None:
-    """What the statement on a line stores its value in: ``Account._lock``, ``jobs``, ``forks[…]``; None if nothing."""
+    """The target in which a line stores its value: ``Account._lock``, ``jobs``, ``forks[…]``; None if there is none."""
     tree = tree_of(filename)
     if tree is None:
         return None

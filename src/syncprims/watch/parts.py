@@ -1,4 +1,4 @@
-"""Parts: the waits of `threading`, `queue` and `concurrent.futures` that are for something else than a lock."""
+"""Parts: the waits of `threading`, `queue` and `concurrent.futures` that are not for a lock."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .blocked import Blocked
 from .observed import ObservedLock, ObservedRLock, number_of, origin_of
 from .origins import Origin, forget_thread, name_made
 
-# Each function here takes the place of one of the library's and calls it; what it does is the library's. Around the
-# call there is a record of the wait. `replacements` makes them, so that nothing is replaced by importing this.
+# Each function here replaces one of the standard library and calls it, with a record of the wait around the call.
+# `replacements` makes them, so an import of this module replaces nothing.
 
 _SLICE: Final = 0.5
-_MOST: Final = 1000  # threads that have ended, whose names are known
+_MOST: Final = 1000  # ended threads whose names are known
 
 
 class Several:
@@ -44,7 +44,7 @@ class Several:
 
 # -- conditions, and what is made of them ------------------------------------------------------------------------------
 
-# Which function of the library waits, and what for; the first that is found from the condition outwards.
+# The functions of the standard library that wait, and for what; the first one found from the condition outwards counts.
 _SOUGHT: Final = {
     "Queue.get": "an item from",
     "Queue.put": "room in",
@@ -60,13 +60,13 @@ _SOUGHT: Final = {
 
 
 class Notification:
-    """What a thread waits for that waits for a condition.
+    """The target of a thread that waits for a condition.
 
     Attributes:
         condition: The condition.
         future: The future whose result it brings, or None.
-        function: The qualified name of the library's function that waits, as ``"Queue.get"``.
-        kind: Of what class that is.
+        function: The qualified name of the waiting function of the library, like ``"Queue.get"``.
+        kind: Its class.
     """
 
     __slots__ = ("_result", "condition", "function", "future", "kind")
@@ -106,7 +106,7 @@ class Notification:
         return f"{sought} {named}" if sought else (f"a notification of {named}" if not self.function else named)
 
     def origin(self) -> tuple[Origin, int] | None:
-        """Where its lock was made, and which of those made there it is."""
+        """The place where its lock was made, and its number there."""
         lock = guarded(None, getattr, self.condition, "_lock", None)
         if not isinstance(lock, (ObservedLock, ObservedRLock)):
             return None
@@ -116,7 +116,7 @@ class Notification:
         return found, number_of(lock)
 
     def up_to(self, waiter: int) -> UpTo:
-        """Who can bring it: the thread that runs the task of a future, or any worker of its pool."""
+        """The threads that can bring it: the one that runs the task of a future, or any worker of its pool."""
         return None if self._result is None else self._result.up_to(waiter)
 
 
@@ -130,7 +130,7 @@ _brought: dict[int, tuple[ref[Any], Callable[[], UpTo]]] = {}
 
 
 def brought_by(future: Future[Any], who: Callable[[], UpTo]) -> None:
-    """Note who brings the result of a future that no pool has made."""
+    """Note which thread brings the result of a future that no pool has made."""
     key = id(future)
     _brought[key] = ref(future, lambda _: _brought.pop(key, None)), who
 
@@ -170,7 +170,7 @@ class FutureResult:
 
 
 def pool_of(future: object) -> ThreadPoolExecutor | None:
-    """The pool that a future was made by, if it lives."""
+    """The pool that made a future, if it is alive."""
     entry = _pools.get(id(future))
     return None if entry is None or entry[0]() is not future else entry[1]()
 
@@ -184,7 +184,7 @@ def _workers(pool: ThreadPoolExecutor) -> Collection[UpTo]:
 
 
 def say_future(future: object) -> str:
-    """Put a future into words."""
+    """Describe a future."""
     ident = _runners.get(id(future))
     if loop_that_brings(future) is not None:
         return "a coroutine that was handed to an event loop"
@@ -204,7 +204,7 @@ ended: OrderedDict[int, str] = OrderedDict()
 
 
 def threads_of_parent() -> None:
-    """Note the names of all threads but this one, as a child that is about to be forked has none of them."""
+    """Note the names of all threads but this one, because a forked child will have none of them."""
     me = get_ident()
     active: dict[int, threading.Thread] = dict(threading._active)  # type: ignore[attr-defined]
     for ident in active:
@@ -213,7 +213,7 @@ def threads_of_parent() -> None:
 
 
 class ThreadEnd:
-    """The end of a thread, for which another waits in `join`."""
+    """The end of a thread, for which another thread waits in `join`."""
 
     __slots__ = ("thread",)
 
@@ -338,5 +338,5 @@ def replacements() -> list[Replacement]:
 
 
 def _dressed(function: Any, like: Any) -> Any:
-    """Give a function the name, the docstring and the signature of the one that it stands for."""
+    """Give a function the name, the docstring and the signature of the one that it replaces."""
     return update_wrapper(function, like)

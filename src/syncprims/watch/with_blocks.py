@@ -33,7 +33,7 @@ _PLAIN: Final = (int, str, bool, type(None), float, bytes)
 
 
 class BlocksEntered:
-    """In which blocks a thread is.
+    """The blocks in which a thread is.
 
     Attributes:
         places: For each thing, by its id, the file, line and function of the `with`.
@@ -55,7 +55,7 @@ class Enterable(Protocol):
     """A lock that may know where it was entered."""
 
     def entered_at(self, ident: int) -> tuple[CodeType, int] | None:
-        """Which instruction of which code took it, if that is known, and the thread has it by a `with`."""
+        """The instruction and code that acquired it, if that is known, and the thread holds it by a `with`."""
 
 
 def blocks_of(frame: FrameType | None, things: Sequence[object]) -> BlocksEntered:
@@ -114,7 +114,7 @@ def _look_at(frame: FrameType, things: Sequence[object], found: BlocksEntered) -
 
 
 def _lock_of(manager: object) -> object:
-    """The lock that a condition is entered by."""
+    """The lock with which a condition is entered."""
     if isinstance(manager, threading.Condition) or type_name(manager) == "asyncio.locks.Condition":
         return guarded(None, getattr, manager, "_lock")
     return None
@@ -179,7 +179,7 @@ def _withs(scope: ast.AST, owner: str) -> Any:
 
 
 def _value(node: ast.expr, frame: FrameType, owner: str) -> Any:
-    """What an expression is, if that can be told without running code of the program."""
+    """The value of an expression, if it can be found without running code of the program."""
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Name):
