@@ -56,7 +56,7 @@ class Action:
 
 
 def action_of(signum: int) -> Action | None:
-    """Return what the system does at a signal now, or None on a system where that can't be asked."""
+    """Return what the system does at a signal now, or None on a system that can't report it."""
     try:
         import ctypes
 

@@ -11,7 +11,7 @@ from .._core.stacks import is_passed_over, own_places, summaries, without_ours
 
 
 def call_site() -> Site | None:
-    """Return the place in the program from which the library was called, or None where there is none."""
+    """Return the place in the program from which the library was called, or None if there is none."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if not is_passed_over(frame.f_code.co_filename):

@@ -1,6 +1,6 @@
 """For people who test synchronization: threads that fail the test, and interrupts at every point.
 
-- `Threads` runs functions in threads, raises what they raised, and fails with all stacks where one hangs.
+- `Threads` runs functions in threads, raises their exceptions, and fails with all stack traces if one hangs.
 - `assert_blocks` asserts that a function waits.
 - `interrupts` delivers a real KeyboardInterrupt at every point where CPython can, and reports what breaks.
 - `check_lock`, `check_rlock`, `check_rwlock`, `check_semaphore`, `check_runner`, `check_counter` and `check_pool` try a

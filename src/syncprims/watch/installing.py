@@ -191,7 +191,7 @@ class Watching:
         setattr(owner, name, value)
 
     def _renew_locks_of_logging(self) -> None:
-        # Only where no other thread runs, as one might have taken the lock that it would release.
+        # Only if no other thread runs, because one might have acquired the lock that it would release.
         plain = ObservedRLock.__mro__[1]
         if type(logging._lock) is plain:  # type: ignore[attr-defined]  # it exists
             self._replace(logging, "_lock", threading.RLock())

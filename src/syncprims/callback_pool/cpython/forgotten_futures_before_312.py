@@ -1,4 +1,4 @@
-"""`Custody`: no future is forgotten by a standard process executor that breaks, as some are before Python 3.12."""
+"""`Custody`: a broken standard process executor forgets no future, as it can before Python 3.12."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
-# Before 3.12 the thread that tells all futures of a broken executor takes no lock against `submit`. One that comes in
-# later hears nothing; one that comes in meanwhile ends that thread by a changed dict, and more than one hears nothing,
-# and processes live on that nobody ends: the exit waits for them. All of these find the executor broken *after* having
-# been handed over. The same thread ends at the first cancelled future of those that it has to fail: hence `_Tolerant`.
+# Before 3.12 the thread that fails all futures of a broken executor takes no lock against `submit`. A future that comes
+# in later is never notified. One that comes in at the same time ends that thread by a changed dict: then several
+# futures are never notified, and processes live on that nothing ends, so the exit waits for them. In all of these cases
+# the executor is found broken *after* the future was handed over. The same thread also ends at the first cancelled
+# future that it has to fail; `_Tolerant` prevents this.
 
 _JOINING = 1.0  # seconds; an executor that is busy for longer waits for its workers already
-_BREAKING = 10.0  # seconds for a broken executor to tell its futures, more than it ever needs
+_BREAKING = 10.0  # seconds for a broken executor to fail its futures, more than it ever needs
 
 
 class _Tolerant(Future[bytes]):
@@ -56,7 +57,7 @@ class Custody:
             self._tell_all()
 
     def refused(self, error: Exception) -> None:
-        """See to all futures if `submit` failed half-way in an executor that just broke, and say that it did."""
+        """Fail all futures if `submit` failed half-way in an executor that just broke; return the error."""
         if getattr(self._executor, "_broken", False):
             self._tell_all()
             raise _broken() from error
@@ -74,7 +75,7 @@ class Custody:
             if not forgotten.done():
                 try:
                     forgotten.set_exception(_broken())
-                except InvalidStateError:  # it was told after all
+                except InvalidStateError:  # it has got the error after all
                     pass
 
 
@@ -89,8 +90,8 @@ def end(executor: ProcessPoolExecutor) -> None:
     inside: Any = executor
     for process in list((inside._processes or {}).values()):
         _kill(process)
-    # Not by `shutdown`: from 3.13 on the executor's own thread holds the lock of that while it waits for its workers,
-    # which it does without our saying so once the program ends. Then a worker that does not end would hold us up too.
+    # Not by `shutdown`: from 3.13 on the executor's own thread holds its lock while it waits for its workers, which it
+    # does by itself once the program ends. Then a worker that does not end would hold us up too.
     if inside._shutdown_lock.acquire(timeout=_JOINING):
         try:
             inside._shutdown_thread = True

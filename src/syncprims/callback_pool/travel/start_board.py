@@ -117,8 +117,8 @@ def stamp(address: str | None, slot: int) -> None:
     """Write "begun now" into the slot, if the board can be reached.
 
     Args:
-        address: The board's; None where there is none.
-        slot: Where; 0 is nowhere.
+        address: The address of the board; None if there is none.
+        slot: The slot; 0 means none.
     """
     board = _found(address, slot) if slot and address is not None else None
     if board is not None:

@@ -16,7 +16,7 @@ from .verdict import BrokenClause, ClauseNotRun, ConformanceError, ConformanceRe
 # over in a moment goes on beside the next ones, and is judged at the very end, when it has had its time: so an object
 # that hangs in every clause costs a moment for each, and a slow machine is not mistaken for a broken object.
 
-_MOMENT = 0.2  # seconds after which the next clause is begun, where a contract says nothing else
+_MOMENT = 0.2  # seconds after which the next clause begins, if a contract says nothing else
 _TIME = 9.0  # seconds that a clause gets; its own waits are shorter
 
 F = TypeVar("F")

@@ -74,7 +74,7 @@ def raises(
 
 
 def told(error: BaseException) -> str:
-    """An exception in words: what it is and where it comes from."""
+    """Describe an exception: its type, its text and its place."""
     if isinstance(error, BrokenError):
         return str(error)
     text = "".join(str(error).strip().splitlines()[-1:])
