@@ -34,9 +34,8 @@ def with_callbacks(submit: Submit) -> Work:
     """All tasks at once, until the last callback has run."""
 
     def work(operations: int) -> float:
-        left = deque(
-            range(operations)
-        )  # not an iterator: in several threads without the GIL that may say a number twice
+        # Not an iterator: without the GIL it may give two threads the same number.
+        left = deque(range(operations))
         done = Event()
 
         def callback(_: object) -> None:
