@@ -336,17 +336,25 @@ def interrupt_when(ready: Any) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_forked_child_gets_an_error_from_every_method() -> None:
-    """In a forked child each method raises ForkedError at once, and exit does not hang."""
-    code = """
-import os, threading, warnings
+@pytest.mark.parametrize(
+    ("fork", "leave"),
+    [("os.fork()", "raise SystemExit(7)"), ("ctypes.PyDLL(None).fork()", "os._exit(7)")],
+    ids=["by Python", "by C, as uWSGI does"],
+)
+def test_forked_child_gets_an_error_from_every_method(fork: str, leave: str) -> None:
+    """In a forked child each method raises ForkedError at once, and exit does not hang.
+
+    C code may fork without Python's hooks. Then Python takes the other threads for alive, and its own exit may hang.
+    """
+    code = f"""
+import ctypes, os, threading, warnings
 warnings.simplefilter("ignore")
 from syncprims import ForkedError
 from syncprims.callback_pool import CallbackPool
 hold = threading.Event()
 pool = CallbackPool(max_workers=1)
 task = pool.submit(hold.wait, 10)
-child = os.fork()
+child = {fork}
 if child == 0:
     calls = [lambda: pool.submit(len, "a"), lambda: pool.apply_async(len, "a"), lambda: pool.map(len, ["a"]),
              lambda: pool.map_unordered(len, ["a"]), pool.join, pool.close, pool.abort, pool.terminate, pool.shutdown,
@@ -357,7 +365,7 @@ if child == 0:
         except ForkedError:
             continue
         raise SystemExit(100 + number)
-    raise SystemExit(7)
+    {leave}
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 hold.set()
 pool.close(10)

@@ -204,7 +204,7 @@ class Ending:
 
     def forget(self) -> None:
         """End a pool without references and open tasks."""
-        if self._open_tasks.phase != "forked":
+        if not self._open_tasks.is_forked():
             # All of these are puts into C queues.
             self._open_tasks.close()
             self._dispatcher.stop_if_over()
@@ -215,7 +215,8 @@ class Ending:
 
     def must_drain(self) -> bool:
         """Whether it has tasks that no abort has given up."""
-        return self._open_tasks.phase in ("open", "closing", "shut") and bool(self._open_tasks.jobs)
+        open_tasks = self._open_tasks
+        return not open_tasks.is_forked() and open_tasks.phase in ("open", "closing", "shut") and bool(open_tasks.jobs)
 
     def drain(self) -> None:
         """Block until it has none. Tasks that wait for workers which don't finish their start are given up."""
@@ -228,7 +229,7 @@ class Ending:
 
     def end_with_program(self) -> None:
         """Close it: tasks that an abort left running get an error, and no wait is hopeless."""
-        if self._open_tasks.phase == "forked":
+        if self._open_tasks.is_forked():
             return
         self._open_tasks.close()
         deadline = Deadline(_ABORT_PATIENCE)

@@ -497,7 +497,7 @@ class TaskGroup:
         """Stop the tasks, give them a moment, and leave."""
         try:
             self._fail()
-            if self._open_tasks.phase != "forked":
+            if not self._open_tasks.is_forked():
                 self._wait(Deadline(_MOMENT))
         finally:
             self._phase = "left"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from _queue import SimpleQueue
 from _thread import allocate_lock
 from collections import deque
+from os import getpid
 from typing import TYPE_CHECKING, Final, Generic, Literal, Protocol, TypeVar
 
 from .._core.deadline import Deadline
@@ -100,6 +101,8 @@ class OpenTasks(Generic[K, V]):
         self.name: str = pool_name
         self.max_pending: int | None = max_pending
         self.phase: Phase = "open"
+        # A C program that embeds Python, such as uWSGI, may fork without telling Python, so no hook runs in the child.
+        self._process = getpid()
         self.jobs: dict[K, V] = {}
         self.staff: Final = Staff()
         self.ended: SimpleQueue[K | V | Fence | None] = SimpleQueue()
@@ -121,13 +124,14 @@ class OpenTasks(Generic[K, V]):
             self.jobs[task] = job
         elif not self._entered(task, job):
             wait_or_refuse(Room(self), None, self._enter, task, job)
-        if self.phase != "open":  # read after the store: see the top of this module
+        # The phase is read after the store: see the top of this module.
+        if self.phase != "open" or getpid() != self._process:
             self.check_open()
 
     def take_in_besides(self, task: K, job: V) -> None:
         """Store a task that needs no worker, and therefore no room."""
         self.jobs[task] = job
-        if self.phase != "open":
+        if self.phase != "open" or getpid() != self._process:
             self.check_open()
 
     def _enter(self, task: K, job: V) -> None:
@@ -214,9 +218,15 @@ class OpenTasks(Generic[K, V]):
         verb = {"aborted": "aborted", "shut": "shut down"}.get(self.phase, "closed")
         raise PoolClosedError(f"{self.name!r} was {verb} and takes no more tasks: make a new pool")
 
+    def is_forked(self) -> bool:
+        """Whether this is a forked child of the process that made the pool."""
+        if getpid() != self._process:
+            self.fork()
+        return self.phase == "forked"
+
     def check_fork(self) -> None:
         """Raise in a forked child."""
-        if self.phase == "forked":
+        if self.is_forked():
             raise ForkedError(
                 f"{self.name!r} was made before this process was forked, and its threads did not come along: "
                 "make a new pool in the child"

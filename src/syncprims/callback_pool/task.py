@@ -381,7 +381,7 @@ class Task(Future[T]):
         return CancelledError(f"task {self._label} of {self._open_tasks.name!r} was cancelled")
 
     def _check_fork(self) -> None:
-        if self._open_tasks.phase == "forked" and not self.done():
+        if not self.done() and self._open_tasks.is_forked():
             raise ForkedError(
                 f"{self} runs in the parent process; its result will not come to this forked child. "
                 "Make a pool in the child"
