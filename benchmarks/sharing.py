@@ -7,12 +7,17 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from syncprims import TimedLock, TimedRWLock, TimedSemaphore
+from syncprims import QueuedLock, TimedLock, TimedRWLock, TimedSemaphore
 
 from .measuring import OURS, STDLIB, Case, Group, Work, loop, package
 from .together import together
 
 _THREADS = 4
+
+
+class _Exclusive(QueuedLock):
+    def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:  # noqa: ARG002  any two exclude each other
+        return not kinds
 
 
 def _of(make: Callable[[], Any], statement: str = "with lock: pass") -> Callable[[ExitStack], Work]:
@@ -53,6 +58,7 @@ GROUPS = (
         (
             Case("threading.Lock", STDLIB, _of(threading.Lock)),
             Case("TimedSemaphore", OURS, _of(lambda: TimedSemaphore(2)), 4),
+            Case("QueuedLock, one at a time", OURS, _of(_Exclusive)),
             Case("TimedSemaphore.hold(t)", OURS, _of(lambda: TimedSemaphore(2).hold(1.0))),
             Case(
                 "TimedSemaphore.acquire, release",
@@ -95,6 +101,7 @@ GROUPS = (
             Case("under one threading.Lock", STDLIB, _side_by_side(threading.Lock, _HOLD)),
             Case("under one TimedLock", OURS, _side_by_side(TimedLock, _HOLD)),
             Case("TimedRWLock.read()", OURS, _side_by_side(TimedRWLock, _READ)),
+            Case("without any lock", STDLIB, _side_by_side(object, "for _ in busy: pass")),
         ),
         better="more",
         operations=2000,
