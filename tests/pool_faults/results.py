@@ -29,7 +29,23 @@ HEADINGS = {
     "ThreadPoolExecutor": "Thread\N{SOFT HYPHEN}Pool\N{SOFT HYPHEN}Executor",
     "ProcessPoolExecutor": "Process\N{SOFT HYPHEN}Pool\N{SOFT HYPHEN}Executor",
 }
-LOOKS = "matrix dense"
+LOOKS = "matrix dense rated"
+# The page shows a word for each symbol, and a colour for how bad it is: a role of the page, for what matches first.
+WORDS = {
+    "\N{CHECK MARK}": "works",
+    "E": "error",
+    "e": "vague error",
+    "B": "breaks",
+    "L": "lost",
+    "H": "hangs",
+    "X": "dies",
+}
+RATINGS = {
+    "bad": r"hangs|lost|dies|never done|all fail",
+    "poor": r"breaks|vague|\blate\b(?<!never late)|^no$|left behind|waits|if busy|0 or 1",
+    "good": "",
+}
+NOTHING = "\N{EN DASH}"
 BESIDE_OTHERS = ("thread", "forkserver")  # ours, in the table that has the other pools
 
 
@@ -111,9 +127,18 @@ def tables(folder: Path) -> dict[str, str]:
     }
 
 
+def _rated(symbols: str) -> str:
+    """Return a cell as the page has it: in words, and in the colour of the worst that they say."""
+    if symbols == NOTHING:
+        return symbols
+    words = re.sub(rf"(?<!\w)[{''.join(WORDS)}](?!\w)", lambda found: WORDS[found[0]], symbols)
+    rating = next(name for name, pattern in RATINGS.items() if re.search(pattern, words))
+    return f":{rating}:`{words}`"
+
+
 def _our_lines(results: Results) -> Iterator[list[str]]:
     for row in all_rows().values():
-        yield [row.title, *(_cell(results, row, place) for place in ALL)]
+        yield [row.title, *(_rated(_cell(results, row, place)) for place in ALL)]
 
 
 def _beside(path: Path, results: Results) -> str:
@@ -122,7 +147,7 @@ def _beside(path: Path, results: Results) -> str:
     rows = all_rows()
     ours = [f"ours, {HEADINGS[place].partition(',')[0]}" for place in BESIDE_OTHERS]
     shown = [
-        [rows[name].title, *others, *(_cell(results, rows[name], place) for place in BESIDE_OTHERS)]
+        [rows[name].title, *map(_rated, [*others, *(_cell(results, rows[name], place) for place in BESIDE_OTHERS)])]
         for name, *others in lines
     ]
     return list_table([["", *heading[1:], *ours], *shown], LOOKS)
@@ -130,7 +155,7 @@ def _beside(path: Path, results: Results) -> str:
 
 def _cell(results: Results, row: Row, place: str) -> str:
     result = results.get(Cell(row.name, place))
-    return result.shown() if result else "\N{EN DASH}"
+    return result.shown() if result else NOTHING
 
 
 def _summary(path: Path, results: Results) -> str:

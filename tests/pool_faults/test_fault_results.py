@@ -12,7 +12,7 @@ import pytest
 
 from pool_faults.cell_runs import FAILS, HANGS, Cell, Outcome
 from pool_faults.fault_places import ALL
-from pool_faults.results import collect, load, save, tables
+from pool_faults.results import _rated, collect, load, save, tables
 from pool_faults.rows import all_rows
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -63,6 +63,27 @@ def test_runs_of_a_cell_come_together() -> None:
     assert results[wavering].shown() == "✓ (2) / H (1)"
 
 
+@pytest.mark.parametrize(
+    ("symbols", "shown"),
+    [
+        ("✓", ":good:`works`"),
+        ("✓, or E", ":good:`works, or error`"),
+        ("E by submit", ":good:`error by submit`"),
+        ("never late", ":good:`never late`"),
+        ("2.8 s late", ":poor:`2.8 s late`"),
+        ("e", ":poor:`vague error`"),
+        ("B, H", ":bad:`breaks, hangs`"),
+        ("H at exit", ":bad:`hangs at exit`"),
+        ("get() H", ":bad:`get() hangs`"),
+        ("✓ (2) / H (1)", ":bad:`works (2) / hangs (1)`"),
+        ("\N{EN DASH}", "\N{EN DASH}"),
+    ],
+)
+def test_a_cell_has_words_and_the_colour_of_the_worst(symbols: str, shown: str) -> None:
+    """A reader needs no key to the table, and one who sees no colours loses nothing."""
+    assert _rated(symbols) == shown
+
+
 def test_new_results_take_the_place_of_the_same_cells(tmp_path: Path) -> None:
     """Saving again replaces what was run again, keeps the rest in the table's order, and tells what went wrong."""
     (tmp_path / "others.csv").write_text("fault,others\nchain,✗ once\n", encoding="utf-8")
@@ -75,7 +96,7 @@ def test_new_results_take_the_place_of_the_same_cells(tmp_path: Path) -> None:
     assert [cell["fault"] for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]] == ["chain", "task_raises"]
     found = tables(tmp_path)
     assert "2 cells, 1 to 2 runs each, 3 in all; **0 hung" in found["runs.txt"]
-    assert re.search(r"- ✗ once\n +- ✓\n", found["beside.txt"])
+    assert re.search(r"- :good:`✗ once`\n +- :good:`works`\n", found["beside.txt"])
     assert found["ours.txt"].count("   * -") == 1 + len(all_rows())
     assert found["ours.txt"].count("     - ") == (1 + len(all_rows())) * len(ALL)
     assert {name: (tmp_path / name).read_text(encoding="utf-8") for name in found} == found
