@@ -58,7 +58,8 @@ class Drained(Borrowed):
         self._jobs: deque[Job[Any]] = deque()
         most = executor._max_workers + 1
         self._sent: deque[_Drain] = deque(repeat(_Drain(due=False), most), maxlen=most)
-        # Written by each drain whose time is up: whether one task has taken all of it.
+        # Written by each drain after its first task: whether that has taken the whole turn. A task that waits for the
+        # GIL looks long too; the next drain corrects it.
         self._one_each = True
 
     def start(self, job: Job[Any]) -> None:
@@ -106,10 +107,11 @@ class Drained(Borrowed):
                 if self._stuck:
                     self._stuck.discard(job)
                 del job
-                if now() >= until:
-                    self._one_each = first
+                late = now() >= until
+                if first:
+                    first, self._one_each = False, late
+                if late:
                     return
-                first = False
         except IndexError:  # none is left
             return
         finally:
