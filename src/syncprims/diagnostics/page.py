@@ -29,7 +29,7 @@ def page(spans: Sequence[Span], note: str, about: str = "", uses: Sequence[LockU
     html = folder.joinpath("page.html").read_text(encoding="utf-8")
     for place, names in _PARTS.items():
         html = html.replace(place, "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names))
-    # No text of the program may end the script that it stands in.
+    # No text of the program may end the script that contains it.
     data = json.dumps(_data(spans, note, about, uses), separators=(",", ":")).replace("<", "\\u003c")
     return html.replace(_PLACE, data)
 

@@ -92,7 +92,7 @@ def _silence_monitoring() -> list[Callable[[], object]]:  # pragma: no cover
 
 
 def place(frame: FrameType) -> str:  # pragma: no cover
-    """Where a frame stands, as text."""
+    """The place of a frame, as text."""
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
 
 

@@ -23,7 +23,7 @@ _MOST_SHOWN: Final = 20
 
 
 class _MadeLabel:
-    """The name of a lock, to be made when somebody reads the recording: by then it is known whether it has twins."""
+    """The name of a lock, which is made when the recording is read: by then it is known whether there are twins."""
 
     __slots__ = ("kind", "number", "origin")
 

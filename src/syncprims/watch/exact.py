@@ -38,7 +38,7 @@ _clock: Final[Iterator[int]] = iter(perf_counter_ns, -1)
 
 
 class ExactLock(ObservedLock, ours=True):
-    """What `threading.Lock` is while somebody has to know of every release."""
+    """The `threading.Lock` while every release must be known."""
 
     __slots__ = ("_serial",)
     __module__ = "_thread"
@@ -97,7 +97,7 @@ ExactLock.__name__ = "lock"
 
 
 class ExactRLock(ObservedRLock):
-    """What `threading.RLock` makes while somebody has to know of every release."""
+    """The class of the locks that `threading.RLock` makes while every release must be known."""
 
     __slots__ = ("_serial",)
     __module__ = "threading"

@@ -12,8 +12,8 @@ from .exact import ExactLock, ExactRLock, serial_of_exact
 from .observed import origin_of
 from .origins import Origin, name_made
 
-# The threads of the program count by themselves, in plain lists, and the library is not called before somebody scrapes.
-# So none of its locks is taken while a lock of the program is taken or released; its own may be observed like any.
+# The threads of the program count by themselves, in plain lists, and the library is not called before a scrape. So none
+# of its locks is taken while a lock of the program is taken or released; its own may be observed like any.
 #
 # A cell of counts belongs to one thread and one place that makes locks, so that no count is lost: between reading an
 # element of a list and storing the sum, no interrupt is delivered, and no other thread writes there.

@@ -195,7 +195,7 @@ else:
 
 
 class _Like(type):
-    """A class that counts as the one in C that it stands for, for programs that ask of what kind an older lock is."""
+    """A class that counts as the one in C that it replaces, for programs that check the class of an older lock."""
 
     _of: type
 
@@ -300,7 +300,7 @@ def factory_of(kind: type[ObservedLock]) -> Callable[[], ObservedLock]:
 
 
 class _LockFactory(partial[ObservedLock]):
-    """As the function that it stands for: it is copied to itself, and pickled to that of the process that loads it."""
+    """Like the function that it replaces: a copy is itself, and a pickle loads the function of the other process."""
 
     def __copy__(self) -> Self:
         return self

@@ -140,7 +140,7 @@ def wait(event: threading.Event, what: str) -> None:
 
 
 def standing(thread: threading.Thread) -> str:
-    """Where a thread stands, in words; the innermost frame that is no mere wait of `threading`."""
+    """The place of a thread, as text: the innermost frame that is not just a wait of `threading`."""
     frame: FrameType | None = sys._current_frames().get(thread.ident or 0)
     while frame is not None and frame.f_back is not None and frame.f_code.co_filename == threading.__file__:
         frame = frame.f_back
