@@ -15,8 +15,11 @@ from typing import Any
 
 import pytest
 
+from polling import until
+from syncprims._core.waits import innermost_of
 from syncprims.testing import interrupts
 from syncprims.watch import Incident, Watching, install
+from syncprims.watch.blocked import Blocked
 from syncprims.watch.event_loops import lock_waits, number_of_task, running_loops, task_lock_of
 from watch.watching import QUICK, block_of, run, variables
 
@@ -181,7 +184,14 @@ def test_a_blocked_loop_is_reported_once_for_each_place(watching: Watching) -> N
 
     watching.watcher.on_incident.append(note)
 
+    me = threading.get_ident()
+
+    def waits_for_event() -> bool:
+        wait = innermost_of(me)
+        return isinstance(wait, Blocked) and "the Event" in wait.target.name
+
     def look_and_set(let_go: threading.Event) -> None:
+        until(waits_for_event, LIMIT)
         watching.look()
         let_go.set()
 
