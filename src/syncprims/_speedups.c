@@ -70,6 +70,8 @@
  *    the last of them does it, and after it the rule (1) holds for the threads that came in between.
  * 5. A thread gives up only if it has not passed the gate since it last read `owner`. So no opening is lost. A left-over
  *    opening makes the next waiter check once more than necessary.
+ * 6. An observed lock (see below) may be released by another thread as soon as it is acquired, when the one that has
+ *    acquired it is still counted in `waiters`. So after that one has subtracted itself, it does the same as in (4).
  *
  * tests/locks/test_lock_protocol.py has these steps as a model, and runs all their interleavings.
  *
@@ -791,11 +793,10 @@ wait_for(Lock *lock, int64_t ident, double seconds, int handlers)
         set(&lock->starving, 0);
     }
     add(&lock->waiters, -1);
-    if (outcome != 1) {
-        swap(&lock->owner, HANDED, 0);
-        if (get(&lock->owner) == 0 && get(&lock->waiters) != 0) {
-            open_gate(lock);
-        }
+    /* If this thread has got the lock, this does something only if another one has released it since: see (6). */
+    swap(&lock->owner, HANDED, 0);
+    if (get(&lock->owner) == 0 && get(&lock->waiters) != 0) {
+        open_gate(lock);
     }
     return outcome;
 }

@@ -1,8 +1,8 @@
 """The protocol of the compiled lock, step by step: all interleavings of a model of it, and of mutations of that.
 
-No tool looks into C code for interleavings. So this is a model of `let_go` and `wait_for` in `_speedups.c`. Each step
-is one access to what threads share, and a change there needs the same change here. The steps are small enough to go
-through every state that some threads can get into.
+No tool looks into C code for interleavings. So this is a model of `let_go`, `let_go_of` and `wait_for` in
+`_speedups.c`. Each step is one access to what threads share, and a change there needs the same change here. The steps
+are small enough to go through every state that some threads can get into.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class State(NamedTuple):
     posted: int = 0
     starving: int = 0
     gate_open: bool = False
+    by_any: bool = False  # any thread may release it: the observed lock
 
 
 class BrokenError(Exception):
@@ -53,6 +54,9 @@ MUTATIONS: Final = (
     "gives up after the gate without another look",
     "does not wake a second waiter",
 )
+
+
+ANY_MUTATION: Final = "does not look whether another thread has released what it took"
 
 
 def steps(state: State, number: int, mutation: str = "") -> Iterator[State]:
@@ -111,7 +115,13 @@ def steps(state: State, number: int, mutation: str = "") -> Iterator[State]:
         case "taken":
             yield to("uncount", starving=0)
         case "uncount":
-            yield to("held", waiters=state.waiters - 1)
+            done = not state.by_any or mutation == ANY_MUTATION
+            yield to("held" if done else "unhand own", waiters=state.waiters - 1)
+        # It may have been released by another thread, which then saw this one among the waiters.
+        case "unhand own":
+            yield to("look at own", owner=FREE if state.owner == HANDED else state.owner)
+        case "look at own":
+            yield to("anybody" if state.owner == FREE else "held")
         # -- giving up
         case "leave":
             yield to("look after" if mutation == MUTATIONS[4] else "unhand", waiters=state.waiters - 1)
@@ -127,6 +137,17 @@ def steps(state: State, number: int, mutation: str = "") -> Iterator[State]:
                 yield to("post")
             else:
                 yield to("", over=True)
+        # -- releasing it, whichever thread has it; only if that is still the one that was seen
+        case "held" | "any" if state.by_any:
+            if state.owner in (FREE, HANDED):
+                yield to("", over=True)  # an error: another thread has released it
+            else:
+                yield to("any with waiters" if state.waiters else "any free", thread={"seen": state.owner})
+        case "any with waiters":
+            yield to("any hand" if state.starving else "any free")
+        case "any free" | "any hand":
+            after = FREE if me.at == "any free" else HANDED
+            yield to("look for waiters", owner=after) if state.owner == me.seen else to("any")
         # -- releasing it
         case "held":
             if state.owner != number:
@@ -159,9 +180,9 @@ def steps(state: State, number: int, mutation: str = "") -> Iterator[State]:
             yield to("", over=True, gate_open=True)
 
 
-def explore(threads: list[Thread], mutation: str = "") -> int:
+def explore(threads: list[Thread], mutation: str = "", *, by_any: bool = False) -> int:
     """Go through all states, and return how many there are; raise for one that must not be."""
-    start = State(tuple(threads))
+    start = State(tuple(threads), by_any=by_any)
     seen, left = {start}, [start]
     while left:
         state = left.pop()
@@ -203,6 +224,24 @@ def hasty(rounds: int = 1) -> Thread:
 def test_in_every_order_of_steps_one_thread_has_the_lock_and_all_come_to_an_end(threads: list[Thread]) -> None:
     """Never two holders, never a thread asleep with none to wake it, and never a promise that is not kept."""
     assert explore(threads) > 100
+
+
+def meddler() -> Thread:
+    """A thread that only releases."""
+    return Thread("any", 1, patient=True)
+
+
+@pytest.mark.parametrize("threads", [[patient(2), patient(), meddler()], [patient(), hasty(), meddler(), meddler()]])
+def test_if_any_thread_may_release_it_all_come_to_an_end_too(threads: list[Thread]) -> None:
+    """Threads that release what others have taken leave no thread asleep, and no promise that is not kept."""
+    assert explore(threads, by_any=True) > 100
+
+
+@pytest.mark.parametrize("mutation", [MUTATIONS[2], MUTATIONS[4], MUTATIONS[5], ANY_MUTATION])
+def test_a_step_in_the_wrong_place_is_caught_there_too(mutation: str) -> None:
+    """The steps that the two kinds of release share matter in both, and so does the one that only this kind needs."""
+    with pytest.raises(BrokenError):
+        explore([patient(2), patient() if mutation != MUTATIONS[4] else hasty(), meddler()], mutation, by_any=True)
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
