@@ -92,17 +92,22 @@ def test_quick_tasks_share_few_calls(workers: int) -> None:
 def test_long_tasks_keep_their_place() -> None:
     """Each task that takes longer than a turn has a call of its own, and comes before what was submitted after it."""
     order: list[int] = []
+
+    def note(number: int) -> None:
+        long()
+        order.append(number)
+
     with ThreadPoolExecutor(1) as executor, CallbackPool(executor) as pool:
         learn(pool, quick)
         learn(pool, long)
         with busy(executor):
             for number in range(20):
-                pool.submit(order.append, number)
+                pool.submit(note, number)
             assert queued(executor) == 20
             executor.submit(order.append, -1)
-            pool.submit(order.append, 20)
+            pool.submit(note, 20)
         pool.join(LIMIT)
-        assert sorted(order) == list(range(-1, 21))
+    assert order == [*range(20), -1, 20]
 
 
 def test_other_users_wait_for_a_turn_only() -> None:

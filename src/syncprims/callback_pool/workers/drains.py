@@ -91,10 +91,20 @@ class Drained(Borrowed):
     def _drain(self, drain: _Drain) -> None:
         """Run tasks in a thread of the executor."""
         drain.due = False
-        jobs, sent, run, now, me = self._jobs, self._sent, self.run, monotonic, get_ident()
+        me = get_ident()
+        before = enter(self._open_tasks, "task")
+        try:
+            self._take_turn(me)
+        finally:
+            try:
+                leave(before)
+            finally:
+                busy.pop(me, None)
+
+    def _take_turn(self, me: int) -> None:
+        jobs, sent, run, now = self._jobs, self._sent, self.run, monotonic
         until = now() + _TURN
         first = True
-        before = enter(self._open_tasks, "task")
         try:
             for job in iter(jobs.popleft, None):  # so that nothing raised from outside loses a job: see `serve`
                 try:
@@ -114,11 +124,6 @@ class Drained(Borrowed):
                     return
         except IndexError:  # none is left
             return
-        finally:
-            try:
-                leave(before)
-            finally:
-                busy.pop(me, None)
 
     def _over(self, drain: _Drain, call: Future[None]) -> None:
         """See to the tasks that it has left."""
