@@ -177,6 +177,7 @@ def test_the_page_shows_what_is_kept(tmp_path: Path) -> None:
         shutil.copy(KEPT / name, tmp_path)
     drawn = {path.name: path.read_text(encoding="utf-8") for path in draw(tmp_path)}
     shown = {path.name: path.read_text(encoding="utf-8") for path in [*KEPT.glob("*.svg"), *KEPT.glob("*.txt")]}
+    shown.pop("constructions.txt", None)  # which a command of its own writes
     assert drawn == shown, "run python -m benchmarks --draw"
 
 
