@@ -74,7 +74,8 @@ PACKAGES: Final = {
     "cheroot": ["cheroot/test", "-k", "not ssl and not tls"],
     "waitress": ["tests"],
     "diskcache": ["tests/test_core.py", "tests/test_fanout.py", "tests/test_recipes.py"],
-    "prometheus_client": ["tests"],
+    # Left out: it fails now and then without the watch, too.
+    "prometheus_client": ["tests", "-k", "not mtls_untrusted"],
     "watchdog": ["tests"],
     "cachetools": ["tests"],
     "apscheduler": ["tests"],
@@ -153,9 +154,9 @@ def compare(name: str, folder: Path, arguments: Sequence[str], *, is_pytest: boo
         file.unlink(missing_ok=True)
         printed, took = run([*arguments, *more], folder, reports if watched else None)
         outcomes.append(of_pytest(file) if is_pytest else of_unittest(printed))
-        seconds.append(round(took, 1))
-        if not outcomes[-1]:
+        if not int(outcomes[-1].get("", len(outcomes[-1]))):
             raise CutOffError(f"{name} has run no test: {printed[-2000:]}")
+        seconds.append(round(took, 1))
     bare, under = outcomes
     told = reports.read_text(errors="replace") if reports.exists() else ""
     row = {

@@ -53,9 +53,9 @@ else:
 # bare lock, an interrupt may come after an `acquire` in C. `__enter__` is Python on 3.14, where one could come after
 # that, too (gh-148874); then the lock is taken by the reading of an attribute, after which none comes.
 #
-# Rejected: the C lock's own `__exit__` in a slot (a tenth faster, but keeps only the C lock alive); a lock behind which
-# is `_thread.RLock` (knows its owner, but no other thread can release it, as a plain lock's may); a `with` that notes
-# its frame (twice the cost).
+# Rejected: the C lock's own `__exit__` in a slot (a quarter faster, but keeps only the C lock alive); a lock behind
+# which is `_thread.RLock` (knows its owner, but no other thread can release it, as a plain lock's may); a `with` that
+# notes its frame (twice the cost).
 
 _TRIES: Final = repeat((False,))  # the arguments of one `acquire` after the other that does not wait
 _ENDLESS: Final[float] = -1
