@@ -26,7 +26,7 @@ def run(program: Path, folder: Path) -> tuple[str, str]:
     """Run a program in a folder; return what it printed, and what it complained of."""
     done = subprocess.run(
         [sys.executable, "-W", "error", str(program)],
-        env=environment(),
+        env={"SYNCPRIMS_TEST_DELAY_FACTOR": "5", **environment()},
         cwd=folder,
         capture_output=True,
         text=True,

@@ -171,8 +171,8 @@ UNDONE: Final = [
     Undone(
         "the guarded value's update",
         "_locks/guarded.py",
-        "(self._value,) = starmap(fn, ((self._value,),))",
-        "self._value = fn(self._value)",
+        "for made in starmap(fn, ((self._value,),)):\n                self._value = made\n                return made",
+        "self._value = fn(self._value)\n            return self._value",
         "locks/test_guarded.py::test_what_the_function_has_returned_is_not_lost",
         "",
     ),
@@ -187,7 +187,7 @@ UNDONE: Final = [
     Undone(
         "attempt itself",
         "_core/interrupts.py",
-        "    (outcome,) = starmap(take, (args,))\n    return outcome",
+        "    for outcome in starmap(take, (args,)):\n        return outcome",
         "    outcome = take(*args)\n    return outcome",
         "core/test_interrupts.py::test_an_attempt_is_stored_before_an_interrupt_comes",
         "by_attempt",

@@ -6,7 +6,7 @@ import copy
 import os
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import starmap
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 
 from hostile import HostileObject
 from locks.actors import LIMIT, Actors, eventually, held_elsewhere
-from syncprims import DeadlockError, Guarded, LockTimeoutError, TimedLock, acquire_all
+from syncprims import DeadlockError, Guarded, LockTimeoutError, SingleFlight, TimedLock, acquire_all, once
 from syncprims.diagnostics import check_lock_order, record, snapshot
 from syncprims.testing import MODES, Mode, check_lock, interrupts, patience
 
@@ -555,3 +555,21 @@ def test_a_forked_child_has_value_and_lock() -> None:
         in_child(check)
     with stock as shelves:
         assert shelves == {"bolts": 3}
+
+
+def test_a_function_that_raises_stop_iteration_is_a_clear_error() -> None:
+    """In `update`, `once` and `SingleFlight`, as in a generator; nothing is changed, and the next call works."""
+    empty: Iterator[int] = iter(())
+    guarded = Guarded(1)
+    flight: SingleFlight[str, int] = SingleFlight()
+    calls: list[Callable[[], object]] = [
+        lambda: guarded.update(lambda _: next(empty)),
+        lambda: flight.do("a", empty.__next__),
+        once(lambda: next(empty)),
+    ]
+    for call in calls:
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="the function raised StopIteration; raise another exception"):
+                call()
+    assert guarded.update(lambda n: n + 1) == 2
+    assert flight.do("a", lambda: 3) == 3

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from functools import partial
 from itertools import starmap
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 # The rule
 # --------
@@ -57,6 +57,9 @@ T = TypeVar("T")
 
 Leave = Callable[..., Any]
 
+# As a generator does (PEP 479): to an iterator, this exception means that there is nothing more.
+STOPPED: Final = "the function raised StopIteration; raise another exception, or give next() a default"
+
 
 def attempt(take: Callable[..., T], *args: Any) -> T:
     """Return ``take(*args)``, so that the caller has stored it before an interrupt comes.
@@ -64,8 +67,9 @@ def attempt(take: Callable[..., T], *args: Any) -> T:
     Nothing shorter is safe: after ``taken = take()`` an interrupt may come between the call, which has taken something,
     and the store. Here an iterator in C makes the call, and from there to the caller's store CPython does not check.
     """
-    (outcome,) = starmap(take, (args,))
-    return outcome
+    for outcome in starmap(take, (args,)):
+        return outcome
+    raise RuntimeError(STOPPED)
 
 
 exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend

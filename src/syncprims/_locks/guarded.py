@@ -8,6 +8,7 @@ from itertools import starmap
 from typing import Generic, TypeVar, cast
 
 from .._core.foreign import words
+from .._core.interrupts import STOPPED
 from .._core.lazy import check_runs
 from .timed_lock import TimedLock
 
@@ -120,6 +121,7 @@ class Guarded(TimedLock, Generic[T]):
             DeadlockError: This thread holds it already, for example because the function calls `update` itself.
             TypeError: The function can't be called, or is a coroutine or generator function, and a call would run none
                 of its code.
+            RuntimeError: The function raises StopIteration, as a generator makes of it.
             BaseException: What the function raises. The value is unchanged, and the lock is free.
 
         Example:
@@ -131,8 +133,10 @@ class Guarded(TimedLock, Generic[T]):
         check_runs(fn, "the function of update()")
         with self:
             # `attempt`, inlined: the result of the function becomes the value before an interrupt can come.
-            (self._value,) = starmap(fn, ((self._value,),))
-            return self._value
+            for made in starmap(fn, ((self._value,),)):
+                self._value = made
+                return made
+            raise RuntimeError(STOPPED)
 
     @property
     def value(self) -> T:

@@ -61,6 +61,7 @@ def once(
         True
 
     **Errors.** If the function raises an exception, its caller and all threads that wait at that time get the same one.
+    (A StopIteration becomes a RuntimeError, as in a generator.)
     It is not kept: the next call tries again. An interrupt (Ctrl-C, the exception of a signal handler, or any exception
     that is not an `Exception`) is raised only in the thread in which it came, and one of the waiting threads runs the
     function again.

@@ -92,6 +92,7 @@ class SingleFlight(Generic[K, R]):
                 would complete a cycle.
             TypeError: The key can't be hashed, or the function can't be called or is a coroutine or generator function,
                 and a call would run none of its code.
+            RuntimeError: The function raises StopIteration, as a generator makes of it.
             BaseException: What the function raises, in all callers that share the call. An interrupt (Ctrl-C, the
                 exception of a signal handler, or any exception that is not an `Exception`) is raised only in the thread
                 in which it came. One of the other callers then makes another call, with its own function.
