@@ -181,8 +181,9 @@ def docs(session: nox.Session) -> None:
     """Build the pages, with every warning an error, run their examples, and try them in a browser if there is one."""
     _install(session, "-e", ".[docs,test]", *_group("browser"))
     for builder in ("html", "doctest"):
-        # Of what is compiled, Sphinx would not see the types.
-        command = ["sphinx-build", "-W", "-n", "-q", "-b", builder, "docs", f"docs/_build/{builder}"]
+        # Of what is compiled, Sphinx would not see the types; and of a page that it does not read again, the search
+        # would not have the entries of the index.
+        command = ["sphinx-build", "-E", "-W", "-n", "-q", "-b", builder, "docs", f"docs/_build/{builder}"]
         session.run(*command, env={"SYNCPRIMS_PURE": "1"})
     _pytest(session, "-n", "0", *(session.posargs or ["tests/pages"]), env={"SYNCPRIMS_PAGES": "docs/_build/html"})
 

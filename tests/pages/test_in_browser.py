@@ -75,6 +75,15 @@ def test_text_can_be_read_by_day_and_by_night(page: Page, scheme: str) -> None:
     assert faint == []
 
 
+def test_each_plot_fits_the_screen(page: Page) -> None:
+    """No plot is higher than the window of a laptop, so that its bars can be compared at a glance."""
+    page.set_viewport_size({"width": 1280, "height": HEIGHT})
+    page.goto("performance.html")
+    heights = page.locator("div.drawing img").evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
+    assert len(heights) > 20
+    assert max(heights) < HEIGHT
+
+
 def test_what_is_copied_can_be_pasted(page: Page) -> None:
     """The button beside an example copies its code, without prompts and without output."""
     page.goto("index.html")
