@@ -892,10 +892,25 @@ take_if_free(Lock *lock)
     return take(lock, ident);
 }
 
+/* Whether one more call fits on the stack; else an error is set. Leaving may need that where entering did not: the
+ * interpreter's fast calls do not count. So at the limit of recursion nothing is acquired that could not be released. */
+static inline int
+has_room(void)
+{
+    if (Py_EnterRecursiveCall(" while acquiring a lock")) {
+        return 0;
+    }
+    Py_LeaveRecursiveCall();
+    return 1;
+}
+
 /* __enter__() of the Python class. */
 static PyObject *
 lock_enter(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    if (!has_room()) {
+        return NULL;
+    }
     if (nargs == 0 && kwnames == NULL && ((Lock *)self)->ways & BY_WITH && take_if_free((Lock *)self)) {
         return Py_NewRef(self);
     }
@@ -1226,6 +1241,9 @@ goes_past(Hold *hold)
 static PyObject *
 hold_enter(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    if (!has_room()) {
+        return NULL;
+    }
     Hold *hold = (Hold *)self;
     if (nargs == 0 && kwnames == NULL && goes_past(hold) && take_if_free((Lock *)hold->lock)) {
         return Py_NewRef(hold->lock);
@@ -1387,6 +1405,9 @@ note_place(Observed *self, PyObject *code, int64_t at, int by_with)
 static PyObject *
 observed_enter(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    if (!has_room()) {
+        return NULL;
+    }
     if (nargs == 0 && kwnames == NULL && take_if_free((Lock *)self)) {
         int64_t at = 0;
         PyObject *code = calling_code(&at);
@@ -1413,6 +1434,9 @@ observed_taken(PyObject *self, void *by_with)
 static PyObject *
 observed_acquire(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    if (!has_room()) {
+        return NULL;
+    }
     if (kwnames == NULL && (nargs == 0 || (nargs == 1 && (args[0] == Py_True || args[0] == Py_False)))) {
         if (take_if_free((Lock *)self)) {
             int64_t at = 0;
