@@ -79,6 +79,7 @@ _MODULES = [
     "concurrent.futures",
     "contextlib",
     "functools",
+    "itertools",
     "logging",
     "multiprocessing",
     "multiprocessing.pool",
