@@ -16,7 +16,10 @@ from typing import Any
 import pytest
 
 from polling import until
+from syncprims._core.waits import innermost_of
 from syncprims.watch import Incident, Watching, install
+from syncprims.watch.blocked import Blocked
+from syncprims.watch.parts import Notification
 from syncprims.watch.wording import as_object, as_text, error_of
 
 LIMIT = 30.0
@@ -169,6 +172,30 @@ def test_a_task_of_a_pool_that_waits_for_its_own_pool() -> None:
             assert futures[0].cancel()
         assert isinstance(ended.exception(LIMIT), CancelledError)
     assert "a task that is queued in the ThreadPoolExecutor 'jobs' of 1 worker(s)" in as_text(incident)
+
+
+def test_the_start_of_a_thread_is_no_wait_for_another_one() -> None:
+    """The system brings it, however late; so it is no reason to call a loop blocked, or all threads asleep."""
+    let_go = threading.Event()
+
+    class Late(threading.Thread):
+        def _bootstrap(self) -> None:
+            let_go.wait(LIMIT)
+            super()._bootstrap()  # type: ignore[misc]  # it is there
+
+    with watch():
+        late = Late(target=int)
+        (starting,) = run(late.start)
+
+        def is_starting() -> bool:
+            wait = innermost_of(starting.ident)
+            return isinstance(wait, Blocked) and isinstance(wait.target, Notification) and wait.target.is_start
+
+        try:
+            until(is_starting, LIMIT)
+        finally:
+            let_go.set()
+        join([starting, late])
 
 
 def test_a_slow_wait() -> None:

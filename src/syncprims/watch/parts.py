@@ -79,6 +79,9 @@ class Notification:
         while frame is not None and frame.f_code.co_filename in _files:
             name = frame.f_code.co_qualname
             if name in _SOUGHT:
+                outer = frame.f_back
+                if outer is not None and outer.f_code is threading.Thread.start.__code__:
+                    name = outer.f_code.co_qualname  # which waits for an Event
                 self.function = name
                 self.kind = name.partition(".")[0]
                 if self.kind == "Future":
