@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -452,3 +453,28 @@ def test_forks_under_load(forks: int, record_property: Callable[[str, object], N
         finally:
             stop.set()
     record_property("forks survived", forks)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="such a child ends at once by a fatal error of Python itself")
+def test_a_fork_by_c_code_that_calls_only_the_hooks_of_the_child() -> None:
+    """The child works as after any other fork, and prints no exception: uWSGI forks so with --py-call-osafterfork."""
+    code = """
+import ctypes, os, threading
+from syncprims import TimedLock
+lock = TimedLock(timeout=10.0)
+taken, end = threading.Event(), threading.Event()
+def hold():
+    with lock:
+        taken.set()
+        end.wait()
+threading.Thread(target=hold, daemon=True).start()
+assert taken.wait(10)
+pid = ctypes.PyDLL(None).fork()
+if pid == 0:
+    ctypes.pythonapi.PyOS_AfterFork_Child()
+    with lock:
+        os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")

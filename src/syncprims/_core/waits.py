@@ -279,23 +279,33 @@ def wait_visibly(of: Stated, sought: str, limit: float | None, wait: Callable[..
         waiting.withdraw()
 
 
-_forking = threading.local()
+class _Forking(threading.local):
+    """What a thread waits for while it forks: only a signal handler or a finalizer of that wait can fork then."""
+
+    innermost: Waiting | None = None
+
+
+_forking = _Forking()
 
 
 def _before_fork() -> None:
     _forking.innermost = _innermost.get(get_ident())
 
 
+def _after_fork_in_parent() -> None:
+    _forking.innermost = None
+
+
 def _after_fork_in_child() -> None:
     # Without the GIL a dictionary has a mutex, which a vanished thread may hold. So the child never touches the old
-    # one.
+    # one. C code may fork by itself and call only the hooks of the child, as uWSGI does with --py-call-osafterfork.
     global _innermost
     me = get_ident()
-    mine = _forking.innermost
+    mine, _forking.innermost = _forking.innermost, None
     _innermost = {} if mine is None else {me: mine}
     for waiting in waits_of(me):
         waiting._prepare_withdrawal()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
