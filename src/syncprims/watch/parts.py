@@ -57,6 +57,7 @@ _SOUGHT: Final = {
     "Future.exception": "the result of",
     "Thread.start": "the start of",
 }
+_START: Final = (threading.__file__, "Thread.start")
 
 
 class Notification:
@@ -80,7 +81,7 @@ class Notification:
             name = frame.f_code.co_qualname
             if name in _SOUGHT:
                 outer = frame.f_back
-                if outer is not None and outer.f_code is threading.Thread.start.__code__:
+                if outer is not None and (outer.f_code.co_filename, outer.f_code.co_qualname) == _START:
                     name = outer.f_code.co_qualname  # which waits for an Event
                 self.function = name
                 self.kind = name.partition(".")[0]
