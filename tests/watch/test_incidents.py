@@ -364,17 +364,15 @@ def test_a_task_that_needs_what_another_one_holds_over_an_await() -> None:
         running = LoopThread()
         lock = threading.Lock()
 
-        async def hold() -> None:
-            with lock:
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
-
         async def need() -> None:
             with lock:
                 pass
 
+        async def hold() -> None:
+            with lock:
+                await asyncio.gather(need(), asyncio.Event().wait())
+
         running.begin(hold())
-        running.begin(need())
         text = as_text(reports.first("DEADLOCK"))
         lock.release()
         running.end()
