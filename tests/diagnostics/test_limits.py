@@ -6,6 +6,8 @@ import asyncio
 import multiprocessing
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,6 +19,7 @@ import pytest
 
 from callback_pool.pool_workers import wait_for_file
 from locks.actors import LIMIT, Actors, eventually, on_signal, take_and_let_go, wait_for
+from programs import environment
 from syncprims import AtomicCounter, CallbackPool, DeadlockError, LockAdapter, OrderedRunner, TaskGroup, TimedLock
 from syncprims._core.stacks import FRAMES_ARE_SHARED
 from syncprims.diagnostics import find_deadlocks, report, snapshot
@@ -198,6 +201,52 @@ def _(_: Path) -> None:
         text = unfound()
         theirs.release()
     shows(text, "LockAdapter 'theirs': held by no known thread\n<guest> it")
+
+
+FORKED_BY_C = """
+import ctypes, os, threading
+from syncprims import LockTimeoutError, TimedLock
+from syncprims.diagnostics import find_deadlocks, report
+
+lock, taken, done = TimedLock(name="stock"), threading.Event(), threading.Event()
+
+def hold():
+    with lock:
+        taken.set()
+        done.wait(30)
+
+threading.Thread(target=hold, name="holder").start()
+taken.wait(30)
+child = ctypes.PyDLL(None).fork()
+if not child:  # before 3.14 CPython may hang if it starts a thread here
+    try:
+        with lock.hold(0.1):
+            pass
+    except LockTimeoutError as error:
+        assert find_deadlocks() == ()
+        os.write(1, f"{error}\\n{report()}".encode())
+        os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+done.set()
+"""
+
+
+@row("a lock held at a fork that C code made")
+def _(_: Path) -> None:
+    if not hasattr(os, "fork"):
+        pytest.skip("there is no fork here")
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED_BY_C],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "DEADLOCK" not in done.stdout
+    assert "TimedLock 'stock': held by Thread 'holder'" in done.stdout
+    assert "waited 0.1 s for 'stock', held by Thread 'holder'" in done.stdout
 
 
 @row("a task in a process")
