@@ -226,7 +226,7 @@ class TimedRWLock(SharedLock):
     def _write_within(self, timeout: float | None) -> Self:
         me = get_ident()
         held = self._held
-        if self._open and (timeout != 0 or TRIES_ARE_FAST):
+        if self._open and not held and (timeout != 0 or TRIES_ARE_FAST):  # not if it writes: its token stays first
             held += (-me,)
             if not held[1:]:
                 return self
