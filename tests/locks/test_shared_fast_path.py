@@ -93,7 +93,7 @@ class Slow(list[int]):
 
 
 @pytest.mark.parametrize("fast", [False, True])
-@pytest.mark.parametrize("kind", ["permit", "side"])
+@pytest.mark.parametrize("kind", ["permit"])
 def test_no_try_fails_because_of_another_one_that_fails(kind: str, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it could without the GIL if tries took the fast path."""
     for module in (rw_lock, semaphore):
