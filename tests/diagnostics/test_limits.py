@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -235,6 +236,8 @@ done.set()
 def _(_: Path) -> None:
     if not hasattr(os, "fork"):
         pytest.skip("there is no fork here")
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        pytest.skip("in such a child CPython waits for threads that ran at the fork, whenever it stops all threads")
     done = subprocess.run(
         [sys.executable, "-c", FORKED_BY_C],
         env=environment(),
