@@ -33,7 +33,7 @@ class _Holding(Generic[_L]):
     def __enter__(self) -> _L:
         return self._lock._enter_within(self.timeout)
 
-    __exit__ = LeaveInC(attrgetter("_lock.__exit__"))
+    __exit__: LeaveInC = LeaveInC(attrgetter("_lock.__exit__"))
 
     def __repr__(self) -> str:
         return f"<{self._lock.name!r}, held within {self.timeout} s>"
@@ -50,7 +50,7 @@ class Hold(_Holding[_L]):
 
     def __init__(self, lock: _L, timeout: float | None) -> None:
         self._lock = lock
-        self.timeout = timeout
+        self.timeout: float | None = timeout
 
 
 if TYPE_CHECKING or core is None:
