@@ -19,9 +19,9 @@ def check_timeout(timeout: float | SupportsIndex | None) -> float | None:
         timeout: Seconds; ``None`` means forever and ``0`` means not to wait.
 
     Raises:
-        ValueError: It is negative or NaN.
-        OverflowError: It is larger than `threading.TIMEOUT_MAX`.
-        TypeError: It is not a number.
+        ValueError: The timeout is negative or NaN.
+        OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
+        TypeError: The timeout is not a number.
     """
     if timeout is None:
         return None

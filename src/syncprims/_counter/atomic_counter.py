@@ -105,7 +105,7 @@ class AtomicCounter(CounterSurface, _Number):
     **Fairness.** None: a thread that comes at the right moment goes first.
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. A change is
-    made as a whole or not at all, also if an interrupt (Ctrl-C, or any asynchronous exception) comes in the middle.
+    made as a whole or not at all, even if an interrupt (Ctrl-C, or any asynchronous exception) comes in the middle.
 
     **Differences from threading.** `threading` has no counter. ``n += 1`` on a plain integer loses changes.
 
@@ -406,7 +406,7 @@ class AtomicCounter(CounterSurface, _Number):
             CounterTimeoutError: The time was up. The error has the value at that time.
             TypeError: The predicate can't be called, or is a coroutine function or the like.
             ValueError: The timeout is negative or NaN.
-            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+            OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
             DeadlockError: The call comes from inside this counter's own `update`.
             Exception: Whatever the predicate raises.
 
@@ -430,7 +430,7 @@ class AtomicCounter(CounterSurface, _Number):
             CounterTimeoutError: The time was up. The error has the value at that time.
             TypeError: The value is not an integer.
             ValueError: The timeout is negative or NaN.
-            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+            OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
             DeadlockError: The call comes from inside this counter's own `update`.
 
         Example:

@@ -50,9 +50,9 @@ def acquire_all(
 ) -> AbstractContextManager[None]:
     """Return a context manager that acquires all the locks in one global order, and releases them at the end.
 
-    Threads that acquire the same locks through this function can't deadlock with each other, in whatever order each of
-    them lists the locks. The locks are acquired in the order of their creation, and released in the reverse order.
-    Locks on a server come after the others, in the order of their names. You may use the context manager again, also in
+    Threads that acquire the same locks through this function can't deadlock with each other, even if they list the
+    locks in different orders. The locks are acquired in the order of their creation, and released in the reverse order.
+    Locks on a server come after the others, in the order of their names. You may use the context manager again, even in
     several threads.
 
     Args:

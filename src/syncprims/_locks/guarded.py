@@ -33,8 +33,8 @@ class Guarded(TimedLock, Generic[T]):
 
     Raises:
         ValueError: The timeout is negative or NaN.
-        OverflowError: It is larger than `threading.TIMEOUT_MAX`.
-        TypeError: It is not a number, or the name is not a string.
+        OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
+        TypeError: The timeout is not a number, or the name is not a string.
 
     Example:
         >>> from syncprims import Guarded
@@ -95,7 +95,7 @@ class Guarded(TimedLock, Generic[T]):
 
         Raises:
             ValueError: The timeout is negative or NaN.
-            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+            OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
 
         Example:
             >>> from syncprims import Guarded

@@ -46,8 +46,8 @@ class KeyedLock(InUse[Hashable, TimedLock]):
 
     Raises:
         ValueError: The timeout is negative or NaN.
-        OverflowError: It is larger than `threading.TIMEOUT_MAX`.
-        TypeError: It is not a number, or the name is not a string.
+        OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
+        TypeError: The timeout is not a number, or the name is not a string.
 
     Example:
         >>> from syncprims import KeyedLock

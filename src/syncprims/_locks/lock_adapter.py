@@ -62,7 +62,7 @@ class LockAdapter(LockSurface):
     Raises:
         TypeError: The lock has no such methods, the timeout is not a number, or the name is not a string.
         ValueError: The timeout is negative or NaN.
-        OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+        OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
 
     Example:
         >>> import threading
@@ -75,12 +75,12 @@ class LockAdapter(LockSurface):
     Some things depend on the wrapped lock:
 
     - The holder is known only if it acquired the lock through this adapter; otherwise `LockTimeoutError` says so.
-    - It takes no part in deadlock detection, because its true owner can't be asked. One case is detected: a thread
+    - The lock takes no part in deadlock detection, because it can't say who holds it. One case is detected: a thread
       waits without a limit, or in a ``with``, for a `threading.Lock` that it has acquired through this adapter.
     - If its ``acquire`` or ``release`` is written in Python, an interrupt inside may leave it acquired. If they are C
       functions, as in `threading` and `multiprocessing`, ``with``, `hold` and `acquire_all` leak nothing. But the
-      adapter's `release` is in Python: an interrupt right at its call leaves the lock acquired.
-    - After a fork it is in the state of the wrapped lock.
+      adapter's `release` is in Python: an interrupt just as it is called leaves the lock acquired.
+    - After a fork, the adapter has the state of the wrapped lock.
 
     If the ``release`` of the wrapped lock raises an error, as a lock on a server may, the ``with`` raises it. If the
     block itself raised an exception, the ``with`` raises that one, with the error as a note. Either way the adapter
@@ -90,8 +90,8 @@ class LockAdapter(LockSurface):
 
     **Thread safety.** All methods may be called from any thread.
 
-    A `threading.Condition` over it releases it as often as the thread has acquired it through this adapter, and
-    acquires it again, unless the wrapped lock raises an error then.
+    A `threading.Condition` that waits releases the adapter as often as the thread has acquired it, and then acquires it
+    as often again, unless the wrapped lock raises an error.
 
     **Differences from threading.** Only a thread that acquired the lock through this adapter may release it through
     this adapter; any other gets a `RuntimeError`. Whether a thread may acquire it twice depends on the wrapped lock.
@@ -158,7 +158,7 @@ class LockAdapter(LockSurface):
             DeadlockError: The wait has no limit, and this thread has acquired this `threading.Lock` already.
             TypeError: ``blocking`` is neither a `bool` nor 0 or 1.
             ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
-            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+            OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
         """
         return self._take(check_acquire(blocking, timeout), raises=False)
 
@@ -180,7 +180,7 @@ class LockAdapter(LockSurface):
 
         Raises:
             ValueError: The timeout is negative or NaN.
-            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+            OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
         """
         return Hold(self, check_timeout(timeout))
 

@@ -44,7 +44,7 @@ def once(
         TypeError: At the decoration: the function can't be called, takes arguments, or is a coroutine or generator
             function, and a call would run none of its code. Or the timeout is not a number.
         ValueError: The timeout is negative or NaN.
-        OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+        OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
         LockTimeoutError: At a call: another thread ran the function for longer than the timeout. The error says which
             thread and where it is.
         DeadlockError: At a call: the function calls itself, or the wait for the thread that runs it would complete a

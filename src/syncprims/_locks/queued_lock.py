@@ -51,8 +51,8 @@ class QueuedLock(SharedLock):
 
     Raises:
         ValueError: The timeout is negative or NaN.
-        OverflowError: It is larger than `threading.TIMEOUT_MAX`.
-        TypeError: It is not a number, or the name is not a string.
+        OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
+        TypeError: The timeout is not a number, or the name is not a string.
 
     Example:
         >>> from syncprims import QueuedLock
@@ -202,7 +202,7 @@ class QueuedLock(SharedLock):
 
         Raises:
             ValueError: The timeout is negative or NaN.
-            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+            OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
         """
         token = self._token
         if token is None or token.timeout is not timeout:
@@ -218,7 +218,7 @@ class QueuedLock(SharedLock):
 
         Raises:
             ValueError: The kind or the timeout is negative, or the timeout is NaN.
-            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+            OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
             TypeError: The kind is not an integer, or the timeout is not a number.
         """
         exact = integer(kind, "the kind of a hold")
@@ -241,7 +241,7 @@ class QueuedLock(SharedLock):
                 thread.
             TypeError: ``blocking`` is neither a `bool` nor 0 or 1.
             ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
-            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+            OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
         """
         limit = check_acquire(blocking, timeout)
         if get_ident() not in self._held:

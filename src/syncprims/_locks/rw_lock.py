@@ -41,8 +41,8 @@ class TimedRWLock(SharedLock):
 
     Raises:
         ValueError: The timeout is negative or NaN.
-        OverflowError: It is larger than `threading.TIMEOUT_MAX`.
-        TypeError: It is not a number, or the name is not a string.
+        OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
+        TypeError: The timeout is not a number, or the name is not a string.
 
     Example:
         >>> from syncprims import TimedRWLock
@@ -54,7 +54,7 @@ class TimedRWLock(SharedLock):
         ...     routes.held_by_me()
         'write'
 
-    A reader may read again, also while a writer waits. A writer may write again, and it may read: if it leaves
+    A reader may read again, even while a writer waits. A writer may write again, and it may read: if it leaves
     ``write()`` inside ``read()``, it goes on as a reader, and no other writer comes in between. A reader that wants to
     write gets a `DeadlockError` at once, because two of them would wait for each other.
 
@@ -63,14 +63,14 @@ class TimedRWLock(SharedLock):
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. The body of a
     ``with`` never runs without the lock, and an interrupt (Ctrl-C, or any asynchronous exception) never leaves the lock
-    acquired: entering either completes or undoes itself, and leaving is a C function.
+    acquired: entering either completes or undoes itself, and leaving is a C function, which no interrupt splits.
 
     **Differences from threading.** `threading` has no such lock. A thread that would wait forever gets a
     `DeadlockError`. A writer waits for all readers, and a reader for the writer that writes or waits before it. A
-    writer that waits with a limit is no part of a deadlock for readers behind it, because they go in when it gives up.
+    writer that waits with a limit can't deadlock the readers behind it, because they go in when it gives up.
 
     **Subclassing.** The hooks are those of `TimedLock`: `_on_wait`, `_on_acquired` and `_on_timeout`, for readers and
-    writers alike. In `_on_acquired`, `held_by_me` returns which of them this thread is. Public methods may be
+    writers alike. In `_on_acquired`, `held_by_me` returns whether this thread reads or writes. Public methods may be
     overridden too, but they don't call each other: `acquire_all` does not call `read` and `write`.
     """
 
@@ -166,8 +166,8 @@ class TimedRWLock(SharedLock):
                 to.
             DeadlockError: On entry: the wait would never end.
             ValueError: The timeout is negative or NaN.
-            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
-            TypeError: It is not a number.
+            OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
+            TypeError: The timeout is not a number.
 
         Example:
             >>> from syncprims import TimedRWLock
@@ -196,8 +196,8 @@ class TimedRWLock(SharedLock):
             LockTimeoutError: On entry: the lock was not free in time. The error names the threads that read or wrote.
             DeadlockError: On entry: this thread reads, or the wait would never end.
             ValueError: The timeout is negative or NaN.
-            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
-            TypeError: It is not a number.
+            OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
+            TypeError: The timeout is not a number.
         """
         if timeout is ...:
             return self._writing

@@ -30,7 +30,7 @@ _ONE: Final = 1
 class TimedSemaphore(SharedLock):
     """A `threading.BoundedSemaphore` with a timeout, which names the threads that have its permits.
 
-    Use it if only so many threads may do something at once: use database connections, download, fill big buffers. Think
+    Use it to limit how many threads do something at once: use database connections, download, fill big buffers. Think
     of a cloakroom with five hooks: when all are taken, guests wait in the order of arrival, and can ask whose coats
     hang there.
 
@@ -56,16 +56,16 @@ class TimedSemaphore(SharedLock):
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. The body of a
     ``with`` never runs without a permit, and an interrupt (Ctrl-C, or any asynchronous exception) never loses one:
-    entering either completes or undoes itself, and leaving is a C function. `release` is written in Python: an
-    interrupt right at its call leaves the permit taken.
+    entering either completes or undoes itself, and leaving is a C function, which no interrupt splits. `release` is
+    written in Python: an interrupt just as it is called leaves the permit taken.
 
     **Differences from threading.** A permit from ``with`` or `hold` belongs to its thread, which gives it back by
     leaving the block. `release` gives back a permit from `acquire`, from any thread. It never raises the number of
-    permits: one release too many is a `ValueError`, as with `threading.BoundedSemaphore`. A thread gets a
+    permits: one release too many raises `ValueError`, as with `threading.BoundedSemaphore`. A thread gets a
     `DeadlockError` if all permits belong to threads that wait for it. If one permit is from `acquire`, any thread may
-    give it back, and no wait counts as a deadlock. Neither does an `acquire` with a finite timeout, which returns False
-    when the time is up. A `threading.Condition` needs a lock whose ``release`` gives back what ``with`` took, so put a
-    `LockAdapter` around the semaphore, or use a `TimedLock`.
+    give it back, and no wait counts as a deadlock. An `acquire` with a finite timeout never counts as one: it returns
+    False when the time is up. A `threading.Condition` needs a lock whose ``release`` gives back what ``with`` took, so
+    put a `LockAdapter` around the semaphore, or use a `TimedLock`.
 
     **Subclassing.** The hooks are those of `TimedLock`: `_on_wait`, `_on_acquired` and `_on_timeout`. Public methods
     may be overridden too, but they don't call each other: ``with`` reaches an overridden `__enter__` and `__exit__`,
@@ -196,7 +196,7 @@ class TimedSemaphore(SharedLock):
 
         Raises:
             ValueError: The timeout is negative or NaN.
-            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+            OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
 
         Example:
             >>> from syncprims import TimedSemaphore
@@ -225,7 +225,7 @@ class TimedSemaphore(SharedLock):
                 a limit never raises it.
             TypeError: ``blocking`` is neither a `bool` nor 0 or 1.
             ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
-            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+            OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
 
         Example:
             >>> from syncprims import TimedSemaphore

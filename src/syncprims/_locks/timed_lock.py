@@ -92,8 +92,8 @@ class TimedLock(LockSurface, _CLock):
 
     Raises:
         ValueError: The timeout is negative or NaN.
-        OverflowError: It is larger than `threading.TIMEOUT_MAX`.
-        TypeError: It is not a number, or the name is not a string.
+        OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
+        TypeError: The timeout is not a number, or the name is not a string.
 
     Example:
         >>> from syncprims import TimedLock
@@ -104,9 +104,9 @@ class TimedLock(LockSurface, _CLock):
 
     **Fairness.** None, as with `threading.Lock`: a thread that comes at the right moment may overtake those that wait.
 
-    **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. The body of
-    a ``with`` never runs without the lock, and an interrupt (Ctrl-C, or any asynchronous exception) never leaves the
-    lock acquired: entering either completes or undoes itself, and leaving is a C function.
+    **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. The body of a
+    ``with`` never runs without the lock, and an interrupt (Ctrl-C, or any asynchronous exception) never leaves the lock
+    acquired: entering either completes or undoes itself, and leaving is a C function, which no interrupt splits.
 
     **Differences from threading.** Only the thread that acquired the lock may release it, as with `threading.RLock`;
     any other gets a `RuntimeError`. A thread that waits for a lock which it holds itself, or whose wait would complete
@@ -119,8 +119,8 @@ class TimedLock(LockSurface, _CLock):
     nothing unless overridden. If a hook raises, the lock is not acquired, and the caller gets the exception. Public
     methods may be overridden too, but they don't call each other: ``with`` reaches an overridden `__enter__` and
     `__exit__`, not `acquire` and `release`; `hold` reaches only `__exit__`; `acquire_all` reaches neither; a
-    `threading.Condition` reaches `acquire`, `release`, `__enter__` and `__exit__`, but waits without them. An
-    overriding `__exit__` or `release` in Python has a gap: an interrupt on entry to it leaves the lock acquired.
+    `threading.Condition` reaches `acquire`, `release`, `__enter__` and `__exit__`, but its ``wait`` uses none of them.
+    A `__exit__` or `release` overridden in Python has a gap: an interrupt on entry to it leaves the lock acquired.
     """
 
     # With the core `_token` is a field of its own.
@@ -273,7 +273,7 @@ class TimedLock(LockSurface, _CLock):
                 cycle. A wait with a limit never raises it.
             TypeError: ``blocking`` is neither a `bool` nor 0 or 1: ``acquire(5)`` waits without limit in `threading`.
             ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
-            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+            OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
 
         Example:
             >>> from syncprims import TimedLock
@@ -307,7 +307,7 @@ class TimedLock(LockSurface, _CLock):
 
         Raises:
             ValueError: The timeout is negative or NaN.
-            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+            OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
 
         Example:
             >>> from syncprims import TimedLock
@@ -485,7 +485,7 @@ class TimedRLock(TimedLock):
     **Differences from threading.** A thread whose wait would complete a cycle gets a `DeadlockError`; `acquire` with a
     finite timeout never raises it.
 
-    **Subclassing.** Like `TimedLock`; `_on_acquired` is called for each acquisition, also a repeated one.
+    **Subclassing.** Like `TimedLock`; `_on_acquired` is called for each acquisition, including repeated ones.
     """
 
     __slots__ = ()

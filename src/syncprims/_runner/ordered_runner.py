@@ -46,7 +46,7 @@ class OrderedRunner:
 
     Use it if threads have to alternate, if a pipeline must not overtake itself, or if a test needs its threads to meet
     in a certain order. Think of a relay race: the runner with the baton runs and hands it to the next one, and all
-    others wait. A step that fails drops the baton, and all that wait for it get an error.
+    others wait. A step that fails drops the baton, and all threads that wait for it get an error.
 
     Steps may repeat in the order: ``OrderedRunner("zero", "odd", "zero", "even")``.
 
@@ -87,11 +87,12 @@ class OrderedRunner:
 
     **Thread safety.** All methods may be called from any thread. At most one thread is in a step. If an interrupt
     (Ctrl-C, or any asynchronous exception) hits a waiting thread, its turn is not taken. If it hits a step, or the end
-    of one, it breaks the sequence, so that no thread waits for a turn that will not come. If every thread that came for
-    a step has ended when the step is due, another one may still come, so the waits go on. After five seconds the logger
-    ``syncprims`` warns and names those threads, and so do timeouts and reports. `run` knows its threads and fails.
+    of one, it breaks the sequence, so that no thread waits for a turn that will not come. If all threads of a step have
+    ended when the step is due, a new one may still come, so the other threads go on waiting. After five seconds the
+    logger ``syncprims`` warns and names the ended threads, and so do timeouts and reports. `run` knows that no thread
+    will come, and fails.
 
-    **Differences from threading.** The closest relative is `threading.Barrier`, with the same words: a step that
+    **Differences from threading.** The closest relative, with the same terms, is `threading.Barrier`: a step that
     raises, or `abort`, breaks a runner, and `reset` makes it usable again. A Barrier releases all threads at once, a
     runner one at a time. A thread that would wait for itself, or whose wait would complete a cycle of threads that wait
     for each other's steps and locks, gets a `DeadlockError`.

@@ -92,7 +92,7 @@ class Lost:
 
         Raises:
             ValueError: The timeout is negative or NaN.
-            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+            OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
         """
         deadline = Deadline(timeout)
         if self._of is None:

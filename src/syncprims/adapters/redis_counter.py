@@ -246,7 +246,7 @@ class RedisCounter(CounterSurface):
                 did not answer, the client's error is the cause.
             TypeError: The predicate can't be called.
             ValueError: The timeout is negative or NaN.
-            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+            OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
             redis.RedisError: The server did not answer and there is no timeout, or it refused.
             Exception: Whatever the predicate raises.
         """

@@ -192,7 +192,7 @@ class RedisSemaphore(LeasedLock):
         Raises:
             TypeError: ``blocking`` is neither a `bool` nor 0 or 1.
             ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
-            OverflowError: It is larger than `threading.TIMEOUT_MAX`.
+            OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
             redis.RedisError: The server did not answer, or refused.
         """
         if not super().acquire(blocking, timeout):

@@ -45,7 +45,7 @@ class CallbackPool(Executor):
     """Runs calls in threads, processes or any executor, and a callback for each when it is done.
 
     Use it instead of `multiprocessing.Pool.apply_async` or an executor's ``add_done_callback``: every callback runs
-    exactly once, in order of completion, and no failure is lost or hangs.
+    exactly once, in order of completion, and no failure is lost or causes a hang.
 
     Args:
         executor: ``"thread"`` (its own daemon threads), ``"process"`` (a process for each such thread; see
@@ -53,8 +53,9 @@ class CallbackPool(Executor):
             `concurrent.futures.Executor`, which the pool never shuts down.
         max_workers: The number of workers, for the pool's own kinds; None means the default of the standard executors.
         max_pending: If this many tasks are not settled, `submit` from outside the pool blocks; None means no limit.
-        flush_output: Flush ``stdout`` and ``stderr`` of the worker after each task, before its callback, and here
-            before each submission to another process or interpreter, so that lines appear in the order of events.
+        flush_output: Flush ``stdout`` and ``stderr`` of the worker after each task, before its callback, and in this
+            process before each submission to another process or interpreter, so that lines appear in the order of
+            events.
         copy_context: Run thread tasks, and the callbacks of all tasks, in copies of the submitter's `contextvars`
             context.
         dumps: Pickles calls and results for processes. None, the default, means `pickle.dumps`; ``cloudpickle.dumps``
@@ -70,14 +71,14 @@ class CallbackPool(Executor):
             `multiprocessing`. None means the pool's own fork server, or ``spawn`` on systems without one. ``"fork"``
             copies locks that other threads hold at that moment in their locked state.
         max_tasks_per_child: A process is replaced by a new one after this many tasks; None means never.
-        envelope: For an executor that was handed in: whether calls are sent pickled. None means yes, unless it is known
-            to run threads.
+        envelope: For an executor that you pass in: whether the pool pickles calls. None means yes, unless the executor
+            is known to run threads.
         grace: How many seconds workers have to end by themselves once their tasks are done, at `close`, the end of
             ``with``, `shutdown` or the program's exit. Then a process is killed or a thread is left behind, and a
             warning in the log names the reason (a thread or a child process that a task has left there). At the
             program's exit, workers that are still in their initializer have four times as long to finish it; then the
-            tasks that wait for them fail. A `join` or `close` without a timeout waits on, after a warning. None means
-            no limit. Programs that tasks have started, for example by `subprocess`, are not killed with a worker.
+            tasks that wait for them fail. A `join` or `close` without a timeout goes on waiting, after a warning. None
+            means no limit. Programs that tasks have started, for example by `subprocess`, are not killed with a worker.
         name: The pool's name in messages; by default ``CallbackPool-7`` or the like.
 
     Raises:
@@ -96,9 +97,9 @@ class CallbackPool(Executor):
         [3]
 
     **Fairness**: tasks begin in the order of submission; callbacks run in the order of completion. Threads that
-    ``max_pending`` blocks go on in no particular order. A `concurrent.futures.ThreadPoolExecutor` that was handed in
-    is shared with its other users: short tasks run for about a millisecond at a time in one of its threads, then the
-    calls that wait in the executor have their turn; each task that takes longer has a turn of its own.
+    ``max_pending`` blocks go on in no particular order. A `concurrent.futures.ThreadPoolExecutor` that you pass in is
+    shared with its other users: short tasks run for about a millisecond at a time in one of its threads, then other
+    calls that wait in the executor get their turn; each longer task gets its own turn.
 
     **Thread safety**: every method may be called from any thread. `join`, `close` and ``shutdown(wait=True)`` raise
     `DeadlockError` in a callback or a task of the pool itself.
@@ -200,16 +201,16 @@ class CallbackPool(Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
         """Start ``fn(*args, **kwargs)`` and return its task, which belongs to the caller like any executor's future.
 
-        It blocks while ``max_pending`` tasks are not settled, unless a callback or a task of this pool calls it. The
-        task's exception belongs to the caller too, as long as it holds the task. If the task is dropped before any code
-        has looked at its exception, the pool raises it when it closes, or logs it if it has closed by then.
+        It blocks while ``max_pending`` tasks are not settled, unless a callback or a task of this pool calls it. While
+        the caller holds the task, its exception is the caller's to handle. If the task is dropped before any code has
+        looked at its exception, the pool raises it when it closes, or logs it if it has closed by then.
 
         Raises:
             PoolClosedError: The pool accepts no more tasks.
             DeadlockError: With ``max_pending``: there would never be room, because the tasks wait for this thread.
             TransportError: This executor needs a pickled call, and the call can't be pickled.
             ForkedError: This is a forked child of the process that made the pool.
-            TypeError: ``fn`` can't be called, or is a coroutine function, and a call would run none of its code.
+            TypeError: ``fn`` can't be called, or is a coroutine function: a call would run none of its code.
         """
         intake = self._intake
         return intake.start(intake.make(self, None, fn, args, kwargs))
@@ -241,7 +242,7 @@ class CallbackPool(Executor):
         Raises:
             ValueError: ``timeout`` is negative or NaN.
             TypeError: A function can't be called, or is a coroutine function; or ``args`` is not an iterable, or is a
-                string, which is one argument and not the arguments; or ``kwds`` is not a mapping.
+                string (write a single argument as a tuple); or ``kwds`` is not a mapping.
             PoolClosedError: As for `submit`; so are `TransportError` and `ForkedError`.
         """
         intake = self._intake
@@ -462,8 +463,8 @@ class CallbackPool(Executor):
 
         Raises:
             CallbackErrors: As for `join`, and so are `DeadlockError` and `ForkedError`.
-            PoolTimeoutError: The time was up. The pool is closed; call this again to wait on. The message names the
-                running tasks, or the worker that has not ended and the reason.
+            PoolTimeoutError: The time was up. The pool is closed; call this again to go on waiting. The message names
+                the running tasks, or the worker that has not ended and the reason.
         """
         deadline = Deadline(timeout)
         self._ending.refuse_inside("close")
