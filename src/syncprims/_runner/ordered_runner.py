@@ -42,7 +42,7 @@ R = TypeVar("R")
 
 
 class OrderedRunner:
-    """Threads run their steps in a predefined order: each releases the next when it is done, and the last the first.
+    """Threads run their steps in a predefined order: each releases the next, and the last releases the first.
 
     Use it if threads have to alternate, if a pipeline must not overtake itself, or if a test needs its threads to meet
     in a certain order. Think of a relay race: the runner with the baton runs and hands it to the next one, and all
@@ -86,11 +86,11 @@ class OrderedRunner:
     for the same step, the system chooses which of them gets the next turn.
 
     **Thread safety.** All methods may be called from any thread. At most one thread is in a step. If an interrupt
-    (Ctrl-C, or any asynchronous exception) hits a waiting thread, its turn is not taken. If it hits a step, or the end
-    of one, it breaks the sequence, so that no thread waits for a turn that will not come. If all threads of a step have
-    ended when the step is due, a new one may still come, so the other threads go on waiting. After five seconds the
-    logger ``syncprims`` warns and names the ended threads, and so do timeouts and reports. `run` knows that no thread
-    will come, and fails.
+    (Ctrl-C, or any asynchronous exception) hits a waiting thread, that thread takes no turn. An interrupt in a step, or
+    at the end of one, breaks the sequence, so that no thread waits for a turn that will not come. If all threads of a
+    step have ended when the step is due, a new one may still come, so the other threads go on waiting. After five
+    seconds the logger ``syncprims`` warns and names the ended threads, and so do timeouts and reports. `run` knows that
+    no thread will come, and fails.
 
     **Differences from threading.** The closest relative, with the same terms, is `threading.Barrier`: a step that
     raises, or `abort`, breaks a runner, and `reset` makes it usable again. A Barrier releases all threads at once, a

@@ -201,7 +201,7 @@ class TaskGroup:
         Raises:
             PoolClosedError: The group has failed, is not entered or has been left, or the pool accepts no more tasks.
                 It is a `RuntimeError`.
-            DeadlockError: As for the pool; so are `TransportError`, `ForkedError` and `TypeError`.
+            DeadlockError: As for the pool, like `TransportError`, `ForkedError` and `TypeError`.
         """
         self._check_open()
         return self._start(self._intake.make(self._pool, None, fn, args, kwargs))
@@ -223,7 +223,7 @@ class TaskGroup:
 
         Raises:
             PoolClosedError: As for `submit`.
-            ValueError: As for the pool; so are the others.
+            ValueError: As for the pool, like the others.
         """
         self._check_open()
         return self._start(self._intake.prepare(self._pool, func, args, kwds, callback, error_callback, timeout))
@@ -243,7 +243,7 @@ class TaskGroup:
 
         Raises:
             PoolClosedError: As for `submit`, also while iterating.
-            PoolTimeoutError: As for the pool; so are the others.
+            PoolTimeoutError: As for the pool, like the others.
         """
         self._check_open()
         mapping: MapOfChunks[T] = MapOfChunks(self._open_tasks, self._submit_chunk, fn, iterables, timeout, chunksize)

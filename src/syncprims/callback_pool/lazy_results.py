@@ -94,7 +94,7 @@ class LazyResults(Iterator[T], Generic[T]):
 
         Raises:
             PoolTimeoutError: The time was up; it is also a `multiprocessing.TimeoutError`. Call it again to wait on.
-            StopIteration: As for ``next()``, and so are the others.
+            StopIteration: As for ``next()``, like the others.
         """
         deadline = Deadline(timeout)
         while not self._results:

@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 class CallbackPool(Executor):
-    """Runs calls in threads, processes or any executor, and a callback for each when it is done.
+    """Runs calls in threads, processes or any executor, and a callback when each call is done.
 
     Use it instead of `multiprocessing.Pool.apply_async` or an executor's ``add_done_callback``: every callback runs
     exactly once, in order of completion, and no failure is lost or causes a hang.
@@ -52,7 +52,8 @@ class CallbackPool(Executor):
             ``mp_context``), ``"interpreter"`` (from Python 3.14: daemon threads, each with its own interpreter), or any
             `concurrent.futures.Executor`, which the pool never shuts down.
         max_workers: The number of workers, for the pool's own kinds; None means the default of the standard executors.
-        max_pending: If this many tasks are not settled, `submit` from outside the pool blocks; None means no limit.
+        max_pending: If this many tasks are not settled (done, callback included), `submit` from outside the pool
+            blocks; None means no limit.
         flush_output: Flush ``stdout`` and ``stderr`` of the worker after each task, before its callback, and in this
             process before each submission to another process or interpreter, so that lines appear in the order of
             events.
@@ -109,10 +110,10 @@ class CallbackPool(Executor):
     end of the ``with`` block raises the exceptions of callbacks. When the pool closes, it also raises the exceptions of
     its tasks that no code looked at: code looks at one with an ``error_callback``, with `Task.result` or
     `Task.exception` (except in a hook), or by awaiting the task. A task's ``timeout`` counts from its start on the
-    pool's threads and on process executors of this machine (standard, loky), otherwise from when ``running()`` is first
-    true; on Dask, whose futures never report that they run, from its submission. A thread or interpreter that does not
-    end in time is replaced and never waited for, not even at exit; the pool's own processes are killed at once, and so
-    are pebble's.
+    pool's threads and on process executors of this machine (standard, loky). On other executors it counts from when
+    ``running()`` is first true; on Dask, whose futures never report that they run, from the submission. A thread or
+    interpreter that does not end in time is replaced and never waited for, not even at exit; the pool's own processes
+    are killed at once, and so are pebble's.
 
     **Subclassing**: override `_on_settled`. Public methods may be overridden too; ``with`` calls ``close`` and
     ``abort``, ``terminate`` calls ``abort``, and `submit`, `apply_async` and `map` don't call each other.
@@ -237,13 +238,13 @@ class CallbackPool(Executor):
             error_callback: Called instead with the exception if the call raised, expired (`TaskTimeoutError`), lost
                 its worker, or was cancelled (`concurrent.futures.CancelledError`).
             timeout: How many seconds the call may run, counted from its start; None means no limit. The class describes
-                how exactly the start is known, and what happens to the worker.
+                how the pool knows the start, and what happens to the worker.
 
         Raises:
             ValueError: ``timeout`` is negative or NaN.
             TypeError: A function can't be called, or is a coroutine function; or ``args`` is not an iterable, or is a
                 string (write a single argument as a tuple); or ``kwds`` is not a mapping.
-            PoolClosedError: As for `submit`; so are `TransportError` and `ForkedError`.
+            PoolClosedError: As for `submit`, like `TransportError` and `ForkedError`.
         """
         intake = self._intake
         return intake.start(intake.prepare(self, func, args, kwds, callback, error_callback, timeout))
@@ -258,8 +259,8 @@ class CallbackPool(Executor):
     ) -> Iterator[T]:
         """Return an iterator over ``fn`` of each item, in the items' order.
 
-        It submits everything at the call, or at most ``buffersize`` (default: ``max_pending``) chunks ahead, and then
-        one more for each chunk that is taken. Taking a result blocks until it is there.
+        The call submits everything, or at most ``buffersize`` (default: ``max_pending``) chunks ahead, and then one
+        more for each chunk that is taken. Taking a result blocks until it is there.
 
         When the pool closes, it raises the exceptions of the calls that no code looked at: all of them if the results
         are never read, and those of the results after a ``break``. If one exception was read, the others count as seen.
@@ -274,7 +275,7 @@ class CallbackPool(Executor):
         Raises:
             PoolTimeoutError: While iterating: the time was up. Tasks that have not begun are cancelled.
             ValueError: ``chunksize`` or ``buffersize`` is below 1, or ``timeout`` is negative or NaN.
-            PoolClosedError: As for `submit`; so are `TransportError` and `ForkedError`.
+            PoolClosedError: As for `submit`, like `TransportError` and `ForkedError`.
         """
         return self._map(fn, iterables, timeout, chunksize).start(buffersize, in_order=True)
 
@@ -318,7 +319,7 @@ class CallbackPool(Executor):
 
         Raises:
             DeadlockError: The result would never come; see `Task.result`.
-            PoolClosedError: As for `apply_async`; so are `TypeError`, `TransportError` and `ForkedError`. Otherwise the
+            PoolClosedError: As for `apply_async`, like `TypeError`, `TransportError` and `ForkedError`. Otherwise the
                 exception of the call.
         """
         return self.apply_async(func, args, kwds).result()
@@ -346,7 +347,7 @@ class CallbackPool(Executor):
 
         Raises:
             ValueError: ``chunksize`` is below 1.
-            PoolClosedError: As for `apply_async`; so are `TypeError`, `TransportError` and `ForkedError`.
+            PoolClosedError: As for `apply_async`, like `TypeError`, `TransportError` and `ForkedError`.
         """
         return self._map_at_once("map", call_with_each, func, iterable, chunksize, callback, error_callback)
 
@@ -357,7 +358,7 @@ class CallbackPool(Executor):
 
         Raises:
             DeadlockError: They would never come; see `Task.result`.
-            ValueError: As for `map_async`; so are the others. Otherwise the exception of a call.
+            ValueError: As for `map_async`, like the others. Otherwise the exception of a call.
         """
         return self.starmap_async(func, iterable, chunksize).result()
 
@@ -404,7 +405,7 @@ class CallbackPool(Executor):
         Raises:
             ValueError: ``chunksize`` is below 1.
             TypeError: ``func`` can't be called, or ``iterable`` is not an iterable.
-            PoolClosedError: As for `submit`, also while iterating; so are `TransportError` and `ForkedError`.
+            PoolClosedError: As for `submit`, even while iterating, like `TransportError` and `ForkedError`.
         """
         return self._imap(func, iterable, chunksize, in_order=True)
 
@@ -462,7 +463,7 @@ class CallbackPool(Executor):
             timeout: Seconds; None means no limit.
 
         Raises:
-            CallbackErrors: As for `join`, and so are `DeadlockError` and `ForkedError`.
+            CallbackErrors: As for `join`, like `DeadlockError` and `ForkedError`.
             PoolTimeoutError: The time was up. The pool is closed; call this again to go on waiting. The message names
                 the running tasks, or the worker that has not ended and the reason.
         """
