@@ -31,7 +31,7 @@ _true, _thread.RLock = _thread.RLock, ModelOfCLock  # type: ignore[misc,assignme
 from syncprims import DeadlockError, LockTimeoutError, TimedRWLock, TimedSemaphore  # noqa: E402  the model came first
 from syncprims._core import deadlocks as _deadlocks  # noqa: E402  the same
 from syncprims._core import waits as _waits  # noqa: E402  the same
-from syncprims._locks import rw_lock, semaphore, shared_lock  # noqa: E402  the same
+from syncprims._locks import shared_lock  # noqa: E402  the same
 
 _thread.RLock = _true  # type: ignore[misc]  # imports take it too, from 3.12 on
 _waits.monotonic = shared_lock.monotonic = lambda: time.monotonic()  # type: ignore[attr-defined]
@@ -108,8 +108,6 @@ def init_with_seen_lists(lock: Any, *args: Any) -> None:
 
 shared_lock.SharedLock.__init__ = init_with_seen_lists  # type: ignore[method-assign,assignment]
 shared_lock.SimpleQueue = ModelOfQueue  # type: ignore[attr-defined,assignment]
-# As without the GIL:
-shared_lock.TRIES_ARE_FAST = semaphore.TRIES_ARE_FAST = rw_lock.TRIES_ARE_FAST = False  # type: ignore[misc,attr-defined]
 # The slices of a wait are there for signals alone; a wait of this length stands for one without a limit.
 shared_lock._SLICE = 1e9  # type: ignore[misc]
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dis
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import Event, get_ident
 from types import FunctionType
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from locks.actors import LIMIT, Actors, eventually, held_in, wait_for
 from syncprims import LockTimeoutError, TimedRWLock, TimedSemaphore
-from syncprims._locks import rw_lock, semaphore
 
 # An interrupt may be delivered, and with the GIL a thread changes: after a call, at a jump back, and on entry.
-WITH_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 PLACES = ("CALL", "JUMP_BACKWARD", "RESUME", "SEND", "YIELD", "FOR_ITER", "SEND")
 
 
@@ -73,9 +70,9 @@ def test_the_fast_path_is_taken_without_hooks_and_without_a_line() -> None:
         assert told.told == 0.0
 
 
-def test_tries_without_the_gil_go_the_slow_way() -> None:
-    """There two tries could fail because of each other."""
-    assert (TimedSemaphore(1, 0)._open, TimedRWLock(0)._open) == (WITH_GIL, WITH_GIL)
+def test_tries_go_the_slow_way() -> None:
+    """On the fast path two tries could fail because of each other."""
+    assert (TimedSemaphore(1, 0)._open, TimedRWLock(0)._open) == (False, False)
 
 
 class Slow(list[int]):
@@ -92,24 +89,86 @@ class Slow(list[int]):
         super().remove(token)
 
 
-@pytest.mark.parametrize("fast", [False, True])
-@pytest.mark.parametrize("kind", ["permit"])
-def test_no_try_fails_because_of_another_one_that_fails(kind: str, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it could without the GIL if tries took the fast path."""
-    for module in (rw_lock, semaphore):
-        monkeypatch.setattr(module, "TRIES_ARE_FAST", fast)
-    lock: Any = TimedRWLock() if kind == "side" else TimedSemaphore(1)
+class FastTries(TimedSemaphore):
+    """A broken control: its tries take the fast path."""
+
+    def _enter_within(self, timeout: float | None) -> Self:
+        me, held = get_ident(), self._held
+        held += (me,)
+        if not held[self._permits :]:
+            return self
+        try:
+            held.remove(me)
+        finally:
+            self._ring()
+        self._take(me, timeout, True)
+        return self
+
+
+class Between(list[int]):
+    """The tokens of the holders; after a thread has added one, and before it looks, something else happens once."""
+
+    def __init__(self, tokens: list[int], happens: Callable[[], object]) -> None:
+        super().__init__(tokens)
+        self._happens: list[Callable[[], object]] = [happens]
+
+    def __iadd__(self, tokens: Iterable[int]) -> Self:  # type: ignore[misc,override]  # a list's takes other things too
+        """Add the token."""
+        super().__iadd__(tokens)
+        if self._happens:
+            self._happens.pop()()
+        return self
+
+
+def test_a_thread_that_takes_its_first_token_back_lets_no_third_one_in() -> None:
+    """Equal tokens are equally good: who removes one again removes the first, and the places of the others change."""
+    semaphore: Any = TimedSemaphore(2)
+    mine, theirs = semaphore.hold(0.001), semaphore.hold(0.002)
+    with Actors() as actors:
+        other, done = Event(), Event()
+
+        def hold_and_ask_for_another() -> None:
+            with semaphore.hold(LIMIT):
+                other.set()
+                wait_for(asks)
+                with pytest.raises(LockTimeoutError), theirs:
+                    pass
+                refused.set()
+                wait_for(done)
+
+        asks, refused = Event(), Event()
+        actors.start(hold_and_ask_for_another)
+        wait_for(other)
+
+        def happens() -> None:
+            asks.set()
+            wait_for(refused)
+
+        with semaphore.hold(LIMIT):
+            semaphore._held = Between(semaphore._held, happens)
+            semaphore._releases.clear()
+            semaphore._leaves.clear()
+            with pytest.raises(LockTimeoutError), mine:
+                pass
+            wait_for(refused)
+            done.set()
+
+
+@pytest.mark.parametrize("kind", [TimedSemaphore, FastTries])
+def test_no_try_fails_because_of_another_one_that_fails(kind: type[TimedSemaphore]) -> None:
+    """As it could if tries took the fast path."""
+    fast = kind is FastTries
+    semaphore: Any = kind(1)
     held = Slow()
-    lock._held = held
+    semaphore._held = held
     held.begun, held.go = Event(), Event()
-    mine, theirs = (lock.read, lock.write) if kind == "side" else (lock.hold, lock.hold)
-    entered = mine(LIMIT)
+    entered = semaphore.hold(LIMIT)
     entered.__enter__()
 
     def try_to_enter() -> None:
         held.ident = get_ident()
         with pytest.raises(LockTimeoutError):
-            theirs(0).__enter__()
+            semaphore.hold(0).__enter__()
 
     with Actors() as actors:
         try:
@@ -121,11 +180,11 @@ def test_no_try_fails_because_of_another_one_that_fails(kind: str, fast: bool, m
             entered.__exit__(None, None, None)
             if fast:
                 with pytest.raises(LockTimeoutError):
-                    mine(0).__enter__()
-                actors.start(lambda: held_in(mine(LIMIT), lock))
-                eventually(lambda: lock.waiting == 1)
+                    semaphore.hold(0).__enter__()
+                actors.start(lambda: held_in(semaphore.hold(LIMIT), semaphore))
+                eventually(lambda: semaphore.waiting == 1)
             else:
-                with mine(0):
+                with semaphore.hold(0):
                     pass
         finally:
             held.go.set()

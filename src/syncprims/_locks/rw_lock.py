@@ -17,7 +17,7 @@ from .._core.observing import Event, Observable
 from .._core.registry import register
 from .._core.waits import UpTo
 from ..facts import Holder
-from .shared_lock import TRIES_ARE_FAST, Queued, SharedLock
+from .shared_lock import Queued, SharedLock
 
 # A reader is the ident of its thread among the holds, and a writer the negative of its ident. Writers come first, so
 # the first hold shows whether the lock is held for reading or writing. A writer that also reads is in the list twice.
@@ -209,7 +209,7 @@ class TimedRWLock(SharedLock):
     def _read_within(self, timeout: float | None) -> Self:
         me = get_ident()
         held = self._held
-        if self._open and (timeout != 0 or TRIES_ARE_FAST):
+        if self._open and timeout != 0:
             held += (me,)
             if held[0] > 0:
                 return self
@@ -226,7 +226,7 @@ class TimedRWLock(SharedLock):
     def _write_within(self, timeout: float | None) -> Self:
         me = get_ident()
         held = self._held
-        if self._open and not held and (timeout != 0 or TRIES_ARE_FAST):  # not if it writes: its token stays first
+        if self._open and not held and timeout != 0:  # not if it writes: its token stays first
             held += (-me,)
             if not held[1:]:
                 return self

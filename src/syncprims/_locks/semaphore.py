@@ -17,7 +17,7 @@ from .._core.observing import Event, Observable
 from .._core.registry import register
 from .._core.waits import UpTo
 from .hold import Hold
-from .shared_lock import TRIES_ARE_FAST, Queued, SharedLock
+from .shared_lock import Queued, SharedLock
 
 # A hold by `with` is the ident of its thread among the holds. A permit from `acquire` is the negative of the ident,
 # because any thread may give it back: the minus keeps it apart for the search for deadlocks, and the ident is for
@@ -116,7 +116,7 @@ class TimedSemaphore(SharedLock):
         if held[self._last :]:
             return False
         held += (token,)
-        if token not in held[self._permits :]:
+        if not held[self._permits :]:  # never by place: `remove` takes the first of equal tokens
             return True
         try:
             held.remove(token)
@@ -153,7 +153,7 @@ class TimedSemaphore(SharedLock):
         if self._open:
             held = self._held
             held += (me,)
-            if me not in held[self._permits :]:
+            if not held[self._permits :]:
                 return self
             try:
                 held.remove(me)
@@ -164,10 +164,10 @@ class TimedSemaphore(SharedLock):
 
     def _enter_within(self, timeout: float | None) -> Self:
         me = get_ident()
-        if self._open and (timeout != 0 or TRIES_ARE_FAST):
+        if self._open and timeout != 0:
             held = self._held
             held += (me,)
-            if me not in held[self._permits :]:
+            if not held[self._permits :]:
                 return self
             try:
                 held.remove(me)

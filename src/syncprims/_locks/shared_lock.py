@@ -20,7 +20,6 @@ from .._core.holders import describe, holder_of
 from .._core.interrupts import Leave, exhaust, leave_at_once
 from .._core.observing import Observable
 from .._core.registry import InnerName, check_name
-from .._core.stacks import FRAMES_ARE_SHARED
 from .._core.state import State
 from .._core.waits import UpTo, Waiting
 from ..facts import Holder
@@ -48,11 +47,10 @@ from .timed_lock import TimedRLock
 # and checking, no interrupt can be delivered. So no signal handler finds a token of its own thread that does not fit.
 #
 # Another thread may have seen a token that is removed again. If that thread waits, it is rung. If it tries without
-# waiting, or its time is up, it fails. That is right, because the newcomer waits from then on. So without the GIL a try
-# does not take the fast path: two tries could fail because of each other. A try checks and goes in under `_guard`, as
-# everything on the slow path does. With the GIL no other thread sees such a token, because threads switch only where
-# interrupts are delivered. A tracer or a monitoring tool in Python breaks that rule: there a try may fail because of
-# another try.
+# waiting, or its time is up, it fails. That is right, because the newcomer waits from then on. So a try does not take
+# the fast path: two tries could fail because of each other. A try checks and goes in under `_guard`, as everything on
+# the slow path does. (With the GIL no other thread sees such a token, because threads switch only where interrupts are
+# delivered. A tracer or a monitoring tool in Python breaks that rule.)
 #
 # `_open` changes under `_guard` alone. It becomes false when a thread joins the line, and true again when a thread on
 # the slow path finds no line. If it is false without need, that costs one thread some time.
@@ -63,9 +61,6 @@ from .timed_lock import TimedRLock
 _Guard: Final[Callable[[], Any]] = (
     partial(TimedRLock, name=InnerName("the guard of a shared lock")) if sys.version_info >= (3, 14) else RLock
 )
-
-# Whether a try that does not wait may take the fast path: see above.
-TRIES_ARE_FAST: Final = FRAMES_ARE_SHARED
 
 # Seconds after which a waiter looks again, because a signal that comes just before a wait does not end it.
 _SLICE: Final = 0.5
@@ -146,7 +141,7 @@ class SharedLock(LockSurface):
         self._held: list[int] = []
         self._line: list[Callable[[], None]] = [_nobody]
         self._guard = _Guard()
-        self._fast: Final = self._has_fast_path and (TRIES_ARE_FAST or self._timeout != 0)
+        self._fast: Final = self._has_fast_path and self._timeout != 0
         self._open = self._fast
         self._ring: Callable[[], None] = partial(next, self._ringing())
         # For each token the functions that release one such hold, without arguments and as an `__exit__`. They are made
