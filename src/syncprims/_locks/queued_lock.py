@@ -8,7 +8,7 @@ from itertools import repeat
 from operator import attrgetter, call, contains, index, is_not
 from threading import get_ident
 from types import EllipsisType
-from typing import ClassVar, Final, Generic, NoReturn, Self, TypeVar
+from typing import ClassVar, Final, NoReturn, Self, TypeVar
 
 from .._core.clock import sleep
 from .._core.deadline import check_acquire, check_timeout
@@ -20,7 +20,7 @@ from .._core.observing import Event, Observable
 from .._core.registry import register
 from .._core.waits import UpTo, wait_visibly
 from .hold import Hold
-from .shared_lock import Queued, SharedLock
+from .shared_lock import Queued, SharedHold, SharedLock
 
 _ADVICE: Final = "release it first: a thread has one hold at most"
 
@@ -309,32 +309,14 @@ class _Holders:
 _L_co = TypeVar("_L_co", bound=QueuedLock, covariant=True)
 
 
-class KindOfHold(Generic[_L_co]):
+class KindOfHold(SharedHold[_L_co]):
     """What `QueuedLock.of` returns: a ``with`` on a lock, by a hold of one kind."""
 
-    __slots__ = ("_kind", "_lock", "timeout")
-
-    # What `acquire_all` asks of a lock:
-    _shared_name: ClassVar[str] = ""
-    _in_python: ClassVar[bool] = False
+    __slots__ = ("_kind",)
 
     def __init__(self, lock: _L_co, kind: int, timeout: float | None) -> None:
-        self._lock = lock
+        super().__init__(lock, timeout)
         self._kind = kind
-        self.timeout: float | None = timeout
-
-    @property
-    def name(self) -> str:
-        """The name of the lock."""
-        return self._lock.name
-
-    @property
-    def _serial(self) -> int:
-        return self._lock._serial
-
-    @property
-    def _whole(self) -> QueuedLock:
-        return self._lock
 
     def __enter__(self) -> _L_co:
         return self._lock._enter_by(self._kind, self.timeout)

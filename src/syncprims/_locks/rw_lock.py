@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from operator import attrgetter
 from threading import get_ident
 from types import EllipsisType
-from typing import Any, ClassVar, Final, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Final, Literal, Self, TypeVar
 
 from .._core.deadline import check_timeout
 from .._core.deadlocks import own_deadlock
@@ -17,7 +17,7 @@ from .._core.observing import Event, Observable
 from .._core.registry import register
 from .._core.waits import UpTo
 from ..facts import Holder
-from .shared_lock import Queued, SharedLock
+from .shared_lock import Queued, SharedHold, SharedLock
 
 # A reader is the ident of its thread among the holds, and a writer the negative of its ident. Writers come first, so
 # the first hold shows whether the lock is held for reading or writing. A writer that also reads is in the list twice.
@@ -303,31 +303,10 @@ class TimedRWLock(SharedLock):
 _L_co = TypeVar("_L_co", bound=TimedRWLock, covariant=True)
 
 
-class _Side(Generic[_L_co]):
-    """A ``with`` on a reader-writer lock, to read or to write. It is as safe as the lock: its ``__exit__`` is in C."""
+class _Side(SharedHold[_L_co]):
+    """A ``with`` on a reader-writer lock, to read or to write."""
 
-    __slots__ = ("_lock", "timeout")
-
-    # What `acquire_all` needs of a lock:
-    _shared_name: ClassVar[str] = ""
-    _in_python: ClassVar[bool] = False
-
-    def __init__(self, lock: _L_co, timeout: float | None) -> None:
-        self._lock = lock
-        self.timeout: float | None = timeout
-
-    @property
-    def name(self) -> str:
-        """The name of the lock."""
-        return self._lock.name
-
-    @property
-    def _serial(self) -> int:
-        return self._lock._serial
-
-    @property
-    def _whole(self) -> TimedRWLock:
-        return self._lock
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} within {self.timeout} s>"

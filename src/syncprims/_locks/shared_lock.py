@@ -10,7 +10,7 @@ from functools import partial
 from itertools import repeat
 from operator import call, is_not
 from threading import get_ident
-from typing import Any, ClassVar, Final, NoReturn, Self
+from typing import Any, ClassVar, Final, Generic, NoReturn, Self, TypeVar
 
 from .._core.clock import monotonic
 from .._core.deadline import check_timeout
@@ -335,3 +335,36 @@ class SharedLock(LockSurface):
                 lock._line[:] = [*(each for each in lock._waiters() if each.ident == me), _nobody]
             if not lock._guard._is_owned():
                 lock._guard._at_fork_reinit()
+
+
+_L_co = TypeVar("_L_co", bound=SharedLock, covariant=True)
+
+
+class SharedHold(Generic[_L_co]):
+    """A ``with`` on a shared lock by a hold of one kind; a subclass says how it enters and leaves.
+
+    It is as safe as the lock, because its ``__exit__`` is in C.
+    """
+
+    __slots__ = ("_lock", "timeout")
+
+    # What `acquire_all` needs of a lock:
+    _shared_name: ClassVar[str] = ""
+    _in_python: ClassVar[bool] = False
+
+    def __init__(self, lock: _L_co, timeout: float | None) -> None:
+        self._lock = lock
+        self.timeout: float | None = timeout
+
+    @property
+    def name(self) -> str:
+        """The name of the lock."""
+        return self._lock.name
+
+    @property
+    def _serial(self) -> int:
+        return self._lock._serial
+
+    @property
+    def _whole(self) -> _L_co:
+        return self._lock
