@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from textwrap import indent
 from typing import Final
 
 from .._core.report import date, interpreter
@@ -163,10 +164,6 @@ class WatchRecording(Recording):
         return (
             f"==== syncprims.watch: RECORDING of process {os.getpid()}; {date()}, {interpreter()}\n"
             f"the locks that threads waited for most, by where they were made:\n"
-            f"{_indented(self.contention_table())}\n"
+            f"{indent(self.contention_table(), '  ')}\n"
             f"==== what to do: look at {path}, which has {count} span{'' if count == 1 else 's'}{dropped}\n"
         )
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())

@@ -15,7 +15,7 @@ from .._core.foreign import guarded, name_of, text_of
 from .._core.waits import UpTo, innermost_of
 from .blocked import also_look_in, rouse
 from .origins import Origin, name_made, origin_here
-from .parts import Replacement, brought_by
+from .parts import Notes, Replacement, brought_by
 from .with_blocks import BlocksEntered, add_blocks_of
 
 # asyncio is never imported for this: `installing` calls `replacements` once the program has imported it.
@@ -38,8 +38,8 @@ _tasks: dict[int, ref[Any]] = {}
 _locks: dict[int, TaskLock] = {}
 lock_waits: dict[int, LockWait] = {}
 """The last wait of each task for a lock of asyncio's, by the task's number; it may be over."""
-# By the id of a future: the future, and what brings its result: a task here, a task of a pool there.
-_sources: dict[int, tuple[ref[Any], ref[Any]]] = {}
+# What brings the result of a future: a task here, a task of a pool there.
+_sources: Final[Notes[ref[Any]]] = Notes()
 
 _asyncio: list[Any] = []  # the module, once it is imported
 
@@ -80,9 +80,7 @@ class TaskLock:
         self.lock: ref[Any] = ref(lock, lambda _: _locks.pop(key, None))
         self.holder: ref[Any] | None = None
         self.origin: Origin = origin
-        self.number: int = next(origin.made)
-        if self.number > 1:
-            origin.many = True
+        self.number: int = origin.next_number()
 
     @property
     def name(self) -> str:
@@ -174,8 +172,8 @@ def task_lock_of(lock: Any, origin: Origin | None = None) -> TaskLock | None:
 
 def source_of(future: object) -> Any:
     """What brings the result of a future that was made for something in another world; None if nothing is known."""
-    entry = _sources.get(id(future))
-    return None if entry is None or entry[0]() is not future else entry[1]()
+    source = _sources.of(future)
+    return None if source is None else source()
 
 
 def forget_loops() -> None:
@@ -246,7 +244,7 @@ def replacements(asyncio: ModuleType) -> list[Replacement]:
 
     def chain_observed(source: Any, destination: Any) -> None:
         chain(source, destination)
-        guarded(None, _note_source, source, destination)
+        guarded(None, lambda: _sources.note(destination, ref(source)))
 
     def hand_over_observed(coro: Any, loop: Any) -> Any:
         future = hand_over(coro, loop)
@@ -282,11 +280,6 @@ def run_observed(kind: Any) -> Replacement:
                 _running[me] = before
 
     return kind, "run_forever", update_wrapper(run_forever, run)
-
-
-def _note_source(source: Any, destination: Any) -> None:
-    key = id(destination)
-    _sources[key] = ref(destination, lambda _: _sources.pop(key, None)), ref(source)
 
 
 # -- tasks that are suspended ------------------------------------------------------------------------------------------

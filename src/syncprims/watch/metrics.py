@@ -20,6 +20,7 @@ from .origins import Origin, name_made
 
 BUCKETS: Final = (1e-5, 1e-4, 1e-3, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 _NANOSECONDS: Final = tuple(int(each * 1e9) for each in BUCKETS)
+_WIDTH: Final = len(BUCKETS) + 1  # the last bucket has no bound
 _MOST: Final = 20_000  # cells; what comes after them counts as one place
 _NAMES: Final = ("lock_wait_seconds", "lock_held_seconds")
 _HELP: Final = (
@@ -40,8 +41,7 @@ class _Cell:
     __slots__ = ("counts", "sums")
 
     def __init__(self) -> None:
-        # Of waits, then of holds; the last bucket of each has no bound.
-        self.counts = [0] * (2 * (len(BUCKETS) + 1))
+        self.counts = [0] * (2 * _WIDTH)  # of waits, then of holds
         self.sums = [0, 0]
 
 
@@ -102,7 +102,7 @@ class LockMetrics:
             if len(self._cells) >= _MOST:
                 key = me, None, key[2]
             cell = self._cells.setdefault(key, _Cell())
-        cell.counts[which * (len(BUCKETS) + 1) + bisect_left(_NANOSECONDS, lasted)] += 1
+        cell.counts[which * _WIDTH + bisect_left(_NANOSECONDS, lasted)] += 1
         cell.sums[which] += lasted
 
     # -- for prometheus_client ------------------------------------------------------------------------------------
@@ -137,14 +137,13 @@ class LockMetrics:
         for (origin, kind), cells in found.items():
             name = f"the {kind} made at an unknown place" if origin is None else name_made(origin, 0, kind)
             names.setdefault(name, []).extend(cells)
-        width = len(BUCKETS) + 1
         bounds = [*map(str, BUCKETS), "+Inf"]
         for which, family in enumerate(self.describe()):
             for name, cells in names.items():
                 total = 0
                 buckets = []
                 for place, bound in enumerate(bounds):
-                    total += sum(cell.counts[which * width + place] for cell in cells)
+                    total += sum(cell.counts[which * _WIDTH + place] for cell in cells)
                     buckets.append((bound, total))
                 if total:
                     seconds = sum(cell.sums[which] for cell in cells) / 1e9

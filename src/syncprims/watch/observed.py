@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 else:
     from _thread import RLock as _CRLock
 
-# How a lock is taken and left ---------------------------- An interrupt is delivered on entry to a Python function,
-# after a call of C, and at a loop's jump back; nowhere else (see `_core.interrupts`). So that it never leaves a lock
-# taken which a bare one would leave free:
+# How a lock is taken and left
+# ----------------------------
+# An interrupt is delivered on entry to a Python function, after a call of C, and at a loop's jump back; nowhere else
+# (see `_core.interrupts`). So that it never leaves a lock taken which a bare one would leave free:
 #
 # - Taking is Python, but the call that takes is made by an iterator of C, which a `for` asks. On the way from there to
 #   the store of the owner and to the `return` no interrupt is delivered, and under the GIL no other thread runs: none
@@ -229,9 +230,7 @@ class ObservedLock(_Lock, metaclass=_Like):
     def _make(cls, origin: Origin) -> Self:
         self = super().__new__(cls)
         self._origin = origin
-        self._number = number = next(origin.made)
-        if number > 1:
-            origin.many = True
+        self._number = origin.next_number()
         return self
 
     def __init_subclass__(cls, *, ours: bool = False) -> None:
@@ -332,10 +331,8 @@ class ObservedRLock(_CRLock, metaclass=_Like):
     def __new__(cls, *args: object, **kwargs: object) -> Self:
         """Make a lock, with the arguments that C's takes."""
         self = super().__new__(cls, *args, **kwargs)
-        self._origin = origin = origin_here()
-        self._number = number = next(origin.made)
-        if number > 1:
-            origin.many = True
+        self._origin = origin_here()
+        self._number = self._origin.next_number()
         return self
 
     def __enter__(self) -> bool:

@@ -40,23 +40,29 @@ class Origin:
         line: The line.
         column: Where on the line, or -1.
         part: Of what the lock is a part: the function of the library that made it, as `"Queue.__init__"`, or "".
-        made: Hands out a number to each lock that is made there.
         many: Whether more than one was made.
         released_by: The threads that released one that another thread had taken, and have not ended.
         is_signal: Whether any thread ever did.
     """
 
-    __slots__ = ("code", "column", "is_signal", "line", "made", "many", "part", "released_by")
+    __slots__ = ("_made", "code", "column", "is_signal", "line", "many", "part", "released_by")
 
     def __init__(self, code: CodeType | None, line: int, part: str, column: int = -1) -> None:
         self.code: CodeType | None = code
         self.line: int = line
         self.column: int = column
         self.part: str = part
-        self.made: Iterator[int] = count(1)
+        self._made: Iterator[int] = count(1)
         self.many: bool = False
         self.released_by: set[int] = set()
         self.is_signal: bool = False
+
+    def next_number(self) -> int:
+        """Return the number of a lock that is made there now."""
+        number = next(self._made)
+        if number > 1:
+            self.many = True
+        return number
 
     @property
     def filename(self) -> str:

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import thread as pool_threads
 from functools import update_wrapper
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 from weakref import ref
 
 from .._core.foreign import guarded, words
@@ -126,23 +126,42 @@ class Notification:
 
 # -- futures -----------------------------------------------------------------------------------------------------------
 
-# By the id of a future: the thread that runs its task, and its pool. Both are gone with the future, or before.
+V = TypeVar("V")
+
+
+class Notes(Generic[V]):
+    """Notes about objects of the program, whose own `==` and `hash` are not asked. A note goes with its object."""
+
+    def __init__(self) -> None:
+        self._notes: dict[int, tuple[ref[Any], V]] = {}
+
+    def note(self, thing: object, value: V) -> None:
+        """Note something about an object."""
+        key, notes = id(thing), self._notes
+        notes[key] = ref(thing, lambda _: notes.pop(key, None)), value
+
+    def of(self, thing: object) -> V | None:
+        """What is noted about it, or None."""
+        found = self._notes.get(id(thing))
+        return None if found is None or found[0]() is not thing else found[1]
+
+
+# By the id of a future: the thread that runs its task, as long as it does.
 _runners: dict[int, int] = {}
-_pools: dict[int, tuple[ref[Any], ref[Any]]] = {}
-# By the id of a future for a coroutine that was handed to an event loop: who brings its result.
-_brought: dict[int, tuple[ref[Any], Callable[[], UpTo]]] = {}
+# The pool that made a future.
+_pools: Final[Notes[ref[ThreadPoolExecutor]]] = Notes()
+# For a future of a coroutine that was handed to an event loop: who brings its result.
+_brought: Final[Notes[Callable[[], UpTo]]] = Notes()
 
 
 def brought_by(future: Future[Any], who: Callable[[], UpTo]) -> None:
     """Note which thread brings the result of a future that no pool has made."""
-    key = id(future)
-    _brought[key] = ref(future, lambda _: _brought.pop(key, None)), who
+    _brought.note(future, who)
 
 
 def loop_that_brings(future: object) -> Callable[[], UpTo] | None:
     """Who brings the result of a future, if that is a coroutine in an event loop."""
-    entry = _brought.get(id(future))
-    return None if entry is None or entry[0]() is not future else entry[1]
+    return _brought.of(future)
 
 
 class FutureResult:
@@ -175,8 +194,8 @@ class FutureResult:
 
 def pool_of(future: object) -> ThreadPoolExecutor | None:
     """The pool that made a future, if it is alive."""
-    entry = _pools.get(id(future))
-    return None if entry is None or entry[0]() is not future else entry[1]()
+    pool = _pools.of(future)
+    return None if pool is None else pool()
 
 
 def _workers(pool: ThreadPoolExecutor) -> Collection[UpTo]:
@@ -319,8 +338,7 @@ def replacements() -> list[Replacement]:
 
     def submit_observed(self: ThreadPoolExecutor, /, *args: Any, **kwargs: Any) -> Future[Any]:
         future = submit(self, *args, **kwargs)
-        key = id(future)
-        _pools[key] = ref(future, lambda _: _pools.pop(key, None)), ref(self)
+        _pools.note(future, ref(self))
         return future
 
     def run_observed(self: Any, *args: Any) -> None:
