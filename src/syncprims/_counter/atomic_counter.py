@@ -368,9 +368,8 @@ class AtomicCounter(CounterSurface, _Number):
             self._special = True
             if self._value == old:
                 self._value = value
-                self._updating = (
-                    False  # if this was an update, handlers may change the value again: no change is lost now
-                )
+                # If this was an update, handlers may change the value again: no change is lost now.
+                self._updating = False
                 exhaust(news)
                 return old, value
 
