@@ -6,13 +6,13 @@ import threading
 import traceback
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import pytest
 
 from locks.actors import Actors, eventually, wait_for
 from syncprims._core.waits import all_waits
-from syncprims.testing import InterruptReport, Mode, interrupts, patience
+from syncprims.testing import patience
 
 MODES_OF_A_WAIT: Final = ["warm", "cold", "storm", "cold storm", pytest.param("worker", marks=pytest.mark.slow)]
 
@@ -131,20 +131,3 @@ class Following:
         """End the call."""
         self.slow.go.set()
         self.leader.join(patience())
-
-
-F = TypeVar("F", bound=Followed | Following)
-
-
-def interrupted_while_one_waits(
-    make: Callable[[], F], calling: Callable[[F], None], broken: Callable[[F], str | None], mode: Mode
-) -> InterruptReport:
-    """Interrupt a call while one thread waits for it, or for another thread's call."""
-    return interrupts(
-        make,
-        calling,
-        broken,
-        mode=mode,
-        when_blocked=lambda subject: subject.somebody_waits(),
-        unblock=lambda subject: subject.let_go(),
-    )

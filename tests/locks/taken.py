@@ -63,13 +63,23 @@ def _pass(entering: AbstractContextManager[object]) -> None:
         pass
 
 
-S = TypeVar("S", bound=Taken)
+class InTheWay(Protocol):
+    """A subject with a thread for which another one waits, until it is let go."""
+
+    def somebody_waits(self) -> bool:
+        """Whether a thread waits."""
+
+    def let_go(self) -> object:
+        """End the wait."""
+
+
+S = TypeVar("S", bound=InTheWay)
 
 
 def interrupted_in_a_wait(
     make: Callable[[], S], scenario: Callable[[S], None], broken: Callable[[S], str | None], mode: Mode
 ) -> InterruptReport:
-    """Interrupt a scenario before, in and after its wait for what the other thread has."""
+    """Interrupt a scenario before, in and after a wait for what another thread has, or its own while one waits."""
     return interrupts(
         make,
         scenario,

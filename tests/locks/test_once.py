@@ -23,10 +23,10 @@ from locks.shared_calls import (
     Slow,
     callers,
     depth,
-    interrupted_while_one_waits,
     outcome_of,
     waiting,
 )
+from locks.taken import interrupted_in_a_wait
 from syncprims import DeadlockError, LockTimeoutError, TimedLock, once
 from syncprims._core.waits import all_waits
 from syncprims.diagnostics import record, report, snapshot
@@ -624,7 +624,7 @@ class FollowedOnce(Followed, Subject):
 
 def followed(mode: Mode, make: Once = once) -> InterruptReport:
     """Interrupt a run that another thread waits for."""
-    return interrupted_while_one_waits(partial(FollowedOnce, make), calling, FollowedOnce.broken, mode)
+    return interrupted_in_a_wait(partial(FollowedOnce, make), calling, FollowedOnce.broken, mode)
 
 
 @pytest.mark.untraceable
@@ -651,7 +651,7 @@ class FollowingOnce(Following, Subject):
 @pytest.mark.parametrize("mode", MODES_OF_A_WAIT)
 def test_an_interrupted_wait_disturbs_nobody(mode: Mode) -> None:
     """The run goes on, and who comes later gets its result."""
-    interrupted_while_one_waits(FollowingOnce, calling, FollowingOnce.broken, mode).check()
+    interrupted_in_a_wait(FollowingOnce, calling, FollowingOnce.broken, mode).check()
 
 
 def by_hand(fn: Callable[[], Any]) -> Callable[[], Any]:

@@ -26,10 +26,10 @@ from locks.shared_calls import (
     Slow,
     callers,
     depth,
-    interrupted_while_one_waits,
     outcome_of,
     waiting,
 )
+from locks.taken import interrupted_in_a_wait
 from locks.test_keyed import Key
 from syncprims import DeadlockError, LockTimeoutError, SingleFlight
 from syncprims.diagnostics import record as recording_of
@@ -591,7 +591,7 @@ class FollowedFlight(Subject, Followed):
 
 def followed(mode: Mode, make: Make = SingleFlight) -> InterruptReport:
     """Interrupt a call that another thread waits for."""
-    return interrupted_while_one_waits(partial(FollowedFlight, make), calling, FollowedFlight.broken, mode)
+    return interrupted_in_a_wait(partial(FollowedFlight, make), calling, FollowedFlight.broken, mode)
 
 
 @pytest.mark.untraceable
@@ -614,7 +614,7 @@ class FollowingFlight(Subject, Following):
 @pytest.mark.parametrize("mode", MODES_OF_A_WAIT)
 def test_an_interrupted_wait_disturbs_nobody(mode: Mode) -> None:
     """The call goes on."""
-    interrupted_while_one_waits(FollowingFlight, calling, FollowingFlight.broken, mode).check()
+    interrupted_in_a_wait(FollowingFlight, calling, FollowingFlight.broken, mode).check()
 
 
 class ByHand(SingleFlight[Any, Any]):
