@@ -347,7 +347,7 @@ def test_forked_child_gets_an_error_from_every_method(fork: str, leave: str) -> 
     C code may fork without Python's hooks. Then Python takes the other threads for alive, and its own exit may hang.
     """
     code = f"""
-import ctypes, os, threading, warnings
+import ctypes, os, signal, threading, warnings
 warnings.simplefilter("ignore")
 from syncprims import ForkedError
 from syncprims.callback_pool import CallbackPool
@@ -356,6 +356,7 @@ pool = CallbackPool(max_workers=1)
 task = pool.submit(hold.wait, 10)
 child = {fork}
 if child == 0:
+    signal.alarm(30)  # ends it if it hangs
     calls = [lambda: pool.submit(len, "a"), lambda: pool.apply_async(len, "a"), lambda: pool.map(len, ["a"]),
              lambda: pool.map_unordered(len, ["a"]), pool.join, pool.close, pool.abort, pool.terminate, pool.shutdown,
              lambda: pool.stats, task.result, task.exception, task.wait_settled, task.get, task.wait, pool.__enter__]

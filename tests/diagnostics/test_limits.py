@@ -205,7 +205,7 @@ def _(_: Path) -> None:
 
 
 FORKED_BY_C = """
-import ctypes, os, threading
+import ctypes, os, signal, threading
 from syncprims import LockTimeoutError, TimedLock
 from syncprims.diagnostics import find_deadlocks, report
 
@@ -220,6 +220,7 @@ threading.Thread(target=hold, name="holder").start()
 taken.wait(30)
 child = ctypes.PyDLL(None).fork()
 if not child:  # before 3.14 CPython may hang if it starts a thread here
+    signal.alarm(30)  # ends it if it hangs all the same
     try:
         with lock.hold(0.1):
             pass

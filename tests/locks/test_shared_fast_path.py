@@ -120,6 +120,13 @@ class Between(list[int]):
         return self
 
 
+def replace_tokens(lock: Any, happens: Callable[[], object]) -> None:
+    """Let something happen when the next token is added; what releases is made again, for these tokens."""
+    lock._held = Between(lock._held, happens)
+    lock._releases.clear()
+    lock._leaves.clear()
+
+
 def test_a_thread_that_takes_its_first_token_back_lets_no_third_one_in() -> None:
     """Equal tokens are equally good: who removes one again removes the first, and the places of the others change."""
     semaphore: Any = TimedSemaphore(2)
@@ -145,13 +152,40 @@ def test_a_thread_that_takes_its_first_token_back_lets_no_third_one_in() -> None
             wait_for(refused)
 
         with semaphore.hold(LIMIT):
-            semaphore._held = Between(semaphore._held, happens)
-            semaphore._releases.clear()
-            semaphore._leaves.clear()
+            replace_tokens(semaphore, happens)
             with pytest.raises(LockTimeoutError), mine:
                 pass
             wait_for(refused)
             done.set()
+
+
+def test_a_writer_that_writes_again_keeps_its_first_place() -> None:
+    """A reader that comes meanwhile goes in only if the first token is a reader's: that of a writer must stay first."""
+    lock: Any = TimedRWLock()
+    with Actors() as actors:
+        writes, again, done = Event(), Event(), Event()
+
+        def write_twice() -> None:
+            with lock.write(LIMIT):
+                writes.set()
+                wait_for(again)
+                with lock.write(LIMIT):
+                    pass
+                written.set()
+                wait_for(done)
+
+        written = Event()
+        actors.start(write_twice)
+        wait_for(writes)
+
+        def happens() -> None:
+            again.set()
+            wait_for(written)
+
+        replace_tokens(lock, happens)
+        with pytest.raises(LockTimeoutError), lock.read(0.001):
+            pass
+        done.set()
 
 
 @pytest.mark.parametrize("kind", [TimedSemaphore, FastTries])
