@@ -199,7 +199,7 @@ for turn in range(2):
         except BaseException as error:
             failures.append(repr(error))
     if sys.version_info < (3, 13):
-        # Their end waits for ever there, with Python alone as well, if another thread has run them.
+        # Their end waits forever there, with Python alone as well, if another thread has run them.
         for number in made:
             go(number)
         threads = []
