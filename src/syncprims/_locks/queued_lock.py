@@ -149,9 +149,10 @@ class QueuedLock(SharedLock):
         held += (me,)
         return True
 
-    def _place_in_line(self, token: int, /) -> int:
-        waiting = tuple(_kind_of(each.token) for each in self._waiters())
-        return min(max(index(self._place(_kind_of(token), waiting)), 0), len(waiting))
+    def _overtakes(self, token: int, /) -> list[Queued]:
+        waiting = self._waiters()
+        place = index(self._place(_kind_of(token), tuple(_kind_of(each.token) for each in waiting)))
+        return waiting[max(place, 0) :]
 
     def _up_to(self, waiter: int) -> UpTo:
         return None if super()._up_to(waiter) is None else self._holders

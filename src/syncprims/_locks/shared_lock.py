@@ -39,6 +39,9 @@ from .timed_lock import TimedRLock
 # be able to go in as well: another reader, or the next one after a waiter that has given up. Leaving the line and
 # ringing is one call of C, the first in a `finally`. An unnecessary ring costs one look.
 #
+# Threads leave the line at any moment, without `_guard`. So a place in it is counted from its end, by the call that
+# inserts: a place that was counted before that may be behind `_nobody`, where a waiter is never rung.
+#
 # The fast path, which needs no mutex
 # -----------------------------------
 # `_open` is true while no thread waits. Then a newcomer adds its token to `_held` first, and checks whether it fits
@@ -167,18 +170,23 @@ class SharedLock(LockSurface):
         """The tokens of the holders, without any that is about to be removed because it does not fit."""
         raise NotImplementedError
 
-    def _place_in_line(self, token: int, /) -> int:  # noqa: ARG002  for those in which some go first
-        """Where in the line a thread waits: behind how many others. It is called under `_guard`."""
-        return len(self._line) - 1
+    def _overtakes(self, token: int, /) -> list[Queued]:  # noqa: ARG002  for those in which some go first
+        """The waiters at the end of the line before which a new one goes. It is called under `_guard`."""
+        return []
 
     def _must_act(self, queued: Queued, /) -> Collection[UpTo]:
         """The threads that have to act before this waiter can go in; none if it can."""
         raise NotImplementedError
 
     def _ahead_of(self, queued: Queued) -> list[Queued]:
-        """The waiters that came before this one."""
+        """The waiters that are before this one in the line."""
         waiting = self._waiters()
         return waiting[: waiting.index(queued)] if queued in waiting else []
+
+    def _behind(self, queued: Queued) -> list[Queued]:
+        """The waiters that are behind this one in the line."""
+        waiting = self._waiters()
+        return waiting[waiting.index(queued) + 1 :]
 
     # -- what it is ---------------------------------------------------------------------------------------------
 
@@ -255,9 +263,15 @@ class SharedLock(LockSurface):
                     waiting.publish()
                     with self._guard:
                         self._open = False
-                        place = self._place_in_line(token)
-                        line[place:place] = (queued,)
-                        queues = True
+                        while True:
+                            overtakes = self._overtakes(token)
+                            queues = True
+                            line.insert(-1 - len(overtakes), queued)
+                            if set(self._behind(queued)) <= {*overtakes}:
+                                break
+                            # One of them has just left the line, and so this one is too far ahead.
+                            queues = False
+                            leave_line()
                     refuse_deadlock(waiting)
                     while True:
                         left = _SLICE if deadline_at is None else deadline_at - monotonic()
@@ -279,6 +293,8 @@ class SharedLock(LockSurface):
                     try:
                         if queues:
                             leave_line()
+                    except ValueError:
+                        pass  # it never got into the line
                     finally:
                         waiting.withdraw()
                 waited = monotonic() - started
