@@ -579,6 +579,7 @@ def test_a_long_chain_is_left_where_nobody_waits_for_the_searcher(monkeypatch: p
     records = [waits(-number - 1, node) for number, node in enumerate(nodes)]
     for node in nodes:
         monkeypatch.setattr(node, "_is_mine", bool, raising=False)
+    monkeypatch.setattr(_deadlocks, "_unbroken", [])
     assert look(records[0]) is FREE
     assert sum(node.asked for node in nodes) == _deadlocks._FAR
 
@@ -590,6 +591,7 @@ def test_a_long_chain_is_followed_where_threads_may_be_stuck_already(monkeypatch
     records = [waits(-number - 1, node) for number, node in enumerate(nodes)]
     for node in nodes:
         monkeypatch.setattr(node, "_is_mine", bool, raising=False)
+    monkeypatch.setattr(_deadlocks, "_unbroken", [])
     assert look(records[0]) is FREE
     monkeypatch.setattr(_deadlocks, "_unbroken", [None])
     assert isinstance(look(records[0]), Knot)
