@@ -141,16 +141,22 @@ def test_a_call_that_is_cancelled_before_it_is_sent_is_not_sent(
     assert graphs == [2]
 
 
+def _known_to_worker(dask_worker: Any) -> int:
+    return len(dask_worker.state.tasks)
+
+
 def test_a_call_that_is_cancelled_later_is_taken_back(dask_client: Client, tmp_path: Path) -> None:
-    """Dask forgets it, so no worker begins it."""
+    """Dask forgets it, so no worker begins it once all have heard so."""
     go, never = tmp_path / "go", tmp_path / "never"
     with CallbackPool(dask_client.get_executor(pure=False)) as pool:
-        busy = [pool.submit(pool_workers.wait_for_file, str(go)) for _ in range(2)]
-        until(lambda: sum(map(len, dask_client.processing().values())) >= 2, patience(30.0))
+        begun = [tmp_path / "first", tmp_path / "second"]
+        busy = [pool.submit(pool_workers.touch_and_wait, str(path), str(go)) for path in begun]
+        until(lambda: all(path.exists() for path in begun), patience(30.0))
         late = pool.submit(never.touch)
         until(lambda: len(dask_client.futures) >= 3, patience(30.0))
         assert late.cancel()
         until(lambda: len(dask_client.futures) == 2, patience(30.0))
+        until(lambda: sum(dask_client.run(_known_to_worker).values()) == 2, patience(30.0))
         go.touch()
         for task in busy:
             task.result(patience(30.0))
