@@ -126,7 +126,7 @@ def test_a_thread_that_forks_in_its_wait_waits_on() -> None:
         (waiter,) = counter._waiters
         with Threads() as threads:
             threads.start(counter.increment)
-            return waiter.told.get(timeout=patience())
+            return waiter.told.get(patience())
 
     answers: list[object] = []
     with pytest.raises(CounterTimeoutError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ class NeverToldError(Exception):
 
 
 class Bell:
-    """`SimpleQueue`, made of what frontrun can see."""
+    """`Mailbox`, made of what frontrun can see."""
 
     def __init__(self) -> None:
         self._items: list[int] = []
@@ -49,8 +50,11 @@ class Bell:
         self._items.append(item)
         self._count.release()
 
-    def get(self, block: bool, timeout: float | None) -> int:
-        if not self._count.acquire(block, timeout):
+    def putting(self, item: int) -> Callable[[], None]:
+        return partial(self.put, item)
+
+    def get(self, seconds: float | None) -> int:
+        if not self._count.acquire(timeout=seconds):
             raise NeverToldError
         return self._items.pop(0)
 
@@ -58,7 +62,7 @@ class Bell:
 @pytest.fixture(autouse=True)
 def _seen_by_frontrun(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(atomic_counter, "_Guard", cooperative.CooperativeRLock)
-    monkeypatch.setattr(_waiters, "SimpleQueue", Bell)
+    monkeypatch.setattr(_waiters, "Mailbox", Bell)
     cooperative.patch_locks()
     yield
     cooperative.unpatch_locks()
@@ -251,7 +255,7 @@ class LooksTooEarly(Noting):
             return value
         waiter = ValueWaiter(predicate, "")
         self._admit(waiter)
-        waiter.told.get(True, timeout)
+        waiter.told.get(timeout)
         self._waiters.pop(waiter, None)
         return self._value
 

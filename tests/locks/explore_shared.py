@@ -1,7 +1,7 @@
 """Explore interleavings of threads at the shared locks, run as a program: ``explore_shared.py SCENARIO BOUND SECONDS``.
 
 frontrun schedules what is written in Python, and changes threads between any two instructions. So the C lock under the
-guard, and the queue that a waiter listens to, are replaced by models of them in Python before the library is imported.
+guard, and the mailbox that a waiter reads, are replaced by models of them in Python before the library is imported.
 What is explored is what happens without the GIL: the fast path, with threads that change in the middle of it, and tries
 that take the slow path. A release is one call of C there as here, but the bell that it rings is a model's, so threads
 change in the middle of it.
@@ -39,20 +39,20 @@ _deadlocks.sleep = lambda seconds: time.sleep(seconds)  # type: ignore[attr-defi
 _deadlocks._stands_in = lambda waiting, frame: True
 
 
-class ModelOfQueue:
-    """What `_queue.SimpleQueue` does for one listener."""
+class ModelOfMailbox:
+    """What `Mailbox` does for one reader."""
 
     def __init__(self) -> None:
         """Begin empty."""
         self._rung = CooperativeSemaphore(0)
 
-    def put(self, item: object) -> None:
-        """Ring."""
-        self._rung.release()
+    def putting(self, item: object) -> Callable[[], None]:
+        """What rings."""
+        return partial(self._rung.release)
 
-    def get(self, block: bool, timeout: float) -> None:
+    def get(self, seconds: float) -> None:
         """Wait for a ring."""
-        if not self._rung.acquire(timeout=None if timeout >= shared_lock._SLICE else timeout):
+        if not self._rung.acquire(timeout=None if seconds >= shared_lock._SLICE else seconds):
             raise Empty
 
 
@@ -89,6 +89,11 @@ class SeenList(list[Any]):
         self._write()
         return super().__iadd__(items)
 
+    def insert(self, index: Any, item: Any) -> None:
+        """Put the item in."""
+        self._write()
+        super().insert(index, item)
+
     def remove(self, item: Any) -> None:
         """Take the item out."""
         self._write()
@@ -107,7 +112,7 @@ def init_with_seen_lists(lock: Any, *args: Any) -> None:
 
 
 shared_lock.SharedLock.__init__ = init_with_seen_lists  # type: ignore[method-assign,assignment]
-shared_lock.SimpleQueue = ModelOfQueue  # type: ignore[attr-defined,assignment]
+shared_lock.Mailbox = ModelOfMailbox  # type: ignore[attr-defined,assignment]
 # The slices of a wait are there for signals alone; a wait of this length stands for one without a limit.
 shared_lock._SLICE = 1e9  # type: ignore[misc]
 

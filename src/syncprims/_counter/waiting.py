@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _queue import Empty, SimpleQueue
+from _queue import Empty
 from collections.abc import Callable, Iterable
 from functools import partial
 from operator import call
@@ -12,6 +12,7 @@ from typing import Protocol
 from .._core.deadline import Deadline
 from .._core.integers import shown
 from .._core.lazy import refuse_lazy
+from .._core.mailbox import Mailbox
 from .._core.waits import Node, Waiting
 from ..errors import CounterTimeoutError
 
@@ -50,7 +51,7 @@ class ValueWaiter:
             goal: The least such value, if all greater ones end the wait too; None if only the predicate decides.
         """
         self.ident = get_ident()
-        self.told: SimpleQueue[int] = SimpleQueue()
+        self.told: Mailbox[int] = Mailbox()
         self._predicate = predicate
         self._what = what
         self._goal = goal
@@ -97,7 +98,7 @@ class ValueWaiter:
 
     def _listen(self, seconds: float | None) -> int | None:
         try:
-            return self.told.get(True, seconds)
+            return self.told.get(seconds)
         except Empty:
             return None
 
@@ -116,7 +117,7 @@ def telling(waiters: dict[ValueWaiter, None], value: int) -> Iterable[object]:
     hearing = [waiter for waiter in list(waiters) if waiter.hears(value)]
     return map(
         call,
-        [step for waiter in hearing for step in (partial(waiter.told.put, value), partial(waiters.pop, waiter, None))],
+        [step for waiter in hearing for step in (waiter.told.putting(value), partial(waiters.pop, waiter, None))],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from _queue import Empty, SimpleQueue
+from _queue import Empty
 from _thread import RLock
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
@@ -18,6 +18,7 @@ from .._core.deadlocks import refuse_deadlock
 from .._core.greenlets import refuse_greenlets
 from .._core.holders import describe, holder_of
 from .._core.interrupts import Leave, exhaust, leave_at_once
+from .._core.mailbox import Mailbox
 from .._core.observing import Observable
 from .._core.registry import InnerName, check_name
 from .._core.state import State
@@ -89,7 +90,7 @@ class Queued(partial[None]):
         one_is_enough: False, because all of the group have to act.
     """
 
-    bell: SimpleQueue[None]
+    bell: Mailbox[None]
     lock: SharedLock
     token: int
     ident: int
@@ -98,8 +99,8 @@ class Queued(partial[None]):
 
     def __new__(cls, lock: SharedLock, token: int, endless: bool) -> Self:
         """Make one for the calling thread."""
-        bell: SimpleQueue[None] = SimpleQueue()
-        self = super().__new__(cls, bell.put, None)
+        bell: Mailbox[None] = Mailbox()
+        self = super().__new__(cls, bell.putting(None))
         self.bell, self.lock, self.token, self.ident = bell, lock, token, get_ident()
         self.endless, self.one_is_enough = endless, False
         return self
@@ -267,7 +268,7 @@ class SharedLock(LockSurface):
                             overtakes = self._overtakes(token)
                             queues = True
                             line.insert(-1 - len(overtakes), queued)
-                            if set(self._behind(queued)) <= {*overtakes}:
+                            if not overtakes or set(self._behind(queued)) <= {*overtakes}:
                                 break
                             # One of them has just left the line, and so this one is too far ahead.
                             queues = False
@@ -286,7 +287,7 @@ class SharedLock(LockSurface):
                         if taken or left <= 0:
                             break
                         try:
-                            queued.bell.get(True, min(left, _SLICE))
+                            queued.bell.get(min(left, _SLICE))
                         except Empty:
                             pass
                 finally:

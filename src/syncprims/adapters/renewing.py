@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from _queue import Empty, SimpleQueue
+from _queue import Empty
 from _thread import allocate_lock
 from logging import ERROR
 from math import inf
@@ -12,6 +12,7 @@ from typing import Protocol
 
 from .._core.clock import monotonic
 from .._core.foreign import log
+from .._core.mailbox import Mailbox
 
 # The thread runs while there are leases, and a little longer: a program that forks, or counts its threads, has no more
 # of them than it needs. It claims its role itself. So if two are started at once, or one is about to end while another
@@ -53,7 +54,7 @@ class Renewer:
 
     def __init__(self) -> None:
         self._leases: dict[Lease, None] = {}
-        self._inbox: SimpleQueue[None] = SimpleQueue()
+        self._inbox: Mailbox[None] = Mailbox()
         self._role = allocate_lock()
         self._running = False
         self._next_look = inf
@@ -109,7 +110,7 @@ class Renewer:
         later = [lease.due for lease in list(self._leases)]
         self._next_look = when = min(later, default=inf)
         try:
-            self._inbox.get(timeout=min(max(when - monotonic(), 0.001), _LONGEST) if later else _IDLE)
+            self._inbox.get(min(max(when - monotonic(), 0.001), _LONGEST) if later else _IDLE)
             while True:
                 self._inbox.get_nowait()
         except Empty:

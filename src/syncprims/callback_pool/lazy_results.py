@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _queue import Empty, SimpleQueue
+from _queue import Empty
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -10,6 +10,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from .._core.deadline import Deadline
 from .._core.deadlocks import wait_or_refuse
+from .._core.mailbox import Mailbox
 from .job import Open
 from .mapping import Submit, call_with_each, chunks_of
 from .task import Task, count_as_seen
@@ -66,7 +67,7 @@ class LazyResults(Iterator[T], Generic[T]):
         self._label = label
         self._chunks = chunks_of(source, chunksize)
         self._most = most
-        self._done: SimpleQueue[Task[list[T]]] | None = None if in_order else SimpleQueue()
+        self._done: Mailbox[Task[list[T]]] | None = None if in_order else Mailbox()
         self._results: list[T] = []  # of the chunk that was taken last, the next one at the end
         self._exhausted = False
         self._source_error: Exception | None = None
@@ -171,7 +172,7 @@ class LazyResults(Iterator[T], Generic[T]):
                 return wait_or_refuse(
                     AnyDone(self._open_tasks, self._label, lambda: list(self._tasks)),
                     left,
-                    partial(self._done.get, timeout=left),
+                    partial(self._done.get, left),
                 )
             except Empty:
                 pass

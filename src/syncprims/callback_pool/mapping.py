@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _queue import Empty, SimpleQueue
+from _queue import Empty
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from .._core.deadline import Deadline
 from .._core.deadlocks import wait_or_refuse
 from .._core.lazy import check_runs
+from .._core.mailbox import Mailbox
 from .._core.report import attach_report
 from ..errors import PoolTimeoutError
 from .arguments import count, label_of
@@ -66,13 +67,13 @@ class MapOfChunks(Generic[T]):
             self._call, arguments = call_with_all, zip(*iterables)  # noqa: B905  Executor.map ends with the shortest
         self._chunks = chunks_of(arguments, size)
         self._tasks: deque[Task[list[T]]] = deque()
-        self._done: SimpleQueue[Task[list[T]]] | None = None
+        self._done: Mailbox[Task[list[T]]] | None = None
 
     def start(self, buffersize: int | None, *, in_order: bool) -> Iterator[T]:
         """Submit the first chunks (this many, or as many as the pool may have pending, or all); return the results."""
         buffersize = count("buffersize", buffersize)
         if not in_order:
-            self._done = SimpleQueue()
+            self._done = Mailbox()
         self._submit(self._open_tasks.max_pending if buffersize is None else buffersize)
         return self._results(self._first if in_order else self._first_done)
 
@@ -141,7 +142,7 @@ class MapOfChunks(Generic[T]):
             return wait_or_refuse(
                 AnyDone(self._open_tasks, self._label, lambda: list(self._tasks)),
                 left,
-                partial(self._done.get, timeout=left),
+                partial(self._done.get, left),
             )
         except Empty:
             raise self._late() from None

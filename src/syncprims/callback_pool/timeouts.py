@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _queue import Empty, SimpleQueue
+from _queue import Empty
 from heapq import heapify, heappop, heappush
 from itertools import count
 from logging import ERROR
@@ -11,6 +11,7 @@ from weakref import ref
 
 from .._core.clock import monotonic
 from .._core.foreign import log, words
+from .._core.mailbox import Mailbox
 from ..errors import TaskTimeoutError
 from .job import Job
 from .own_threads import HelperThread
@@ -48,17 +49,17 @@ class Expiring(Protocol):
 
 
 _Entry = tuple[float, int, "ref[Job[Any] | Expiring]", Workplace | None]
-_Inbox = SimpleQueue[tuple[float, Job[Any] | Expiring, Workplace | None] | None]
+_Inbox = Mailbox[tuple[float, Job[Any] | Expiring, Workplace | None] | None]
 
 
 class Timer:
     """Watches tasks that have a timeout.
 
-    **Thread safety**: `watch` and `stop` are single puts into a C queue, so no interrupt can split them.
+    **Thread safety**: `watch` and `stop` are single calls of C, so no interrupt can split them.
     """
 
     def __init__(self, name: str) -> None:
-        self._inbox: _Inbox = SimpleQueue()
+        self._inbox: _Inbox = Mailbox()
         self._thread = HelperThread(name)
 
     def prepare(self) -> None:
@@ -94,7 +95,7 @@ def _keep_time(inbox: _Inbox) -> None:
     while True:
         patience = min(max(heap[0][0] - monotonic(), 0.0), _LONGEST) if heap else None
         try:
-            item = inbox.get(timeout=patience)
+            item = inbox.get(patience)
         except Empty:
             _look(heap, serials)
             continue
