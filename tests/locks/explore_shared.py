@@ -16,6 +16,8 @@ from _queue import Empty
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
+from itertools import repeat
+from operator import call
 from typing import Any, ClassVar
 
 from frontrun._cooperative import (  # type: ignore[import-untyped]  # it has no types
@@ -28,9 +30,10 @@ from locks.explore_locks import ModelOfCLock
 
 _true, _thread.RLock = _thread.RLock, ModelOfCLock  # type: ignore[misc,assignment]  # before the library looks it up
 
-from syncprims import DeadlockError, LockTimeoutError, TimedRWLock, TimedSemaphore  # noqa: E402  the model came first
+from syncprims import DeadlockError, LockTimeoutError, QueuedLock, TimedRWLock, TimedSemaphore  # noqa: E402  the model came first
 from syncprims._core import deadlocks as _deadlocks  # noqa: E402  the same
 from syncprims._core import waits as _waits  # noqa: E402  the same
+from syncprims._core.interrupts import exhaust  # noqa: E402  the same
 from syncprims._locks import shared_lock  # noqa: E402  the same
 
 _thread.RLock = _true  # type: ignore[misc]  # imports take it too, from 3.12 on
@@ -306,6 +309,243 @@ class Crossed(Sharing):
         return free and sorted(self.ends) in (["a", "b"], ["a", "b refused"], ["a refused", "b"])
 
 
+class Opened(Sharing):
+    """One thread lets another one's hold go, while others join the line, wait, go in, and leave it."""
+
+    # No thread has this ident; the sign makes a permit that any thread gives back, or a hold for writing.
+    token = -1
+    workers: ClassVar[tuple[Callable[[Any], None], ...]] = ()
+
+    def __init__(self) -> None:
+        """Make the state of one execution."""
+        super().__init__()
+        self.lock = self.make()
+        self.lock._held += (self.token,)
+        self.open_it = self.lock._removing(self.lock._held, repeat(self.token))
+
+    def make(self) -> Any:
+        """Make the lock."""
+        return TimedSemaphore(1)
+
+    def open(self) -> None:
+        """What one thread does."""
+        self.open_it()
+        self.ends += ("opened",)
+
+    def take(self) -> None:
+        """What another one does."""
+        self.visit(self.lock, "in")
+
+    def holds(self) -> bool:
+        """At most one was inside, all of them came through, and none is left in the line or behind it."""
+        self.note()
+        alone = max(map(len, self.crowds), default=0) <= 1
+        left = list(self.lock._line) == [shared_lock._nobody] and not list(self.lock._held)
+        refused = any("refused" in end for end in self.ends)
+        return alone and left and not refused and len(self.ends) == len(self.workers)
+
+
+class PermitLine(Opened):
+    """Two join the line of a semaphore; one goes in, and leaves the line, while the other one joins."""
+
+    workers = (Opened.open, Opened.take, Opened.take)
+
+
+class LatePermitLine(Opened):
+    """One joins, and the other one may give up."""
+
+    clock = "explored"
+
+    def take_in_time(self) -> None:
+        """What one thread does."""
+        self.visit(self.lock.hold(1.0), "timed")
+
+    workers = (Opened.open, Opened.take, take_in_time)
+
+
+class WriterLine(Opened):
+    """The same for two writers."""
+
+    def make(self) -> Any:
+        """Make the lock."""
+        return TimedRWLock()
+
+    def write(self) -> None:
+        """What a writer does."""
+        self.visit(self.lock.write(), "w")
+
+    workers: ClassVar[tuple[Callable[[Any], None], ...]] = (Opened.open, write, write)
+
+
+class LateWriterLine(WriterLine):
+    """One writer joins, and the other one may give up."""
+
+    clock = "explored"
+
+    def write_in_time(self) -> None:
+        """What one writer does."""
+        self.visit(self.lock.write(1.0), "timed")
+
+    workers = (Opened.open, WriterLine.write, write_in_time)
+
+
+class Urgent(QueuedLock):
+    """One at a time, the lowest kind first."""
+
+    def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
+        return not kinds
+
+    def _place(self, kind: int, kinds: tuple[int, ...], /) -> int:
+        return sum(each <= kind for each in kinds)
+
+
+class UrgentLine(Opened):
+    """The same for a lock of the user's own, in which one goes before the other."""
+
+    token = 1
+
+    def make(self) -> Any:
+        """Make the lock."""
+        lock = Urgent()
+        lock._kinds[self.token] = 0
+        return lock
+
+    def early(self) -> None:
+        """What the one does that goes before the other."""
+        self.visit(self.lock.of(1), "early")
+
+    def late(self) -> None:
+        """What the other one does."""
+        self.visit(self.lock.of(2), "late")
+
+    workers: ClassVar[tuple[Callable[[Any], None], ...]] = (Opened.open, early, late)
+
+
+class LateUrgentLine(UrgentLine):
+    """The one that goes before the other may give up."""
+
+    clock = "explored"
+
+    def early_in_time(self) -> None:
+        """What that one does."""
+        self.visit(self.lock.of(1, 1.0), "timed")
+
+    workers = (Opened.open, early_in_time, UrgentLine.late)
+
+
+class Jumped(UrgentLine):
+    """The one behind may give up."""
+
+    clock = "explored"
+
+    def late_in_time(self) -> None:
+        """What that one does."""
+        self.visit(self.lock.of(2, 1.0), "timed")
+
+    workers = (Opened.open, UrgentLine.early, late_in_time)
+
+
+class Left(Sharing):
+    """A waiter that is ahead leaves the line, as if it were interrupted, while another one joins.
+
+    Of the two that leave, the one that would be behind a waiter in the middle does so first.
+    """
+
+    def __init__(self) -> None:
+        """Make the state of one execution."""
+        super().__init__()
+        self.lock = self.make()
+        self.leaves = [self.lock._removing(self.lock._line, repeat(queued)) for queued in self.queue_up()]
+
+    def make(self) -> Any:
+        """Make the lock."""
+        return TimedSemaphore(1)
+
+    def queue_up(self) -> list[Any]:
+        """Put waiters into the line, and return them in the order in which they leave."""
+        queued = shared_lock.Queued(self.lock, -1, True)
+        self.lock._open = False
+        self.lock._line.insert(0, queued)
+        return [queued]
+
+    def leave(self) -> None:
+        """What one thread does."""
+        for leave in self.leaves:
+            last = leave is self.leaves[-1]
+            self.ends += ("left",) if last else ()
+            leave()
+
+    def join(self) -> None:
+        """What the other one does."""
+        self.visit(self.lock, "in")
+
+    workers: ClassVar[tuple[Callable[[Any], None], ...]] = (leave, join)
+
+    def holds(self) -> bool:
+        """The one that joined went in after those ahead of it had left, and none is left in the line or behind it."""
+        self.note()
+        left = list(self.lock._line) == [shared_lock._nobody] and not list(self.lock._held)
+        return left and self.ends == ["left", "in"]
+
+
+class PermitLeft(Left):
+    """At a semaphore."""
+
+
+class WriterLeft(Left):
+    """At a reader-writer lock."""
+
+    def make(self) -> Any:
+        """Make the lock."""
+        return TimedRWLock()
+
+    def join(self) -> None:
+        """What a writer does."""
+        self.visit(self.lock.write(), "in")
+
+    workers = (Left.leave, join)
+
+
+class UrgentLeft(Left):
+    """At a lock of the user's own, whose place in the line is between two that leave."""
+
+    def make(self) -> Any:
+        """Make the lock."""
+        return Urgent()
+
+    def queue_up(self) -> list[Any]:
+        """Put waiters into the line, and return them in the order in which they leave."""
+        self.lock._open = False
+        ahead, behind = (shared_lock.Queued(self.lock, kind << 64 | 1, True) for kind in (1, 3))
+        self.lock._line.insert(0, behind)
+        self.lock._line.insert(0, ahead)
+        return [behind, ahead]
+
+    def join(self) -> None:
+        """What the other one does."""
+        self.visit(self.lock.of(2), "in")
+
+    workers: ClassVar[tuple[Callable[[Any], None], ...]] = (Left.leave, join)
+
+
+class LateUrgentLeft(UrgentLeft):
+    """The one that joins has a limit."""
+
+    clock = "explored"
+
+    def join_in_time(self) -> None:
+        """What that one does."""
+        self.visit(self.lock.of(2, 1.0), "in")
+
+    workers = (Left.leave, join_in_time)
+
+    def holds(self) -> bool:
+        """The same, or it gave up."""
+        left = list(self.lock._line) == [shared_lock._nobody] and not list(self.lock._held)
+        late = left and sorted(self.ends) == ["in late", "left"]
+        return late or super().holds()
+
+
 # -- mutations ---------------------------------------------------------------------------------------------------------
 
 
@@ -378,6 +618,70 @@ class ReadersPassTheLine(ReadersAndWriter):
 
         TimedRWLock._go_in = go_in  # type: ignore[method-assign]
         TimedRWLock._has_fast_path = False
+
+
+def count_before(lock: Any, queued: Any, leave_line: Any) -> None:
+    """Count the place in the line, and use it afterwards."""
+    place = len(lock._line) - 1 - len(lock._overtakes(queued.token))
+    lock._line[place:place] = (queued,)
+
+
+class CountsBeforePermit(PermitLeft):
+    """A mutation: the place in the line is counted before it is used."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the library."""
+        shared_lock.SharedLock._join_line = count_before  # type: ignore[method-assign,assignment]
+
+
+class CountsBeforeWriter(WriterLeft):
+    """The same for writers."""
+
+    mutate = CountsBeforePermit.mutate
+
+
+class CountsBeforeUrgent(UrgentLeft):
+    """The same for a lock of the user's own."""
+
+    mutate = CountsBeforePermit.mutate
+
+
+class StaysTooFarAhead(UrgentLeft):
+    """A mutation: a waiter that joins the line does not look who is behind it."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the library."""
+
+        def join_line(lock: Any, queued: Any, leave_line: Any) -> None:
+            lock._line.insert(-1 - len(lock._overtakes(queued.token)), queued)
+
+        shared_lock.SharedLock._join_line = join_line  # type: ignore[method-assign,assignment]
+
+
+class LeavesOnce(UrgentLeft):
+    """A mutation: what leaves the line works once."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the library."""
+        removing = shared_lock.SharedLock._removing
+
+        def removing_once(lock: Any, items: Any, which: Any) -> Any:
+            remove = removing(lock, items, which)
+            return partial(exhaust, map(call, [remove])) if items is lock._line else remove
+
+        shared_lock.SharedLock._removing = removing_once  # type: ignore[method-assign,assignment]
+
+
+class WaitsInside(PermitLine):
+    """A mutation: a waiter that has gone in counts as waiting until it has left the line."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the library."""
+        shared_lock.SharedLock._holds_like = lambda lock, queued: 0  # type: ignore[method-assign,assignment]
 
 
 outcomes: dict[str, int] = {}

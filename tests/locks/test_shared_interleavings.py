@@ -41,6 +41,13 @@ def long(*values: object) -> object:
         long("Crossed", 1, {"a b", "a refused b"}),
         long("TwoPermits", 1, {"in in in"}),
         long("ReadersAndWriter", 1, {"r r w"}),
+        long("PermitLeft", 2, {"in left"}),
+        long("WriterLeft", 2, {"in left"}),
+        long("UrgentLeft", 2, {"in left"}),
+        long("LateUrgentLeft", 2, {"in left"}),
+        long("PermitLine", 1, {"in in opened"}),
+        long("WriterLine", 1, {"opened w w"}),
+        long("UrgentLine", 1, {"early late opened"}),
     ],
 )
 def test_every_interleaving_is_right(
@@ -59,6 +66,12 @@ def test_every_interleaving_is_right(
     [
         ("RingsFirst", 1),
         ("LooksFirst", 2),
+        ("CountsBeforePermit", 2),
+        long("CountsBeforeWriter", 2),
+        long("CountsBeforeUrgent", 2),
+        long("StaysTooFarAhead", 2),
+        long("LeavesOnce", 2),
+        long("WaitsInside", 1),
         long("OneLook", 2),
         long("ReadersPassTheLine", 1),
     ],

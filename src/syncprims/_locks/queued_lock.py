@@ -94,11 +94,14 @@ class QueuedLock(SharedLock):
         self._holders: Final = _Holders(self._held)
         self._kinds: Final[dict[int, int]] = {}
         # What releases, in C alone: if this thread is among the holds it is removed, and otherwise refused; then the
-        # bell is rung. `max` returns its first argument, which is None.
-        has: Iterator[bool] = map(contains, repeat(self._held), map(call, repeat(get_ident)))
-        ways: tuple[Callable[[int], None], ...] = (self._refuse_release, self._held.remove)
-        steps = map(is_not, map(call, map(ways.__getitem__, has), map(call, repeat(get_ident))), self._ringing())
-        self._give_back: Final[Callable[[], None]] = partial(max, (None,), key=partial(next, steps))
+        # bell is rung. Without the GIL, it may be missed among the holds, but not in a copy of them. `max` returns its
+        # first argument, which is None.
+        copies: Iterator[list[int]] = map(call, repeat(self._held.copy))
+        in_a_copy = self._removing_mine(copies, self._refuse_release)
+        mine = self._removing_mine(repeat(self._held), partial(next, in_a_copy))
+        self._give_back: Final[Callable[[], None]] = partial(
+            max, (None,), key=partial(next, map(is_not, mine, self._ringing()))
+        )
         self._leaving: Final = leave_at_once(self._give_back)
         self._serial = register(self)
 
@@ -136,7 +139,7 @@ class QueuedLock(SharedLock):
 
     def held_by_me(self) -> bool:
         """Return whether the calling thread holds the lock; never blocks."""
-        return get_ident() in self._held
+        return get_ident() in self._held[:]
 
     def _inside(self) -> list[int]:
         return self._held[:]
@@ -153,6 +156,9 @@ class QueuedLock(SharedLock):
         waiting = self._waiters()
         place = index(self._place(_kind_of(token), tuple(_kind_of(each.token) for each in waiting)))
         return waiting[max(place, 0) :]
+
+    def _holds_like(self, queued: Queued) -> int:
+        return self._inside().count(queued.ident)
 
     def _up_to(self, waiter: int) -> UpTo:
         return None if super()._up_to(waiter) is None else self._holders
@@ -174,7 +180,7 @@ class QueuedLock(SharedLock):
             LockTimeoutError: It was not free in time; the error says who held it.
             DeadlockError: This thread holds it already, or all who hold it wait for this thread.
         """
-        if get_ident() in self._held:
+        if get_ident() in self._held[:]:
             raise own_deadlock(self.name, _ADVICE, self)
         self._take(get_ident(), self._timeout, True)
         return self
@@ -184,7 +190,7 @@ class QueuedLock(SharedLock):
 
     def _enter_by(self, kind: int, timeout: float | None) -> Self:
         me = get_ident()
-        if me in self._held:
+        if me in self._held[:]:
             raise own_deadlock(self.name, _ADVICE, self)
         self._take(kind << _IDENT_BITS | me, timeout, True)
         return self
@@ -245,7 +251,7 @@ class QueuedLock(SharedLock):
             OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
         """
         limit = check_acquire(blocking, timeout)
-        if get_ident() not in self._held:
+        if get_ident() not in self._held[:]:
             return self._take(get_ident(), limit, False)
         if limit is None:
             raise own_deadlock(self.name, _ADVICE, self)
@@ -261,6 +267,12 @@ class QueuedLock(SharedLock):
         """,
     )
     _release: LeaveInC = LeaveInC(attrgetter("_give_back"))
+
+    def _removing_mine(self, holds: Iterator[list[int]], otherwise: Callable[[int], object]) -> Iterator[object]:
+        """Make an iterator that removes this thread's hold with each `next`, or calls this if it is not among these."""
+        me: Iterator[int] = map(call, repeat(get_ident))
+        ways: tuple[Callable[[int], object], ...] = (otherwise, self._held.remove)
+        return map(call, map(ways.__getitem__, map(contains, holds, me)), me)
 
     def _refuse_release(self, _: int) -> NoReturn:
         holder = self.holder

@@ -107,8 +107,8 @@ class TimedRWLock(SharedLock):
             >>> print(lock.held_by_me())
             None
         """
-        me = get_ident()
-        return "write" if -me in self._held else "read" if me in self._held else None
+        me, held = get_ident(), self._held[:]
+        return "write" if -me in held else "read" if me in held else None
 
     def _inside(self) -> list[int]:
         held = self._held[:]
@@ -217,7 +217,8 @@ class TimedRWLock(SharedLock):
                 held.remove(me)
             finally:
                 self._ring()
-        if me in held or -me in held:
+        tokens = held[:]
+        if me in tokens or -me in tokens:
             self._take_again(me, len(held))
         else:
             self._take(me, timeout, True)
@@ -234,9 +235,10 @@ class TimedRWLock(SharedLock):
                 held.remove(-me)
             finally:
                 self._ring()
-        if -me in held:
+        tokens = held[:]
+        if -me in tokens:
             self._take_again(-me, 0)
-        elif me in held:
+        elif me in tokens:
             raise own_deadlock(self.name, _ADVICE, self)
         else:
             self._take(-me, timeout, True)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
-from functools import partial
 from itertools import repeat
-from operator import call, is_not, neg
+from operator import call, neg
 from threading import get_ident
 from typing import ClassVar, Final, Self, SupportsIndex
 
 from .._core.deadline import check_acquire, check_timeout
 from .._core.integers import integer, shown
-from .._core.interrupts import ONE_DEEP, OTHER_DEEP, Leave, LeaveInC, exhaust
+from .._core.interrupts import ONE_DEEP, OTHER_DEEP, Leave, LeaveInC
 from .._core.observing import Event, Observable
 from .._core.registry import register
 from .._core.waits import UpTo
@@ -81,7 +81,7 @@ class TimedSemaphore(SharedLock):
         # `release` calls this first: it gives back a permit that this thread took by `acquire`. It looks up the thread
         # in C, because no Python may run before it.
         mine: Iterator[int] = map(neg, map(call, repeat(get_ident)))
-        self._give_back: Final = partial(next, map(is_not, map(self._held.remove, mine), self._ringing()))
+        self._give_back: Final = self._removing(self._held, mine)
         self._takers: Final = _Takers(self._held, self._permits)
         self._token: Hold[Self] | None = None
         self._serial = register(self)
@@ -106,7 +106,7 @@ class TimedSemaphore(SharedLock):
             >>> TimedSemaphore(3).held_by_me()
             False
         """
-        return get_ident() in self._held
+        return get_ident() in self._held[:]
 
     def _inside(self) -> list[int]:
         return self._held[: self._permits]
@@ -255,16 +255,22 @@ class TimedSemaphore(SharedLock):
             self._give_back_others(_at_least_one(n, "n"))
 
     def _give_back_others(self, number: int) -> None:
+        left = number
+        while left:
+            left -= self._give_back_some(left, number)
+
+    def _give_back_some(self, left: int, number: int) -> int:
         with self._guard:
             taken = sorted((token for token in self._held[:] if token < 0), key=(-get_ident()).__ne__)
-            if number > len(taken):
+            if left > len(taken):
                 raise self._too_many(number, len(taken))
-            removing = [partial(self._held.remove, token) for token in taken[:number]]
-            steps = [step for remove in removing for step in (remove, self._ring)]
+            removing = [self._removing(self._held, repeat(token)) for token in taken[:left]]
+            given_back: deque[object] = deque()
             try:
-                exhaust(map(call, steps))
-            except ValueError:  # another thread gave that permit back at the same time, so this is one too many
-                raise self._too_many(number, len(taken)) from None
+                given_back.extend(map(call, removing))
+            except ValueError:
+                pass  # its own thread gave that permit back at the same time, so another one is looked for
+            return len(given_back)
 
     def _too_many(self, number: int, taken: int) -> ValueError:
         held = len(self._held) - taken

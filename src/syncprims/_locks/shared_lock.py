@@ -17,7 +17,7 @@ from .._core.deadline import check_timeout
 from .._core.deadlocks import refuse_deadlock
 from .._core.greenlets import refuse_greenlets
 from .._core.holders import describe, holder_of
-from .._core.interrupts import Leave, exhaust, leave_at_once
+from .._core.interrupts import Leave, leave_at_once
 from .._core.mailbox import Mailbox
 from .._core.observing import Observable
 from .._core.registry import InnerName, check_name
@@ -42,6 +42,11 @@ from .timed_lock import TimedRLock
 #
 # Threads leave the line at any moment, without `_guard`. So a place in it is counted from its end, by the call that
 # inserts: a place that was counted before that may be behind `_nobody`, where a waiter is never rung.
+#
+# Without the GIL, these are one step each, because CPython locks the list: adding in place, `insert`, `remove`, an item
+# by its index, a slice, and a slice of no length that gets an item. `in`, `index`, `count` and iterating are not: they
+# go from one index to the next, and miss an item that moves to a lower index, because one before it is removed. So they
+# get a copy.
 #
 # The fast path, which needs no mutex
 # -----------------------------------
@@ -87,6 +92,7 @@ class Queued(partial[None]):
         token: It will add this to the holds.
         ident: The thread.
         endless: Whether it never gives up.
+        had: How many such holds its thread had when it began to wait.
         one_is_enough: False, because all of the group have to act.
     """
 
@@ -95,6 +101,7 @@ class Queued(partial[None]):
     token: int
     ident: int
     endless: bool
+    had: int
     one_is_enough: bool
 
     def __new__(cls, lock: SharedLock, token: int, endless: bool) -> Self:
@@ -103,6 +110,7 @@ class Queued(partial[None]):
         self = super().__new__(cls, bell.putting(None))
         self.bell, self.lock, self.token, self.ident = bell, lock, token, get_ident()
         self.endless, self.one_is_enough = endless, False
+        self.had = lock._holds_like(self)
         return self
 
     def members(self) -> Collection[UpTo]:
@@ -216,7 +224,13 @@ class SharedLock(LockSurface):
         return [each for each in self._line[:] if isinstance(each, Queued)]
 
     def _up_to(self, waiter: int) -> UpTo:
-        return next((each for each in reversed(self._waiters()) if each.ident == waiter), None)
+        queued = next((each for each in reversed(self._waiters()) if each.ident == waiter), None)
+        # One that has gone in is in the line for another moment, but waits no more.
+        return None if queued is None or self._holds_like(queued) > queued.had else queued
+
+    def _holds_like(self, queued: Queued) -> int:
+        """How many such holds as it waits for the thread has."""
+        return self._inside().count(queued.token)
 
     def _is_mine(self) -> bool:
         me = get_ident()
@@ -257,22 +271,14 @@ class SharedLock(LockSurface):
                     self._on_wait(self.holder)
                 waiting = Waiting(self, deadline_at, takes_part=raises or limit is None)
                 queued = Queued(self, token, limit is None)
-                leaving: tuple[Callable[[], object], ...] = (partial(line.remove, queued), self._ring)
-                leave_line = partial(exhaust, map(call, leaving))
+                leave_line = self._removing(line, repeat(queued))
                 queues = False
                 try:
                     waiting.publish()
                     with self._guard:
                         self._open = False
-                        while True:
-                            overtakes = self._overtakes(token)
-                            queues = True
-                            line.insert(-1 - len(overtakes), queued)
-                            if not overtakes or set(self._behind(queued)) <= {*overtakes}:
-                                break
-                            # One of them has just left the line, and so this one is too far ahead.
-                            queues = False
-                            leave_line()
+                        queues = True
+                        self._join_line(queued, leave_line)
                     refuse_deadlock(waiting)
                     while True:
                         left = _SLICE if deadline_at is None else deadline_at - monotonic()
@@ -310,18 +316,34 @@ class SharedLock(LockSurface):
             raise self._late(limit, waited, self._say_holders(self.holders, token))
         return False
 
+    def _join_line(self, queued: Queued, leave_line: Callable[[], object]) -> None:
+        """Put a waiter into its place in the line. It is called under `_guard`."""
+        while True:
+            overtakes = self._overtakes(queued.token)
+            self._line.insert(-1 - len(overtakes), queued)
+            if not overtakes or {*self._behind(queued)} <= {*overtakes}:
+                return
+            # One of them has just left the line, and so this one is too far ahead.
+            leave_line()
+
     def _release_of(self, token: int) -> Callable[[], object]:
         """Return a C function that releases one hold with this token, and raises ValueError if there is none."""
         release = self._releases.get(token)
         if release is None:
-            # The two are iterated in this order, in one call of C. Both return None, so this returns False.
-            steps = map(is_not, map(self._held.remove, repeat(token)), self._ringing())
-            release = self._releases.setdefault(token, partial(next, steps))
+            release = self._releases.setdefault(token, self._removing(self._held, repeat(token)))
         return release
 
     def _leave_of(self, token: int) -> Leave:
         """Return the same as an ``__exit__``."""
         return self._leaves.setdefault(token, leave_at_once(self._release_of(token)))
+
+    def _removing(self, items: list[Any], which: Iterator[object]) -> Callable[[], object]:
+        """Make a C function that removes the next of these from the list, and then rings; it may be used again.
+
+        If the list does not have it, ValueError is raised, and no bell is rung.
+        """
+        # The two are iterated in this order, in one call of C. Both return None, so this returns False.
+        return partial(next, map(is_not, map(items.remove, which), self._ringing()))
 
     def _ringing(self) -> Iterator[None]:
         """Make an iterator that rings the bell of the first in the line with each `next`."""
