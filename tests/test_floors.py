@@ -40,6 +40,7 @@ FLOORS = (
     "_core.thread_ends",
     "_core.gates",
     "_core.interrupts",
+    "_core.mailbox",
     "_core.waits",
     "_core.holders",
     "_core.deadlocks",
