@@ -370,6 +370,9 @@ class Stopping:
     def __enter__(self) -> None:
         self.guard.__enter__()
 
+    def _is_owned(self) -> object:
+        return self.guard._is_owned()
+
     def __exit__(self, *exc_info: object) -> None:
         went_in = self.stops and get_ident() in map(abs, self.lock._held[:])
         self.stops = self.stops and not went_in
@@ -408,4 +411,63 @@ def test_a_waiter_that_has_gone_in_waits_for_no_thread(case: str) -> None:
         assert find_deadlocks() == ()
         stopping.go.set()
         late.result()
+    assert (lock.holders, lock.waiting) == ((), 0)
+
+
+# -- a signal handler on top of the mutex ----------------------------------------------------------------------------
+
+
+class Interrupted(Stopping):
+    """The guard of a lock; when it has been acquired, something else happens once, as in a signal handler."""
+
+    def __init__(self, lock: Any, happens: Callable[[], object]) -> None:
+        super().__init__(lock)
+        self.happens: list[Callable[[], object]] = [happens]
+
+    def __enter__(self) -> None:
+        self.guard.__enter__()
+        if self.happens:
+            self.happens.pop()()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.guard.__exit__(*exc_info)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_handler_on_top_of_the_mutex_goes_first(case: str) -> None:
+    """Those before it in the line need the mutex to go in, which its thread has until it ends."""
+    make, entering = CASES[case]
+    lock = make()
+    came: list[str] = []
+    begins, leave = Event(), Event()
+
+    def enter(what: str) -> None:
+        with entering(lock):
+            came.append(what)
+
+    def handle() -> None:
+        begins.set()
+        enter("handler")
+
+    def interrupted() -> None:
+        enter("interrupted")
+
+    def hold() -> None:
+        with entering(lock):
+            held.set()
+            wait_for(leave)
+
+    held = Event()
+    with Actors() as actors:
+        actors.start(hold)
+        wait_for(held)
+        actors.start(lambda: enter("waiter"))
+        eventually(lambda: lock.waiting == 1)
+        lock._guard = Interrupted(lock, handle)
+        actors.start(interrupted)
+        wait_for(begins)
+        eventually(lambda: lock.waiting == 2)
+        leave.set()
+        eventually(lambda: came)
+    assert came == ["handler", "waiter", "interrupted"]
     assert (lock.holders, lock.waiting) == ((), 0)

@@ -43,6 +43,9 @@ from .timed_lock import TimedRLock
 # Threads leave the line at any moment, without `_guard`. So a place in it is counted from its end, by the call that
 # inserts: a place that was counted before that may be behind `_nobody`, where a waiter is never rung.
 #
+# A signal handler or a finalizer may run while its thread has `_guard`. If it waits, it goes first: the others can't go
+# in before it ends.
+#
 # Without the GIL, these are one step each, because CPython locks the list: adding in place, `insert`, `remove`, an item
 # by its index, a slice, and a slice of no length that gets an item. `in`, `index`, `count` and iterating are not: they
 # go from one index to the next, and miss an item that moves to a lower index, because one before it is removed. So they
@@ -275,10 +278,14 @@ class SharedLock(LockSurface):
                 queues = False
                 try:
                     waiting.publish()
+                    is_handler = self._guard._is_owned()
                     with self._guard:
                         self._open = False
                         queues = True
-                        self._join_line(queued, leave_line)
+                        if is_handler:
+                            line.insert(0, queued)
+                        else:
+                            self._join_line(queued, leave_line)
                     refuse_deadlock(waiting)
                     while True:
                         left = _SLICE if deadline_at is None else deadline_at - monotonic()
