@@ -6,6 +6,7 @@ With ``--save docs/faults`` the results become those of the page: they take the 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -37,6 +38,8 @@ def main() -> int:
     parser.add_argument("--at-a-time", type=int, default=AT_A_TIME, help="how many cells run at once")
     parser.add_argument("--save", type=Path, help="folder that keeps the results, and gets the page's tables")
     options = parser.parse_args()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job; the cells would ignore it too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     places = [place for place in options.only if not missing(place)]
     cells = [cell for cell in all_cells() if cell.place in places and cell.row in options.row]
     outcomes = []

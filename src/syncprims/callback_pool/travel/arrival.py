@@ -139,10 +139,11 @@ def _arrive(
 
 
 def _begin(pipe: Connection) -> None:
-    signal.signal(signal.SIGINT, _note_interrupt)
-    if os.name == "posix":
-        signal.siginterrupt(signal.SIGINT, False)
-    _say(pipe, "started")
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # the program ignores it, and so do its workers
+        signal.signal(signal.SIGINT, _note_interrupt)
+        if os.name == "posix":
+            signal.siginterrupt(signal.SIGINT, False)
+    _say_at_start(pipe, "started")
 
 
 _interrupted_at: float | None = None
@@ -165,11 +166,18 @@ def _say(pipe: Connection, event: str, *facts: Any) -> None:
     pipe.send_bytes(pickle.dumps(tuple(Word(event, facts))))
 
 
+def _say_at_start(pipe: Connection, event: str, *facts: Any) -> None:
+    try:
+        _say(pipe, event, *facts)
+    except OSError:  # the pool has gone, and its terminal is another program's: end in silence
+        os._exit(1)
+
+
 def _or_say(pipe: Connection, what: str, call: Callable[..., Any], *args: Any) -> Any:
     try:
         return call(*args)
     except BaseException as error:
-        _say(pipe, "failed", what, tuple(pack_error(pickle.dumps, error)))
+        _say_at_start(pipe, "failed", what, tuple(pack_error(pickle.dumps, error)))
         raise
 
 

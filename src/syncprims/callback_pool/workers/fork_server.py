@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 from contextlib import suppress
-from multiprocessing import connection, popen_forkserver, resource_tracker, spawn, util
+from multiprocessing import connection, forkserver, popen_forkserver, resource_tracker, spawn, util
 from multiprocessing.context import ForkServerProcess, set_spawning_popen
 from multiprocessing.forkserver import ForkServer, read_signed
 from multiprocessing.reduction import dump
@@ -16,6 +16,7 @@ from typing import Any
 
 from ..travel.arrival import work
 from ..travel.surroundings import Surroundings
+from . import executable
 
 # multiprocessing has one fork server for the whole program. It starts with the first process pool, and every later
 # pool's workers get the same surroundings (environment, working directory, umask, standard streams). In a forked child
@@ -23,8 +24,13 @@ from ..travel.surroundings import Surroundings
 # has its own, made of the same parts, which ends with the pool. It imports the modules that all workers need
 # beforehand, so they start faster than from the common one.
 #
-# Only the start of the server is new here, because that of multiprocessing uses the present surroundings. SIGINT is
-# blocked until the server ignores it; otherwise Ctrl-C in the first milliseconds would end it.
+# Only the start of the server is new here, because that of multiprocessing uses the present surroundings. Of the
+# signals that the calling thread blocks and the program ignores, its processes inherit all but these:
+#
+# - SIGCHLD is let in: without it the server does not notice the end of its processes. uWSGI's threads block it.
+# - SIGINT is blocked until the server has a handler; otherwise Ctrl-C in the first milliseconds would end it. The
+#   handler does nothing. The server itself will ignore the signal, but its processes get what was there before, and
+#   only a program that ignores SIGINT itself has workers that do.
 
 _ENDING = 0.5  # seconds from the moment when its pipes are closed until the system says that it has ended
 _PRELOAD = [__name__, work.__module__, "multiprocessing.spawn"]
@@ -67,14 +73,15 @@ class OwnForkServer(ForkServer):
             command = "; ".join(
                 [
                     f"import sys; sys.path[:] = {_path()}",
-                    f"import signal; signal.signal({signal.SIGINT:d}, signal.SIG_IGN)",
-                    f"signal.pthread_sigmask(signal.SIG_SETMASK, {sorted(map(int, mask))})",
+                    f"import signal; ignored = signal.getsignal({signal.SIGINT:d}) == signal.SIG_IGN",
+                    f"ignored or signal.signal({signal.SIGINT:d}, lambda *_: None)",
+                    f"signal.pthread_sigmask(signal.SIG_SETMASK, {sorted(map(int, mask - {signal.SIGCHLD}))})",
                     f"from multiprocessing.forkserver import main; main({listener}, {alive_r}, {_PRELOAD}{given})",
                 ]
             )
             flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # typeshed lacks it
             server: subprocess.Popen[bytes] = subprocess.Popen(
-                [os.fsdecode(spawn.get_executable()), *flags, "-c", command],
+                [executable.path(), *flags, "-c", command],
                 pass_fds=passed,
                 **self._around.for_popen(),
             )
@@ -122,6 +129,13 @@ class OwnForkServer(ForkServer):
             return False
         return True
 
+    def described_end(self) -> str:
+        """Say how it ended."""
+        code = None if self._server is None else self._server.returncode
+        if code is None or code >= 0:
+            return f"ended with status {code}"
+        return f"was killed by signal {-code}"
+
     def forget(self) -> None:
         """In a forked child: the server belongs to the parent, and this process must neither end nor reap it."""
         if self._server is not None:
@@ -129,6 +143,15 @@ class OwnForkServer(ForkServer):
         if self._forkserver_alive_fd is not None:
             os.close(self._forkserver_alive_fd)
             self._forkserver_alive_fd = None  # type: ignore[assignment]  # as in its constructor
+
+
+def start_common_server() -> None:
+    """Start multiprocessing's own server, unless it runs, so that it notices the end of its processes."""
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _path() -> list[str]:

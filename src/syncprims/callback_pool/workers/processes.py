@@ -16,13 +16,23 @@ from ..._core.deadline import Deadline
 from ..._core.foreign import chain, type_name, words
 from ..._core.registry import InnerName
 from ..._locks.timed_lock import TimedLock
+from ..cpython.tracker_unblocks_signals_before_314 import signal_mask_kept
 from ..job import Job
 from ..travel.arrival import WORD_OF_THE_POOL, Luggage, work
 from ..travel.envelope import portable, unpack
 from ..travel.main_module import GUARD, check_frozen, check_guard, main_source
 from ..travel.surroundings import Surroundings, keep_streams_apart
 from .backend import BackendOptions, not_up
-from .station import DiedError, NotArrivedError, NotBegunError, NotStartedError, Station, not_started
+from .executable import check_executable, is_it_python
+from .station import (
+    DiedError,
+    NoServerError,
+    NotArrivedError,
+    NotBegunError,
+    NotStartedError,
+    Station,
+    not_started,
+)
 from .threads import ThreadWorkers
 
 if TYPE_CHECKING:
@@ -75,6 +85,8 @@ class ProcessWorkers(ThreadWorkers):
         """Queue the task, and start a worker for it if none is idle."""
         if not self._threads:
             check_guard(self._name)
+            if self._method != "fork":
+                check_executable(self._name)
         super().start(job)
 
     # -- in a worker -------------------------------------------------------------------------------------------------
@@ -172,13 +184,16 @@ class ProcessWorkers(ThreadWorkers):
             try:
                 station.come_up()
             except (DiedError, OSError, EOFError) as error:
-                if again == 1 or self._stopped:
-                    raise
                 # If the server has died, there is another one. If not it stays: the processes of others are its own.
                 server = self._server
                 told = isinstance(error, DiedError) and station.end_is_known  # by the server
-                if server is not None and not told and server.has_died():
+                died = server is not None and not told and server.has_died()
+                if died:
                     self._drop_server(server)
+                if again == 1 or self._stopped:
+                    if died and server is not None and not isinstance(error, DiedError):
+                        raise NoServerError(f"the server that starts them {server.described_end()}") from error
+                    raise
             else:
                 return
 
@@ -188,11 +203,13 @@ class ProcessWorkers(ThreadWorkers):
             broken = _broken(what)
             chain(broken, cause)
             return broken
+        if isinstance(error, NoServerError):
+            return _broken(f"no worker process of {self._name!r} could start: {error}, twice. {is_it_python()}")
         why = "Were they killed, or does that end the process?"
         if isinstance(error, NotArrivedError) and not self._is_own_way() and self._method != "fork":
             why = (
                 "multiprocessing imports the main module in them before all else, and what that raises is on stderr: "
-                f"does it start work without its guard, {GUARD}, or come from standard input?"
+                f"does it start work without its guard, {GUARD}, or come from standard input? {is_it_python()}"
             )
         return _broken(f"the worker processes of {self._name!r} died twice before a task could begin: {error}. {why}")
 
@@ -211,7 +228,7 @@ class ProcessWorkers(ThreadWorkers):
     # -- starting processes ------------------------------------------------------------------------------------------
 
     def _start_process(self) -> tuple[BaseProcess, Connection]:
-        with self._starts, keep_streams_apart():
+        with self._starts, signal_mask_kept(), keep_streams_apart():
             ours, theirs = Pipe()
             try:
                 return self._started(theirs), ours
@@ -247,6 +264,10 @@ class ProcessWorkers(ThreadWorkers):
         elif self._context is None:
             process = SpawnProcess(target=work, args=(luggage,))
         else:
+            if self._method == "forkserver" and isinstance(self._context, BaseContext):
+                from .fork_server import start_common_server
+
+                start_common_server()
             process = self._context.Process(target=work, args=(luggage,))  # type: ignore[attr-defined]  # typeshed lacks it
         process.start()
         started: BaseProcess = process

@@ -49,6 +49,10 @@ class NotArrivedError(DiedError):
     """The process ended before it had said anything: multiprocessing's part of its start was not over."""
 
 
+class NoServerError(DiedError):
+    """The server that starts the processes ended before it had started one."""
+
+
 class NotBegunError(DiedError):
     """The process ended before it had read the call."""
 
