@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
+import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 from xml.etree import ElementTree
@@ -14,6 +17,7 @@ from xml.etree import ElementTree
 import pytest
 
 import syncprims
+from programs import environment
 from syncprims import compiled
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # they are no part of the package
@@ -45,7 +49,7 @@ def test_every_case_of_ours_can_be_measured(group: Group) -> None:
     """One tiny round of the baseline and of the library's own cases gives a positive ratio for each."""
     cases = tuple(case for case in group.cases if case.package in (OURS, STDLIB))
     cases = tuple(case for case in cases if "1,000" not in case.name and "100" not in case.name)
-    if not compiled:
+    if not core_is_there():
         cases = tuple(case for case in cases if case.name != "compiled")
     operations = min(group.operations or 64, 64)
     found = measure(replace(group, cases=cases, operations=operations), 1, report=pytest.fail)
@@ -118,14 +122,49 @@ def test_a_peer_that_is_not_installed_is_left_out_and_named() -> None:
 
 
 def test_both_forms_are_measured_whichever_runs() -> None:
-    """The groups of the core have the compiled form and Python alone, and the first is never taken for the second."""
+    """The groups of the core have the compiled form and Python alone, and the first is never taken for the second.
+
+    Also if Python alone was asked for, and the core is there.
+    """
+    assert form(compiled=compiled) is syncprims
     assert not form(compiled=False).compiled
-    assert form(compiled=False).TimedLock is not syncprims.TimedLock or not compiled
-    if compiled:
-        assert form(compiled=True) is syncprims
+    if core_is_there():
+        assert form(compiled=True).compiled
+        assert form(compiled=True).TimedLock is not form(compiled=False).TimedLock
     else:
         with pytest.raises(ImportError, match="not compiled here"):
             form(compiled=True)
+
+
+@pytest.mark.parametrize("pure", ["", "1"])
+def test_a_program_that_refuses_the_core_can_measure_it(pure: str) -> None:
+    """Which forms there are does not depend on the form that was asked for, and that stays as it was."""
+    program = (
+        "import os; from benchmarks.forms import form\n"
+        "assert not form(compiled=False).compiled\n"
+        "try: there = form(compiled=True).compiled\n"
+        "except ImportError: there = False\n"
+        f"assert os.environ['SYNCPRIMS_PURE'] == {pure!r}\n"
+        "print(there)"
+    )
+    assert run_program(program, pure) == str(core_is_there())
+
+
+def run_program(program: str, pure: str) -> str:
+    """Run it with the benchmarks in reach, and return what it prints."""
+    env = {**environment(), "SYNCPRIMS_PURE": pure}
+    env["PYTHONPATH"] += os.pathsep + str(Path(__file__).parents[1])
+    run = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+@cache
+def core_is_there() -> bool:
+    """Whether a program that refuses nothing gets the core, whatever this one has asked for."""
+    return run_program("import syncprims; print(syncprims.compiled)", "") == "True"
 
 
 def test_loop_repeats_its_statement_as_often_as_told() -> None:
