@@ -252,6 +252,8 @@ typedef struct {
     PyTypeObject *observed;
     PyTypeObject *entrance;
     PyObject *passed_over;       /* the folder whose code is not the program's, or NULL */
+    PyObject *getframe;          /* sys._getframe, or NULL if that is not C */
+    PyObject *one;
     int64_t goes_past;           /* tokens may go past the Python methods, since nothing observes these */
     PyObject *python[METHODS];   /* the Python method of the same name */
     PyMethodDef made[METHODS];   /* what the descriptors point to */
@@ -1335,7 +1337,19 @@ typedef struct {
     PyObject *taken_in;  /* the code that took it last, or NULL */
     int64_t taken_at;    /* the byte offset of the instruction there */
     int64_t by_with;     /* whether that was by __enter__ */
+    State *state;        /* set once, by the constructor */
 } Observed;
+
+static PyObject *
+observed_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    PyObject *found = PyType_GetModuleByDef(type, &module);
+    Observed *observed = found == NULL ? NULL : (Observed *)type->tp_alloc(type, 0);
+    if (observed != NULL) {
+        observed->state = PyModule_GetState(found);
+    }
+    return (PyObject *)observed;
+}
 
 /* The code that calls this function, as a new reference, or NULL; and its instruction. */
 static inline PyObject *
@@ -1371,9 +1385,7 @@ calling_code(int64_t *at)
 static PyObject *
 programs_code(PyObject *self, int64_t *at)
 {
-    State *state = state_of(self);
-    PyObject *folder = state == NULL ? NULL : state->passed_over, *code = NULL;
-    PyErr_Clear();
+    PyObject *folder = ((Observed *)self)->state->passed_over, *code = NULL;
     PyFrameObject *frame = (PyFrameObject *)Py_XNewRef((PyObject *)PyEval_GetFrame());
     while (frame != NULL) {
         code = (PyObject *)PyFrame_GetCode(frame);
@@ -1388,6 +1400,36 @@ programs_code(PyObject *self, int64_t *at)
         frame = outer;
     }
     Py_XDECREF(frame);
+    return code;
+}
+
+/* The code that calls the Python function which reads an attribute here, if that code has acquired this lock before; NULL
+ * otherwise, and with an error if an interrupt came in an audit hook. Only the caller's frame becomes an object. */
+static PyObject *
+same_code(Observed *self, int64_t *at)
+{
+    State *state = self->state;
+    if (state->getframe == NULL) {
+        return NULL;
+    }
+    PyObject *args[] = {NULL, state->one};
+    PyObject *frame = PyObject_Vectorcall(state->getframe, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (frame == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_Exception)) {
+            PyErr_Clear();
+        }
+        return NULL;
+    }
+    PyObject *code = (PyObject *)PyFrame_GetCode((PyFrameObject *)frame);
+    *at = PyFrame_GetLasti((PyFrameObject *)frame);
+    Py_DECREF(frame);
+    PyObject *known;
+    ENTER(self);
+    known = self->taken_in;  /* which lives as long as `code`, if it is the same */
+    LEAVE();
+    if (code != known) {
+        Py_CLEAR(code);
+    }
     return code;
 }
 
@@ -1426,16 +1468,24 @@ observed_enter(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
     return in_python(self, ENTER_OBSERVED, args, nargs, kwnames);
 }
 
-/* Reading `_entered` or `_acquired` is how Python takes the lock: no interrupt comes after it, as would after a call. */
+/* Reading `_entered` or `_acquired` is how Python takes the lock: no interrupt comes after it, as would after a call.
+ * An interrupt in an audit hook comes before anything is taken. */
 static PyObject *
 observed_taken(PyObject *self, void *by_with)
 {
+    int64_t at = 0;
+    PyObject *code = same_code((Observed *)self, &at);  /* before, because it may call an audit hook */
+    if (code == NULL && PyErr_Occurred()) {
+        return NULL;
+    }
     if (take_if_free((Lock *)self)) {
-        int64_t at = 0;
-        PyObject *code = programs_code(self, &at);
+        if (code == NULL) {
+            code = programs_code(self, &at);
+        }
         note_place((Observed *)self, code, at, by_with != NULL);
         Py_RETURN_TRUE;
     }
+    Py_XDECREF(code);
     Py_RETURN_FALSE;
 }
 
@@ -1634,6 +1684,7 @@ static PyGetSetDef observed_attributes[] = {
 
 static PyType_Slot observed_slots[] = {
     {Py_tp_doc, "The lock below the observed one of a watch."},
+    {Py_tp_new, observed_new},
     {Py_tp_dealloc, observed_dealloc},
     {Py_tp_traverse, observed_traverse},
     {Py_tp_methods, observed_methods},
@@ -1887,8 +1938,12 @@ module_exec(PyObject *self)
         return -1;
     }
     state->entrance = (PyTypeObject *)PyType_FromModuleAndSpec(self, &entrance_spec, NULL);
-    if (state->entrance == NULL) {
+    if (state->entrance == NULL || (state->one = PyLong_FromLong(1)) == NULL) {
         return -1;
+    }
+    PyObject *getframe = PySys_GetObject("_getframe");
+    if (getframe != NULL && PyCFunction_Check(getframe)) {
+        state->getframe = Py_NewRef(getframe);
     }
     return PyModule_AddIntConstant(self, "REVISION", REVISION);
 }
@@ -1903,6 +1958,7 @@ module_traverse(PyObject *self, visitproc visit, void *arg)
         Py_VISIT(state->hold);
         Py_VISIT(state->observed);
         Py_VISIT(state->entrance);
+        Py_VISIT(state->getframe);
         for (int i = 0; i < METHODS; i++) {
             Py_VISIT(state->python[i]);
         }
@@ -1917,6 +1973,8 @@ module_clear(PyObject *self)
     if (state != NULL) {
         Py_CLEAR(state->counter);
         Py_CLEAR(state->passed_over);
+        Py_CLEAR(state->getframe);
+        Py_CLEAR(state->one);
         Py_CLEAR(state->lock);
         Py_CLEAR(state->hold);
         Py_CLEAR(state->observed);

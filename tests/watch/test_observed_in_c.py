@@ -161,6 +161,49 @@ def test_the_place_is_where_the_with_is() -> None:
         assert lock.entered_at(0) is None
 
 
+AUDITED = """
+import sys
+from syncprims.watch.observed import ObservedLock, factory_of
+
+lock, raised = factory_of(ObservedLock)(), None
+
+def hook(event, args):
+    if event == "sys._getframe" and raised is not None:
+        assert not lock.locked()
+        raise raised
+
+def enter():
+    with lock:
+        return lock._place
+
+def enter_elsewhere():
+    with lock:
+        return lock._place
+
+sys.addaudithook(hook)
+for kind in (None, ValueError, KeyboardInterrupt):
+    for function in (enter, enter, enter_elsewhere):
+        raised = kind
+        try:
+            code, at = function()
+        except KeyboardInterrupt:
+            assert kind is KeyboardInterrupt
+        else:
+            assert code is function.__code__ and at, (kind, code, at)
+            assert kind is not KeyboardInterrupt or sys.version_info[:2] != (3, 14)
+        raised = None
+        assert not lock.locked()
+"""
+
+
+def test_a_hook_that_audits_frames_runs_before_the_lock_is_acquired() -> None:
+    """On 3.14 the place is found by `sys._getframe`. If the hook refuses, the place is known all the same."""
+    run = subprocess.run(
+        [sys.executable, "-c", AUDITED], env=environment(), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.returncode == 0, run.stderr
+
+
 def test_a_place_that_had_to_be_waited_for_is_the_programs_too() -> None:
     """A `with` that waited is noted as one that did not."""
     lock, seen = make(), []
