@@ -21,6 +21,9 @@ from .together import together
 # Both are measured in one process, in turn. The other groups measure Python alone: `__main__` sees to that.
 
 
+_OBSERVED = "syncprims.watch.observed"
+
+
 @cache
 def form(*, compiled: bool) -> ModuleType:
     """Return the library in this form: as it is imported, or imported once more.
@@ -29,12 +32,14 @@ def form(*, compiled: bool) -> ModuleType:
         ImportError: The core is not compiled here.
     """
     if syncprims.compiled == compiled:
+        importlib.import_module(_OBSERVED)
         return syncprims
     kept = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "syncprims"}
     before = os.environ.get("SYNCPRIMS_PURE")
     os.environ["SYNCPRIMS_PURE"] = "" if compiled else "1"
     try:
         found = importlib.import_module("syncprims")
+        importlib.import_module(_OBSERVED)
     finally:
         del os.environ["SYNCPRIMS_PURE"]
         if before is not None:
@@ -63,11 +68,16 @@ def _among_four(make: Callable[[], Any], statement: str) -> Callable[[ExitStack]
     return open_
 
 
-def _both(make: Make, statement: str, using: Using = _alone, goal: float | None = None) -> tuple[Case, Case]:
+def _both(make: Make, statement: str, using: Using = _alone) -> tuple[Case, Case]:
     return (
         Case("Python alone", OURS, using(lambda: make(form(compiled=False)), statement)),
-        Case("compiled", OURS, using(lambda: make(form(compiled=True)), statement), goal),
+        Case("compiled", OURS, using(lambda: make(form(compiled=True)), statement)),
     )
+
+
+def _observed(form: Any) -> Any:
+    module = form.watch.observed
+    return module.factory_of(module.ObservedLock)()
 
 
 _WITH = "with it: pass"
@@ -84,7 +94,7 @@ GROUPS = (
         "The compiled core: taking a free lock in a ``with``",
         (
             Case("threading.Lock", STDLIB, _alone(threading.Lock, _WITH)),
-            *_both(lambda form: form.TimedLock(), _WITH, goal=0.8),
+            *_both(lambda form: form.TimedLock(), _WITH),
         ),
     ),
     Group(
@@ -92,7 +102,15 @@ GROUPS = (
         "The compiled core: taking a free lock by ``hold(1.0)``",
         (
             Case("with threading.Lock", STDLIB, _alone(threading.Lock, _WITH)),
-            *_both(lambda form: form.TimedLock(), "with it.hold(1.0): pass", goal=0.8),
+            *_both(lambda form: form.TimedLock(), "with it.hold(1.0): pass"),
+        ),
+    ),
+    Group(
+        "core-observed",
+        "The compiled core: a free observed lock of the watch in a ``with``",
+        (
+            Case("threading.Lock", STDLIB, _alone(threading.Lock, _WITH)),
+            *_both(_observed, _WITH),
         ),
     ),
     Group(
@@ -127,7 +145,7 @@ GROUPS = (
         "The compiled core: four threads at one lock",
         (
             Case("threading.Lock", STDLIB, _among_four(threading.Lock, _WITH)),
-            *_both(lambda form: form.TimedLock(), _WITH, _among_four, 1.0),
+            *_both(lambda form: form.TimedLock(), _WITH, _among_four),
         ),
         better="more",
         operations=40_000,
@@ -137,7 +155,7 @@ GROUPS = (
         "The compiled core: four threads add to one counter",
         (
             Case("with lock: n += 1", STDLIB, _among_four(Inline, _INLINE)),
-            *_both(lambda form: form.AtomicCounter(), "it.increment()", _among_four, 1.0),
+            *_both(lambda form: form.AtomicCounter(), "it.increment()", _among_four),
             _cereggii("it.increment_and_get()", _among_four),
         ),
         better="more",

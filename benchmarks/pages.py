@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import figures, machine
+from . import figures, goals, machine
 from .figures import Figures
 from .groups import GROUPS
 from .measuring import OURS, Group
@@ -30,6 +30,7 @@ def draw(folder: Path) -> Iterator[Path]:
             sections.append(_section(group, results))
             yield _write(folder / f"{group.key}.svg", plot(group, results))
     yield _write(folder / "tables.txt", "\n\n".join(sections) + "\n")
+    yield _write(folder / "goals.txt", _goals(kept))
     yield _write(folder / "machines.txt", _machines(machine.load(folder)))
 
 
@@ -66,6 +67,12 @@ def _section(group: Group, results: Results) -> str:
             "",
             *_rows(rows),
         ]
+    )
+
+
+def _goals(kept: list[Figures]) -> str:
+    return (
+        "\n".join([".. list-table::", "   :header-rows: 1", "   :class: matrix", "", *_rows(goals.rows(kept))]) + "\n"
     )
 
 
