@@ -57,8 +57,8 @@ def tell(settled: int, total: int) -> None:
 
 
 def hash_folder(folder: Path) -> tuple[Manifest, int]:
-    """Hash every file in the folder; return the manifest and the number of bytes read."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Hash every file in the folder, but no compiled ones; return the manifest and the number of bytes read."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
     manifest, read = Manifest(), AtomicCounter(name="bytes read")
     with CallbackPool("thread", max_pending=100, on_progress=tell) as pool:
         for path in paths:
