@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
+from importlib import import_module
 from operator import call
 from typing import Any, Final, Self, cast
 
@@ -220,7 +221,11 @@ def len_of_stack() -> int:
 @of_the_stack
 def test_at_every_depth_near_the_end_of_c_s_stack_nothing_stays_taken(make: Callable[[], Case]) -> None:
     """The same with calls that go through C, whose limit is another."""
-    program = f"import {__name__} as tests; tests.in_c(tests.{make.__name__})"
+    run_program(f"import {__name__} as tests; tests.in_c(tests.{make.__name__})")
+
+
+def run_program(program: str) -> None:
+    """Run it, and show its errors if it fails."""
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
 
@@ -242,51 +247,53 @@ def in_c(make: Callable[[], Case]) -> None:
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
-def allocations() -> Any:
-    """The module that lets chosen allocations fail, of CPython's own tests."""
+# Each in a program of its own: an allocation fails in whichever thread asks for it, and a test runner has threads.
+
+
+@pytest.mark.parametrize("failing", [1, 2, 5])
+@pytest.mark.parametrize("when", ["leave", "enter"])
+def test_without_memory_nothing_stays_taken(when: str, failing: int) -> None:
+    """Whichever allocations fail on the way in, it is entered or nothing was taken; on the way out, it is left."""
     module = pytest.importorskip("_testcapi", reason="this Python came without its tests' modules")
     if not hasattr(module, "set_nomemory"):
         pytest.skip("this Python can't let allocations fail")
-    return module
+    run_program(f"import {__name__} as tests; tests.without_memory_to_{when}({failing})")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("failing", [1, 2, 5])
-@each_case
-def test_without_memory_to_leave_nothing_stays_taken(make: Callable[[], Case], failing: int) -> None:
-    """Whichever allocations fail from the end of the block on, it is left."""
-    testcapi, failed = allocations(), 0
-    for first in range(40):
-        manager, taken = make()
-        try:
-            with manager:
-                testcapi.set_nomemory(first, first + failing)
-        except MemoryError:
-            failed += 1
-        finally:
-            testcapi.remove_mem_hooks()
-        assert not taken(), f"allocations {first} to {first + failing}"
-    # On 3.15 the way out allocates nothing, and on the others not that of a lock which is C's own.
-    assert failed or sys.version_info >= (3, 15) or make in (timed_lock, hold, taken_again)
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("failing", [1, 2, 5])
-@each_case
-def test_without_memory_to_enter_nothing_stays_taken(make: Callable[[], Case], failing: int) -> None:
-    """Whichever allocations fail on the way in, it is entered or nothing was taken."""
-    testcapi = allocations()
-    for first in range(60):
-        manager, taken = make()
-        try:
-            testcapi.set_nomemory(first, first + failing)
-            with manager:
+def without_memory_to_leave(failing: int) -> None:
+    """Be the program of the test above: let so many allocations in a row fail from the end of the block on."""
+    testcapi = import_module("_testcapi")
+    for make in CASES:
+        failed = 0
+        for first in range(40):
+            manager, taken = make()
+            try:
+                with manager:
+                    testcapi.set_nomemory(first, first + failing)
+            except MemoryError:
+                failed += 1
+            finally:
                 testcapi.remove_mem_hooks()
-        except MemoryError:
-            pass
-        finally:
-            testcapi.remove_mem_hooks()
-        assert not taken(), f"allocations {first} to {first + failing}"
+            assert not taken(), f"{make.__name__}: allocations {first} to {first + failing}"
+        # On 3.15 the way out allocates nothing, and on the others not that of a lock which is C's own.
+        assert failed or sys.version_info >= (3, 15) or make in (timed_lock, hold, taken_again), make.__name__
+
+
+def without_memory_to_enter(failing: int) -> None:
+    """The same from before the block on."""
+    testcapi = import_module("_testcapi")
+    for make in CASES:
+        for first in range(60):
+            manager, taken = make()
+            try:
+                testcapi.set_nomemory(first, first + failing)
+                with manager:
+                    testcapi.remove_mem_hooks()
+            except MemoryError:
+                pass
+            finally:
+                testcapi.remove_mem_hooks()
+            assert not taken(), f"{make.__name__}: allocations {first} to {first + failing}"
 
 
 def test_a_step_that_is_dropped_breaks_the_sequence() -> None:
