@@ -52,6 +52,14 @@ html_title = f"syncprims {release}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_favicon = "_static/icon.svg"
+html_theme_options = {
+    "source_repository": f"{_project['urls']['Source']}/",
+    "source_branch": "main",
+    "source_directory": "docs/",
+    "footer_icons": [
+        {"name": name, "url": _project["urls"][name], "html": name, "class": "in-words"} for name in ("Source", "Issues")
+    ],
+}
 html_use_index = html_split_index = True  # a page for each letter: all of them are eleven screens
 copybutton_exclude = ".gp, .go, .linenos"  # prompts and output stay behind
 notfound_urls_prefix = os.environ.get("SYNCPRIMS_PAGES_PREFIX", "/")  # below which the pages are served
