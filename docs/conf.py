@@ -57,7 +57,8 @@ html_theme_options = {
     "source_branch": "main",
     "source_directory": "docs/",
     "footer_icons": [
-        {"name": name, "url": _project["urls"][name], "html": name, "class": "in-words"} for name in ("Source", "Issues")
+        {"name": name, "url": _project["urls"][name], "html": name, "class": "in-words"}
+        for name in ("Source", "Issues")
     ],
 }
 html_use_index = html_split_index = True  # a page for each letter: all of them are eleven screens
