@@ -1,4 +1,4 @@
-"""Locks that several threads hold at once: a permit, a reader and a writer; and readers side by side."""
+"""Locks that several threads hold at once: a permit, a reader and a writer; and two readers side by side."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from syncprims import QueuedLock, TimedLock, TimedRWLock, TimedSemaphore
 
 from .measuring import OURS, STDLIB, Case, Group, Work, loop, package
 from .together import together
-
-_THREADS = 4
 
 
 class _Exclusive(QueuedLock):
@@ -36,13 +34,13 @@ def _culsans() -> Any:
     return package("culsans").RWLock()
 
 
-def _side_by_side(make: Callable[[], Any], statement: str) -> Callable[[ExitStack], Work]:
-    """Each of some threads takes the lock again and again, and computes for some microseconds under it."""
+def _side_by_side(threads: int, make: Callable[[], Any], statement: str) -> Callable[[ExitStack], Work]:
+    """Each of some threads takes the lock again and again, and computes for some tens of microseconds under it."""
 
     def open_(_: ExitStack) -> Work:
         lock = make()
         return lambda operations: together(
-            [loop(statement, lock=lock, busy=range(300)) for _ in range(_THREADS)], operations // _THREADS
+            [loop(statement, lock=lock, busy=range(3000)) for _ in range(threads)], operations // threads
         )
 
     return open_
@@ -96,14 +94,14 @@ GROUPS = (
     ),
     Group(
         "rw-readers",
-        "Four threads that read and compute for some microseconds each time",
+        "Readers side by side, which compute for some tens of microseconds each time",
         (
-            Case("under one threading.Lock", STDLIB, _side_by_side(threading.Lock, _HOLD)),
-            Case("under one TimedLock", OURS, _side_by_side(TimedLock, _HOLD)),
-            Case("TimedRWLock.read()", OURS, _side_by_side(TimedRWLock, _READ)),
-            Case("without any lock", STDLIB, _side_by_side(object, "for _ in busy: pass")),
+            Case("one thread that reads", OURS, _side_by_side(1, TimedRWLock, _READ)),
+            Case("two threads that read", OURS, _side_by_side(2, TimedRWLock, _READ)),
+            Case("two threads under one TimedLock", OURS, _side_by_side(2, TimedLock, _HOLD)),
+            Case("two threads without any lock", STDLIB, _side_by_side(2, object, "for _ in busy: pass")),
         ),
         better="more",
-        operations=2000,
+        operations=400,
     ),
 )
