@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
 from threading import Event, Lock, get_ident
 
@@ -17,13 +18,18 @@ from syncprims import (
     KeyedLock,
     LockAdapter,
     OrderedRunner,
+    QueuedLock,
     SingleFlight,
     TimedLock,
+    TimedRWLock,
+    TimedSemaphore,
     once,
 )
 from syncprims._core.waits import Waiting
 from syncprims.diagnostics import Waiter, record, report, snapshot, warn_slow
 from syncprims.testing import interrupts
+
+Entering = AbstractContextManager[object]
 
 
 class Mill:
@@ -210,6 +216,50 @@ def held(lock: TimedLock | LockAdapter) -> tuple[Callable[[], object], Callable[
     return partial(take_and_let_go, lock, True, LIMIT), lock.release
 
 
+class Single(QueuedLock):
+    """For one thread at a time."""
+
+    def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
+        return not kinds
+
+
+def entered(holding: Entering, entering: Entering) -> tuple[Callable[[], object], Callable[[], object]]:
+    """One has entered, and another one wants to."""
+
+    def wait() -> None:
+        with entering:
+            pass
+
+    holding.__enter__()
+    return wait, lambda: holding.__exit__(None, None, None)
+
+
+def permit() -> tuple[Callable[[], object], Callable[[], object]]:
+    permits = TimedSemaphore(1)
+    return entered(permits, permits)
+
+
+def lent_permit() -> tuple[Callable[[], object], Callable[[], object]]:
+    permits = TimedSemaphore(1)
+    permits.acquire()
+    return partial(permits.acquire, True, LIMIT), permits.release
+
+
+def reading() -> tuple[Callable[[], object], Callable[[], object]]:
+    lock = TimedRWLock()
+    return entered(lock.write(), lock.read(LIMIT))
+
+
+def writing() -> tuple[Callable[[], object], Callable[[], object]]:
+    lock = TimedRWLock()
+    return entered(lock.read(), lock.write(LIMIT))
+
+
+def kind_of_hold() -> tuple[Callable[[], object], Callable[[], object]]:
+    lock = Single()
+    return entered(lock, lock.of(3, LIMIT))
+
+
 def next_turn() -> tuple[Callable[[], object], Callable[[], object]]:
     runner = OrderedRunner("load", "store", name="etl")
 
@@ -244,12 +294,29 @@ def evenness() -> tuple[Callable[[], object], Callable[[], object]]:
     [
         lambda: held(TimedLock()),
         lambda: held(LockAdapter(Lock())),
+        permit,
+        lent_permit,
+        reading,
+        writing,
+        kind_of_hold,
         next_turn,
         last_turn,
         arrival,
         evenness,
     ],
-    ids=["lock", "adapter", "turn", "end of a runner", "counter", "predicate"],
+    ids=[
+        "lock",
+        "adapter",
+        "permit",
+        "lent permit",
+        "reading",
+        "writing",
+        "kind",
+        "turn",
+        "end of a runner",
+        "counter",
+        "predicate",
+    ],
 )
 def test_waits_for_the_other_primitives_are_seen(
     make: Callable[[], tuple[Callable[[], object], Callable[[], object]]],

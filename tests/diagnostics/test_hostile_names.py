@@ -38,10 +38,13 @@ from syncprims import (
     OrderedRunner,
     PoolClosedError,
     PoolTimeoutError,
+    QueuedLock,
     SequenceFinishedError,
     StepTimeoutError,
     TimedLock,
     TimedRLock,
+    TimedRWLock,
+    TimedSemaphore,
     acquire_all,
 )
 from syncprims._core.waits import all_waits
@@ -126,6 +129,59 @@ def test_locks(name: str, thread: str) -> None:
         raised(TypeError, lambda lock=lock: pickle.dumps(lock))  # type: ignore[misc]  # bound now
     with TimedLock(name=name) as lock:
         raised(DeadlockError, lock.acquire)
+
+
+class Single(QueuedLock):
+    """For one thread at a time."""
+
+    def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
+        return not kinds
+
+
+@few
+@given(hostile, hostile)
+def test_locks_with_several_holders(name: str, thread: str) -> None:
+    """The same for a semaphore, both sides of a reader-writer lock, and a lock of the user's own."""
+    permits, board, single = TimedSemaphore(1, name=name), TimedRWLock(name=name), Single(name=name)
+    for lock, holding, entering in (
+        (permits, permits, permits.hold(0.001)),
+        (board, board.write(), board.read(0.001)),
+        (board, board.read(), board.write(0.001)),
+        (single, single, single.of(3, 0.001)),
+    ):
+        check(repr(lock))
+        check(repr(entering))
+        with inside(holding, thread):
+            check(repr(lock))
+            check(report())
+            raised(LockTimeoutError, lambda entering=entering: enter(entering))  # type: ignore[misc]  # bound now
+        raised(ValueError, lambda each=holding: acquire_all(each, each))  # type: ignore[misc]  # bound now
+        raised(TypeError, lambda lock=lock: pickle.dumps(lock))  # type: ignore[misc]  # bound now
+    raised(ValueError, permits.release)
+    raised(RuntimeError, single.release)
+    with board.read():
+        raised(DeadlockError, board.write().__enter__)
+    with single:
+        raised(DeadlockError, single.acquire)
+
+
+@contextmanager
+def inside(holding: Any, thread: str) -> Iterator[None]:
+    """Have another thread inside."""
+    entered, leave = Event(), Event()
+
+    def stay() -> None:
+        with holding:
+            entered.set()
+            wait_for(leave)
+
+    with Actors() as actors:
+        actors.start(stay, thread)
+        wait_for(entered)
+        try:
+            yield
+        finally:
+            leave.set()
 
 
 @few

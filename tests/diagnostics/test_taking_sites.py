@@ -7,10 +7,20 @@ import re
 import threading
 from collections.abc import Callable
 from threading import Barrier, Event
+from typing import Any
 
 import pytest
 
-from syncprims import DeadlockError, LockAdapter, LockTimeoutError, TimedLock, TimedRLock
+from syncprims import (
+    DeadlockError,
+    LockAdapter,
+    LockTimeoutError,
+    QueuedLock,
+    TimedLock,
+    TimedRLock,
+    TimedRWLock,
+    TimedSemaphore,
+)
 from syncprims._core import sites
 from syncprims.diagnostics import record_sites, report
 from syncprims.testing import Threads, assert_blocks, patience
@@ -102,6 +112,65 @@ def test_a_timeout_and_a_report_say_where_the_holder_took_the_lock(make: Callabl
         assert "took it at" not in report()
 
 
+class Rooms(QueuedLock):
+    """Those of one kind together."""
+
+    def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
+        return all(each == kind for each in kinds)
+
+
+SHARED: dict[str, Callable[[], tuple[Any, Any, Any]]] = {  # the lock, how two hold it, and how a third one can't
+    "permits": lambda: (lock := TimedSemaphore(2, name="shared"), lock, lock.hold(0)),
+    "board": lambda: (lock := TimedRWLock(name="shared"), lock.read(), lock.write(0)),
+    "rooms": lambda: (lock := Rooms(name="shared"), lock.of(1), lock.of(2, 0)),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_each_of_several_holders_is_shown_with_its_own_place(name: str) -> None:
+    """Also when another one has released it; nothing is left of that afterwards."""
+    lock, entering, refused = SHARED[name]()
+    both, leave, left = Barrier(3), Event(), Event()
+
+    def bill() -> None:
+        with entering:
+            both.wait(patience(10.0))
+            assert leave.wait(patience(10.0))
+        left.set()
+
+    def ship() -> None:
+        with entering:
+            both.wait(patience(10.0))
+            assert done.wait(patience(10.0))
+
+    def error() -> str:
+        with pytest.raises(LockTimeoutError) as caught, refused:
+            pass
+        return str(caught.value)
+
+    done = Event()
+    billed, shipped = (
+        f"took it at test_taking_sites.py:{each.__code__.co_firstlineno + 1} in" for each in (bill, ship)
+    )
+    with record_sites(), Threads() as threads:
+        threads.start(bill)
+        threads.start(ship)
+        both.wait(patience(10.0))
+        said = error()
+        assert f"{billed} bill" in said
+        assert f"{shipped} ship" in said
+        assert f"{billed} bill" in report()
+        assert f"{shipped} ship" in report()
+        leave.set()
+        assert left.wait(patience(10.0))
+        assert f"{shipped} ship" in report()
+        assert f"{billed} bill" not in report()
+        done.set()
+        threads.join()
+        assert not sites._takings
+    assert lock.holders == ()
+
+
 @pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
 def test_a_holder_that_ended_is_known_by_name(kind: type[TimedLock]) -> None:
     """Whether another thread has its ident now or not."""
@@ -181,11 +250,12 @@ def test_it_costs_nothing_when_it_is_off_and_keeps_no_lock() -> None:
             pass
         lock = TimedLock(name="lost")
         in_a_thread(lock.acquire)
-        key = id(lock)
-        assert key in sites._takings
-        del lock
+        permits = TimedSemaphore(2, name="lost, too")
+        in_a_thread(permits.__enter__)
+        assert {key for key, _ in sites._takings} == {id(lock), id(permits)}
+        del lock, permits
         gc.collect()
-        assert key not in sites._takings
+        assert not sites._takings
         kept = TimedLock()
         kept.acquire()
     assert not sites._takings

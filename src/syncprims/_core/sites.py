@@ -10,10 +10,11 @@ from types import CodeType
 from weakref import ref
 
 from .foreign import guarded, printable, words
+from .observing import ObservableLock, observable_of
 
 # The thread that has just acquired the lock writes an entry, and the thread that releases it deletes the entry, each
 # with one C call. So no mutex guards the dictionary. Locks are identified by identity, even if their classes define
-# equality, and an entry goes away with its lock.
+# equality, and an entry goes away with its lock. A lock that several threads may hold has an entry for each of them.
 
 # A code object and a line: cheap to note, and turned into text only when that is needed.
 Site = tuple[CodeType, int]
@@ -30,8 +31,8 @@ class Taking:
 
     __slots__ = ("_lock", "ident", "site", "thread")
 
-    def __init__(self, lock: object, site: Site | None) -> None:
-        self._lock = ref(lock, partial(_takings.pop, id(lock)))
+    def __init__(self, lock: object, site: Site | None, key: tuple[int, int | None]) -> None:
+        self._lock = ref(lock, partial(_takings.pop, key))
         self.ident = get_ident()
         self.thread = thread_of(self.ident)
         self.site = site
@@ -50,7 +51,8 @@ class Taking:
         return say_site(self.site)
 
 
-_takings: dict[int, Taking] = {}
+# By the identity of the lock, and by the thread if the lock may have several holders.
+_takings: dict[tuple[int, int | None], Taking] = {}
 
 
 def thread_of(ident: int) -> threading.Thread | None:
@@ -68,14 +70,19 @@ def say_site(site: Site | None) -> str:
     return printable(f"{os.path.basename(code.co_filename)}:{line} in {code.co_name}")
 
 
-def note_taking(lock: object, site: Site | None) -> None:
+def note_taking(lock: ObservableLock, site: Site | None) -> None:
     """Note that the calling thread has acquired the lock."""
-    _takings[id(lock)] = Taking(lock, site)
+    key = _key(lock)
+    _takings[key] = Taking(lock, site, key)
 
 
-def forget_taking(lock: object) -> None:
+def forget_taking(lock: ObservableLock) -> None:
     """Note that it has released the lock."""
-    _takings.pop(id(lock), None)
+    _takings.pop(_key(lock), None)
+
+
+def _key(lock: ObservableLock) -> tuple[int, int | None]:
+    return id(lock), None if observable_of(lock).is_exclusive else get_ident()
 
 
 def forget_all() -> None:
@@ -85,5 +92,5 @@ def forget_all() -> None:
 
 def taking_of(thing: object, ident: int | None) -> Taking | None:
     """How a thread, or one that had its ident, acquired the lock that it seems to hold; None if not recorded."""
-    taking = _takings.get(id(thing))
+    taking = _takings.get((id(thing), None)) or _takings.get((id(thing), ident))
     return taking if taking is not None and taking.ident == ident else None
