@@ -16,8 +16,8 @@ from .together import together
 class Inline:
     """What one writes without a library: a lock beside the number."""
 
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
+    def __init__(self, make: Callable[[], Any] = threading.Lock) -> None:
+        self.lock = make()
         self.n = 0
 
 

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 from typing import Any
 
@@ -118,6 +118,7 @@ GROUPS = (
         "The compiled core: adding one to a counter",
         (
             Case("with lock: n += 1", STDLIB, _alone(Inline, _INLINE)),
+            Case("with an RLock: n += 1", STDLIB, _alone(partial(Inline, threading.RLock), _INLINE)),
             *_both(lambda form: form.AtomicCounter(), "it.increment()"),
             _cereggii("it.increment_and_get()"),
         ),

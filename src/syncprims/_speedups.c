@@ -1414,6 +1414,9 @@ programs_code(PyObject *self, int64_t *at)
 static PyObject *
 same_code(Observed *self, int64_t *at)
 {
+#if PY_VERSION_HEX < 0x030E0000 || PY_VERSION_HEX >= 0x030F0000
+    return NULL;  /* only 3.14 enters by reading an attribute */
+#else
     State *state = self->state;
     if (state->getframe == NULL) {
         return NULL;
@@ -1437,6 +1440,7 @@ same_code(Observed *self, int64_t *at)
         Py_CLEAR(code);
     }
     return code;
+#endif
 }
 
 /* Note where the calling thread, which has the lock, took it. This steals the reference to the code. The code that is

@@ -49,7 +49,8 @@ _BOUNDED: Final = "bounded"
 # `n` is nearly always this object; a check for that costs less than a check of its type.
 _ONE: Final = 1
 
-_Lock: Any = TimedRLock if sys.version_info >= (3, 14) else RLock
+# On 3.14 an interrupt may leave a lock acquired that is entered in C (gh-148874).
+_Lock: Any = TimedRLock if sys.version_info[:2] == (3, 14) else RLock
 _Guard: Callable[[], Any] = partial(_Lock, name=InnerName("the lock of a counter")) if _Lock is TimedRLock else _Lock
 _lock_of = attrgetter("_lock")
 _special_of = attrgetter("_special")
@@ -190,10 +191,11 @@ class AtomicCounter(CounterSurface, _Number):
         if n is not _ONE and type(n) is not int:
             n = integer(n, "n")
         with self._lock:
-            if self._special is None:
+            way = self._special
+            if way is None:
                 value = self._value = self._value + n
                 return value
-            if self._special is _BOUNDED and self._least <= (value := self._value + n) <= self._greatest:
+            if way is _BOUNDED and self._least <= (value := self._value + n) <= self._greatest:
                 self._value = value
                 return value
         return self._change(n)[1]
@@ -203,10 +205,11 @@ class AtomicCounter(CounterSurface, _Number):
         if n is not _ONE and type(n) is not int:
             n = integer(n, "n")
         with self._lock:
-            if self._special is None:
+            way = self._special
+            if way is None:
                 value = self._value = self._value - n
                 return value
-            if self._special is _BOUNDED and self._least <= (value := self._value - n) <= self._greatest:
+            if way is _BOUNDED and self._least <= (value := self._value - n) <= self._greatest:
                 self._value = value
                 return value
         return self._change(-n)[1]
@@ -216,10 +219,11 @@ class AtomicCounter(CounterSurface, _Number):
         if type(n) is not int:
             n = integer(n, "n")
         with self._lock:
-            if self._special is None:
+            way = self._special
+            if way is None:
                 value = self._value = self._value + n
                 return value
-            if self._special is _BOUNDED and self._least <= (value := self._value + n) <= self._greatest:
+            if way is _BOUNDED and self._least <= (value := self._value + n) <= self._greatest:
                 self._value = value
                 return value
         return self._change(n)[1]
@@ -236,11 +240,12 @@ class AtomicCounter(CounterSurface, _Number):
         if n is not _ONE and type(n) is not int:
             n = integer(n, "n")
         with self._lock:
-            if self._special is None:
+            way = self._special
+            if way is None:
                 old = self._value
                 self._value = old + n
                 return old
-            if self._special is _BOUNDED and self._least <= (value := (old := self._value) + n) <= self._greatest:
+            if way is _BOUNDED and self._least <= (value := (old := self._value) + n) <= self._greatest:
                 self._value = value
                 return old
         return self._change(n)[0]
