@@ -10,6 +10,8 @@ import pytest
 
 from locks.actors import LIMIT, Actors, Job, eventually, wait_for
 from syncprims import DeadlockError, LockTimeoutError, TimedLock, TimedRWLock, TimedSemaphore, acquire_all
+from syncprims._core import deadlocks
+from syncprims._core.stacks import FRAMES_ARE_SHARED
 from syncprims.diagnostics import find_deadlocks
 
 pytestmark = pytest.mark.inverts  # the threads deadlock as they like
@@ -41,9 +43,13 @@ def victims(errors: list[BaseException | None]) -> list[DeadlockError]:
     return found
 
 
+@pytest.mark.parametrize("frames_are_shared", [True, False])
 @pytest.mark.parametrize("size", [2, 3])
-def test_a_ring_of_semaphores_has_exactly_one_victim(size: int) -> None:
-    """Each thread has the permit that the one before it waits for."""
+def test_a_ring_of_semaphores_has_exactly_one_victim(
+    size: int, frames_are_shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each thread has the permit that the one before it waits for. Without the GIL, frames can't be walked."""
+    monkeypatch.setattr(deadlocks, "FRAMES_ARE_SHARED", frames_are_shared and FRAMES_ARE_SHARED)
     ring = [TimedSemaphore(1, name=f"{number}") for number in range(size)]
     meet = Barrier(size)
     with Actors() as actors:

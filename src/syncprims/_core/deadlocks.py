@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeVar
 
 from ..errors import DeadlockError
 from ..facts import Wait, nameless, say_thread
-from . import foreign, gates, stacks, waits
+from . import foreign, gates, mailbox, stacks, waits
 from .clock import sleep
 from .holders import stack_at, stack_of, thread_name
 from .sites import taking_of
@@ -57,8 +57,8 @@ _LATER: Final = 0.05
 # After this many vertices a search asks whether any thread waits for the searcher at all.
 _FAR: Final = 32
 
-# The functions in which a thread is still in its wait: it publishes, searches, or passes a gate.
-_OURS: Final = (__file__, waits.__file__, stacks.__file__, gates.__file__)
+# The functions in which a thread is still in its wait: it publishes, searches, passes a gate, or reads a mailbox.
+_OURS: Final = (__file__, waits.__file__, stacks.__file__, gates.__file__, mailbox.__file__)
 
 _ADVICE: Final = (
     "let it release what it holds and try again, or take the locks in one order everywhere, as acquire_all() does"
