@@ -1,8 +1,9 @@
-"""Several threads do at once what they like with a semaphore or a reader-writer lock, as if one after another."""
+"""Several threads do at once what they like with a lock that several may hold, as if one after another."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from random import Random
 from typing import Any, Final, NamedTuple, cast
 
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from history import Call, Recorder, linearizable, record
-from syncprims import DeadlockError, TimedRWLock, TimedSemaphore
+from syncprims import DeadlockError, QueuedLock, TimedRWLock, TimedSemaphore
 
 PERMITS: Final = 2
 
@@ -43,18 +44,28 @@ class State(NamedTuple):
 
 
 Way = tuple[str, str]  # how, and what
+ERRORS: Final = (DeadlockError, TimeoutError, ValueError, RuntimeError)
+
+
+class Rooms(QueuedLock):
+    """Those of one kind together."""
+
+    def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
+        return all(each == kind for each in kinds)
 
 
 def do(act: Callable[[], object]) -> Hashable:
     """Do it, and tell how it came out."""
     try:
         outcome = act()
-    except (DeadlockError, TimeoutError, ValueError) as error:
-        return next(kind.__name__ for kind in (DeadlockError, TimeoutError, ValueError) if isinstance(error, kind))
+    except ERRORS as error:
+        return next(kind.__name__ for kind in ERRORS if isinstance(error, kind))
     return outcome if isinstance(outcome, bool) else None
 
 
 def sides(thing: Any, what: str, timeout: float) -> Any:
+    if isinstance(thing, Rooms):
+        return thing.of(int(what), timeout)
     return thing.hold(timeout) if what == "permit" else getattr(thing, what)(timeout)
 
 
@@ -104,6 +115,18 @@ def side_fits(state: State, thread: int, what: str) -> bool:
     return "write" not in others if what == "read" else not others and not mine
 
 
+def room_fits(state: State, thread: int, what: str) -> bool:
+    return all(holder != thread and each == what for holder, each in state.held)
+
+
+def room_model(state: State, call: Call[State]) -> State | None:
+    """A thread leaves the room that it is in, by whatever it leaves."""
+    how, what = cast(Way, call.what)
+    if how == "leave":
+        what = next((each for thread, each in state.held if thread == call.thread), what)
+    return model(state, replace(call, what=(how, what)), fits=room_fits)
+
+
 def carrying_out(thing: Any, plan: list[Way]) -> Callable[[Recorder[State]], None]:
     """Return what does all of the plan, and leaves in the end what it has."""
 
@@ -119,6 +142,7 @@ def carrying_out(thing: Any, plan: list[Way]) -> Callable[[Recorder[State]], Non
 
 
 PERMIT_WAYS: Final = [("try", "permit"), ("wait", "permit"), ("leave", "permit"), ("lend", "permit"), ("give back", "")]
+ROOM_WAYS: Final = [(how, what) for how in ("try", "wait", "leave") for what in ("0", "1")]
 SIDE_WAYS: Final = [(how, what) for how in ("try", "wait", "leave") for what in ("read", "write")]
 
 
@@ -147,6 +171,13 @@ def check_rw_lock(ways: list[list[Way]], seed: int) -> None:
     assert (lock.waiting, lock.holders) == (0, ())
 
 
+def check_rooms(ways: list[list[Way]], seed: int) -> None:
+    rooms = Rooms()
+    history = record([carrying_out(rooms, plan) for plan in ways], Random(seed))
+    assert linearizable(history, State(), room_model), history
+    assert (rooms.waiting, rooms.holders) == (0, ())
+
+
 @some
 @given(plans(PERMIT_WAYS), st.integers(0, 1 << 16))
 def test_histories_of_a_semaphore_are_linearizable(ways: list[list[Way]], seed: int) -> None:
@@ -159,6 +190,22 @@ def test_histories_of_a_semaphore_are_linearizable(ways: list[list[Way]], seed: 
 def test_histories_of_a_rw_lock_are_linearizable(ways: list[list[Way]], seed: int) -> None:
     """The same with readers and writers."""
     check_rw_lock(ways, seed)
+
+
+@some
+@given(plans(ROOM_WAYS), st.integers(0, 1 << 16))
+def test_histories_of_a_lock_of_ones_own_are_linearizable(ways: list[list[Way]], seed: int) -> None:
+    """The same with rooms."""
+    check_rooms(ways, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@many
+@given(plans(ROOM_WAYS), st.integers(0, 1 << 16))
+def test_a_thousand_histories_of_a_lock_of_ones_own_are_linearizable(ways: list[list[Way]], seed: int) -> None:
+    """The same, a thousand times."""
+    check_rooms(ways, seed)
 
 
 @pytest.mark.slow
@@ -177,6 +224,13 @@ def test_a_thousand_histories_of_a_semaphore_are_linearizable(ways: list[list[Wa
 def test_a_thousand_histories_of_a_rw_lock_are_linearizable(ways: list[list[Way]], seed: int) -> None:
     """The same, a thousand times."""
     check_rw_lock(ways, seed)
+
+
+@pytest.mark.parametrize(("how", "verdict"), [("DeadlockError", True), (None, False)])
+def test_the_model_of_rooms_itself(how: Hashable, verdict: bool) -> None:
+    """A second hold of a thread is refused, and nothing else."""
+    history = [one(0, ("try", "0"), None, 0, 1), one(0, ("try", "0"), how, 2, 3)]
+    assert linearizable(history, State(), room_model) is verdict
 
 
 def one(thread: int, way: Way, outcome: Hashable, began: int, ended: int) -> Call[State]:
