@@ -25,7 +25,9 @@ Note = Callable[[str, object], None]
     ("scenario", "preemptions"),
     [
         ("OneSubmitter", 1),
+        ("LongTasks", 1),
         pytest.param("OneSubmitter", 2, marks=pytest.mark.slow),
+        pytest.param("LongTasks", 2, marks=pytest.mark.slow),
         pytest.param("TwoSubmitters", 1, marks=pytest.mark.slow),
         pytest.param("TwoDrains", 1, marks=[pytest.mark.slow, pytest.mark.timeout(700)]),
         pytest.param("TwoSubmitters", 2, marks=[pytest.mark.slow, pytest.mark.timeout(700)]),
