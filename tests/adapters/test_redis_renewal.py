@@ -222,21 +222,21 @@ def test_the_thread_survives_whatever_it_meets(
     client: Redis, key: str, soon: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An unforeseen error, in one lease or in the thread's own round, is logged; the leases are kept."""
-    extend, rounds = Leased.extend, renewing.Renewer._round
+    extending, rounds = Leased.extending, renewing.Renewer._round
     faults = [MemoryError("in a lease"), KeyboardInterrupt()]
     own = [RuntimeError("in a round")]
 
-    def failing(self: Leased, *arguments: Any) -> bool:
+    def failing(self: Leased, *arguments: Any) -> Any:
         if faults:
             raise faults.pop()
-        return extend(self, *arguments)
+        return extending(self, *arguments)
 
     def failing_round(self: renewing.Renewer) -> bool:
         if own and not faults:
             raise own.pop()
         return rounds(self)
 
-    monkeypatch.setattr(Leased, "extend", failing)
+    monkeypatch.setattr(Leased, "extending", failing)
     monkeypatch.setattr(renewing.Renewer, "_round", failing_round)
     lock = RedisLock(client, key, lease=LEASE, renew=True)
     with lock:

@@ -15,8 +15,7 @@ from .._core.clock import monotonic
 from .._core.foreign import guarded, text_of
 from . import renewing
 from .losses import LeaseExpiredError, Lost, Surface, tell_of_loss
-from .redis_connection import refused, unanswered
-from .redis_server import Server
+from .redis_server import Call, Server
 
 
 class Source(Protocol):
@@ -29,8 +28,8 @@ class Source(Protocol):
     def surface(self) -> Surface | None:
         """Return the user's object for it, as long as that is alive."""
 
-    def extend(self, hold: LeaseHold, within: float | None) -> bool:
-        """Begin the lease of a hold again; False if it is lost."""
+    def extending(self, hold: LeaseHold) -> Call[bool]:
+        """Return the call that begins the lease of a hold again; its answer is False if the lease is lost."""
 
 
 _processes: dict[int, str] = {}
@@ -116,8 +115,8 @@ class LeaseHold:
         if self._asked:
             self._asked[0].lasts_until(ends)
 
-    def attend(self, within: float) -> bool:
-        """Renew the lease, unless the thread that holds it has ended; False if the server did not answer."""
+    def attend(self) -> Call[bool] | None:
+        """Return the call that renews the lease; None if it needs none, or the thread that holds it has ended."""
         now, ends = monotonic(), self.ends
         if self.leaving:
             self.due = inf
@@ -127,18 +126,19 @@ class LeaseHold:
                 self._report("its thread ended without releasing it, and nothing renews it")
         else:
             self.due = min(max(now + self.seconds / 10, now + 0.01), max(ends, now))  # unless it is renewed now
-            try:
-                kept = self._of.extend(self, within)
-            except refused() as error:
-                if monotonic() >= ends:
-                    self._report(f"its server could not be asked to renew it in time: {text_of(error)}")
-                return not isinstance(error, unanswered())
-            if kept:
-                self.leased(now)
-                self.due = now + self.seconds / 3
-            elif not self.leaving:
-                self._report(None)
-        return True
+            return self._of.extending(self)
+        return None
+
+    def settle(self, asked: float, outcome: bool | Exception) -> None:
+        """Note what came of the call that was sent at that time: the answer, or the client's exception."""
+        if isinstance(outcome, Exception):
+            if monotonic() >= self.ends:
+                self._report(f"its server could not be asked to renew it in time: {text_of(outcome)}")
+        elif outcome:
+            self.leased(asked)
+            self.due = asked + self.seconds / 3
+        elif not self.leaving:
+            self._report(None)
 
     def _report(self, why: str | None) -> None:
         """Report that it was lost, in a separate thread: the hook must not hold up the renewer."""

@@ -13,7 +13,7 @@ from . import renewing
 from .lease_holds import LeaseHold
 from .losses import LeaseHolder, Surface, holder_of_token, text_of_part
 from .redis_connection import refused, unanswered
-from .redis_server import Pauses, Script, Server
+from .redis_server import Call, Pauses, Script, Server
 
 if TYPE_CHECKING:
     from .redis_inbox import Inbox
@@ -389,13 +389,17 @@ class Leased:
     def renew(self) -> None:
         """Begin the lease of the calling thread's last hold again."""
         hold, now = self._own()[-1], monotonic()
-        if not self.extend(hold, None):
+        if not self.extend(hold):
             raise hold.report_here()
         hold.leased(now)
 
-    def extend(self, hold: LeaseHold, within: float | None) -> bool:
+    def extend(self, hold: LeaseHold) -> bool:
         """Begin the lease of a hold again; False if it is lost."""
-        return self.server.run(yes, self._extend, hold.token, self._milliseconds, within=within)
+        return self.server.run(yes, self._extend, hold.token, self._milliseconds)
+
+    def extending(self, hold: LeaseHold) -> Call[bool]:
+        """Return the call that does the same."""
+        return self.server.call(yes, self._extend, hold.token, self._milliseconds)
 
     def current(self) -> LeaseHold | None:
         """Return the last hold of the calling thread, or else the last of any."""

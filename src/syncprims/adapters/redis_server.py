@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha1
 from random import uniform
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from .._core.clock import sleep
@@ -67,6 +67,32 @@ class Script:
     def __init__(self, text: str) -> None:
         self.text: bytes = text.encode()
         self.sha: bytes = sha1(self.text, usedforsecurity=False).hexdigest().encode()
+
+
+class Call(Generic[T]):
+    """A script that is to be run on the keys of a server, with its arguments.
+
+    Attributes:
+        server: The server.
+        understand: As in `Server.ask`.
+        script: The script.
+        command: The command that runs it by its hash.
+    """
+
+    __slots__ = ("command", "script", "server", "understand")
+
+    def __init__(
+        self, server: Server, understand: Callable[[Any], T], script: Script, command: tuple[str | bytes, ...]
+    ) -> None:
+        self.server = server
+        self.understand = understand
+        self.script = script
+        self.command = command
+
+    @property
+    def with_text(self) -> tuple[str | bytes, ...]:
+        """The command for a server that does not know the script."""
+        return (b"EVAL", self.script.text, *self.command[2:])
 
 
 class Server:
@@ -162,6 +188,10 @@ class Server:
             understand, b"EVALSHA", script.sha, *self._key_arguments, *arguments, within=within, text=script.text
         )
 
+    def call(self, understand: Callable[[Any], T], script: Script, *arguments: str | bytes) -> Call[T]:
+        """Return what `run` would do, for `run_together`."""
+        return Call(self, understand, script, (b"EVALSHA", script.sha, *self._key_arguments, *arguments))
+
     def inbox(self) -> Inbox:
         """Return an inbox for the caller alone, until the caller gives it back or closes it."""
         while self._inboxes:
@@ -204,36 +234,102 @@ class Server:
     def _exchange(
         self, understand: Callable[[Any], T], *command: str | bytes, within: float | None = None, text: bytes = b""
     ) -> T:
-        from redis.exceptions import InvalidResponse, NoScriptError
+        from redis.exceptions import NoScriptError
 
         connection = None
-        answer = None
         try:
             connection = self._ready(within)
             connection.send_command(*command)  # type: ignore[no-untyped-call,unused-ignore]  # the client leaves it untyped
             try:
-                try:
-                    answer = connection.read_response()
-                except NoScriptError:  # so it has done nothing
-                    command = (b"EVAL", text, *command[2:])
-                    connection.send_command(*command)  # type: ignore[no-untyped-call,unused-ignore]  # as above
-                    answer = connection.read_response()
-                meant = understand(answer)
-            except (ValueError, RecursionError) as error:  # of the client's parser, too
-                asked = "EVAL" if text else str(command[0])
-                raise InvalidResponse(
-                    f"{words(answer)} is no answer to {asked} about {self.key!r} ({error_words(error)}): what is "
-                    f"there is no Redis server, or something on the way to it changes what it says"
-                ) from error
+                meant = self._read(connection, understand, "EVAL" if text else str(command[0]))
+            except NoScriptError:  # so it has done nothing
+                command = (b"EVAL", text, *command[2:])
+                connection.send_command(*command)  # type: ignore[no-untyped-call,unused-ignore]  # as above
+                meant = self._read(connection, understand, "EVAL")
         except BaseException as error:
             if connection is not None:
                 close(connection)
             if isinstance(error, refused()):
                 self._advise(error)
             raise
+        self._put_back(connection)
+        return meant
+
+    def _read(self, connection: BoundedConnection, understand: Callable[[Any], T], asked: str) -> T:
+        """Read an answer, and return its meaning."""
+        from redis.exceptions import InvalidResponse
+
+        answer = None
+        try:
+            answer = connection.read_response()
+            return understand(answer)
+        except (ValueError, RecursionError) as error:  # of the client's parser, too
+            raise InvalidResponse(
+                f"{words(answer)} is no answer to {asked} about {self.key!r} ({error_words(error)}): what is "
+                f"there is no Redis server, or something on the way to it changes what it says"
+            ) from error
+
+    def _put_back(self, connection: BoundedConnection) -> None:
         connection.limit.deadline = Deadline(None)
         self._idle.append(connection)
-        return meant
+
+
+def run_together(calls: Sequence[Call[T]], within: float) -> list[T | Exception]:
+    """Run scripts of several keys of one server in one exchange: all are sent before the first answer is read.
+
+    Args:
+        calls: The scripts; all of their servers have the same pool.
+        within: How many seconds all may take, if that is less than the client's limit.
+
+    Returns:
+        For each the meaning of its answer, or the client's exception. If the server did not answer in time, or what it
+        said was no answer, all that follow have that exception too.
+    """
+    if not calls:
+        return []
+    outcomes: dict[int, T | Exception] = {}
+    connection = None
+    try:
+        connection = calls[0].server._ready(within)
+        unknown = _exchange_all(connection, dict(enumerate(calls)), outcomes)
+        if unknown:
+            _exchange_all(connection, unknown, outcomes, with_texts=True)
+    except BaseException as error:
+        if connection is not None:
+            close(connection)
+        if not isinstance(error, refused()):
+            raise
+        return [outcomes.get(number, error) for number in range(len(calls))]
+    calls[0].server._put_back(connection)
+    return [outcomes[number] for number in range(len(calls))]
+
+
+def _exchange_all(
+    connection: BoundedConnection,
+    calls: Mapping[int, Call[T]],
+    outcomes: dict[int, T | Exception],
+    *,
+    with_texts: bool = False,
+) -> dict[int, Call[T]]:
+    """Send all, read all answers, and return the calls whose script the server does not know."""
+    from redis.exceptions import NoScriptError, ResponseError
+
+    commands: list[tuple[str | bytes, ...]] = []
+    sent: set[Script] = set()
+    for call in calls.values():
+        commands.append(call.with_text if with_texts and call.script not in sent else call.command)
+        sent.add(call.script)
+    connection.send_packed_command(connection.pack_commands(commands))  # type: ignore[no-untyped-call,unused-ignore]  # as above
+    unknown = {}
+    for number, call in calls.items():
+        try:
+            outcomes[number] = call.server._read(connection, call.understand, "EVAL")
+        except NoScriptError:  # so it has done nothing
+            unknown[number] = call
+        except ResponseError as error:
+            call.server._advise(error)
+            outcomes[number] = error
+    return unknown
 
 
 def _advice(client: object) -> str:

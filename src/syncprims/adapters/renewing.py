@@ -5,19 +5,28 @@ from __future__ import annotations
 import os
 from _queue import Empty
 from _thread import allocate_lock
+from collections.abc import Sequence
 from logging import ERROR
 from math import inf
 from threading import Thread
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .._core.clock import monotonic
 from .._core.foreign import log
 from .._core.mailbox import Mailbox
+from .redis_connection import unanswered
+from .redis_server import run_together
+
+if TYPE_CHECKING:
+    from .redis_server import Call
 
 # The thread runs while there are leases, and a little longer: a program that forks, or counts its threads, has no more
 # of them than it needs. It claims its role itself. So if two are started at once, or one is about to end while another
 # starts, exactly one works: a thread that adds a lease stores it before it checks whether the renewer runs, and the
 # renewer announces its end before it looks for leases once more.
+#
+# The leases of one server that are due at the same time are renewed in one exchange: however far away the server is,
+# many leases take little longer than one. Those that become due meanwhile make up the next exchange.
 #
 # One server that does not answer must not cost the leases of the others. So an exchange may take a third of the
 # shortest lease at most; a server that has failed is not asked again in the same round; and a lease that is renewed at
@@ -26,6 +35,7 @@ from .._core.mailbox import Mailbox
 _IDLE = 2.0  # seconds without a lease after which the thread ends
 _LONGEST = 3600.0
 _LEAST = 0.05  # seconds that an exchange may always take
+_TOGETHER = 100  # leases in one exchange, at most: no lease waits for the answers about too many others
 
 
 class Lease(Protocol):
@@ -42,8 +52,11 @@ class Lease(Protocol):
     def server(self) -> object:
         """Where it is renewed."""
 
-    def attend(self, within: float) -> bool:
-        """Renew it, within this many seconds, and set `due` again; False if the server did not answer."""
+    def attend(self) -> Call[bool] | None:
+        """Set `due` again, and return the call that renews it; None if it is not to be renewed."""
+
+    def settle(self, asked: float, outcome: bool | Exception) -> None:
+        """Note what came of that call, which was sent at that time."""
 
 
 class Renewer:
@@ -101,10 +114,13 @@ class Renewer:
         now = monotonic()
         leases = list(self._leases)
         within = max(_LEAST, min((lease.seconds for lease in leases), default=0.0) / 3)
-        silent: list[object] = []
+        due: dict[int, list[Lease]] = {}
         for lease in sorted((lease for lease in leases if lease.due <= now), key=_when):
-            if not any(lease.server is each for each in silent) and not self._attend(lease, within):
-                silent.append(lease.server)
+            due.setdefault(id(lease.server), []).append(lease)
+        for of_a_server in due.values():
+            for start in range(0, len(of_a_server), _TOGETHER):
+                if not self._renew(of_a_server[start : start + _TOGETHER], within):
+                    break  # the others are still due, and come first in the next round
         # From here on a thread that changes a `due` sends a message; earlier changes are seen below.
         self._next_look = inf
         later = [lease.due for lease in list(self._leases)]
@@ -117,13 +133,40 @@ class Renewer:
             pass
         return bool(self._leases)
 
-    def _attend(self, lease: Lease, within: float) -> bool:
-        try:
-            return lease.attend(within)
-        except BaseException as error:  # noqa: BLE001  the others must be renewed anyway
+    def _renew(self, leases: Sequence[Lease], within: float) -> bool:
+        """Renew leases of one server in one exchange; False if the server did not answer."""
+        calls: dict[Lease, Call[bool]] = {}
+        for lease in leases:
+            with _Survived(lease):
+                call = lease.attend()
+                if call is not None:
+                    calls[lease] = call
+        outcomes: list[bool | Exception] = []
+        asked = monotonic()
+        with _Survived(*calls):
+            outcomes = run_together([*calls.values()], within)
+        for lease, outcome in zip(calls, outcomes, strict=False):
+            with _Survived(lease):
+                lease.settle(asked, outcome)
+        silence = unanswered()
+        return not any(isinstance(outcome, silence) for outcome in outcomes)
+
+
+class _Survived:
+    """A ``with`` whose body may raise anything: that is logged, and these leases are tried again soon."""
+
+    def __init__(self, *leases: Lease) -> None:
+        self._leases = leases
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if error is not None:
             log(ERROR, "renewing a lease failed in a way that was not foreseen; it is tried again", error)
-            lease.due = monotonic() + _LEAST
-            return True
+            for lease in self._leases:
+                lease.due = monotonic() + _LEAST
+        return True
 
 
 def _when(lease: Lease) -> float:
