@@ -338,3 +338,27 @@ if __name__ == "__main__":
     assert callback == "3"
     assert refused.startswith("PoolClosedError ")
     assert "'late'" in refused
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a worker by its signal")
+def test_broken_executor_that_is_lost_with_its_pool_does_not_keep_the_program(tmp_path: Path) -> None:
+    """The task that expired in it has the last reference, and the executor's thread drops that."""
+    body = """
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+def use(path):
+    pool = CallbackPool(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
+    task = pool.apply_async(pool_workers.announce_then_hang, (path,), error_callback=print, timeout=0.5)
+    task.wait_settled(20)
+    until_exists(path)
+    pool.close(20)
+    with open(path) as file:
+        return int(file.read())
+
+if __name__ == "__main__":
+    import signal
+    os.kill(use(sys.argv[2]), signal.SIGKILL)
+"""
+    status, lines, errors = run(tmp_path, body, str(tmp_path / "pid"))
+    assert (status, len(lines)) == (0, 1), errors

@@ -15,6 +15,7 @@ from ...errors import TaskTimeoutError
 from ..arguments import refuse_kind
 from ..at_exit import drain_before
 from ..cpython.forgotten_futures_before_312 import Custody
+from ..cpython.lost_executors_before_3131 import keep_if_broken
 from ..job import Job
 from ..own_threads import enter, leave
 from ..travel.envelope import portable, run_packed, unpack
@@ -154,6 +155,7 @@ class Borrowed(Backend):
 
     def _bring(self, job: Job[Any], inner: Future[Any]) -> None:
         error = deliver(job, inner)
+        keep_if_broken(self._executor, error)
         if error is None and not job.done() and not job.task.running():
             error = RuntimeError(f"{type_name(self._executor)} says that {job.label} is done, and has not run it")
         if error is not None and not job.done():
