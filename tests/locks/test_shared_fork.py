@@ -1,4 +1,4 @@
-"""Semaphores and reader-writer locks in a forked child: what vanished threads held is free, one's own stays."""
+"""Locks that several threads hold in a forked child: what vanished threads held is free, one's own stays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from locks.actors import LIMIT, Actors, eventually, wait_for
 from locks.test_lock_fork import in_child
-from syncprims import TimedRWLock, TimedSemaphore
+from syncprims import QueuedLock, TimedRWLock, TimedSemaphore
 
 pytestmark = [
     pytest.mark.untraceable,
@@ -86,19 +86,49 @@ def test_what_vanished_threads_read_or_wrote_is_free(how: str) -> None:
     assert board.holders == ()
 
 
+class Rooms(QueuedLock):
+    """Those of one kind together."""
+
+    def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
+        return all(each == kind for each in kinds)
+
+
+def test_a_lock_of_ones_own_that_vanished_threads_held_is_free() -> None:
+    """For any kind of hold; and no wait of others is left."""
+    rooms, leave = Rooms(), Event()
+
+    def check() -> None:
+        assert (rooms.holders, rooms.waiting) == ((), 0)
+        with rooms.of(2, LIMIT / 4):
+            assert rooms.held_by_me()
+        with rooms.of(1, LIMIT / 4):
+            assert rooms.held_by_me()
+
+    with Actors() as actors:
+        actors.start(stay(rooms.of(1), leave))
+        eventually(lambda: rooms.holders)
+        waiter = actors.start(stay(rooms.of(2), leave))
+        eventually(lambda: rooms.waiting == 1)
+        in_child(check)
+        leave.set()
+        waiter.result()
+    assert not rooms.locked()
+
+
 def test_ones_own_hold_stays_ones_own() -> None:
     """A writer writes on in the child, and leaves what it entered before the fork."""
-    board, permits = TimedRWLock(), TimedSemaphore(1)
+    board, permits, rooms = TimedRWLock(), TimedSemaphore(1), Rooms()
     pid = 0
-    with board.write(), permits, board.read():
+    with board.write(), permits, board.read(), rooms.of(3):
 
         def check() -> None:
             assert board.held_by_me() == "write"
             assert permits.held_by_me()
+            assert rooms.held_by_me()
 
         in_child(check)
         pid = os.fork()
     if pid == 0:
-        os._exit(0 if board.holders == () and permits.value == 1 else 1)
+        os._exit(0 if board.holders == () and permits.value == 1 and not rooms.locked() else 1)
     assert os.waitpid(pid, 0)[1] == 0
-    assert (board.holders, permits.value) == ((), 1)
+    assert (board.holders, permits.value, rooms.locked()) == ((), 1, False)

@@ -1,4 +1,4 @@
-"""Deliberately broken semaphores and reader-writer locks, each with one fault that people make."""
+"""Deliberately broken semaphores, reader-writer locks and locks of one's own, each with one fault that people make."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-from syncprims import Holder, LockTimeoutError, TimedRWLock, TimedSemaphore
+from syncprims import Holder, LockTimeoutError, QueuedLock, TimedRWLock, TimedSemaphore
 from syncprims._core.waits import UpTo
 
 # -- semaphores --------------------------------------------------------------------------------------------------------
@@ -93,6 +93,45 @@ class WaitsWithoutLimit(TimedSemaphore):
 
 
 # -- reader-writer locks -----------------------------------------------------------------------------------------------
+
+
+class OneAtATime(QueuedLock):
+    """Whole: a lock for one thread."""
+
+    def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
+        return not kinds
+
+
+class LetsTwoIn(OneAtATime):
+    """Its rule lets a second thread in."""
+
+    def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
+        return len(kinds) < 2
+
+
+class HidesHolder(OneAtATime):
+    """It names no holder."""
+
+    @property
+    def holder(self) -> None:
+        """No thread."""
+
+
+class KeepsHoldOnError(OneAtATime):
+    """It stays acquired if the body raises."""
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            self.release()
+
+
+class FreesInSilence(OneAtATime):
+    """It says nothing if it is released although it is free."""
+
+    def release(self) -> None:
+        """Release it, if it is held."""
+        if self.locked():
+            super().release()
 
 
 class OneReaderAtATime(TimedRWLock):

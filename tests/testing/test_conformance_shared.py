@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from syncprims import TimedRWLock, TimedSemaphore
-from syncprims.testing import check_rwlock, check_semaphore
+from syncprims import QueuedLock, TimedRWLock, TimedSemaphore
+from syncprims.testing import check_lock, check_rwlock, check_semaphore
 from testing import broken_shared
 from testing.rejections import expect_named, rejection
 
@@ -33,6 +33,23 @@ BROKEN_RW_LOCKS: list[tuple[type[TimedRWLock], str]] = [
     (broken_shared.BlindToReaders, "of two threads that wait for each other exactly one gets DeadlockError"),
     (broken_shared.NamesOneReader, "a LockTimeoutError tells the name, the limit, the wait and the holders"),
 ]
+
+
+BROKEN_OF_ONES_OWN: list[object] = [
+    pytest.param(cls, clause, marks=[] if cls is broken_shared.LetsTwoIn else pytest.mark.slow)
+    for cls, clause in (
+        (broken_shared.LetsTwoIn, "no two threads are ever inside together"),
+        (broken_shared.HidesHolder, "holder names the thread that holds the lock"),
+        (broken_shared.KeepsHoldOnError, "a with frees the lock when its body raises"),
+        (broken_shared.FreesInSilence, "release() of a free lock raises RuntimeError"),
+    )
+]
+
+
+@pytest.mark.parametrize(("cls", "clause"), BROKEN_OF_ONES_OWN)
+def test_a_broken_lock_of_ones_own_is_rejected(cls: type[QueuedLock], clause: str) -> None:
+    """A `QueuedLock` with one fault is rejected, and the clause that it breaks is named."""
+    expect_named(check_lock, cls, clause, most_kept=cls is not broken_shared.LetsTwoIn)
 
 
 @pytest.mark.parametrize(("cls", "clause"), BROKEN_SEMAPHORES)
