@@ -31,7 +31,7 @@ StartCall = tuple[Callable[..., object] | None, tuple[Any, ...]]
 _MOST_NAMES = 5
 NO_MORE = b""
 INTERRUPTED = b""
-WORD_OF_THE_POOL = 0.5  # seconds that the pool has, after Ctrl-C, to cancel the queued tasks
+WORD_OF_THE_POOL = 1.5  # seconds that the pool has, after Ctrl-C, to cancel the queued tasks, on a busy machine too
 
 
 class Word(NamedTuple):
