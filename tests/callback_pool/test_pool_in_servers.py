@@ -118,6 +118,33 @@ def test_uwsgi(tmp_path: Path, lazy: list[str]) -> None:
         assert [get(port)[:16] for _ in range(4)] == ["sent to customer"] * 4
 
 
+def test_uwsgi_with_processes(tmp_path: Path) -> None:
+    """The pool of the page has processes, though uWSGI's threads block all signals; and they end with the server."""
+    server = Path(sys.prefix, "bin", "uwsgi")
+    if not server.exists():
+        pytest.skip("not installed: uwsgi")
+    text = (PAGES / "web-servers.rst").read_text(encoding="utf-8").partition("**Processes.** In uWSGI")[2]
+    found = re.search(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text, re.MULTILINE)
+    assert found is not None
+    (tmp_path / "images.py").write_text(
+        textwrap.dedent(found[1])
+        + textwrap.dedent("""
+            def application(environ, start_response):
+                start_response("200 OK", [])
+                return [str(pool().submit(pow, 2, 5).result(60)).encode()]
+            """)
+    )
+    port = free_port()
+    options = ["--master", "--processes=1", "--threads=2", "--need-app", "--die-on-term", "--module=images"]
+    start = f"import os, sys; os.execv({os.fspath(server)!r}, sys.argv)"
+    with running(tmp_path, "-c", start, *options, "--lazy-apps", f"--http-socket=127.0.0.1:{port}"):
+        until(lambda: answers(port), LIMIT)
+        assert [get(port) for _ in range(3)] == ["32"] * 3
+    log = (tmp_path / "log").read_text()
+    assert "kills worker process" not in log
+    assert "Error" not in log
+
+
 def test_uvicorn(tmp_path: Path) -> None:
     """FastAPI's endpoints answer, and the pool of processes is closed at the end."""
     needs("fastapi", "uvicorn")
