@@ -101,6 +101,7 @@ def main() -> int:
                 *_table(port, options.rounds, options.seconds, options.processes, apart=True),
                 "",
                 *_waiters(port, client),
+                *_at_its_limit(port, client),
                 "",
             ]
         )
@@ -226,6 +227,32 @@ def _waiters(port: int, client: Any) -> list[str]:
     for thread in threads:
         thread.join(look + 20.0)
     return lines
+
+
+def _at_its_limit(port: int, client: Any) -> list[str]:
+    """How many holds of free locks a server can do: a client in C sends the commands of a hold until it is busy."""
+    program = shutil.which("redis-benchmark")
+    if program is None:
+        return []
+    commands, most = [], 200_000
+    lock = RedisLock(client, "free", lease=LEASE)
+    with lock:
+        pass
+    lease = lock._lease
+    keys = [key.decode().replace("free", "free:__rand_int__") for key in lease.server._key_arguments[1:]]
+    for script, how in ((lease._take, "try"), (lease._let_go, "")):
+        commands.append(["EVALSHA", script.sha.decode(), str(len(keys)), *keys, "token", "30000", "", how])
+    rates, cpu, began = [], _spent(client)[1], monotonic()
+    for command in commands:
+        options = ["-p", str(port), "-n", str(most), "-c", "50", "-r", "1000000000", "--csv"]
+        done = subprocess.run([program, *options, *command], capture_output=True, text=True, check=True)
+        rates.append(float(done.stdout.splitlines()[-1].split('","')[1]))
+    used = (_spent(client)[1] - cpu) / (monotonic() - began)
+    return [
+        f"When redis-benchmark sends a hold's two commands from fifty connections, the server acquires {rates[0]:,.0f} "
+        f"free locks a second, and releases {rates[1]:,.0f}; it uses {used:.0%} of a processor. So it can do "
+        f"{1 / (1 / rates[0] + 1 / rates[1]):,.0f} holds a second."
+    ]
 
 
 def _spent(client: Any) -> tuple[int, float]:

@@ -11,6 +11,7 @@ import pytest
 from adapters.servers import RedisServer
 from polling import until
 from syncprims._core.clock import monotonic
+from syncprims._core.mailbox import Mailbox
 from syncprims.adapters import RedisLock, renewing
 from syncprims.adapters.leases import yes
 from syncprims.adapters.redis_server import Call, Script, Server, run_together
@@ -178,3 +179,20 @@ def test_one_lease_that_is_lost_is_no_others_loss(client: Redis, key: str) -> No
         until(lambda lock=lock: client.pttl(lock.name) <= LEASE * 1000, patience(30.0))  # type: ignore[misc]  # mypy can't infer it
         assert not lock.lost.is_set()
         lock.release()
+
+
+def test_a_short_hold_does_not_wake_the_thread(client: Redis, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is over long before its lease is due: to wake the thread for it would take longer than the hold."""
+    messages: list[None] = []
+    put = Mailbox.put
+
+    def count(box: Mailbox[None], item: None) -> None:
+        messages.append(None)
+        put(box, item)
+
+    monkeypatch.setattr(Mailbox, "put", count)
+    lock = RedisLock(client, key, lease=30.0, renew=True)
+    for _ in range(200):
+        with lock:
+            pass
+    assert len(messages) < 20

@@ -121,12 +121,14 @@ class Renewer:
             for start in range(0, len(of_a_server), _TOGETHER):
                 if not self._renew(of_a_server[start : start + _TOGETHER], within):
                     break  # the others are still due, and come first in the next round
-        # From here on a thread that changes a `due` sends a message; earlier changes are seen below.
+        # From here on a thread that changes a `due` sends a message; earlier changes are seen below. A hold that ends
+        # before the next look sends none: it would cost more than the hold.
         self._next_look = inf
-        later = [lease.due for lease in list(self._leases)]
-        self._next_look = when = min(later, default=inf)
+        soonest = min([lease.due for lease in list(self._leases)], default=inf)
+        now = monotonic()
+        self._next_look = when = now + _IDLE if soonest == inf else min(max(soonest, now + 0.001), now + _LONGEST)
         try:
-            self._inbox.get(min(max(when - monotonic(), 0.001), _LONGEST) if later else _IDLE)
+            self._inbox.get(when - now)
             while True:
                 self._inbox.get_nowait()
         except Empty:
