@@ -114,11 +114,11 @@ def test_a_peer_that_is_not_installed_is_left_out_and_named() -> None:
     said: list[str] = []
 
     def missing(_: ExitStack) -> NoReturn:
-        raise ImportError("No module named 'nobody'")
+        raise ImportError("No module named 'absent'")
 
-    group = Group("peers", "Peers", (Case("a", STDLIB, lambda _: steady(1.0)), Case("b", "nobody", missing)))
+    group = Group("peers", "Peers", (Case("a", STDLIB, lambda _: steady(1.0)), Case("b", "absent", missing)))
     assert [measured.name for measured in measure(group, 1, said.append)] == ["a"]
-    assert said == ["b: not measured, No module named 'nobody'"]
+    assert said == ["b: not measured, No module named 'absent'"]
 
 
 def test_both_forms_are_measured_whichever_runs() -> None:

@@ -19,13 +19,21 @@ ROOT = Path(__file__).parents[1]
 PROGRAMS = sorted((ROOT / "examples").glob("*.py"))
 PAGES = ROOT / "docs" / "examples"
 LIMIT = 50.0  # seconds
+FILES = {  # a folder for a program that reads one: its output must not depend on this checkout
+    "checksums": {"seasons/spring.txt": "rain\n", "seasons/summer.txt": "sun\n", "seasons/late/autumn.txt": "fog\n"}
+}
 NEEDS = re.compile(r"needs|skipped: needs")  # how a program begins that has no server, or not enough of what it needs
 
 
 def run(program: Path, folder: Path) -> tuple[str, str]:
-    """Run a program in a folder; return what it printed, and what it complained of."""
+    """Run a program in a folder, on its own files if it reads some; return its output and its error output."""
+    files = FILES.get(program.stem, {})
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(program)],
+        [sys.executable, "-W", "error", str(program), *sorted({Path(name).parts[0] for name in files})],
         env={"SYNCPRIMS_TEST_DELAY_FACTOR": "5", **environment()},
         cwd=folder,
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The words of the sources and pages: some are old or vague, and CONTRIBUTING.md has plainer ones."""
+"""The words of sources, pages, tests, benchmarks and examples: CONTRIBUTING.md has plainer ones for some."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if not DOCS.is_dir():
 READ = {".py", ".c", ".js", ".html", ".rst", ".md", ".txt", ".svg"}
 TEXTS = {
     path: path.read_text(encoding="utf-8")
-    for folder in (PACKAGE, DOCS)
+    for folder in (PACKAGE, DOCS, ROOT / "tests", ROOT / "benchmarks", ROOT / "examples")
     for path in folder.rglob("*")
-    if path.suffix in READ and "_build" not in path.parts
+    if path.suffix in READ and "_build" not in path.parts and path != Path(__file__)  # which has the words themselves
 } | {ROOT / name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CHANGELOG.md")}
 
 
@@ -28,7 +28,7 @@ TEXTS = {
     ("word", "most"), [("for ever", 0), ("circles?", 8), ("nobody", 12), ("whoever", 3), ("lest", 1), ("anew", 1)]
 )
 def test_a_word_that_has_a_plainer_one_is_rare(word: str, most: int) -> None:
-    """The word is in sources and pages at most so often, also across the end of a line."""
+    """The word is in all of them together at most so often, also across the end of a line."""
     found = re.compile(r"(?i)\b" + word.replace(" ", r"[\s#*]+") + r"\b")
     places = [
         f"{path.relative_to(path.parents[1])}: {hit}" for path, text in TEXTS.items() for hit in found.findall(text)

@@ -1,4 +1,4 @@
-"""Circles that are none: what looks like a deadlock, and will come undone by itself, is not reported as one."""
+"""Waits that look like a deadlock and will end by themselves are not reported as one."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class Handled:
 
         return look_and_count
 
-    def the_circle_is_seen_twice(self) -> None:
-        """Wait until the other thread has found what looks like a circle, and has looked again."""
+    def the_cycle_is_seen_twice(self) -> None:
+        """Wait until the other thread has found what looks like a cycle, and has looked again."""
         self.wants_inner.set()
         eventually(lambda: self.searches >= 2)
 
@@ -92,7 +92,7 @@ def test_what_a_handler_will_give_back_is_waited_for(kind: type[TimedLock], monk
 
     def handle() -> None:
         with scene.inner:
-            scene.the_circle_is_seen_twice()
+            scene.the_cycle_is_seen_twice()
 
     with Actors() as actors, on_signal(handle) as interrupt:
         other = actors.start(scene.other, "other")
@@ -104,13 +104,13 @@ def test_what_a_handler_will_give_back_is_waited_for(kind: type[TimedLock], monk
 
 @needs_signals
 def test_what_a_handler_does_not_give_back_is_a_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As soon as the handler has ended without releasing, the circle is real, and is reported."""
+    """As soon as the handler has ended without releasing, the cycle is real, and is reported."""
     scene = Handled(TimedLock)
     monkeypatch.setattr(_deadlocks, "look", scene.counting(_deadlocks.look))
 
     def handle() -> None:
         scene.inner.acquire()
-        scene.the_circle_is_seen_twice()
+        scene.the_cycle_is_seen_twice()
 
     with Actors() as actors, on_signal(handle) as interrupt:
         other = actors.start(scene.other, "other")
@@ -148,7 +148,7 @@ def test_who_looks_again_gives_up_when_its_time_is_up(monkeypatch: pytest.Monkey
 
 @needs_signals
 def test_a_handler_that_waits_hides_the_wait_below(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it waits for another lock, which it will get, what it holds is no part of a circle either."""
+    """While it waits for another lock, which it will get, what it holds is no part of a cycle either."""
     scene, third = Handled(TimedLock), TimedLock(name="third")
     monkeypatch.setattr(_deadlocks, "look", scene.counting(_deadlocks.look))
 
@@ -166,7 +166,7 @@ def test_a_handler_that_waits_hides_the_wait_below(monkeypatch: pytest.MonkeyPat
             eventually(lambda: scene.outer.waiting == 1)
             interrupt()
             eventually(lambda: third.waiting == 1)
-            scene.the_circle_is_seen_twice()
+            scene.the_cycle_is_seen_twice()
             free_third()
 
         actors.start(direct)
@@ -244,7 +244,7 @@ def test_who_has_been_told_that_the_round_is_over_waits_for_no_later_step(monkey
 
 @pytest.mark.parametrize("through", ["turn", "round"])
 def test_before_that_it_is_a_deadlock(through: str) -> None:
-    """The control: while the sequence goes on, and the round, the same circle is reported."""
+    """The control: while the sequence goes on, and the round, the same cycle is reported."""
     runner, lock = OrderedRunner("a", "b"), TimedLock(name="lock")
 
     def wait_for_the_runner() -> None:

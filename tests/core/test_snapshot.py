@@ -1,4 +1,4 @@
-"""Snapshots, reports and circles: what is going on, without disturbing it."""
+"""Snapshots, reports and cycles: what is going on, without disturbing it."""
 
 from __future__ import annotations
 
@@ -318,7 +318,7 @@ def test_snapshots_are_safe_while_everything_runs() -> None:
             done.set()
 
 
-def test_a_circle_of_adapted_locks_is_found() -> None:
+def test_a_cycle_of_adapted_locks_is_found() -> None:
     """Two threads that wait for each other's adapted locks, which nothing prevents, are found, and reported, as one."""
     locks = [LockAdapter(threading.Lock(), name=name) for name in ("red", "blue")]
     barrier = Barrier(2)
@@ -349,7 +349,7 @@ def test_a_circle_of_adapted_locks_is_found() -> None:
 
 @pytest.mark.parametrize("make", [TimedLock, lambda: LockAdapter(threading.Lock())], ids=["TimedLock", "LockAdapter"])
 def test_timed_acquires_that_wait_for_each_other_are_no_deadlock(make: Callable[[], TimedLock | LockAdapter]) -> None:
-    """A circle that ends by itself, since acquire() has a timeout, is none; nor is waiting for one's own lock so."""
+    """A cycle that a timeout of acquire() will end is no deadlock; nor is such a wait for the thread's own lock."""
     locks = [make(), make()]
     barrier = Barrier(3)
     over = Event()

@@ -166,7 +166,7 @@ def test_a_finalizer_may_come_in_anywhere(make: Callable[[], AtomicCounter], cha
 
     class Dying:
         def __init__(self) -> None:
-            self.circle = self
+            self.cycle = self
             alive.append(None)
 
         def __del__(self) -> None:

@@ -88,15 +88,15 @@ def test_the_first_order_may_be_anothers() -> None:
 
 
 @pytest.mark.parametrize("size", [3, 5])
-def test_a_longer_circle_is_an_inversion(size: int) -> None:
-    """Orders that make a circle together, though no two of them clash, are reported with every stack."""
+def test_a_longer_cycle_is_an_inversion(size: int) -> None:
+    """Orders that make a cycle together, though no two of them clash, are reported with every stack."""
     locks = [timed(str(number)) for number in range(size)]
     with check_lock_order() as check:
         for first, second in itertools.pairwise(locks):
             take(first, second)
         with pytest.raises(LockOrderError) as caught:
             take(locks[-1], locks[0])
-    assert caught.value.first_seen.count("in test_a_longer_circle") == size - 1
+    assert caught.value.first_seen.count("in test_a_longer_cycle") == size - 1
     assert len(check.inversions) == 1
 
 

@@ -245,7 +245,7 @@ class BackingOff(Crossing):
 
 
 class Expiring(Crossing):
-    """The time of one thread may be up at any moment, also while the other looks whether there is a circle."""
+    """The time of one thread may be up at any moment, also while the other looks whether there is a cycle."""
 
     clock = "explored"
 
@@ -263,7 +263,7 @@ class Expiring(Crossing):
 
 
 class Ring(Crossing):
-    """Three threads take three locks, each the next one's second: a circle of three, if all have their first."""
+    """Three threads take three locks, each the next one's second: a cycle of three, if all have their first."""
 
     def __init__(self) -> None:
         """Make the state of one execution."""

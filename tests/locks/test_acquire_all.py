@@ -203,7 +203,7 @@ def test_leaving_by_an_exception_lets_go_of_all() -> None:
 
 @pytest.mark.usefixtures("restless")
 def test_threads_that_list_locks_in_every_order_come_through() -> None:
-    """No circle arises, whatever subset each takes in whatever order."""
+    """No cycle arises, whatever subset each takes in whatever order."""
     locks: list[TimedLock | LockAdapter] = [TimedLock(), TimedRLock(), LockAdapter(threading.Lock()), TimedLock()]
     start = Barrier(4)
 

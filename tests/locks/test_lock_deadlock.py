@@ -112,8 +112,8 @@ def dine(locks: list[TimedLock], enter: Enter) -> list[BaseException | None]:
 @both
 @each_way
 @pytest.mark.parametrize("size", [2, 3, 8])
-def test_a_circle_has_exactly_one_victim(kind: type[TimedLock], enter: Enter, size: int) -> None:
-    """All others get their locks once it lets go, and its error tells the circle."""
+def test_a_cycle_has_exactly_one_victim(kind: type[TimedLock], enter: Enter, size: int) -> None:
+    """All others get their locks once it lets go, and its error has the cycle."""
     for _ in range(3):
         locks = [kind(name=f"fork {number}") for number in range(size)]
         errors = dine(locks, enter)
@@ -131,14 +131,14 @@ def test_a_circle_has_exactly_one_victim(kind: type[TimedLock], enter: Enter, si
 
 @pytest.mark.usefixtures("restless")
 @pytest.mark.parametrize("size", [2, 3, 8])
-def test_a_circle_closed_at_once_has_exactly_one_victim(size: int) -> None:
+def test_a_cycle_closed_at_once_has_exactly_one_victim(size: int) -> None:
     """However the threads that close it together are interleaved."""
     for _ in range(25):
         errors = dine([TimedLock() for _ in range(size)], plainly)
         assert [type(error) for error in errors if error is not None] == [DeadlockError]
 
 
-def test_a_circle_goes_through_locks_of_both_kinds() -> None:
+def test_a_cycle_goes_through_locks_of_both_kinds() -> None:
     """A TimedRLock, held twice, is an edge as a TimedLock is."""
     for _ in range(5):
         plain, reentrant = TimedLock(), TimedRLock()
@@ -203,8 +203,8 @@ def test_acquire_with_a_limit_is_never_an_edge(kind: type[TimedLock]) -> None:
 
 
 @both
-def test_acquire_with_a_limit_that_closes_a_circle_returns_false(kind: type[TimedLock]) -> None:
-    """It never raises a DeadlockError, even where every other wait of the circle is without limit."""
+def test_acquire_with_a_limit_that_closes_a_cycle_returns_false(kind: type[TimedLock]) -> None:
+    """It never raises a DeadlockError, even if every other wait of the cycle has no limit."""
     mine, theirs = kind(), kind()
     held = Event()
 

@@ -32,7 +32,7 @@ def innermost(thread: Thread) -> CodeType | None:
 
 @both
 def test_taking_a_lock_back_is_logged_and_not_raised(kind: type[TimedLock], caplog: pytest.LogCaptureFixture) -> None:
-    """A wait of a Condition that closes a circle when it takes its lock back gets it, as soon as the other gives up."""
+    """A wait of a Condition that closes a cycle when it takes its lock back gets it, as soon as the other gives up."""
     guard, resource = kind(name="guard"), kind(name="resource")
     given_up, wanted = Event(), Event()
 
@@ -41,7 +41,7 @@ def test_taking_a_lock_back_is_logged_and_not_raised(kind: type[TimedLock], capl
             state = guard._release_save()
             given_up.set()
             wait_for(wanted)
-            # Once it has looked for circles, and found none: the one that is to come is the keeper's to find.
+            # Once it has looked for cycles, and found none: the next one is for the keeper to find.
             eventually(lambda: resource.waiting == 1 and innermost(wanter.thread) is TimedLock._wait.__code__)
             guard._acquire_restore(state)
             return guard.held_by_me() and resource.held_by_me()
@@ -65,7 +65,7 @@ def test_taking_a_lock_back_is_logged_and_not_raised(kind: type[TimedLock], capl
 
 @both
 def test_taking_a_lock_back_is_an_edge_for_others(kind: type[TimedLock], caplog: pytest.LogCaptureFixture) -> None:
-    """Who closes a circle with it is the victim, and the lock is got back."""
+    """The thread that closes a cycle with it is the victim, and the other one gets its lock back."""
     guard, resource = kind(name="guard"), kind(name="resource")
     given_up, go_on = Event(), Event()
 
@@ -128,8 +128,8 @@ def test_a_signal_handler_waits_inside_a_wait(kind: type[TimedLock]) -> None:
 
 @needs_signals
 @pytest.mark.parametrize("closing", ["handler", "other thread"])
-def test_a_circle_through_a_signal_handler_is_noticed(closing: str) -> None:
-    """Its wait is an edge, whether it closes the circle or another thread does."""
+def test_a_cycle_through_a_signal_handler_is_noticed(closing: str) -> None:
+    """Its wait is an edge, whether it closes the cycle or another thread does."""
     mine, outer, inner = TimedLock(name="mine"), TimedLock(name="outer"), TimedLock(name="inner")
     errors: list[DeadlockError] = []
     entered, go_on = Event(), Event()

@@ -174,7 +174,7 @@ def test_a_thread_may_fork() -> None:
 
 @pytest.mark.inverts
 def test_no_deadlock_is_seen_with_threads_that_vanished() -> None:
-    """Their waits are gone, so that none of them closes a circle."""
+    """Their waits are gone, so that none of them closes a cycle."""
     mine, theirs = TimedLock(), TimedLock()
 
     def insist() -> None:

@@ -1,4 +1,4 @@
-"""Every interleaving of two or three threads, up to a number of preemptions: nothing is lost, a circle has one victim.
+"""Every interleaving of two or three threads, up to a number of preemptions: nothing is lost, a cycle has one victim.
 
 The explorations run in processes of their own, since they put a model in the place of the C lock: see `exploration`.
 """

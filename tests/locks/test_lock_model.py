@@ -49,8 +49,8 @@ class Programs(RuleBasedStateMachine):
             return True
         return False
 
-    def circle(self, worker: int, lock: int) -> list[int]:
-        """The workers of the circle that this wait would close, if it would."""
+    def cycle(self, worker: int, lock: int) -> list[int]:
+        """The workers of the cycle that this wait would close, if it would."""
         path = [worker]
         while (holder := self.holder[lock]) is not None:
             if holder == worker:
@@ -76,16 +76,16 @@ class Programs(RuleBasedStateMachine):
         if worker in self.awaited:
             return
         held_by = self.holder[lock]
-        circle = self.circle(worker, lock)
+        cycle = self.cycle(worker, lock)
         taken = self.takes(worker, lock)
-        if circle and timeout:  # which is told at once, and on a busy machine not before a short time is up
+        if cycle and timeout:  # reported at once, and on a busy machine only after a short time
             timeout = LIMIT
         outcome = self.workers[worker].do(self.locks[lock].hold(timeout).__enter__)
         if taken:
             assert outcome is self.locks[lock]
-        elif held_by == worker or (circle and timeout):
-            self.check_deadlock(outcome, circle)
-        elif circle:  # a try does not wait, so that it closes nothing
+        elif held_by == worker or (cycle and timeout):
+            self.check_deadlock(outcome, cycle)
+        elif cycle:  # a try does not wait, so that it closes nothing
             assert isinstance(outcome, LockTimeoutError)
         else:
             assert isinstance(outcome, LockTimeoutError)
@@ -104,20 +104,20 @@ class Programs(RuleBasedStateMachine):
             "acquire": target.acquire,
         }
         order = ways[way]
-        circle = self.circle(worker, lock)
+        cycle = self.cycle(worker, lock)
         if self.takes(worker, lock):
             assert self.workers[worker].do(order) in (True, target)
-        elif circle:
-            self.check_deadlock(self.workers[worker].do(order), circle)
+        elif cycle:
+            self.check_deadlock(self.workers[worker].do(order), cycle)
         else:
             self.awaited[worker] = lock
             self.workers[worker].begin(order)
             eventually(lambda: target.waiting == self.waiting_for(lock))
 
-    def check_deadlock(self, outcome: object, circle: list[int]) -> None:
-        """The error tells exactly the circle of the model."""
+    def check_deadlock(self, outcome: object, cycle: list[int]) -> None:
+        """The error has exactly the cycle of the model."""
         assert isinstance(outcome, DeadlockError)
-        assert [wait.thread for wait in outcome.cycle] == [f"worker {number}" for number in circle]
+        assert [wait.thread for wait in outcome.cycle] == [f"worker {number}" for number in cycle]
 
     @rule(worker=workers, lock=locks, leaves=st.booleans())
     def let_go(self, worker: int, lock: int, leaves: bool) -> None:

@@ -152,7 +152,7 @@ def bells(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("newcomer", [1, 3, 5, 7])
 @pytest.mark.parametrize("leaving", LEAVING, ids=str)
 def test_one_that_joins_while_others_leave_gets_its_place(newcomer: int, leaving: tuple[int, ...]) -> None:
-    """Whoever leaves the line, before it or behind it: all others come in, in the order of the line."""
+    """If waiters before or behind them leave, all others still get in, in the order of the line."""
     joining = Joining(Urgent(), newcomer, leaving)
     assert joining.line == [*joining.stay, None]
     assert joining.came == joining.stay

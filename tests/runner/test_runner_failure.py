@@ -319,7 +319,7 @@ def test_reset_races_with_arrivals_and_resets(seed: int) -> None:
     assert all("was reset" in message for message in told)
 
 
-def test_a_circle_of_steps_and_locks_is_a_deadlock() -> None:
+def test_a_cycle_of_steps_and_locks_is_a_deadlock() -> None:
     """A thread that holds a lock and waits for a step, whose thread waits for the lock: one of them is told."""
     runner, lock = OrderedRunner("a", "b", name="order"), TimedLock(name="ledger")
     entered = Event()
@@ -348,7 +348,7 @@ def test_a_circle_of_steps_and_locks_is_a_deadlock() -> None:
     assert {wait.lock_name for wait in found[0].cycle} == {"order", "ledger"}
 
 
-def test_waiting_for_the_end_may_close_a_circle() -> None:
+def test_waiting_for_the_end_may_close_a_cycle() -> None:
     """wait() and run() are part of the graph: who holds what a step needs can't wait for the sequence."""
     runner, lock = OrderedRunner("a", name="order"), TimedLock(name="ledger")
     with lock, pytest.raises(DeadlockError) as caught:

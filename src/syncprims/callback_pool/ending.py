@@ -146,7 +146,7 @@ class Ending:
         if left:
             raise PoolTimeoutError(
                 f"waited {deadline.waited():.1f} s for {self._open_tasks.name!r}: its tasks are done, but not over is: "
-                f"{'; '.join(left)}. Close it again to wait on, or terminate()",
+                f"{'; '.join(left)}. Close it again to continue waiting, or call terminate()",
                 pending=0,
                 timeout=deadline.timeout,
                 waited=deadline.waited(),

@@ -94,7 +94,8 @@ class LazyResults(Iterator[T], Generic[T]):
             timeout: Seconds to wait for a task; None waits forever.
 
         Raises:
-            PoolTimeoutError: The time was up; it is also a `multiprocessing.TimeoutError`. Call it again to wait on.
+            PoolTimeoutError: The time was up; it is also a `multiprocessing.TimeoutError`. Call ``next()`` again to
+                continue waiting.
             StopIteration: As for ``next()``, like the others.
         """
         deadline = Deadline(timeout)
@@ -180,7 +181,7 @@ class LazyResults(Iterator[T], Generic[T]):
 
         raise GetTimeoutError(
             f"waited {deadline.waited():.1f} s for the next result of {self._label} in {self._open_tasks.name!r}: "
-            f"{len(self._tasks)} tasks are in flight. Ask again to wait on",
+            f"{len(self._tasks)} tasks are in flight. Call next() again to continue waiting",
             pending=len(self._tasks),
             timeout=deadline.timeout,
             waited=deadline.waited(),
