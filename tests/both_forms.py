@@ -5,13 +5,17 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections import Counter
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from syncprims import compiled
+
+outcomes: Final = Counter[str]()
+"""How many calls have come to an outcome that was compared, under the one key "calls"."""
 
 needs_the_core = pytest.mark.skipif(not compiled, reason="the core is not compiled here, or refused")
 
@@ -34,8 +38,14 @@ def pure() -> Any:
         sys.modules.update(kept)
 
 
+def examples(usually: int) -> int:
+    """Return how many examples a comparison has that usually has so many; `python -m evidence core` asks for more."""
+    return usually * int(os.environ.get("SYNCPRIMS_EXAMPLES", "1"))
+
+
 def outcome(call: Any, *args: Any, **kwargs: Any) -> tuple[object, ...]:
     """What a call comes to: its result with its type, or the error with its text and the error's own facts."""
+    outcomes["calls"] += 1
     try:
         result = call(*args, **kwargs)
     except Exception as error:

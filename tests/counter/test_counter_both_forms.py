@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from both_forms import needs_the_core, outcome, pure
+from both_forms import examples, needs_the_core, outcome, pure
 from syncprims import AtomicCounter
 from syncprims._core.speedups import core
 from syncprims.testing import Threads
@@ -98,7 +98,7 @@ def _timeless(came: object) -> str:
     return re.sub(r"waited \d+\.\d s", "waited", repr(came))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     st.sampled_from(sorted(COMPILED)),
     numbers,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import sysconfig
 from collections import Counter
@@ -17,7 +18,9 @@ from typing import Any, Final
 
 import pytest
 
+import both_forms
 from evidence.pages import write
+from syncprims import compiled
 from syncprims.testing.interrupts import InterruptReport
 
 TESTS: Final = Path(__file__).parents[1]
@@ -39,6 +42,18 @@ PARTS: Final = {
         "callback_pool/test_pool_races.py",
     ),
     "peers": ("locks/test_lock_peers.py", "callback_pool/test_pool_cpython.py"),
+    # What it comes to over the compiled core, which the others do without.
+    "core": (
+        "locks/test_lock_interrupts.py",
+        "counter/test_counter_interrupts.py",
+        "locks/test_lock_both_forms.py",
+        "counter/test_counter_both_forms.py",
+        "watch/test_observed_in_c.py",
+        "core/test_core_types.py",
+        "locks/test_lock_histories.py",
+        "locks/test_lock_peers.py",
+        "locks/test_lock_protocol.py",
+    ),
     "stress": ("locks/test_lock_fork.py", "evidence/test_evidence_deadlocks.py", "evidence/test_evidence_signals.py"),
 }
 PRIMITIVES: Final = {
@@ -137,7 +152,7 @@ def python() -> str:
 def run(part: str, expression: str) -> dict[str, Any]:
     """Run the tests of one part; return what they came to."""
     evidence = Evidence()
-    if part == "sweeps":
+    if part in ("sweeps", "core"):
         evidence.listen()
     began = monotonic()
     # A sweep of a traced thread takes minutes without the GIL.
@@ -154,7 +169,11 @@ def run(part: str, expression: str) -> dict[str, Any]:
         "-o",
         "timeout=3000",
     ]
+    if part == "core":
+        os.environ.setdefault("SYNCPRIMS_EXAMPLES", "3")
     pytest.main([*options, *(str(TESTS / name) for name in PARTS[part])], plugins=[evidence])
+    if part == "core":
+        evidence.recorded["calls compared"] = both_forms.outcomes["calls"] // 2
     return {
         "python": sys.version.split()[0],
         "seconds": round(monotonic() - began),
@@ -177,6 +196,8 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.parts) - PARTS.keys():
         parser.error(f"there is no part {', '.join(sorted(unknown))}")
+    if options.parts and ("core" in options.parts) != compiled:
+        parser.error("`core` needs the compiled core, and runs alone; the others run with SYNCPRIMS_PURE=1")
     options.into.mkdir(parents=True, exist_ok=True)
     kept = options.into / f"{python()}.json"
     failed = []

@@ -32,6 +32,12 @@ COUNTED: Final = {
     "signals survived": "real signals at random moments, survived",
     "forks survived": "forks under load, survived",
 }
+OVER_THE_CORE: Final = {
+    "calls compared": "calls that were compared with Python alone, or a bare lock",
+    "CPython's tests of locks and conditions passed": "CPython's tests of locks and conditions passed",
+    "states of the protocol": "states of the model of the lock",
+    "mutations of the protocol caught": "mutations of the model, caught",
+}
 NOT_RUN: Final = "\N{EN DASH}"
 
 
@@ -48,6 +54,7 @@ def tables(folder: Path) -> dict[str, str]:
     results: Results = {name: kept[name] for name in pythons}
     heading = ["", *pythons]
     return {
+        "core.txt": list_table([heading, *_core(results)]),
         "sweeps.txt": list_table([heading, *_sweeps(results)]),
         "explorations.txt": list_table([heading, *_explorations(results)]),
         "stress.txt": list_table([heading, *_stress(results)]),
@@ -64,6 +71,17 @@ def _sweeps(results: Results) -> Iterator[list[str]]:
             yield [f"`{subject}`, {mode}", *(_points(one.get("sweeps"), key) for one in results.values())]
     yield ["**all**", *(_points(one.get("sweeps"), None) for one in results.values())]
     yield ["controls that leaked, as they should", *(_controls(one.get("sweeps")) for one in results.values())]
+
+
+def _core(results: Results) -> Iterator[list[str]]:
+    parts = [one.get("core") for one in results.values()]
+    for subject in ("TimedLock", "TimedRLock", "acquire_all", "AtomicCounter"):
+        for mode in MODES:
+            yield [f"`{subject}`, {mode}", *(_points(part, f"{subject} {mode}") for part in parts)]
+    yield ["**all**", *(_points(part, None) for part in parts)]
+    yield ["controls that leaked, as they should", *(_controls(part) for part in parts)]
+    for name, says in OVER_THE_CORE.items():
+        yield [says, *(_number(part["recorded"] if part else {}, name) for part in parts)]
 
 
 def _points(part: dict[str, Any] | None, key: str | None) -> str:
@@ -113,7 +131,7 @@ def _peers(results: Results) -> Iterator[list[str]]:
 
 
 def _runs(results: Results) -> Iterator[list[str]]:
-    for part in ("sweeps", "explorations", "peers", "stress"):
+    for part in ("sweeps", "explorations", "peers", "stress", "core"):
         for python, one in results.items():
             if ran := one.get(part):
                 numbers = [str(ran["passed"]), f"**{len(ran['failed'])}**", str(len(ran["skipped"]))]

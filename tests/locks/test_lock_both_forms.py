@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from both_forms import needs_the_core, outcome, pure
+from both_forms import examples, needs_the_core, outcome, pure
 from programs import environment
 from syncprims import TimedLock, TimedRLock
 from syncprims._core.speedups import core
@@ -144,7 +144,7 @@ def do(lock: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> o
     return re.sub(r"TimedLock\.|_thread\.RLock\.|Lock\.|RLock\.", "", text)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.sampled_from(sorted(COMPILED)), st.lists(st.tuples(st.booleans(), calls), max_size=10))
 def test_both_forms_do_the_same(
     other: ThreadPoolExecutor, kind: str, steps: list[tuple[bool, tuple[str, tuple[Any, ...], dict[str, Any]]]]

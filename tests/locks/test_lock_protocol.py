@@ -7,7 +7,7 @@ are small enough to go through every state that some threads can get into.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 import pytest
@@ -221,9 +221,13 @@ def hasty(rounds: int = 1) -> Thread:
         pytest.param([patient(), patient(), patient(), patient()], marks=pytest.mark.slow),
     ],
 )
-def test_in_every_order_of_steps_one_thread_has_the_lock_and_all_come_to_an_end(threads: list[Thread]) -> None:
+def test_in_every_order_of_steps_one_thread_has_the_lock_and_all_come_to_an_end(
+    threads: list[Thread], record_property: Callable[[str, object], None]
+) -> None:
     """Never two holders, never a thread asleep with none to wake it, and never a promise that is not kept."""
-    assert explore(threads) > 100
+    states = explore(threads)
+    assert states > 100
+    record_property("states of the protocol", states)
 
 
 def meddler() -> Thread:
@@ -232,20 +236,27 @@ def meddler() -> Thread:
 
 
 @pytest.mark.parametrize("threads", [[patient(2), patient(), meddler()], [patient(), hasty(), meddler(), meddler()]])
-def test_if_any_thread_may_release_it_all_come_to_an_end_too(threads: list[Thread]) -> None:
+def test_if_any_thread_may_release_it_all_come_to_an_end_too(
+    threads: list[Thread], record_property: Callable[[str, object], None]
+) -> None:
     """Threads that release what others have taken leave no thread asleep, and no promise that is not kept."""
-    assert explore(threads, by_any=True) > 100
+    states = explore(threads, by_any=True)
+    assert states > 100
+    record_property("states of the protocol", states)
 
 
 @pytest.mark.parametrize("mutation", [MUTATIONS[2], MUTATIONS[4], MUTATIONS[5], ANY_MUTATION])
-def test_a_step_in_the_wrong_place_is_caught_there_too(mutation: str) -> None:
+def test_a_step_in_the_wrong_place_is_caught_there_too(
+    mutation: str, record_property: Callable[[str, object], None]
+) -> None:
     """The steps that the two kinds of release share matter in both, and so does the one that only this kind needs."""
     with pytest.raises(BrokenError):
         explore([patient(2), patient() if mutation != MUTATIONS[4] else hasty(), meddler()], mutation, by_any=True)
+    record_property("mutations of the protocol caught", 1)
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
-def test_a_step_in_the_wrong_place_is_caught(mutation: str) -> None:
+def test_a_step_in_the_wrong_place_is_caught(mutation: str, record_property: Callable[[str, object], None]) -> None:
     """Each step is where it is for a reason: moved or left out, some order of steps goes wrong."""
     caught = 0
     for threads in ([patient(2), patient(2)], [patient(2), hasty(2)], [patient(2), patient(), hasty()]):
@@ -255,3 +266,4 @@ def test_a_step_in_the_wrong_place_is_caught(mutation: str) -> None:
             caught += 1
             break
     assert caught
+    record_property("mutations of the protocol caught", 1)
