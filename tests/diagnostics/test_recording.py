@@ -437,6 +437,27 @@ def test_the_oldest_are_dropped_and_counted() -> None:
     assert "351 older ones were dropped" in recording.table()
 
 
+def test_a_recording_is_read_while_threads_record() -> None:
+    """Any number of times, also without the GIL; no reading disturbs what is recorded."""
+    done = Event()
+
+    def use(lock: TimedLock) -> None:
+        while not done.is_set():
+            with lock:
+                pass
+
+    with record(capacity=100) as recording, Actors() as actors:
+        for number in range(2):
+            actors.start(lambda number=number: use(TimedLock(name=f"lock-{number}")))  # type: ignore[misc]  # bound now
+        try:
+            eventually(lambda: recording.dropped > 0)
+            for _ in range(20):
+                assert len([span for span in recording.spans if span.kind == "hold"]) >= 50
+                assert recording.dropped > 0
+        finally:
+            done.set()
+
+
 def test_a_recording_is_used_once() -> None:
     """It has nothing before its with, and can't be entered twice."""
     recording = record()

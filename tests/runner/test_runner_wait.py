@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 import pytest
@@ -35,15 +34,12 @@ def test_wait_counts_rounds() -> None:
     runner.wait()
 
 
-class Intruding(deque[Watch | None]):
+class Intruding(list[Watch | None]):
     """What the waiting threads are noted in, with something that happens just before or just after the noting."""
 
     def __init__(self, before: Callable[[], None], after: Callable[[], None]) -> None:
         super().__init__()
         self.before, self.after = before, after
-
-    def copy(self) -> deque[Watch | None]:  # type: ignore[override]  # of no class of its own
-        return deque(self)
 
     def append(self, watch: Watch | None) -> None:
         self.before()

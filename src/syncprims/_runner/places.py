@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -67,7 +66,7 @@ class _Gone:
 
     def __init__(self) -> None:
         self.number: int = 0
-        self.names: deque[str] = deque(maxlen=_NAMES)
+        self.names: list[str] = []
 
 
 _Lost = tuple[Sequence, Turn, str]
@@ -94,7 +93,7 @@ class Places(dict[int, Place]):
         gone = self._gone.get(step)
         if gone is None or any(step in place.steps for place in list(self.values())):
             return ""
-        names = [say_thread(name) for name in gone.names]
+        names = [say_thread(name) for name in gone.names[-_NAMES:]]
         if gone.number == 1:
             return f"{names[0]}, the only thread that has come for it, has ended"
         before = f" and {gone.number - len(names)} before" if gone.number > len(names) else ""
@@ -152,6 +151,7 @@ class Places(dict[int, Place]):
             gone = self._gone.setdefault(step, _Gone())
             gone.number += 1
             gone.names.append(name)
+            del gone.names[:-_NAMES]
         self.mind()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from _thread import LockType, allocate_lock
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from itertools import chain, compress, repeat
@@ -166,7 +165,7 @@ class Sequence:
         self.start: LockType = allocate_lock()
         self.stopping: bool = False  # set for good by stop(), which any thread may call
         self.ends: list[End] = []
-        self.watchers: deque[Watch | None] = deque()  # and None at its end, for a moment
+        self.watchers: list[Watch | None] = []  # and None at its beginning, for a moment
         # Written only by the thread that is in a step (or starts the sequence):
         self.turn: Turn | None = None
         self.gate: LockType = self.start  # of the present turn
@@ -305,7 +304,7 @@ class Sequence:
                 map(call, [gate.release for gate in gates]),
                 strict=False,
             ),
-            map(call, (partial(watchers.appendleft, None),)),
+            map(call, (partial(watchers.insert, 0, None),)),
             map(call, map(_wake_of, iter(watchers.pop, None))),
         )
 

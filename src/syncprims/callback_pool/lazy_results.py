@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from _queue import Empty
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Generic, Self, TypeVar
@@ -60,7 +59,7 @@ class LazyResults(Iterator[T], Generic[T]):
         *,
         in_order: bool,
     ) -> None:
-        self._tasks: deque[Task[list[T]]] = deque()  # in flight
+        self._tasks: list[Task[list[T]]] = []  # in flight
         self._open_tasks = open_tasks
         self._submit = submit
         self._fn = fn

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from _queue import Empty
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
@@ -66,7 +65,7 @@ class MapOfChunks(Generic[T]):
         else:
             self._call, arguments = call_with_all, zip(*iterables)  # noqa: B905  Executor.map ends with the shortest
         self._chunks = chunks_of(arguments, size)
-        self._tasks: deque[Task[list[T]]] = deque()
+        self._tasks: list[Task[list[T]]] = []
         self._done: Mailbox[Task[list[T]]] | None = None
 
     def start(self, buffersize: int | None, *, in_order: bool) -> Iterator[T]:
@@ -181,7 +180,7 @@ class MapAtOnce(Generic[T]):
     def __init__(self, open_tasks: Open, whole: Job[list[T]]) -> None:
         self._whole: Job[list[T]] | None = whole  # until it is done: parts may live longer, and refer to this
         self._parts: list[Task[list[T]]] = []
-        self._ended: deque[Task[list[T]]] = deque()
+        self._ended: list[Task[list[T]]] = []
         self._complete = False
         whole.parts = AllDone(open_tasks, lambda: list(self._parts))
 
@@ -223,7 +222,7 @@ class MapAtOnce(Generic[T]):
         if whole is None or whole.done():
             return
         results: list[T] = []
-        outcomes = {part: outcome_of(part) for part in (*list(self._ended), *parts)}  # in the order in which they ended
+        outcomes = {part: outcome_of(part) for part in (*self._ended[:], *parts)}  # in the order in which they ended
         for outcome in outcomes.values():
             if outcome[0] != "done":
                 for part in parts:

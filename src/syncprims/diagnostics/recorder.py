@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from _queue import Empty
-from collections import deque
 from collections.abc import Callable
 from operator import itemgetter
 from threading import get_ident
@@ -51,7 +50,10 @@ class Recorder:
     def __init__(self, capacity: int) -> None:
         self.began: int = perf_counter_ns()
         self.stopped: int | None = None
-        self._notes: deque[Note] = deque(maxlen=capacity)
+        # No deque, because without the GIL one that others extend can't be copied. The oldest go many at once.
+        self._notes: list[Note] = []
+        self._capacity = capacity
+        self._most = capacity + capacity // 8
         self._written: dict[int, int] = {}
         # What is under way, by thread and key: where, since when, and its kind, name, index and holder.
         self._open: dict[tuple[int, Key], tuple[Site | None, int, str, Label, int, str]] = {}
@@ -62,7 +64,7 @@ class Recorder:
     @property
     def dropped(self) -> int:
         """How many notes were dropped, as there came more than the capacity."""
-        return max(0, sum(self._written.copy().values()) - len(self._notes))
+        return max(0, sum(self._written.copy().values()) - min(len(self._notes), self._capacity))
 
     def label(self, thing: Named) -> Label:
         """What a lock is called, or what else threads wait for."""
@@ -91,7 +93,7 @@ class Recorder:
         """The same as it was noted."""
         now = perf_counter_ns() if self.stopped is None else self.stopped
         # Copies in C, which other threads can't disturb.
-        notes = list(self._notes.copy())
+        notes = self._notes[-self._capacity :]
         for (ident, key), (site, start, kind, name, index, holder) in self._open.copy().items():
             if start <= now:
                 fate = key, NOT_OVER
@@ -136,7 +138,10 @@ class Recorder:
         me = get_ident()
         if ident is not None:
             thread = _thread(ident)
-        self._notes.append((kind, name, thread, ident, site, start, end, waited, index, holder, fate))
+        notes = self._notes
+        notes.append((kind, name, thread, ident, site, start, end, waited, index, holder, fate))
+        if len(notes) > self._most:
+            del notes[: -self._capacity]
         try:
             self._written[me] += 1
         except KeyError:
