@@ -14,7 +14,7 @@ from syncprims._core.clock import monotonic
 from syncprims._core.mailbox import Mailbox
 from syncprims.adapters import RedisLock, renewing
 from syncprims.adapters.leases import yes
-from syncprims.adapters.redis_server import Call, Script, Server, run_together
+from syncprims.adapters.redis_server import Script, ScriptCall, Server, run_together
 from syncprims.testing import patience
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ FOREVER: Final = 60_000  # milliseconds
 INCREASE: Final = Script("redis.call('INCRBY', KEYS[1], ARGV[1]) return 1")
 
 
-def increase(client: Redis, key: str, by: int) -> Call[bool]:
+def increase(client: Redis, key: str, by: int) -> ScriptCall[bool]:
     """A call that increases the number at this key."""
     return Server(client, key, "the test").call(yes, INCREASE, str(by))
 
@@ -104,7 +104,7 @@ class FakeLease:
         self.due = monotonic()
         self.outcomes: list[bool | Exception] = []
 
-    def attend(self) -> Call[bool] | None:
+    def attend(self) -> ScriptCall[bool] | None:
         """Be asked about."""
         self.due = monotonic() + 1000.0
         return self  # type: ignore[return-value]  # the exchange is a fake too
@@ -116,8 +116,7 @@ class FakeLease:
 
 def test_all_that_are_due_at_one_server_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to a hundred; a server that says nothing is asked once in a round, and its others come first in the next."""
-    from redis.exceptions import TimeoutError as Silence
-
+    exceptions = pytest.importorskip("redis.exceptions", reason="needs redis-py: pip install 'syncprims[redis]'")
     here, silent = object(), object()
     leases = [FakeLease(here if number % 2 else silent) for number in range(500)]
     exchanges: list[list[FakeLease]] = []
@@ -125,7 +124,7 @@ def test_all_that_are_due_at_one_server_go_together(monkeypatch: pytest.MonkeyPa
     def exchange(calls: Sequence[Any], within: float) -> list[bool | Exception]:
         assert within == 1.0
         exchanges.append(list(calls))
-        return [True if call.server is here else Silence("no answer") for call in calls]
+        return [True if call.server is here else exceptions.TimeoutError("no answer") for call in calls]
 
     monkeypatch.setattr(renewing, "run_together", exchange)
     renewer = renewing.Renewer()
@@ -147,7 +146,7 @@ def test_leases_at_a_distant_server_are_renewed_in_few_exchanges(
     """An exchange that takes a tenth of a second would make half a minute of one for each of three hundred leases."""
     exchanges: list[int] = []
 
-    def far(calls: Sequence[Call[bool]], within: float) -> list[bool | Exception]:
+    def far(calls: Sequence[ScriptCall[bool]], within: float) -> list[bool | Exception]:
         exchanges.append(len(calls))
         Event().wait(0.1)
         return run_together(calls, within)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import starmap
-from typing import ClassVar, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from .._core.foreign import words
 from .._core.interrupts import STOPPED
 from .._core.lazy import check_runs
-from .._core.observing import Observable
 from .timed_lock import TimedLock
 
 # It is a lock rather than having one. So a `with` costs the same as on a lock, and everything that works with locks
@@ -69,11 +68,9 @@ class Guarded(TimedLock, Generic[T]):
         self._value = value
         super().__init__(timeout, name=name)
 
-    # Between the return of a Python function and that of its caller no interrupt is delivered. `_enter_lock` is a name
-    # of this class, since without the GIL it takes half the time of looking up the class and then its method. So it is
-    # declared below, for recordings and the check of lock orders.
-
-    _enter_lock = TimedLock.__enter__
+    # Between the return of a Python function and that of its caller no interrupt is delivered. The lock's own functions
+    # are looked up on its class, since recordings and the check of lock orders replace them there, and so does the
+    # compiled core once there is a class with an `__enter__` of its own.
 
     def __enter__(self) -> T:  # type: ignore[override]  # the value is what it is for
         """Acquire the lock, wait at most the constructor's timeout, and return the value.
@@ -82,7 +79,7 @@ class Guarded(TimedLock, Generic[T]):
             LockTimeoutError: It was not free in time. The error names the holder.
             DeadlockError: This thread holds it already, or the wait would complete a cycle.
         """
-        self._enter_lock()
+        TimedLock.__enter__(self)
         return self._value
 
     def _enter_within(self, timeout: float | None) -> T:  # type: ignore[override]  # the same
@@ -171,11 +168,3 @@ class Guarded(TimedLock, Generic[T]):
                 f"the value of {words(self.name)} can be reached only by the thread that holds it: use it inside of "
                 f"`with`"
             )
-
-    _observable: ClassVar[Observable] = Observable(
-        {"_enter_lock": TimedLock._observable.events["__enter__"]},
-        is_held=TimedLock._observable.is_held,
-        undo=TimedLock._observable.undo,
-        is_exclusive=True,
-        is_inner=TimedLock._observable.is_inner,
-    )

@@ -15,7 +15,7 @@ from .._core.clock import monotonic
 from .._core.foreign import guarded, text_of
 from . import renewing
 from .losses import LeaseExpiredError, Lost, Surface, tell_of_loss
-from .redis_server import Call, Server
+from .redis_server import ScriptCall, Server
 
 
 class Source(Protocol):
@@ -28,7 +28,7 @@ class Source(Protocol):
     def surface(self) -> Surface | None:
         """Return the user's object for it, as long as that is alive."""
 
-    def extending(self, hold: LeaseHold) -> Call[bool]:
+    def extending(self, hold: LeaseHold) -> ScriptCall[bool]:
         """Return the call that begins the lease of a hold again; its answer is False if the lease is lost."""
 
 
@@ -115,7 +115,7 @@ class LeaseHold:
         if self._asked:
             self._asked[0].lasts_until(ends)
 
-    def attend(self) -> Call[bool] | None:
+    def attend(self) -> ScriptCall[bool] | None:
         """Return the call that renews the lease; None if it needs none, or the thread that holds it has ended."""
         now, ends = monotonic(), self.ends
         if self.leaving:

@@ -13,7 +13,7 @@ from . import renewing
 from .lease_holds import LeaseHold
 from .losses import LeaseHolder, Surface, holder_of_token, text_of_part
 from .redis_connection import refused, unanswered
-from .redis_server import Call, Pauses, Script, Server
+from .redis_server import Pauses, Script, ScriptCall, Server
 
 if TYPE_CHECKING:
     from .redis_inbox import Inbox
@@ -397,7 +397,7 @@ class Leased:
         """Begin the lease of a hold again; False if it is lost."""
         return self.server.run(yes, self._extend, hold.token, self._milliseconds)
 
-    def extending(self, hold: LeaseHold) -> Call[bool]:
+    def extending(self, hold: LeaseHold) -> ScriptCall[bool]:
         """Return the call that does the same."""
         return self.server.call(yes, self._extend, hold.token, self._milliseconds)
 

@@ -69,7 +69,7 @@ class Script:
         self.sha: bytes = sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
-class Call(Generic[T]):
+class ScriptCall(Generic[T]):
     """A script that is to be run on the keys of a server, with its arguments.
 
     Attributes:
@@ -188,9 +188,9 @@ class Server:
             understand, b"EVALSHA", script.sha, *self._key_arguments, *arguments, within=within, text=script.text
         )
 
-    def call(self, understand: Callable[[Any], T], script: Script, *arguments: str | bytes) -> Call[T]:
+    def call(self, understand: Callable[[Any], T], script: Script, *arguments: str | bytes) -> ScriptCall[T]:
         """Return what `run` would do, for `run_together`."""
-        return Call(self, understand, script, (b"EVALSHA", script.sha, *self._key_arguments, *arguments))
+        return ScriptCall(self, understand, script, (b"EVALSHA", script.sha, *self._key_arguments, *arguments))
 
     def inbox(self) -> Inbox:
         """Return an inbox for the caller alone, until the caller gives it back or closes it."""
@@ -274,7 +274,7 @@ class Server:
         self._idle.append(connection)
 
 
-def run_together(calls: Sequence[Call[T]], within: float) -> list[T | Exception]:
+def run_together(calls: Sequence[ScriptCall[T]], within: float) -> list[T | Exception]:
     """Run scripts of several keys of one server in one exchange: all are sent before the first answer is read.
 
     Args:
@@ -306,11 +306,11 @@ def run_together(calls: Sequence[Call[T]], within: float) -> list[T | Exception]
 
 def _exchange_all(
     connection: BoundedConnection,
-    calls: Mapping[int, Call[T]],
+    calls: Mapping[int, ScriptCall[T]],
     outcomes: dict[int, T | Exception],
     *,
     with_texts: bool = False,
-) -> dict[int, Call[T]]:
+) -> dict[int, ScriptCall[T]]:
     """Send all, read all answers, and return the calls whose script the server does not know."""
     from redis.exceptions import NoScriptError, ResponseError
 

@@ -18,7 +18,7 @@ from .redis_connection import unanswered
 from .redis_server import run_together
 
 if TYPE_CHECKING:
-    from .redis_server import Call
+    from .redis_server import ScriptCall
 
 # The thread runs while there are leases, and a little longer: a program that forks, or counts its threads, has no more
 # of them than it needs. It claims its role itself. So if two are started at once, or one is about to end while another
@@ -52,7 +52,7 @@ class Lease(Protocol):
     def server(self) -> object:
         """Where it is renewed."""
 
-    def attend(self) -> Call[bool] | None:
+    def attend(self) -> ScriptCall[bool] | None:
         """Set `due` again, and return the call that renews it; None if it is not to be renewed."""
 
     def settle(self, asked: float, outcome: bool | Exception) -> None:
@@ -137,7 +137,7 @@ class Renewer:
 
     def _renew(self, leases: Sequence[Lease], within: float) -> bool:
         """Renew leases of one server in one exchange; False if the server did not answer."""
-        calls: dict[Lease, Call[bool]] = {}
+        calls: dict[Lease, ScriptCall[bool]] = {}
         for lease in leases:
             with _Survived(lease):
                 call = lease.attend()
