@@ -44,7 +44,9 @@ def ended(pid: int, limit: float = LIMIT) -> bool:
 def _has_ended(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        # Its files are closed when its last thread has ended, and not when the first has.
+        threads = len(os.listdir(f"/proc/{pid}/task"))
+        return threads == 1 and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except ProcessLookupError:
         return True
     except FileNotFoundError:  # it ended just now, which the next look finds; or there are no such files here

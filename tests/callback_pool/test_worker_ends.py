@@ -370,9 +370,10 @@ if __name__ == "__main__":
     pool = CallbackPool("process", max_workers=1, grace=0.3, name="p")
     pool.apply_async(pow, (2, 3), error_callback=print)
 """
-    status, lines, _ = run(tmp_path, body, str(tmp_path))
+    status, lines, complaints = run(tmp_path, body, str(tmp_path))
     assert status == 0
     assert "no worker of 'p' has come through its start" in lines[0]
+    assert "Exception in thread" not in complaints
 
 
 def test_grace_is_checked() -> None:

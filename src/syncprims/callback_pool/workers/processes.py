@@ -190,7 +190,9 @@ class ProcessWorkers(ThreadWorkers):
                 died = server is not None and not told and server.has_died()
                 if died:
                     self._drop_server(server)
-                if again == 1 or self._stopped:
+                if self._stopped:  # the pool itself may have killed the server
+                    raise
+                if again == 1:
                     if died and server is not None and not isinstance(error, DiedError):
                         raise NoServerError(f"the server that starts them {server.described_end()}") from error
                     raise
@@ -368,8 +370,10 @@ def _nothing() -> None:
 
 
 def _broken(what: str) -> BrokenExecutor:
-    from concurrent.futures.process import BrokenProcessPool  # late: it imports much
-
+    try:
+        from concurrent.futures.process import BrokenProcessPool  # late: it imports much
+    except RuntimeError:  # the interpreter is ending, and the module can't register itself for that any more
+        return BrokenExecutor(what)
     return BrokenProcessPool(what)
 
 
