@@ -120,7 +120,9 @@ def waits() -> dict[str, Callable[[], object]]:
         "task": over(task_with_a_limit),
         "process": process_with_a_limit,
         "threads": in_threads,
-        "assert_blocks": lambda: assert_blocks(lambda: held.acquire(timeout=LIMIT)).result(),
+        "assert_blocks": lambda: assert_blocks(
+            lambda: held.acquire(timeout=20 * LIMIT)
+        ).result(),  # it must be seen first
     }
     return found
 

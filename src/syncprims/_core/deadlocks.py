@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
@@ -17,7 +18,16 @@ from . import foreign, gates, mailbox, stacks, waits
 from .clock import sleep
 from .holders import stack_at, stack_of, thread_name
 from .sites import taking_of
-from .stacks import FRAMES_ARE_SHARED, frames_of_threads, programs_own, say_frame, stands_on, whereabouts, without_ours
+from .stacks import (
+    FRAMES_ARE_SHARED,
+    file_of,
+    frames_of_threads,
+    programs_own,
+    say_frame,
+    stands_on,
+    whereabouts,
+    without_ours,
+)
 from .waits import NOT_DRAWN, SETTLED, Awaited, Group, UpTo, Waiting, all_waits, innermost_of, waits_of
 
 # A wait is up to one thread, to all threads of a group, or to any thread of a group (see `waits`). A thread is stuck if
@@ -58,7 +68,7 @@ _LATER: Final = 0.05
 _FAR: Final = 32
 
 # The functions in which a thread is still in its wait: it publishes, searches, passes a gate, or reads a mailbox.
-_OURS: Final = (__file__, waits.__file__, stacks.__file__, gates.__file__, mailbox.__file__)
+_OURS: Final = (sys._getframe().f_code.co_filename, *map(file_of, (waits, stacks, gates, mailbox)))
 
 _ADVICE: Final = (
     "let it release what it holds and try again, or take the locks in one order everywhere, as acquire_all() does"

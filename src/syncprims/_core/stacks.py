@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from .foreign import printable
@@ -29,16 +29,32 @@ Place = tuple[CodeType, "int | None"]
 
 FRAMES_ARE_SHARED: Final = getattr(sys, "_is_gil_enabled", lambda: True)()
 
-_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+
+def file_of(module: ModuleType) -> str:
+    """The file of a module as its code names it.
+
+    This differs from `__file__` in a frozen program, and if the code was compiled elsewhere and came without its
+    source: there `threading` may be ``threading.py``, without a folder.
+    """
+    entries = vars(module)
+    kinds = [vars(each) for each in list(entries.values()) if isinstance(each, type)]
+    for each in (value for names in (entries, *kinds) for value in list(names.values())):
+        if type(each) is FunctionType and each.__globals__ is entries:
+            return each.__code__.co_filename
+    return module.__file__ or ""
+
+
+FILE_OF_THREADING: Final = file_of(threading)
+_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(sys._getframe().f_code.co_filename)), "")
 # The tour is in the package too, but uses it like any program.
 _TOUR = os.path.join(_PACKAGE, "_tour", "")
-_LIBRARY = os.path.dirname(threading.__file__)
+STANDARD_LIBRARY: Final = os.path.dirname(FILE_OF_THREADING)
 # The files whose frames may be between a program and its wait.
 _PASSED_OVER = (
     _PACKAGE,
-    threading.__file__,
-    os.path.join(_LIBRARY, "contextlib.py"),
-    os.path.join(_LIBRARY, "concurrent", "futures", ""),
+    FILE_OF_THREADING,
+    os.path.join(STANDARD_LIBRARY, "contextlib.py"),
+    os.path.join(STANDARD_LIBRARY, "concurrent", "futures", ""),
 )
 
 # The functions with which a thread of `threading` begins.
@@ -133,14 +149,14 @@ def programs_own(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
 def without_library(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
     """The frames that are not of this library, without those with which every thread begins."""
     rest = [frame for frame in stack if not frame.filename.startswith(_PACKAGE) or frame.filename.startswith(_TOUR)]
-    while rest and rest[0].filename == threading.__file__ and rest[0].name in _START:
+    while rest and rest[0].filename == FILE_OF_THREADING and rest[0].name in _START:
         del rest[0]
     return tuple(rest)
 
 
 def without_start(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
     """The stack from where it enters the program, without the frames with which every thread begins."""
-    while stack and stack[0].filename == threading.__file__:
+    while stack and stack[0].filename == FILE_OF_THREADING:
         stack = stack[1:]
     return stack
 

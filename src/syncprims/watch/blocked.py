@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
@@ -12,7 +13,7 @@ from typing import Final, Protocol
 from .._core.clock import monotonic
 from .._core.greenlets import refuse_greenlets
 from .._core.state import State
-from .._core.waits import UpTo, Waiting
+from .._core.waits import UpTo, Waiting, all_waits
 from ..errors import PatchedThreadsError
 from .with_blocks import BlocksEntered, blocks_of
 
@@ -44,9 +45,31 @@ _others: list[Callable[[BlocksEntered, Sequence[object]], object]] = []
 
 
 def rouse() -> None:
-    """Note that a wait begins that has no record here: wake the watcher if it sleeps."""
-    if _to_wake:
-        _to_wake[0]()
+    """Wake the watcher if it sleeps: there is something to look at, or a wait that has no record here begins."""
+    for wake in _to_wake:
+        wake()
+
+
+# C code may fork without Python's hooks, as uWSGI does. The first observed wait in such a child notices that.
+_process: dict[int, Callable[[], object]] = {}
+
+
+def note_process(then: Callable[[], object] | None) -> None:
+    """Call a function when a thread begins to wait in another process than this one; None for no function."""
+    _process.clear()
+    if then is not None:
+        _process[os.getpid()] = then
+
+
+def _note_process() -> None:
+    then = list(_process.values())
+    _process.clear()
+    # This is the first wait here, so these are of threads that are gone, which would never answer.
+    for wait in all_waits():
+        if isinstance(wait, Blocked):
+            wait.withdraw()
+    for each in then:
+        each()
 
 
 def also_look_in(look: Callable[[BlocksEntered, Sequence[object]], object]) -> None:
@@ -144,9 +167,10 @@ class Blocked(Waiting):
             refuse_greenlets()
         except PatchedThreadsError:
             return
+        if _process and os.getpid() not in _process:
+            _note_process()
         super().publish()
-        if _to_wake:
-            _to_wake[0]()
+        rouse()
 
     def note_of(self, ident: int) -> None:
         """Assign it to that thread without registering it: the watcher has found the wait."""
@@ -184,8 +208,7 @@ class Blocked(Waiting):
         Raises:
             DeadlockError: The watcher has decided to break a deadlock here.
         """
-        if _to_wake:
-            _to_wake[0]()
+        rouse()
         asked = self.asked
         if asked is not None and asked is not self.answered:
             inside = blocks_of(_callers_frame(), asked.things)

@@ -14,7 +14,8 @@ from types import ModuleType
 from typing import Any, Final, NoReturn
 
 from .._core.foreign import guarded
-from .children import watch_children
+from .blocked import note_process, wake_by_next_wait
+from .children import complain, watch_children
 from .contention import WatchRecording
 from .event_loops import forget_loops, run_observed
 from .event_loops import replacements as replacements_in_asyncio
@@ -29,6 +30,8 @@ from .parts import Replacement, replacements, threads_of_parent
 from .watcher import IncidentWatcher
 
 _ABSENT: Final = object()
+# Until 3.12 what leads to the frames of a thread is on its C stack, which another thread of a child may get.
+_FRAMES_OUTLIVE_FORKS: Final = sys.version_info >= (3, 13)
 
 
 class Watching:
@@ -85,6 +88,7 @@ class Watching:
         global _current
         if _current is self:
             _current = None
+            note_process(None)
             self.finish()
             self._late.forget()
             silence(self._exact)
@@ -110,6 +114,7 @@ class Watching:
 
     def after_fork_in_child(self) -> None:
         """Begin again in a forked child."""
+        note_process(self._after_other_fork)
         self.watcher.forget_thread()
         forget_loops()
         if self.orders is not None:
@@ -118,7 +123,19 @@ class Watching:
             self.metrics.forget_threads()
         if self.recording is not None:
             self.recording.go_on_in_child()
-        self.watcher.start_after_fork()
+        self.watcher.start_with_next_wait()
+
+    def _after_other_fork(self) -> None:
+        """Do the same in a child that was forked by C code, without the hooks; its first wait calls this."""
+        if self.watcher.is_running() and not _FRAMES_OUTLIVE_FORKS:
+            wake_by_next_wait(None)
+            complain(
+                f"process {os.getpid()} is not watched: it was forked in C, without Python's hooks, when there were "
+                "threads already, and Python can't tell these from its own; start no thread before the fork, and wait "
+                "for nothing, or import the program after it (uWSGI: --lazy-apps)"
+            )
+        else:
+            self.after_fork_in_child()
 
     def begin(self) -> None:
         """Replace everything, and start to look."""
@@ -138,7 +155,8 @@ class Watching:
         self._late.after("uvloop", self._observe_uvloop)
         if len(sys._current_frames()) == 1:
             self._renew_locks_of_logging()
-        self.watcher.start()
+        note_process(self._after_other_fork)
+        self.watcher.start_with_next_wait()
         if self.options.children:
             watch_children(self.options)
 
@@ -303,7 +321,7 @@ def _before_fork() -> None:
 
 def _after_fork_in_parent() -> None:
     if _current is not None:
-        _current.watcher.start_after_fork()
+        _current.watcher.start_with_next_wait()
 
 
 def _after_fork_in_child() -> None:

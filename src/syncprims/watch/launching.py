@@ -18,6 +18,7 @@ from typing import Any, Final
 # removes the frames of this package from the traceback.
 
 STDIN: Final = "-"
+_HERE: Final = sys._getframe().f_code.co_filename
 
 
 class NoProgramError(Exception):
@@ -197,6 +198,6 @@ def _hide_our_frames(error: BaseException) -> None:
 
 
 def _without_ours(traceback: TracebackType | None) -> TracebackType | None:
-    while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
+    while traceback is not None and traceback.tb_frame.f_code.co_filename == _HERE:
         traceback = traceback.tb_next
     return traceback

@@ -15,6 +15,7 @@ from weakref import ref
 from .._core.foreign import guarded, printable, words
 from .._core.holders import thread_name
 from ..diagnostics.order_graph import OrderGraph
+from .blocked import rouse
 from .exact import ExactLock, ExactRLock, serial_of_exact
 from .incident_facts import ORDER, Incident
 from .observed import origin_of
@@ -186,6 +187,7 @@ class LockOrders:
                 notes=[each.words() for each in chain],
             )
         )
+        rouse()
 
     def _is_ignored(
         self, held: ExactLock | ExactRLock, held_at: _Place, taken: ExactLock | ExactRLock, taken_at: _Place

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import os
 import re
 import sys
 import threading
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
 
 from .._core.speedups import core, own, put
 from .blocked import Blocked
-from .origins import Origin, name_made, origin_here
+from .origins import WATCH_FOLDER, Origin, name_made, origin_here
 
 if TYPE_CHECKING:
 
@@ -283,7 +282,7 @@ put(ObservedLock, "acquire", "release", *(() if sys.version_info[:2] == (3, 14) 
 for _name in ("acquire", "release", "locked"):
     setattr(ObservedLock, f"{_name}_lock", getattr(ObservedLock, _name))
 if core is not None:
-    core.pass_over(os.path.join(os.path.dirname(__file__), ""))
+    core.pass_over(WATCH_FOLDER)
 
 ObservedLock.__name__ = "lock"
 ObservedLock.__doc__ = LockType.__doc__

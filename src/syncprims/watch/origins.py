@@ -7,7 +7,6 @@ import linecache
 import os
 import queue
 import sys
-import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import count, islice
@@ -15,19 +14,20 @@ from types import CodeType, FrameType
 from typing import Final
 
 from .._core.foreign import guarded, printable
-from .._core.stacks import is_passed_over
+from .._core.stacks import FILE_OF_THREADING, STANDARD_LIBRARY, file_of, is_passed_over
 
 # A program knows a lock by a variable or an attribute, which a lock can't see. But the line that made it is known, and
 # that line nearly always stores it. So the name is read from the source when a report needs it.
 
-_HERE: Final = os.path.join(os.path.dirname(__file__), "")
+WATCH_FOLDER: Final = os.path.join(os.path.dirname(sys._getframe().f_code.co_filename), "")
+"""The folder of the files of the watch, as their code names it."""
 # These make locks for the program: the line that counts is further out.
 _MAKERS: Final = (
-    _HERE,
-    threading.__file__,
-    queue.__file__,
-    os.path.join(os.path.dirname(threading.__file__), "concurrent", "futures", ""),
-    os.path.join(os.path.dirname(threading.__file__), "asyncio", "locks.py"),
+    WATCH_FOLDER,
+    FILE_OF_THREADING,
+    file_of(queue),
+    os.path.join(STANDARD_LIBRARY, "concurrent", "futures", ""),
+    os.path.join(STANDARD_LIBRARY, "asyncio", "locks.py"),
 )
 _MOST: Final = 20_000  # places; a program that makes code without end gets no more names
 
@@ -110,7 +110,7 @@ def origin_here() -> Origin:
     frame: FrameType | None = sys._getframe(2)
     part = ""
     while frame is not None and is_maker(frame.f_code):
-        if not frame.f_code.co_filename.startswith(_HERE):
+        if not frame.f_code.co_filename.startswith(WATCH_FOLDER):
             part = frame.f_code.co_qualname
         frame = frame.f_back
     if frame is None:

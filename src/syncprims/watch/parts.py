@@ -16,6 +16,7 @@ from weakref import ref
 
 from .._core.foreign import guarded, words
 from .._core.holders import thread_name
+from .._core.stacks import FILE_OF_THREADING, file_of
 from .._core.waits import UpTo
 from .blocked import Blocked
 from .observed import ObservedLock, ObservedRLock, number_of, origin_of
@@ -57,7 +58,7 @@ _SOUGHT: Final = {
     "Future.exception": "the result of",
     "Thread.start": "the start of",
 }
-_START: Final = (threading.__file__, "Thread.start")
+_START: Final = (FILE_OF_THREADING, "Thread.start")
 
 
 class Notification:
@@ -282,7 +283,7 @@ class ProgramsEnd:
 
 
 _files: Final = frozenset(
-    {threading.__file__, *(sys.modules[name].__file__ for name in ("queue", "concurrent.futures._base"))}
+    {FILE_OF_THREADING, *(file_of(sys.modules[name]) for name in ("queue", "concurrent.futures._base"))}
 )
 
 Replacement = tuple[Any, str, object]

@@ -19,10 +19,9 @@ from .options import WatchOptions
 from .wording import as_object, as_text
 
 # The thread is a raw one that `threading` does not know, so no program finds a thread that it has not started, or waits
-# for it. It ends before `os.fork`, which warns about threads, and begins again after it, in parent and child.
-
-# From 3.13 on `os.fork` looks for threads when the hooks after the fork have run.
-_WARNS_LATE: Final = sys.version_info >= (3, 13)
+# for it. It begins with the first observed wait: before that there is nothing to look at, and a server that forks in C,
+# without Python's hooks, should have no thread until then. It ends before `os.fork`, which warns about threads (from
+# 3.13 on after the last hook), and begins with the next wait in parent and child.
 
 _SHORTEST: Final = 0.05
 _LONGEST: Final = 0.5
@@ -47,39 +46,43 @@ class IncidentWatcher:
         self._search = Search(breaks=options.breaks)
         self._others = tuple(others)
         self._mutex = _thread.allocate_lock()  # one look at a time
-        self._stop: Any = None  # a lock that the thread waits for: released is stop
-        self._ended: Any = None
+        # While the thread runs: a lock that it waits for, which is released to stop it, and one that it releases when
+        # it ends.
+        self._thread: dict[str, tuple[Any, Any]] = {}
         self._ident = 0
         self._native = 0
         self._has_failed = False
 
     # -- the thread -----------------------------------------------------------------------------------------------
 
-    def start_after_fork(self) -> None:
-        """Start it after a fork: at once, or by a thread that waits, if `os.fork` warns late."""
-        if _WARNS_LATE:
-            wake_by_next_wait(self.start)
-        else:
-            self.start()
+    def start_with_next_wait(self) -> None:
+        """Start it as soon as a thread waits."""
+        wake_by_next_wait(self._start)
 
-    def start(self) -> None:
-        """Start the thread, unless it runs; do nothing if the system has none."""
-        if self._stop is not None:
-            return
-        wake_by_next_wait(None)
-        stop, ended = _thread.allocate_lock(), _thread.allocate_lock()
+    def _start(self) -> None:
+        """Start the thread, unless it runs; do nothing if the system has none.
+
+        Several threads may call this at once.
+        """
+        stop, ended = mine = _thread.allocate_lock(), _thread.allocate_lock()
         stop.acquire()
         ended.acquire()
-        self._stop, self._ended = stop, ended
         try:
-            _thread.start_new_thread(self._run, (stop, ended))
+            if self._thread.setdefault("", mine) is mine:
+                _thread.start_new_thread(self._run, mine)
         except RuntimeError:
-            self._stop = self._ended = None
+            self._thread.clear()
+        except BaseException:  # an interrupt of the program: the next wait starts it, and this one ends, if it runs
+            if self._thread.get("") is mine:
+                self._thread.clear()
+                stop.release()
+            raise
+        wake_by_next_wait(None)
 
     def stop(self) -> None:
         """End the thread, and wait until it has ended."""
         wake_by_next_wait(None)
-        stop, ended, self._stop, self._ended = self._stop, self._ended, None, None
+        stop, ended = self._thread.pop("", (None, None))
         if stop is None:
             return
         stop.release()
@@ -92,7 +95,7 @@ class IncidentWatcher:
 
     def forget_thread(self) -> None:
         """Note in a forked child that there is no such thread, and that a look may have been interrupted."""
-        self._stop = self._ended = None
+        self._thread = {}
         self._ident = 0
         self._mutex = _thread.allocate_lock()
         self._search = Search(breaks=self.options.breaks)
@@ -110,12 +113,13 @@ class IncidentWatcher:
                         self._has_failed = True
                         foreign.log(logging.ERROR, "syncprims.watch could not look at the threads", error)
         finally:
-            self._ident = 0
+            if self._ident == _thread.get_ident():
+                self._ident = 0
             ended.release()
 
     def is_running(self) -> bool:
         """Whether the thread runs."""
-        return self._stop is not None
+        return bool(self._thread)
 
     @property
     def ident(self) -> int:

@@ -12,7 +12,7 @@ from types import CodeType, FrameType, MemberDescriptorType, ModuleType
 from typing import Any, Final, Protocol, runtime_checkable
 
 from .._core.foreign import guarded, type_name
-from .._core.stacks import is_passed_over
+from .._core.stacks import FILE_OF_THREADING, is_passed_over
 from .origins import position_of, tree_of
 
 # A lock that was taken by a `with` is released when its block is left, and a thread that waits inside the block does
@@ -29,6 +29,7 @@ _OPTIMIZED: Final = 0x1  # the code is a function's, so its locals are not a dic
 _SUSPENDABLE: Final = 0x20 | 0x80 | 0x200  # a generator's, a coroutine's, or that of a generator in a coroutine
 _BEFORE_WITH: Final = opmap.get("BEFORE_WITH", -1)  # until 3.13
 _LOAD_SPECIAL: Final = opmap.get("LOAD_SPECIAL", -1)  # later, in front of the call
+_WITH_EXCEPT_START: Final = opmap["WITH_EXCEPT_START"]  # what handles an exception in the block of each `with`
 _PLAIN: Final = (int, str, bool, type(None), float, bytes)
 
 
@@ -69,7 +70,7 @@ def blocks_of(frame: FrameType | None, things: Sequence[object]) -> BlocksEntere
             # Not of a generator: another one of the same code may be the one that took it.
             if frame.f_code is code and not code.co_flags & _SUSPENDABLE and _is_with(code, at):
                 found.places.setdefault(id(lock), (code.co_filename, _line_at(code, at), code.co_name))
-        if not is_passed_over(frame.f_code.co_filename) or frame.f_code.co_filename == threading.__file__:
+        if not is_passed_over(frame.f_code.co_filename) or frame.f_code.co_filename == FILE_OF_THREADING:
             guarded(None, _look_at, frame, things, found)
         frame = frame.f_back
     return found
@@ -94,6 +95,7 @@ def _line_at(code: CodeType, at: int) -> int:
 def _look_at(frame: FrameType, things: Sequence[object], found: BlocksEntered) -> None:
     headers = _headers(frame.f_code)
     if not headers:
+        found.unknown = found.unknown or _has_hidden_with(frame.f_code)
         return
     line, column = position_of(frame)
     for header in headers:
@@ -144,6 +146,11 @@ def _headers(code: CodeType) -> list[_Header]:
         if len(_known) < 10_000:
             _known[code] = found
     return found
+
+
+def _has_hidden_with(code: CodeType) -> bool:
+    """Whether there is a `with` in code whose source can't be had; the interpreter's own takes no lock of a program."""
+    return _WITH_EXCEPT_START in code.co_code[::2] and not code.co_filename.startswith("<frozen ")
 
 
 def _headers_in(tree: ast.Module, code: CodeType) -> list[_Header]:

@@ -10,13 +10,13 @@ from typing import Any, Final
 from .._core.clock import strftime
 from .._core.foreign import printable, words
 from .._core.report import date, interpreter
-from .._core.stacks import programs_own, say_frame, without_library
+from .._core.stacks import STANDARD_LIBRARY, programs_own, say_frame, without_library
 from ..errors import DeadlockError
 from ..facts import Wait
 from .incident_facts import DEADLOCK, Holding, Incident, WaitingThread
 
 _FRAMES: Final = 8
-_PASSED: Final = ("<frozen ", os.path.join(os.path.dirname(os.__file__), "asyncio", ""))  # while others are left
+_PASSED: Final = ("<frozen ", os.path.join(STANDARD_LIBRARY, "asyncio", ""))  # while others are left
 _THREADS: Final = 12
 SCHEMA: Final = 1
 """The version of the JSON objects; it changes when a field changes its meaning."""

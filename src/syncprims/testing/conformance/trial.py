@@ -14,6 +14,7 @@ from types import FrameType
 from typing import NoReturn, ParamSpec, TypeVar
 
 from ..._core.clock import monotonic, sleep
+from ..._core.stacks import FILE_OF_THREADING
 from ..interrupts import Mode, interrupts
 from ..threads import Running, patience
 
@@ -142,7 +143,7 @@ def wait(event: threading.Event, what: str) -> None:
 def standing(thread: threading.Thread) -> str:
     """The place of a thread, as text: the innermost frame that is not just a wait of `threading`."""
     frame: FrameType | None = sys._current_frames().get(thread.ident or 0)
-    while frame is not None and frame.f_back is not None and frame.f_code.co_filename == threading.__file__:
+    while frame is not None and frame.f_back is not None and frame.f_code.co_filename == FILE_OF_THREADING:
         frame = frame.f_back
     if frame is None:
         return f"{thread.name} has just ended"
