@@ -39,7 +39,7 @@ def worker(fork):
 """
 FORKS: Final = {
     "os.fork": "worker(os.fork)",
-    "os.fork in a thread": "threading.Thread(target=worker, args=[os.fork]).start()",
+    "os.fork in a thread": "one = threading.Thread(target=worker, args=[os.fork])\none.start()\none.join()",
     "os.fork after a wait": "a.acquire(); a.acquire(timeout=0.01); a.release()\nworker(os.fork)",
     "multiprocessing": "multiprocessing.get_context('fork').Process(target=work).start()",
     "in C": "worker(ctypes.PyDLL(None).fork)",
