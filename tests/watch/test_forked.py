@@ -44,7 +44,12 @@ FORKS: Final = {
     "multiprocessing": "multiprocessing.get_context('fork').Process(target=work).start()",
     "in C": "worker(ctypes.PyDLL(None).fork)",
 }
-WITH_THREADS: Final = "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+# Until the thread waits, and that of the watch is there: one that is just beginning may have locks of the interpreter.
+WITH_THREADS: Final = """
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+while len(sys._current_frames()) < 3:
+    pass
+"""
 
 
 @pytest.mark.parametrize("fork", FORKS)
