@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import pickle
-from contextlib import suppress
 from threading import Barrier, Condition, Event
 from typing import Any
 
 import pytest
 
 from locks.actors import LIMIT, Actors, eventually, wait_for
-from locks.taken import Taken
 from syncprims import DeadlockError, LockTimeoutError, QueuedLock, TimedLock, acquire_all
 from syncprims.diagnostics import find_deadlocks, record, report
-from syncprims.testing import check_lock, interrupts
+from syncprims.testing import check_lock
 
 
 class Urgent(QueuedLock):
@@ -228,46 +226,6 @@ def test_a_condition_over_a_lock_for_one_at_a_time_waits_and_is_notified() -> No
             condition.notify()
         assert waiter.result()
     assert not lock.locked()
-
-
-@pytest.mark.untraceable
-@pytest.mark.parametrize("mode", ["warm", "cold storm"])
-def test_an_interrupt_leaks_no_hold_of_a_kind(mode: Any) -> None:
-    """Wherever it comes, in entering and leaving by a kind."""
-
-    def enter_and_leave(lock: QueuedLock) -> None:
-        with lock.of(3, 1.0):
-            pass
-
-    def broken(lock: QueuedLock) -> str | None:
-        return f"{lock!r}" if lock.locked() or lock.waiting else None
-
-    interrupts(Urgent, enter_and_leave, broken, mode=mode).check()
-
-
-class TakenUrgent(Taken):
-    """A lock that a thread holds until it is told to let go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lock = Urgent()
-        self.be_taken(self.lock, self.lock)
-
-    def broken(self) -> str | None:
-        self.let_go()
-        return f"{self.lock!r}" if self.lock.locked() or self.lock.waiting else None
-
-
-@pytest.mark.untraceable
-@pytest.mark.parametrize("mode", [pytest.param("warm", marks=pytest.mark.slow), "cold storm"])
-def test_an_interrupted_wait_leaves_the_line(mode: Any) -> None:
-    """Wherever it comes in a wait."""
-
-    def wait_in_vain(subject: TakenUrgent) -> None:
-        with suppress(LockTimeoutError), subject.lock.of(3, 0.01):
-            pass
-
-    interrupts(TakenUrgent, wait_in_vain, TakenUrgent.broken, mode=mode).check()
 
 
 @pytest.mark.untraceable

@@ -58,7 +58,7 @@ def test_every_interleaving_is_right(
     assert report.holds is True, report.explanation
     assert report.complete
     assert report.outcomes.keys() == outcomes
-    record_property("interleavings of the shared locks", report.explored)
+    record_property("interleavings of locks with several holders", report.explored)
 
 
 @pytest.mark.parametrize(
