@@ -84,10 +84,10 @@ class ScriptCall(Generic[T]):
     def __init__(
         self, server: Server, understand: Callable[[Any], T], script: Script, command: tuple[str | bytes, ...]
     ) -> None:
-        self.server = server
-        self.understand = understand
-        self.script = script
-        self.command = command
+        self.server: Server = server
+        self.understand: Callable[[Any], T] = understand
+        self.script: Script = script
+        self.command: tuple[str | bytes, ...] = command
 
     @property
     def with_text(self) -> tuple[str | bytes, ...]:
