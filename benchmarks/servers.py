@@ -230,29 +230,61 @@ def _waiters(port: int, client: Any) -> list[str]:
 
 
 def _at_its_limit(port: int, client: Any) -> list[str]:
-    """How many holds of free locks a server can do: a client in C sends the commands of a hold until it is busy."""
+    """How much a server can do: a client in C sends one command of a lock until the server is busy.
+
+    Each acquisition gets a lock of its own. The locks that are released, and the one that is waited for with its queue,
+    are put there before. What was acquired and released is counted, for a command that finds nothing to do is faster.
+    """
     program = shutil.which("redis-benchmark")
     if program is None:
         return []
-    commands, most = [], 200_000
     lock = RedisLock(client, "free", lease=LEASE)
     with lock:
         pass
-    lease = lock._lease
-    keys = [key.decode().replace("free", "free:__rand_int__") for key in lease.server._key_arguments[1:]]
-    for script, how in ((lease._take, "try"), (lease._let_go, "")):
-        commands.append(["EVALSHA", script.sha.decode(), str(len(keys)), *keys, "token", "30000", "", how])
-    rates, cpu, began = [], _spent(client)[1], monotonic()
-    for command in commands:
-        options = ["-p", str(port), "-n", str(most), "-c", "50", "-r", "1000000000", "--csv"]
+    lease, many, queue = lock._lease, 400_000, 10_000
+
+    def measured(script: Any, member: str, how: str, name: str, number: int) -> tuple[float, float]:
+        """How many of a command a second, and how much of a processor the server used."""
+        keys = [key.decode().replace("free", name) for key in lease.server._key_arguments[1:]]
+        options = ["-p", str(port), "-n", str(number), "-c", "50", "-r", str(10**9 if how == "try" else many), "--csv"]
+        command = ["EVALSHA", script.sha.decode(), str(len(keys)), *keys, "token", "30000", member, how]
+        cpu, began = _spent(client)[1], monotonic()
         done = subprocess.run([program, *options, *command], capture_output=True, text=True, check=True)
-        rates.append(float(done.stdout.splitlines()[-1].split('","')[1]))
-    used = (_spent(client)[1] - cpu) / (monotonic() - began)
+        used = (_spent(client)[1] - cpu) / (monotonic() - began)
+        return float(done.stdout.splitlines()[-1].split('","')[1]), used
+
+    def held() -> int:
+        return int(client.dbsize())
+
+    acquired, released, looked = [], [], []
+    for _ in range(5):
+        client.flushall()
+        acquired.append(measured(lease._take, "", "try", "free:__rand_int__", many // 10))
+        if held() < many // 5 * 0.99:  # the lock, and its last token
+            raise SystemExit("redis-benchmark did not acquire locks")
+        client.flushall()
+        client.eval(_HELD, 0, many)
+        released.append(measured(lease._let_go, "", "", "free:__rand_int__", many // 10))
+        if held() > many - many // 10 * 0.9:
+            raise SystemExit("redis-benchmark did not release locks")
+        client.flushall()
+        client.eval(_QUEUED, 1, "{free}:queue", queue)
+        client.set("free", "another")
+        looked.append(measured(lease._take, "inbox 30000 token/__rand_int__", "wait", "free", many // 10))
+        if not client.zcard("{free}:queue") > queue:
+            raise SystemExit("redis-benchmark did not wait")
+    takes, releases, looks = (median(rate for rate, _ in rates) for rates in (acquired, released, looked))
+    used = median(used for rates in (acquired, released, looked) for _, used in rates)
     return [
-        f"When redis-benchmark sends a hold's two commands from fifty connections, the server acquires {rates[0]:,.0f} "
-        f"free locks a second, and releases {rates[1]:,.0f}; it uses {used:.0%} of a processor. So it can do "
-        f"{1 / (1 / rates[0] + 1 / rates[1]):,.0f} holds a second."
+        f"When redis-benchmark sends one kind of command from fifty connections, the server acquires {takes:,.0f} free "
+        f"locks a second, or releases {releases:,.0f} that are held, or does the checks of {looks:,.0f} waiters for a "
+        f"lock that {queue:,} or more wait for; it uses {used:.0%} of a processor. So it can do "
+        f"{1 / (1 / takes + 1 / releases):,.0f} holds a second."
     ]
+
+
+_HELD = "for i = 0, ARGV[1] - 1 do redis.call('SET', string.format('free:%012d', i), 'token', 'PX', 600000) end"
+_QUEUED = "for i = 1, ARGV[1] do redis.call('ZADD', KEYS[1], i, 'inbox 30000 other/' .. i) end"
 
 
 def _spent(client: Any) -> tuple[int, float]:
