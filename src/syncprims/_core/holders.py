@@ -42,8 +42,9 @@ def stack_at(frame: FrameType | None, ident: int) -> tuple[FrameSummary, ...]:
     # One frame can be read safely; the others are known if the thread waits.
     found = [(frame.f_code, frame.f_lineno)]
     for waiting in waits_of(ident)[:1]:
-        noted = [code for code, _ in waiting.places]
-        found += waiting.places[noted.index(frame.f_code) + 1 if frame.f_code in noted else 0 :]
+        # By identity: functions of two files may have equal code.
+        outer = (at for at, (code, _) in enumerate(waiting.places, 1) if code is frame.f_code)
+        found += waiting.places[next(outer, 0) :]
     return summaries(found)
 
 

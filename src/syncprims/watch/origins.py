@@ -83,17 +83,19 @@ class Origin:
         return self.part.partition(".")[0]
 
 
-_origins: dict[tuple[CodeType, int, str], Origin] = {}
-_makers: dict[CodeType, bool] = {}
+# By the file, too, which code objects don't compare: two files may have functions of the same code.
+_origins: dict[tuple[str, CodeType, int, str], Origin] = {}
+_makers: dict[str, bool] = {}
 
 
 def is_maker(code: CodeType) -> bool:
     """Whether the code belongs to the library that makes and takes locks for the program."""
-    known = _makers.get(code)
+    filename = code.co_filename
+    known = _makers.get(filename)
     if known is None:
-        known = code.co_filename.startswith(_MAKERS)
+        known = filename.startswith(_MAKERS)
         if len(_makers) < _MOST:
-            _makers[code] = known
+            _makers[filename] = known
     return known
 
 
@@ -115,7 +117,7 @@ def origin_here() -> Origin:
         frame = frame.f_back
     if frame is None:
         return Origin(None, 0, part)
-    key = (frame.f_code, frame.f_lasti, part)
+    key = (frame.f_code.co_filename, frame.f_code, frame.f_lasti, part)
     found = _origins.get(key)
     if found is None:
         found = Origin(frame.f_code, frame.f_lineno or 0, part, position_of(frame)[1])
@@ -151,24 +153,33 @@ def name_made(origin: Origin, number: int, kind: str) -> str:
 
 # -- the source --------------------------------------------------------------------------------------------------------
 
-_trees: dict[str, ast.Module | None] = {}
+_trees: dict[str, ast.Module] = {}
 
 
 def tree_of(filename: str) -> ast.Module | None:
-    """The syntax of a file of the program, or None if its source can't be had."""
-    if filename not in _trees:
+    """The syntax of a file of the program, or None if its source can't be had now.
+
+    A failure is not remembered: a program that is short of descriptors or of memory, or deep in a recursion, may have
+    failed to read its source this time only.
+    """
+    tree = _trees.get(filename)
+    if tree is None:
         none: list[str] = []
         lines = guarded(none, linecache.getlines, filename)
-        _trees[filename] = guarded(None, ast.parse, "".join(lines)) if lines else None
-    return _trees[filename]
+        tree = guarded(None, ast.parse, "".join(lines)) if lines else None
+        if tree is not None:
+            _trees[filename] = tree
+    return tree
 
 
-@lru_cache(maxsize=_MOST)
 def stored_in(filename: str, line: int, column: int = -1) -> str | None:
     """The target in which a line stores its value: ``Account._lock``, ``jobs``, ``forks[…]``; None if there is none."""
     tree = tree_of(filename)
-    if tree is None:
-        return None
+    return None if tree is None else _target_in(tree, line, column)
+
+
+@lru_cache(maxsize=_MOST)
+def _target_in(tree: ast.Module, line: int, column: int) -> str | None:
     found: tuple[list[str], ast.stmt] | None = None
     for classes, statement in _statements(tree, []):
         if statement.lineno <= line <= (statement.end_lineno or statement.lineno):

@@ -135,16 +135,20 @@ class _Header:
         self.owner = owner
 
 
-_known: dict[CodeType, list[_Header]] = {}
+# By the file, too, which code objects don't compare: two files may have functions of the same code.
+_known: dict[tuple[str, CodeType], list[_Header]] = {}
 
 
 def _headers(code: CodeType) -> list[_Header]:
-    found = _known.get(code)
+    key = code.co_filename, code
+    found = _known.get(key)
     if found is None:
         tree = tree_of(code.co_filename)
-        found = [] if tree is None else _headers_in(tree, code)
+        if tree is None:
+            return []  # this time: the next may find the source
+        found = _headers_in(tree, code)
         if len(_known) < 10_000:
-            _known[code] = found
+            _known[key] = found
     return found
 
 
