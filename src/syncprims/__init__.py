@@ -8,15 +8,15 @@ reported as broken.
 - `KeyedLock`, `Guarded`: a lock for each key; a value that code can reach only under its lock.
 - `once`, `SingleFlight`: a function that runs once; callers that share one call.
 - `TimedRWLock`, `TimedSemaphore`: many readers or one writer, and a number of permits, with the same guarantees.
-- `QueuedLock`: the base for a lock of your own, which states only who fits in.
+- `QueuedLock`: the base for a lock of your own. You write only the rule that says which threads may hold it together.
 - `OrderedRunner`: threads that take turns in a predefined order.
 - `AtomicCounter`: a thread-safe integer with bounds, compare-and-set and waiting.
 - `CallbackPool`: an executor that runs every callback and loses no error. Its `TaskGroup` holds tasks that fail
   together.
 
-Beside these, ``syncprims.diagnostics`` shows who waits for whom, ``syncprims.testing`` tests your subclasses, and
+``syncprims.diagnostics`` shows which threads wait for which, ``syncprims.testing`` tests your subclasses, and
 ``syncprims.adapters`` has locks and counters on a server. ``python -m syncprims.watch PROGRAM.py`` reports why a
-program hangs that does not use this library, and ``python -m syncprims`` is the tour.
+program hangs, even if it does not use this library. ``python -m syncprims`` is the tour.
 
 Example:
     >>> from syncprims import TimedLock

@@ -140,11 +140,11 @@ class TaskTimeoutError(PoolTimeoutError):
 
 
 class DeadlockError(SyncError, RuntimeError):
-    """The wait would never have ended, because the threads that it is up to wait for this thread. It was not begun.
+    """The wait would never have ended, because the threads that could end it wait for this thread. It was not begun.
 
     Attributes:
-        cycle: The waits of all stuck threads, each with one thread that it is up to. It begins with the thread that got
-            the error; the first waits form the cycle.
+        cycle: The waits of all stuck threads, each with one thread that could end it. The first wait is that of the
+            thread that got the error, and the first waits form the cycle.
         stacks: For each of these waits the stack of its thread, outermost frame first.
     """
 
@@ -175,7 +175,7 @@ class LockOrderError(SyncError, RuntimeError):
 
 
 class BrokenSequenceError(SyncError, RuntimeError):
-    """A step failed, or the sequence was aborted or reset, so its order can't be kept. The cause is the original one.
+    """A step failed, or the sequence was aborted or reset, so its order can't be kept. The cause is the step's error.
 
     Attributes:
         step: The step whose turn it was when the sequence broke, or None if there was none.
@@ -213,7 +213,7 @@ class ForkedError(SyncError, RuntimeError):
 
 
 class PatchedThreadsError(SyncError, RuntimeError):
-    """Greenlets have replaced threads, by gevent's or eventlet's monkey-patching, and can't be distinguished."""
+    """gevent or eventlet has replaced threads by greenlets, so locks can't tell one thread of control from another."""
 
 
 class PoolClosedError(SyncError, RuntimeError, ValueError):
@@ -228,7 +228,7 @@ class TransportError(SyncError, TypeError):
 
 
 class CallbackExit(SyncError):  # noqa: N818  it wraps an exit, as SystemExit is named
-    """A callback raised a SystemExit, a KeyboardInterrupt or the like, which is the cause: not an `Exception`."""
+    """A callback raised a SystemExit, a KeyboardInterrupt or the like, which is the cause of this error."""
 
 
 class CallbackErrors(SyncError, ExceptionGroup[Exception]):  # noqa: N818  a group, as ExceptionGroup is

@@ -95,10 +95,10 @@ class Wait(Frozen):
         thread: The name of the thread that waits, or ``"ident 1402"`` (with its `threading.get_ident`) if it has none.
         lock_name: The name of the lock that it waits for, or a description of something else, like
             ``"the result of 'use'"``.
-        holder: The name of the thread that holds the lock, or that has to act in another way, like running a task; the
-            same if it has none.
-        words: What the thread does and why it needs the other thread. The words follow the name of the thread. ``""``
-            for a lock.
+        holder: The name of the thread that holds the lock, or that has to do something else, like running a task; or
+            ``"ident 1402"`` if it has no name.
+        words: What the thread does and why it needs the other thread, in words that follow the name of the thread;
+            ``""`` for a lock.
 
     Example:
         >>> from syncprims import Wait
@@ -129,7 +129,7 @@ class PoolStats(Frozen):
     Attributes:
         submitted: Tasks that were submitted since the pool was made.
         pending: Tasks that are not settled: queued, running, or waiting for their callback to end.
-        running: Pending tasks whose call runs now, if the executor lets us know that.
+        running: Pending tasks whose call runs now, if the executor reports that.
         done: Settled tasks that returned a result.
         failed: Settled tasks that raised an exception, timed out or lost their worker.
         cancelled: Settled tasks that were cancelled.

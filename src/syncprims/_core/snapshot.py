@@ -29,7 +29,7 @@ class Waiter(Frozen):
         ident: Its `threading.get_ident`.
         waited: How long it has waited, in seconds.
         stack: Where it waits, outermost frame first, as `traceback.FrameSummary` objects.
-        sought: What it waits for, if that is not simply the primitive or its turn: for example ``"the end of all
+        sought: What it waits for, if that is not simply the primitive or its turn, for example ``"the end of all
             tasks"`` of a pool; otherwise ``""``.
 
     Example:
@@ -59,8 +59,8 @@ class Work(Frozen):
         thread: The name of the thread that runs it, or ``""`` if it runs in another process.
         ident: The ident of that thread, or None if it runs in another process.
         stack: Where it is now, outermost frame first; empty if it runs in another process.
-        pid: The id of that other process, if it is known: it is for workers that the pool started, and for a task with
-            a timeout in an executor of this machine that was handed in.
+        pid: The id of that other process, if it is known. It is known for workers that the pool started, and for a task
+            with a timeout in an executor of this machine that you passed to the pool.
 
     Example:
         >>> from syncprims.diagnostics import Work
@@ -99,11 +99,11 @@ class PrimitiveState(Frozen):
         waiters: The threads that wait for it, the longest wait first.
         step: The step whose turn it is, in a runner that is under way.
         pending: How many tasks of a pool are not settled; None if it is not a pool.
-        running: What a pool's running tasks call, each with the seconds that it has run, as far as that is known.
+        running: The functions of a pool's running tasks, each with the seconds that it has run, if that is known.
         value: A counter's value; None if it is not a counter, or if the value is on a server.
         work: What a pool runs, tasks and callbacks, each with its thread, age and stack.
-        lost: A text that says that all threads that came for a runner's step have ended; ``""`` if that is not so.
-        others: The other threads that hold it, if several may: readers, or holders of permits.
+        lost: A sentence if all threads that came for a runner's step have ended; otherwise ``""``.
+        others: The other threads that hold it, if several threads can hold it: readers, or holders of permits.
 
     Example:
         >>> from syncprims import TimedLock

@@ -103,7 +103,7 @@ class AtomicCounter(CounterSurface, _Number):
     would read like ``counter = counter + 1``. Counters are compared by identity. ``if counter:`` and a comparison with
     a number raise `TypeError`: use its ``value``.
 
-    **Fairness.** None: a thread that comes at the right moment goes first.
+    **Fairness.** None: a thread that comes at the right moment may overtake others.
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. A change is
     made as a whole or not at all, even if an interrupt (Ctrl-C, or any asynchronous exception) comes in the middle.
@@ -283,7 +283,8 @@ class AtomicCounter(CounterSurface, _Number):
 
         Raises:
             TypeError: One of them is not an integer.
-            CounterBoundsError: The new value is out of bounds, whatever the present value is. The value stays the same.
+            CounterBoundsError: The new value is out of bounds, even if the counter does not have the expected value.
+                The value stays the same.
             DeadlockError: The call comes from inside this counter's own `update`.
 
         Example:
@@ -320,7 +321,7 @@ class AtomicCounter(CounterSurface, _Number):
             TypeError: The function can't be called, or its result is not an integer (as with a coroutine function). The
                 value stays the same.
             CounterBoundsError: The result is out of bounds. The value stays the same.
-            DeadlockError: The function, or a signal handler that ran during it, tried to change this counter; one of
+            DeadlockError: The function, or a signal handler that ran during it, tried to change this counter. One of
                 the two changes would have been lost. The value stays the same.
             Exception: Whatever the function raises. The value stays the same.
 

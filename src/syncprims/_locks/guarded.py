@@ -22,7 +22,7 @@ class Guarded(TimedLock, Generic[T]):
     """A value together with its lock: the only way to the value is through the lock.
 
     Use it for state that several threads share, so that no code can forget the lock. Think of a bank counter behind
-    glass: customers must come to the window, and there is room for one.
+    glass: customers must come to the window, and there is only one window.
 
     It is a `TimedLock` whose ``with`` gives the value. What is not described here works like `TimedLock`.
 
@@ -52,13 +52,13 @@ class Guarded(TimedLock, Generic[T]):
     **Fairness.** None, as with `TimedLock`.
 
     **Thread safety.** Like `TimedLock`. After an interrupt in `update` the value is either the old or the new one, and
-    the lock is free. A block that is interrupted may leave a value that it has changed only in part, as after any
+    the lock is free. After an interrupt in a block, the block may have changed only a part of the value, as after any
     exception.
 
-    **Differences from threading.** `threading` has nothing like it. As a lock, it differs as `TimedLock` does: only the
-    holder may release it, and a thread that enters it twice gets a `DeadlockError`.
+    **Differences from threading.** `threading` has nothing like it. The lock differs like `TimedLock`: only the holder
+    may release it, and a thread that enters it twice gets a `DeadlockError`.
 
-    **Subclassing.** Like `TimedLock`, with the same hooks. `update` acquires the lock by ``with``, so it reaches an
+    **Subclassing.** Like `TimedLock`, with the same hooks. `update` acquires the lock by ``with``, so it calls an
     overridden ``__enter__`` and ``__exit__``.
     """
 
@@ -122,8 +122,8 @@ class Guarded(TimedLock, Generic[T]):
             DeadlockError: This thread holds it already, for example because the function calls `update` itself.
             TypeError: The function can't be called, or is a coroutine or generator function, and a call would run none
                 of its code.
-            RuntimeError: The function raises StopIteration, as a generator makes of it.
-            BaseException: What the function raises. The value is unchanged, and the lock is free.
+            RuntimeError: The function raised StopIteration, which becomes a RuntimeError as in a generator.
+            BaseException: The function raised it. The value is unchanged, and the lock is free.
 
         Example:
             >>> from syncprims import Guarded

@@ -30,15 +30,14 @@ _LOOKED_AT: Final = 2  # notes, by each call that may make one, so that few note
 
 
 class KeyedLock(InUse[Hashable, TimedLock]):
-    """A `TimedLock` for each key, so that threads exclude each other only if they are about the same thing.
+    """A `TimedLock` for each key, so that threads wait for each other only if they use the same key.
 
-    Use it if one lock would be too coarse, and the things to lock are not known beforehand: accounts, files, users.
-    Think of a hotel's key board that has a hook only for rooms whose key is out.
+    Use it if one lock would be too coarse, and you don't know beforehand which things need a lock: accounts, files,
+    users. Think of the key board of a hotel that has a hook only for rooms whose key is out.
 
-    ``keyed[key]`` is a real `TimedLock` with everything that one has: ``with``, ``hold(timeout)``, ``acquire``,
-    holders, `DeadlockError`, `acquire_all`. Its name has the key in it: ``accounts['alice']``. An equal key gives the
-    same lock as long as a thread holds it or waits for it, or any code refers to it. After that the lock is gone, so a
-    million keys over a day leave nothing behind.
+    ``keyed[key]`` is a real `TimedLock` with all its methods and guarantees. Its name contains the key, for example
+    ``accounts['alice']``. You get the same lock for an equal key as long as a thread holds it or waits for it, or any
+    code refers to it. After that the lock is gone, so a million keys in a day leave nothing behind.
 
     Args:
         timeout: How long ``with`` of each lock waits, in seconds. None, the default, waits forever; 0 does not wait.
@@ -60,7 +59,7 @@ class KeyedLock(InUse[Hashable, TimedLock]):
         >>> accounts["alice"].name
         "accounts['alice']"
 
-    To lock several keys at once without a deadlock, in whatever order other threads list them:
+    To lock several keys at once without a deadlock, even if other threads list them in a different order:
 
         >>> from syncprims import acquire_all
         >>> with acquire_all(accounts["alice"], accounts["bob"], timeout=2.0):
@@ -74,10 +73,10 @@ class KeyedLock(InUse[Hashable, TimedLock]):
     called, in the thread that asks for the key, with no lock held; that thread gets what they raise. A key is dropped
     when the next lock is made, or by `len`.
 
-    **Differences from threading.** `threading` has nothing like it. A dictionary of locks, written by hand, grows
-    forever; if it deletes locks after use, it lets two threads in at once. Between ``keyed[key].acquire()`` and
-    ``keyed[key].release()`` no variable has to keep the lock. After such a release the lock is gone when the next one
-    is made or acquired, or after `len`.
+    **Differences from threading.** `threading` has nothing like it. A hand-written dictionary of locks grows forever;
+    if it deletes locks after use, it may let in two threads at once. You may call ``keyed[key].acquire()`` and later
+    ``keyed[key].release()``, and need not keep the lock in a variable. After such a release, the lock is dropped when
+    the next one is made or acquired, or by `len`.
 
     A `KeyedLock` is not a collection: you can't iterate over it or search it, and it is true even when it is empty. In
     a forked child, as with `TimedLock`, the locks that other threads held are free.
@@ -100,7 +99,7 @@ class KeyedLock(InUse[Hashable, TimedLock]):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name in messages."""
         return default_name(self, self._serial) if self._name is None else self._name
 
     @property

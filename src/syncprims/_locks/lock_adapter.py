@@ -27,7 +27,7 @@ from .surface import LockSurface
 
 
 class LockLike(Protocol):
-    """What `LockAdapter` needs of a lock: ``acquire``, with and without a timeout, and ``release``.
+    """The methods that a lock needs for a `LockAdapter`: ``acquire``, with and without a timeout, and ``release``.
 
     The locks of `threading` and `multiprocessing` have these, and so have Dask's ``Lock`` and ``Semaphore``.
 
@@ -41,7 +41,7 @@ class LockLike(Protocol):
         """Acquire the lock, without a limit or within ``timeout`` seconds; return whether it was acquired."""
 
     def release(self) -> object:
-        """Let go of it."""
+        """Release the lock."""
 
 
 _try: Callable[[object], object] = methodcaller("acquire", timeout=0)
@@ -74,30 +74,32 @@ class LockAdapter(LockSurface):
 
     Some things depend on the wrapped lock:
 
-    - The holder is known only if it acquired the lock through this adapter; otherwise `LockTimeoutError` says so.
-    - The lock takes no part in deadlock detection, because it can't say who holds it. One case is detected: a thread
-      waits without a limit, or in a ``with``, for a `threading.Lock` that it has acquired through this adapter.
-    - If its ``acquire`` or ``release`` is written in Python, an interrupt inside may leave it acquired. If they are C
-      functions, as in `threading` and `multiprocessing`, ``with``, `hold` and `acquire_all` leak nothing. But the
-      adapter's `release` is in Python: an interrupt just as it is called leaves the lock acquired.
+    - The adapter knows the holder only if the holder acquired the lock through this adapter. Otherwise
+      `LockTimeoutError` says that the holder is not known.
+    - Deadlocks are not detected, because the lock can't say which thread holds it. There is one exception: a thread
+      gets a `DeadlockError` if it waits, without a limit or in a ``with``, for a `threading.Lock` that it has acquired
+      through this adapter itself.
+    - If the lock's ``acquire`` or ``release`` is written in Python, an interrupt inside may leave the lock acquired. If
+      they are C functions, as in `threading` and `multiprocessing`, ``with``, `hold` and `acquire_all` leak nothing.
+      But the adapter's own `release` is written in Python, so an interrupt on entry to it leaves the lock acquired.
     - After a fork, the adapter has the state of the wrapped lock.
 
-    If the ``release`` of the wrapped lock raises an error, as a lock on a server may, the ``with`` raises it. If the
-    block itself raised an exception, the ``with`` raises that one, with the error as a note. Either way the adapter
-    regards the lock as released.
+    If the ``release`` of the wrapped lock raises an error, for example because a server does not answer, the ``with``
+    raises it too. If the block itself raised an exception, the ``with`` raises that one, with a note about the error.
+    Either way the adapter regards the lock as released.
 
     **Fairness.** That of the wrapped lock.
 
     **Thread safety.** All methods may be called from any thread.
 
-    A `threading.Condition` that waits releases the adapter as often as the thread has acquired it, and then acquires it
-    as often again, unless the wrapped lock raises an error.
+    A `threading.Condition` works over an adapter. Its ``wait`` releases the lock as often as the thread has acquired
+    it, and then acquires it as often again, unless the wrapped lock raises an error.
 
     **Differences from threading.** Only a thread that acquired the lock through this adapter may release it through
     this adapter; any other gets a `RuntimeError`. Whether a thread may acquire it twice depends on the wrapped lock.
 
-    **Subclassing.** The hooks are those of `TimedLock`: `_on_wait`, `_on_acquired` and `_on_timeout`. ``with`` and
-    `hold` reach neither an overridden `acquire` nor `release`.
+    **Subclassing.** The hooks are those of `TimedLock`: `_on_wait`, `_on_acquired` and `_on_timeout`. You may override
+    `acquire` and `release`, but ``with`` and `hold` don't call them.
     """
 
     def __init__(self, lock: LockLike, timeout: float | None = None, *, name: str | None = None) -> None:
@@ -117,7 +119,7 @@ class LockAdapter(LockSurface):
         self._serial = register(self, new_serial())
 
     def locked(self) -> bool:
-        """Return whether the lock is acquired. If the wrapped lock can't tell: whether it is through this adapter."""
+        """Return whether the lock is acquired (through this adapter, if the wrapped lock has no ``locked()``)."""
         locked = getattr(self._lock, "locked", None)
         return bool(locked()) if callable(locked) else self._owner() is not None
 

@@ -1,4 +1,4 @@
-"""`once`: a decorator that makes a function run once, however many threads call it."""
+"""`once`: a decorator that makes a function run once, even if many threads call it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def once(fn: None = None, *, timeout: float | None = None) -> Callable[[Callable
 def once(
     fn: Callable[[], R] | None = None, *, timeout: float | None = None
 ) -> Callable[[], R] | Callable[[Callable[[], R]], Callable[[], R]]:
-    """Make a function run once, however many threads call it; every call returns the result of that one run.
+    """Make a function run once, even if many threads call it; every call returns the result of that one run.
 
     Use it for things that are made on first use: a connection, a table that takes long to load. Think of a mountain
     hut: the first guest lights the stove, guests who come at the same time wait, and later guests find it warm.
 
-    ``@once`` and ``@once(timeout=2.0)`` both work. The function must not take arguments, so a method is refused: its
-    result belongs to an object, and `functools.cached_property` keeps it there. The decorated function has the name,
-    the docstring and the ``__wrapped__`` that `functools.wraps` sets.
+    ``@once`` and ``@once(timeout=2.0)`` both work. The function must not take arguments. So it can't be a method; use
+    `functools.cached_property` for a result of each object. The decorated function has the name, the docstring and the
+    ``__wrapped__`` that `functools.wraps` sets.
 
     Args:
         fn: The function.
@@ -60,11 +60,10 @@ def once(
         loading
         True
 
-    **Errors.** If the function raises an exception, its caller and all threads that wait at that time get the same one.
-    (A StopIteration becomes a RuntimeError, as in a generator.)
-    It is not kept: the next call tries again. An interrupt (Ctrl-C, the exception of a signal handler, or any exception
-    that is not an `Exception`) is raised only in the thread in which it came, and one of the waiting threads runs the
-    function again.
+    **Errors.** If the function raises an exception, its caller and all threads that wait at that time get this
+    exception. (A StopIteration becomes a RuntimeError, as in a generator.) The next call runs the function again. An
+    interrupt (Ctrl-C, the exception of a signal handler, or any exception that is not an `Exception`) is raised only in
+    the thread in which it came, and one of the waiting threads runs the function again.
 
     **Fairness.** None is needed, because all callers get the same result.
 

@@ -1,4 +1,4 @@
-"""`QueuedLock`: the base for a lock of your own, which states only who fits in and in which order threads wait."""
+"""`QueuedLock`: the base for a lock of your own, with a rule that says which threads may hold it together."""
 
 from __future__ import annotations
 
@@ -36,18 +36,19 @@ _IDENT_BITS: Final = 64
 
 
 class QueuedLock(SharedLock):
-    """The base for a lock of your own: a subclass states who fits in, and this class does the rest.
+    """The base for a lock of your own: you write the rule that says who fits in, and this class does the rest.
 
-    Use it for a lock that `threading` and this library don't have, such as one with priorities or one for groups. What
-    is done for you: the line, time limits, holders, the wait-for graph and `DeadlockError`, hooks, interrupts, forks,
-    reports, recordings and `acquire_all`. It is an usher with a list: you write the rule, the usher lets people in.
+    Use it for a lock that `threading` and this library don't have, such as a lock with priorities or for groups. The
+    class does the queue of waiters, time limits, holders, `DeadlockError`, hooks, interrupts, forks, reports,
+    recordings and `acquire_all`. Think of an usher with a list: you write the rule, and the usher lets people in.
 
-    A hold has a *kind*, an integer of your choice. ``with lock``, `hold` and `acquire` take kind 0, and ``of(kind)``
-    takes any other. A subclass overrides `_fits`, and `_place` if threads don't wait in order of arrival.
+    A hold has a *kind*, an integer with a meaning of your choice. ``with lock``, `hold` and `acquire` use kind 0, and
+    ``of(kind)`` uses any other. A subclass overrides `_fits`. If threads should not wait in order of arrival, it also
+    overrides `_place`.
 
     Args:
-        timeout: How long ``with`` waits, in seconds; None, the default, waits forever and 0 not at all.
-        name: What messages call the lock; by default the name of the class with a number.
+        timeout: How long ``with`` waits, in seconds. None, the default, waits forever; 0 does not wait.
+        name: The lock's name in messages; by default the name of the class with a number.
 
     Raises:
         ValueError: The timeout is negative or NaN.
@@ -65,25 +66,25 @@ class QueuedLock(SharedLock):
         ...     len(rooms.holders)
         1
 
-    **Fairness.** Only the first in the line goes in, and no newcomer overtakes the line. The line is in order of
-    arrival unless `_place` says otherwise.
+    **Fairness.** Waiting threads form a queue, in order of arrival unless `_place` says otherwise. Only the first in
+    the queue can go in, and no newcomer overtakes it.
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. The body of a
     ``with`` never runs without the lock, and an interrupt (Ctrl-C, or any asynchronous exception) never leaves the lock
     acquired: entering either completes or undoes itself, and leaving is a C function.
 
-    **Differences from threading.** A thread has one hold at most, and only that thread may release it (`RuntimeError`
-    for any other). A thread that would wait forever gets a `DeadlockError`: one that holds the lock already, and one
-    for which all holders wait. If only some of them wait for it, no deadlock is reported, because the rule is not
-    known. A `threading.Condition` works over a lock for one thread at a time. If an interrupt or a deadlock ends the
-    wait in which it takes the lock back, the block goes on without the lock, and leaving it raises `RuntimeError`; over
-    a `TimedLock` that can't happen.
+    **Differences from threading.** A thread has one hold at most, and only that thread may release it; any other thread
+    gets a `RuntimeError`. A thread that would wait forever gets a `DeadlockError`, because it holds the lock already,
+    or because all holders wait for it. If only some holders wait for it, no deadlock is reported, because the library
+    does not know the rule. A `threading.Condition` works over a `QueuedLock` for one thread at a time. There is one
+    gap: if an interrupt or a deadlock ends the wait in which the condition acquires the lock again, the block goes on
+    without the lock, and leaving it raises `RuntimeError`. This can't happen over a `TimedLock`.
 
-    **Subclassing.** Override `_fits` and `_place`. They are called with a mutex of the lock held, so they must be
-    short, must not block, and must not use the lock. What they raise is raised in the thread that acquires, which has
-    not acquired the lock then. The hooks of `TimedLock` work too: `_on_wait`, `_on_acquired` and `_on_timeout`. Public
-    methods may be overridden, but they don't call each other: ``with`` reaches an overridden `__enter__` and
-    `__exit__`, not `acquire` and `release`; `hold` and `of` reach `__exit__` alone; `acquire_all` reaches neither.
+    **Subclassing.** Override `_fits` and `_place`. They are called while a mutex of the lock is held, so they must be
+    short, must not block, and must not use the lock. If they raise an exception, the thread that wants the lock gets
+    it, and does not acquire the lock. The hooks of `TimedLock` work too: `_on_wait`, `_on_acquired` and `_on_timeout`.
+    You may override public methods, but they don't call each other. ``with`` calls `__enter__` and `__exit__`, but not
+    `acquire` and `release`. `hold` and `of` call only `__exit__`, and `acquire_all` none of them.
     """
 
     __slots__ = ("_give_back", "_holders", "_kinds", "_leaving", "_token")
@@ -108,26 +109,27 @@ class QueuedLock(SharedLock):
     # -- to be overridden ---------------------------------------------------------------------------------------
 
     def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
-        """Return whether one more hold fits; to be overridden.
+        """Return whether one more hold fits; override this.
 
         Args:
             kind: The kind of the new hold.
             kinds: The kinds of the present holds, the oldest first.
 
         Returns:
-            Whether the new hold may be added. If it fits, it must fit as well if any of the present holds go.
+            Whether the new hold may be added. If it fits now, it must also fit after some of the present holds have
+            ended.
         """
         raise NotImplementedError(f"{type(self).__qualname__} has to define _fits(kind, kinds)")
 
     def _place(self, kind: int, kinds: tuple[int, ...], /) -> int:  # noqa: ARG002  for those that override it
-        """Return where in the line a thread waits; may be overridden.
+        """Return the place of a new waiter in the queue; you may override this.
 
         Args:
             kind: The kind of the hold that the thread waits for.
-            kinds: Those of the threads that wait already, the next one first.
+            kinds: The kinds of the threads that wait already, the first in the queue first.
 
         Returns:
-            Behind how many of these it waits. By default behind all.
+            Behind how many of these threads it waits; by default behind all.
         """
         return len(kinds)
 
@@ -174,11 +176,11 @@ class QueuedLock(SharedLock):
     # -- acquiring and releasing --------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        """Acquire the lock by a hold of kind 0, waiting at most the constructor's timeout.
+        """Acquire the lock with kind 0; wait at most the constructor's timeout.
 
         Raises:
-            LockTimeoutError: It was not free in time; the error says who held it.
-            DeadlockError: This thread holds it already, or all who hold it wait for this thread.
+            LockTimeoutError: It was not free in time. The error names the holders.
+            DeadlockError: This thread holds it already, or all holders wait for this thread.
         """
         if get_ident() in self._held[:]:
             raise own_deadlock(self.name, _ADVICE, self)
@@ -202,10 +204,10 @@ class QueuedLock(SharedLock):
     __exit__: LeaveInC = LeaveInC(_leave)
 
     def hold(self, timeout: float | None) -> Hold[Self]:
-        """Return a context manager that acquires the lock by a hold of kind 0, with a timeout of its own.
+        """Return a context manager that acquires the lock with kind 0, with this timeout instead of the constructor's.
 
         Args:
-            timeout: In seconds; None waits forever and 0 not at all.
+            timeout: How long ``with`` waits, in seconds. None waits forever; 0 does not wait.
 
         Raises:
             ValueError: The timeout is negative or NaN.
@@ -217,11 +219,12 @@ class QueuedLock(SharedLock):
         return token
 
     def of(self, kind: int, timeout: float | EllipsisType | None = ...) -> KindOfHold[Self]:
-        """Return a context manager that acquires the lock by a hold of this kind; it can be kept and used again.
+        """Return a context manager that acquires the lock with this kind; you may keep it and use it again.
 
         Args:
             kind: 0 or more.
-            timeout: In seconds; left out, the constructor's. None waits forever and 0 not at all.
+            timeout: How long ``with`` waits, in seconds; by default the constructor's timeout. None waits forever; 0
+                does not wait.
 
         Raises:
             ValueError: The kind or the timeout is negative, or the timeout is NaN.
@@ -234,18 +237,17 @@ class QueuedLock(SharedLock):
         return KindOfHold(self, exact, self._timeout if timeout is ... else check_timeout(timeout))
 
     def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
-        """Acquire the lock by a hold of kind 0, as `threading.Lock.acquire` does.
+        """Acquire the lock with kind 0, like `threading.Lock.acquire`; the constructor's timeout is not used.
 
         Args:
             blocking: False tries once and does not wait.
-            timeout: How long to wait, in seconds; -1, the default, and None wait forever.
+            timeout: How long to wait, in seconds. -1, the default, and None wait forever.
 
         Returns:
             Whether the lock was acquired.
 
         Raises:
-            DeadlockError: The wait has no limit, and this thread holds the lock, or all who hold it wait for this
-                thread.
+            DeadlockError: The wait has no limit, and this thread holds the lock, or all holders wait for this thread.
             TypeError: ``blocking`` is neither a `bool` nor 0 or 1.
             ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
             OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.

@@ -31,9 +31,9 @@ _ADVICE: Final = (
 class TimedRWLock(SharedLock):
     """A lock for many readers or one writer, with a timeout, which names its holders and refuses to deadlock.
 
-    Use it for data that is read often and changed rarely, and takes a while to read: a configuration, a routing table,
-    an index. Think of a notice board: any number of people read it side by side. To pin up a new notice, a writer waits
-    until they have gone, and no newcomer steps in front of the writer.
+    Use it for data that many threads read, few change, and that takes a while to read: a configuration, a routing
+    table, an index. Think of a notice board: any number of people can read it at the same time. A writer who wants to
+    pin up a new notice waits until they have gone, and newcomers wait behind the writer.
 
     Args:
         timeout: How long ``with`` waits, in seconds. None, the default, waits forever; 0 does not wait.
@@ -54,24 +54,24 @@ class TimedRWLock(SharedLock):
         ...     routes.held_by_me()
         'write'
 
-    A reader may read again, even while a writer waits. A writer may write again, and it may read: if it leaves
-    ``write()`` inside ``read()``, it goes on as a reader, and no other writer comes in between. A reader that wants to
-    write gets a `DeadlockError` at once, because two of them would wait for each other.
+    A reader may read again, even while a writer waits. A writer may write again, and may also read. If it enters
+    ``read()`` before it leaves ``write()``, it goes on as a reader, and no other writer comes in between. A reader that
+    wants to write gets a `DeadlockError` at once, because two of them would wait for each other.
 
-    **Fairness.** In the order of arrival: a waiting writer holds up new readers, and all readers that wait side by side
-    go in together. So a stream of readers can't starve a writer, and a stream of writers can't starve a reader.
+    **Fairness.** First come, first served: new readers wait behind a waiting writer, and readers that wait next to each
+    other go in together. So a stream of readers can't starve a writer, and a stream of writers can't starve a reader.
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. The body of a
     ``with`` never runs without the lock, and an interrupt (Ctrl-C, or any asynchronous exception) never leaves the lock
-    acquired: entering either completes or undoes itself, and leaving is a C function, which no interrupt splits.
+    acquired: entering either completes or undoes itself, and leaving is a single C function.
 
     **Differences from threading.** `threading` has no such lock. A thread that would wait forever gets a
-    `DeadlockError`. A writer waits for all readers, and a reader for the writer that writes or waits before it. A
-    writer that waits with a limit can't deadlock the readers behind it, because they go in when it gives up.
+    `DeadlockError`. A writer waits for all readers, and a reader for the writer that writes or waits before it. Readers
+    behind a writer that waits with a limit are not in a deadlock, because they go in when the writer gives up.
 
     **Subclassing.** The hooks are those of `TimedLock`: `_on_wait`, `_on_acquired` and `_on_timeout`, for readers and
-    writers alike. In `_on_acquired`, `held_by_me` returns whether this thread reads or writes. Public methods may be
-    overridden too, but they don't call each other: `acquire_all` does not call `read` and `write`.
+    writers alike. In `_on_acquired`, `held_by_me` returns whether this thread reads or writes. You may override public
+    methods too, but they don't call each other, and `acquire_all` does not call `read` and `write`.
     """
 
     __slots__ = ("_reading", "_reading_within", "_writing", "_writing_within")
@@ -162,8 +162,8 @@ class TimedRWLock(SharedLock):
                 wait.
 
         Raises:
-            LockTimeoutError: On entry: the lock was not free in time. The error names the thread that wrote, or waited
-                to.
+            LockTimeoutError: On entry: the lock was not free in time. The error names the thread that was writing, or
+                was waiting to write.
             DeadlockError: On entry: the wait would never end.
             ValueError: The timeout is negative or NaN.
             OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.

@@ -30,9 +30,9 @@ _ONE: Final = 1
 class TimedSemaphore(SharedLock):
     """A `threading.BoundedSemaphore` with a timeout, which names the threads that have its permits.
 
-    Use it to limit how many threads do something at once: use database connections, download, fill big buffers. Think
-    of a cloakroom with five hooks: when all are taken, guests wait in the order of arrival, and can ask whose coats
-    hang there.
+    Use it to limit how many threads do something at the same time, for example download, or use a database connection.
+    Think of a cloakroom with five hooks: when all are taken, guests wait in the order of arrival, and can ask whose
+    coats hang there.
 
     Args:
         permits: How many there are; 1 or more.
@@ -56,20 +56,20 @@ class TimedSemaphore(SharedLock):
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. The body of a
     ``with`` never runs without a permit, and an interrupt (Ctrl-C, or any asynchronous exception) never loses one:
-    entering either completes or undoes itself, and leaving is a C function, which no interrupt splits. `release` is
-    written in Python: an interrupt just as it is called leaves the permit taken.
+    entering either completes or undoes itself, and leaving is a single C function. `release` is written in Python, so
+    an interrupt on entry to it leaves the permit taken.
 
     **Differences from threading.** A permit from ``with`` or `hold` belongs to its thread, which gives it back by
     leaving the block. `release` gives back a permit from `acquire`, from any thread. It never raises the number of
     permits: one release too many raises `ValueError`, as with `threading.BoundedSemaphore`. A thread gets a
-    `DeadlockError` if all permits belong to threads that wait for it. If one permit is from `acquire`, any thread may
-    give it back, and no wait counts as a deadlock. An `acquire` with a finite timeout never counts as one: it returns
-    False when the time is up. A `threading.Condition` needs a lock whose ``release`` gives back what ``with`` took, so
-    put a `LockAdapter` around the semaphore, or use a `TimedLock`.
+    `DeadlockError` if all permits belong to threads that wait for it. If one permit is from `acquire`, there is no
+    deadlock, because any thread may give the permit back. An `acquire` with a finite timeout never raises the error; it
+    returns False when the time is up. A `threading.Condition` does not work over a `TimedSemaphore`; put a
+    `LockAdapter` around it, or use a `TimedLock`.
 
-    **Subclassing.** The hooks are those of `TimedLock`: `_on_wait`, `_on_acquired` and `_on_timeout`. Public methods
-    may be overridden too, but they don't call each other: ``with`` reaches an overridden `__enter__` and `__exit__`,
-    not `acquire` and `release`; `hold` reaches only `__exit__`; `acquire_all` reaches neither.
+    **Subclassing.** The hooks are those of `TimedLock`: `_on_wait`, `_on_acquired` and `_on_timeout`. You may override
+    public methods too, but they don't call each other. ``with`` calls `__enter__` and `__exit__`, but not `acquire` and
+    `release`. `hold` calls only `__exit__`, and `acquire_all` none of them.
     """
 
     __slots__ = ("_give_back", "_last", "_permits", "_takers", "_token")

@@ -20,11 +20,11 @@ R = TypeVar("R")
 class SingleFlight(Generic[K, R]):
     """Callers that ask for the same key at the same time share one call: no cache stampede.
 
-    Use it if many threads may find at once that something is missing, such as an expired cache entry, and each would
-    fetch it. Think of guests at a table who ask about the soup: the waiter goes to the kitchen once, and all guests who
-    ask before the answer comes get it. A guest who asks later sends the waiter again.
+    Use it if many threads may notice at the same time that something is missing, such as an expired cache entry, and
+    all of them would fetch it. Think of guests at a table who ask about the soup: the waiter goes to the kitchen once,
+    and all guests who ask before the answer comes get it. A guest who asks later sends the waiter again.
 
-    It keeps no result; a cache does that. The name is that of Go's ``singleflight``.
+    It keeps no result; use a cache for that. The name comes from Go's ``singleflight``.
 
     Args:
         timeout: How long a caller waits for the call of another thread, in seconds. None, the default, waits forever; 0
@@ -46,8 +46,8 @@ class SingleFlight(Generic[K, R]):
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. An interrupt
     at any point leaves no waiting caller and no key behind. Only ``__hash__`` and ``__eq__`` of a key are called, with
-    no lock held. A key is dropped when the next one is asked for. The calls of other threads don't run in a forked
-    child: a caller there makes its own call.
+    no lock held. A key is dropped at the next call with any key. In a forked child the calls of other threads don't
+    exist, so a caller there makes its own call.
 
     **Differences from threading.** `threading` has nothing like it. A lock around the fetch makes the callers fetch one
     after the other.
@@ -65,7 +65,7 @@ class SingleFlight(Generic[K, R]):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name in messages."""
         return default_name(self, self._serial) if self._name is None else self._name
 
     @property
@@ -76,7 +76,7 @@ class SingleFlight(Generic[K, R]):
     def do(self, key: K, fn: Callable[[], R]) -> R:
         """Call the function, or wait for the call that another thread makes for the same key, and return its result.
 
-        The result is always of a call that had not ended when this one began.
+        The result always comes from a call that was still running when this method was called, or that began later.
 
         Args:
             key: What the result is for: anything that can be a dictionary's key.
@@ -92,8 +92,8 @@ class SingleFlight(Generic[K, R]):
                 would complete a cycle.
             TypeError: The key can't be hashed, or the function can't be called or is a coroutine or generator function,
                 and a call would run none of its code.
-            RuntimeError: The function raises StopIteration, as a generator makes of it.
-            BaseException: What the function raises, in all callers that share the call. An interrupt (Ctrl-C, the
+            RuntimeError: The function raised StopIteration, which becomes a RuntimeError as in a generator.
+            BaseException: The function raised it. All callers that share the call get it. An interrupt (Ctrl-C, the
                 exception of a signal handler, or any exception that is not an `Exception`) is raised only in the thread
                 in which it came. One of the other callers then makes another call, with its own function.
 

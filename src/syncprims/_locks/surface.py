@@ -94,7 +94,7 @@ class LockSurface:
 
     @property
     def waiting(self) -> int:
-        """How many threads wait for the lock right now: an estimate, for monitoring.
+        """How many threads wait for the lock right now. This is an estimate, for monitoring.
 
         A `LockAdapter` knows only threads that wait through it.
         """

@@ -106,21 +106,21 @@ class TimedLock(LockSurface, _CLock):
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. The body of a
     ``with`` never runs without the lock, and an interrupt (Ctrl-C, or any asynchronous exception) never leaves the lock
-    acquired: entering either completes or undoes itself, and leaving is a C function, which no interrupt splits.
+    acquired: entering either completes or undoes itself, and leaving is a single C function.
 
     **Differences from threading.** Only the thread that acquired the lock may release it, as with `threading.RLock`;
-    any other gets a `RuntimeError`. A thread that waits for a lock which it holds itself, or whose wait would complete
-    a cycle, gets a `DeadlockError` at once; `acquire` with a finite timeout returns False instead when the time is up,
-    as in `threading`. A thread that ends while it holds the lock leaves it locked. The system may give its ident to a
-    new thread, which then looks like the holder. Use ``with``, which avoids this.
+    any other thread gets a `RuntimeError`. A thread gets a `DeadlockError` at once if it waits for a lock that it holds
+    itself, or if its wait would complete a cycle. An `acquire` with a finite timeout never raises this; it returns
+    False when the time is up, as in `threading`. A thread that ends while it holds the lock leaves it locked. The
+    system may give its ident to a new thread, which then looks like the holder. Use ``with``, which avoids this.
 
     **Subclassing.** Override any of three hooks: `_on_wait`, `_on_acquired` and `_on_timeout`. A hook runs in the
     thread that waits or acquires, while the thread holds none of the library's inner locks. It must be short, and costs
-    nothing unless overridden. If a hook raises, the lock is not acquired, and the caller gets the exception. Public
-    methods may be overridden too, but they don't call each other: ``with`` reaches an overridden `__enter__` and
-    `__exit__`, not `acquire` and `release`; `hold` reaches only `__exit__`; `acquire_all` reaches neither; a
-    `threading.Condition` reaches `acquire`, `release`, `__enter__` and `__exit__`, but its ``wait`` uses none of them.
-    A `__exit__` or `release` overridden in Python has a gap: an interrupt on entry to it leaves the lock acquired.
+    nothing unless overridden. If a hook raises, the lock is not acquired, and the caller gets the exception. You may
+    override public methods too, but they don't call each other. ``with`` calls `__enter__` and `__exit__`, but not
+    `acquire` and `release`. `hold` calls only `__exit__`, and `acquire_all` none of them. A `threading.Condition` calls
+    all four, except in its ``wait``. If you write `__exit__` or `release` in Python, an interrupt on entry to it leaves
+    the lock acquired.
     """
 
     # With the core `_token` is a field of its own.
@@ -271,7 +271,7 @@ class TimedLock(LockSurface, _CLock):
         Raises:
             DeadlockError: The wait has no limit, and this thread holds the lock already or the wait would complete a
                 cycle. A wait with a limit never raises it.
-            TypeError: ``blocking`` is neither a `bool` nor 0 or 1: ``acquire(5)`` waits without limit in `threading`.
+            TypeError: ``blocking`` is neither a `bool` nor 0 or 1. (In `threading`, ``acquire(5)`` waits forever.)
             ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
             OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
 

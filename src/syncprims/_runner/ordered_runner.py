@@ -44,8 +44,8 @@ R = TypeVar("R")
 class OrderedRunner:
     """Threads run their steps in a predefined order: each releases the next, and the last releases the first.
 
-    Use it if threads have to alternate, if a pipeline must not overtake itself, or if a test needs its threads to meet
-    in a certain order. Think of a relay race: the runner with the baton runs and hands it to the next one, and all
+    Use it if threads have to alternate, if the stages of a pipeline must run in order, or if a test needs a certain
+    order of its threads. Think of a relay race: the runner with the baton runs and hands it to the next one, and all
     others wait. A step that fails drops the baton, and all threads that wait for it get an error.
 
     Steps may repeat in the order: ``OrderedRunner("zero", "odd", "zero", "even")``.
@@ -85,22 +85,22 @@ class OrderedRunner:
     **Fairness.** The order of the steps is always kept, and one thread wakes at each hand-off. If several threads wait
     for the same step, the system chooses which of them gets the next turn.
 
-    **Thread safety.** All methods may be called from any thread. At most one thread is in a step. If an interrupt
-    (Ctrl-C, or any asynchronous exception) hits a waiting thread, that thread takes no turn. An interrupt in a step, or
-    at the end of one, breaks the sequence, so that no thread waits for a turn that will not come. If all threads of a
-    step have ended when the step is due, a new one may still come, so the other threads go on waiting. After five
-    seconds the logger ``syncprims`` warns and names the ended threads, and so do timeouts and reports. `run` knows that
-    no thread will come, and fails.
+    **Thread safety.** All methods may be called from any thread. At most one thread is in a step. A waiting thread that
+    gets an interrupt (Ctrl-C, or any asynchronous exception) takes no turn. An interrupt in a step, or at the end of
+    one, breaks the sequence, so that no thread waits for a turn that will not come. If a step is due and all of its
+    threads have ended, the other threads go on waiting, because a new thread may still come. After five seconds, a
+    warning to the logger ``syncprims`` names the ended threads. Errors of timeouts and reports name them too. `run`
+    knows that no thread will come, and fails.
 
-    **Differences from threading.** The closest relative, with the same terms, is `threading.Barrier`: a step that
-    raises, or `abort`, breaks a runner, and `reset` makes it usable again. A Barrier releases all threads at once, a
-    runner one at a time. A thread that would wait for itself, or whose wait would complete a cycle of threads that wait
-    for each other's steps and locks, gets a `DeadlockError`.
+    **Differences from threading.** The closest relative is `threading.Barrier`. As with a barrier, an error or `abort`
+    breaks a runner, and `reset` makes it usable again. But a barrier releases all threads at once, and a runner one at
+    a time. A thread that would wait for itself, or whose wait would complete a cycle of threads that wait for each
+    other's steps and locks, gets a `DeadlockError`.
 
     **Subclassing.** Override `_next` for another order and `_on_error` to go on after a failure. Both are called in the
     thread whose turn it is, with no lock of the library held, and before the next thread is released, so they should be
-    short. Public methods may be overridden too, but they don't call each other: `serve` and `run` don't reach an
-    overridden `step`, and nothing reaches an overridden `abort`, `stop`, `reset` or `wait`.
+    short. You may override public methods too, but they don't call each other: `serve` and `run` don't call `step`, and
+    the library never calls `abort`, `stop`, `reset` or `wait`.
     """
 
     def __init__(
@@ -184,11 +184,11 @@ class OrderedRunner:
     # -- taking part --------------------------------------------------------------------------------------------
 
     def step(self, name: str, *, timeout: float | EllipsisType | None = ...) -> StepContext:
-        """Return a context manager, and decorator of functions, that waits for a turn of a step.
+        """Return an object that waits for a turn of a step; use it as a context manager or as a decorator.
 
         This call does not block. Entering the context manager, or calling the decorated function, blocks until the turn
-        comes. Leaving hands the turn on. An exception breaks the sequence, unless `_on_error` lets it pass; it
-        propagates in any case. `StepContext.__enter__` lists the errors of entering.
+        comes. Leaving passes the turn to the next step. An exception in the step propagates, and breaks the sequence
+        unless `_on_error` lets it pass. `StepContext.__enter__` lists the errors of entering.
 
         Args:
             name: The step.
@@ -229,7 +229,7 @@ class OrderedRunner:
             StepTimeoutError: A turn did not come in time; nothing has changed, and the caller may go on serving.
             BrokenSequenceError: Another step failed, or the sequence was aborted or reset.
             DeadlockError: This thread is in a step of this runner already, or the wait would complete a cycle.
-            Exception: What `fn` raised. If `_on_error` let it pass, the turns go on, and it is raised at the end, with
+            Exception: `fn` raised it. If `_on_error` let it pass, the turns went on, and it is raised at the end, with
                 later ones as its notes.
 
         Example:
@@ -254,9 +254,10 @@ class OrderedRunner:
     ) -> list[R]:
         """Run the rest of the sequence, each step's body in each of its turns; return when all turns are done.
 
-        Each step gets a thread for the time of the run. With an executor there are no such threads: this thread takes
-        every turn and submits its body to the executor, one at a time. So it works with processes and other machines
-        (where bodies, turns and results have to be picklable), never starves a pool, and leaves the executor open.
+        The runner starts a thread for each step. With an executor it starts none: the calling thread takes every turn
+        and submits the body of the step to the executor, one at a time. So the bodies can run in processes and on other
+        machines (bodies, turns and results must then be picklable), and a single worker is enough. The executor stays
+        open.
 
         Args:
             bodies: For each step a function, which is called in its turns with the `Turn`.
@@ -271,13 +272,13 @@ class OrderedRunner:
             ValueError: A step has no body, a body has no step, or the timeout is negative or NaN; nothing was started.
             TypeError: A body can't be called, or is a coroutine or generator function, or the executor has no
                 ``submit``; nothing was started.
-            StepTimeoutError: The time was up. The sequence is aborted. A body in progress can't be killed: the error
-                names its thread, which ends with its body. With an executor also, at once, if another thread has taken
-                a turn.
+            StepTimeoutError: The time was up. The sequence is aborted. A body in progress can't be killed; the error
+                names its thread, which ends when its body ends. With an executor, this is also raised at once if
+                another thread has taken a turn.
             BrokenSequenceError: The sequence was aborted or reset, before or during the run.
             SequenceFinishedError: It had finished already; `reset` starts it again.
             DeadlockError: This thread is in a step of this runner, or holds a lock that a body waits for.
-            BaseException: The first failure of a body, after all threads have ended, with later ones as its notes. An
+            BaseException: A body raised it. It is raised when all threads have ended, with later ones as its notes. An
                 interrupt aborts the sequence, and is raised when the waiting threads have ended.
 
         Example:
@@ -393,8 +394,9 @@ class OrderedRunner:
     def _next(self, done: Turn | None, /) -> str | None:
         """Return the step after `done`; for subclasses with another order.
 
-        It is called once for each turn, in the thread that finishes it, or for the first turn in the thread that comes
-        first, with no lock of the library held. If it raises, the sequence breaks, and that thread gets the exception.
+        It is called once after each turn, in the thread that has finished the turn, and before the first turn in the
+        thread that comes first. No lock of the library is held. If it raises, the sequence breaks, and that thread gets
+        the exception.
 
         Args:
             done: The turn that was just completed; None for the first step.
@@ -411,8 +413,8 @@ class OrderedRunner:
         """Return whether to go on to the next step although this one raised; for subclasses. False by default.
 
         It is called in the thread of the step, with no lock of the library held. The exception propagates in that
-        thread, whatever this returns. If it is not an `Exception` but for example a `KeyboardInterrupt`, the sequence
-        breaks without this call.
+        thread even if this returns True. If the exception is not an `Exception`, for example a `KeyboardInterrupt`,
+        this is not called, and the sequence breaks.
 
         Args:
             turn: The turn that failed.

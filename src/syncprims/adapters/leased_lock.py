@@ -30,8 +30,8 @@ class LeasedLock(LockAdapter):
         """The fencing token of the calling thread's hold: a number that is greater than that of every hold before.
 
         The server draws it in the same step that acquires the lock. Send it along with each write, and let the storage
-        refuse a number that is less than the greatest it has seen. The numbers grow from one
-        hold to the next by more than one, and have up to 53 bits.
+        refuse a number that is less than the greatest it has seen. The numbers have up to 53 bits, and grow by more
+        than one from one hold to the next.
 
         Raises:
             RuntimeError: The calling thread holds nothing.
@@ -44,8 +44,8 @@ class LeasedLock(LockAdapter):
     def lost(self) -> Lost:
         """Whether the hold of the calling thread was lost: check ``is_set()``, or wait by ``wait(timeout)``.
 
-        In a thread without a hold, it is for the last hold through this object, of any thread, so a helper thread may
-        watch it. Keep it in a variable if the lock may be acquired again.
+        In a thread that does not hold the lock, this is about the last hold of any thread through this object, so that
+        a helper thread can watch it. Keep it in a variable if the lock may be acquired again.
 
         Raises:
             RuntimeError: The lock was never acquired through this object.
@@ -61,13 +61,13 @@ class LeasedLock(LockAdapter):
     def renew(self) -> None:
         """Begin the lease again, now; takes one round trip.
 
-        Use it between steps of work that are each shorter than the lease, and to make sure of the lock before a step
-        that can't be undone.
+        Use it between two steps of the work if each step is shorter than the lease, and before a step that can't be
+        undone.
 
         Raises:
             RuntimeError: The calling thread does not hold it.
-            LeaseExpiredError: It is lost; others may have it. The end of the block will raise it too.
-            redis.RedisError: The server did not answer; whether the lease was renewed is not known.
+            LeaseExpiredError: It is lost, and another client may have it. The end of the block will raise this too.
+            redis.RedisError: The server did not answer. It is not known whether the lease was renewed.
         """
         if not self.held_by_me():
             raise RuntimeError(f"cannot renew the lease of {self.name!r}: this thread does not hold it")
@@ -76,8 +76,8 @@ class LeasedLock(LockAdapter):
     def _on_lost(self, error: LeaseExpiredError, /) -> None:
         """Called once for a hold that was lost, as soon as that is known; for subclasses.
 
-        With ``renew=True`` it is called in its own thread, otherwise in the holder's thread when that renews or
-        releases. Its exceptions are logged.
+        With ``renew=True`` it is called in a separate thread, otherwise in the holder's thread when that thread renews
+        or releases. Its exceptions are logged.
 
         Args:
             error: The error that the end of the block will raise.

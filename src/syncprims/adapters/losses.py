@@ -64,10 +64,10 @@ class LeaseHolder(Frozen):
 
 
 class Lost:
-    """Whether a lease was lost while its holder worked: it can be checked and waited for. The locks make it.
+    """Whether a lease was lost while its holder worked. You can check it and wait for it. The locks make it.
 
-    It is set as soon as a loss can't be excluded: if the server reports that another client has the lock or that it is
-    gone, or if the lease was not renewed and its time is up by this machine's clock.
+    It is set as soon as the lease may be lost: when the server reports that the lock is gone or that another client has
+    it, or when the lease was not renewed and its time is up by this machine's clock.
 
     **Thread safety**: all methods may be called from any thread.
     """

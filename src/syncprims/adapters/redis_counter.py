@@ -68,8 +68,8 @@ class RedisCounter(CounterSurface):
     to keep a budget. Think of the ticket dispenser at the door: each customer draws the next number.
 
     Args:
-        client: A ``redis.Redis`` of one server, or from Sentinel. Its address, password and time limits are used, over
-            connections of the counter's own that never send a command twice: a change is made once or not at all.
+        client: A ``redis.Redis`` of one server, or from Sentinel. The counter uses its address, password and time
+            limits, but its own connections, which never send a command twice: a change is made once or not at all.
         name: The key on the server, and the counter's name in messages. A missing key counts as 0.
         minimum: The least value allowed; None, the default, means the least of 64 bits. Every program that changes the
             counter has to give the same bounds, because each change checks them and the server does not store them.
@@ -100,9 +100,9 @@ class RedisCounter(CounterSurface):
     **Thread safety.** All methods may be called from any thread.
 
     **Differences from AtomicCounter.** Integers have 64 bits, as in Redis; a change beyond them raises
-    `CounterBoundsError`. There is no ``update``, because a function can't run exactly once between a server and a
-    client that may lose their connection; use `compare_and_set`. There is no ``reset``, because there is no initial
-    value, and no ``_on_change``, because other programs change it. `wait_for` polls the server.
+    `CounterBoundsError`. There is no ``update``, because the function could not be guaranteed to run exactly once if
+    the connection breaks; use `compare_and_set`. There is no ``reset``, because there is no initial value, and no
+    ``_on_change``, because other programs change it. `wait_for` polls the server.
 
     **Subclassing.** There are no hooks, and no method calls one that may be overridden.
     """
@@ -197,7 +197,8 @@ class RedisCounter(CounterSurface):
             Whether the value was the expected one, and was set.
 
         Raises:
-            CounterBoundsError: The new value is out of bounds, whatever the present value is. The value stays the same.
+            CounterBoundsError: The new value is out of bounds, even if the counter does not have the expected value.
+                The value stays the same.
             TypeError: One of them is not an integer.
             OverflowError: One of them does not fit into 64 bits.
             redis.RedisError: The server did not answer, or refused. Whether the change was made is not known.
@@ -247,7 +248,7 @@ class RedisCounter(CounterSurface):
             TypeError: The predicate can't be called.
             ValueError: The timeout is negative or NaN.
             OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
-            redis.RedisError: The server did not answer and there is no timeout, or it refused.
+            redis.RedisError: The server did not answer and there is no timeout, or the server refused the command.
             Exception: Whatever the predicate raises.
         """
         if not callable(predicate):

@@ -130,20 +130,20 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 class RedisLock(LeasedLock):
     """A distributed lock on a Redis server, for the threads, processes and machines that know its name.
 
-    Use it to keep programs without shared memory from doing the same work at the same time. Think of a key with a tag:
-    a guest who does not return it in time is assumed dead, and a second key is made. So it only makes collisions rare.
-    If two holders at once would do harm, let the storage refuse the late one (see "Past one machine" in the
+    Use it to keep programs without shared memory from doing the same work at the same time. Think of a key that a guest
+    has to return by noon: if it does not come back, the hotel makes a second key. So two holders at the same time are
+    rare, but possible. If that would do harm, let the storage refuse the late one (see "Past one machine" in the
     documentation).
 
     Args:
         client: A ``redis.Redis`` of one server, or from Sentinel. Its address, password and time limits are used, over
             connections of the lock's own that never send a command twice.
         name: The key on the server, and the lock's name in messages. Nothing else may use this key.
-        lease: The seconds after which the server frees the lock by itself, if its holder has not: more than the work
-            under it ever takes, unless it is renewed. It is independent of how long others wait.
+        lease: The seconds after which the server frees the lock if its holder has not released it. Choose more than the
+            work under the lock ever takes, unless the lease is renewed.
         timeout: How long ``with`` waits, in seconds. None, the default, waits forever; 0 does not wait.
-        renew: Whether the lease is renewed, at each third of it, as long as the lock is held and the thread that holds
-            it lives; False by default. One thread of the process renews all leases.
+        renew: Whether to renew the lease after each third of its time, as long as the lock is held and the thread that
+            holds it lives; False by default. One thread of the process renews all leases.
 
     Raises:
         ValueError: The client's ``socket_timeout`` or ``socket_connect_timeout`` is None, so that it could wait forever
@@ -170,32 +170,32 @@ class RedisLock(LeasedLock):
       tries again, it gets the lock.
     - In a forked child it is not held.
 
-    Waiters form a queue on the server, and a release hands the lock to the first of them. A dead waiter is skipped.
-    Beside its key a lock uses three more, whose names begin with ``{name}``. An acquisition without a wait takes one
-    round trip, and so does a release.
+    Waiters form a queue on the server, and a release passes the lock to the first of them. A dead waiter is skipped. A
+    lock uses three more keys, whose names begin with ``{name}``. Acquiring a free lock takes one round trip, and so
+    does a release.
 
-    With ``renew=True`` the lease ends soon after its holder has died, but the work may take any time. A lease can still
-    be lost, if the server or the network fails for longer than the lease, or this process is stopped. Then `lost` is
-    set while the work goes on, the hook `_on_lost` is called, and the end of the block raises. If a late holder must
-    not write, the storage has to check: `token` is a number for this check.
+    With ``renew=True`` the work may take any time, and the lease still ends soon after its holder has died. But a lease
+    can still be lost, if the server or the network fails for longer than the lease, or if this process is stopped. Then
+    `lost` is set while the work goes on, the hook `_on_lost` is called, and the end of the block raises
+    `LeaseExpiredError`. If a late holder must not write, the storage has to check its `token`.
 
     If the server does not answer, a wait with a timeout goes on until its timeout, and the last failure is the cause of
-    the `LockTimeoutError`; `acquire` raises the client's own error instead, because False would mean that another
+    the `LockTimeoutError`. `acquire` raises the client's own error instead, because False would mean that another
     client holds the lock. A wait without a timeout raises the client's error at once. A wait may take longer than its
-    timeout by the client's ``socket_timeout`` and ``socket_connect_timeout``, which limit each exchange with the server
-    as a whole, however slowly its answer comes. (The system looks up the server's address, and Sentinel's clients have
-    their own limits.)
+    timeout, by the client's ``socket_timeout`` and ``socket_connect_timeout``. These limit each exchange with the
+    server as a whole, even if the answer comes byte by byte. (They don't limit the look-up of the server's address, or
+    Sentinel's clients, which have their own limits.)
 
-    **Fairness.** First come, first served, in all programs together, with one exception: a thread that got the lock
-    from the queue may take it again and again before the others for 30 ms, or for less if many wait, so that short
-    holds don't cost a switch of processes each. If it does not come back at once, the first waiter gets the lock. A try
-    that does not wait (``acquire(False)``, ``hold(0)``) otherwise fails while others wait. Locks of redis-py itself,
-    and waiters of earlier versions, are not in this order.
+    **Fairness.** First come, first served, among all programs, with one exception. A thread that got the lock from the
+    queue may acquire it again before the others for 30 ms, or less if many wait, so that not every short hold needs a
+    switch of processes. If it does not come back at once, the first waiter gets the lock. Outside of such a turn, a try
+    that does not wait (``acquire(False)``, ``hold(0)``) fails while others wait. Locks of redis-py itself, and waiters
+    of earlier versions, are not in the queue.
 
     **Thread safety.** All methods may be called from any thread. Each thread holds and releases its own hold.
 
-    **Differences from redis.lock.Lock.** The same key and protocol, so the two exclude each other. But the lease is
-    required, is never mistaken for the timeout, and belongs to the hold: one that has run out can't release another's.
+    **Differences from redis.lock.Lock.** The same key and protocol, so the two exclude each other. But here the lease
+    is required and separate from the timeout, and a holder whose lease has run out can't release the lock of another.
 
     **Subclassing.** Like `LockAdapter`, with one more hook, `_on_lost`.
     """

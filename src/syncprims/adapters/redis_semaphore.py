@@ -86,9 +86,9 @@ return holders(-1)
 class RedisSemaphore(LeasedLock):
     """A number of permits on a Redis server, for the threads, processes and machines that know its name.
 
-    Use it if several programs together may do something only so many times at once: calls to an API with a quota,
-    licences, heavy queries. Think of the cloakroom of a whole building: each hook has its holder's name on it, and a
-    hook whose lease is not renewed in time goes to the next in line.
+    Use it to limit how often several programs together do something at the same time: calls to an API with a quota,
+    licences, heavy queries. Think of the cloakroom of a whole building: each hook has the name of its holder, and if
+    the holder does not renew the lease in time, the hook goes to the next in the queue.
 
     Args:
         client: A ``redis.Redis`` of one server, or from Sentinel. Its address, password and time limits are used, over
@@ -96,11 +96,11 @@ class RedisSemaphore(LeasedLock):
         name: The key on the server, and the semaphore's name in messages. Nothing else may use this key.
         permits: How many there are; 1 or more. Every program has to give the same number, because the server does not
             store it.
-        lease: The seconds after which the server takes a permit back by itself, if its holder has not released it: more
-            than the work under it ever takes, unless it is renewed.
+        lease: The seconds after which the server takes a permit back if its holder has not released it. Choose more
+            than the work with the permit ever takes, unless the lease is renewed.
         timeout: How long ``with`` waits, in seconds. None, the default, waits forever; 0 does not wait.
-        renew: Whether the leases are renewed, at each third of them, as long as the permits are held and the threads
-            that took them live; False by default.
+        renew: Whether to renew each lease after each third of its time, as long as the permit is held and the thread
+            that took it lives; False by default.
 
     Raises:
         ValueError: The client's ``socket_timeout`` or ``socket_connect_timeout`` is None, so that it could wait forever
@@ -119,8 +119,8 @@ class RedisSemaphore(LeasedLock):
         ...     calls.value
         4
 
-    The same guarantees are weaker as with a `RedisLock`: a permit may be lost while it is held, and an interrupt or a
-    lost answer may leave one taken until its lease ends. If the server does not answer, it behaves like `RedisLock`.
+    Some guarantees are weaker, as with a `RedisLock`: a permit may be lost while it is held, and an interrupt or a lost
+    answer may leave one taken until its lease ends. If the server does not answer, it behaves like `RedisLock`.
 
     **Fairness.** First come, first served. A dead waiter is skipped. A try that does not wait (``acquire(False)``,
     ``hold(0)``) fails while others wait.

@@ -51,10 +51,10 @@ _MANY = 1024  # jobs, before settled ones are searched and dropped
 
 
 class Cancellation:
-    """Notifies the tasks of a group that they should stop: `TaskGroup.cancelled`.
+    """Tells the tasks of a group when they should stop: `TaskGroup.cancelled`.
 
-    Give it to tasks that run for long in threads of this program: nothing else can end them early. It can't be pickled;
-    a task in another process or interpreter can't use it.
+    Pass it to tasks that run for a long time in threads, because nothing else can end them early. It can't be pickled,
+    so a task in another process or interpreter can't use it.
 
     **Fairness**: all waiting threads are released at once.
 
@@ -123,8 +123,8 @@ class _Failure(NamedTuple):
 class TaskGroup:
     """Tasks of a pool that all end before a ``with`` block does, made by `CallbackPool.group`.
 
-    The end of the block waits for all of its tasks and their callbacks, also for those that tasks and callbacks submit
-    while it waits. The first failed task makes the group fail: queued tasks are cancelled, tasks in the pool's own
+    The end of the block waits for all tasks of the group and their callbacks, including those that tasks and callbacks
+    submit while it waits. When a task fails, the group fails: queued tasks are cancelled, tasks in the pool's own
     processes are killed, `cancelled` is set for the tasks that run in threads, and the end of the block raises all
     errors as one `ExceptionGroup`.
 
@@ -152,12 +152,12 @@ class TaskGroup:
     **Thread safety**: every method may be called from any thread, from tasks and from callbacks. The ``with`` block
     belongs to one thread, which must not be the one that runs the pool's callbacks.
 
-    **Differences from asyncio.TaskGroup**: a thread can't be stopped, so the end of the block waits until a task in a
-    thread ends by itself, and `cancelled` notifies it that it should. A group with a ``timeout`` gives such a task the
-    pool's ``grace`` and then leaves it behind, like a task with its own ``timeout``. If the block raises an exception
-    that is not an `Exception`, such as a KeyboardInterrupt, that exception propagates, with the others as notes;
-    running tasks then have two seconds, and go on in the pool if they have not ended. A ``SystemExit`` of a task is
-    raised as a `CallbackExit`, whose cause it is. If a failed group refuses a task, that is not another error.
+    **Differences from asyncio.TaskGroup**: a thread can't be stopped. So `cancelled` asks a task in a thread to stop,
+    and the end of the block waits until it has ended. A group with a ``timeout`` waits for such a task for the pool's
+    ``grace`` and then leaves it behind, like a task with its own ``timeout``. If the block raises an exception that is
+    not an `Exception`, such as a KeyboardInterrupt, that exception propagates, with the others as notes. Running tasks
+    then have two seconds to end, and otherwise go on in the pool. If a task raises ``SystemExit``, the group raises a
+    `CallbackExit` with that cause. The error of submitting to a failed group does not count as another failure.
 
     **Subclassing**: the pool makes it, and has no hook to make another kind.
 
@@ -218,8 +218,8 @@ class TaskGroup:
     ) -> Task[T]:
         """Start ``func(*args, **kwds)`` in the group, with callbacks; otherwise like `CallbackPool.apply_async`.
 
-        A failed task with an ``error_callback`` makes the group fail like any other. An exception of a callback belongs
-        to the pool, as everywhere, and does not.
+        A failed task makes the group fail even if it has an ``error_callback``. An exception of a callback does not:
+        the pool raises it, as always.
 
         Raises:
             PoolClosedError: As for `submit`.
@@ -238,8 +238,8 @@ class TaskGroup:
     ) -> Iterator[T]:
         """Return an iterator over ``fn`` of each item, with tasks of the group; otherwise like `CallbackPool.map`.
 
-        An error makes the group fail whether its result is taken or not. With ``buffersize`` (or the pool's
-        ``max_pending``), only items whose results are taken inside the block are certain to be called.
+        An error makes the group fail even if you never read its result. With ``buffersize`` (or the pool's
+        ``max_pending``), ``fn`` may not be called for items whose results you don't read inside the block.
 
         Raises:
             PoolClosedError: As for `submit`, also while iterating.
@@ -383,8 +383,8 @@ class TaskGroup:
         Raises:
             ExceptionGroup: The block raised an `Exception`, which is the first in it; or tasks did; or the time was up
                 (`PoolTimeoutError`).
-            DeadlockError: The group has no timeout, and a task or callback waits for this thread, or there is no worker
-                left to run it. The group has failed; the tasks that it can't wait for go on in the pool.
+            DeadlockError: The group has no timeout, and a task or callback waits for this thread, or no worker is left
+                to run it. The group has failed, and tasks that it can't wait for go on in the pool.
             ForkedError: This is a forked child.
         """
         return leave_by(self._leaving())

@@ -40,9 +40,10 @@ class LazyResults(Iterator[T], Generic[T]):
 
     **Fairness**: like the pool.
 
-    **Thread safety**: one thread at a time may use it, like any iterator over your iterator.
+    **Thread safety**: only one thread at a time may use it, like any iterator.
 
-    **Differences from multiprocessing**: there the whole source is read at once, whether results are taken or not.
+    **Differences from multiprocessing**: `multiprocessing.pool.Pool` reads the whole source at once, even if you never
+    take a result.
 
     **Subclassing**: the pool makes it, and has no hook to make another kind.
     """
@@ -87,7 +88,7 @@ class LazyResults(Iterator[T], Generic[T]):
         return self.next()
 
     def next(self, timeout: float | None = None) -> T:
-        """Return the next result like ``next()``, with a timeout that does not count the source's own time.
+        """Return the next result like ``next()``, with a timeout for the task (not for the source).
 
         Args:
             timeout: Seconds to wait for a task; None waits forever.

@@ -48,15 +48,16 @@ class CallbackPool(Executor):
     exactly once, in order of completion, and no failure is lost or causes a hang.
 
     Args:
-        executor: ``"thread"`` (its own daemon threads), ``"process"`` (a process for each such thread; see
-            ``mp_context``), ``"interpreter"`` (from Python 3.14: daemon threads, each with its own interpreter), or any
+        executor: ``"thread"`` for daemon threads, ``"process"`` for processes (see ``mp_context``), ``"interpreter"``
+            for daemon threads that each have their own interpreter (from Python 3.14), or any
             `concurrent.futures.Executor`, which the pool never shuts down.
-        max_workers: The number of workers, for the pool's own kinds; None means the default of the standard executors.
-        max_pending: If this many tasks are not settled (done, callback included), `submit` from outside the pool
-            blocks; None means no limit.
-        flush_output: Flush ``stdout`` and ``stderr`` of the worker after each task, before its callback, and in this
-            process before each submission to another process or interpreter, so that lines appear in the order of
-            events.
+        max_workers: The number of workers, if you don't pass an executor. None means the default of the standard
+            executors.
+        max_pending: While this many tasks are pending (their call or their callback has not ended), `submit` from
+            outside the pool blocks. None means no limit.
+        flush_output: Flush ``stdout`` and ``stderr`` so that lines appear in the order of events: in the worker after
+            each task and before its callback, and in this process before each submission to another process or
+            interpreter.
         copy_context: Run thread tasks, and the callbacks of all tasks, in copies of the submitter's `contextvars`
             context.
         dumps: Pickles calls and results for processes. None, the default, means `pickle.dumps`; ``cloudpickle.dumps``
@@ -64,22 +65,22 @@ class CallbackPool(Executor):
         on_callback_error: What to do with the exceptions of callbacks, and with the exceptions of tasks that no code
             looked at: ``"raise"`` them at `join` or `close`, ``"log"`` them, or call a function with the task and the
             error.
-        on_progress: Called after each task with the numbers of settled and of submitted tasks, on the dispatcher
-            thread. If it reads the error of a task, that does not count as looking at it.
+        on_progress: Called after each task, on the dispatcher thread, with the number of settled tasks and the number
+            of submitted tasks. If this function reads the error of a task, that does not count as looking at it.
         initializer: Called in each worker at its start, with ``initargs``.
         initargs: See ``initializer``.
         mp_context: How the pool's processes start: ``"spawn"``, ``"forkserver"``, ``"fork"`` or a context of
-            `multiprocessing`. None means the pool's own fork server, or ``spawn`` on systems without one. ``"fork"``
-            copies locks that other threads hold at that moment in their locked state.
+            `multiprocessing`. None means the pool's own fork server, or ``spawn`` on systems without one. With
+            ``"fork"``, a lock that another thread holds at that moment stays locked in the worker.
         max_tasks_per_child: A process is replaced by a new one after this many tasks; None means never.
         envelope: For an executor that you pass in: whether the pool pickles calls. None means yes, unless the executor
             is known to run threads.
-        grace: How many seconds workers have to end by themselves once their tasks are done, at `close`, the end of
-            ``with``, `shutdown` or the program's exit. Then a process is killed or a thread is left behind, and a
-            warning in the log names the reason (a thread or a child process that a task has left there). At the
-            program's exit, workers that are still in their initializer have four times as long to finish it; then the
-            tasks that wait for them fail. A `join` or `close` without a timeout goes on waiting, after a warning. None
-            means no limit. Programs that tasks have started, for example by `subprocess`, are not killed with a worker.
+        grace: How many seconds a worker has to end by itself after its tasks are done, at `close`, the end of ``with``,
+            `shutdown` or the program's exit. Then its process is killed, or its thread is left behind, and a warning in
+            the log names the reason: a thread or a child process that a task has left there. None means no limit.
+            Programs that tasks have started, for example by `subprocess`, are not killed with a worker. At the
+            program's exit, a worker that is still in its initializer has four times the ``grace``; then the tasks that
+            wait for it fail. A `join` or `close` without a timeout logs a warning and goes on waiting.
         name: The pool's name in messages; by default ``CallbackPool-7`` or the like.
 
     Raises:
@@ -87,7 +88,7 @@ class CallbackPool(Executor):
             not go with the executor.
         TypeError: A function can't be called or is a coroutine function, an executor has no ``submit``, or an argument
             is unknown.
-        PoolClosedError: The program is so near its end that nothing would run the callbacks of a new pool.
+        PoolClosedError: The program is ending, and no thread would run the callbacks of a new pool.
 
     Example:
         >>> from syncprims import CallbackPool
@@ -98,9 +99,9 @@ class CallbackPool(Executor):
         [3]
 
     **Fairness**: tasks begin in the order of submission; callbacks run in the order of completion. Threads that
-    ``max_pending`` blocks go on in no particular order. A `concurrent.futures.ThreadPoolExecutor` that you pass in is
-    shared with its other users: short tasks run for about a millisecond at a time in one of its threads, then other
-    calls that wait in the executor get their turn; each longer task gets its own turn.
+    ``max_pending`` blocks go on in no particular order. If you pass in a `concurrent.futures.ThreadPoolExecutor` that
+    has other users, the pool runs short tasks for about a millisecond in one of its threads and then lets other calls
+    run; each longer task waits in the executor's queue like any other call.
 
     **Thread safety**: every method may be called from any thread. `join`, `close` and ``shutdown(wait=True)`` raise
     `DeadlockError` in a callback or a task of the pool itself.
@@ -108,14 +109,16 @@ class CallbackPool(Executor):
     **Differences from concurrent.futures and multiprocessing.Pool**: callbacks run on one thread of the pool, not on
     the submitter's or a worker's. An exception in the ``with`` block cancels the queued tasks. `join`, `close` or the
     end of the ``with`` block raises the exceptions of callbacks. When the pool closes, it also raises the exceptions of
-    its tasks that no code looked at: code looks at one with an ``error_callback``, with `Task.result` or
-    `Task.exception` (except in a hook), or by awaiting the task. A task's ``timeout`` counts from its start on the
-    pool's threads and on process executors of this machine (standard, loky). On other executors it counts from when
-    ``running()`` is first true; on Dask, whose futures never report that they run, from the submission. A thread or
-    interpreter that does not end in time is replaced and never waited for, not even at exit; the pool's own processes
-    are killed at once, and so are pebble's.
+    its tasks that no code looked at. Code looks at an exception with an ``error_callback``, with `Task.result` or
+    `Task.exception` (except in a hook), or by awaiting the task.
 
-    **Subclassing**: override `_on_settled`. Public methods may be overridden too; ``with`` calls ``close`` and
+    A task's ``timeout`` counts from its start, in the pool's own workers and in process executors of this machine
+    (standard, loky). In other executors it counts from when ``running()`` is first true. Dask's futures never report
+    that they run, so there it counts from the submission. If a task in a thread or interpreter does not end in time,
+    another worker takes its place, and nothing waits for it, not even the program's exit. A process of the pool's own,
+    or of pebble, is killed at once.
+
+    **Subclassing**: override `_on_settled`. You may override public methods too. ``with`` calls ``close`` and
     ``abort``, ``terminate`` calls ``abort``, and `submit`, `apply_async` and `map` don't call each other.
     """
 
@@ -202,9 +205,9 @@ class CallbackPool(Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
         """Start ``fn(*args, **kwargs)`` and return its task, which belongs to the caller like any executor's future.
 
-        It blocks while ``max_pending`` tasks are not settled, unless a callback or a task of this pool calls it. While
-        the caller holds the task, its exception is the caller's to handle. If the task is dropped before any code has
-        looked at its exception, the pool raises it when it closes, or logs it if it has closed by then.
+        It blocks while ``max_pending`` tasks are pending, unless a callback or a task of this pool calls it. As long as
+        you keep the task, you have to handle its exception. If you drop the task before any code has looked at its
+        exception, the pool raises it when it closes, or logs it if it has closed already.
 
         Raises:
             PoolClosedError: The pool accepts no more tasks.
@@ -235,10 +238,10 @@ class CallbackPool(Executor):
             args: Its positional arguments.
             kwds: Its keyword arguments.
             callback: Called with the result, on the pool's dispatcher thread.
-            error_callback: Called instead with the exception if the call raised, expired (`TaskTimeoutError`), lost
-                its worker, or was cancelled (`concurrent.futures.CancelledError`).
-            timeout: How many seconds the call may run, counted from its start; None means no limit. The class describes
-                how the pool knows the start, and what happens to the worker.
+            error_callback: Called instead with an exception if the call raised it, took too long (`TaskTimeoutError`),
+                lost its worker, or was cancelled (`concurrent.futures.CancelledError`).
+            timeout: How many seconds the call may run; None means no limit. `CallbackPool` describes when the time
+                starts, and what happens to the worker.
 
         Raises:
             ValueError: ``timeout`` is negative or NaN.
@@ -259,17 +262,18 @@ class CallbackPool(Executor):
     ) -> Iterator[T]:
         """Return an iterator over ``fn`` of each item, in the items' order.
 
-        The call submits everything, or at most ``buffersize`` (default: ``max_pending``) chunks ahead, and then one
-        more for each chunk that is taken. Taking a result blocks until it is there.
+        The call submits everything. With ``buffersize`` (by default ``max_pending``), it submits this many chunks, and
+        then one more for each chunk that you have taken. Taking a result blocks until it is there.
 
-        When the pool closes, it raises the exceptions of the calls that no code looked at: all of them if the results
-        are never read, and those of the results after a ``break``. If one exception was read, the others count as seen.
+        When the pool closes, it raises the exceptions of the calls that no code looked at. These are all of them if you
+        never read the results, and those of the results that are left after a ``break``. If you got one exception, the
+        others count as seen.
 
         Args:
             fn: Called with one item of each iterable, up to the end of the shortest.
             *iterables: The items.
             timeout: Seconds from this call until the last result must be there; None waits forever.
-            chunksize: How many items make one task; large ones are much faster for quick calls, on threads too.
+            chunksize: How many items make one task. For quick calls, large chunks are much faster, even in threads.
             buffersize: How many chunks to submit ahead.
 
         Raises:
@@ -296,8 +300,8 @@ class CallbackPool(Executor):
         `TaskGroup` describes it, with an example.
 
         Args:
-            timeout: Seconds from entering the block until all of its tasks must have ended. Then the group fails with a
-                `PoolTimeoutError`. None means no limit.
+            timeout: How many seconds after entering the block all of its tasks must have ended. If they have not, the
+                group fails with a `PoolTimeoutError`. None means no limit.
 
         Raises:
             ValueError: ``timeout`` is negative or NaN.
@@ -340,8 +344,7 @@ class CallbackPool(Executor):
         Args:
             func: The function to call.
             iterable: The items.
-            chunksize: How many items make one part, which is one call to a worker; None makes four parts for each
-                worker.
+            chunksize: How many items a worker gets at a time; None makes four such parts for each worker.
             callback: Called with the list of results, on the pool's dispatcher thread.
             error_callback: Called instead with the exception.
 
@@ -456,14 +459,14 @@ class CallbackPool(Executor):
         """Accept no more tasks from outside, wait like `join`, and let the workers end. It may be called again.
 
         Callbacks and tasks may go on submitting until nothing is pending. If they never stop, for example because a
-        task submits itself again, this never returns: give it a timeout, or call `shutdown`, `abort` or `terminate`
-        from another thread or a callback, each of which ends it.
+        task submits itself again, this never returns. Then give it a timeout, or end it by `shutdown`, `abort` or
+        `terminate` from another thread or a callback.
 
         Args:
             timeout: Seconds; None means no limit.
 
         Raises:
-            CallbackErrors: As for `join`, like `DeadlockError` and `ForkedError`.
+            CallbackErrors: As for `join`, which also lists `DeadlockError` and `ForkedError`.
             PoolTimeoutError: The time was up. The pool is closed; call this again to go on waiting. The message names
                 the running tasks, or the worker that has not ended and the reason.
         """
@@ -476,11 +479,11 @@ class CallbackPool(Executor):
     def abort(self) -> list[Task[Any]]:
         """Cancel the queued tasks, call their callbacks, and let the workers end after their running tasks.
 
-        It blocks for the callbacks of the cancelled tasks, at most 2 seconds, and not at all in a callback. Running
+        It waits for the callbacks of the cancelled tasks, at most 2 seconds, and not at all in a callback. Running
         tasks go on, and their callbacks still run. The interpreter's exit does not wait for them.
 
         Returns:
-            The tasks that still run, or that a handed-in executor has already fetched.
+            The tasks that still run, and those that an executor which you passed in has already fetched.
 
         Raises:
             ForkedError: As for `submit`.
@@ -490,9 +493,9 @@ class CallbackPool(Executor):
     def terminate(self) -> list[Task[Any]]:
         """Call `abort`, and kill the pool's own processes: their tasks are cancelled, and none of them is left.
 
-        It blocks for the callbacks of the cancelled tasks, at most a few seconds. A lock or a queue that a killed
-        process was using may stay locked forever, and programs that it has started go on. Threads and handed-in
-        executors can't be killed.
+        It waits for the callbacks of the cancelled tasks, at most a few seconds. A lock or a queue that a killed
+        process was using may stay locked forever, and programs that it has started go on. Threads can't be killed, nor
+        can an executor that you passed in.
 
         Returns:
             The tasks that still run; none if it is a process pool.
@@ -504,7 +507,7 @@ class CallbackPool(Executor):
         return self._ending.kill()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the pool like every executor: accept no tasks, also not from tasks and callbacks; raise no group.
+        """End the pool like every executor: accept no more tasks, not even from callbacks, and raise no errors.
 
         The errors that `close` would raise are logged. The pool ends as soon as all submitted tasks are done, even if a
         task tries to submit itself again.
@@ -567,7 +570,7 @@ class CallbackPool(Executor):
 
     @property
     def stats(self) -> PoolStats:
-        """The present numbers of the pool. Each is right, but they may be a moment apart while tasks run."""
+        """The present numbers of the pool. While tasks run, the numbers may be from slightly different moments."""
         self._open_tasks.check_fork()
         # A task leaves the open ones a little after it has been settled, and is in the tally by then.
         tasks = [task for task in list(self._open_tasks.jobs) if not task.settled()]
@@ -584,9 +587,8 @@ class CallbackPool(Executor):
     def _on_settled(self, task: Task[Any], /) -> None:
         """Do nothing: for subclasses, called on the dispatcher thread after each task's callback.
 
-        It should be short, because it holds up other callbacks. Its exceptions are kept like those of a callback.
-        `join` and `close` wait for it. It sees every task, so if it reads the error of one, that does not count as
-        looking at it.
+        It should be short, because it holds up other callbacks. The pool keeps its exceptions like those of a callback,
+        and `join` and `close` wait for it. If it reads the error of a task, that does not count as looking at it.
         """
 
     def __repr__(self) -> str:

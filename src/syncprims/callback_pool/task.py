@@ -44,10 +44,10 @@ Outcome = tuple[Literal["done"], T] | tuple[Literal["failed", "cancelled"], Base
 
 
 class Task(Future[T]):
-    """The promise of one call's result, made by `CallbackPool.submit` and `CallbackPool.apply_async`.
+    """The future of one call, made by `CallbackPool.submit` and `CallbackPool.apply_async`.
 
     Use it like any `concurrent.futures.Future`: with `concurrent.futures.wait` and ``as_completed``, with
-    ``asyncio.wrap_future``, or simply ``await`` it. `settled` and `wait_settled` also cover its callback.
+    ``asyncio.wrap_future``, or simply ``await`` it. `settled` and `wait_settled` are about its callback too.
 
     Example:
         >>> from syncprims import CallbackPool
@@ -60,8 +60,8 @@ class Task(Future[T]):
 
     **Thread safety**: every method may be called from any thread, and from signal handlers.
 
-    **Differences from concurrent.futures.Future**: a cancelled task notifies `concurrent.futures.wait` at once, not
-    when a worker reaches it. `running` is true only once the call has really begun, if the executor reports that.
+    **Differences from concurrent.futures.Future**: `concurrent.futures.wait` sees at once that a task is cancelled, not
+    only when a worker comes to it. `running` is true only once the call has really begun, if the executor reports that.
     `result` in a forked child raises `ForkedError` instead of waiting for workers that are not there. If a task is
     dropped before any code looked at its error, the pool raises it when it closes. If a function given to
     `add_done_callback` raises, this is logged, and the other functions are still called.
@@ -108,13 +108,13 @@ class Task(Future[T]):
     def kill(self) -> bool:
         """End the call now: cancel it if it has not begun, or kill the process of the pool that runs it.
 
-        That process is dead when this returns, the task is cancelled, and other tasks go on. The process is never one
-        that has gone on to another task. A lock, queue or file that the call was using stays as it was left. This
-        blocks until the process is dead, for a few milliseconds.
+        This blocks until the process is dead, for a few milliseconds. Then the task is cancelled. Other tasks go on: a
+        process that has already begun another task is not killed. A lock, queue or file that the call was using stays
+        as the call left it.
 
         Returns:
-            True if it is cancelled (now or before). False if it is done, or runs where it can't be killed: in a thread,
-            an interpreter, or an executor that was handed in. Then nothing has changed.
+            True if it is cancelled (now or before). False if it is done, or if it can't be killed, because it runs in a
+            thread, an interpreter, or an executor that you passed in. Then nothing has changed.
         """
         return self.cancel() or self._open_tasks.kill(self) or self.cancelled()  # another thread may have killed it
 
@@ -142,8 +142,8 @@ class Task(Future[T]):
             PoolTimeoutError: The task is not done, and the time is up. Nothing has changed; you may wait again.
             concurrent.futures.CancelledError: It was cancelled.
             TaskTimeoutError: It ran for longer than the ``timeout`` with which it was started.
-            DeadlockError: No timeout is given, and the result would never come: the thread that runs the task waits for
-                this one, or all workers that could run it do.
+            DeadlockError: No timeout is given, and the result would never come, because the thread that runs the task
+                waits for this thread, or all workers that could run it do.
             ForkedError: It is not done, and this is a forked child.
         """
         return self._result_or_raise(timeout, PoolTimeoutError)
@@ -317,10 +317,10 @@ class Task(Future[T]):
     # -- multiprocessing's names -------------------------------------------------------------------------------------
 
     def get(self, timeout: float | None = None) -> T:
-        """Return `result` once its callback has run, like `multiprocessing.pool.AsyncResult.get`.
+        """Return the result like `result`, but after the callback has run, like `multiprocessing.pool.AsyncResult.get`.
 
-        It waits for the callback for half a second at most, because the callback may need a lock of this thread; and
-        not at all in another callback of the pool.
+        It waits for the callback at most half a second, because the callback may need a lock of this thread. In another
+        callback of the pool it does not wait for the callback at all.
 
         Raises:
             PoolTimeoutError: As for `result`; it is also a `multiprocessing.TimeoutError`.

@@ -236,8 +236,9 @@ def check_lock_order(action: Action = "raise") -> LockOrderCheck:
     acquired. It checks `TimedLock`, `TimedRLock`, `LockAdapter` and the locks inside `acquire_all` (which always uses
     one order). It also finds cycles of more than two locks.
 
-    It reports nothing that can't deadlock: an ``acquire`` that doesn't wait or has a timeout (it gives up by itself),
-    acquiring a lock again, and two orders that a third lock keeps apart. It forgets locks that are gone.
+    It reports nothing that can't deadlock: an ``acquire`` that doesn't wait or has a timeout, a lock that a thread
+    acquires again, and two orders that can't meet because both threads hold a third lock. It forgets locks that are
+    gone.
 
     While it is on, every acquisition takes some microseconds longer, and an interrupt may leak a lock. It doesn't know
     which locks were held before it began. Checks may be nested and combined with `record`.
@@ -286,7 +287,7 @@ def ignore_lock_order() -> Iterator[None]:
 
     Use it in a test that inverts an order on purpose, for example to test a deadlock, if the test suite runs with
     `check_lock_order`. It is a context manager and a decorator. It does nothing if no check is on, and it may be
-    nested. Locks that are acquired inside of it are known to be held afterwards.
+    nested. The checks still note which locks are acquired inside of it, so that they know them afterwards.
 
     Example:
         >>> from syncprims import TimedLock

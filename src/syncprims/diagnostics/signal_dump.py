@@ -16,7 +16,7 @@ from .c_handlers import Action, Faulthandler, action_of, unregister_faulthandler
 
 
 class SignalDump:
-    """What `dump_on_signal` returns: it writes reports until `stop`, or until the end of its ``with``.
+    """The object that `dump_on_signal` returns. It writes reports until `stop` is called or its ``with`` ends.
 
     Example:
         >>> import io, signal
@@ -58,12 +58,12 @@ class SignalDump:
             self._faulthandler.register(self._signum, self._file, chain=True)
 
     def stop(self) -> None:
-        """Write no more reports, and put back what handled the signal before. Only the main thread may do so.
+        """Stop writing reports, and restore the handler that the signal had before; for the main thread only.
 
-        A handler that was installed on top in the meantime stays. Several for one signal may be stopped in any order.
+        If another handler was installed since then, it stays. Several dumps for one signal may be stopped in any order.
 
         Raises:
-            ValueError: The calling thread is another one.
+            ValueError: The calling thread is not the main thread.
         """
         if threading.current_thread() is not threading.main_thread():
             raise ValueError("only the main thread can stop the reports, since no other may change handlers of signals")
@@ -153,9 +153,9 @@ def _write(text: str, file: TextIO | None) -> None:
 def dump_on_signal(signum: int | None = None, file: TextIO | None = None) -> SignalDump:
     """Write the `report` of all threads whenever the process gets a signal, to see why it hangs.
 
-    After that, ``kill -USR1 <pid>`` shows the report. The main thread writes it, also while it waits for a lock. The
-    handler that was installed before is called afterwards, also one in C (on systems with ``sigaction``). The default
-    action of the signal, which would end the process, is not taken.
+    After that, ``kill -USR1 <pid>`` shows the report. The main thread writes it, even while it waits for a lock. Then
+    it calls the handler that was installed before, even one in C (on systems with ``sigaction``). The default action of
+    the signal, which would end the process, is not taken.
 
     A main thread that hangs in C code runs no signal handlers, so it writes no report. `faulthandler` works there. The
     two work together, in any order:
@@ -166,9 +166,9 @@ def dump_on_signal(signum: int | None = None, file: TextIO | None = None) -> Sig
        faulthandler.register(signal.SIGUSR1, chain=True)
 
     Then the signal shows the stack traces of all threads at once, written by C code, and the report as soon as the main
-    thread can write it. (If `faulthandler` was registered first, it is registered again with ``chain=True``. Its file
-    can't be found out, so from 3.14 on it then writes to the file of the report.) If `faulthandler` is registered later
-    and without ``chain=True``, only its stack traces come.
+    thread can write it. (If `faulthandler` was registered first, it is registered again with ``chain=True``. From 3.14
+    on its file can't be found out, so it then writes to the file of the report.) If you register `faulthandler` later
+    and without ``chain=True``, you get only its stack traces.
 
     Args:
         signum: The signal. The default, None, is ``SIGUSR1``.

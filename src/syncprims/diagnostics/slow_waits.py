@@ -136,13 +136,12 @@ def _say(waiting: Waiting, waits: Sequence[Waiting]) -> str:
 def warn_slow(after: float = 5.0) -> SlowWaits:
     """Log a warning with the `report` when a wait lasts longer than this, while the thread still waits.
 
-    Use it in production, to learn of a problem before anything fails. Waits that belong together are one incident,
-    which is logged once, when it begins. The incident includes all other waits for the same object that get that long,
-    and waits for objects that its waiters hold. It ends when no wait of that length is left. A later wait is another
-    incident.
+    Use it in production, to learn of a problem before anything fails. Long waits for the same object are one incident,
+    and so are long waits for objects that its waiters hold. An incident is logged once, when it begins. It ends when
+    none of its waits is that long any more. A later wait is a new incident.
 
-    The warning goes to the logger ``syncprims``. A daemon thread looks at the waits twice in that time, so the locks
-    themselves don't get slower. After a fork, call it again in the child.
+    The warning goes to the logger ``syncprims``. A daemon thread looks at the waits every ``after / 2`` seconds, so the
+    locks themselves don't get slower. After a fork, call this again in the child.
 
     Args:
         after: Seconds, more than 0.

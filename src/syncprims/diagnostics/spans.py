@@ -29,20 +29,21 @@ class Span(Frozen):
     Attributes:
         kind: ``"wait"`` for anything of this library or, under watch, of `threading`; ``"hold"`` of a lock, ``"turn"``
             of a runner's step, ``"task"`` or ``"callback"`` of a pool.
-        name: Of what: the lock's name, ``runner[step]``, ``pool: function``.
+        name: What the span is about: the lock's name, ``runner[step]``, or ``pool: function``.
         thread: The name of the thread.
         ident: Its `threading.get_ident`, or None for a task in another process.
         site: Where in the program, like ``billing.py:41 in charge``; for a task, where it was submitted.
-        start: When it began, in seconds since the recording did.
-        end: When it ended, likewise.
-        waited: For a task, how long it was queued; for a callback, how long after the task it began; else 0.
+        start: When it began, in seconds after the beginning of the recording.
+        end: When it ended, in the same way.
+        waited: For a task, how long it was queued; for a callback, how long after the task it began; otherwise 0.
         outcome: How it ended. ``""`` if there is nothing to say; ``"gave up"`` for a wait whose time was up;
             ``"deadlock refused"`` for one that would have been part of a deadlock; ``"interrupted"`` for one that ended
             by a KeyboardInterrupt or the like; ``"failed: ValueError"``, with the type of the error, for a task, a
-            callback or a turn that raised; ``"not over"`` if the recording ended before.
-        key: What it belongs to: the same for spans of the same lock, sequence or task.
+            callback or a turn that raised; ``"not over"`` if the recording ended first.
+        key: A value that is the same for spans of the same lock, sequence or task.
         index: The number of the turn, for a turn.
-        holder: For a wait, the name of the thread that had what it was for when it began; ``""`` if no thread had.
+        holder: For a wait, the name of the thread that held the lock or had the turn when the wait began; ``""`` if
+            there was none.
     """
 
     __slots__ = (  # noqa: RUF023  the order of the arguments

@@ -18,7 +18,7 @@ class Durations(Frozen):
     Attributes:
         total: Their sum.
         mean: Their mean.
-        p99: The least of them that 99 of 100 don't exceed.
+        p99: The 99th percentile.
         longest: The longest.
     """
 
@@ -146,17 +146,17 @@ def _laid_out(lines: Sequence[list[str]], texts: int, columns: int) -> str:
 
 
 class LockUse(Frozen):
-    """How the locks were used that were made at one place in the program: how often, and for how long threads waited.
+    """How the locks that one line of the program makes were used: how often, and how long threads waited for them.
 
     Attributes:
-        name: What the program stores them in and where they are made, like ``Account._lock (bank.py:12)``.
+        name: Where the program stores them and where it makes them, like ``Account._lock (bank.py:12)``.
         file: The file that makes them, or ``""`` if that is not known.
         line: The line, or 0.
-        locks: How many different ones were used.
-        taken: How often they were taken.
-        waited: How often threads had to wait for them; also without success.
-        wait: For how long these waits lasted: the `Durations`.
-        hold: For how long they were held.
+        locks: How many different locks were used.
+        taken: How often they were acquired.
+        waited: How often threads had to wait for them, with or without success.
+        wait: How long these waits lasted: the `Durations`.
+        hold: How long the locks were held.
     """
 
     __slots__ = ("name", "file", "line", "locks", "taken", "waited", "wait", "hold")  # noqa: RUF023  the order of the arguments

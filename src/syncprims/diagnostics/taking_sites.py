@@ -63,15 +63,15 @@ class SiteRecording:
 def record_sites() -> SiteRecording:
     """Record, from now on, which thread acquires each lock, and where in the program.
 
-    Then a `DeadlockError` shows where each thread acquired the locks that it holds. A `LockTimeoutError` and `report`
-    show where the holder acquired the lock, and they know the name of a holder that ended without releasing. The
-    operating system may give the ident of such a holder to a new thread. Without the recording, that thread enters a
-    `TimedRLock` that the holder left acquired, as if it were its own. With the recording, it gets a `DeadlockError`.
+    While it is on, a `DeadlockError` shows where each thread acquired the locks that it holds. A `LockTimeoutError` and
+    `report` show where the holder acquired the lock, and they know the name of a holder that ended without releasing
+    it. (The system may give the ident of such a holder to a new thread. If the holder left a `TimedRLock` acquired,
+    that thread could enter it as if it were its own. With the recording it gets a `DeadlockError`.)
 
-    This blocks nothing and starts no thread. While it is on, acquiring and releasing a free lock takes 10 to 18 times
-    as long, and an interrupt may leak a lock, as with `record`. It does not know where locks were acquired before it
-    began, and it does not see calls of a method that was looked up before (as a `threading.Condition` does when it is
-    made). Several recordings may be on at the same time, in any thread. In a forked child they go on.
+    It blocks nothing and starts no thread. While it is on, acquiring and releasing a free lock takes 10 to 18 times as
+    long, and an interrupt may leak a lock, as with `record`. It does not know where locks were acquired before it
+    began. Nor does it see calls of a method that was looked up before, like those of a `threading.Condition` that was
+    made before. Several recordings may be on at the same time, in any thread. In a forked child they go on.
 
     Returns:
         An object that stops it. Use it in a ``with``, or ignore it to go on until the program ends.

@@ -4,9 +4,9 @@
 - `assert_blocks` asserts that a function waits.
 - `interrupts` delivers a real KeyboardInterrupt at every point where CPython can, and reports what breaks.
 - `check_lock`, `check_rlock`, `check_rwlock`, `check_semaphore`, `check_runner`, `check_counter` and `check_pool` try a
-  primitive's whole contract on a subclass or a wrapped object, and tell which clauses it breaks.
+  primitive's whole contract on a subclass or a wrapped object, and report the clauses that it breaks.
 
-It needs the standard library only, and works under every test runner.
+It needs only the standard library, and works with every test runner.
 """
 
 from __future__ import annotations

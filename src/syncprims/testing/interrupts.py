@@ -71,8 +71,8 @@ class InterruptReport(Frozen):
 
     Attributes:
         mode: The sweep's mode.
-        points: How many points got an interrupt, each in a run of its own. In mode ``"worker"`` the points are opcodes,
-            and several opcodes lead to one delivery.
+        points: How many points got an interrupt, one in each run. In mode ``"worker"`` the points are opcodes, and
+            several opcodes lead to one delivery.
         leaks: The points that left something broken.
 
     Example:

@@ -1,7 +1,8 @@
-"""Watch: find out why a program hangs that does not use this library.
+"""Watch: find out why a program hangs, even if it does not use this library.
 
-``python -m syncprims.watch PROGRAM.py`` runs a program, observes the locks of `threading`, and reports when its threads
-can't go on: who waits for what, who holds it and where it was acquired. `install` does the same from inside.
+``python -m syncprims.watch PROGRAM.py`` runs a program and observes the locks of `threading`. When threads can't go on,
+it reports what each of them waits for, which thread holds it, and where that thread acquired it. `install` does the
+same from inside a program.
 """
 
 from __future__ import annotations

@@ -78,11 +78,11 @@ class _ProgramRecorder(Recorder):
 
 
 class WatchRecording(Recording):
-    """What a watch with ``record`` has recorded: `Watching.recording`.
+    """The recording of a watch with ``record``: `Watching.recording`.
 
-    It has all that the recording of `syncprims.diagnostics.record` has: spans, a table of them, and files of a
-    timeline; and how the locks were used by where they were made. It may be read at any time, also before the watch
-    ends.
+    It has everything that a recording of `syncprims.diagnostics.record` has: spans, a table of them, and files with a
+    timeline. It also has a table of the locks by the lines that made them. You may read it at any time, even before the
+    watch ends.
 
     Example:
         >>> import threading
@@ -114,15 +114,15 @@ class WatchRecording(Recording):
         return self._recorded()
 
     def contention(self) -> list[LockUse]:
-        """How the observed locks were used, by where they were made, the longest total wait first.
+        """How the observed locks were used, by the lines that made them, the longest total wait first.
 
-        Each is a `LockUse`. A wait that was given up counts as well.
+        Each entry is a `LockUse`. Waits without success count as well.
         """
         recorder = self._recorded()
         return recorder.uses() if isinstance(recorder, _ProgramRecorder) else []
 
     def contention_table(self) -> str:
-        """Return the locks that threads had to wait for as a text table, the twenty with the longest total wait."""
+        """Return the twenty locks with the longest total wait as a text table."""
         uses = [use for use in self.contention() if use.waited][:_MOST_SHOWN]
         return uses_as_text(uses) if uses else "no thread waited for a lock"
 

@@ -30,10 +30,10 @@ class Holding:
     Attributes:
         ident: Its ident; for a task its number, which is negative.
         thread: Its name, or "" for a task.
-        task: The name of the task, if it is one, or one of the thread has the lock.
-        is_alive: Whether it has not ended.
+        task: The name of the task, if it is one, or if a task of the thread has the lock.
+        is_alive: Whether it is alive.
         taken: Where it acquired the lock, if that is known.
-        words: Why the wait is up to it, if it is not the holder of a lock.
+        words: Why the other one waits for it, if it is not the holder of a lock.
     """
 
     __slots__ = ("ident", "is_alive", "taken", "task", "thread", "words")
@@ -53,11 +53,11 @@ class WaitingThread:
     Attributes:
         ident: Its ident; for a task its number, which is negative.
         thread: Its name, or that of the thread that runs the loop of the task.
-        task: The name of the task, if it is one, or the thread runs one.
+        task: The name of the task, if it is one, or if the thread runs one.
         runs: The ident of the thread.
         sought: What it waits for.
         seconds: How long it has waited.
-        holders: The threads that the wait is up to.
+        holders: The threads that could end the wait.
         stack: Where it is, outermost frame first.
     """
 
@@ -81,7 +81,7 @@ class Incident:
 
     Attributes:
         heading: One of the six headings.
-        summary: A sentence without a full stop that describes it.
+        summary: A sentence that describes it, without a full stop.
         threads: The waiting threads.
         doubts: Things that could still end it.
         advice: What to do.

@@ -35,7 +35,7 @@ _FRAMES_OUTLIVE_FORKS: Final = sys.version_info >= (3, 13)
 
 
 class Watching:
-    """A watch that is on; `install` returns it.
+    """A watch that is on. `install` returns it.
 
     Attributes:
         options: Its options.
@@ -74,9 +74,9 @@ class Watching:
         self._late: LateImport = LateImport()
 
     def look(self) -> list[Incident]:
-        """Look at once for threads that can't go on, however long they have waited; report what is new.
+        """Look now for threads that can't go on, even if they have not waited for long; report what is new.
 
-        The waiting threads may have to confirm it, so it may be reported by one of the next looks.
+        The waiting threads may have to confirm that they are stuck, so the report may come from a later look.
         """
         return self.watcher.look(0.0)
 
@@ -238,10 +238,10 @@ def install(
 ) -> Watching:
     """Watch the locks, conditions, queues, threads and futures that the program makes from now on.
 
-    Observed locks that do the same replace those of `threading`. A separate thread looks at who waits for whom, and
-    writes a report when threads can't go on; this does not change the program. Call it before the modules that make the
-    locks are imported: existing locks are not seen. ``python -m syncprims.watch PROGRAM`` does that for a whole
-    program.
+    Observed locks replace those of `threading`, and behave in the same way. A separate thread looks for threads that
+    wait for each other, and writes a report when they can't go on. The program itself goes on as without the watch.
+    Call this before you import the modules that make locks, because locks that exist already are not seen. ``python -m
+    syncprims.watch PROGRAM`` does that for a whole program.
 
     Args:
         after: Report a deadlock when its threads have waited for this many seconds, or a wait that has stopped an event
@@ -249,28 +249,29 @@ def install(
         asleep: Report when all threads have waited without a limit for this many seconds; None turns this off.
         order: Whether to report two locks that are acquired in both orders. This is slower: for tests.
         slow: Report each wait that lasts longer than this many seconds; None reports none.
-        breaks: Whether to raise `syncprims.DeadlockError` in one of the waits of a certain deadlock: the last to begin
-            that is for an `RLock`, or a ``with`` of a `Lock`.
+        breaks: Whether to raise `syncprims.DeadlockError` in one thread of a certain deadlock: the last that has begun
+            to wait for an `RLock`, or in the ``with`` of a `Lock`.
         children: Whether to also watch processes that the program starts.
         json: A file to which each report is added as one line of JSON; ``"-"`` is the standard output stream.
         file: A file to which the text of reports is added, instead of the standard error stream.
         ignore: Lock orders that are not reported: places like ``"bank.py:12"``, where a lock was made or acquired, or
             pairs of them, ``"bank.py:12,audit.py:30"``. The comment ``# syncprims: any order`` on a line that acquires
             a lock does the same.
-        record: Record who waits for which lock and who holds it. True is for `Watching.recording` alone; otherwise the
-            path of a file that is written at the end of the watch or of the program: ``.html`` or ``.json``, like those
-            of `syncprims.diagnostics.Recording.save`. Then the locks with the longest waits are also reported. Every
-            use of a lock takes some microseconds longer.
+        record: Record which threads hold and wait for which locks. With True, read `Watching.recording`. With the path
+            of a file (``.html`` or ``.json``, as for `syncprims.diagnostics.Recording.save`), the file is written at
+            the end of the watch or of the program, and a report lists the locks with the longest waits. Every use of a
+            lock takes some microseconds longer.
         metrics: Count in the default registry of `prometheus_client` how long threads wait for locks and hold them: the
             histograms ``lock_wait_seconds`` and ``lock_held_seconds``, whose label ``name`` says where the locks were
-            made. With a number, they are also served at that port of this machine.
+            made. With a number, the metrics are also served at that port.
 
     Returns:
         The watch. If one is on already, that one, unchanged.
 
     Raises:
         TypeError: A number of seconds is not a number, or another argument is of a wrong type.
-        ValueError: It is not positive and finite; or a recording can't have that path, or the port is not valid.
+        ValueError: A number of seconds is not positive and finite, a recording can't have that path, or the port is not
+            valid.
         ImportError: ``metrics`` was asked for, and prometheus_client is not installed.
         OSError: The port can't be used.
 

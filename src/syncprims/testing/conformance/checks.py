@@ -70,24 +70,25 @@ _A_SEMAPHORE: Call[SemaphoreFactory] = Call(
 
 
 def check_lock(factory: LockFactory, *, without: Collection[str] = ()) -> ConformanceReport:
-    """Try the whole contract of a `TimedLock` on the locks that a factory makes, and tell which clauses are broken.
+    """Try the whole contract of a `TimedLock` on the locks that a factory makes, and report the broken clauses.
 
-    For subclasses of `TimedLock`, and for foreign locks in a `LockAdapter`. All clauses are tried, each on fresh
-    locks and in a thread of its own, and reported together; a lock that hangs breaks the clause and does not hang the
-    check. Call it in a test of your own, in the main thread: elsewhere the clauses about interrupts can't be tried.
-    Slow machines get more time by ``SYNCPRIMS_TEST_DELAY_FACTOR`` (see `patience`).
+    Use it for subclasses of `TimedLock`, and for other libraries' locks in a `LockAdapter`. It tries every clause on
+    fresh locks in a separate thread, and reports all broken clauses together. A lock that hangs breaks a clause, but
+    does not hang the check. Call it in a test, in the main thread: in other threads it can't try the clauses about
+    interrupts. On slow machines, set ``SYNCPRIMS_TEST_DELAY_FACTOR`` (see `patience`).
 
     Args:
         factory: Makes a fresh, free lock at each call, without arguments.
-        without: The clauses that the locks don't have to keep, by their names, as reports call them. They are not
-            tried, and stand in the report as not kept.
+        without: The names of clauses that the locks need not keep, as in reports. They are not tried, and the report
+            lists them as not kept.
 
     Returns:
-        The report: what is kept, what was left out, and what could not be tried here and why.
+        The report: the clauses that are kept, those that were left out, and those that could not be tried here, with
+        the reason.
 
     Raises:
-        ConformanceError: Clauses are broken. The message tells for each what was done and what happened.
-        ValueError: ``without`` names a clause that there is not; the message lists all.
+        ConformanceError: Clauses are broken. The message says for each what was done and what happened.
+        ValueError: ``without`` has the name of no clause; the message lists all clauses.
         TypeError: The factory can't be called, or ``without`` is a single string.
 
     Example:
@@ -111,7 +112,7 @@ def check_lock(factory: LockFactory, *, without: Collection[str] = ()) -> Confor
 
 
 def check_rlock(factory: LockFactory, *, without: Collection[str] = ()) -> ConformanceReport:
-    """Try the whole contract of a `TimedRLock`; in all else as `check_lock`.
+    """Try the whole contract of a `TimedRLock`; otherwise like `check_lock`.
 
     Args:
         factory: Makes a fresh, free lock at each call, without arguments.
@@ -143,13 +144,13 @@ def check_rlock(factory: LockFactory, *, without: Collection[str] = ()) -> Confo
 
 
 def check_runner(factory: RunnerFactory, *, without: Collection[str] = ()) -> ConformanceReport:
-    """Try the whole contract of an `OrderedRunner`; in all else as `check_lock`.
+    """Try the whole contract of an `OrderedRunner`; otherwise like `check_lock`.
 
-    A subclass whose order is computed passes if it keeps the given order where nothing else is asked of it. One whose
-    `_on_error` lets sequences go on after a failure leaves out the clauses that say otherwise.
+    A subclass that computes the order passes if it keeps the given order unless the program asks for another one. If
+    `_on_error` of a subclass lets sequences go on after a failure, leave out the clauses that say that they break.
 
     Args:
-        factory: Makes a fresh runner at each call, from ``*steps``, and ``rounds=`` and ``timeout=``.
+        factory: Makes a fresh runner at each call; it is called with ``*steps``, ``rounds=`` and ``timeout=``.
         without: The clauses to leave out, by their names.
 
     Returns:
@@ -170,11 +171,11 @@ def check_runner(factory: RunnerFactory, *, without: Collection[str] = ()) -> Co
 
 
 def check_counter(factory: Callable[..., Any], *, without: Collection[str] = ()) -> ConformanceReport:
-    """Try the whole contract of an `AtomicCounter`; in all else as `check_lock`.
+    """Try the whole contract of an `AtomicCounter`; otherwise like `check_lock`.
 
     Args:
-        factory: Makes a fresh counter at each call, from a value (none is 0), and ``minimum=`` and ``maximum=``. It
-            need not be an `AtomicCounter`, so that counters of other kinds can be tried as well.
+        factory: Makes a fresh counter at each call; it is called with a value (or without one, for 0), ``minimum=`` and
+            ``maximum=``. The counter need not be an `AtomicCounter`.
         without: The clauses to leave out, by their names.
 
     Returns:
@@ -195,13 +196,14 @@ def check_counter(factory: Callable[..., Any], *, without: Collection[str] = ())
 
 
 def check_pool(factory: PoolFactory, *, without: Collection[str] = ()) -> ConformanceReport:
-    """Try the whole contract of a `CallbackPool`; in all else as `check_lock`.
+    """Try the whole contract of a `CallbackPool`; otherwise like `check_lock`.
 
-    The tasks of the clauses can be pickled and share nothing with this process but files, so they run in processes
-    and interpreters too. (Workers on other machines can't see those files.)
+    The tasks of the clauses can be pickled, and use only files to communicate with this process. So they also run in
+    processes and interpreters, but not on other machines, which can't see those files.
 
     Args:
-        factory: Makes a fresh pool at each call, from ``max_workers=``, ``max_pending=`` and ``on_callback_error=``.
+        factory: Makes a fresh pool at each call; it is called with ``max_workers=``, ``max_pending=`` and
+            ``on_callback_error=``.
         without: The clauses to leave out, by their names.
 
     Returns:
@@ -250,7 +252,7 @@ def check_semaphore(factory: SemaphoreFactory, *, without: Collection[str] = ())
     """Try the whole contract of a `TimedSemaphore`; otherwise like `check_lock`.
 
     Args:
-        factory: Makes a fresh semaphore at each call, from the number of permits.
+        factory: Makes a fresh semaphore at each call; it is called with the number of permits.
         without: The clauses to leave out, by their names.
 
     Returns:
