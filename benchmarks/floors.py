@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
 import threading
 from _thread import RLock
+from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from operator import attrgetter
@@ -17,12 +17,11 @@ from syncprims import AtomicCounter, TimedLock
 from syncprims._core.deadlocks import refuse_deadlock
 from syncprims._core.interrupts import LeaveInC, leave_by
 from syncprims._core.waits import Waiting
-from syncprims.callback_pool.travel.envelope import pack, run_packed, unpack
 
 from .counters import INLINE
 from .measuring import OURS, STDLIB, Case, Group, Work, loop
 from .orders import TURNS, play, runner
-from .pools import IN_PROCESSES, Submit, nothing, processes, with_callbacks
+from .pools import HANDED_IN, WORKERS, Submit, nothing, with_callbacks
 
 _CLock: Any = RLock
 _acquire = _CLock.acquire
@@ -262,38 +261,49 @@ def _idle(size: int, before: int, after: int = 0) -> Any:
     return lambda _: partial(_chain, size, before, after)
 
 
-# -- a task in a process -----------------------------------------------------------------------------------------------
+# -- a task in an executor of threads that was handed in ---------------------------------------------------------------
 
 
-def _packed(stack: ExitStack) -> Submit:
-    """Calls and outcomes travel as bytes, so that what can't be pickled or rebuilt harms its own task only."""
-    executor = stack.enter_context(processes())
+class _Batches:
+    """Each call of the executor runs all tasks that are queued, each with a future; nothing else is promised."""
 
-    def submit(callback: Callable[[object], None]) -> None:
-        inner = executor.submit(run_packed, pack(pickle.dumps, nothing, (), {}), None, None, 0, True)
-        inner.add_done_callback(lambda inner: callback(unpack(inner.result())))
+    def __init__(self, stack: ExitStack) -> None:
+        self.executor = stack.enter_context(ThreadPoolExecutor(WORKERS))
+        self.queued: deque[Future[object]] = deque()
+        self.is_due = False
 
-    return submit
+    def submit(self, callback: Callable[[object], None]) -> None:
+        future: Future[object] = Future()
+        future.add_done_callback(callback)
+        self.queued.append(future)
+        if not self.is_due:
+            self.is_due = True
+            self.executor.submit(self.run)
+
+    def run(self) -> None:
+        self.is_due = False
+        while True:
+            try:
+                future = self.queued.popleft()
+            except IndexError:
+                return
+            if future.set_running_or_notify_cancel():
+                future.set_result(nothing())
 
 
 def _told_apart(stack: ExitStack) -> Submit:
-    """And callbacks run on a thread of their own, so that a slow one delays no result."""
-    executor = stack.enter_context(processes())
-    inbox: SimpleQueue[tuple[Callable[[object], None], Future[bytes]] | None] = SimpleQueue()
+    """And callbacks run on a thread of their own, so that a slow one delays no task."""
+    batches = _Batches(stack)
+    inbox: SimpleQueue[tuple[Callable[[object], None], object] | None] = SimpleQueue()
 
     def dispatch() -> None:
         while (notice := inbox.get()) is not None:
-            callback, inner = notice
-            callback(unpack(inner.result()))
+            callback, future = notice
+            callback(future)
 
     threading.Thread(target=dispatch, daemon=True).start()
     stack.callback(inbox.put, None)
-
-    def submit(callback: Callable[[object], None]) -> None:
-        inner = executor.submit(run_packed, pack(pickle.dumps, nothing, (), {}), None, None, 0, True)
-        inner.add_done_callback(lambda inner: inbox.put((callback, inner)))
-
-    return submit
+    return lambda callback: batches.submit(lambda future: inbox.put((callback, future)))
 
 
 def _pool(make: Callable[[ExitStack], Submit]) -> Callable[[ExitStack], Work]:
@@ -341,14 +351,14 @@ GROUPS = (
     ),
     Group(
         "floor-pool",
-        "What each guarantee takes from a no-op task with a callback, in processes",
+        "What each guarantee takes from a no-op task with a callback, in an executor of threads that was handed in",
         (
-            IN_PROCESSES[0],
-            Case("+ calls and outcomes as bytes", STDLIB, _pool(_packed)),
+            HANDED_IN[0],
+            Case("many tasks in one call", STDLIB, _pool(lambda stack: _Batches(stack).submit)),
             Case("+ a thread for callbacks", STDLIB, _pool(_told_apart)),
-            IN_PROCESSES[1],
+            HANDED_IN[1],
         ),
         better="more",
-        operations=128,
+        operations=256,
     ),
 )

@@ -50,8 +50,12 @@ def load(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def keep(folder: Path, python: str) -> None:
-    """Keep that this machine has measured this interpreter."""
-    every = load(folder) | {python: describe()}
+    """Keep that this machine has measured this interpreter, also the peers of groups that were measured before."""
+    before, now = load(folder), describe()
+    peers = [*before.get(python, {}).get("peers", "none").split(", "), *now["peers"].split(", ")]
+    newest = {name: peer for peer in peers if peer != "none" for name in [peer.partition(" ")[0]]}
+    now["peers"] = ", ".join(newest[name] for name in sorted(newest)) or "none"
+    every = before | {python: now}
     (folder / FILE).write_text(json.dumps(every, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -203,20 +203,20 @@ def _map_joblib(stack: ExitStack) -> Work:
     return _mapping(lambda numbers: run(map(joblib.delayed(nothing), numbers)))
 
 
-IN_PROCESSES = (
-    Case("ProcessPoolExecutor", STDLIB, _executor(processes)),
-    Case('CallbackPool("process")', OURS, _ours(_own("process")), 0.8),
+HANDED_IN = (
+    Case("ThreadPoolExecutor", STDLIB, _executor(_threads)),
+    Case("CallbackPool(ThreadPoolExecutor)", OURS, _ours(_ours_in_its_executor), 0.9),
 )
-"""The baseline, and ours."""
+"""The baseline, and ours in an executor of the same kind."""
 
 GROUPS = (
     Group(
         "pool-threads",
         "A no-op task with a callback, in threads",
         (
-            Case("ThreadPoolExecutor", STDLIB, _executor(_threads)),
+            HANDED_IN[0],
             Case('CallbackPool("thread")', OURS, _ours(_own("thread")), 0.9),
-            Case("CallbackPool(ThreadPoolExecutor)", OURS, _ours(_ours_in_its_executor), 0.3),
+            HANDED_IN[1],
             Case("ThreadPool.apply_async", STDLIB, _stdlib_pool(_thread_pool)),
             Case("more-executors", "more-executors", _executor(_more_executors)),
         ),
@@ -237,7 +237,8 @@ GROUPS = (
         "pool-processes",
         "A no-op task with a callback, in processes",
         (
-            *IN_PROCESSES,
+            Case("ProcessPoolExecutor", STDLIB, _executor(processes)),
+            Case('CallbackPool("process")', OURS, _ours(_own("process")), 0.8),
             Case("multiprocessing.Pool", STDLIB, _stdlib_pool(_process_pool)),
             Case("pebble", "pebble", _pebble_callbacks),
             Case("loky", "loky", _executor(_loky)),
@@ -251,7 +252,7 @@ GROUPS = (
         "map in chunks of 64, in threads",
         (
             Case("ThreadPool.map", STDLIB, _map(_thread_pool)),
-            Case('CallbackPool("thread").map', OURS, _map(partial(CallbackPool, "thread", max_workers=WORKERS)), 0.7),
+            Case('CallbackPool("thread").map', OURS, _map(partial(CallbackPool, "thread", max_workers=WORKERS)), 0.85),
             Case("ThreadPoolExecutor.map", STDLIB, _map_one_by_one),
         ),
         better="more",
