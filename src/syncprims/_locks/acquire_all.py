@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from operator import call
+from operator import attrgetter, call
 from threading import get_ident
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,7 +14,7 @@ from .._core.interrupts import Entered, Leave, LeaveInC, exhaust, finish, leave_
 from .._core.state import Named
 from ..errors import LockTimeoutError
 from .surface import rank_of, whole_of
-from .timed_lock import TimedLock
+from .timed_lock import TimedLock, TimedRLock
 
 if TYPE_CHECKING:
     from .lock_adapter import LockAdapter
@@ -78,20 +78,28 @@ def acquire_all(
         ...     mine.held_by_me() and yours.held_by_me()
         True
     """
+    are_plain = True
     for lock in locks:
+        if type(lock) is TimedLock or type(lock) is TimedRLock:
+            continue
+        are_plain = False
         if not hasattr(type(lock), "_enter_within"):
             advice = "give them one by one" if isinstance(lock, (list, tuple)) else "wrap it in a LockAdapter"
             if hasattr(lock, "_read_within"):
                 advice = "give its read() or its write()"
             raise TypeError(f"acquire_all takes locks of this library, not {words(lock)}; {advice}")
-    wholes = [whole_of(lock) for lock in locks]
+    wholes: Sequence[object] = locks if are_plain else [whole_of(lock) for lock in locks]
     if len(set(map(id, wholes))) < len(locks):
         twice = next(
             lock for lock, whole in zip(locks, wholes, strict=True) if sum(whole is each for each in wholes) > 1
         )
         raise ValueError(f"acquire_all got {twice.name!r} more than once; give it each lock once")
-    in_order = sorted(locks, key=rank_of)
-    return _All(in_order, check_timeout(timeout))
+    in_order = sorted(locks, key=_serial_of if are_plain else rank_of)  # of plain locks, both give the same order
+    in_python = not are_plain and any(lock._in_python for lock in locks)
+    return _All(in_order, check_timeout(timeout), in_python)
+
+
+_serial_of = attrgetter("_serial")
 
 
 class _Mine(Entered):
@@ -115,17 +123,16 @@ class _All:
 
     __slots__ = ("_entered", "_in_python", "_locks", "_timeout")
 
-    def __init__(self, locks: Sequence[Part], timeout: float | None) -> None:
+    def __init__(self, locks: Sequence[Part], timeout: float | None, in_python: bool) -> None:
         self._locks = locks
         self._timeout = timeout
-        self._in_python = any(lock._in_python for lock in locks)
+        self._in_python = in_python  # whether the release of any of them runs Python code
         # One entry for each thread that uses it.
         self._entered: dict[int, _Mine] = {}
 
     def __enter__(self) -> None:
-        try:
-            mine = self._entered[get_ident()]
-        except KeyError:
+        mine = self._entered.get(get_ident())
+        if mine is None:
             mine = self._mine()
         token, letting_go = mine.expected, mine.letting_go
         mine.expected = mine.letting_go = None
@@ -158,9 +165,8 @@ class _All:
             raise
 
     def _leave(self) -> Leave:
-        try:
-            mine = self._entered[get_ident()]
-        except KeyError:
+        mine = self._entered.get(get_ident())
+        if mine is None:
             mine = self._mine()
         token = mine.expected = object()
         letting_go = mine.letting_go = map(call, iter(mine.pop, token))
