@@ -30,6 +30,14 @@ CONTRASTS = """selector => [...document.querySelectorAll(selector)].map(element 
 })"""
 
 
+# How many pixels higher the title of the page is than its text.
+TITLE = """() => {
+  const title = document.querySelector('article h1'), text = document.createRange();
+  text.selectNodeContents(title.firstChild);
+  return title.getBoundingClientRect().height - text.getBoundingClientRect().height;
+}"""
+
+
 @pytest.fixture
 def page(browser: Browser, site: str) -> Iterator[Page]:
     """Open an empty tab whose addresses are below the site's, and hold that nothing in it fails."""
@@ -60,6 +68,19 @@ def test_no_page_is_wider_than_the_screen(page: Page, folder: Path) -> None:
                 if page.evaluate("document.documentElement.scrollWidth") > width:
                     wide.append((name, scheme, width))
     assert wide == []
+
+
+@pytest.mark.timeout(900)
+def test_a_title_is_no_higher_than_its_text(page: Page, folder: Path) -> None:
+    """The link beside the title of a page, which is not seen, takes no line of its own: there is no gap below it."""
+    gaps = []
+    for path in sorted(folder.glob("howto/*.html")):
+        page.goto(f"howto/{path.name}")
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": HEIGHT})
+            if page.evaluate(TITLE) > 15:  # less than a line
+                gaps.append((path.name, width))
+    assert gaps == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
