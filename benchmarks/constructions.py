@@ -145,7 +145,7 @@ def throughput(rounds: int) -> dict[str, dict[str, float]]:
     return found
 
 
-# -- resources, each in a program of its own ---------------------------------------------------------------------------
+# -- resources, each in its own program ---------------------------------------------------------------------------
 
 
 def meet(folder: str, count: int) -> int:

@@ -292,7 +292,7 @@ class _Batches:
 
 
 def _told_apart(stack: ExitStack) -> Submit:
-    """And callbacks run on a thread of their own, so that a slow one delays no task."""
+    """And callbacks run on their own thread, so that a slow one delays no task."""
     batches = _Batches(stack)
     inbox: SimpleQueue[tuple[Callable[[object], None], object] | None] = SimpleQueue()
 

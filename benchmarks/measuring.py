@@ -111,7 +111,7 @@ def _enough(work: Work) -> int:
 
 def loop(statement: str, **names: object) -> Work:
     """Make the work that repeats a statement, with the names as local variables."""
-    # Compiled for each case, since the interpreter specializes a loop for the types that it meets.
+    # Compiled for each case, because the interpreter specializes a loop for the types that it meets.
     source = (
         f"def work(operations, *, clock, {', '.join(names)}):\n"
         f"    started = clock()\n"

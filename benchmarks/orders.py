@@ -21,7 +21,7 @@ Player = Callable[[int], Any]
 
 
 def play(players: list[Player], turns: int) -> float:
-    """Let each player take its share of the turns in a thread of its own, and return the seconds that all took."""
+    """Let each player take its share of the turns in its own thread, and return the seconds that all took."""
 
     def work(player: Player) -> Work:
         return lambda rounds: float(player(rounds) is None)

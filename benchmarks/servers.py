@@ -1,7 +1,7 @@
 """``python -m benchmarks.servers``: locks on a Redis server beside their peers, in one run.
 
 It starts a `redis-server` of its own on loopback. Each kind of lock runs in turn in each round, so that a machine that
-is busy with something else disturbs all of them alike; what is printed is the median over the rounds, and the longest
+is busy with something else disturbs all of them; what is printed is the median over the rounds, and the longest
 wait of all rounds. What is not installed is left out.
 """
 
@@ -134,7 +134,7 @@ def _server() -> Iterator[tuple[int, Any]]:
 
 
 def _work(kind: str, port: str, name: str, seconds: float) -> None:
-    """In a process of its own: take the lock again and again, and print how long each wait was."""
+    """In its own process: take the lock again and again, and print how long each wait was."""
     client = package("redis").Redis("127.0.0.1", int(port), socket_timeout=30.0)
     lock = KINDS[kind](client, name)
     with lock:
@@ -232,7 +232,7 @@ def _waiters(port: int, client: Any) -> list[str]:
 def _at_its_limit(port: int, client: Any) -> list[str]:
     """How much a server can do: a client in C sends one command of a lock until the server is busy.
 
-    Each acquisition gets a lock of its own. The locks that are released, and the one that is waited for with its queue,
+    Each acquisition gets its own lock. The locks that are released, and the one that is waited for with its queue,
     are put there before. What was acquired and released is counted, for a command that finds nothing to do is faster.
     """
     program = shutil.which("redis-benchmark")

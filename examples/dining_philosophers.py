@@ -19,7 +19,7 @@ MEALS = 50
 
 
 def stubborn() -> tuple[int, DeadlockError]:
-    """All take the left fork before anyone takes the right one; return how many ate, and the error that one got."""
+    """All take the left fork before any takes the right one; return how many ate, and the error that one got."""
     forks = [TimedLock(name=f"fork {number}") for number in range(len(NAMES))]
     all_have_one = Barrier(len(NAMES))
     eaten = AtomicCounter(name="meals")

@@ -42,7 +42,7 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Let go of it."""
+        """Release it."""
         self._lock.release()
 
 

@@ -48,7 +48,7 @@ def main(url: str) -> None:
     queue = Queue("publishing", connection=Redis.from_url(url, socket_timeout=5.0))
     with CallbackPool("process", max_workers=2) as pool:
         for page in PAGES:
-            # By name, as the worker has to import it. If the server does not answer, the pool's end raises that.
+            # By name, because the worker has to import it. If the server does not answer, the pool's end raises that.
             pool.apply_async(render, (page,), callback=lambda path: queue.enqueue("outliving_tasks.publish", path, url))
     print(f"{len(queue)} pages wait to be published")
 

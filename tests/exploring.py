@@ -1,4 +1,4 @@
-"""Explorations of interleavings by frontrun, each a program of its own: how to run one, and what it says."""
+"""Explorations of interleavings by frontrun, each its own program: how to run one, and what it says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 # process of its own, on the sources. Of its verdicts with threads `exhausted` is always None, but it goes on until its
 # time is up or there is nothing left to explore. So what a complete exploration claims is: every interleaving with at
 # most so many preemptions, as far as frontrun sees that two instructions touch the same attribute, dictionary or lock.
-# How far that is, the mutations tell that it catches.
+# How far that is, the mutations show.
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Scenario(Protocol):
 
 def explore(script: Path, scenario: str, *, preemptions: int, seconds: float) -> Report:
     """Explore in another process, and return its report."""
-    from programs import environment  # here, since that process changes what the library imports before it does
+    from programs import environment  # here, because that process changes what the library imports before it does
 
     # A check would look at the order of the locks whose order is explored, and nothing can look into compiled code.
     inherited = environment(tests=True, without=["SYNCPRIMS_LOCK_ORDER"]) | {"SYNCPRIMS_PURE": "1"}
@@ -83,7 +83,7 @@ def main(scenarios: dict[str, Any], outcomes: dict[str, int], name: str, preempt
             invariant=kind.holds,
             preemption_bound=int(preemptions),
             total_timeout=float(seconds),
-            # Under a clock of its own it knows at once that all threads are blocked.
+            # Under its own clock it knows at once that all threads are blocked.
             clock=getattr(kind, "clock", "virtual"),
             detect_io=False,
             timeout_per_run=60.0,  # by the wall's clock; a busy machine may keep a thread from its turn for long

@@ -94,7 +94,7 @@ class Recorder(Generic[S]):
 
 
 def record(bodies: Sequence[Callable[[Recorder[S]], object]], random: Random) -> list[Call[S]]:
-    """Run each body in a thread of its own, all at once, and return what they noted.
+    """Run each body in its own thread, all at once, and return what they noted.
 
     Before every line of Python a thread may let another one go on, so that they meet in the middle of calls.
     """

@@ -1,4 +1,4 @@
-"""The one place where the tests poll: for what happens in another process, of which no event can tell."""
+"""The one place where the tests poll: for what happens in another process, for which there is no event."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_ratios_are_of_one_round_and_their_median_is_told() -> None:
 
 
 def test_more_is_better_turns_the_ratio_round() -> None:
-    """Throughput is told as a share of the baseline's."""
+    """Throughput is given as a share of the baseline's."""
     cases = (Case("a", STDLIB, lambda _: steady(1.0)), Case("b", OURS, lambda _: steady(4.0)))
     _, ours = measure(Group("speed", "Speed", cases, better="more", operations=3), 3, report=pytest.fail)
     assert ours.ratios == [0.25] * 3

@@ -42,7 +42,7 @@ def test_ci_run_runs_each_session() -> None:
 
 
 def test_actions_are_pinned_to_commits() -> None:
-    """A tag may be moved to other code; a commit can't be. Beside it stands the version that it is."""
+    """A tag may be moved to other code; a commit can't be. Beside it is the version that it is."""
     used = re.findall(r"uses: (.+)", WORKFLOW.read_text(encoding="utf-8"))
     assert used
     for action in used:

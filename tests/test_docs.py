@@ -58,7 +58,7 @@ def test_each_message_that_the_page_of_symptoms_explains_exists() -> None:
 
 @pytest.mark.parametrize("module", [adapters, diagnostics, testing, watch], ids=lambda module: module.__name__)
 def test_each_name_of_the_modules_has_its_place_in_the_reference(module: ModuleType) -> None:
-    """Whatever can be imported from a module of its own is described on that module's page."""
+    """Whatever can be imported from its own module is described on that module's page."""
     page = PAGES[f"reference/{module.__name__.rpartition('.')[2]}.rst"]
     names = set(module.__all__) - set(syncprims.__all__)
     assert not [name for name in names if not re.search(rf"^\.\. auto\w+:: {name}$", page, re.MULTILINE)]
@@ -82,7 +82,7 @@ def test_each_example_is_listed() -> None:
 
 
 def test_each_page_can_be_reached() -> None:
-    """Every page stands in the contents of another."""
+    """Every page is in the contents of another."""
     for path in PAGES:
         name = Path(path).with_suffix("").name
         contents = [text for page, text in PAGES.items() if page != path and ".. toctree::" in text]
@@ -120,7 +120,7 @@ def test_the_pages_stay_light() -> None:
 
 
 def on_the_map() -> Iterator[Path]:
-    """Yield each file and folder that CONTRIBUTING.md's map names; what is further in stands in the folder above it."""
+    """Yield each file and folder that CONTRIBUTING.md's map names; what is further in is in the folder above it."""
     drawn = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("```text\n")[2].partition("```")[0]
     folders: list[tuple[int, Path]] = []
     for line in drawn.splitlines():
@@ -148,7 +148,7 @@ def test_the_map_is_that_of_the_tree() -> None:
 
 
 def test_the_folders_of_the_tests_are_those_of_the_library() -> None:
-    """Each subject has one name: its tests stand in a folder that is called as the library's is."""
+    """Each subject has one name: its tests are in a folder that is called as the library's is."""
     subjects = {path.name.strip("_") for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
     assert subjects | {"evidence", "pages", "pool_faults", "typing"} == {
         path.name for path in TESTS.iterdir() if any(path.glob("*.py"))

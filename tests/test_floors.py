@@ -1,4 +1,4 @@
-"""The house stands: no file of the library knows one that is above it, and none know each other in a cycle.
+"""The floors: no file of the library knows one that is above it, and none know each other in a cycle.
 
 All imports count: those inside functions, those for type checkers alone, and modules that are imported by a name in a
 string.
@@ -242,7 +242,7 @@ def test_the_map_has_the_floors_in_their_order() -> None:
         if depth == 2 or (depth == 4 and folder == "_core"):
             stems = [Path(name).stem for name in names if not name.endswith(".c")]
             named += [stem if depth == 2 else f"_core.{stem}" for stem in stems]
-    # The folder `_core` stands before its files on the map.
+    # The folder `_core` comes before its files on the map.
     floors = [floor for floor in FLOORS if floor not in ("", "_core")]
     assert [name for name in named if name != "_core"] == floors
 

@@ -56,7 +56,7 @@ def errors(executor: Any, folder: Path) -> None:
 
 
 def limits(executor: Any, folder: Path) -> None:
-    """Timeouts are told in time, what waits can be cancelled, and callbacks may submit and wait."""
+    """Timeouts are reported in time, what waits can be cancelled, and callbacks may submit and wait."""
     go, told = folder / "go", threading.Event()
     heard: list[BaseException] = []
 

@@ -1,4 +1,4 @@
-"""The hashing job on one machine and on a cluster: the same program, but for a few lines."""
+"""The hashing job on one machine and on a cluster: the same program, except a few lines."""
 
 from __future__ import annotations
 

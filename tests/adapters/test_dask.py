@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Dask's own
 
 
 def step_and_process(turn: Turn) -> tuple[str, int, int]:
-    """Tell which turn this is, and who takes it."""
+    """Return which turn this is, and who takes it."""
     return turn.step, turn.round, os.getpid()
 
 
@@ -59,7 +59,7 @@ def test_a_worker_that_is_killed_mid_task_has_its_task_run_again(tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_task_that_kills_every_worker_is_an_error(tmp_path: Path) -> None:
-    """Dask gives up on it after some workers, and the error callback is told."""
+    """Dask gives up on it after some workers, and the error callback is called."""
     dask = pytest.importorskip("dask", reason="needs Dask: pip install 'syncprims[dask]'")
     errors: list[BaseException] = []
     with (
@@ -182,7 +182,7 @@ def test_an_order_is_kept_across_workers(dask_client: Client) -> None:
 
 
 def test_more_steps_than_workers_starve_nobody() -> None:
-    """One worker of one thread is enough for any number of steps, as only the step whose turn it is gets submitted."""
+    """One worker of one thread is enough for any number of steps: only the step whose turn it is gets submitted."""
     steps = [f"step-{number}" for number in range(6)]
     with dask_cluster(1) as client:
         results = OrderedRunner(*steps, rounds=2).run(

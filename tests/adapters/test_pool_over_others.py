@@ -43,7 +43,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
 
 @pytest.fixture
 def pool(executor: Executor) -> Iterator[CallbackPool]:
-    """A pool over it, which has let go of everything in the end."""
+    """A pool over it, which has released everything in the end."""
     with CallbackPool(executor, name="borrowing") as made:
         yield made
         made.join(patience(30.0))
@@ -156,7 +156,7 @@ def test_abort_tells_what_was_queued_and_does_not_wait_for_what_runs(executor: E
 
 
 def test_a_task_can_be_cancelled_before_it_begins(pool: CallbackPool, tmp_path: Path) -> None:
-    """One that waits behind others is cancelled, and its error callback told."""
+    """One that waits behind others is cancelled, and its error callback is called."""
     go = tmp_path / "go"
     errors: list[BaseException] = []
     busy = [pool.submit(pool_workers.wait_for_file, str(go)) for _ in range(12)]

@@ -92,7 +92,7 @@ def test_a_holder_in_another_process_is_not_known_and_the_error_says_so() -> Non
 
 
 def take_turn(turn: Turn) -> tuple[int, str, int]:
-    """Tell which turn this is, and who takes it."""
+    """Return which turn this is, and who takes it."""
     return turn.index, turn.step, os.getpid()
 
 

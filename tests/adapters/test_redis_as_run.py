@@ -164,7 +164,7 @@ def test_every_protocol_and_every_kind_of_text_will_do(
 
 @pytest.mark.parametrize("blocking", [False, True])
 def test_a_pool_that_is_exhausted_is_not_ours(shared_server: RedisServer, key: str, blocking: bool) -> None:
-    """The locks have connections of their own, so a program that has used up its pool can still let go of a lock."""
+    """The locks have connections of their own, so a program that has used up its pool can still release a lock."""
     from redis import BlockingConnectionPool, ConnectionPool, Redis
     from redis.exceptions import ConnectionError as NoConnectionError
 
@@ -379,7 +379,7 @@ def renewed_at(lock: RedisLock) -> bool:
 
 
 def test_a_lock_that_the_replica_has_not_heard_of_is_lost_with_a_word(key: str) -> None:
-    """What a failover costs that comes before the replication: both may hold it; one is told, its token is the less."""
+    """A failover before the replication: both may hold the lock; one gets the error, and has the lesser token."""
     with RedisServer() as master, RedisServer() as replica:  # which has replicated nothing
         from redis import Redis
 
@@ -461,7 +461,7 @@ def raw_info(client: Redis) -> bytes:
 
 
 def test_a_wait_ends_when_the_server_is_gone_for_good(own_server: RedisServer, key: str) -> None:
-    """Those who wait without limit get the client's error, wherever they stand in the queue."""
+    """Those who wait without limit get the client's error, wherever they are in the queue."""
     from redis.exceptions import ConnectionError as LostError
 
     lock = RedisLock(own_server.client(), key, lease=LEASE)

@@ -78,7 +78,7 @@ class Clock:
 
 @pytest.fixture
 def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
-    """A server of its own, and its clock."""
+    """Its own server, and its clock."""
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if compiler is None or sys.platform != "linux":
         pytest.skip("needs Linux and a C compiler, for a server whose clock can be set")

@@ -31,7 +31,7 @@ TIMES: Final = 25
 
 
 def take_and_release(lock: RedisLock) -> bool:
-    """Wait for the lock, and let go of it."""
+    """Wait for the lock, and release it."""
     with lock.hold(patience()):
         return lock.held_by_me()
 
@@ -105,7 +105,7 @@ def test_a_lock_that_is_held_when_the_server_is_killed_is_lost_with_a_word(own_s
 
 
 def test_a_restarted_server_has_forgotten_its_locks_and_says_so(own_server: RedisServer, key: str) -> None:
-    """The holder is told of the loss when it leaves, and not what another took meanwhile is released."""
+    """The holder gets the error of the loss when it leaves, and does not release what another took in the meantime."""
     lock, other = (RedisLock(own_server.client(socket_timeout=SOCKET), key, lease=LEASE) for _ in range(2))
     with pytest.raises(LeaseExpiredError, match="the server lost it"), lock:  # noqa: PT012  the block is what is tested
         own_server.kill()
@@ -277,7 +277,7 @@ def _hold_and_tell(port: int, key: str, pipe: multiprocessing.connection.Connect
 def test_a_client_that_dies_holding_keeps_others_out_to_the_end_of_its_lease(
     shared_server: RedisServer, key: str
 ) -> None:
-    """A process that was killed with the lock frees it by its lease, and the waiter is told who it was."""
+    """A process that was killed with the lock frees it by its lease, and the waiter learns who it was."""
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
     holder = spawn.Process(target=_hold_and_tell, args=(shared_server.port, key, there), daemon=True)

@@ -94,7 +94,7 @@ def test_the_lease_is_on_the_server_and_is_not_the_wait(client: Redis, key: str)
 
 
 def test_a_lease_that_ran_out_is_an_error_of_leaving(client: Redis, key: str) -> None:
-    """Work that took longer than the lease is told so, and does not release the next holder's lock."""
+    """Work that took longer than the lease gets the error, and does not release the next holder's lock."""
     late, next_one = RedisLock(client, key, lease=0.05), RedisLock(client, key, lease=LEASE)
     with pytest.raises(LeaseExpiredError) as caught, late:
         assert next_one.acquire(timeout=patience())

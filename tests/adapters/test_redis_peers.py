@@ -39,7 +39,7 @@ class Peer:
         self.connections = 0
 
     def serve(self) -> None:
-        """Accept connections until `end`, each in a thread of its own."""
+        """Accept connections until `end`, each in its own thread."""
         while True:
             try:
                 connection, _ = self._listener.accept()

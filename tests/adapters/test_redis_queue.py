@@ -178,14 +178,14 @@ def test_a_word_that_comes_after_the_end_of_the_lease_is_no_hold(
         assert here.recv() == "held"
         here.send("done")
         first.join(patience(30.0))
-        assert first.exitcode in (0, 1)  # 1 if its short lease is over by now, which it is told
+        assert first.exitcode in (0, 1)  # 1 if its short lease is over by now, and it gets the error
     finally:
         first.kill()
         first.join()
 
 
 def test_a_client_that_hands_on_to_nobody_is_waited_for_too(client: Redis, key: str) -> None:
-    """redis-py's own lock says nothing when it lets go."""
+    """redis-py's own lock says nothing when it releases the lock."""
     theirs = client.lock(key, timeout=LEASE)
     assert theirs.acquire(blocking=False)
     waiting = second_in_line_behind(client, key)

@@ -281,7 +281,7 @@ def test_it_does_not_keep_the_program_alive(shared_server: RedisServer, client: 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_renews_nothing_of_its_parents(client: Redis, key: str, soon: None) -> None:
-    """It has no such thread, nor the lock; what it takes itself is renewed by a thread of its own."""
+    """It has no such thread, nor the lock; what it takes itself is renewed by its own thread."""
     if not hasattr(os, "fork"):
         pytest.skip("this system has no os.fork")
     lock, other = (RedisLock(client, f"{key}{end}", lease=LEASE, renew=True) for end in ("", "-child"))

@@ -247,7 +247,7 @@ def _hammer(port: int, key: str, permits: int, times: int, dies: bool) -> None:
     semaphore = RedisSemaphore(client, key, permits, lease=2.0 if dies else LEASE, timeout=patience(100.0))
     for number in range(times):
         with semaphore:
-            # Those who die don't count themselves, since they would never be taken off.
+            # Those who die don't count themselves, because they would never be taken off.
             if dies and number == times // 2:
                 os.kill(os.getpid(), 9)
             if not dies:

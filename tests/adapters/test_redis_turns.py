@@ -46,7 +46,7 @@ def now(client: Redis) -> int:
 
 
 class Listener:
-    """A waiter in the queue that hears what it is told, and does nothing about it."""
+    """A waiter in the queue that hears its messages, and does nothing about it."""
 
     def __init__(self, client: Redis, key: str, name: str) -> None:
         self._inbox = client.pubsub(ignore_subscribe_messages=False)
@@ -101,7 +101,7 @@ def test_others_do_not_take_it_in_that_turn(client: Redis, key: str) -> None:
 
 
 def test_one_that_comes_to_a_free_lock_has_no_turn(client: Redis, key: str) -> None:
-    """It hands on at once, when it lets go."""
+    """It hands on at once, when it releases the lock."""
     lock = RedisLock(client, key, lease=LEASE)
     lock.acquire()
     waiter = Listener(client, key, "first")
@@ -146,7 +146,7 @@ def test_one_that_hears_of_a_free_lock_gets_it_and_ends_the_turns_for_a_while(cl
     (over, free_since, whose), *_ = seen
     assert before + 50_000 < over <= now(client) + 50_000
     assert (free_since, whose) == (0, "")
-    assert client.get(key) == second.token.encode()  # handed on to it, as there are no turns
+    assert client.get(key) == second.token.encode()  # handed on to it, because there are no turns
     assert turn(client, key) == seen[0]
     second.close()
 

@@ -32,7 +32,7 @@ def test_callback_gets_the_result_on_the_dispatcher_thread() -> None:
 
 
 def test_cancelled_task_tells_its_error_callback() -> None:
-    """Cancelling a queued task is told like any other end, once."""
+    """Cancelling a queued task is reported like any other end, once."""
     hold = threading.Event()
     told: list[BaseException] = []
     with CallbackPool(max_workers=1) as pool:

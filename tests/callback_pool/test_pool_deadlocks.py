@@ -67,7 +67,7 @@ def has_settled(ident: int) -> bool:
 
 
 def is_stuck_on(lock: TimedLock) -> Callable[[], bool]:
-    """Tell whether a thread waits for the lock."""
+    """Return whether a thread waits for the lock."""
     return lambda: lock.waiting > 0
 
 
@@ -90,7 +90,7 @@ WAYS: Final[dict[str, Callable[[Task[Any]], object]]] = {
 @here
 @pytest.mark.parametrize("way", WAYS)
 def test_waiting_for_a_task_with_what_it_needs_in_hand(kind: str, way: str) -> None:
-    """The thread that holds the lock is told, and when it lets go the task comes to its end."""
+    """The thread that holds the lock gets the error, and when it releases the lock the task comes to its end."""
     stock = TimedLock(name="stock")
 
     def use() -> int:
@@ -137,7 +137,7 @@ def test_a_task_that_comes_to_need_what_its_waiter_holds(kind: str) -> None:
 
 @here
 def test_a_task_that_waits_for_itself(kind: str) -> None:
-    """It is told at once."""
+    """It gets the error at once."""
     box: list[Task[Any]] = []
     known = Event()
 
@@ -189,7 +189,7 @@ def test_waiting_for_a_queued_task_in_the_only_worker(kind: str) -> None:
 @here
 @pytest.mark.parametrize("workers", [2, 5])
 def test_every_worker_waits_for_a_queued_task(kind: str, workers: int) -> None:
-    """The last one to wait is told; then it is free, and runs what the others wait for."""
+    """The last one to wait gets the error; then it is free, and runs what the others wait for."""
     full = threading.Barrier(workers)
 
     def outer() -> int:
@@ -469,7 +469,7 @@ def test_a_deadlock_does_not_abort_the_pool() -> None:
 
 # -- in interpreters ---------------------------------------------------------------------------------------------------
 
-# A task in an interpreter of its own waits for nothing of this one. But it occupies a known thread, which does what is
+# A task in its own interpreter waits for nothing of this one. But it occupies a known thread, which does what is
 # left to do here when the task is over: unpickling its result, which may run code of the program.
 
 ENDLESS: Final[dict[str, tuple[str, Callable[[CallbackPool, Task[Any], Task[Any]], object]]]] = {
@@ -492,7 +492,7 @@ ENDLESS: Final[dict[str, tuple[str, Callable[[CallbackPool, Task[Any], Task[Any]
 @needs_interpreters
 @pytest.mark.parametrize("way", ENDLESS)
 def test_waiting_for_a_task_whose_result_needs_what_is_in_hand(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that holds the lock is told where the task runs; when it lets go all comes to its end."""
+    """The error of the thread that holds the lock says where the task runs; after the release, all tasks end."""
     stock = TimedLock(name="stock")
 
     def take() -> None:
@@ -549,7 +549,7 @@ def test_a_task_in_an_interpreter_goes_on_by_itself() -> None:
 
 
 def test_a_runner_whose_bodies_run_in_a_pool() -> None:
-    """A body that wants a step of the runner whose turn it is part of is told."""
+    """A body that wants a step of the runner whose turn it is part of gets the error."""
     runner = OrderedRunner("load", "store", name="etl")
 
     def load(turn: object) -> None:

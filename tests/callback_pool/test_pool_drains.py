@@ -125,7 +125,7 @@ def test_other_users_wait_for_a_turn_only() -> None:
 @each_kind
 @pytest.mark.parametrize("number", [1, 2, 50])
 def test_executor_that_cancels_what_is_queued(kind: Callable[[], None], number: int) -> None:
-    """shutdown(cancel_futures=True) of the executor cancels every queued task, and each callback is told."""
+    """shutdown(cancel_futures=True) of the executor cancels every queued task, and each callback is called."""
     told: list[BaseException] = []
     with ThreadPoolExecutor(1) as executor, CallbackPool(executor) as pool:
         learn(pool, kind)
@@ -139,7 +139,7 @@ def test_executor_that_cancels_what_is_queued(kind: Callable[[], None], number: 
 
 @each_kind
 def test_cancelling_while_they_run(kind: Callable[[], None]) -> None:
-    """If the executor cancels while tasks run and others come in, each of them is told of once."""
+    """If the executor cancels while tasks run and others come in, each of them is reported once."""
     for _ in range(6):
         told: list[list[object]] = []
         begun = threading.Event()

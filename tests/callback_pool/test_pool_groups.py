@@ -109,7 +109,7 @@ def test_an_empty_group_is_left_at_once() -> None:
 
 @in_threads
 def test_tasks_and_callbacks_submit_to_their_group(kind: str) -> None:
-    """Leaving waits for what they submit meanwhile, and for what that submits."""
+    """Leaving waits for what they submit in the meantime, and for what that submits."""
     done: list[int] = []
     with pool_of(kind) as pool, pool.group() as group:
 
@@ -386,7 +386,7 @@ def expire(group: TaskGroup) -> None:
 
 @in_threads
 def test_the_limit_fails_the_group(kind: str) -> None:
-    """What is queued is cancelled, what runs is told, and a PoolTimeoutError is in what comes out."""
+    """Queued tasks are cancelled, running ones notified, and a PoolTimeoutError is in the group that is raised."""
     with pool_of(kind, workers=1) as pool:
         with pytest.raises(ExceptionGroup) as caught, pool.group(timeout=LIMIT) as group:
             runs = group.submit(group.cancelled.wait)
@@ -403,7 +403,7 @@ def test_the_limit_fails_the_group(kind: str) -> None:
 
 
 def test_the_limit_counts_in_the_block() -> None:
-    """A block that does not submit any more is told as well, and its group takes no more."""
+    """A block that does not submit any more gets the error as well, and its group takes no more."""
     with pool_of("thread") as pool, pytest.raises(ExceptionGroup) as caught, pool.group(0.01) as group:
         assert group.cancelled.wait(LIMIT)
         group.submit(abs, 1)
@@ -496,7 +496,7 @@ def test_a_wait_for_a_group_is_an_edge() -> None:
 
 
 def test_groups_that_starve_each_other_are_refused() -> None:
-    """Two tasks on two workers leave groups whose tasks have no worker left: one is told, and the other goes on."""
+    """Two tasks on two workers leave groups whose tasks have no worker left: one gets the error, the other goes on."""
     both = threading.Barrier(2)
     with pool_of("thread", workers=2) as pool:
 
@@ -526,7 +526,7 @@ def test_a_group_with_a_limit_is_no_edge() -> None:
             eventually(lambda: stock.waiting > 0)
             expire(group)
             with pytest.raises(TaskTimeoutError):
-                task.result()  # without a limit of its own
+                task.result()  # without its own limit
         assert TaskTimeoutError in kinds_of(caught.value) or PoolTimeoutError in kinds_of(caught.value)
 
 
@@ -572,7 +572,7 @@ def test_in_a_forked_child_leaving_is_refused() -> None:
 
 
 def test_an_interrupt_of_the_wait_comes_out_promptly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is queued is cancelled, what runs is told, and the interrupt comes out although one does not heed it."""
+    """Queued tasks are cancelled, running ones notified, and the interrupt comes out even if one does not end."""
     monkeypatch.setattr("syncprims.callback_pool.group._MOMENT", 0.1)
     go = Event()
     with pool_of("thread", workers=2) as pool:
@@ -766,7 +766,7 @@ def narrow_pool(request: pytest.FixtureRequest) -> Iterator[CallbackPool]:
 
 
 def grow(pool: CallbackPool, node: Node, tasks: list[Task[int]]) -> None:
-    """Have a group for the node, with a task of its own and a group in it for each child."""
+    """Have a group for the node, with its own task and a group in it for each child."""
     with pool.group() as group:
         tasks.append(group.submit(pool_workers.fail, "no") if node.fails else group.submit(pool_workers.add, 1))
         for child in node.children:

@@ -336,7 +336,7 @@ class OddFuture(Future[Any]):
 
 
 class OddExecutor(Executor):
-    """Runs each call at once in a thread of its own, or when the test says so; its first future is odd."""
+    """Runs each call at once in its own thread, or when the test says so; its first future is odd."""
 
     def __init__(self, odd: str, answer: Callable[[], Any]) -> None:
         self.odd = odd
@@ -536,7 +536,7 @@ def test_dispatcher_that_is_struck_from_outside_loses_no_callback(caplog: pytest
 
 
 def test_stopped_workers_are_not_replaced_while_a_task_runs() -> None:
-    """When a pool is told to end, its idle worker leaves, and no other one comes and goes in its place."""
+    """When a pool has to end, its idle worker leaves, and no other one comes and goes in its place."""
     begun, go = threading.Barrier(3), threading.Event()
 
     def work(end: threading.Event | None) -> None:

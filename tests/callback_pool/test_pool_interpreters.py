@@ -84,7 +84,7 @@ def test_module_is_found_where_this_interpreter_finds_it() -> None:
 
 
 def test_interpreters_are_closed_with_the_pool() -> None:
-    """Each worker has an interpreter of its own, which is gone when close returns, as is the watch of the status."""
+    """Each worker has its own interpreter, which is gone when close returns, as is the watch of the status."""
     from concurrent import interpreters  # type: ignore[attr-defined,unused-ignore]  # from 3.14
 
     before = len(interpreters.list_all())

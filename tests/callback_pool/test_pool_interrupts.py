@@ -73,7 +73,7 @@ def broken(case: Case) -> str | None:
     for heard in case.told:
         if len(heard) > 1:
             return f"a callback ran twice: {heard}"
-    # The task of an interrupted submission may have run or not; that of any other is settled, and was told of.
+    # The task of an interrupted submission may have run or not; that of any other is settled, and was reported.
     for task in case.tasks:
         if not task.settled():
             return f"{task} is not settled"

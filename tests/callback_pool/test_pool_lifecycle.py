@@ -259,7 +259,7 @@ def test_pool_that_is_dropped_ends_its_threads() -> None:
     del pool
 
     def collected() -> bool:
-        gc.collect()  # again, since a thread of its own may have had it in hand the first time
+        gc.collect()  # again, because its own thread may have had it in hand the first time
         return gone() is None
 
     until(collected)
@@ -311,7 +311,7 @@ def test_stats_count_a_settled_task_once_while_its_hook_runs() -> None:
 
 @pytest.mark.parametrize("wait", ["join", "close"])
 def test_interrupt_while_waiting_cancels_the_queue_and_comes_out(wait: str) -> None:
-    """Ctrl-C in join or close cancels what is queued, tells every callback and comes out, though a task still runs."""
+    """Ctrl-C in join or close cancels what is queued, calls every callback and comes out, though a task still runs."""
     hold = threading.Event()
     told: list[BaseException] = []
     pool = CallbackPool(max_workers=1)

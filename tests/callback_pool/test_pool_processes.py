@@ -182,7 +182,7 @@ def test_cloudpickle_lets_lambdas_through() -> None:
 
 
 def test_abort_tells_the_queue_and_returns_what_was_fetched(tmp_path: Path) -> None:
-    """After abort each task is told cancelled or is returned, and those returned end by themselves."""
+    """After abort each task is reported as cancelled or is returned, and those returned end by themselves."""
     go = tmp_path / "go"
     told: list[BaseException] = []
     pool = CallbackPool("process", max_workers=1)
@@ -266,7 +266,7 @@ def test_error_that_cannot_be_printed_is_told_of(shared: CallbackPool, fn: Calla
 
 
 def test_error_of_a_result_holds_no_frame(shared: CallbackPool) -> None:
-    """What went wrong while a result was unpickled here is told as text: frames would hold the executor's pipes."""
+    """What went wrong while a result was unpickled here is reported as text: frames would hold the executor's pipes."""
     error = shared.submit(pool_workers.refusing_result).exception(LIMIT)
     assert isinstance(error, TransportError)
     cause = error.__cause__

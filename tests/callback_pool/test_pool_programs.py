@@ -133,7 +133,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
 def test_ctrl_c_inside_with_tells_the_queue_and_ends_promptly(tmp_path: Path, kind: str) -> None:
-    """SIGINT in a with block: every callback is told, what runs forever is not waited for."""
+    """SIGINT in a with block: every callback is called, what runs forever is not waited for."""
     body = """
 told = []
 if __name__ == "__main__":

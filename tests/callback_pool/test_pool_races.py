@@ -46,7 +46,7 @@ class Puppets(Executor):
 
 
 class Play:
-    """A pool whose executor and dispatcher make their steps when told."""
+    """A pool whose executor and dispatcher make their steps when asked."""
 
     def __init__(self) -> None:
         self.executor = Puppets()
@@ -188,7 +188,7 @@ def problems(length: int) -> Iterator[tuple[tuple[str, ...], str]]:
 
 @pytest.mark.parametrize("length", [5, pytest.param(8, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
 def test_every_order_of_steps_ends_well(length: int, record_property: Note) -> None:
-    """After every sequence of so many of the other steps each task is settled and told of once, and none waits."""
+    """After every sequence of so many of the other steps each task is settled and reported once, and none waits."""
     assert list(problems(length)) == []
     record_property("interleavings of the pool", math.perm(9, length))
 
@@ -251,7 +251,7 @@ def test_join_that_looks_only_once_is_caught(monkeypatch: pytest.MonkeyPatch, re
 
 
 def callback_is_owed(play: Play) -> bool:
-    """Whether the first task's callback submitted its successor, with the pool closing meanwhile."""
+    """Whether the first task's callback submitted its successor, with the pool closing in the meantime."""
     return len(play.told) == 2
 
 

@@ -48,7 +48,7 @@ if __name__ == "__main__":
 
 
 def extra_megabytes(kind: str, way: str, tasks: int) -> float:
-    """Run so many tasks in a program of its own; return how much its peak of memory has grown."""
+    """Run so many tasks in its own program; return how much its peak of memory has grown."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, kind, way, str(tasks)],
         capture_output=True,

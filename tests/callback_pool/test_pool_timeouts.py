@@ -146,7 +146,7 @@ def test_stuck_process_does_not_hold_up_close(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["pebble", "loky"])
 def test_other_executors_keep_timeouts(kind: str, tmp_path: Path) -> None:
-    """Pebble's worker is killed when the time is up; loky's task is told, and its late result dropped."""
+    """Pebble's worker is killed when the time is up; loky's task is notified, and its late result dropped."""
     module = pytest.importorskip(kind)
     executor = module.ProcessPool(1) if kind == "pebble" else module.ProcessPoolExecutor(1, timeout=5)
     mark, go = tmp_path / "pid", tmp_path / "go"

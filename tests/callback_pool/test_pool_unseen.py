@@ -41,7 +41,7 @@ def raised_at_the_end(*expected: str) -> Iterator[None]:
 
 @contextmanager
 def nothing_lost_or_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Hold that nothing is logged meanwhile."""
+    """Hold that nothing is logged in the meantime."""
     with caplog.at_level(logging.ERROR, "syncprims"):
         yield
         gc.collect()
@@ -324,7 +324,7 @@ def test_a_callback_that_reads_another_task_has_looked_at_it(caplog: pytest.LogC
 
 
 def test_a_task_submitted_by_a_hook_may_be_looked_at_inside_of_it() -> None:
-    """What a hook does in a task of its own, on a worker, is not the hook's reading."""
+    """What a hook does in its own task, on a worker, is not the hook's reading."""
     seen: list[BaseException | None] = []
 
     class Asking(CallbackPool):

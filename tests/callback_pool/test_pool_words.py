@@ -173,7 +173,7 @@ def test_what_can_not_be_submitted_is_raised_and_leaves_nothing() -> None:
 
 
 def test_waits_for_maps_are_edges() -> None:
-    """A thread that holds what a part needs is told, also where other workers are idle; so is a task in its own way."""
+    """A thread that holds a lock of a part gets the error, even if other workers are idle; so does a task."""
     stock = TimedLock(name="stock")
 
     def use(n: int) -> int:
@@ -359,7 +359,7 @@ def test_results_that_are_dropped_cancel_what_has_not_begun() -> None:
 
 @pytest.mark.timeout(300)
 def test_cpythons_tests_of_pools_pass(record_property: Note) -> None:
-    """Those of multiprocessing.Pool, over processes and threads, but for what is different on purpose."""
+    """Those of multiprocessing.Pool, over processes and threads, except what is different on purpose."""
     done = subprocess.run(
         [sys.executable, "-m", "callback_pool.cpython_pool_suite"],
         capture_output=True,

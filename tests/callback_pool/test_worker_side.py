@@ -124,7 +124,7 @@ def test_a_call_that_the_worker_cannot_load_is_an_error_that_says_so() -> None:
 
 @pytest.mark.parametrize("pickled", [pickle.dumps("no error"), pickle.dumps(BrokenOnArrival()), b"", None])
 def test_an_error_that_cannot_be_loaded_here_is_described(pickled: bytes | None) -> None:
-    """The worker could load it; what it was is told."""
+    """The worker could load it; what it was is reported."""
     _, error = unpack(pickle.dumps((False, pickled, "OddError", "of theirs", "the stack", [])))
     assert type(error) is TransportError
     assert str(error).endswith("this is what it was: OddError: of theirs")

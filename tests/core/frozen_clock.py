@@ -1,4 +1,4 @@
-"""A program whose clock stands still: how does each wait with a limit end?
+"""A program whose clock is stopped: how does each wait with a limit end?
 
 ``python frozen_clock.py HOW`` prints a line for each wait. HOW is ``before`` or ``after`` (the functions of `time` that
 tell the time are replaced, wherever they are an attribute of a module, before this library is imported or after) or

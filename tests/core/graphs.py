@@ -10,7 +10,7 @@ from syncprims._core.waits import UpTo, Waiting
 
 
 class Group(_waits.Group):
-    """A group whose members are told by a list: one entry for each time it is asked, the last forever."""
+    """A group whose members are given by a list: one entry for each time it is asked, the last forever."""
 
     def __init__(self, one_is_enough: bool, *members: Collection[UpTo]) -> None:
         """Make it with the members that it will tell."""
@@ -35,7 +35,7 @@ def any_of(*members: UpTo) -> Group:
 
 
 class Node:
-    """Something to wait for; who it is up to is told by a list: one entry for each time it is asked, the last forever.
+    """Something to wait for; who it is up to is given by a list: one entry for each time it is asked, the last forever.
 
     As a lock does, it says None to a thread that has it.
     """

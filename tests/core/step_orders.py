@@ -1,7 +1,7 @@
 """A deterministic explorer: it runs some threads through every order of the steps that they do on shared things.
 
 The threads are real ones and run the library's own code, one at a time. At each step that touches something shared they
-say what it is and whether they change it, and stop until they are told to go on. Two steps of different threads that
+say what it is and whether they change it, and stop until they are asked to go on. Two steps of different threads that
 touch different things, or change nothing, come to the same in both orders, so one of the two orders is enough (sleep
 sets). Apart from that, every order is tried: `Explorer.explore` has no bound but the number of runs.
 """
@@ -48,7 +48,7 @@ class Scenario(Protocol):
 
 
 class _Actor:
-    """A thread that does one step whenever it is told to."""
+    """A thread that does one step whenever it is asked to."""
 
     def __init__(self, number: int, run: Callable[[], object], back: LockType) -> None:
         self.number = number
@@ -75,13 +75,13 @@ class _Actor:
         self.back.release()
 
     def announce(self, step: Step) -> None:
-        """Say what comes next, and do it when told to."""
+        """Say what comes next, and do it when asked to."""
         self.next = step
         self.back.release()
         self.pause()
 
     def pause(self) -> None:
-        """Wait until told to go on."""
+        """Wait until asked to go on."""
         self.go_on.acquire()
         if self.given_up:
             raise Stopped

@@ -314,7 +314,7 @@ def test_generator_functions_are_taken_where_the_generator_is_wanted() -> None:
 
 
 def test_an_object_that_can_be_called_but_not_looked_at_is_taken() -> None:
-    """Whether it runs can't be told, so that it is called and says so itself."""
+    """Whether it runs can't be known, so that it is called and says so itself."""
 
     class Opaque:
         def __getattribute__(self, name: str) -> object:

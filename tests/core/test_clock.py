@@ -1,4 +1,4 @@
-"""The clock: waits end though the program's own clock stands still."""
+"""The clock: waits end though the program's own clock is stopped."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_who_is_stuck_is_found(stacks: Graph) -> None:
 
 
 def check_told(found: Knot, ident: int) -> None:
-    """What is told begins with the thread, is closed, and leaves no one out."""
+    """The reported cycle begins with the thread, is closed, and leaves no one out."""
     edges = found.edges()
     assert edges[0][0].ident == ident
     assert len({wait.ident for wait, _ in edges}) == len(edges) == len(found.waits)
@@ -174,7 +174,7 @@ class Grown:
 @agreeing
 @given(st.lists(st.tuples(idents, up_tos), max_size=30))
 def test_a_wait_is_refused_exactly_if_its_thread_would_be_stuck(steps: list[tuple[int, UpTo]]) -> None:
-    """One after the other, so the one that closes a deadlock is the one that is told; all others go on."""
+    """One after the other, so the one that closes a deadlock gets the error; all others go on."""
     forget(ident for ident in _waits._innermost if ident < 0)
     grown = Grown()
     for ident, up_to in steps:

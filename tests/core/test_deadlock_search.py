@@ -38,7 +38,7 @@ def graph() -> Iterator[None]:
 
 
 def names(found: Answer) -> list[str] | Answer:
-    """The names of what the threads wait for, in the order in which it is told; or that there are none, or maybe."""
+    """The names that the threads wait for, in the reported order; or that there are none, or maybe."""
     return [wait.node.name for wait, _ in found.edges()] if isinstance(found, Knot) else found
 
 
@@ -360,7 +360,7 @@ def refuse(waiting: Waiting, *, then: Callable[[], object] = int) -> DeadlockErr
 
 
 def test_what_closes_a_cycle_is_refused() -> None:
-    """The error tells each wait; a thread without a name is told by its ident."""
+    """The error has each wait; a thread without a name is named by its ident."""
     waits(OTHER, Node("b", get_ident()))
     error = refuse(Waiting(Node("a", OTHER)))
     me = threading.current_thread().name
@@ -448,7 +448,7 @@ def test_who_gives_way_in_one_deadlock_does_not_hide_another(monkeypatch: pytest
 
 
 def test_what_cannot_be_refused_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The deadlock is in the log, since it can't be raised, and later waits know that there may be some."""
+    """The deadlock is in the log, because it can't be raised, and later waits know that there may be some."""
     waits(OTHER, Node("b", get_ident()), victim=False)
     try:
         assert refuse(Waiting(Node("a", OTHER), victim=False)) is None

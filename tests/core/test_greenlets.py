@@ -86,7 +86,7 @@ def test_programs_that_are_patched(which: str, when: str, threads: bool) -> None
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     expected = ["refused True" if threads else "made"] * 6
     if when == "after":
-        # eventlet puts a lock of its own in the place of every one that it finds.
+        # eventlet puts its own lock in the place of every one that it finds.
         expected.append(("replaced" if which == "eventlet" else "refused too") if threads else "taken again")
     assert done.stdout.splitlines() == expected, done.stderr[-2000:]
 
@@ -128,7 +128,7 @@ def test_another_culprit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_locks_from_before_let_no_greenlet_in_a_second_time(patched: Callable[[], None]) -> None:
-    """To them all greenlets of a thread are one; what is held is let go of all the same."""
+    """To them all greenlets of a thread are one; what is held is released all the same."""
     lock, relock, adapter = TimedLock(), TimedRLock(), LockAdapter(threading.RLock())
     with lock, relock, adapter:
         patched()

@@ -145,7 +145,7 @@ def test_a_turn_that_came_with_an_interrupt_is_left_to_others(monkeypatch: pytes
 
 
 def busy(begun: threading.Event, go: threading.Event) -> bool:
-    """Be a task that tells that it runs, and goes on when told."""
+    """Be a task that says that it runs, and goes on when asked."""
     begun.set()
     return go.wait(patience())
 
@@ -204,7 +204,7 @@ class Idle(Executor):
 
 
 def test_a_cancelling_that_is_interrupted_is_completed_for_it() -> None:
-    """Cut off in the executor's half of it, the task is cancelled all the same, and its callback is told."""
+    """Cut off in the executor's half of it, the task is cancelled all the same, and its callback is called."""
     told = SimpleQueue[object]()
     with CallbackPool(Idle(), envelope=False) as pool:
         task = pool.apply_async(bool, error_callback=told.put)

@@ -78,7 +78,7 @@ def by_a_plain_call(locks: list[Any]) -> None:
 @each_mode
 @pytest.mark.parametrize("scenario", [by_attempt, by_attempt_in_place, by_attempt_prepared])
 def test_an_attempt_is_stored_before_an_interrupt_comes(scenario: Callable[[list[Any]], None], mode: Mode) -> None:
-    """What was taken is known to be taken, however it is written; so it is let go of."""
+    """What was taken is known to be taken, however it is written; so it is released."""
     interrupts(lambda: [Lock()], scenario, still_locked, mode=mode).check()
 
 
@@ -135,7 +135,7 @@ def test_a_loop_is_cut_off(mode: Mode) -> None:
 
 
 class Door:
-    """What `leaving` is written for: something entered in Python, which is let go of in C."""
+    """What `leaving` is written for: something entered in Python, which is released in C."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -281,7 +281,7 @@ def test_what_leaves_lets_go_when_it_is_dropped_instead_of_called() -> None:
 
 
 def test_what_was_looked_up_before_belongs_to_no_later_block() -> None:
-    """Something that was looked up, kept and dropped in a block of another lets go of nothing."""
+    """Something that was looked up, kept and dropped in a block of another releases nothing."""
     door = Door()
     kept = door.__exit__
     with door:
@@ -304,7 +304,7 @@ def test_what_leaves_may_be_used_again_and_late() -> None:
 
 
 def test_leaving_what_was_not_entered_is_an_error() -> None:
-    """It lets go of nothing that another thread may have."""
+    """It releases nothing that another thread may have."""
     door = Door()
     door.lock.acquire()
     with pytest.raises(RuntimeError, match="not entered"):

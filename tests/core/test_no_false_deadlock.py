@@ -35,7 +35,7 @@ needs_signals = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="
 
 
 def take(lock: TimedLock) -> bool:
-    """Take the lock, and tell whether that was refused as a deadlock."""
+    """Take the lock, and return whether that was refused as a deadlock."""
     try:
         with lock.hold(LIMIT):
             return False
@@ -56,7 +56,7 @@ class Handled:
         self.searches = 0
 
     def other(self) -> bool:
-        """Have `outer` and want `inner`, when told to."""
+        """Have `outer` and want `inner`, when asked to."""
         with self.outer:
             self.owns_outer.set()
             wait_for(self.wants_inner)
@@ -195,7 +195,7 @@ class Sluggish:
         return took
 
     def release(self) -> None:
-        """Let go of it."""
+        """Release it."""
         self.lock.release()
 
 
@@ -266,7 +266,7 @@ def test_before_that_it_is_a_deadlock(through: str) -> None:
         runner.abort()
 
 
-# -- where a thread stands ---------------------------------------------------------------------------------------------
+# -- where a thread is ---------------------------------------------------------------------------------------------
 
 
 class Free:

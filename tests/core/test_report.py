@@ -247,7 +247,7 @@ def test_a_task_in_an_executor_of_the_users_has_its_pid_if_it_has_a_timeout(tmp_
 
 
 class Shy(threading.Thread):
-    """A thread that does not tell its name."""
+    """A thread that does not give its name."""
 
     @property
     def name(self) -> str:  # type: ignore[override]  # read-only

@@ -247,7 +247,7 @@ def in_c(make: Callable[[], Case]) -> None:
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
-# Each in a program of its own: an allocation fails in whichever thread asks for it, and a test runner has threads.
+# Each in its own program: an allocation fails in whichever thread asks for it, and a test runner has threads.
 
 
 @pytest.mark.parametrize("failing", [1, 2, 5])
@@ -297,7 +297,7 @@ def without_memory_to_enter(failing: int) -> None:
 
 
 def test_a_step_that_is_dropped_breaks_the_sequence() -> None:
-    """By a fault in place of the memory: others are told, and not with a GeneratorExit for a cause."""
+    """By a fault in place of the memory: others get the error, and not with a GeneratorExit for a cause."""
     runner = OrderedRunner("a", "b", name="order")
     context = runner.step("a")
     leave = context.__exit__

@@ -125,7 +125,7 @@ def test_what_belongs_to_no_primitive_is_shown_while_somebody_waits_for_it() -> 
         name = "orphan"
 
         def _up_to(self, waiter: int) -> None:
-            """Nobody."""
+            """No thread."""
 
         def _is_mine(self) -> bool:
             return False
@@ -219,7 +219,7 @@ def test_a_counter_tells_who_waits_for_its_value() -> None:
 
 
 def test_a_snapshot_asks_no_foreign_lock() -> None:
-    """Of an adapted lock the snapshot tells what the adapter knows; it calls nothing that might block."""
+    """Of an adapted lock the snapshot shows what the adapter knows; it calls nothing that might block."""
 
     class Remote:
         """A lock that can't be asked."""

@@ -1,4 +1,4 @@
-"""Where threads stand: whole stacks of all that wait, with the GIL and without, and only what tells something."""
+"""Where threads are: whole stacks of all that wait, with the GIL and without, and only what is useful."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_holder_that_waits_itself_is_shown_where_it_waits() -> None:
 
 
 def test_the_standard_library_in_between_is_no_place() -> None:
-    """Who waits for a task stands where it asked for the result, not in a condition of the standard library."""
+    """A thread that waits for a task is shown where it asked for the result, not inside the standard library."""
     end = Event()
 
     def ask() -> None:

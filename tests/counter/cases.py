@@ -13,7 +13,7 @@ Change = Callable[[AtomicCounter], object]
 
 
 class Recording(AtomicCounter):
-    """A counter that notes what its hook is told."""
+    """A counter that notes the calls of its hook."""
 
     def __init__(self, *args: int, **kwargs: Any) -> None:
         self.told: list[tuple[int, int]] = []

@@ -66,7 +66,7 @@ class Sequential:
 
 
 def outcome(counter: object, operation: Operation) -> Outcome:
-    """Do it, and tell what came of it in a form that can be compared."""
+    """Do it, and return what came of it in a form that can be compared."""
     name, arguments = operation
     try:
         return "returned", getattr(counter, name)(*arguments)

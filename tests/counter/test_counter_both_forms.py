@@ -41,7 +41,7 @@ class Index:
 
 
 class Own(int):
-    """An integer of a class of its own."""
+    """An integer of its own class."""
 
     def __add__(self, other: object) -> int:
         raise AssertionError("a method of the user's ran")

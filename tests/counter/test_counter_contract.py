@@ -89,7 +89,7 @@ OUT_OF_BOUNDS: list[Change] = [
 
 @pytest.mark.parametrize("change", OUT_OF_BOUNDS)
 def test_bounds_are_all_or_nothing(change: Change) -> None:
-    """A change out of bounds raises with all the facts, changes nothing, and tells no hook."""
+    """A change out of bounds raises with all the facts, changes nothing, and calls no hook."""
     counter = Recording(7, minimum=0, maximum=10)
     with pytest.raises(CounterBoundsError) as caught:
         change(counter)

@@ -122,7 +122,7 @@ def test_a_thread_that_forks_in_its_wait_waits_on() -> None:
         return value == 1
 
     def child() -> int:
-        # What the wait would do now, were this not a test: sleep until it is told.
+        # What the wait would do now, were this not a test: sleep until it is woken.
         (waiter,) = counter._waiters
         with Threads() as threads:
             threads.start(counter.increment)

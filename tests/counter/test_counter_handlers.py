@@ -191,7 +191,7 @@ def test_a_finalizer_may_come_in_anywhere(make: Callable[[], AtomicCounter], cha
 
 
 def test_a_finalizer_in_an_update_is_refused_and_heard() -> None:
-    """A finalizer that changes the counter in the counter's own update is told so where finalizers' errors go."""
+    """A finalizer that changes the counter in the counter's own update gets the error where finalizers' errors go."""
     counter = AtomicCounter(7)
     heard: list[object] = []
 

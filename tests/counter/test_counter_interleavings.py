@@ -32,7 +32,7 @@ pytestmark = [
 # It tries every order of those instructions that touch the same attribute or lock, as far as it sees them. How far that
 # is must not be overrated: of its verdicts with threads, `exhausted` is always None, and one of the mutations below
 # passes if the waiter is the first of the threads, and not if it is the last. So each set of threads is explored in
-# both orders, without a bound on preemptions, executions or time, and what it is worth the mutations tell.
+# both orders, without a bound on preemptions, executions or time, and what it is worth the mutations show.
 
 
 class NeverToldError(Exception):

@@ -126,7 +126,7 @@ def test_bounds_hold_at_every_moment() -> None:
 
 
 def test_hooks_are_told_of_every_change_once() -> None:
-    """Each change of each thread is told once; laid end to end, the hooks' pairs are the counter's history."""
+    """Each change of each thread is reported once; laid end to end, the hooks' pairs are the counter's history."""
     counter = Recording()
     race(counter.increment)
     assert sorted(counter.told) == [(value, value + 1) for value in range(THREADS * ROUNDS)]

@@ -104,7 +104,7 @@ def test_what_cannot_be_called_is_refused(wrong: object) -> None:
 
 @each_change
 def test_the_hook_is_told_of_each_change(change: Change, returned: object, left: int) -> None:
-    """Each change that is one is told once, with the old and the new value."""
+    """Each change that is one is reported once, with the old and the new value."""
     counter = Recording(7)
     change(counter)
     assert counter.told == [(7, left)]

@@ -93,7 +93,7 @@ def test_timeout_zero_looks_once(make: Callable[[], AtomicCounter]) -> None:
     ],
 )
 def test_a_timeout_carries_the_facts(wait: Callable[[AtomicCounter, float], int], what: str) -> None:
-    """The error tells counter, goal, value, limit and time, in its text and as attributes, and is a TimeoutError."""
+    """The error names counter, goal, value, limit and time, in its text and as attributes, and is a TimeoutError."""
     counter = AtomicCounter(8, name="arrivals")
     with pytest.raises(CounterTimeoutError) as caught:
         wait(counter, 0.02)

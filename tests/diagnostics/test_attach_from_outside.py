@@ -92,7 +92,7 @@ def shop(*, main_thread: str = "seller.join(1.0)", first: str = "") -> str:
 
 
 def goes_on(process: subprocess.Popen[str]) -> bool:
-    """Give the answer that the program waits for, and tell whether it does what it is there for and ends well."""
+    """Give the answer that the program waits for, and return whether it does what it is there for and ends well."""
     output, _ = process.communicate("\n", timeout=LIMIT)
     return (output, process.returncode) == ("sold\n", 0)
 

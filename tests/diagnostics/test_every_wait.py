@@ -378,7 +378,7 @@ def test_a_recording_has_the_waits_for_a_pool() -> None:
 
 
 def test_a_slow_wait_for_a_pool_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    """The warning names the pool and what is waited for, and no holder, as there is none."""
+    """The warning names the pool and what is waited for, and no holder, because there is none."""
     mill = Mill()
     with Actors() as actors, warn_slow(after=0.01):
         actors.start(lambda: mill.pool.join(LIMIT), "guest")

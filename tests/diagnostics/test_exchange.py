@@ -67,7 +67,7 @@ def test_a_token_that_was_used_before_is_observed_too() -> None:
 
 
 def test_a_class_that_is_made_while_somebody_observes_keeps_pythons_way_in() -> None:
-    """A subclass that enters by the inherited `__enter__` gets Python's, also if the first one is made meanwhile."""
+    """A subclass that enters by the inherited `__enter__` gets Python's, even if the first is made while it is on."""
     program = """
 import sys
 from syncprims import TimedLock, diagnostics
@@ -133,7 +133,7 @@ def test_ending_twice_does_no_harm() -> None:
 
 
 def test_a_block_may_outlive_the_observation_and_begin_before_it() -> None:
-    """A with that began while observed ends well afterwards, and one that began before ends well meanwhile."""
+    """A with that began while observed ends well afterwards, and one that began before ends well in the meantime."""
     early, late = TimedLock(), TimedLock()
     recording = record()
     early.__enter__()

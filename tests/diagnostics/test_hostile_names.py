@@ -311,7 +311,7 @@ def test_pools(name: str, function: str) -> None:
 
 
 class Unnamed(TimedLock):
-    """A lock that does not tell its name."""
+    """A lock that does not give its name."""
 
     @property
     def name(self) -> str:
@@ -320,7 +320,7 @@ class Unnamed(TimedLock):
 
 
 class Anonymous(threading.Thread):
-    """A thread that does not tell its name."""
+    """A thread that does not give its name."""
 
     unwilling = False
 

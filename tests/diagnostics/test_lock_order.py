@@ -47,7 +47,7 @@ def take(*locks: AbstractContextManager[object]) -> None:
 
 
 def take_in_order(first: AnyLock, second: AnyLock) -> None:
-    """A place that can be told by its name."""
+    """A place that can be recognized by its name."""
     with first, second:
         pass
 
@@ -198,7 +198,7 @@ def test_a_try_inverts_nothing(make: Callable[[str], AnyLock], attempt: Callable
 
 
 def test_what_is_held_by_a_try_counts() -> None:
-    """A lock that was taken by a try is held like any other: what is waited for meanwhile comes after it."""
+    """A lock that was taken by a try is held like any other: what is waited for in the meantime comes after it."""
     a, b = timed("a"), timed("b")
     with check_lock_order():
         take(b, a)
@@ -231,7 +231,7 @@ def test_locks_released_in_another_order_are_held_no_more() -> None:
 
     def hand_over_hand() -> None:
         a.acquire()
-        assert b.acquire(blocking=False)  # a try, since a before b before c would be an order after all
+        assert b.acquire(blocking=False)  # a try, because a before b before c would be an order after all
         a.release()
         take(c)
         b.release()
@@ -240,7 +240,7 @@ def test_locks_released_in_another_order_are_held_no_more() -> None:
 
 
 def test_a_condition_lets_go_of_its_lock() -> None:
-    """Who waits for a condition does not hold its lock meanwhile, but again afterwards."""
+    """Who waits for a condition does not hold its lock in the meantime, but again afterwards."""
     a = timed("a")
     condition = threading.Condition(TimedLock(name="c"))  # type: ignore[arg-type]  # it takes any lock
     with check_lock_order() as check:

@@ -50,7 +50,7 @@ class Latch:
         return taken
 
     def free(self) -> None:
-        """Let go of it."""
+        """Release it."""
         self._holder = None
         self._inner.release()
 
@@ -102,7 +102,7 @@ def shut_both(first: Latch, second: Latch) -> None:
 
 @pytest.mark.parametrize("kind", [Latch, Bolt])
 def test_a_new_kind_of_lock_is_recorded(kind: type[Latch]) -> None:
-    """Its holds and waits are spans of the same key, a wait in vain says so, and a hand-off is known by that."""
+    """Its holds and waits are spans of the same key, a failed wait says so, and a hand-off is known by that."""
     latch = kind("gate")
 
     def pass_through() -> None:

@@ -466,7 +466,7 @@ def test_it_is_light_or_dark(ask: Ask) -> None:
     assert ask(page(some_spans(20), ""), script) == ["#fff", "#15181c", "#fff"]
     assert ask(page(some_spans(20), ""), script, "--force-dark-mode", "--blink-settings=preferredColorScheme=0") in (
         ["#15181c", "#fff", "#15181c"],
-        ["#fff", "#15181c", "#fff"],  # where the browser can't be told to prefer the dark
+        ["#fff", "#15181c", "#fff"],  # where the browser can't be asked to prefer the dark
     )
 
 

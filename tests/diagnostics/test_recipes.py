@@ -1,4 +1,4 @@
-"""What the documentation tells people to do, done."""
+"""What the documentation asks people to do, done."""
 
 from __future__ import annotations
 

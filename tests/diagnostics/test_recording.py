@@ -40,7 +40,7 @@ def kinds(recording: Recording, name: str) -> list[tuple[str, str]]:
 
 
 def queue_for(lock: TimedLock | LockAdapter) -> None:
-    """A place that can be told by its name."""
+    """A place that can be recognized by its name."""
     with lock.hold(LIMIT):
         pass
 
@@ -279,7 +279,7 @@ def test_an_error_that_is_handled_around_a_wait_is_not_its_own() -> None:
 
 
 def test_an_interrupted_wait_is_recorded_as_such() -> None:
-    """What ends a wait from outside is told from a time that was up."""
+    """An end of a wait from outside is distinguished from a time that was up."""
     counter = AtomicCounter(name="arrivals")
 
     def interrupt(value: int) -> bool:

@@ -32,7 +32,7 @@ class Kept(logging.Handler):
 
 @contextmanager
 def warnings_kept() -> Iterator[list[str]]:
-    """What the library logs meanwhile."""
+    """What the library logs in the meantime."""
     handler, logger = Kept(), logging.getLogger("syncprims")
     logger.addHandler(handler)
     try:
@@ -226,7 +226,7 @@ class Broken(logging.Handler):
 
 
 class Unnamed(TimedLock):
-    """A lock that does not tell its name."""
+    """A lock that does not give its name."""
 
     @property
     def name(self) -> str:

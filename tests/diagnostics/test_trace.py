@@ -122,7 +122,7 @@ def test_everything_together_makes_a_valid_trace(tmp_path: Path) -> None:
 
 
 def test_times_are_microseconds(tmp_path: Path) -> None:
-    """A hold of so many seconds lasts a million times as many units, and tells where it was."""
+    """A hold of so many seconds lasts a million times as many units, and says where it was."""
     with record() as recording, TimedLock(name="timed"):
         Event().wait(0.02)
     recording.save(tmp_path / "trace.json")

@@ -21,7 +21,7 @@ a_while = pytest.param(LONG, marks=[pytest.mark.slow, pytest.mark.timeout(LONG +
 
 
 def take_some(locks: list[TimedLock], choice: random.Random) -> None:
-    """Take a few of the locks in their order, by one of the ways there are, and let go of them."""
+    """Take a few of the locks in their order, by one of the ways there are, and release them."""
     chosen = sorted(choice.sample(range(len(locks)), choice.randint(1, 4)))
     if choice.random() < 0.25:
         with acquire_all(*(locks[index] for index in chosen), timeout=patience()):
@@ -106,7 +106,7 @@ def cycle(size: int, kind: Callable[[], TimedLock], rounds: int) -> None:
 def test_a_cycle_has_one_victim_every_time(
     size: int, kind: Callable[[], TimedLock], rounds: int, record_property: Note
 ) -> None:
-    """Two, three and eight threads close a cycle at once, again and again: one is told, all others get through."""
+    """Two, three and eight threads close a cycle at once, many times: one gets the error, all others get through."""
     cycle(size, kind, rounds)
     record_property("cycles with one victim", rounds)
 
@@ -158,7 +158,7 @@ def test_a_cycle_through_acquire_all_has_one_victim_every_time(rounds: int) -> N
 
 
 def deadlocks(thing: object) -> bool:
-    """Enter and leave it; tell whether that was refused."""
+    """Enter and leave it; return whether that was refused."""
     try:
         with thing:  # type: ignore[attr-defined]
             return False

@@ -138,7 +138,7 @@ def by_limit(town: Town, choice: random.Random) -> None:
 
 
 def by_expiry(town: Town, choice: random.Random) -> None:
-    """Start a task that has a limit of its own, and wait for it."""
+    """Start a task that has its own limit, and wait for it."""
     task = town.front.apply_async(
         town.work_in_front, (choice.randrange(1000),), error_callback=town.write, timeout=choice.choice([0.001, 1.0])
     )
@@ -152,7 +152,7 @@ def by_map(town: Town, choice: random.Random) -> None:
 
 
 def by_join(town: Town, choice: random.Random) -> None:
-    """Wait for all tasks and callbacks of everybody, but not forever, as others go on submitting."""
+    """Wait for all tasks and callbacks of all threads, but not forever, because others go on submitting."""
     try:
         town.back.join(0.01) if choice.random() < 0.5 else town.front.join(0.01)
     except PoolTimeoutError:
@@ -220,7 +220,7 @@ def has_settled(ident: int) -> bool:
 
 
 def errors_of(*calls: Callable[[], object]) -> list[DeadlockError]:
-    """Call each in a thread of its own; return the deadlocks that they got, each once."""
+    """Call each in its own thread; return the deadlocks that they got, each once."""
     found: dict[int, DeadlockError] = {}
 
     def call_it(call: Callable[[], object]) -> None:
@@ -264,7 +264,7 @@ def test_a_ring_of_locks_and_tasks_has_one_victim(size: int, rounds: int, record
 def test_a_pool_whose_workers_all_wait_for_it_has_one_victim(
     place: str, size: int, rounds: int, record_property: Note
 ) -> None:
-    """Every worker waits for a queued task: one of them is told, and then runs what the others wait for."""
+    """Every worker waits for a queued task: one of them gets the error, and then runs what the others wait for."""
     with ExitStack() as stack:
         where: Any = stack.enter_context(ThreadPoolExecutor(size)) if place == "handed in" else "thread"
         options: dict[str, Any] = {} if place == "handed in" else {"max_workers": size}

@@ -20,7 +20,7 @@ LIMIT: Final = 20.0  # seconds that nothing here takes unless it hangs
 
 
 class Job(Generic[T]):
-    """A function that runs in a thread of its own, and what became of it."""
+    """A function that runs in its own thread, and what became of it."""
 
     def __init__(self, body: Callable[[], T], name: str | None = None) -> None:
         """Start the thread."""
@@ -92,7 +92,7 @@ def eventually(condition: Callable[[], object]) -> None:
 
 
 def take_and_let_go(lock: TimedLock | LockAdapter, *arguments: Any) -> bool:
-    """Acquire the lock, let go of it if that went well, and tell whether it did."""
+    """Acquire the lock, release it if that went well, and return whether it did."""
     taken = lock.acquire(*arguments)
     if taken:
         lock.release()
@@ -133,7 +133,7 @@ def gets_it_in_the_end(lock: TimedLock | LockAdapter, take: Callable[[], T]) -> 
 
 
 def held_in(entering: AbstractContextManager[object], lock: TimedLock | LockAdapter) -> bool:
-    """Enter, and tell whether this thread holds the lock then."""
+    """Enter, and return whether this thread holds the lock then."""
     with entering:
         return lock.held_by_me()
 
@@ -170,7 +170,7 @@ def on_signal(handle: Callable[[], None]) -> Iterator[Callable[[], None]]:
 
 
 class Worker:
-    """A thread that does what it is told, one thing at a time, and tells how that ended."""
+    """A thread that does what it is asked, one thing at a time, and says how that ended."""
 
     def __init__(self, name: str) -> None:
         """Start it."""

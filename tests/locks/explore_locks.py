@@ -58,7 +58,7 @@ class ModelOfCLock:
     __enter__ = acquire
 
     def release(self) -> None:
-        """Let go of it once."""
+        """Release it once."""
         if self.c_owner != get_ident():
             raise RuntimeError("cannot release un-acquired lock")
         self.c_count -= 1
@@ -97,7 +97,7 @@ _thread.RLock = _true  # type: ignore[misc]  # imports take it too, from 3.12 on
 # They have imported the function; under frontrun's clock it is another one.
 _waits.monotonic = timed_lock.monotonic = lambda: time.monotonic()  # type: ignore[attr-defined]
 _deadlocks.sleep = lambda seconds: time.sleep(seconds)  # type: ignore[attr-defined]
-# A thread that is not its turn stands in frontrun's code, which looks like a handler on top of its wait.
+# A thread that is not its turn is in frontrun's code, which looks like a handler on top of its wait.
 _deadlocks._stands_in = lambda waiting, frame: True
 
 

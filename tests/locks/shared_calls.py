@@ -111,7 +111,7 @@ class Followed:
 
 
 class Following:
-    """A subject of sweeps: another thread runs the function, until it is told to end."""
+    """A subject of sweeps: another thread runs the function, until it is asked to end."""
 
     slow: Slow
     leader: threading.Thread

@@ -1,4 +1,4 @@
-"""Subjects of sweeps that another thread has taken: it lets go when it is told to."""
+"""Subjects of sweeps that another thread has taken: it releases them when it is asked to."""
 
 from __future__ import annotations
 

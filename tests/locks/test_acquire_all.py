@@ -164,7 +164,7 @@ def test_what_it_returns_nests_and_is_used_again() -> None:
 
 
 def test_threads_share_what_it_returns() -> None:
-    """Each lets go of its own, and they exclude each other."""
+    """Each releases its own, and they exclude each other."""
     one, other = TimedLock(), TimedLock()
     both = acquire_all(one, other, timeout=LIMIT)
     start = Barrier(4)

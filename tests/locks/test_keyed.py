@@ -647,7 +647,7 @@ def test_an_interrupt_loses_no_lock_that_is_only_held(mode: Mode) -> None:
 
 
 class TakenSubject(Subject):
-    """The lock of a key is held by a thread, until it is told to let go."""
+    """The lock of a key is held by a thread, until it is asked to release it."""
 
     def __init__(self) -> None:
         super().__init__()

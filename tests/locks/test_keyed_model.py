@@ -114,7 +114,7 @@ class Programs(RuleBasedStateMachine):
                 self.serials.pop(number, None)
 
     def teardown(self) -> None:
-        """Let go of everything: nothing is left."""
+        """Release everything: nothing is left."""
         while self.holder:
             for key, worker in list(self.holder.items()):
                 self.give(worker, key)

@@ -187,7 +187,7 @@ def test_an_interrupted_wait_gets_the_lock_back(kind: type[TimedLock], when: str
 
 
 def test_a_condition_refuses_to_wait_for_itself() -> None:
-    """Entering it twice over a lock that is not re-entrant is told at once."""
+    """Entering it twice over a lock that is not re-entrant gets the error at once."""
     condition = condition_over(TimedLock())
     with condition, pytest.raises(DeadlockError):
         condition.acquire()

@@ -201,7 +201,7 @@ def test_a_lock_without_a_name_is_called_by_kind_and_serial(kind: type[TimedLock
 
 @both
 def test_repr_shows_state_and_name(kind: type[TimedLock]) -> None:
-    """It tells taken from free, for the holder and for others, and does not block."""
+    """It distinguishes taken from free, for the holder and for others, and does not block."""
     lock = kind(name="accounts")
     pattern = rf"<%s syncprims\.{kind.__name__} object 'accounts' at {id(lock):#x}>"
     assert re.fullmatch(pattern % "unlocked", repr(lock))

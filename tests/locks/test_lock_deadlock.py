@@ -91,7 +91,7 @@ def test_a_reentrant_lock_is_no_deadlock_with_oneself(enter: Enter) -> None:
 
 
 def dine(locks: list[TimedLock], enter: Enter) -> list[BaseException | None]:
-    """Have a thread for each lock take it, then, once all have theirs, wait for the next one's; tell how each ended."""
+    """Let a thread for each lock take it and, when all have theirs, wait for the next one's; return how each ended."""
     ready = Barrier(len(locks))
 
     def take(mine: TimedLock, next_one: TimedLock) -> None:
@@ -174,7 +174,7 @@ def test_the_error_tells_every_edge_and_where_its_thread_stands() -> None:
 
 @both
 def test_acquire_with_a_limit_is_never_an_edge(kind: type[TimedLock]) -> None:
-    """Neither of two threads that wait crosswise is told of a deadlock where one of them waits by acquire(timeout=)."""
+    """Neither of two threads that wait crosswise gets a DeadlockError if one of them waits by acquire(timeout=)."""
     one, other = kind(name="one"), kind(name="other")
     both_held = Barrier(2)
     give_up = Event()

@@ -31,7 +31,7 @@ WAYS: dict[str, Callable[[Any], Hashable]] = {
 
 
 def do(lock: Any, way: str) -> Hashable:
-    """Do it, and tell how it came out."""
+    """Do it, and return how it came out."""
     try:
         return WAYS[way](lock)
     except (DeadlockError, RuntimeError, TimeoutError) as error:

@@ -1,4 +1,4 @@
-"""`hold()`: a ``with`` with a timeout of its own, through a token that may be kept."""
+"""`hold()`: a ``with`` with its own timeout, through a token that may be kept."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_tokens_of_two_locks_are_not_mixed_up(kind: type[TimedLock]) -> None:
 @both
 @pytest.mark.parametrize("timeout", [0, 0.02])
 def test_hold_replaces_the_constructors_timeout(kind: type[TimedLock], timeout: float) -> None:
-    """It may be shorter, and the error tells which it was."""
+    """It may be shorter, and the error says which it was."""
     lock = kind(LIMIT)
     with held_elsewhere(lock):
         with pytest.raises(LockTimeoutError) as caught, lock.hold(timeout):
@@ -105,7 +105,7 @@ def test_a_token_of_a_reentrant_lock_nests() -> None:
 
 
 def test_a_token_of_a_plain_lock_does_not_nest() -> None:
-    """Entering again is a deadlock with oneself, told at once, and the outer block keeps the lock."""
+    """Entering again is a deadlock with oneself, reported at once, and the outer block keeps the lock."""
     lock = TimedLock()
     token = lock.hold(LIMIT)
     with token:
@@ -117,7 +117,7 @@ def test_a_token_of_a_plain_lock_does_not_nest() -> None:
 
 @both
 def test_the_repr_of_a_token_names_its_lock_and_time(kind: type[TimedLock]) -> None:
-    """It can be told from others in a log."""
+    """It can be distinguished from others in a log."""
     text = repr(kind(name="accounts").hold(1.5))
     assert "accounts" in text
     assert "1.5" in text

@@ -20,7 +20,7 @@ from syncprims import Holder, LockTimeoutError, TimedLock, TimedRLock
 
 both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
 
-# Without the GIL a thread goes on while it is looked at, so that of its stack only the innermost frame is told, unless
+# Without the GIL a thread goes on while it is looked at, so that of its stack only the innermost frame is known, unless
 # it waits for something of ours; where that frame is one of threading's, the place is unknown.
 WHOLE_STACKS = getattr(sys, "_is_gil_enabled", lambda: True)()
 FILE = os.path.basename(__file__)
@@ -66,12 +66,12 @@ def charge(lock: TimedLock, entered: Event, leave: Event) -> None:
     """What a thread does that holds a lock for a while."""
     with lock:
         entered.set()
-        leave.wait(LIMIT)  # here it stands
+        leave.wait(LIMIT)  # it is here
 
 
 @both
 def test_the_error_says_who_holds_the_lock_and_where_it_is(kind: type[TimedLock]) -> None:
-    """The text names the lock, the holder, its ident and the line it stands at; the attributes say the same."""
+    """The text names the lock, the holder, its ident and the line that it runs; the attributes say the same."""
     lock = kind(timeout=0.02, name="accounts")
     entered, leave = Event(), Event()
     with Actors() as actors:
@@ -115,7 +115,7 @@ def test_the_error_survives_pickling(kind: type[TimedLock], protocol: int) -> No
 @both
 @pytest.mark.parametrize("start", [threading.Thread, None])
 def test_a_holder_that_ended_is_said_to_have_ended(kind: type[TimedLock], start: Callable[..., object] | None) -> None:
-    """The error says so, admits that it may be wrong, and tells the cure; the lock stays taken."""
+    """The error says so, admits that it may be wrong, and names the cure; the lock stays taken."""
     lock = kind(name="accounts")
     ended = Event()
 

@@ -1,6 +1,6 @@
 """Every interleaving of two or three threads, up to a number of preemptions: nothing is lost, a cycle has one victim.
 
-The explorations run in processes of their own, since they put a model in the place of the C lock: see `exploration`.
+The explorations run in processes of their own, because they put a model in the place of the C lock: see `exploration`.
 """
 
 from __future__ import annotations

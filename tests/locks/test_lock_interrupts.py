@@ -42,7 +42,7 @@ class Subject:
 
 
 class TakenSubject(Taken, Subject):
-    """Its lock is held by a thread, until it is told to let go."""
+    """Its lock is held by a thread, until it is asked to release it."""
 
     def __init__(self, kind: type[TimedLock]) -> None:
         super().__init__(kind)

@@ -94,7 +94,7 @@ class Programs(RuleBasedStateMachine):
 
     @rule(worker=workers, lock=locks, way=st.sampled_from(["enter", "hold", "acquire"]))
     def wait(self, worker: int, lock: int, way: str) -> None:
-        """A wait without limit: the lock, a deadlock told at once, or a thread that blocks."""
+        """A wait without limit: the lock, a deadlock reported at once, or a thread that blocks."""
         if worker in self.awaited:
             return
         target = self.locks[lock]

@@ -208,7 +208,7 @@ def test_hooks_of_a_mixin_count(kind: type[TimedLock]) -> None:
 
 @both
 def test_a_hook_may_use_other_locks_and_the_public_surface(kind: type[TimedLock]) -> None:
-    """None of the library's locks is held meanwhile."""
+    """None of the library's locks is held in the meantime."""
     other = TimedLock()
     seen: list[object] = []
 
@@ -349,7 +349,7 @@ def test_overridden_methods_are_reached_as_documented(kind: type[TimedLock]) -> 
 
 
 def test_an_override_may_refuse() -> None:
-    """An __enter__ that raises before it took the lock leaves it free; a deadlock is told through it."""
+    """An __enter__ that raises before it took the lock leaves it free; a deadlock is reported through it."""
 
     class Closed(TimedLock):
         def __enter__(self) -> Self:

@@ -206,7 +206,7 @@ def runs_again_inside(fn: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def copies_errors(fn: Callable[[], Any]) -> Callable[[], Any]:
-    """Gives each thread an exception of its own."""
+    """Gives each thread its own exception."""
     call = once(fn)
 
     def copying() -> Any:
@@ -635,7 +635,7 @@ def test_those_who_wait_go_on_if_the_run_is_interrupted(mode: Mode) -> None:
 
 
 class FollowingOnce(Following, Subject):
-    """Another thread runs the function, until it is told to end."""
+    """Another thread runs the function, until it is asked to end."""
 
     def __init__(self) -> None:
         super().__init__()

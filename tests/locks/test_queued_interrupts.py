@@ -57,7 +57,7 @@ def test_a_free_lock_is_never_left_taken(scenario: Callable[[QueuedLock], None],
 
 
 class TakenUrgent(Taken):
-    """A lock that a thread holds until it is told to let go."""
+    """A lock that a thread holds until it is asked to release it."""
 
     def __init__(self) -> None:
         super().__init__()

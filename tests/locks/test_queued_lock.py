@@ -138,7 +138,7 @@ def test_it_is_taken_together_with_others_and_recorded() -> None:
 
 
 class Naughty(QueuedLock):
-    """Answers what it is told to."""
+    """Gives the answer that it was given."""
 
     fits: Any = staticmethod(lambda kind, kinds: not kinds)
     place: Any = staticmethod(lambda kind, kinds: len(kinds))

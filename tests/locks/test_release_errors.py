@@ -50,7 +50,7 @@ def test_a_failed_release_comes_out_of_the_block(way: Callable[[LockAdapter], Ab
 def test_a_failed_release_does_not_mask_what_the_block_raised(
     way: Callable[[LockAdapter], AbstractContextManager[object]],
 ) -> None:
-    """The block's exception comes out, unchanged but for a note."""
+    """The block's exception comes out, unchanged except for a note."""
     lock = LockAdapter(Failing(), name="theirs")
     raised = ZeroDivisionError("in the block")
     with pytest.raises(ZeroDivisionError) as caught, way(lock):
@@ -107,7 +107,7 @@ def test_acquire_all_does_not_mask_what_the_block_raised() -> None:
 
 
 def test_acquire_all_does_not_mask_why_it_could_not_enter() -> None:
-    """A timeout is told as one, with the failed release of what it had already as a note."""
+    """A timeout is reported as one, with the failed release of what it had already as a note."""
     had, taken = LockAdapter(Failing()), TimedLock()
     late = LockAdapter(taken)
     with Threads() as threads, taken:

@@ -39,7 +39,7 @@ class Board:
 
 
 class TakenBoard(Taken, Board):
-    """A thread writes, until it is told to let go; or it reads."""
+    """A thread writes, until it is asked to release it; or it reads."""
 
     def __init__(self, how: str = "write") -> None:
         super().__init__()
@@ -125,7 +125,7 @@ def test_a_wait_that_gives_up_leaves_the_line(mode: Mode) -> None:
 
 
 class Queue(TakenBoard):
-    """A thread reads; behind the writer that is interrupted stands a reader."""
+    """A thread reads; a reader waits behind the writer that is interrupted."""
 
     def __init__(self) -> None:
         super().__init__("read")

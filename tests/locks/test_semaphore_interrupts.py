@@ -40,7 +40,7 @@ class Permits:
 
 
 class TakenPermits(Taken, Permits):
-    """Its permit is taken by a thread, until that is told to give it back."""
+    """Its permit is taken by a thread, until that is asked to give it back."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ def test_a_refused_wait_leaves_the_line(mode: Mode) -> None:
 
 
 class Handed(TakenPermits):
-    """Behind the thread that is interrupted stands another one in the line."""
+    """Another thread waits behind the one that is interrupted."""
 
     def one_more_waits(self) -> bool:
         return self.both_wait(self.semaphore.hold(patience()))

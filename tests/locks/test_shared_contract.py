@@ -24,7 +24,7 @@ from syncprims.diagnostics import check_lock_order, record, record_sites, report
 
 
 class ToldSemaphore(TimedSemaphore):
-    """Notes what its hooks are told, or fails in one of them."""
+    """Notes the calls of its hooks, or fails in one of them."""
 
     def __init__(self, permits: int = 1) -> None:
         super().__init__(permits)
@@ -58,7 +58,7 @@ class ToldBoard(TimedRWLock):
 
 
 def test_hooks_are_told_as_those_of_a_lock() -> None:
-    """Before a wait with the holder, after it with how long it was, and of a wait in vain with its error."""
+    """Before a wait with the holder, after it with how long it was, and of a wait without success with its error."""
     semaphore, leave = ToldSemaphore(), Event()
 
     def hold() -> None:

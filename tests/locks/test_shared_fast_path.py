@@ -76,7 +76,7 @@ def test_tries_go_the_slow_way() -> None:
 
 
 class Slow(list[int]):
-    """The tokens of those who are in, of which a thread takes one out only when it is told to."""
+    """The tokens of those who are in, of which a thread takes one out only when it is asked to."""
 
     ident = 0
     begun, go = Event(), Event()
@@ -160,7 +160,7 @@ def test_a_thread_that_takes_its_first_token_back_lets_no_third_one_in() -> None
 
 
 def test_a_writer_that_writes_again_keeps_its_first_place() -> None:
-    """A reader that comes meanwhile goes in only if the first token is a reader's: that of a writer must stay first."""
+    """A reader that comes then goes in only if the first token is a reader's: that of a writer must stay first."""
     lock: Any = TimedRWLock()
     with Actors() as actors:
         writes, again, done = Event(), Event(), Event()

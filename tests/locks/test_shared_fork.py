@@ -22,7 +22,7 @@ pytestmark = [
 
 
 def stay(entering: AbstractContextManager[object], leave: Event) -> Callable[[], None]:
-    """Return what enters, and stays until it is told to leave."""
+    """Return what enters, and stays until it is asked to leave."""
 
     def run() -> None:
         with entering:

@@ -55,7 +55,7 @@ class Rooms(QueuedLock):
 
 
 def do(act: Callable[[], object]) -> Hashable:
-    """Do it, and tell how it came out."""
+    """Do it, and return how it came out."""
     try:
         outcome = act()
     except ERRORS as error:

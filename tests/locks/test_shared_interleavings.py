@@ -1,6 +1,6 @@
 """Every interleaving of two or three threads at the shared locks, up to a number of preemptions.
 
-The explorations run in processes of their own, since they put models in the place of what is written in C: see
+The explorations run in processes of their own, because they put models in the place of what is written in C: see
 `explore_shared`.
 """
 

@@ -182,7 +182,7 @@ def test_what_would_lose_it_is_noticed(
 
 
 class Missing(list[Any]):
-    """A list in which all misses its items that, without the GIL, may miss one, because others move it meanwhile."""
+    """A list in which the search for an item may miss it without the GIL, because other threads move it."""
 
     def __contains__(self, item: object) -> bool:
         return False

@@ -141,7 +141,7 @@ class Lines(RuleBasedStateMachine):
         assert self.thing.waiting == len(self.line)
 
     def teardown(self) -> None:
-        """Let go of everything, whereupon all who wait must come through."""
+        """Release everything, and then all who wait must come through."""
         while self.held:
             worker, kind = next(each for each in self.held if not self.is_waiting(each[0]))
             self.let_go(worker, kind)

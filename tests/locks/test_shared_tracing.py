@@ -25,7 +25,7 @@ writing: Way = lambda lock: lock.write(MOMENT)  # noqa: E731
 
 
 class Rival:
-    """Tries to get in, in a thread of its own, whenever it is asked to, and stays until it is told to leave."""
+    """Tries to get in, in its own thread, whenever it is asked to, and stays until it is asked to leave."""
 
     def __init__(self, actors: Actors, thing: object, way: Way) -> None:
         self._thing, self._way = thing, way

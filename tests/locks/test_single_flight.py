@@ -230,7 +230,7 @@ class Lingers(SingleFlight[Any, Any]):
 
 
 class CopiesErrors(SingleFlight[Any, Any]):
-    """Gives each thread an exception of its own."""
+    """Gives each thread its own exception."""
 
     def do(self, key: Any, fn: Callable[[], Any]) -> Any:
         try:
@@ -240,7 +240,7 @@ class CopiesErrors(SingleFlight[Any, Any]):
 
 
 class GivesCopies(SingleFlight[Any, Any]):
-    """Gives each caller a result of its own."""
+    """Gives each caller its own result."""
 
     def do(self, key: Any, fn: Callable[[], Any]) -> Any:
         return [super().do(key, fn)]
@@ -500,7 +500,7 @@ def test_keys_and_functions_that_can_not_be_are_refused_at_once() -> None:
 
 
 def test_results_are_never_touched() -> None:
-    """Nor are keys, but for their hash and comparison, unless something is put into words."""
+    """Nor are keys, except their hash and comparison, unless something is put into words."""
     flight: SingleFlight[Any, Any] = SingleFlight()
     result = HostileObject()
     assert flight.do("a", lambda: result) is result
@@ -602,7 +602,7 @@ def test_those_who_wait_go_on_if_the_call_is_interrupted(mode: Mode) -> None:
 
 
 class FollowingFlight(Subject, Following):
-    """Another thread makes the call, until it is told to end."""
+    """Another thread makes the call, until it is asked to end."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ def leave(value: Any) -> None:
 
 @row("callback / error_callback raises")
 def callback_raises(place: str) -> str:
-    """Both kinds of callback raise; join tells of both, and the pool goes on."""
+    """Both kinds of callback raise; join reports both, and the pool goes on."""
     pool = open_pool(place)
     witness = Witness(pool)
     pool.apply_async(add, (1,), callback=complain)

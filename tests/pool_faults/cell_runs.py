@@ -1,4 +1,4 @@
-"""Runs cells of the fault table, each in a process of its own, a few at a time, each with a hard limit."""
+"""Runs cells of the fault table, each in its own process, a few at a time, each with a hard limit."""
 
 from __future__ import annotations
 

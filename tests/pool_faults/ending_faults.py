@@ -36,7 +36,7 @@ class Busy:
 
 
 def check_all_told(busy: Busy, left: list[object]) -> None:
-    """Each queued task was cancelled and told so, or the executor had fetched it and abort returned it."""
+    """Each queued task was cancelled and reported, or the executor had fetched it and abort returned it."""
     assert busy.running in left
     for task, heard in zip(busy.queued, busy.witness.told[1:], strict=True):
         if task in left:
@@ -61,7 +61,7 @@ def abort_with_queue(place: str) -> str:
 
 @row("exception leaves the block with six tasks queued")
 def exception_in_block(place: str) -> str:
-    """The exception comes out as it was, the queue is cancelled and told, and what runs is not waited for."""
+    """The exception comes out as it was, the queue is cancelled and reported, and what runs is not waited for."""
     busy = Busy(place)
     with raises(LookupError, match="own"), busy.pool:
         raise LookupError("its own")

@@ -386,7 +386,7 @@ def pause() -> None:
 # Not the standard process executor and loky, which take calls although their own thread could not be started, and hang.
 @row("no more threads can be started", tuple(place for place in ALL if place not in ("ProcessPoolExecutor", "loky")))
 def no_more_threads(place: str) -> str:
-    """From the first, second, third one on: each task is told of something or refused, and the end comes."""
+    """From the first, second, third one on: each task is reported or refused, and the end comes."""
     names = [name for name in ("_start_new_thread", "_start_joinable_thread") if hasattr(threading, name)]
     real = {name: getattr(threading, name) for name in names}
     for few in range(4):

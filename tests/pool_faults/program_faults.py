@@ -54,7 +54,7 @@ def await_ready(program: subprocess.Popen[str]) -> None:
 
 @row("Ctrl-C inside with")
 def ctrl_c(place: str) -> str:
-    """The queue is cancelled and told, and what runs is not waited for."""
+    """The queue is cancelled and reported, and what runs is not waited for."""
     release = os.path.join(tempfile.mkdtemp(), "release")
     program = start("suffer_ctrl_c", place, release)
     await_ready(program)
@@ -83,7 +83,7 @@ def suffer_ctrl_c(place: str, release: str) -> None:
     except KeyboardInterrupt:
         cancelled = [task for task in queued if task.cancelled()]
         assert not running.done()
-        # A few may be beyond recall in an executor that fetches ahead; they run, and are told of it.
+        # A few may be beyond recall in an executor that fetches ahead; they run, and are notified of it.
         assert len(cancelled) >= 36, len(cancelled)
         assert all(task.settled() for task in cancelled)
         assert sum(map(len, witness.told)) == len(cancelled)

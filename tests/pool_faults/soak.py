@@ -66,7 +66,7 @@ def _descendants() -> int:
             continue
         children.setdefault(parent, []).append(int(name))
     found = [os.getpid()]
-    for process in found:  # it grows meanwhile
+    for process in found:  # it grows in the meantime
         found += children.get(process, [])
     return len(found) - 1
 

@@ -55,7 +55,7 @@ def hang_here(release: str, mark: str) -> str:
 
 @row("endless task with a timeout")
 def endless_task(place: str) -> str:
-    """The one is told, once; the innocent ones behind it run; close and exit don't hang on it."""
+    """The one gets the error, once; the innocent ones behind it run; close and exit don't hang on it."""
     folder = tempfile.mkdtemp()
     mark, release = os.path.join(folder, "mark"), os.path.join(folder, "release")
     pool = open_pool(place, workers=2)
@@ -113,7 +113,7 @@ def late_beside_innocents(place: str) -> str:
 
 @row("a task of a group fails")
 def group_fails(place: str) -> str:
-    """Its sibling that is queued never begins, the one that runs is killed or told, and all errors come out once."""
+    """Its queued sibling never begins, the running one is killed or notified, and all errors come out once."""
     folder = tempfile.mkdtemp()
     go, mark = os.path.join(folder, "go"), os.path.join(folder, "mark")
     pool = open_pool(place, workers=1)

@@ -85,7 +85,7 @@ def test_a_cell_has_words_and_the_colour_of_the_worst(symbols: str, shown: str) 
 
 
 def test_new_results_take_the_place_of_the_same_cells(tmp_path: Path) -> None:
-    """Saving again replaces what was run again, keeps the rest in the table's order, and tells what went wrong."""
+    """Saving again replaces what was run again, keeps the rest in the table's order, and says what went wrong."""
     (tmp_path / "others.csv").write_text("fault,others\nchain,✗ once\n", encoding="utf-8")
     first, second = Cell("chain", "thread"), Cell("task_raises", "pebble")
     save(collect([Outcome(second, "E", ""), Outcome(first, HANGS, "it hangs")]), tmp_path)

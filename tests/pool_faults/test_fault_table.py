@@ -1,4 +1,4 @@
-"""The fault table as tests: each fault on each executor, each in a process of its own with a hard limit."""
+"""The fault table as tests: each fault on each executor, each in its own process with a hard limit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pool_faults.fault_places import ALL, missing
 from pool_faults.rows import Row, all_rows
 
 # The quick part runs one cell of each row, but of those that programs of other people have found a third; the slow part
-# all of them, 20 times, or fewer of each row if it is told so. Another seed chooses others.
+# all of them, 20 times, or fewer of each row if it is asked to. Another seed chooses others.
 SEED = int(os.environ.get("SYNCPRIMS_FAULT_SEED", "0"))
 CHOSEN = quick_sample(SEED)
 OF_A_ROW = int(os.environ.get("SYNCPRIMS_FAULT_CELLS", len(ALL)))

@@ -31,7 +31,7 @@ def run_soak(seconds: float, seed: int) -> None:
 
 @linux
 def test_short_soak() -> None:
-    """Three seconds of all faults at once: each task is settled and told of once, and nothing is left over."""
+    """Three seconds of all faults at once: each task is settled and reported once, and nothing is left over."""
     run_soak(3, 0)
 
 

@@ -53,7 +53,7 @@ def meet(folder: str, count: int) -> int:
 
 
 def note_pid(folder: str) -> int:
-    """Leave this worker's process id in a file of its own."""
+    """Leave this worker's process id in its own file."""
     Path(folder, str(os.getpid())).touch()
     return os.getpid()
 

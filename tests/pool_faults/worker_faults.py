@@ -43,7 +43,7 @@ def worker_dies(place: str) -> str:
         blamed = culprit.exception(0)
         assert isinstance(blamed, Exception if place == "pebble" else BrokenExecutor)
         assert all(isinstance(heard, BrokenExecutor) for heard in hit), told
-        # pebble replaces the worker, but for once in a while, when it sees one dead before having read what it began.
+        # pebble replaces the worker, except once in a while, when it sees one dead before having read what it began.
         if place in BREAK or (place == "pebble" and isinstance(blamed, BrokenExecutor)):
             outcome = EACH_TOLD
         else:

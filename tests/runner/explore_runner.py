@@ -75,7 +75,7 @@ def make_seen(sequence: Sequence, name: str, steps: tuple[str, ...], comers: Com
 
 
 make, Sequence.__init__ = Sequence.__init__, make_seen  # type: ignore[assignment,method-assign]
-# A thread that is not its turn stands in frontrun's code, which looks like a handler on top of its wait.
+# A thread that is not its turn is in frontrun's code, which looks like a handler on top of its wait.
 _deadlocks._stands_in = lambda waiting, frame: True
 _sequence.allocate_lock = Gate  # type: ignore[assignment,attr-defined]  # it does what is used of a lock
 
@@ -186,7 +186,7 @@ class Stop(Scene):
 
 
 class StopAndWaiter(Scene):
-    """Who waits for a turn that is not next is told of a stop."""
+    """Who waits for a turn that is not next is notified of the stop."""
 
     workers = (b, stops)
     logs = (FINISHED,)
@@ -201,7 +201,7 @@ class Abort(Scene):
 
 
 class AbortAndWaiter(Scene):
-    """Who waits for a turn that is not next is told of an abort."""
+    """Who waits for a turn that is not next is notified of the abort."""
 
     workers = (b, aborts)
     ends = ("broken",)
@@ -217,7 +217,7 @@ class StopAndAbort(Scene):
 
 
 class Failure(Scene):
-    """Who waits behind a step that fails is told so, whenever it comes."""
+    """Who waits behind a step that fails gets the error, whenever it comes."""
 
     workers = (b, a_fails)
     ends = ("broken",)
@@ -276,7 +276,7 @@ class StoppedHandOff(Scene):
 
 
 class TwoWaiters(Scene):
-    """Of two that wait for the same turn one gets it, and the other is told that there is no other."""
+    """Of two that wait for the same turn one gets it, and the other gets the error that there is no other."""
 
     workers = (b, b, a)
     logs = (f"a b {FINISHED}",)

@@ -1,4 +1,4 @@
-"""A step that fails, and abort(), stop() and reset(), are told to everyone who waits, whenever they come."""
+"""A step that fails, and abort(), stop() and reset(), reach every waiting thread, whenever it comes."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_abort_does_nothing_to_a_finished_sequence() -> None:
 
 
 def test_stop_finishes_after_the_turn_in_progress() -> None:
-    """The step in progress ends, no other begins, and those who wait are told that it is finished."""
+    """The step in progress ends, no other begins, and waiting threads are notified that it has finished."""
     runner = OrderedRunner("a", "b", rounds=None)
     with runner.step("a"):
         waiting = waiters(runner, "b", 2)
@@ -198,7 +198,7 @@ def test_stop_finishes_now_if_nobody_is_in_a_step(started: bool) -> None:
 
 
 def test_reset_starts_afresh() -> None:
-    """Those who wait in the old sequence are told; a step in progress ends without touching the new one."""
+    """Threads that wait in the old sequence get the error; a step in progress ends without touching the new one."""
     runner = OrderedRunner("a", "b", rounds=2)
     with runner.step("a"):
         waiting = waiters(runner, "b", 2)
@@ -320,7 +320,7 @@ def test_reset_races_with_arrivals_and_resets(seed: int) -> None:
 
 
 def test_a_cycle_of_steps_and_locks_is_a_deadlock() -> None:
-    """A thread that holds a lock and waits for a step, whose thread waits for the lock: one of them is told."""
+    """A thread that holds a lock and waits for a step, whose thread waits for the lock: one of them gets the error."""
     runner, lock = OrderedRunner("a", "b", name="order"), TimedLock(name="ledger")
     entered = Event()
 

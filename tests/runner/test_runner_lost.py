@@ -1,4 +1,4 @@
-"""A step is due for which every thread that came has ended: nothing is refused, but those who wait are told."""
+"""A step is due for which every thread that came has ended: nothing is refused, but waiting threads are notified."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_a_thread_for_each_turn_is_no_reason_to_warn(logged: Queue[str], monkeyp
 
 
 def test_a_thread_that_python_did_not_start_is_not_known_to_end() -> None:
-    """Whether it has ended can't be told, so nothing is said of its step."""
+    """Whether it has ended can't be known, so nothing is said of its step."""
     runner = OrderedRunner("a", "b", rounds=None)
     over = threading.Event()
 

@@ -58,7 +58,7 @@ class Programs(RuleBasedStateMachine):
 
     @rule(worker=workers, step=steps, waits=st.booleans())
     def enter(self, worker: int, step: str, waits: bool) -> None:
-        """A turn, a timeout, the end told at once, or a thread that blocks."""
+        """A turn, a timeout, the end reported at once, or a thread that blocks."""
         if self.is_busy(worker):
             return
         if step == "next":

@@ -140,7 +140,7 @@ def test_leaving_a_step_that_was_not_entered_is_an_error() -> None:
 
 @pytest.mark.parametrize("timeout", [0, 0.01])
 def test_a_timeout_names_the_holder_and_changes_nothing(timeout: float) -> None:
-    """The error says whose turn it is, who has it and where that thread stands; trying again works."""
+    """The error says whose turn it is, who has it and where that thread is; trying again works."""
     runner = OrderedRunner("first", "second", name="order")
     with runner.step("first"), Threads() as threads:
         error = threads.start(runner.step("second", timeout=timeout).__enter__).exception()
@@ -177,7 +177,7 @@ def test_the_constructors_timeout_is_the_default() -> None:
 
 
 def test_entering_a_step_inside_a_step_is_an_error_at_once() -> None:
-    """A thread would wait for itself: it is told, whichever way it tries, and keeps its turn."""
+    """A thread would wait for itself: it gets the error, whichever way it tries, and keeps its turn."""
     runner = OrderedRunner("a", "b", name="order")
     with runner.step("a"):
         attempts: list[Callable[[], object]] = [
@@ -296,7 +296,7 @@ def test_a_subclass_decides_the_order() -> None:
 
 
 class Broken(OrderedRunner):
-    """A runner whose `_next` does what it is told."""
+    """A runner whose `_next` does what it is asked."""
 
     answer: Callable[[Turn | None], str | None]
 

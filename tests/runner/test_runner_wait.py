@@ -68,7 +68,7 @@ def test_wait_misses_no_end(how: str, when: str, rounds: int | None) -> None:
 
 
 def test_a_wait_that_times_out_names_the_holder_and_changes_nothing() -> None:
-    """The one who waits for the end is told who is at it."""
+    """A thread that waits for the end learns which thread is in the step."""
     runner = OrderedRunner("a", name="order", timeout=0.01)
     with runner.step("a"):
         error = Threads().start(runner.wait).exception()

@@ -331,7 +331,7 @@ class WrapsCallback(CallbackPool):
 
 
 class CallsBackTwice(WrapsCallback):
-    """Tells the callback twice."""
+    """Calls the callback twice."""
 
     def wrap(self, callback: Callable[[T], object] | None) -> Callable[[T], object] | None:
         if not callable(callback):
@@ -345,7 +345,7 @@ class CallsBackTwice(WrapsCallback):
 
 
 class ForgetsErrorCallback(WrapsCallback):
-    """Tells successes only."""
+    """Reports only successes."""
 
     def wrap_error(
         self, callback: Callable[[BaseException], object] | None
@@ -354,7 +354,7 @@ class ForgetsErrorCallback(WrapsCallback):
 
 
 class CallsBackInThreads(WrapsCallback):
-    """Gives each callback a thread of its own."""
+    """Gives each callback its own thread."""
 
     def wrap(self, callback: Callable[[T], object] | None) -> Callable[[T], object] | None:
         if not callable(callback):

@@ -209,7 +209,7 @@ def test_errors_and_reports_survive_pickling() -> None:
 
 
 def test_expectation_tells_what_came_instead() -> None:
-    """An expected exception that does not come is told with what came in its place."""
+    """An expected exception that does not come is reported with what came in its place."""
 
     def wrong() -> None:
         raise LookupError("nowhere")

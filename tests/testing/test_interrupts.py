@@ -351,7 +351,7 @@ def give_up_and_keep_the_error(subject: Dropped) -> None:
 @pytest.mark.parametrize("scenario", [give_up, give_up_and_keep_the_error])
 @each_mode
 def test_subject_is_judged_when_the_exception_has_gone(scenario: Callable[[Dropped], None], mode: Mode) -> None:
-    """What happens only as the exception lets go of its frames and generators is seen, cycles of references or not."""
+    """What happens only as the exception releases its frames and generators is seen, cycles of references or not."""
     assert interrupts(Dropped, scenario, lambda dropped: "taken back" if dropped.taken else None, mode=mode).leaks
 
 

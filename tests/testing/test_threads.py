@@ -23,7 +23,7 @@ class TestThreads:
         assert all(handle.done() for handle in handles)
 
     def test_functions_run_at_the_same_time(self) -> None:
-        """Each function has a thread of its own, a daemon, so they can meet."""
+        """Each function has its own thread, a daemon, so they can meet."""
         barrier = threading.Barrier(3)
         with Threads() as threads:
             handles = [threads.start(barrier.wait, patience()) for _ in range(3)]
@@ -101,7 +101,7 @@ class TestThreads:
         assert "returned" in repr(handle)
 
     def test_exception_of_the_block_is_the_one_that_comes_out(self) -> None:
-        """The block's own exception stays itself; what the threads did is told in its notes."""
+        """The block's own exception stays itself; what the threads did is in its notes."""
         gate = threading.Event()
         threads = Threads(timeout=0.05)
         threads.start(gate.wait)
@@ -163,7 +163,7 @@ class TestAssertBlocks:
         assert blocked.result() == 1
 
     def test_function_that_returns_is_not_blocked(self) -> None:
-        """The error tells what it returned."""
+        """The error says what it returned."""
         with pytest.raises(AssertionError, match="expected to block, but it returned 'done'"):
             assert_blocks(lambda: "done", look=patience())
 

@@ -291,7 +291,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 
 def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """--help tells every option and returns 0."""
+    """--help lists every option and returns 0."""
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert [option for option in ("PATH", "--output", "--workers", "--quiet") if option not in shown] == []

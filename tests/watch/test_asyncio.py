@@ -209,7 +209,7 @@ def test_a_blocked_loop_is_reported_once_for_each_place(watching: Watching) -> N
 
 @pytest.mark.slow
 def test_loops_of_uvloop_are_seen(tmp_path: Path) -> None:
-    """A loop of uvloop that stands still is reported like asyncio's, and so are tasks that wait for each other."""
+    """A loop of uvloop that is stopped is reported like asyncio's, and so are tasks that wait for each other."""
     uvloop = pytest.importorskip("uvloop")
     path = os.pathsep.join((variables()["PYTHONPATH"], str(Path(uvloop.__file__).parents[1])))
     (tmp_path / "blocks.py").write_text(

@@ -1,4 +1,4 @@
-"""The exact locks tell of every taking and every release, whichever way a program does it."""
+"""The exact locks report every taking and every release, whichever way a program does it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_every_way_of_taking_and_releasing_is_told(made: Made) -> None:
 
 
 def test_another_thread_may_release_it(made: Made) -> None:
-    """It is told whose hold has ended, in a call as in a `with` that another thread leaves."""
+    """It learns whose hold has ended, in a call as in a `with` that another thread leaves."""
     make, _, ledger = made
     lock = make()
     lock.acquire()
@@ -151,7 +151,7 @@ def test_an_observers_error_leaves_the_lock_free(made: Made) -> None:
 
 
 def test_silenced_locks_stay_usable(made: Made) -> None:
-    """After the watch nothing is told, and nothing else changes."""
+    """After the watch nothing is reported, and nothing else changes."""
     make, make_again, ledger = made
     locks = make(), make_again()
     silence(tuple(type(lock) for lock in locks))
@@ -185,7 +185,7 @@ class Silent:
 @pytest.mark.parametrize("mode", ["warm", "worker"])
 @pytest.mark.parametrize("index", [0, 1], ids=["Lock", "RLock"])
 def test_an_interrupt_of_the_taking_leaves_no_lock_taken(index: int, mode: Any) -> None:
-    """Also while observers are told."""
+    """Also while observers are notified."""
     kind: Any = exact_classes([Silent()])[index]
     # Left in C: what is looked at is the taking.
     kind.__exit__ = ObservedLock.__exit__ if kind.__name__ == "lock" else RLock.__exit__

@@ -17,7 +17,7 @@ pytestmark = [
 ]
 WATCH: Final = {"SYNCPRIMS_WATCH": "--after 0.3 --no-asleep"}
 
-# What a server does around its fork. C code may fork without Python's hooks, and hold the GIL meanwhile.
+# What a server does around its fork. C code may fork without Python's hooks, and hold the GIL in the meantime.
 IMPORTED: Final = """
 import ctypes, multiprocessing, os, sys, threading
 import syncprims

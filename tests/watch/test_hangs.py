@@ -225,7 +225,7 @@ def test_what_goes_on_is_not_called_a_deadlock(program: str) -> None:
     assert found.stdout.splitlines()[-1] == "done"
     assert f"{BEGINNING}DEADLOCK" not in found.stderr
     assert "LOOP BLOCKED" not in found.stderr
-    if program != "generator_holds.py":  # which is likely, as far as can be told
+    if program != "generator_holds.py":  # which is likely, as far as is known
         assert found.stderr == ""
 
 

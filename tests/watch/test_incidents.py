@@ -1,6 +1,6 @@
 """What the search finds among threads and tasks of this process, which are freed again.
 
-`test_hangs` shows each kind of hang in a program of its own, which is killed. Here nothing is killed, so that coverage
+`test_hangs` shows each kind of hang in its own program, which is killed. Here nothing is killed, so that coverage
 sees the search: the locks are released by a thread that does not hold them, once the report is there.
 """
 
@@ -60,7 +60,7 @@ def watch(**options: Any) -> Iterator[Reports]:
 
 
 def run(*functions: Callable[[], object]) -> list[threading.Thread]:
-    """Start a thread for each function, which may find that a lock of its own has been released."""
+    """Start a thread for each function, which may find that its own lock has been released."""
 
     def call(function: Callable[[], object]) -> None:
         try:
@@ -225,7 +225,7 @@ def test_a_slow_wait() -> None:
 
 
 class LoopThread:
-    """A loop that runs in a thread of its own."""
+    """A loop that runs in its own thread."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -359,7 +359,7 @@ def test_a_loop_that_waits_for_its_own_coroutine() -> None:
 
 
 def test_a_task_that_needs_what_another_one_holds_over_an_await() -> None:
-    """The loop stands still, and the task that has the lock is named."""
+    """The loop is stopped, and the task that has the lock is named."""
     with watch() as reports:
         running = LoopThread()
         lock = threading.Lock()

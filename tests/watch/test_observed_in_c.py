@@ -237,7 +237,7 @@ def hang(get, waits):
 
 @pytest.mark.parametrize("order", [False, True])
 def test_what_a_with_took_is_certain_without_its_source(order: bool) -> None:
-    """A thread that waits for itself is found though no source tells what it is in, and other threads can run."""
+    """A thread that waits for itself is found though no source shows what it is in, and other threads can run."""
     watching: Watching = install(after=20.0, asleep=None, order=order)
     space: dict[str, Any] = {}
     exec(compile(SECRET, "secret.py", "exec"), space)

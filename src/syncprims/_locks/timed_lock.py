@@ -48,7 +48,7 @@ else:
 # An acquisition may be Python: nothing is delivered between its `return` and the caller's next instruction. Inside it
 # an interrupt may fall between C's success and our noticing, so the handler's *first* call is C's release, which knows
 # whether there is anything to undo: it raises RuntimeError if this thread does not hold the lock. That is
-# conclusive, since the thread did not hold the lock when it entered a `try` below.
+# conclusive, because the thread did not hold the lock when it entered a `try` below.
 #
 # The C lock behind `threading.RLock` is the only one that can be subclassed and knows its owner. It is reentrant; to
 # make a lock that is not, we first ask whether the caller holds it already.

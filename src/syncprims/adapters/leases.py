@@ -95,7 +95,7 @@ place_of
 
 RECHECK = 1.0  # seconds after which a waiter checks, at most
 _APART = 0.01  # seconds between the checks of two waiters after the end of a lease
-_GRACE = 0.002  # seconds that an invited waiter leaves to the one who has let go
+_GRACE = 0.002  # seconds that an invited waiter leaves to the one who has released it
 
 
 class Mine(local):
@@ -123,7 +123,7 @@ class _Refusal(Frozen):
     Attributes:
         at: The server's time in microseconds.
         place: The waiter's in the queue.
-        again: For how many milliseconds one who has let go may take it again before the first waiter.
+        again: For how many milliseconds one who has released it may take it again before the first waiter.
         rivals: Who has it, the one whose lease ends first at the beginning.
     """
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # renewer announces its end before it looks for leases once more.
 #
 # The leases of one server that are due at the same time are renewed in one exchange: however far away the server is,
-# many leases take little longer than one. Those that become due meanwhile make up the next exchange.
+# many leases take little longer than one. Those that become due in the meantime make up the next exchange.
 #
 # One server that does not answer must not cost the leases of the others. So an exchange may take a third of the
 # shortest lease at most; a server that has failed is not asked again in the same round; and a lease that is renewed at

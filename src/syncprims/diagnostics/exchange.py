@@ -21,7 +21,7 @@ from .._locks.timed_lock import TimedRLock
 class Unseen(TimedRLock):
     """The lock that guards the diagnostics themselves: it keeps the original methods, and no report shows it.
 
-    Re-entrant, since a signal handler may take observed locks in the midst of our taking notes.
+    Re-entrant, because a signal handler may take observed locks in the middle of our taking notes.
     """
 
     __slots__ = ()
@@ -64,7 +64,7 @@ class Exchange(Generic[_O]):
             try:
                 self.observers = (*self.observers, observer)
                 self._make()
-            except BaseException:  # an interrupt in the midst of it
+            except BaseException:  # an interrupt in the middle of it
                 self._let_go(observer)
                 raise
 

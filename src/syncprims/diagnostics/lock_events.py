@@ -33,7 +33,7 @@ class LockObserver(Protocol):
         """It has taken it, at this `time.perf_counter_ns`."""
 
     def taken_again(self, lock: ObservableLock) -> None:
-        """It has taken a lock that it seemed to hold already; if this raises, it lets go of that again."""
+        """It has taken a lock that it seemed to hold already; if this raises, it releases that again."""
 
     def refused(self, lock: ObservableLock, error: BaseException | None) -> None:
         """It did not get it: its time was up, or this was raised. A lock that it holds refuses it without `asks`."""

@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from weakref import ref
 
 # Locks are known by keys, so nothing here keeps one alive; a lock that goes takes its edges along. The callback of its
-# weak reference only notes that, since it may come at any moment.
+# weak reference only notes that, because it may come at any moment.
 #
 # Adding an edge is one call of C. So of two threads that add the two halves of an inversion at once, and look for a
 # path only then, one sees the other's half, also without a mutex.

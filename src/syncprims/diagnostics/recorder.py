@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # A name, or the function that makes it when the recording is read.
 Label = str | Callable[[], str]
 # Kind, name, thread, ident, site, start, end, for how long it was queued, index, holder; and the key and the outcome,
-# of a wait in a list, since they are known only when the thread has got what it waited for or has given it up.
+# of a wait in a list, because they are known only when the thread has got what it waited for or has given it up.
 _Fate = tuple[Key, str] | list[Any]
 Note = tuple[str, Label, str, "int | None", "Site | None", int, int, int, int, str, _Fate]
 
@@ -158,7 +158,7 @@ class Recorder:
     # -- locks ------------------------------------------------------------------------------------------------------
 
     def asks(self, lock: ObservableLock, endless: bool) -> None:  # noqa: ARG002  it will be told again
-        """A thread is about to take a lock; if it has to wait, that is told as well."""
+        """A thread is about to take a lock; if it has to wait, that is noted as well."""
         if self._waited:
             self._waited.pop(get_ident(), None)
 
@@ -189,7 +189,7 @@ class Recorder:
         return key
 
     def _settle_wait(self, thing: object, key: Key, outcome: str) -> bool:
-        """Give the thread's last wait its key and outcome, if that was for this thing; tell whether it was."""
+        """Give the thread's last wait its key and outcome, if that was for this thing; return whether it was."""
         last = self._waited.pop(get_ident(), None) if self._waited else None
         if last is None or last[0] != id(thing):
             return False

@@ -72,7 +72,7 @@ class SignalDump:
             self._put_back()
 
     def _put_back(self) -> bool:
-        """Put back what was before, and tell whether that was possible: it is not while something else is on top."""
+        """Put back what was before, and return whether that was possible: it is not while something else is on top."""
         faulthandler = None if self._faulthandler is None else unregister_faulthandler(self._signum)
         on_top = signal.getsignal(self._signum) is self._handler and not self._is_below_c()
         before: Any = self._handler
@@ -144,7 +144,7 @@ def _write(text: str, file: TextIO | None) -> None:
     except Exception:  # noqa: BLE001  no real file, like io.StringIO, or a closed one
         file.write(text)
         return
-    # Past the file's buffer, which the main thread may be in the midst of writing to.
+    # Past the file's buffer, which the main thread may be in the middle of writing to.
     left = text.encode("utf-8", "backslashreplace")
     while left:
         left = left[os.write(number, left) :]

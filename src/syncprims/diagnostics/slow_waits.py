@@ -18,7 +18,7 @@ from .._core.report import report, say_holder
 from .._core.state import name_of, state_of
 from .._core.waits import Waiting, all_waits, subject, waits_of
 
-# A thread of its own looks at all waits now and then. It sleeps for half of `after`, or less where a wait that it knows
+# Its own thread looks at all waits now and then. It sleeps for half of `after`, or less where a wait that it knows
 # comes of age earlier; so it misses none and is never late by more than it takes to wake up.
 #
 # A jam begins with the first wait for something that comes of age, and lasts as long as one that came of age is on.

@@ -52,7 +52,7 @@ class Row(Frozen):
     Attributes:
         name: Of what.
         site: Where.
-        count: How often it was taken, waited for in vain, or run.
+        count: How often it was taken, waited for without success, or run.
         wait: For how long it was waited for; what was taken at once counts as 0.
         hold: For how long it was held, or ran.
         outcomes: How often what there is to say of a span's outcome, the most frequent first.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # recording a program that has no pools imports none
 
 
 class WorkObserver(Protocol):
-    """Hears of work; each method is called in the thread that does it, but for `task_done`."""
+    """Hears of work; each method is called in the thread that does it, except `task_done`."""
 
     def wait_begins(self, waiting: Waiting, at: int) -> None:
         """The thread is about to block."""

@@ -37,7 +37,7 @@ T = TypeVar("T")
 #
 # Rejected: raising from a trace function (it raises where CPython never would), and timers (they find the holes only
 # now and then). PyThreadState_SetAsyncExc(id, NULL) would cancel an exception that was not delivered, but leaves the
-# eval breaker of 3.11 set forever, whereupon its traced RESUME loops: the exception is delivered and caught instead.
+# eval breaker of 3.11 set forever, and then its traced RESUME loops: the exception is delivered and caught instead.
 
 STORM: Final = 1000  # interrupts of one storm: enough for any withdrawal, and a scenario that retries forever ends
 POLL: Final = 0.001
@@ -56,7 +56,7 @@ class _Rearm:
 def quiet() -> Iterator[None]:  # pragma: no cover
     """Switch off whatever else than this thread's tracing calls Python code between two instructions.
 
-    Tracing of threads that start meanwhile, too: on 3.11 one spins for as long as another's exception is pending.
+    Tracing of threads that start in the meantime, too: on 3.11 one spins for as long as another's exception is pending.
     """
     profile, collecting = sys.getprofile(), gc.isenabled()
     threads_trace, threads_profile = threading.gettrace(), threading.getprofile()

@@ -71,7 +71,7 @@ def _wedge(what: str, seconds: float | None, names: tuple[str, ...]) -> WedgeErr
 
 
 class Running(Generic[R_co]):
-    """A function that runs in a thread of its own. `Threads.start` and `assert_blocks` return this.
+    """A function that runs in its own thread. `Threads.start` and `assert_blocks` return this.
 
     Thread safety: every method may be called from any thread.
 
@@ -240,7 +240,7 @@ def assert_blocks(
 ) -> Running[R]:
     """Assert that ``fn()`` blocks, and return a handle to its result.
 
-    The function runs in a thread of its own. No test can prove that a function would block forever. With ``until``
+    The function runs in its own thread. No test can prove that a function would block forever. With ``until``
     (``lambda: lock.waiting == 1``), the assertion is as good as that function, and takes no longer than needed. Without
     it, the function must not end for ``look`` seconds, so a function that is only slow passes too.
 

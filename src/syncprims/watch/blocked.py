@@ -26,7 +26,7 @@ from .with_blocks import BlocksEntered, blocks_of
 #
 # So a thread waits in slices. Between two of them it runs, without the lock, and then it answers what it was asked. If
 # every thread that waits for a lock answers after the one that is noted as its owner has begun to wait for something
-# else, none of them has it, and the owner can't have let go of it since: the note is true.
+# else, none of them has it, and the owner can't have released it since: the note is true.
 #
 # A thread can look at its own stack without harm, on every interpreter, so that it is itself which says in which `with`
 # blocks it is.

@@ -15,7 +15,7 @@ from .origins import Origin
 # The locks of `observed` don't note that they are released. Where that is needed, for the orders of locks, recordings
 # and metrics, the release of a `with` has to be Python, which costs more, and an interrupt that comes at the very entry
 # to it leaves the lock taken. (On the way from there to the release no other one is delivered: the clock is read by an
-# iterator.) Observers are told when it is done, so that their errors and interrupts leak nothing.
+# iterator.) Observers are notified when it is done, so that their errors and interrupts leak nothing.
 
 
 class ExactObserver(Protocol):
@@ -167,7 +167,7 @@ Exact = ExactLock | ExactRLock
 
 
 def _take(lock: Any, take: Callable[[Any], bool], endless: bool) -> bool:
-    """Take a lock that the thread does not have; let go of it again if an interrupt or an observer's error comes."""
+    """Take a lock that the thread does not have; release it again if an interrupt or an observer's error comes."""
     taken = False
     try:
         for each in lock._observers:

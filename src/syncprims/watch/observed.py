@@ -42,11 +42,11 @@ else:
 # - `__exit__` is C. It is `lru_cache(0)(operator.call)`: a C object that binds like a function, and so keeps the lock
 #   alive as long as the block lasts (as a bare one does: a lock may live in a weak dictionary alone). It calls the
 #   lock, and what a lock is called by is the C lock's own `__exit__`.
-# - `release` is Python, as it has to see who releases. An interrupt that comes at its very entry leaves the lock taken;
-#   a bare one has no such place.
+# - `release` is Python, because it has to see which thread releases. An interrupt on entry to it leaves the lock taken;
+#   a bare one has no such point.
 #
-# Who took it last is written down; that it was released is not, where a `with` is left. `blocked` says how it is told
-# which of the two it is.
+# The lock notes the thread that took it last. It does not note its release at the end of a `with`: `blocked` explains
+# how the two cases are distinguished.
 #
 # With the compiled core all of this is C's, except for waiting: the lock is one word, which is the ident of its owner,
 # so that no note is stale; and C notes which instruction of which code took it. Any thread may release it. As with a

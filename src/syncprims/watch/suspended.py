@@ -329,7 +329,7 @@ def _timed(loop: Any, tasks: dict[int, Any]) -> set[int]:
 
 
 def _is_released_by(task: Any, futures: set[int]) -> bool:
-    # Until 3.11 `wait_for` runs what it is given in a task of its own, which has a callback with the future that the
+    # Until 3.11 `wait_for` runs what it is given in its own task, which has a callback with the future that the
     # timer sets.
     callbacks: Iterable[tuple[Callable[..., object], object]] = task._callbacks or ()
     return any(id(arg) in futures for callback, _ in callbacks for arg in getattr(callback, "args", ()))

@@ -19,7 +19,7 @@ from .origins import position_of, tree_of
 # not leave it. So of such a lock it is certain whose turn it is, whatever a plain lock may do otherwise. Which blocks a
 # frame is in is read from the source and the position of the instruction that runs; which lock each is of, from the
 # names in its header, without running any code of the program: attributes of instances and modules, items of lists,
-# tuples and dictionaries, sums of integers. What can't be told that way is noted as unknown.
+# tuples and dictionaries, sums of integers. What can't be known that way is noted as unknown.
 #
 # The locks of the compiled core know which instruction took them, and have no stale owner. If that is a `with`, and its
 # code is on the stack of the thread that has the lock, the thread is in the block, as leaving it releases the lock.
@@ -38,7 +38,7 @@ class BlocksEntered:
 
     Attributes:
         places: For each thing, by its id, the file, line and function of the `with`.
-        unknown: Whether it is in a block of which can't be told what it is of.
+        unknown: Whether it is in a block of which can't be known what it is of.
         tasks: Of the things in whose blocks it is not itself, but a suspended task of the event loop that it runs:
             what reports call that task.
     """

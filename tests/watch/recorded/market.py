@@ -1,4 +1,4 @@
-"""A market whose stalls share one till, and each have a lock of their own."""
+"""A market whose stalls share one till, and each have their own lock."""
 
 import threading
 import time

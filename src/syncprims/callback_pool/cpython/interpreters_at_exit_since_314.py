@@ -39,7 +39,7 @@ _status: int = _UNKNOWN
 
 
 def move_in() -> None:
-    """Note that this thread is about to make an interpreter of its own."""
+    """Note that this thread is about to make its own interpreter."""
     after_draining(_prepare_to_leave)
     with _mutex:
         _inhabited.add(current_thread())

@@ -1,9 +1,9 @@
 """`keep_if_broken`: a broken standard process executor is not collected by its own thread, which would hang for good.
 
-From 3.12 to 3.12.7 and in 3.13.0 (gh-125451), the thread that fails the futures of a broken executor holds a lock
-meanwhile, and the executor's collection acquires the same lock. So if a future's callback has the last reference to the
-executor, as with a task that expired in a pool which is gone, the thread waits for itself, and the program's exit waits
-for the thread.
+From 3.12 to 3.12.7 and in 3.13.0 (gh-125451), the thread that fails the futures of a broken executor holds a lock,
+and the executor's collection acquires the same lock. So if a future's callback has the last reference to the executor,
+for example after a task expired in a pool which is gone, the thread waits for itself, and the program's exit waits for
+the thread.
 """
 
 from __future__ import annotations

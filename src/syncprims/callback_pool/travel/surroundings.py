@@ -52,7 +52,7 @@ class Surroundings:
         return given
 
     def forget(self) -> None:
-        """Let go of the streams."""
+        """Release the streams."""
         _close_all(self._streams)
 
 

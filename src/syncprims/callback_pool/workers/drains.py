@@ -26,7 +26,7 @@ from .borrowed import Borrowed, busy, crosses_processes
 #    the two sees the other.
 # 2. What the executor does to a drain that is due is meant for the tasks that are queued: it was shut down and cancels
 #    them, or its initializer has failed. To learn of that, as many are due as there are tasks, or one more than there
-#    are workers, since each worker may have begun one and not have sent the next.
+#    are workers, because each worker may have begun one and not have sent the next.
 # 3. As long as tasks take a millisecond or more, each of them has a drain, and so its place among the calls of others.
 #
 # The executor begins drains in the order in which they were sent. So `_sent` has the last ones, as many as have to be

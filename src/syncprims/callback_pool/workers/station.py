@@ -252,7 +252,7 @@ class Station:
         assert process is not None
         assert pipe is not None
         if not wait([process.sentinel], DYING):
-            _kill(process)  # it has let go of its pipe, and lives
+            _kill(process)  # it has closed its pipe, and lives
             wait([process.sentinel], DYING)
         with self._mutex:
             self._process = None

@@ -1,6 +1,6 @@
 """The conformance kit: whole contracts, clause by clause, for people who subclass or wrap a primitive.
 
-The checks stand in `checks`, what they report in `report`. A contract is a list of clauses, each a sentence and a
+The checks are in `checks`, what they report in `report`. A contract is a list of clauses, each a sentence and a
 function that sees whether it holds: one room for each contract's parts, with `trial` for what they are written with
 and `contract` for the engine that tries them.
 """

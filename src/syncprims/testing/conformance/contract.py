@@ -12,7 +12,7 @@ from ..threads import Running, patience
 from .trial import BrokenError, NotHereError, standing, told
 from .verdict import BrokenClause, ClauseNotRun, ConformanceError, ConformanceReport
 
-# Every clause runs in a thread of its own, except those that need the main thread for its signals. One that is not
+# Every clause runs in its own thread, except those that need the main thread for its signals. One that is not
 # over in a moment goes on beside the next ones, and is judged at the very end, when it has had its time: so an object
 # that hangs in every clause costs a moment for each, and a slow machine is not mistaken for a broken object.
 

@@ -58,7 +58,7 @@ class Held:
 
 
 def expect_free(lock: Lock, when: str) -> None:
-    """Break the clause unless another thread can take the lock at once, and let go of it again."""
+    """Break the clause unless another thread can take the lock at once, and release it again."""
     expect_that(aside(_try, lock), f"{when}, the lock was still held by {_name(lock.holder)}")
 
 

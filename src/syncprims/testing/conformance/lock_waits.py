@@ -96,7 +96,7 @@ def _unchanged(make: Make) -> None:
 
 
 def _take_turn(lock: Lock, how: str, inside: list[int], go: threading.Event) -> None:
-    """Wait for the lock, note that this thread is in, stay until told to go."""
+    """Wait for the lock, note that this thread is in, stay until asked to go."""
     if how == "with":
         with lock.hold(limit()):
             _stay(inside, go)

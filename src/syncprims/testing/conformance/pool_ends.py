@@ -112,7 +112,7 @@ def _queue(pool: CallbackPool, gate: Gate, running: Heard) -> list[Heard]:
 
 def _expect_told(running: Heard, queued: list[Heard]) -> None:
     running.expect("the task that ran", ["through"])
-    # An executor may have fetched one or two already; they run, and are told so. The last is cancelled in any case.
+    # An executor may have fetched one or two already; they run, and are reported so. The last is cancelled in any case.
     for heard in queued[:-1]:
         if not heard.results:
             heard.expect("a queued task", [], CancelledError)

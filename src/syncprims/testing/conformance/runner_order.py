@@ -32,7 +32,7 @@ def take(runner: OrderedRunner, step: str, log: list[str] | None = None) -> Turn
 
 
 class InStep:
-    """Another thread that is in a step, until it is told to leave."""
+    """Another thread that is in a step, until it is asked to leave."""
 
     def __init__(self, runner: OrderedRunner, step: str, error: BaseException | None = None) -> None:
         self._in, self._go = threading.Event(), threading.Event()

@@ -91,7 +91,7 @@ def told(error: BaseException) -> str:
 
 
 def start(fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Running[R]:
-    """Start the call in a thread of its own."""
+    """Start the call in its own thread."""
     return Running(lambda: fn(*args, **kwargs), f"another thread, in {getattr(fn, '__name__', 'a call')}")
 
 
