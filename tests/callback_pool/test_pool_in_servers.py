@@ -1,7 +1,7 @@
-"""The programs of the guides, each run by the real thing: gunicorn, uWSGI, uvicorn, Celery, Jupyter and PyInstaller.
+"""The programs of the guides, each run by the real thing.
 
-They need what they are about: ``pip install gunicorn uwsgi fastapi uvicorn celery nbclient ipykernel cloudpickle
-pyinstaller``. What is not installed is skipped.
+They need ``pip install gunicorn uwsgi django fastapi uvicorn celery nbclient ipykernel cloudpickle pyinstaller``. A
+test that lacks something is skipped.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def test_gunicorn(tmp_path: Path, preload: list[str]) -> None:
 
 @pytest.mark.parametrize("lazy", [[], ["--lazy-apps"]], ids=["", "lazy"])
 def test_uwsgi(tmp_path: Path, lazy: list[str]) -> None:
-    """The application answers, also if it was imported before the fork, which Python is not told of."""
+    """The application answers, even if it was imported before the fork, of which Python does not know."""
     server = Path(sys.prefix, "bin", "uwsgi")
     if not server.exists():
         pytest.skip("not installed: uwsgi")
@@ -143,6 +143,41 @@ def test_uwsgi_with_processes(tmp_path: Path) -> None:
     log = (tmp_path / "log").read_text()
     assert "kills worker process" not in log
     assert "Error" not in log
+
+
+def test_django(tmp_path: Path) -> None:
+    """The view answers while the pool sends the mail, which is done when the server has ended."""
+    needs("django")
+    (tmp_path / "shop").mkdir()
+    found = programs("web-servers.rst")
+    (tmp_path / "shop" / "work.py").write_text(found["shop/work.py"])
+    sends = """
+        from pathlib import Path
+
+        def send_mail(address):
+            Path(address).touch()
+        """
+    (tmp_path / "shop" / "views.py").write_text(found["shop/views.py"] + textwrap.dedent(sends))
+    (tmp_path / "site_of_shop.py").write_text(
+        textwrap.dedent("""
+            from django.urls import path
+
+            ALLOWED_HOSTS, DEBUG, ROOT_URLCONF, SECRET_KEY = ["127.0.0.1"], True, "site_of_shop", "not a secret"
+
+            def buy(request):
+                from shop.views import buy
+                return buy(request)
+
+            urlpatterns = [path("buy", buy)]
+            """)
+    )
+    port = free_port()
+    options = ["runserver", "--noreload", "--skip-checks", "--settings=site_of_shop", f"--pythonpath={tmp_path}"]
+    with running(tmp_path, "-m", "django", *options, f"127.0.0.1:{port}"):
+        until(lambda: answers(port), LIMIT)
+        with urlopen(f"http://127.0.0.1:{port}/buy", data=b"address=alice", timeout=LIMIT) as answer:
+            assert answer.read() == b"thank you"
+    assert (tmp_path / "alice").exists()
 
 
 def test_uvicorn(tmp_path: Path) -> None:
@@ -251,3 +286,29 @@ def test_pyinstaller(tmp_path: Path) -> None:
         last = done.stderr
     assert results == [(0, "[1, 4, 9]\n"), (1, "")]
     assert "does not call multiprocessing.freeze_support()" in last
+
+
+def test_logging(tmp_path: Path) -> None:
+    """The program logs the long wait as the page shows it; only numbers, the time and the interpreter differ."""
+    page = (PAGES / "logging.rst").read_text(encoding="utf-8")
+    before, _, after = page.partition("As ``shop.py``, this program logs:")
+    program = re.findall(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", before, re.MULTILINE)[-1]
+    shown = re.search(r"^\.\. code-block:: text\n\n((?:   .*\n|\n)+)", after, re.MULTILINE)
+    assert shown is not None
+    (tmp_path / "shop.py").write_text(textwrap.dedent(program))
+    done = subprocess.run(
+        [sys.executable, "shop.py"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+    def alike(text: str) -> str:
+        text = re.sub(r"; \d{4}-.*", "", text.replace(f"{tmp_path}{os.sep}", ""))
+        return re.sub(r"ident \d+|process \d+|\d+\.\d s", "", text).strip()
+
+    assert alike(done.stderr) == alike(textwrap.dedent(shown[1]))
