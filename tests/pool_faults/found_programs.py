@@ -60,19 +60,8 @@ def suffer_late_thread(place: str) -> None:
 @row("pools in exit handlers and finalizers")
 def used_at_exit(place: str) -> str:
     """Each callback runs or there is an error, and the program ends."""
-    # Not by pipes: loky refuses the call when it has started the worker for it, which it then forgets. The worker would
-    # hold them open; it is ended with the group of the cell.
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as said:
-        command = [sys.executable, "-m", __name__, "suffer_exit_handlers", place]
-        program = subprocess.Popen(command, stdout=out, stderr=said)
-        try:
-            status = program.wait(LIMIT + 5)
-        finally:
-            program.kill()
-            program.wait(LIMIT)
-        out.seek(0)
-        said.seek(0)
-        lines, errors = out.read().splitlines(), said.read()
+    # A worker that is left behind would hold the pipes open.
+    status, lines, errors = end(started("suffer_exit_handlers", place))
     assert status == 0, errors
     assert {line.partition(":")[0] for line in lines} == {"handler", "finalizer"}, (lines, errors)
     assert {line.partition(":")[2] for line in lines} <= {" callback 1", " refused"}, lines

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -78,12 +79,13 @@ def collect(outcomes: Iterable[Outcome]) -> Results:
 
 def save(results: Results, folder: Path) -> None:
     """Keep the results with those of other cells on this interpreter, and write the page's tables again."""
-    path = folder / f"{_version(platform.python_version())}.json"
+    python = platform.python_version() + ("" if _has_gil() else "t")  # as its command is named
+    path = folder / f"{_version(python)}.json"
     kept = load(path) if path.exists() else {}
     kept.update(results)
     order = {cell: place for place, cell in enumerate(Cell(row, place) for row in all_rows() for place in ALL)}
     data = {
-        "python": platform.python_version(),
+        "python": python,
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "measured": time.strftime("%Y-%m-%d"),
         "executors": {name: found for name in ("loky", "pebble") if (found := _installed(name))},
@@ -114,7 +116,7 @@ def load(path: Path) -> Results:
 
 def tables(folder: Path) -> dict[str, str]:
     """Return what the page includes, by the names of the files."""
-    files = sorted(folder.glob("3.*.json"), key=lambda path: int(re.sub(r"\D", "", path.stem)))
+    files = sorted(folder.glob("3.*.json"), key=lambda path: (int(re.sub(r"\D", "", path.stem)), path.stem))
     by_file = {path: load(path) for path in files}
     # A column is that of the oldest interpreter that has such an executor.
     best: Results = {}
@@ -171,7 +173,12 @@ def _summary(path: Path, results: Results) -> str:
 
 
 def _version(python: str) -> str:
-    return ".".join(python.split(".")[:2])
+    major, minor, _ = python.split(".")
+    return f"{major}.{minor}{'t' if python.endswith('t') else ''}"
+
+
+def _has_gil() -> bool:
+    return getattr(sys, "_is_gil_enabled", lambda: True)()  # not in 3.11 and 3.12
 
 
 def _installed(name: str) -> str | None:

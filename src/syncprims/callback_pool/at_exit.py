@@ -71,6 +71,15 @@ def refuse_when_over(pool_name: str, *, processes: bool = False) -> None:
         )
 
 
+def exit_has_begun() -> bool:
+    """Whether the main thread has ended, so that no handler can be registered for that any more."""
+    try:
+        getattr(threading, "_register_atexit", atexit.register)(bool)  # which does nothing
+    except RuntimeError:
+        return True
+    return False
+
+
 def drain_at_exit(pool: Drains) -> None:
     """Let the pool drain at exit."""
     _pools.add(pool)

@@ -11,9 +11,9 @@ from typing import Any
 
 from ..._core.deadline import Deadline
 from ..._core.foreign import guarded, type_name, words
-from ...errors import TaskTimeoutError
+from ...errors import PoolClosedError, TaskTimeoutError
 from ..arguments import refuse_kind
-from ..at_exit import drain_before
+from ..at_exit import drain_before, exit_has_begun
 from ..cpython.forgotten_futures_before_312 import Custody
 from ..cpython.lost_executors_before_3131 import keep_if_broken
 from ..job import Job
@@ -61,6 +61,11 @@ class Borrowed(Backend):
 
     def start(self, job: Job[Any]) -> None:
         """Submit the job to the executor."""
+        if not self._at_work and _can_not_begin(self._executor):
+            raise PoolClosedError(
+                f"{self._name!r} can't give its first task to {type_name(self._executor)}, as the program ends, and it "
+                "would leave a worker behind: submit one earlier, or call the function without a pool"
+            )
         try:
             inner = self._submit(job)
         except Exception as error:
@@ -251,6 +256,17 @@ def _threads_of(executor: Any) -> list[Thread]:
 def _custody(executor: Any) -> Custody | None:
     needed = sys.version_info < (3, 12) and ("concurrent.futures.process", "ProcessPoolExecutor") in _kinds(executor)
     return Custody(executor) if needed else None
+
+
+def _can_not_begin(executor: Any) -> bool:
+    """Whether a loky executor would start a worker for its first task, and then refuse the task and forget the worker.
+
+    It does so when the program ends, as it registers an exit handler last. That worker never ends, and in later
+    releases of 3.13 the program waits for it, because `multiprocessing.resource_tracker` does.
+    """
+    if type(executor).__module__.partition(".")[0] != "loky":
+        return False
+    return getattr(executor, "_executor_manager_thread", executor) is None and exit_has_begun()
 
 
 def _on_this_machine(executor: Executor) -> bool:
