@@ -1,4 +1,4 @@
-"""A lock of your own: one that goes to the most urgent of those who wait, in two methods, and tested by the kit."""
+"""A lock of your own, which goes to the most urgent waiting thread: two methods, and tested by the kit."""
 
 from __future__ import annotations
 

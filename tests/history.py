@@ -40,7 +40,7 @@ def linearizable(history: Sequence[Call[S]], start: S, model: Callable[[S, Call[
     Args:
         history: The calls of all threads.
         start: The model's state before them.
-        model: Returns the state after a call, or None where it can't come out like that in this state.
+        model: Returns the state after a call, or None if it can't come out like that in this state.
     """
     parts, before = _parts(history)
     tried: set[tuple[frozenset[int], S]] = set()

@@ -34,7 +34,7 @@ class RedisServer:
     """A server of our own that keeps nothing on disk."""
 
     def __init__(self, *options: str, sentinel: Path | None = None, port: int | None = None) -> None:
-        """Start it; skip the test where that can't be done, and say how it could.
+        """Start it; skip the test if that can't be done, and say how it could.
 
         Args:
             *options: More of the server's options.

@@ -164,7 +164,7 @@ def test_a_call_that_is_cancelled_later_is_taken_back(dask_client: Client, tmp_p
 
 
 def test_nothing_is_left_with_dask_when_all_is_done(dask_client: Client) -> None:
-    """Also where a call has failed, and where its task is kept."""
+    """Also after a call has failed, and where its task is kept."""
     with CallbackPool(dask_client.get_executor(pure=False)) as pool:
         tasks = [pool.submit(pool_workers.add, number) for number in range(MANY)]
         tasks.append(pool.submit(pool_workers.fail, "no such luck"))

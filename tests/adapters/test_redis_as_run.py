@@ -194,7 +194,7 @@ def test_a_server_that_takes_no_more_clients_is_waited_for(own_server: RedisServ
         assert waiting.result() is True
 
 
-# -- a server that says something else to those who wait ---------------------------------------------------------------
+# -- a server that says something else to waiting threads -------------------------------------------------------------
 
 HELD: Final = b"*6\r\n$4\r\nheld\r\n$16\r\n1700000000000000\r\n:0\r\n:0\r\n$14\r\nhost/1/other/x\r\n:30000\r\n"
 
@@ -461,7 +461,7 @@ def raw_info(client: Redis) -> bytes:
 
 
 def test_a_wait_ends_when_the_server_is_gone_for_good(own_server: RedisServer, key: str) -> None:
-    """Those who wait without limit get the client's error, wherever they are in the queue."""
+    """Threads that wait without limit get the client's error, wherever they are in the queue."""
     from redis.exceptions import ConnectionError as LostError
 
     lock = RedisLock(own_server.client(), key, lease=LEASE)

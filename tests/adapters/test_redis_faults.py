@@ -70,7 +70,7 @@ def test_a_killed_server_is_an_error_at_once_for_those_who_need_it(own_server: R
 
 
 def test_a_limited_wait_for_a_killed_server_goes_on_to_its_limit(own_server: RedisServer, key: str) -> None:
-    """It may come back; where it does not, the error has the client's as its cause."""
+    """It may come back; if it does not, the error has the client's as its cause."""
     import redis
 
     client = own_server.client(socket_timeout=SOCKET)

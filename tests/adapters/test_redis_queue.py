@@ -1,4 +1,4 @@
-"""How waiters on a Redis server get their turn: in the order of their arrival, past those who have died."""
+"""How waiters on a Redis server get their turn: in the order of their arrival, past the threads that have died."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SPAWN: Final = multiprocessing.get_context("spawn")
 
 
 def queue_of(key: str) -> str:
-    """The key of those who wait: in the slot of the lock's own."""
+    """The key of the threads that wait: in the slot of the lock's own."""
     return f"{key}:queue" if re.search("{[^}]+}", key) else f"{{{key}}}:queue"
 
 
@@ -205,7 +205,7 @@ def second_in_line_behind(client: Redis, key: str) -> Running[bool]:
 
 
 def test_a_waiter_whose_connection_breaks_finds_its_way_back(client: Redis, key: str) -> None:
-    """The server drops all who listen; those who wait with a limit come again, and are handed the lock."""
+    """The server drops all listeners; threads that wait with a limit come again, and get the lock."""
     lock = RedisLock(client, key, lease=LEASE)
     with lock:
         waiting = second_in_line_behind(client, key)

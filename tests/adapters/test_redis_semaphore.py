@@ -61,7 +61,7 @@ def test_the_examples_of_the_documentation_run(shared_server: RedisServer) -> No
 
 
 def test_so_many_are_let_in_and_no_more(client: Redis, key: str) -> None:
-    """The error names all who have a permit; the value is what is left."""
+    """The error names all threads that have a permit; the value is what is left."""
     one, another = (RedisSemaphore(client, key, 2, lease=LEASE, timeout=0.05) for _ in range(2))
     assert (one.permits, one.value, one.holders, one.locked()) == (2, 2, (), False)
     with one:
@@ -247,7 +247,7 @@ def _hammer(port: int, key: str, permits: int, times: int, dies: bool) -> None:
     semaphore = RedisSemaphore(client, key, permits, lease=2.0 if dies else LEASE, timeout=patience(100.0))
     for number in range(times):
         with semaphore:
-            # Those who die don't count themselves, because they would never be taken off.
+            # Threads that die don't count themselves, because they would never be taken off.
             if dies and number == times // 2:
                 os.kill(os.getpid(), 9)
             if not dies:

@@ -66,7 +66,7 @@ class Listener:
 
 
 def test_one_that_got_it_from_the_queue_may_take_it_again(client: Redis, key: str) -> None:
-    """As long as its turn lasts, before those who wait; the first of them hears once that it was free."""
+    """As long as its turn lasts, before the threads that wait; the first of them hears once that it was free."""
     lock = RedisLock(client, key, lease=LEASE)
     lock.acquire()
     waiter = Listener(client, key, "first")

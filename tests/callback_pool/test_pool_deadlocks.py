@@ -338,7 +338,7 @@ def test_ending_the_pool_with_what_a_callback_needs_in_hand(kind: str, end: str)
 
 @anywhere
 def test_waiting_for_a_callback_with_what_it_needs_in_hand(kind: str) -> None:
-    """wait_settled is up to the dispatcher, also while it runs the callback of another task."""
+    """wait_settled is up to the dispatcher, even while it runs the callback of another task."""
     results = TimedLock(name="results")
 
     def note(result: int) -> None:
@@ -431,7 +431,7 @@ def test_a_wait_with_a_limit_keeps_its_channel(kind: str) -> None:
 
 
 def test_a_wait_with_a_limit_is_no_edge() -> None:
-    """Who waits for a thread that gives up by itself is not refused."""
+    """A wait for a thread that gives up by itself is not refused."""
     stock, waiting = TimedLock(name="stock"), Event()
     with pool_of("thread", 2) as pool:
 

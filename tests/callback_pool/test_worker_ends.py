@@ -538,7 +538,7 @@ def test_initializer_that_drops_privileges_parts_no_worker_from_the_pool(tmp_pat
 @posix
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may drop its privileges")
 def test_worker_that_really_drops_its_privileges_tells_its_start() -> None:
-    """Even where it can't read the interpreter's own files any more: all it needs is there before."""
+    """Even if it can't read the interpreter's own files any more: all it needs is there before."""
     with CallbackPool("process", max_workers=1, initializer=os.setuid, initargs=(65534,)) as pool:
         task = pool.apply_async(time.sleep, (60.0,), timeout=0.3)
         assert isinstance(task.exception(LIMIT), TaskTimeoutError)

@@ -53,7 +53,7 @@ def test_workers_have_the_surroundings_of_the_pools_making(tmp_path: Path, monke
 
 @posix
 def test_workers_write_where_the_pools_making_pointed(tmp_path: Path) -> None:
-    """Standard streams are those of that moment too, also if they are redirected again before the first task."""
+    """Standard streams are those of that moment too, even if they are redirected again before the first task."""
     body = """
 def say(word):
     print(word, flush=True)

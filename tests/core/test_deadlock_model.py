@@ -141,7 +141,7 @@ def test_what_is_found_by_looking_is_stuck(stacks: Graph) -> None:
 
 
 class Grown:
-    """Threads that publish one wait after another, as they would, and get a refusal where one is due."""
+    """Threads that publish one wait after another, as they would, and get a refusal if one is due."""
 
     def __init__(self) -> None:
         """Begin with none."""

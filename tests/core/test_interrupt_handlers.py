@@ -216,7 +216,7 @@ def test_a_cancelling_that_is_interrupted_is_completed_for_it() -> None:
 
 
 def test_a_cancelling_that_is_interrupted_in_the_middle_calls_everybody_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut off between the new state and those who wait for it, they hear of it all the same."""
+    """Cut off between the new state and the threads that wait for it, they hear of it all the same."""
     told, done = SimpleQueue[object](), SimpleQueue[object]()
     go = threading.Event()
     call_back = Task._invoke_callbacks

@@ -120,7 +120,7 @@ def test_other_threads_are_added_on_demand() -> None:
 
 
 def test_a_thread_is_listed_once() -> None:
-    """Who holds something or waits is with that, and not among the other threads."""
+    """A thread that holds something or waits is with that, and not among the other threads."""
     lock = TimedLock(name="ledger")
 
     def want_the_ledger() -> None:
@@ -146,7 +146,7 @@ def test_an_idle_thread_of_the_library_has_no_stack() -> None:
 
 
 def test_a_running_task_has_its_thread_age_and_stack() -> None:
-    """Of each task that runs the report and the snapshot say where and for how long, as of one who waits."""
+    """Of each task that runs the report and the snapshot say where and for how long, as of a thread that waits."""
     begun, end = Event(), Event()
 
     def grind() -> None:

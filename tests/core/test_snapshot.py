@@ -60,7 +60,7 @@ def test_idle_primitives_are_left_out() -> None:
 
 
 def test_a_held_lock_tells_its_holder_and_its_waiters() -> None:
-    """A snapshot has the holder of a lock and those who wait, with stacks and for how long, the longest wait first."""
+    """A snapshot has the holder of a lock and its waiters, with stacks and durations, the longest wait first."""
     lock = TimedRLock(name="accounts")
 
     def queue() -> None:
@@ -97,7 +97,7 @@ def test_a_snapshot_is_frozen_and_can_be_pickled() -> None:
 
 
 def test_a_runner_tells_whose_turn_it_is() -> None:
-    """A runner that is under way is in the snapshot with its step, the thread in it and those who wait for turns."""
+    """A running runner is in the snapshot with its step, the thread in it and the threads that wait for turns."""
     runner = OrderedRunner("load", "store", name="etl")
 
     def store() -> None:
@@ -119,7 +119,7 @@ def test_a_runner_tells_whose_turn_it_is() -> None:
 
 
 def test_what_belongs_to_no_primitive_is_shown_while_somebody_waits_for_it() -> None:
-    """Who waits for what no primitive has any more, as the sequence of a runner that was reset, is not forgotten."""
+    """A thread that waits for something that is gone, like a runner's sequence before its reset, is not forgotten."""
 
     class Orphan:
         name = "orphan"
@@ -145,7 +145,7 @@ def test_what_belongs_to_no_primitive_is_shown_while_somebody_waits_for_it() -> 
 
 
 def test_who_waits_in_a_former_pass_of_a_runner_is_shown() -> None:
-    """Who has not noticed yet that the runner was reset is listed under the runner's name, apart from the new pass."""
+    """A thread that has not noticed the reset yet is listed under the runner's name, apart from the new pass."""
     runner = OrderedRunner("load", "store", name="etl")
     waiting = Waiting(runner._sequence)
     runner.reset()

@@ -96,7 +96,7 @@ def test_an_update_of_a_thread_that_is_gone_is_over(make: Callable[[], AtomicCou
 
 
 def test_the_waits_of_threads_that_are_gone_are_forgotten() -> None:
-    """Who waits in the parent does not wait in the child: changes there take the short way, and new waits work."""
+    """A thread of the parent does not wait in the child: changes there take the short way, and new waits work."""
     counter = AtomicCounter()
     waiting = assert_blocks(partial(counter.wait_until, 1), until=lambda: len(counter._waiters) == 1)
 

@@ -226,7 +226,7 @@ class ComparesTooEarly(Noting):
 
 
 class TellsTooEarly(Noting):
-    """It tells those who wait before it changes what they wait for."""
+    """It tells the threads that wait before it changes what they wait for."""
 
     def increment(self, n: int = 1) -> int:
         exhaust(telling(self._waiters, self._value + n))
@@ -236,7 +236,7 @@ class TellsTooEarly(Noting):
 
 
 class TellsTooFew(Noting):
-    """It looks for those who wait before it takes the lock."""
+    """It looks for the threads that wait before it takes the lock."""
 
     def increment(self, n: int = 1) -> int:
         waiters = dict(self._waiters)
@@ -247,7 +247,7 @@ class TellsTooFew(Noting):
 
 
 class LooksTooEarly(Noting):
-    """Who waits looks first and registers afterwards."""
+    """A thread that waits looks first and registers afterwards."""
 
     def wait_for(self, predicate: Callable[[int], bool], timeout: float | None = None) -> int:
         value = self._value

@@ -181,7 +181,7 @@ class Waker(Waited):
 @each_mode
 @pytest.mark.parametrize("change", [lambda c: c.increment(), lambda c: c.update(lambda value: value + 1)])
 def test_an_interrupted_change_never_loses_a_wake_up(change: Change, mode: Mode) -> None:
-    """Who waits for a value is woken by the change that makes it, even if an interrupt comes right after."""
+    """A thread that waits for a value is woken by the change that makes it, even if an interrupt comes right after."""
 
     def wrong(counter: Waker) -> str | None:
         if counter.value == 0:

@@ -94,7 +94,7 @@ def run(counter: object, plans: list[list[Operation]], random: Random) -> list[C
 
 
 def follow(value: int, call: Call[int], minimum: int | None = None, maximum: int | None = None) -> int | None:
-    """The value after the call, or None where it can't come out like that at this value."""
+    """The value after the call, or None if it can't come out like that at this value."""
     # The initial value, to which reset() goes back, is 0 for all of these models, whatever the value is now.
     model = Sequential(0, minimum, maximum)
     model.value = value

@@ -91,7 +91,7 @@ def test_inside_an_update_the_value_can_be_read_and_other_counters_used() -> Non
 
 @pytest.mark.parametrize("wrong", [None, 1, "f"])
 def test_what_cannot_be_called_is_refused(wrong: object) -> None:
-    """A function that is none is a TypeError at once, also where the wait would have been over."""
+    """A function that is none is a TypeError at once, even if the wait would have been over."""
     counter = AtomicCounter(1)
     with pytest.raises(TypeError, match="update needs a function"):
         counter.update(wrong)  # type: ignore[arg-type]

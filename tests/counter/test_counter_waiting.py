@@ -123,7 +123,7 @@ def test_a_timeout_tells_the_value_at_its_end() -> None:
     [(-1, ValueError), (-0.001, ValueError), (math.nan, ValueError), (math.inf, OverflowError), ("1", TypeError)],
 )
 def test_impossible_timeouts_are_refused(timeout: float, error: type[Exception]) -> None:
-    """A timeout that is none is refused at once, also where there is nothing to wait for."""
+    """A timeout that is none is refused at once, even if there is nothing to wait for."""
     counter = AtomicCounter(7)
     for wait in (partial(counter.wait_for, odd), partial(counter.wait_until, 0)):
         with pytest.raises(error):

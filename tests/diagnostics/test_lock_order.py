@@ -209,7 +209,7 @@ def test_what_is_held_by_a_try_counts() -> None:
 
 
 def test_taking_a_lock_again_inverts_nothing() -> None:
-    """Who holds a re-entrant lock does not wait for it."""
+    """A thread that holds a re-entrant lock does not wait for it."""
     a, b = TimedRLock(name="a"), timed("b")
     quietly(lambda: take(a, b, a), lambda: take(a, b, a, a))
 
@@ -240,7 +240,7 @@ def test_locks_released_in_another_order_are_held_no_more() -> None:
 
 
 def test_a_condition_lets_go_of_its_lock() -> None:
-    """Who waits for a condition does not hold its lock in the meantime, but again afterwards."""
+    """A thread that waits for a condition does not hold its lock in the meantime, but again afterwards."""
     a = timed("a")
     condition = threading.Condition(TimedLock(name="c"))  # type: ignore[arg-type]  # it takes any lock
     with check_lock_order() as check:

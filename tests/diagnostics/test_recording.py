@@ -407,7 +407,7 @@ def test_tasks_submitted_before_the_recording_do_no_harm() -> None:
 
 
 def test_waits_for_a_counter_are_recorded() -> None:
-    """Who waits for a value is seen to wait."""
+    """A thread that waits for a value is seen to wait."""
     counter = AtomicCounter(name="arrivals")
     with record() as recording, Actors() as actors:
         actors.start(lambda: counter.wait_until(1, timeout=LIMIT), "gate")

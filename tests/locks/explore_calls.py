@@ -273,7 +273,7 @@ class Flight:
 
 
 class FlightTwice(Flight):
-    """One of them asks again: that is a later call, also while the other has yet to fetch its outcome."""
+    """One of them asks again: that is a later call, even while the other has yet to fetch its outcome."""
 
     def again(self) -> None:
         """What one thread does."""

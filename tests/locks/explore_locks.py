@@ -245,7 +245,7 @@ class BackingOff(Crossing):
 
 
 class Expiring(Crossing):
-    """The time of one thread may be up at any moment, also while the other looks whether there is a cycle."""
+    """The time of one thread may be up at any moment, even while the other looks whether there is a cycle."""
 
     clock = "explored"
 

@@ -1,4 +1,4 @@
-"""What the tests of shared calls, `once` and `SingleFlight`, have in common: slow functions, and those who wait."""
+"""Tools for the tests of shared calls, `once` and `SingleFlight`: slow functions, and threads that wait."""
 
 from __future__ import annotations
 

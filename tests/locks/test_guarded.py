@@ -83,7 +83,7 @@ def runs_the_function_under_the_lock(kind: type[Guarded[Any]]) -> None:
 
 
 def is_not_reached_without_the_lock(kind: type[Guarded[Any]]) -> None:
-    """Reading or setting `value` without it is refused, also while another thread holds it."""
+    """Reading or setting `value` without it is refused, even while another thread holds it."""
     secret = kind("secret", name="safe")
 
     def refused() -> None:

@@ -87,7 +87,7 @@ def keeps_a_lock_that_is_held_by_with(make: Make) -> None:
 
 
 def keeps_a_lock_that_is_waited_for(make: Make) -> None:
-    """Who waits gets the lock that the others have."""
+    """A thread that waits gets the lock that the others have."""
     keyed = make()
     waited = 0
 

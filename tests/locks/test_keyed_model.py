@@ -95,7 +95,7 @@ class Programs(RuleBasedStateMachine):
 
     @invariant()
     def there_are_the_locks_that_the_model_says(self) -> None:
-        """As many as are in use, each held by the one who holds it, and no dead key among them."""
+        """As many as are in use, each with its holder, and no dead key among them."""
         assert len(self.keyed) == len(self.in_use())
         assert len(self.keyed._refs) == len(self.in_use())
         for number, key in enumerate(KEYS):

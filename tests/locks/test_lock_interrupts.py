@@ -247,7 +247,7 @@ def one_of_all_fails(subject: Foreign) -> None:
     "scenario", [adapter_by_with, adapter_by_hold, adapters_together, one_that_fails, one_of_all_fails]
 )
 def test_adapters_of_locks_in_c_never_leak(scenario: Callable[[Foreign], None], mode: Mode) -> None:
-    """Alone and together with others they are left free, also if the release of another one fails."""
+    """Alone and together with others they are left free, even if the release of another one fails."""
     interrupts(Foreign, scenario, Foreign.broken, mode=mode).check()
 
 
@@ -263,7 +263,7 @@ def all_or_none(subject: Foreign) -> str | None:
 
 @main_modes
 def test_entering_by_hand_takes_all_or_none(mode: Mode) -> None:
-    """Also where nothing that leaves was looked up before, as by an `ExitStack`."""
+    """Even if nothing that leaves was looked up before, as by an `ExitStack`."""
     interrupts(Foreign, entered_by_hand, all_or_none, mode=mode).check()
 
 

@@ -121,7 +121,7 @@ class Programs(RuleBasedStateMachine):
 
     @rule(worker=workers, lock=locks, leaves=st.booleans())
     def let_go(self, worker: int, lock: int, leaves: bool) -> None:
-        """A release: of the holder it hands over to exactly one of those who wait, of others it is an error."""
+        """A release: of the holder it hands over to exactly one of the threads that wait, of others it is an error."""
         if worker in self.awaited:
             return
         target = self.locks[lock]
@@ -136,7 +136,7 @@ class Programs(RuleBasedStateMachine):
             self.hand_over(lock)
 
     def hand_over(self, lock: int) -> None:
-        """Wait until one of those who wait for the lock has it."""
+        """Wait until one of the threads that wait for the lock has it."""
         waiting = [worker for worker, awaited in self.awaited.items() if awaited == lock]
         if not waiting:
             return
@@ -163,7 +163,7 @@ class Programs(RuleBasedStateMachine):
 
     @invariant()
     def the_locks_are_as_the_model_says(self) -> None:
-        """State, holder and number of those who wait."""
+        """State, holder and number of the threads that wait."""
         for number, lock in enumerate(self.locks):
             worker = self.holder[number]
             assert lock.locked() == (worker is not None)

@@ -1,4 +1,4 @@
-"""`once`: the function runs once, its error goes to those who wait, and no thread hangs, whatever interrupts it."""
+"""`once`: the function runs once, waiting threads get its error, and no thread hangs, whatever interrupts it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Once = Callable[[Callable[[], Any]], Callable[[], Any]]
 
 
 def runs_once_for_all(make: Once) -> None:
-    """Those who come at the same time and those who come later get the very same result."""
+    """Threads that come at the same time and threads that come later get the very same result."""
     result = object()
     slow = Slow(result)
     call = make(lambda: slow())
@@ -67,7 +67,7 @@ def noting(runs: list[None], result: object) -> object:
 
 
 def shares_an_error_and_tries_again(make: Once) -> None:
-    """The same exception for all who wait; the next call runs the function again."""
+    """The same exception for all threads that wait; the next call runs the function again."""
     error = ValueError("not yet")
     slow = Slow(error, "done")
     call = make(lambda: slow())
@@ -78,7 +78,7 @@ def shares_an_error_and_tries_again(make: Once) -> None:
 
 
 def keeps_an_interrupt_to_its_thread(make: Once) -> None:
-    """What is no `Exception` is raised where it came; one of those who wait runs the function again, for all."""
+    """What is no `Exception` is raised where it came; one of the threads that wait runs the function again, for all."""
     interrupt = KeyboardInterrupt()
     slow = Slow(interrupt, "done", "twice")
     outcomes = callers(make(lambda: slow()), 4, slow)
@@ -164,7 +164,7 @@ def by_truth(fn: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def one_after_the_other(fn: Callable[[], Any]) -> Callable[[], Any]:
-    """A lock and a flag, as people write it: after an error each of those who wait tries again."""
+    """A lock and a flag, as people write it: after an error each of the threads that wait tries again."""
     lock = TimedLock()
     kept: list[Any] = []
 

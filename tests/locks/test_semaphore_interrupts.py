@@ -130,7 +130,7 @@ class Handed(TakenPermits):
 
 @pytest.mark.parametrize("mode", ["warm", *long[:2]])
 def test_the_next_one_is_let_in_whoever_is_interrupted(mode: Mode) -> None:
-    """A waiter that is interrupted passes the bell on, also if it was its own turn just then."""
+    """A waiter that is interrupted passes the bell on, even if it was its own turn just then."""
     sweep = interrupts(
         Handed, by_with, Handed.broken, mode=mode, when_blocked=Handed.one_more_waits, unblock=Handed.let_go
     )

@@ -131,7 +131,7 @@ def test_a_writer_waits_for_no_more_turns_than_there_are_readers_before_it() -> 
 
 
 def test_a_newcomer_never_overtakes_the_line() -> None:
-    """Neither a with nor a try, also where a permit is free that the first in the line has not taken yet."""
+    """Neither a with nor a try, even if a permit is free that the first in the line has not taken yet."""
     semaphore = TimedSemaphore(1)
     order: list[int] = []
 

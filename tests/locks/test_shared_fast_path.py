@@ -42,7 +42,7 @@ def steps(function: FunctionType) -> list[str]:
     ],
 )
 def test_going_in_and_looking_are_one_step(function: Callable[..., object]) -> None:
-    """No call and no jump back is between the place among those who are in and the look whether it fits."""
+    """No call and no jump back is between the place among the threads that are in and the look whether it fits."""
     assert isinstance(function, FunctionType)
     assert [name for name in steps(function) if name.startswith(PLACES)] == []
 
@@ -76,7 +76,7 @@ def test_tries_go_the_slow_way() -> None:
 
 
 class Slow(list[int]):
-    """The tokens of those who are in, of which a thread takes one out only when it is asked to."""
+    """The tokens of the threads that are in, of which a thread takes one out only when it is asked to."""
 
     ident = 0
     begun, go = Event(), Event()

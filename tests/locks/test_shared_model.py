@@ -136,12 +136,12 @@ class Lines(RuleBasedStateMachine):
 
     @invariant()
     def it_is_as_the_model_says(self) -> None:
-        """Holders and number of those who wait."""
+        """Holders and number of the threads that wait."""
         assert {holder.name for holder in self.thing.holders} == {f"worker {each}" for each, _ in self.held}
         assert self.thing.waiting == len(self.line)
 
     def teardown(self) -> None:
-        """Release everything, and then all who wait must come through."""
+        """Release everything, and then all threads that wait must come through."""
         while self.held:
             worker, kind = next(each for each in self.held if not self.is_waiting(each[0]))
             self.let_go(worker, kind)
@@ -210,7 +210,7 @@ class Boards(Lines):
         return not self.refused(worker, kind) and super().goes_in(worker, kind)
 
     def overtakes(self, worker: int) -> bool:
-        """Who is in may enter again."""
+        """A thread that is in may enter again."""
         return bool(self.mine(worker))
 
     def refused(self, worker: int, kind: str) -> bool:

@@ -43,7 +43,7 @@ Make = Callable[..., SingleFlight[Any, Any]]
 
 
 def shares_a_call(make: Make) -> None:
-    """Those who come while it runs get the very same result, whatever function they bring."""
+    """Threads that come while it runs get the very same result, whatever function they bring."""
     flight = make()
     result = object()
     slow = Slow(result)
@@ -96,7 +96,7 @@ def keeps_keys_apart(make: Make) -> None:
 
 
 def shares_errors(make: Make) -> None:
-    """The same exception for all who wait."""
+    """The same exception for all threads that wait."""
     flight = make()
     error = ValueError("no")
     slow = Slow(error, "done")
@@ -106,7 +106,7 @@ def shares_errors(make: Make) -> None:
 
 
 def keeps_an_interrupt_to_its_thread(make: Make) -> None:
-    """One of those who wait makes another call, for all of them."""
+    """One of the threads that wait makes another call, for all of them."""
     flight = make()
     interrupt = KeyboardInterrupt()
     slow = Slow(interrupt, "done", "twice")
@@ -216,7 +216,7 @@ class SharesInterrupts(SingleFlight[Any, Any]):
 
 
 class Lingers(SingleFlight[Any, Any]):
-    """Keeps a call for a while after its end, and gives its result to those who come then."""
+    """Keeps a call for a while after its end, and gives its result to the threads that come then."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -186,7 +186,7 @@ class Stop(Scene):
 
 
 class StopAndWaiter(Scene):
-    """Who waits for a turn that is not next is notified of the stop."""
+    """A thread that waits for a turn that is not next is notified of the stop."""
 
     workers = (b, stops)
     logs = (FINISHED,)
@@ -201,7 +201,7 @@ class Abort(Scene):
 
 
 class AbortAndWaiter(Scene):
-    """Who waits for a turn that is not next is notified of the abort."""
+    """A thread that waits for a turn that is not next is notified of the abort."""
 
     workers = (b, aborts)
     ends = ("broken",)
@@ -217,7 +217,7 @@ class StopAndAbort(Scene):
 
 
 class Failure(Scene):
-    """Who waits behind a step that fails gets the error, whenever it comes."""
+    """A thread that waits behind a step that fails gets the error, whenever it comes."""
 
     workers = (b, a_fails)
     ends = ("broken",)
@@ -242,7 +242,7 @@ class Reset(Scene):
 
 
 class ResetAndWaiter(Scene):
-    """Who waits is of before the reset, and told so, or comes after it, and gets its turn."""
+    """A waiting thread came before the reset, and gets the error, or came after it, and gets its turn."""
 
     workers = (b, resets_and_begins)
     ends = ("open", "finished")

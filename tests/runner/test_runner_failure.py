@@ -46,7 +46,7 @@ def waiters(runner: OrderedRunner, step: str, count: int) -> list[Running[Turn]]
 
 @pytest.mark.parametrize("failure", [ValueError("bad"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
 def test_a_failing_step_breaks_the_sequence(failure: BaseException) -> None:
-    """Its own thread sees the original; those who wait and those who come later see it as a cause."""
+    """Its own thread sees the original; the threads that wait and the threads that come later see it as a cause."""
     runner = OrderedRunner("a", "b", "c", name="order")
     waiting: list[Running[Turn]] = []
     with pytest.raises(type(failure)) as caught, runner.step("a"):  # noqa: PT012  others wait meanwhile
@@ -134,7 +134,7 @@ def test_a_hook_that_raises_breaks_the_sequence(hook: str, monkeypatch: pytest.M
 
 
 def test_abort_tells_everyone_and_lets_the_step_in_progress_end() -> None:
-    """Those who wait get the cause; the step in progress ends without harm and hands nothing on."""
+    """Threads that wait get the cause; the step in progress ends without harm and hands nothing on."""
     runner = OrderedRunner("a", "b", name="order")
     cause = OSError("disk full")
     with runner.step("a"):

@@ -40,7 +40,7 @@ class State(NamedTuple):
 
 
 def model(state: State, call: Call[State]) -> State | None:
-    """The state after the call, or None where it can't come out like that."""
+    """The state after the call, or None if it can't come out like that."""
     name, *arguments = call.what if isinstance(call.what, tuple) else (call.what,)
     match name:
         case "arrive" if state.status == "open" and not state.started and state.starting is None:

@@ -85,7 +85,7 @@ class Programs(RuleBasedStateMachine):
 
     @rule(first=st.booleans(), fails=st.sampled_from([False, False, False, True]))
     def leave(self, first: bool, fails: bool) -> None:
-        """The first or the last of those who are in a step leaves it."""
+        """The first or the last of the threads that are in a step leaves it."""
         inside = [worker for worker in self.contexts if worker not in self.awaited]
         if inside:
             self.leaves(inside[0 if first else -1], fails)
@@ -110,7 +110,7 @@ class Programs(RuleBasedStateMachine):
             self.hand_over()
 
     def hand_over(self) -> None:
-        """Wait until one of those who wait for the next step has it."""
+        """Wait until one of the threads that wait for the next step has it."""
         waiting = [worker for worker, step in self.awaited.items() if self.is_next(step)]
         got: list[tuple[int, object]] = []
 
@@ -167,7 +167,7 @@ class Programs(RuleBasedStateMachine):
 
     @invariant()
     def the_runner_is_as_the_model_says(self) -> None:
-        """State, and number of those who wait."""
+        """State, and number of the threads that wait."""
         assert self.runner.state == self.status
         assert self.runner.waiting == len(self.awaited)
 

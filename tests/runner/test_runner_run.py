@@ -283,7 +283,7 @@ def test_a_run_goes_on_from_where_the_sequence_is(executor: Executor | None) -> 
 
 
 def test_an_executor_run_does_not_wait_for_a_turn_that_another_thread_has() -> None:
-    """Who takes part besides it would make it wait for what may never come, so it says so."""
+    """Another thread that takes part would make it wait for something that may never come, so it says so."""
     runner = OrderedRunner("a", "b")
     with runner.step("a"), Threads() as threads:
         running = threads.start(runner.run, {"a": nothing, "b": nothing}, executor=Immediate())

@@ -121,7 +121,7 @@ class WakesTwo(TimedLock):
 
 
 class LosesWakeup(TimedLock):
-    """Never hands the lock to one who waits already."""
+    """Never hands the lock to a thread that waits already."""
 
     def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
         if super().acquire(False) or not blocking:
@@ -237,7 +237,7 @@ class UpdatesOutside(AtomicCounter):
 
 
 class WakesNobody(AtomicCounter):
-    """Changes the value behind the back of those who wait."""
+    """Changes the value behind the back of the threads that wait."""
 
     def set(self, new: int) -> None:
         self._value = new

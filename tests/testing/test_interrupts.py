@@ -181,7 +181,7 @@ def test_scenario_that_swallows_interrupts_is_swept() -> None:
 
 
 def enter_python() -> None:
-    """Be entered: that is a delivery point, also where calls of C functions are specialised."""
+    """Be entered: that is a delivery point, even if calls of C functions are specialised."""
 
 
 @each_mode

@@ -101,7 +101,7 @@ def test_it_does_what_a_bare_lock_does(other: CallbackPool, steps: list[tuple[bo
 
 @pytest.mark.usefixtures("restless")
 def test_no_owner_is_stale() -> None:
-    """Among threads that compete, in every block the owner is its thread, also if others release in between."""
+    """Among threads that compete, in every block the owner is its thread, even if others release in between."""
     lock, wrong = make(), []
     baton = make()
 

@@ -204,7 +204,7 @@ def notes_of(error: BaseException) -> tuple[str, ...]:
 def note(error: BaseException, text: str) -> bool:
     """Add a note to an exception, once; return whether it has the note now.
 
-    This works also if the class refuses attributes. If ``__notes__`` is not a list, it is left unchanged.
+    This works even if the class refuses attributes. If ``__notes__`` is not a list, it is left unchanged.
     """
     return guarded(False, _note, error, text)
 

@@ -52,7 +52,7 @@ class Node(Stated, Protocol):
     """Something that a thread can wait for."""
 
     def _up_to(self, waiter: int) -> UpTo:
-        """The threads that must act before `waiter` can go on; None also if it has what it waits for."""
+        """The threads that must act before `waiter` can go on; None even if it has what it waits for."""
 
     def _is_mine(self) -> bool:
         """Whether a wait for it may be up to the calling thread: False only if that is certain."""

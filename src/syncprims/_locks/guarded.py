@@ -89,7 +89,7 @@ class Guarded(TimedLock, Generic[T]):
     def hold(self, timeout: float | None) -> AbstractContextManager[T]:  # type: ignore[override]  # the same
         """Return a context manager that acquires the lock with its own timeout and gives the value.
 
-        You may keep it and use it again, also in several threads.
+        You may keep it and use it again, even in several threads.
 
         Args:
             timeout: How long ``with`` waits, in seconds. None waits forever; 0 does not wait.

@@ -128,7 +128,7 @@ class KeyedLock(InUse[Hashable, TimedLock]):
         return super().__len__()
 
     def __bool__(self) -> bool:
-        """Return True also when no lock is in use, so that ``keyed or KeyedLock()`` keeps this one."""
+        """Return True even when no lock is in use, so that ``keyed or KeyedLock()`` keeps this one."""
         return True
 
     def __repr__(self) -> str:

@@ -308,7 +308,7 @@ def _kind_of(token: int) -> int:
 
 
 class _Holders:
-    """Those who hold a lock: any of them may let a waiter go on, as far as is known."""
+    """Threads that hold a lock: any of them may let a waiter go on, as far as is known."""
 
     __slots__ = ("_held", "one_is_enough")
 

@@ -155,7 +155,7 @@ class TimedRWLock(SharedLock):
     def read(self, timeout: float | EllipsisType | None = ...) -> Reading[Self]:
         """Return a context manager that acquires the lock for reading, beside other readers.
 
-        You may keep it and use it again, also in several threads; ``as`` gives the lock.
+        You may keep it and use it again, even in several threads; ``as`` gives the lock.
 
         Args:
             timeout: How long to wait, in seconds; by default the constructor's timeout. None waits forever; 0 does not
@@ -186,7 +186,7 @@ class TimedRWLock(SharedLock):
     def write(self, timeout: float | EllipsisType | None = ...) -> Writing[Self]:
         """Return a context manager that acquires the lock for writing, for this thread alone.
 
-        You may keep it and use it again, also in several threads; ``as`` gives the lock.
+        You may keep it and use it again, even in several threads; ``as`` gives the lock.
 
         Args:
             timeout: How long to wait, in seconds; by default the constructor's timeout. None waits forever; 0 does not

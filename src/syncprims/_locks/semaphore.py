@@ -188,7 +188,7 @@ class TimedSemaphore(SharedLock):
     def hold(self, timeout: float | None) -> AbstractContextManager[Self]:
         """Return a context manager that takes a permit with this timeout instead of the constructor's.
 
-        You may keep it and use it again, also in several threads. The semaphore itself keeps the last one that was
+        You may keep it and use it again, even in several threads. The semaphore itself keeps the last one that was
         made.
 
         Args:

@@ -300,7 +300,7 @@ class TimedLock(LockSurface, _CLock):
     def hold(self, timeout: float | None) -> AbstractContextManager[Self]:
         """Return a context manager that acquires the lock with this timeout instead of the constructor's.
 
-        You may keep it and use it again, also in several threads. The lock itself keeps the last one that was made.
+        You may keep it and use it again, even in several threads. The lock itself keeps the last one that was made.
 
         Args:
             timeout: How long ``with`` waits, in seconds. None waits forever; 0 does not wait.

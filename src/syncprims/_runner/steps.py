@@ -36,7 +36,7 @@ class Runner(Protocol):
 class StepContext:
     """A turn of one step: ``with runner.step("load") as turn:``, or ``@runner.step("load")`` before a function.
 
-    You may keep it and use it again, also in several threads: each ``with``, and each call of a decorated function,
+    You may keep it and use it again, even in several threads: each ``with``, and each call of a decorated function,
     waits for its own turn. It holds no state.
 
     Example:

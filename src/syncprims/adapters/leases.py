@@ -95,7 +95,7 @@ place_of
 
 RECHECK = 1.0  # seconds after which a waiter checks, at most
 _APART = 0.01  # seconds between the checks of two waiters after the end of a lease
-_GRACE = 0.002  # seconds that an invited waiter leaves to the one who has released it
+_GRACE = 0.002  # seconds that an invited waiter leaves to the thread that has released it
 
 
 class Mine(local):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # (or the time without turns is), since when the lock has been free in it (0: not yet), and the thread whose turn it is
 # (none: no turns now).
 #
-# Rejected: no turns, which halves the holds in a second where they do nothing. Turns for any newcomer: those who were
+# Rejected: no turns, which halves the holds in a second if they do nothing. Turns for any newcomer: threads that were
 # elsewhere while the lock was free then pass the queue. An invitation at each release: each wakes a waiter for nothing.
 #
 # Rejected: redis-py's lock itself. It keeps one token per object, so a thread whose lease has run out releases the next

@@ -132,7 +132,7 @@ class Course(ConditionInC):
     # -- whether its outcome was looked at ---------------------------------------------------------------------------
 
     def count_as_seen(self) -> None:
-        """Count the outcome as looked at, also if it has yet to come."""
+        """Count the outcome as looked at, even if it has yet to come."""
         self.seen = True
         if (unseen := self.unseen) is not None:
             unseen.error = None

@@ -242,7 +242,7 @@ class TaskGroup:
         ``max_pending``), ``fn`` may not be called for items whose results you don't read inside the block.
 
         Raises:
-            PoolClosedError: As for `submit`, also while iterating.
+            PoolClosedError: As for `submit`, even while iterating.
             PoolTimeoutError: As for the pool, like the others.
         """
         self._check_open()

@@ -416,7 +416,7 @@ def mark_running(task: Task[Any]) -> bool:
 
 
 def cancel_running(task: Task[Any]) -> bool:
-    """Cancel the task also if it runs; False if it is done."""
+    """Cancel the task even if it runs; False if it is done."""
     with task._condition:
         if task._state not in (_PENDING, _RUNNING):
             return False
@@ -456,7 +456,7 @@ def was_looked_at(task: Task[Any]) -> bool:
 
 
 def count_as_seen(task: Task[Any]) -> None:
-    """Count the outcome of the task as looked at, also if it has yet to come."""
+    """Count the outcome of the task as looked at, even if it has yet to come."""
     task._course.count_as_seen()
 
 

@@ -60,7 +60,7 @@ class TaskNote:
         submitted: When.
         begun: When its call began, or None where that is not known.
         ended: When it was done, or None.
-        ident: The thread that ran it, or None where it was in another process.
+        ident: The thread that ran it, or None if it was in another process.
         error: What it raised, or what it failed of; None if it did not fail.
     """
 

@@ -82,7 +82,7 @@ class _Stream:
 
 @contextmanager
 def keep_streams_apart() -> Iterator[None]:
-    """Let nothing that is opened in the block get the number of a standard stream, also if this process has none."""
+    """Let nothing that is opened in the block get the number of a standard stream, even if this process has none."""
     fillers = []
     try:
         while os.name == "posix":

@@ -1,4 +1,4 @@
-"""The contract of a semaphore: permits, the line of those who wait for one, and interrupts."""
+"""The contract of a semaphore: permits, the line of the threads that wait for one, and interrupts."""
 
 from __future__ import annotations
 
