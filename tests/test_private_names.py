@@ -21,6 +21,7 @@ FOREIGN: Final = {
     "_callbacks": "asyncio.Task",
     "_chain_future": "asyncio.futures",
     "_children": "what asyncio.gather returns",
+    "_count": "_thread",
     "_current_frames": "sys",
     "_delete": "threading.Thread",
     "_DummyThread": "threading",

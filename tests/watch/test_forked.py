@@ -66,6 +66,30 @@ def test_a_fork_in_c_finds_no_thread_of_the_watch() -> None:
     assert run("-c", program, env=WATCH).stdout == "1\n"
 
 
+COUNTED: Final = """
+import _thread, os, sys, threading
+from _thread import _count
+import syncprims
+lock = threading.Lock()
+lock.acquire()
+def count():
+    lock.acquire(timeout=0.01)
+    while len(sys._current_frames()) < 2:
+        pass
+    return _thread._count()
+counts = [_thread._count(), count()]
+if os.fork() == 0:
+    os._exit(count())
+counts += [os.wait()[1], count()]
+print(counts, _count())
+"""
+
+
+def test_the_thread_of_the_watch_is_not_counted() -> None:
+    """Tests count threads to see that all of theirs have ended, and the watch's begins with a wait and after a fork."""
+    assert run("-c", COUNTED, env=WATCH).stdout == "[0, 0, 0, 0] 1\n"
+
+
 FIRST_WAIT: Final = """
 def work():
     a.acquire()

@@ -151,6 +151,7 @@ class Watching:
         if hasattr(_thread, "lock"):  # from 3.13 on: the name by which the class is pickled
             self._replace(_thread, "lock", factory)
         self._replace_elsewhere("Lock", original, factory)
+        self._replace(_thread, "_count", self._count_observed())
         self._late.after("asyncio", self._observe_asyncio)
         self._late.after("uvloop", self._observe_uvloop)
         if len(sys._current_frames()) == 1:
@@ -176,6 +177,15 @@ class Watching:
             return ObservedLock, ObservedRLock
         self._exact = exact_classes(observers)
         return self._exact
+
+    def _count_observed(self) -> Any:
+        """What takes the place of `_thread._count`, by which tests see that all their threads have ended."""
+        count = _thread._count
+
+        def other_threads() -> int:
+            return self.watcher.without_it(count())
+
+        return update_wrapper(other_threads, count)
 
     def _exit_observed(self) -> Any:
         """What takes the place of `os._exit`, by which forked children end: it writes the recording first."""
