@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.graphs import Group, Node, all_of, any_of, forget, stuck_by_definition, waits
+from locks.actors import eventually
 from syncprims import DeadlockError
 from syncprims._core import waits as _waits
 from syncprims._core.deadlocks import FREE, UNSURE, Knot, find_deadlocks, look, refuse_deadlock
@@ -43,8 +44,8 @@ agreeing = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, 
 
 @pytest.fixture(autouse=True)
 def graph() -> Iterator[None]:
-    """Begin with an empty graph, and leave it empty."""
-    assert not all_waits()
+    """Begin with an empty graph, once the threads of earlier tests have ended, and leave it empty."""
+    eventually(lambda: not all_waits())
     yield
     forget(ident for ident in _waits._innermost if ident < 0)
 

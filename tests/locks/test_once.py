@@ -28,7 +28,6 @@ from locks.shared_calls import (
 )
 from locks.taken import interrupted_in_a_wait
 from syncprims import DeadlockError, LockTimeoutError, TimedLock, once
-from syncprims._core.waits import all_waits
 from syncprims.diagnostics import record, report, snapshot
 from syncprims.testing import MODES, InterruptReport, Mode, interrupts
 
@@ -701,7 +700,7 @@ def test_a_signal_handler_may_call_it_while_the_thread_waits() -> None:
         return slow()
 
     def end_when_the_handler_waits() -> None:
-        eventually(lambda: sum(1 for _ in all_waits()) == 2)
+        eventually(lambda: waiting() == 2)
         slow.go.set()
 
     with Actors() as actors, on_signal(lambda: got.append(load())) as send:

@@ -28,8 +28,8 @@ class Recording:
         >>> with record() as recording:
         ...     with lock:
         ...         pass
-        >>> [(span.kind, span.name) for span in recording.spans]
-        [('hold', 'accounts')]
+        >>> [(span.kind, span.outcome) for span in recording.spans if span.name == "accounts"]
+        [('hold', '')]
 
     **Thread safety.** All methods may be called from any thread.
     """
