@@ -1,24 +1,41 @@
 """What an observed lock of `syncprims.watch` costs beside a bare one: ``python -m benchmarks.observed``.
 
-Both are measured in turn, in small pieces, and the best piece of each counts, so that a busy machine disturbs little.
+All are measured in turn, in small pieces, and the best piece of each counts, so that a busy machine disturbs little.
+``--save`` keeps the results in ``docs/watch/observed.json``, of this Python and of the form that it has: with the
+compiled core, or in Python alone (``SYNCPRIMS_PURE=1``); and makes the tables of the page from what is kept.
 """
 
 from __future__ import annotations
 
 import _thread
+import json
 import sys
 import sysconfig
-from collections.abc import Callable
-from itertools import repeat, starmap
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from threading import Thread
 from time import perf_counter, process_time
-from typing import Any
+from typing import Any, Final
 
+from syncprims import compiled
 from syncprims.watch.contention import WatchRecording
 from syncprims.watch.exact import exact_classes
 from syncprims.watch.observed import ObservedLock, ObservedRLock, factory_of
 
+from .observed_floors import CALLS, WITH
+
 PIECE, PIECES = 1000, 400
+KEPT: Final = Path(__file__).parents[1] / "docs" / "watch"
+FILE: Final = KEPT / "observed.json"
+# The columns of the table, and by what a figure is kept.
+COLUMNS: Final = {
+    "``with`` a Lock": "with",
+    "``acquire``, ``release``": "calls",
+    "``with`` an RLock": "with RLock",
+    "its ``acquire``, ``release``": "calls RLock",
+    "``with`` a Lock, recorded": "recorded",
+    "contended": "contended",
+}
 
 
 def with_block(lock: Any) -> Callable[[int], None]:
@@ -43,36 +60,15 @@ def acquire_and_release(lock: Any) -> Callable[[int], None]:
     return loop
 
 
-def ratio(bare: Callable[[int], None], observed: Callable[[int], None]) -> float:
-    """How many times as long the second takes."""
-    best = [float("inf"), float("inf")]
+def ratios(*loops: Callable[[int], None]) -> list[float]:
+    """How many times as long as the first each of the others takes."""
+    best = [float("inf")] * len(loops)
     for _ in range(PIECES):
-        for index, loop in enumerate((bare, observed)):
+        for index, loop in enumerate(loops):
             begun = perf_counter()
             loop(PIECE)
             best[index] = min(best[index], perf_counter() - begun)
-    return best[1] / best[0]
-
-
-class KeepsNoLock:
-    """What a `with` costs if its end is that of the lock in C: the block would keep only that alive."""
-
-    __slots__ = ("__exit__", "_taker", "_tries")
-
-    def __init__(self) -> None:
-        inner = _thread.allocate_lock()
-        self._tries = starmap(inner.acquire, repeat((False,)))
-        self._taker = 0
-        self.__exit__ = inner.__exit__
-
-    def __enter__(self) -> bool:
-        me = _thread.get_ident()
-        for taken in self._tries:
-            if taken:
-                self._taker = me
-                return True
-            break
-        return False
+    return [each / best[0] for each in best[1:]]
 
 
 def recorded() -> Any:
@@ -106,21 +102,71 @@ def cpu_ratio(bare: Callable[[int], None], observed: Callable[[int], None]) -> f
     return used[1] / used[0]
 
 
-def main() -> None:
-    """Print a row of a table."""
+def measured() -> dict[str, float]:
+    """Measure everything on this Python."""
     make = factory_of(ObservedLock)
-    figures = [
-        ratio(with_block(_thread.allocate_lock()), with_block(make())),
-        ratio(acquire_and_release(_thread.allocate_lock()), acquire_and_release(make())),
-        ratio(with_block(_thread.RLock()), with_block(ObservedRLock())),
-        ratio(acquire_and_release(_thread.RLock()), acquire_and_release(ObservedRLock())),
-        ratio(with_block(_thread.allocate_lock()), with_block(KeepsNoLock())),
-        ratio(with_block(_thread.allocate_lock()), with_block(recorded())),
-        cpu_ratio(contended(_thread.allocate_lock()), contended(make())),
-    ]
+    bare, bare_again = _thread.allocate_lock, _thread.RLock
+    found = dict(
+        zip(
+            COLUMNS.values(),
+            [
+                *ratios(with_block(bare()), with_block(make())),
+                *ratios(acquire_and_release(bare()), acquire_and_release(make())),
+                *ratios(with_block(bare_again()), with_block(ObservedRLock())),
+                *ratios(acquire_and_release(bare_again()), acquire_and_release(ObservedRLock())),
+                *ratios(with_block(bare()), with_block(recorded())),
+                cpu_ratio(contended(bare()), contended(make())),
+            ],
+            strict=True,
+        )
+    )
+    if not compiled:
+        loops = [with_block(kind()) for kind in WITH.values()]
+        found |= zip((f"with: {what}" for what in WITH), ratios(with_block(bare()), *loops), strict=True)
+        loops = [acquire_and_release(kind()) for kind in CALLS.values()]
+        found |= zip((f"calls: {what}" for what in CALLS), ratios(acquire_and_release(bare()), *loops), strict=True)
+    return {what: round(figure, 2) for what, figure in found.items()}
+
+
+def tables(kept: dict[str, dict[str, dict[str, float]]]) -> dict[str, str]:
+    """Return the tables of the page: the costs, and what each guarantee costs in Python alone."""
+    pythons = sorted(kept, key=lambda python: [int(number) for number in python.rstrip("t").split(".")])
+    costs = [["Python", *COLUMNS]]
+    for python in pythons:
+        of = [kept[python].get(form, {}) for form in ("pure", "compiled")]
+        costs.append([python, *(" / ".join(_short(form.get(column)) for form in of) for column in COLUMNS.values())])
+    floors = [["without", *pythons]]
+    for kind, ladder in (("with", WITH), ("calls", CALLS)):
+        title = {"with": "``with``", "calls": "``acquire``, ``release``"}[kind]
+        for what in ladder:
+            figures = (kept[python].get("pure", {}).get(f"{kind}: {what}") for python in pythons)
+            floors.append([f"{title}: {what}", *map(_short, figures)])
+    return {"observed.txt": _table(costs), "observed-floors.txt": _table(floors)}
+
+
+def _short(figure: float | None) -> str:
+    return "-" if figure is None else f"{figure:.0f}" if figure >= 20 else f"{figure:.2f}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    lines = [".. list-table::", "   :header-rows: 1", "   :class: matrix", ""]
+    lines += [f"   {' ' if place else '*'} - {cell}" for row in rows for place, cell in enumerate(row)]
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """Measure, and keep the figures or print them."""
+    found = measured()
+    if sys.argv[1:] != ["--save"]:
+        sys.stdout.write("".join(f"{figure:7.2f}  {what}\n" for what, figure in found.items()))
+        return
     free = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}{free}"
-    sys.stdout.write(f"{version:6}" + "".join(f"{figure:6.2f}" for figure in figures) + "\n")
+    kept = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}{free}"
+    kept.setdefault(python, {})["compiled" if compiled else "pure"] = found
+    FILE.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    for name, text in tables(kept).items():
+        (KEPT / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ class KeepsNoLock(Observed):
 
     def __init__(self) -> None:
         super().__init__()
-        self.__exit__ = self.__call__
+        self.__exit__ = self.__call__  # type: ignore[method-assign,assignment]  # a slot here
 
 
 class NotesNoTaker(Observed):

@@ -1,18 +1,22 @@
 """Suites of others under watch: ``python -m watch.suites FOLDER`` (with ``PYTHONPATH=src:tests``), and a table of them.
 
-Each suite runs twice with the Python that runs this, without the watch and under it. What counts are reports, of which
-there should be none, and tests that end otherwise than without the watch. The standard library's suites need a Python
+Each suite runs with the Python that runs this: without the watch, under the watch with its compiled core (if that is
+compiled for this Python), and under the watch in Python alone. What counts are reports, of which there should be none,
+and tests that end otherwise than without the watch. How many tests pass is noted for each of these runs, and a suite
+that mostly fails without the watch is refused, since it would say nothing. The standard library's suites need a Python
 that ships its tests, or a folder ``standard/test`` in FOLDER with these. Those of packages are unpacked from their
 source archives, which ``pip download --no-deps --no-binary :all: PACKAGE`` has put into FOLDER; the packages
 themselves, and what their tests need, must be installed. The results go to ``docs/watch/suites-VERSION.json``, and from
-all of these the table is made. The names of suites after FOLDER run those only; ``--costs`` before them runs each six
-times, with the watch and without in turn, and notes the least CPU time of each in ``docs/watch/costs-VERSION.json``.
+all of these the tables are made. The names of suites after FOLDER run those only; ``--costs`` before them runs each
+several times, in turn with the watch and without, and notes the least time of each in
+``docs/watch/suite-costs-VERSION.json``. ``--tables`` alone makes the tables again.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -21,11 +25,15 @@ import sysconfig
 import tarfile
 import tempfile
 import threading
-from collections.abc import Sequence
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from xml.etree import ElementTree
 
+from list_table import list_table
+from syncprims import compiled
 from watch.watching import BEGINNING, variables
 
 DOCS: Final = Path(__file__).parents[2] / "docs" / "watch"
@@ -79,33 +87,51 @@ PACKAGES: Final = {
     "watchdog": ["tests"],
     "cachetools": ["tests"],
     "apscheduler": ["tests"],
-    "sqlalchemy": ["test/engine/test_pool.py", "test/base/test_concurrency.py"],
+    # Left out: what depends on the speed of the machine, as its own marker says.
+    "sqlalchemy": ["test/engine/test_pool.py", "test/base/test_concurrency.py", "-m", "not timing_intensive"],
     "paho_mqtt": ["tests", "--ignore=tests/lib"],
     "urllib3": ["test/test_connectionpool.py", "test/test_poolmanager.py", "test/test_collections.py"],
 }
 # What hangs without the watch: the Python, the suite, and the test.
 LEFT_OUT: Final = {("3.13t", "test_threading"): "test_3_join_in_forked_from_thread"}
+# The elements of a file of pytest's.
+KINDS: Final = {"failure": "failed", "error": "failed", "skipped": "skipped"}
 PYTEST: Final = ("-q", "-p", "no:asyncio", "-o", "addopts=", "--continue-on-collection-errors")
 WATCH: Final = ("-m", "syncprims.watch", "--after", "1", "--asleep", "5")
 
 
-class CutOffError(Exception):
-    """A suite did not come to its end."""
+# How a suite is run: without the watch, and under it in both forms, as far as there are two.
+SIDES: Final = ("without", "compiled", "pure") if compiled else ("without", "pure")
+# A suite of which more tests fail without the watch says nothing about the watch.
+MOST_FAILURES: Final = 0.1
 
 
-def run(arguments: Sequence[str], folder: Path, reports: Path | None) -> tuple[str, float]:
-    """Run Python in a folder, under watch if there is a file for reports; return what it printed, and the CPU seconds.
+class UnfitError(Exception):
+    """A suite did not come to its end, or fails without the watch."""
+
+
+class Finished(NamedTuple):
+    """What a program printed, and how many seconds it took."""
+
+    printed: str
+    cpu: float
+    wall: float
+
+
+def run(arguments: Sequence[str], folder: Path, side: str, reports: Path) -> Finished:
+    """Run Python in a folder, on one of the sides.
 
     It prints to a file: a process that a test leaves behind would keep a pipe open.
     """
-    watch = [] if reports is None else [*WATCH, "--file", str(reports)]
-    with tempfile.TemporaryFile("w+", errors="replace") as printed:
+    watch = [] if side == "without" else [*WATCH, "--file", str(reports)]
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        begun = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, *watch, *arguments],
             cwd=folder,
-            env=variables(),
+            env=variables({"SYNCPRIMS_PURE": "1"} if side == "pure" else {}),
             stdin=subprocess.DEVNULL,
-            stdout=printed,
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
@@ -116,69 +142,86 @@ def run(arguments: Sequence[str], folder: Path, reports: Path | None) -> tuple[s
             process.returncode = os.waitstatus_to_exitcode(status)
         finally:
             timer.cancel()
-        printed.seek(0)
-        text = printed.read()
+        wall = time.monotonic() - begun
+        output.seek(0)
+        printed = output.read()
     if process.returncode == -signal.SIGKILL:
-        raise CutOffError(f"{arguments} did not end; its last words: {text[-2000:]}")
-    return text, used.ru_utime + used.ru_stime
+        raise UnfitError(f"{arguments} did not end; its last words: {printed[-2000:]}")
+    return Finished(printed, round(used.ru_utime + used.ru_stime, 2), round(wall, 2))
 
 
-def of_unittest(printed: str) -> dict[str, str]:
-    """The outcome of each test that ``unittest -v`` printed, and how many ran."""
-    found = dict.fromkeys(re.findall(r"(?m)^(\w+ \([\w.]+\))", printed), "ok")
-    found |= {test: kind for kind, test in re.findall(r"(?m)^(FAIL|ERROR): (\w+ \([\w.]+\))", printed)}
-    ran = re.search(r"(?m)^Ran (\d+) tests", printed)
-    return {**found, "": ran[1] if ran else "0"}
+def of_unittest(printed: str) -> tuple[dict[str, str], Counter[str]]:
+    """The outcome of each test that ``unittest -v`` printed, and how many ended how, by its last lines."""
+    name = r"(\w+ \([\w.]+\))"
+    found = dict.fromkeys(re.findall(rf"(?m)^{name}", printed), "passed")
+    # A test that has a docstring has its outcome on the second line.
+    skips = re.findall(rf"(?m)^{name}(?:\n(?!\w+ \([\w.]+\))[^\n]*)? \.\.\. (skipped|expected failure)", printed)
+    found |= dict(skips)
+    found |= dict.fromkeys(re.findall(rf"(?m)^(?:FAIL|ERROR): {name}", printed), "failed")
+    ran = re.search(r"(?m)^Ran (\d+) tests?", printed)
+    last = printed[ran.end() :] if ran else ""
+    counts = {kind.strip(): int(number) for kind, number in re.findall(r"([a-z ]+)=(\d+)", last)}
+    failed = sum(outcome == "failed" for outcome in found.values())
+    skipped = counts.get("skipped", 0) + counts.get("expected failures", 0)
+    passed = int(ran[1] if ran else "0") - failed - skipped
+    return found, Counter(passed=passed, failed=failed, skipped=skipped)
 
 
-def of_pytest(file: Path) -> dict[str, str]:
-    """The outcome of each test in a file of pytest's."""
+def of_pytest(file: Path) -> tuple[dict[str, str], Counter[str]]:
+    """The outcome of each test in a file of pytest's, and how many ended how."""
     if not file.exists():
-        return {}
-    return {
+        return {}, Counter()
+    found = {
         f"{case.get('classname')}.{case.get('name')}": next(
-            (part.tag for part in case if part.tag != "system-out"), "ok"
+            (KINDS[part.tag] for part in case if part.tag in KINDS), "passed"
         )
         for case in ElementTree.parse(file).iter("testcase")
     }
+    return found, Counter(found.values())
 
 
 def compare(name: str, folder: Path, arguments: Sequence[str], *, is_pytest: bool) -> dict[str, Any]:
-    """Run one suite twice."""
-    outcomes, seconds = [], []
-    reports = folder / f"{name}-{version()}.reports"
-    reports.unlink(missing_ok=True)
+    """Run one suite on each side."""
     file = folder / f"{name}-{version()}.xml"
     more = [f"--junitxml={file}"] if is_pytest else []
-    for watched in (False, True):
-        file.unlink(missing_ok=True)
-        printed, took = run([*arguments, *more], folder, reports if watched else None)
-        outcomes.append(of_pytest(file) if is_pytest else of_unittest(printed))
-        if not int(outcomes[-1].get("", len(outcomes[-1]))):
-            raise CutOffError(f"{name} has run no test: {printed[-2000:]}")
-        seconds.append(round(took, 1))
-    bare, under = outcomes
-    told = reports.read_text(errors="replace") if reports.exists() else ""
-    row = {
+    row: dict[str, Any] = {
         "suite": name,
-        "tests": int(bare.get("", len(bare))),
-        "reports": told.count(BEGINNING),
-        "changed": sorted(test for test in {*bare, *under} if under.get(test) != bare.get(test)),
-        "cpu": seconds,
+        "of": folder.name if is_pytest else f"CPython {platform.python_version()}",
+        "date": time.strftime("%Y-%m-%d"),
     }
+    outcomes: dict[str, dict[str, str]] = {}
+    for side in SIDES:
+        file.unlink(missing_ok=True)
+        reports = folder / f"{name}-{version()}-{side}.reports"
+        reports.unlink(missing_ok=True)
+        finished = run([*arguments, *more], folder, side, reports)
+        outcomes[side], counts = of_pytest(file) if is_pytest else of_unittest(finished.printed)
+        if counts["failed"] > MOST_FAILURES * counts.total() or not counts["passed"]:
+            raise UnfitError(f"{name}, {side}: {dict(counts)}; {finished.printed[-2000:]}")
+        row[side] = {
+            **{kind: counts[kind] for kind in ("passed", "failed", "skipped")},
+            "reports": reports.read_text(errors="replace").count(BEGINNING) if reports.exists() else 0,
+            "changed": sorted(
+                test
+                for test in {*outcomes["without"], *outcomes[side]}
+                if outcomes[side].get(test) != outcomes["without"].get(test)
+            ),
+            "cpu": finished.cpu,
+            "wall": finished.wall,
+        }
     print(json.dumps(row), flush=True)
     return row
 
 
 def costs(name: str, folder: Path, arguments: Sequence[str], *, is_pytest: bool) -> dict[str, Any]:
-    """Run one suite several times, with the watch and without in turn; return the least CPU time of each."""
-    best = [float("inf"), float("inf")]
+    """Run one suite several times, on each side in turn; return the least times of each."""
+    best: dict[str, dict[str, float]] = {side: {"wall": float("inf"), "cpu": float("inf")} for side in SIDES}
     for _ in range(ROUNDS):
-        for watched in (False, True):
-            reports = folder / f"{name}.reports" if watched else None
-            _, took = run(arguments, folder, reports)
-            best[watched] = min(best[watched], took)
-    row = {"suite": name, "cpu": [round(each, 2) for each in best], "ratio": round(best[1] / best[0], 2)}
+        for side, times in best.items():
+            finished = run(arguments, folder, side, folder / f"{name}.reports")
+            times["wall"] = min(times["wall"], finished.wall)
+            times["cpu"] = min(times["cpu"], finished.cpu)
+    row = {"suite": name, "of": folder.name if is_pytest else f"CPython {platform.python_version()}", **best}
     print(json.dumps(row), flush=True)
     return row
 
@@ -188,24 +231,64 @@ def version() -> str:
     return f"{sys.version_info[0]}.{sys.version_info[1]}{'t' if sysconfig.get_config_var('Py_GIL_DISABLED') else ''}"
 
 
-def table() -> str:
-    """Put the results of all Pythons into a table for the pages."""
-    found = {
-        file.stem.partition("-")[2]: {row["suite"]: row for row in json.loads(file.read_text())}
-        for file in sorted(DOCS.glob("suites-*.json"), key=lambda file: [int(n) for n in re.findall(r"\d+", file.stem)])
-    }
-    lines = [".. list-table::", "   :header-rows: 1", ""]
-    names = dict.fromkeys(name for rows in found.values() for name in rows)
-    for cells in [
-        ["suite", *found],
-        *([f"``{name}``", *(_cell(rows.get(name)) for rows in found.values())] for name in names),
-    ]:
-        lines += [f"   {'* -' if column == 0 else '  -'} {cell}" for column, cell in enumerate(cells)]
-    return "\n".join(lines) + "\n"
+def results(kind: str) -> dict[str, list[dict[str, Any]]]:
+    """What was found, by the version of Python."""
+    files = sorted(DOCS.glob(f"{kind}-*.json"), key=lambda file: [int(n) for n in re.findall(r"\d+", file.stem)])
+    return {file.stem.rpartition("-")[2]: json.loads(file.read_text()) for file in files}
 
 
-def _cell(row: dict[str, Any] | None) -> str:
-    return "-" if row is None else f"{row['tests']}; {row['reports']}, {len(row['changed'])}"
+def table_of_suites() -> str:
+    """Put what ended how into a table for the pages; the parts of a suite of the standard library are added up."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    every = results("suites")
+    for python, rows in every.items():
+        for row in rows:
+            found.setdefault(row["suite"].partition(".")[0], {}).setdefault(python, []).append(row)
+    return list_table(
+        [
+            ["suite", *every],
+            *(
+                [f"``{suite}``", *(_outcomes(rows.get(python, [])) for python in every)]
+                for suite, rows in sorted(found.items(), key=lambda item: (not item[0].startswith("test_"), item[0]))
+            ),
+            ["in all", *(_outcomes(rows) for rows in every.values())],
+        ],
+    )
+
+
+def _outcomes(rows: Iterable[dict[str, Any]]) -> str:
+    """For each side how many tests passed, then the reports and the changed outcomes of all."""
+    sides = [side for side in ("without", "compiled", "pure") if any(side in row for row in rows)]
+    if not sides:
+        return "-"
+    passed = " = ".join(str(sum(row[side]["passed"] for row in rows)) for side in sides)
+    reports = sum(row[side]["reports"] for row in rows for side in sides)
+    changed = sum(len(row[side]["changed"]) for row in rows for side in sides)
+    return f"{passed}; {reports}, {changed}"
+
+
+def table_of_costs() -> str:
+    """Put what suites take into a table for the pages."""
+    return list_table(
+        [
+            ["suite", "Python", "without", "under the watch", "in Python alone"],
+            *(
+                [
+                    f"``{row['suite']}``",
+                    python,
+                    f"{row['without']['wall']:.1f}",
+                    *(
+                        f"{row[side]['wall']:.1f} ({row[side]['wall'] / row['without']['wall']:.2f})"
+                        if side in row
+                        else "-"
+                        for side in ("compiled", "pure")
+                    ),
+                ]
+                for python, rows in results("suite-costs").items()
+                for row in rows
+            ),
+        ],
+    )
 
 
 def standard_folder(folder: Path) -> Path:
@@ -226,12 +309,18 @@ def main() -> None:
     """Run everything that is there, and write the results."""
     # A shell ignores this signal for what it starts in the background, and then test_threading would never end.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    folder = Path(sys.argv[1]).resolve()
-    wanted = [argument for argument in sys.argv[2:] if argument != "--costs"]
+    if sys.argv[1:] != ["--tables"]:
+        run_all(Path(sys.argv[1]).resolve(), [argument for argument in sys.argv[2:] if argument != "--costs"])
+    (DOCS / "suites.txt").write_text(table_of_suites(), encoding="utf-8")
+    (DOCS / "suite-costs.txt").write_text(table_of_costs(), encoding="utf-8")
+
+
+def run_all(folder: Path, wanted: Sequence[str]) -> None:
+    """Run what is wanted of what is there; no names mean everything."""
     measure = costs if "--costs" in sys.argv else compare
     rows = []
     for name in STANDARD:
-        if not wanted or name in wanted:
+        if not wanted or name in wanted or name.partition(".")[0] in wanted:
             rows.append(measure(name, standard_folder(folder), arguments_of(name), is_pytest=False))
     for name, arguments in PACKAGES.items():
         archive = next(iter(folder.glob(f"{name}-*.tar.gz")), None)
@@ -240,12 +329,10 @@ def main() -> None:
                 packed.extractall(folder, filter="data")
             place = next(path for path in folder.glob(f"{name}-*") if path.is_dir())
             rows.append(measure(name, place, ["-m", "pytest", *PYTEST, *arguments], is_pytest=True))
-    file = DOCS / f"{'costs' if measure is costs else 'suites'}-{version()}.json"
+    file = DOCS / f"{'suite-costs' if measure is costs else 'suites'}-{version()}.json"
     kept = {row["suite"]: row for row in (json.loads(file.read_text()) if file.exists() else [])}
     kept |= {row["suite"]: row for row in rows}
     file.write_text(json.dumps(list(kept.values()), indent=1) + "\n", encoding="utf-8")
-    if measure is compare:
-        (DOCS / "suites.txt").write_text(table(), encoding="utf-8")
 
 
 if __name__ == "__main__":
