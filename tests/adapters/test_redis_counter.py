@@ -29,7 +29,7 @@ WEAKENED: Final = (
     "a counter is usable in a forked child",  # it forks in the middle of an update()
     "an interrupt anywhere in a change leaves it made or not made, and the counter usable",  # of an update() too
     "wait_until() sees a value that came and went",
-    "a counter tells its name in repr(), and is weakly referenced but not pickled",  # its repr() asks no server
+    "a counter shows its name in repr(), can be weakly referenced, and can't be pickled",  # its repr() asks no server
 )
 
 

@@ -15,7 +15,7 @@ BROKEN: list[tuple[type[AtomicCounter], str]] = [
     (broken.ClampsAtBounds, "a change out of its bounds raises CounterBoundsError and changes nothing"),
     (broken.UpdatesTwice, "update() calls its function once, with the value, and returns the new one"),
     (broken.UpdatesOutside, "no other change comes in the middle of an update()"),
-    (broken.WakesNobody, "every kind of change wakes who waits for it"),
+    (broken.WakesNobody, "every kind of change wakes a thread that waits for it"),
     (
         broken.WaitsForNothing,
         "a wait that times out raises CounterTimeoutError, not before its time, and changes nothing",

@@ -35,7 +35,7 @@ BROKEN: list[tuple[type[TimedLock], str]] = [
     (broken.LosesWakeup, "a waiter gets the lock when its holder releases it"),
     (broken.HoldsNothing, "hold() holds the lock for the body, and can be kept and used again"),
     (broken.ForgetsHolder, "holder names the thread that holds the lock"),
-    (broken.BlocksInRepr, "repr() tells the lock's name and state and never blocks"),
+    (broken.BlocksInRepr, "repr() shows the lock's name and state and never blocks"),
     (broken.FalseDeadlock, "a wait that completes no cycle never gets DeadlockError"),
     (broken.BlindToDeadlock, "of two threads that wait for each other's lock exactly one gets DeadlockError"),
     (broken.ReentersSilently, "a thread that enters a lock which it holds gets DeadlockError at once"),
@@ -78,7 +78,7 @@ def test_faults_that_are_quite_apart_break_nothing_else() -> None:
     report = rejection_aside(check_lock, broken.ForgetsHolder, hurry="1")
     assert [one.clause for one in report.broken] == [
         "holder names the thread that holds the lock",
-        "a LockTimeoutError tells the lock, the limit, the wait and the holder",
+        "a LockTimeoutError has the lock, the limit, the wait and the holder",
     ]
 
 

@@ -21,7 +21,7 @@ BROKEN: list[tuple[type[CallbackPool], str]] = [
     (broken.ShutsDownLater, "shutdown() ends though callbacks submit on and on, and raises no group"),
     (broken.LeavesEarly, "leaving the with waits for every callback"),
     (broken.IgnoresLimit, "max_pending blocks submit() from outside, and not from callbacks"),
-    (broken.AbortsNothing, "abort() cancels what is queued, tells every callback and returns what runs"),
+    (broken.AbortsNothing, "abort() cancels queued tasks, calls every callback and returns the running tasks"),
     (broken.MapsBackwards, "map() gives results in the order of the items"),
 ]
 

@@ -13,7 +13,7 @@ BREAKS = "a step that raises breaks the sequence: who waits, or comes later, get
 
 BROKEN: list[tuple[type[OrderedRunner], str]] = [
     (broken.ReordersSteps, "steps are taken in their order, whichever thread comes first"),
-    (broken.NeverFinishes, "who comes after the end gets SequenceFinishedError"),
+    (broken.NeverFinishes, "a thread that comes after the end gets SequenceFinishedError"),
     (broken.GoesOnAfterError, BREAKS),
     (broken.DeafToAbort, "abort() breaks the sequence, with its cause"),
     (broken.ForgetsCause, "abort() breaks the sequence, with its cause"),
@@ -32,7 +32,7 @@ def test_clause_that_a_subclass_gives_up_is_left_out() -> None:
     without = (
         BREAKS,
         "run() raises the first failure, when all its threads have ended",
-        "serve() raises what broke the sequence",
+        "serve() raises the error that broke the sequence",
     )
     report = check_runner(broken.GoesOnAfterError, without=without)
     assert report.not_kept == tuple(sorted(without, key=without.index))

@@ -17,7 +17,7 @@ BROKEN_SEMAPHORES: list[tuple[type[TimedSemaphore], str]] = [
     (broken_shared.LetsOneMoreIn, "no more threads than permits are ever inside together"),
     (broken_shared.GrowsWithReleases, "a release too many raises ValueError and changes nothing"),
     (broken_shared.ReleasesOne, "release(n) gives n permits back"),
-    (broken_shared.ForgetsTakers, "holders names the threads that have a permit, and waiting counts those who wait"),
+    (broken_shared.ForgetsTakers, "holders names the threads that have a permit, and waiting counts the waiters"),
     (
         broken_shared.OvertakesLine,
         "each permit that is given back lets one waiter in, the first that came",
@@ -26,12 +26,12 @@ BROKEN_SEMAPHORES: list[tuple[type[TimedSemaphore], str]] = [
     (broken_shared.WaitsWithoutLimit, "a wait with a limit ends when its time is up, not before, and changes nothing"),
 ]
 BROKEN_RW_LOCKS: list[tuple[type[TimedRWLock], str]] = [
-    (broken_shared.OneReaderAtATime, "read() lets readers in side by side"),
+    (broken_shared.OneReaderAtATime, "read() lets in several readers at the same time"),
     (broken_shared.WritersSideBySide, "write() lets one writer in, alone"),
     (broken_shared.ReadersFirst, "a waiting writer holds up new readers, and comes before them"),
     (broken_shared.UpgradesInSilence, "a reader that wants to write gets DeadlockError at once"),
     (broken_shared.BlindToReaders, "of two threads that wait for each other exactly one gets DeadlockError"),
-    (broken_shared.NamesOneReader, "a LockTimeoutError tells the name, the limit, the wait and the holders"),
+    (broken_shared.NamesOneReader, "a LockTimeoutError has the name, the limit, the wait and the holders"),
 ]
 
 

@@ -89,7 +89,10 @@ def _large(make: Make) -> None:
         expect("decrement() by it", counter.decrement(start_value), 1)
 
 
-@changes.clause("what is no integer is TypeError and changes nothing", "handed True, 1.5, '1' and None to all methods")
+@changes.clause(
+    "a value that is not an integer raises TypeError and changes nothing",
+    "handed True, 1.5, '1' and None to all methods",
+)
 def _type(make: Make) -> None:
     counter = make(5)
     wrong: Any
@@ -310,7 +313,7 @@ def _identity(make: Make) -> None:
         expect_that(not hasattr(one, name), f"it has {name}, so that `counter += 1` would run, and race")
 
 
-@changes.clause("a counter tells its name in repr(), and is weakly referenced but not pickled", "did all three")
+@changes.clause("a counter shows its name in repr(), can be weakly referenced, and can't be pickled", "did all three")
 def _object(make: Make) -> None:
     counter = make(41)
     expect_that(counter.name and type(counter.name) is str, f"name gave {counter.name!r}")

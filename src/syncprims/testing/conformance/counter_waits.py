@@ -15,7 +15,7 @@ from .trial import aside, expect, expect_that, finish, limit, moment, raises, st
 waits: Contract[Make] = Contract()
 
 
-@waits.clause("wait_for() and wait_until() return at once where the value is there", "waited for the present value")
+@waits.clause("wait_for() and wait_until() return at once if the value is there", "waited for the present value")
 def _there(make: Make) -> None:
     counter = make(5)
     expect("wait_for(is odd)", aside(counter.wait_for, lambda value: value % 2 == 1), 5)
@@ -23,7 +23,9 @@ def _there(make: Make) -> None:
     expect("wait_until(4, timeout=0)", aside(counter.wait_until, 4, 0), 5)
 
 
-@waits.clause("a change wakes those whose value it brings, and no others", "waited in three threads, and counted on")
+@waits.clause(
+    "a change wakes the threads that wait for its value, and no others", "waited in three threads, and counted on"
+)
 def _wake(make: Make) -> None:
     counter = make()
     even = start(counter.wait_for, lambda value: value > 0 and value % 2 == 0)
@@ -42,7 +44,7 @@ def _wake(make: Make) -> None:
     expect("wait_until(5)", finish(five, "wait_until(5) at 7"), 7)
 
 
-@waits.clause("every kind of change wakes who waits for it", "waited for a value, and brought it in each way")
+@waits.clause("every kind of change wakes a thread that waits for it", "waited for a value, and brought it in each way")
 def _every_change(make: Make) -> None:
     for what in ("increment", "add", "get_and_add", "set", "get_and_set", "compare_and_set", "update", "decrement"):
         counter = make()
@@ -91,7 +93,7 @@ def _timeout(make: Make) -> None:
     expect("increment() after that", counter.increment(), 6)
 
 
-@waits.clause("wait_for() lets out what its predicate raises", "raised in it, then used the counter")
+@waits.clause("an exception of the predicate comes out of wait_for()", "raised in it, then used the counter")
 def _predicate(make: Make) -> None:
     counter = make(5)
     error = LookupError("from the predicate")
@@ -116,7 +118,7 @@ def _no_lock(make: Make) -> None:
     expect("wait_for() with such a predicate", aside(counter.wait_for, look, limit()), 2)
 
 
-@waits.clause("waits refuse a timeout that is no time", "waited with a negative timeout and NaN")
+@waits.clause("waits refuse an invalid timeout", "waited with a negative timeout and NaN")
 def _arguments(make: Make) -> None:
     counter = make()
     for timeout in (-1, math.nan):

@@ -127,7 +127,7 @@ def _stranger(make: Make) -> None:
         expect_taken(lock, "after the stranger's release()")
 
 
-@basics.clause("locked() tells whether any thread holds the lock", "asked it with and without a holder elsewhere")
+@basics.clause("locked() returns whether any thread holds the lock", "asked it with and without a holder elsewhere")
 def _locked(make: Make) -> None:
     lock = make()
     with Held(lock):
@@ -137,7 +137,7 @@ def _locked(make: Make) -> None:
         expect("locked() while this thread held it", lock.locked(), True)
 
 
-@basics.clause("held_by_me() is true for the holder alone", "asked it in the holder and in another thread")
+@basics.clause("held_by_me() is true only in the holder", "asked it in the holder and in another thread")
 def _mine(make: Make) -> None:
     lock = make()
     with lock:
@@ -169,7 +169,7 @@ def _arguments(make: Make) -> None:
     expect_free(lock, "after that")
 
 
-@basics.clause("hold() refuses a timeout that is no time", "called hold() with a negative timeout, NaN and 1e300")
+@basics.clause("hold() refuses an invalid timeout", "called hold() with a negative timeout, NaN and 1e300")
 def _hold_arguments(make: Make) -> None:
     lock = make()
     raises(ValueError, "hold(-1)", lock.hold, -1)
@@ -177,7 +177,7 @@ def _hold_arguments(make: Make) -> None:
     raises(OverflowError, "hold(1e300)", lock.hold, 1e300)
 
 
-@basics.clause("repr() tells the lock's name and state and never blocks", "called repr() of a free and of a held lock")
+@basics.clause("repr() shows the lock's name and state and never blocks", "called repr() of a free and of a held lock")
 def _repr(make: Make) -> None:
     lock = make()
     free = repr(lock)
@@ -220,7 +220,7 @@ def _all(make: Make) -> None:
     expect_free(two, "after acquire_all()")
 
 
-@basics.clause("acquire_all() takes none where one is not free", "entered acquire_all() of a free and of a held lock")
+@basics.clause("acquire_all() takes none if one is not free", "entered acquire_all() of a free and of a held lock")
 def _all_or_none(make: Make) -> None:
     one, two, three = make(), make(), make()
     with Held(two):

@@ -66,7 +66,7 @@ def _expect_waited(waited: float) -> None:
     expect_that(waited > 0.9 * moment(), f"it gave up after {waited:.4f} s, though its limit was {moment():g} s")
 
 
-@waits.clause("a LockTimeoutError tells the lock, the limit, the wait and the holder", "caught one and read it")
+@waits.clause("a LockTimeoutError has the lock, the limit, the wait and the holder", "caught one and read it")
 def _error(make: Make) -> None:
     lock = make()
     with Held(lock) as other:

@@ -62,7 +62,7 @@ def _result(make: Make) -> None:
             expect("get(), ready(), successful(), done(), exception()", words, (wanted, True, True, True, None))
 
 
-@callbacks.clause("what a task raises comes out of result()", "submitted a function that raises")
+@callbacks.clause("an exception of a task comes out of result()", "submitted a function that raises")
 def _raises(make: Make) -> None:
     with make(max_workers=2) as pool:
         for task in (pool.submit(fail, "in the task"), pool.apply_async(fail, ("in the task",))):
@@ -183,7 +183,7 @@ def _itself(make: Make) -> None:
 # -- errors -----------------------------------------------------------------------------------------------------------
 
 
-@callbacks.clause("what a callback raises is raised by join(), once", "raised in callbacks, then joined twice")
+@callbacks.clause("join() raises the exceptions of callbacks, once", "raised in callbacks, then joined twice")
 def _callback_error(make: Make) -> None:
     error, second = ValueError("in the callback"), LookupError("in the error callback")
 
@@ -266,7 +266,7 @@ def _seen(make: Make) -> None:
     heard.expect("a task that raised", [], ValueError)
 
 
-@callbacks.clause("on_callback_error gets the errors, where it is a function", "gave one, and let two things fail")
+@callbacks.clause("on_callback_error gets the errors, if it is a function", "gave one, and let two things fail")
 def _on_error(make: Make) -> None:
     got: list[tuple[Task[Any], BaseException]] = []
     with make(max_workers=1, on_callback_error=lambda task, error: got.append((task, error))) as pool:
@@ -281,7 +281,9 @@ def _on_error(make: Make) -> None:
 # -- cancelling, timeouts ---------------------------------------------------------------------------------------------
 
 
-@callbacks.clause("cancel() of a queued task tells its error callback CancelledError, once", "cancelled behind another")
+@callbacks.clause(
+    "cancel() of a queued task gives CancelledError to its error callback, once", "cancelled behind another"
+)
 def _cancel(make: Make) -> None:
     heard = Heard()
     with Gate() as gate, make(max_workers=1) as pool:

@@ -35,7 +35,9 @@ ends: Contract[Make] = Contract(moment=0.6)  # as those about callbacks
 # -- join and close ---------------------------------------------------------------------------------------------------
 
 
-@ends.clause("join() waits for tasks and callbacks, and what callbacks submit", "submitted on and on from callbacks")
+@ends.clause(
+    "join() waits for tasks, callbacks, and the tasks that callbacks submit", "submitted on and on from callbacks"
+)
 def _join(make: Make) -> None:
     log: list[int] = []
     with make(max_workers=2) as pool:
@@ -119,7 +121,7 @@ def _expect_told(running: Heard, queued: list[Heard]) -> None:
     queued[-1].expect("the last queued task", [], CancelledError)
 
 
-@ends.clause("abort() cancels what is queued, tells every callback and returns what runs", "aborted with a queue")
+@ends.clause("abort() cancels queued tasks, calls every callback and returns the running tasks", "aborted with a queue")
 def _abort(make: Make) -> None:
     running = Heard()
     pool = make(max_workers=1)
@@ -135,7 +137,7 @@ def _abort(make: Make) -> None:
     _expect_told(running, queued)
 
 
-@ends.clause("leaving the with by an exception lets that out, and aborts", "raised in the with, with a queue")
+@ends.clause("an exception in the with comes out of it, and aborts the pool", "raised in the with, with a queue")
 def _leave_error(make: Make) -> None:
     running, error = Heard(), ValueError("in the with")
     queued: list[Heard] = []

@@ -108,7 +108,7 @@ def _run_timeout(make: Make) -> None:
         go.set()
 
 
-@ends.clause("serve() raises what broke the sequence", "served a step behind one that raised")
+@ends.clause("serve() raises the error that broke the sequence", "served a step behind one that raised")
 def _serve_error(make: Make) -> None:
     runner = make("a", "b", rounds=None)
     error = ValueError("in the step")
@@ -166,7 +166,9 @@ def _stop(make: Make) -> None:
     expect("state", runner.state, "finished")
 
 
-@ends.clause("reset() starts afresh, and tells those who waited", "reset a runner in use, a broken and a finished one")
+@ends.clause(
+    "reset() starts again, and waiting threads get an error", "reset a runner in use, a broken and a finished one"
+)
 def _reset(make: Make) -> None:
     runner = make("a", "b")
     inside = InStep(runner, "a")

@@ -90,7 +90,7 @@ def _order(make: Make) -> None:
     expect("the order", log, ["a", "b", "c"])
 
 
-@order.clause("the last step of a round lets the first of the next go", "went three rounds of two steps")
+@order.clause("the last step of a round lets the first step of the next one go", "went three rounds of two steps")
 def _rounds(make: Make) -> None:
     runner = make("a", "b", rounds=3)
     log: list[str] = []
@@ -164,7 +164,7 @@ def _exclusion(make: Make) -> None:
     expect("the number of turns", len(crowds), 60)
 
 
-@order.clause("a turn tells its step, its index and its round", "read the turns of two rounds of a, b, a")
+@order.clause("a turn has its step, its index and its round", "read the turns of two rounds of a, b, a")
 def _turn(make: Make) -> None:
     runner = make("a", "b", "a", rounds=2)
     turns = [take(runner, step) for step in ("a", "b", "a") * 2]
@@ -172,7 +172,7 @@ def _turn(make: Make) -> None:
     expect("the turns", told, [("a", 0, 0), ("b", 1, 0), ("a", 2, 0), ("a", 3, 1), ("b", 4, 1), ("a", 5, 1)])
 
 
-@order.clause("state, current, rounds_completed and waiting tell how far it is", "asked before, in and after turns")
+@order.clause("state, current, rounds_completed and waiting show how far it is", "asked before, in and after turns")
 def _facts(make: Make) -> None:
     runner = make("a", "b")
     expect("state at first", runner.state, "open")
@@ -189,7 +189,9 @@ def _facts(make: Make) -> None:
     expect("state after it", runner.state, "finished")
 
 
-@order.clause("who comes after the end gets SequenceFinishedError", "waited for a step, and came for one, after it")
+@order.clause(
+    "a thread that comes after the end gets SequenceFinishedError", "waited for a step, and came for one, after it"
+)
 def _finished(make: Make) -> None:
     runner = make("a", "b")
     take(runner, "a")
@@ -273,7 +275,7 @@ def _serve(make: Make) -> None:
     expect("the turns", log, [("b", 1), ("a", 2), ("b", 3), ("a", 4), ("b", 5)])
 
 
-@order.clause("run() returns what the bodies returned, in the order of the turns", "ran two rounds of three steps")
+@order.clause("run() returns the results of the bodies, in the order of the turns", "ran two rounds of three steps")
 def _run(make: Make) -> None:
     runner = make("a", "b", "c", rounds=2)
     threads: list[threading.Thread] = []
@@ -313,7 +315,7 @@ def _executor(make: Make) -> None:
 # -- arguments and what it is -----------------------------------------------------------------------------------------
 
 
-@order.clause("no steps, no rounds, and what is no time are ValueError", "made such runners")
+@order.clause("no steps, no rounds, or an invalid timeout raise ValueError", "made such runners")
 def _made(make: Make) -> None:
     raises(ValueError, "a runner without steps", make)
     raises(ValueError, "rounds=0", make, "a", rounds=0)
@@ -321,7 +323,7 @@ def _made(make: Make) -> None:
     raises(ValueError, "step('a', timeout=nan)", make("a").step, "a", timeout=math.nan)
 
 
-@order.clause("an unknown step is a ValueError that lists those known", "named one in step(), serve() and run()")
+@order.clause("an unknown step raises a ValueError that lists the known ones", "named one in step(), serve() and run()")
 def _unknown(make: Make) -> None:
     runner = make("alpha", "beta")
     bodies = dict.fromkeys(("alpha", "beta", "gamma"), _nothing)
@@ -334,7 +336,7 @@ def _unknown(make: Make) -> None:
             expect_that(step in str(error), f"the error of {what} does not name {step!r}: {error}")
 
 
-@order.clause("run() without a body for each step is ValueError, and starts nothing", "left out one of two")
+@order.clause("run() without a body for each step raises ValueError, and starts nothing", "left out one of two")
 def _missing(make: Make) -> None:
     runner = make("a", "b")
     ran: list[Turn] = []
@@ -347,7 +349,7 @@ def _nothing(turn: Turn) -> None:
     """Be a body."""
 
 
-@order.clause("a runner tells its name in repr(), and is weakly referenced but not pickled", "did all three")
+@order.clause("a runner shows its name in repr(), can be weakly referenced, and can't be pickled", "did all three")
 def _object(make: Make) -> None:
     runner = make("a")
     expect_that(runner.name and type(runner.name) is str, f"name gave {runner.name!r}")

@@ -67,7 +67,7 @@ def _fresh(make: Make) -> None:
     expect("waiting", lock.waiting, 0)
 
 
-@sides.clause("read() lets readers in side by side", "read in three threads at once")
+@sides.clause("read() lets in several readers at the same time", "read in three threads at once")
 def _readers(make: Make) -> None:
     lock = make()
     with OtherInside(lock.read()), OtherInside(lock.read()), lock.read() as given:
@@ -100,7 +100,7 @@ def _no_writer(make: Make) -> None:
     aside(passes, lock.write(0))
 
 
-@sides.clause("what read() and write() return can be kept and used again", "entered each twice, and in two threads")
+@sides.clause("the results of read() and write() can be kept and used again", "entered each twice, and in two threads")
 def _kept(make: Make) -> None:
     lock = make()
     read, write = lock.read(), lock.write(limit())
@@ -114,7 +114,7 @@ def _kept(make: Make) -> None:
     _expect(lock, "after all that", read=False, written=False)
 
 
-@sides.clause("both let go when the body raises, and the exception comes out", "raised in bodies")
+@sides.clause("both release the lock when the body raises, and the exception comes out", "raised in bodies")
 def _error_in_body(make: Make) -> None:
     lock = make()
     for entering in (lock.read(), lock.write(), lock.read(limit()), lock.write(None)):
@@ -145,7 +145,7 @@ def _again(make: Make) -> None:
     aside(passes, lock.write(0))
 
 
-@sides.clause("a writer that leaves write() inside of read() goes on as a reader", "left them in that order")
+@sides.clause("a writer that enters read() and leaves write() goes on as a reader", "left them in that order")
 def _downgrade(make: Make) -> None:
     lock = make()
     write, read = lock.write(), lock.read()
@@ -174,7 +174,7 @@ def _upgrade(make: Make) -> None:
     aside(passes, lock.write(0))
 
 
-@sides.clause("it refuses a timeout that is no time", "called read() and write() with each")
+@sides.clause("it refuses an invalid timeout", "called read() and write() with each")
 def _arguments(make: Make) -> None:
     lock = make()
     for method in (lock.read, lock.write):
@@ -184,7 +184,7 @@ def _arguments(make: Make) -> None:
         raises(TypeError, "a timeout of '1'", method, "1")
 
 
-@sides.clause("repr() tells the name and never blocks; name and timeout are read-only", "called it, and tried to set")
+@sides.clause("repr() shows the name and never blocks; name and timeout are read-only", "called it, and tried to set")
 def _repr(make: Make) -> None:
     lock = make()
     with OtherInside(lock.write()):
@@ -214,7 +214,7 @@ def _all(make: Make) -> None:
     raises(ValueError, "both sides of one lock", acquire_all, one.read(), one.write())
 
 
-@sides.clause("what another thread held at a fork is free in the child", "read and wrote elsewhere, and forked")
+@sides.clause("a lock that another thread held at a fork is free in the child", "read and wrote elsewhere, and forked")
 def _fork(make: Make) -> None:
     written, read, mine = make(), make(), make()
 
@@ -244,7 +244,7 @@ def _timeout(make: Make) -> None:
     aside(passes, lock.write(0))
 
 
-@turns.clause("a LockTimeoutError tells the name, the limit, the wait and the holders", "caught one and read it")
+@turns.clause("a LockTimeoutError has the name, the limit, the wait and the holders", "caught one and read it")
 def _error(make: Make) -> None:
     lock = make()
     with OtherInside(lock.read()) as one, OtherInside(lock.read()) as other:

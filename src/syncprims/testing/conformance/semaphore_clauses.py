@@ -157,7 +157,7 @@ def _arguments(make: Make) -> None:
     semaphore.release()
 
 
-@permits.clause("repr() tells the name and never blocks; name and timeout are read-only", "called it, and tried to set")
+@permits.clause("repr() shows the name and never blocks; name and timeout are read-only", "called it, and tried to set")
 def _repr(make: Make) -> None:
     semaphore = make(1)
     with OtherInside(semaphore):
@@ -202,7 +202,7 @@ def _fork(make: Make) -> None:
 # -- the line ----------------------------------------------------------------------------------------------------------
 
 
-@line.clause("a try of what is all taken fails at once", "tried it while another thread had the permit")
+@line.clause("a try fails at once if all permits are taken", "tried it while another thread had the permit")
 def _try(make: Make) -> None:
     semaphore = make(1)
     with OtherInside(semaphore):
@@ -225,7 +225,7 @@ def _timeout(make: Make) -> None:
     expect("value after the holder has left", semaphore.value, 1)
 
 
-@line.clause("a LockTimeoutError tells the name, the limit, the wait and the holders", "caught one and read it")
+@line.clause("a LockTimeoutError has the name, the limit, the wait and the holders", "caught one and read it")
 def _error(make: Make) -> None:
     semaphore = make(2)
     with OtherInside(semaphore) as one, OtherInside(semaphore) as other:
@@ -238,7 +238,7 @@ def _error(make: Make) -> None:
         expect_that(fact in str(error), f"its message does not contain {fact!r}: {error}")
 
 
-@line.clause("holders names the threads that have a permit, and waiting counts those who wait", "asked for both")
+@line.clause("holders names the threads that have a permit, and waiting counts the waiters", "asked for both")
 def _holders(make: Make) -> None:
     semaphore = make(2)
     with OtherInside(semaphore) as one, OtherInside(semaphore) as other:
