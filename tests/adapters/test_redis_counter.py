@@ -194,7 +194,7 @@ def test_a_wait_that_fails_says_what_the_value_is(client: Redis, key: str) -> No
 
 
 def test_wrong_arguments_are_refused(shared_server: RedisServer, client: Redis, key: str) -> None:
-    """A client without limits, bounds the wrong way round, and what is no integer."""
+    """A client without limits, bounds the wrong way round, and values that are not integers."""
     from redis import Redis
 
     endless = Redis("127.0.0.1", shared_server.port, socket_timeout=None)

@@ -53,7 +53,7 @@ class OneWayError(Exception):
 
 
 class BecomesTextError(Exception):
-    """Comes back as what is no exception."""
+    """Comes back as an object that is not an exception."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return (str, ("text",))

@@ -94,7 +94,7 @@ if __name__ == "__main__":
     assert (status, lines) == (0, [f"{ignored} True"])
 
 
-# -- what is no Python -------------------------------------------------------------------------------------------------
+# -- a program that is not a Python ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mp_context", sampled(1, *OTHERS))

@@ -26,7 +26,7 @@ METHODS = ["increment", "decrement", "add", "get_and_add", "set", "get_and_set",
 
 
 class Index:
-    """What is no integer and can be one, or refuses."""
+    """An object that is not an integer and can be converted to one, or refuses."""
 
     def __init__(self, number: int) -> None:
         self.number = number

@@ -114,7 +114,7 @@ def test_comparing_it_with_a_number_says_what_to_write(number: Any) -> None:
 
 @pytest.mark.parametrize("other", ["7", None, 7j, [7], HostileObject(), ANY], ids=kind_of)
 def test_anything_else_it_is_compared_with_decides_itself(other: Any) -> None:
-    """A counter has no opinion about what is no number."""
+    """A counter has no opinion about objects that are not numbers."""
     counter = AtomicCounter(7)
     assert counter.__eq__(other) is NotImplemented
     assert counter.__ne__(other) is NotImplemented

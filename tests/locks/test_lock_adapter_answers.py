@@ -78,7 +78,7 @@ def test_an_answer_that_is_neither_true_nor_false_is_an_error(timeout: float | N
 
 
 def test_an_answer_that_ends_threads_leaves_nothing_taken() -> None:
-    """What is no `Exception` comes out as it is."""
+    """An exception that is not an `Exception` comes out as it is."""
     inner = Answering(HostileObject(), False)
     with pytest.raises(Touched):
         LockAdapter(inner).acquire()
@@ -142,7 +142,7 @@ NESTED = [threading.RLock, multiprocessing.get_context("spawn").RLock, TimedRLoc
 @pytest.mark.parametrize("make", INNER)
 @pytest.mark.parametrize("limit", [LIMIT, 0.01])
 def test_a_condition_over_it_gives_it_up_and_gets_it_back(make: Callable[[], Any], limit: float) -> None:
-    """Over a lock that may be taken twice, too, of which a Condition by itself can't tell whether it is held."""
+    """Over a lock that may be taken twice, too, of which a Condition by itself does not know whether it is held."""
     lock = LockAdapter(make())
     condition = condition_over(lock)
     ready = threading.Event()
@@ -168,7 +168,7 @@ def test_a_condition_over_it_gives_it_up_and_gets_it_back(make: Callable[[], Any
 
 @pytest.mark.parametrize("make", INNER)
 def test_a_condition_over_it_needs_the_lock(make: Callable[[], Any]) -> None:
-    """Without it `wait` and `notify` are a RuntimeError, and nothing is taken or let go of."""
+    """Without it `wait` and `notify` are a RuntimeError, and nothing is taken or released."""
     lock = LockAdapter(make())
     condition = condition_over(lock)
     for attempt in (condition.wait, condition.notify, condition.notify_all):

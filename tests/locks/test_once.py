@@ -77,7 +77,7 @@ def shares_an_error_and_tries_again(make: Once) -> None:
 
 
 def keeps_an_interrupt_to_its_thread(make: Once) -> None:
-    """What is no `Exception` is raised where it came; one of the threads that wait runs the function again, for all."""
+    """An interrupt is raised where it came; one of the waiting threads runs the function again, for all."""
     interrupt = KeyboardInterrupt()
     slow = Slow(interrupt, "done", "twice")
     outcomes = callers(make(lambda: slow()), 4, slow)

@@ -61,7 +61,7 @@ def test_a_failed_release_does_not_mask_what_the_block_raised(
 
 
 def test_an_interrupt_of_the_release_is_not_made_a_note() -> None:
-    """What is no Exception comes out, whatever the block raised."""
+    """An exception that is not an Exception comes out, whatever the block raised."""
     inside = Failing()
     inside.failure = KeyboardInterrupt()
     lock = LockAdapter(inside)
@@ -118,7 +118,7 @@ def test_acquire_all_does_not_mask_why_it_could_not_enter() -> None:
 
 
 def test_acquire_all_lets_an_interrupt_of_a_release_out() -> None:
-    """What is no Exception comes out, and the other locks are free."""
+    """An exception that is not an Exception comes out, and the other locks are free."""
     interrupted, failing = Failing(), LockAdapter(Failing())
     interrupted.failure = KeyboardInterrupt()
     lock = LockAdapter(interrupted)

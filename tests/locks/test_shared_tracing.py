@@ -19,7 +19,7 @@ Way = Callable[[Any], AbstractContextManager[object]]
 
 # A moment and not no time at all, since tries go under a mutex, where no rival comes between.
 MOMENT = 0.001
-permit: Way = lambda semaphore: semaphore.hold(MOMENT)  # noqa: E731  these are told apart by their names
+permit: Way = lambda semaphore: semaphore.hold(MOMENT)  # noqa: E731  these differ by their names
 reading: Way = lambda lock: lock.read(MOMENT)  # noqa: E731
 writing: Way = lambda lock: lock.write(MOMENT)  # noqa: E731
 

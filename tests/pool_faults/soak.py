@@ -72,7 +72,7 @@ def _descendants() -> int:
 
 
 class Accounts:
-    """What became of each task; callbacks come on two pools' dispatchers, hence the mutex."""
+    """What became of each task; callbacks come on two pools' dispatchers, so there is a mutex."""
 
     def __init__(self) -> None:
         self.mutex = threading.Lock()

@@ -79,7 +79,7 @@ def test_on_error_lets_a_failure_pass() -> None:
 
 @pytest.mark.parametrize("failure", [KeyError("bad"), KeyboardInterrupt(), SystemExit()], ids=repr)
 def test_on_error_is_asked_about_exceptions_only(failure: BaseException) -> None:
-    """What it does not want breaks the sequence; what is no Exception does so without asking."""
+    """An error that it does not let pass breaks the sequence; one that is not an Exception does so without a call."""
     runner = Lenient("a")
     with pytest.raises(type(failure)), runner.step("a"):
         raise failure

@@ -85,7 +85,7 @@ def test_a_step_may_be_a_decorator() -> None:
 
 
 def test_what_cannot_be_called_cannot_be_decorated() -> None:
-    """What is no function is refused where it is decorated, not when it is called."""
+    """A value that is not a function is refused at the decoration, not at the call."""
     with pytest.raises(TypeError, match="the function for the step 'a' must be callable, not 3"):
         OrderedRunner("a").step("a")(3)  # type: ignore[arg-type]
 

@@ -29,7 +29,7 @@ class LosesPermit(TimedSemaphore):
 
 
 class LetsOneMoreIn(TimedSemaphore):
-    """Counts from nought."""
+    """Counts from zero."""
 
     def __init__(self, permits: int) -> None:
         super().__init__(permits + 1)

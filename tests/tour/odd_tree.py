@@ -25,7 +25,7 @@ ODD_NAMES = [
 
 
 def grow_tree(tmp_path: Path) -> Path:
-    """Make a folder with every odd name, beside it what a link could lead to, and in it what is no regular file."""
+    """Make a folder with every odd name and files that are not regular, and beside it the targets of links."""
     root = tmp_path / "tree"
     for number, name in enumerate(ODD_NAMES):
         path = os.path.join(os.fsencode(root), name)

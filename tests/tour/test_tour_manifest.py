@@ -123,7 +123,7 @@ def test_folder_that_cannot_be_listed_is_reported(tree: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("replaced_by", ["fifo", "link to file", "a"])
 def test_hashing_neither_blocks_nor_follows_what_a_file_became(tree: Path, replaced_by: str) -> None:
-    """What is no regular file by the time it is opened becomes a problem at once."""
+    """A file that is not a regular one when it is opened becomes a problem at once."""
     (result,) = hash_files([os.fsencode(tree / replaced_by)])
     assert result.problem
     assert result.digest == ""

@@ -88,7 +88,7 @@ def _giving(give: Callable[..., object], _: object, observable: Observable) -> o
         at = perf_counter_ns()
         try:
             give(lock, *args)
-        finally:  # a foreign lock may be let go of by a release that raises
+        finally:  # a foreign lock may be released by a release that raises
             if held and not is_held(lock):
                 _tell_released(lock, at)
 

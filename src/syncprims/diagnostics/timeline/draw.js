@@ -162,7 +162,7 @@ const color = name => colors.hues[name] ??=
 
 function drawSpan(span, place, left, wide, top) {
   const waits = span[KIND] === WAIT;
-  // A wait is a thinner bar with stripes: the two are told apart without their colours, too.
+  // A wait is a thinner bar with stripes: the two are distinct even without their colours.
   const inset = waits ? BAR * 0.28 : 1;
   pen.fillStyle = color(span[NAME]);
   pen.fillRect(left, top + inset, wide, BAR - 2 * inset);
