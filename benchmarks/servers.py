@@ -18,34 +18,20 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
+from threading import Thread
 from time import monotonic, sleep
 from typing import Any
 
 from syncprims.adapters import RedisLock, RedisSemaphore
 
 from .measuring import package
+from .server_floors import FLOORS, Bare
 
 LEASE = 30.0
 WAIT = 120.0
 ROOT = Path(__file__).parents[1]
 
 Lock = AbstractContextManager[Any]
-
-
-class _Bare:
-    """What any lock has to send at least: two commands."""
-
-    def __init__(self, client: Any, name: str) -> None:
-        self._client = client
-        self._name = name
-
-    def __enter__(self) -> None:
-        pause = 0.001
-        while not self._client.set(self._name, "mine", nx=True, px=30_000):
-            sleep(pause)
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._client.delete(self._name)
 
 
 class _PythonRedisLock:
@@ -63,7 +49,7 @@ class _PythonRedisLock:
 
 
 KINDS: dict[str, Callable[[Any, str], Lock]] = {
-    "SET NX and DEL, polled each ms": _Bare,
+    "SET NX and DEL, polled each ms": Bare,
     "RedisLock": lambda client, name: RedisLock(client, name, lease=LEASE, timeout=WAIT),
     "RedisLock, renewed": lambda client, name: RedisLock(client, name, lease=LEASE, timeout=WAIT, renew=True),
     "RedisSemaphore of 1": lambda client, name: RedisSemaphore(client, name, 1, lease=LEASE, timeout=WAIT),
@@ -71,6 +57,7 @@ KINDS: dict[str, Callable[[Any, str], Lock]] = {
     "redis-py's Lock, sleep=0.001": lambda client, name: client.lock(name, timeout=LEASE, sleep=0.001),
     "python-redis-lock": _PythonRedisLock,
 }
+STEPS: dict[str, Callable[[Any, str], Lock]] = {**FLOORS, "+ holders, waits and leases: RedisLock": KINDS["RedisLock"]}
 
 
 def main() -> int:
@@ -81,6 +68,14 @@ def main() -> int:
         "--seconds", type=float, default=2.0, help="seconds of each kind in each (default: %(default)s)"
     )
     parser.add_argument("--processes", type=int, default=8, help="that contend (default: %(default)s)")
+    parser.add_argument(
+        "--waiters",
+        type=int,
+        nargs="+",
+        default=[200],
+        help="threads that wait; each takes two descriptors (default: 200)",
+    )
+    parser.add_argument("--steps", action="store_true", help="what each guarantee costs, one process alone")
     parser.add_argument("--into", type=Path, metavar="FILE", help="where the tables are kept")
     parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -89,26 +84,37 @@ def main() -> int:
         _work(kind, port, name, options.seconds)
         return 0
     with _server() as (port, client):
-        text = "\n".join(
-            [
-                _title(f"{options.processes} processes on one lock"),
-                *_table(port, options.rounds, options.seconds, options.processes),
-                "",
-                _title("One process alone"),
-                *_table(port, options.rounds, options.seconds, 1),
-                "",
-                _title(f"{options.processes} processes, each with a lock of its own"),
-                *_table(port, options.rounds, options.seconds, options.processes, apart=True),
-                "",
-                *_waiters(port, client),
-                *_at_its_limit(port, client),
-                "",
-            ]
-        )
+        lines = _steps(port, options) if options.steps else _whole(port, client, options)
+    text = "\n".join(lines)
     print(text)  # noqa: T201  its job
     if options.into:
         options.into.write_text(text, encoding="utf-8")
     return 0
+
+
+def _steps(port: int, options: argparse.Namespace) -> list[str]:
+    """What each guarantee costs."""
+    table = _table(port, options.rounds, options.seconds, 1, STEPS)
+    return [_title("One process alone, each step in turn in one run"), *table, ""]
+
+
+def _whole(port: int, client: Any, options: argparse.Namespace) -> list[str]:
+    """All kinds of locks, waiters, and the server's limit."""
+    rounds, seconds, processes = options.rounds, options.seconds, options.processes
+    return [
+        _title(f"{processes} processes on one lock"),
+        *_table(port, rounds, seconds, processes),
+        "",
+        _title("One process alone"),
+        *_table(port, rounds, seconds, 1),
+        "",
+        _title(f"{processes} processes, each with a lock of its own"),
+        *_table(port, rounds, seconds, processes, apart=True),
+        "",
+        *(line for number in options.waiters for line in _waiters(port, client, number)),
+        *_at_its_limit(port, client),
+        "",
+    ]
 
 
 def _title(text: str) -> str:
@@ -136,7 +142,7 @@ def _server() -> Iterator[tuple[int, Any]]:
 def _work(kind: str, port: str, name: str, seconds: float) -> None:
     """In its own process: take the lock again and again, and print how long each wait was."""
     client = package("redis").Redis("127.0.0.1", int(port), socket_timeout=30.0)
-    lock = KINDS[kind](client, name)
+    lock = (KINDS | STEPS)[kind](client, name)
     with lock:
         pass
     print("ready", flush=True)  # noqa: T201  as above
@@ -149,24 +155,35 @@ def _work(kind: str, port: str, name: str, seconds: float) -> None:
     print(json.dumps(waits))  # noqa: T201  as above
 
 
-def _table(port: int, rounds: int, seconds: float, processes: int, *, apart: bool = False) -> list[str]:
+def _table(
+    port: int,
+    rounds: int,
+    seconds: float,
+    processes: int,
+    kinds: dict[str, Callable[[Any, str], Lock]] = KINDS,
+    *,
+    apart: bool = False,
+) -> list[str]:
     rates: dict[str, list[float]] = {}
     waits: dict[str, list[float]] = {}
     for number in range(rounds):
-        for kind in [*KINDS][:: -1 if number % 2 else 1]:
+        for kind in [*kinds][:: -1 if number % 2 else 1]:
             try:
                 found = _contend(kind, port, seconds, processes, apart)
             except ImportError:
                 continue
             rates.setdefault(kind, []).append(len(found) / seconds)
             waits.setdefault(kind, []).extend(found)
-    lines = ["==============================  ===========  ============  ============  =============="]
-    lines += ["lock                             holds a s    median wait    99 % below    longest wait ", lines[0]]
-    for kind in KINDS:
+    lines = ["======================================  ===========  ============  ============  =============="]
+    lines += [
+        "lock                                     holds a s    median wait    99 % below    longest wait ",
+        lines[0],
+    ]
+    for kind in kinds:
         if kind in rates:
             each = sorted(waits[kind])
             lines.append(
-                f"{kind:30}  {median(rates[kind]):>11,.0f}  {median(each) * 1000:>9.2f} ms  "
+                f"{kind:38}  {median(rates[kind]):>11,.0f}  {median(each) * 1000:>9.2f} ms  "
                 f"{each[int(len(each) * 0.99)] * 1000:>9.1f} ms  {each[-1]:>12.2f} s"
             )
     return [*lines, lines[0]]
@@ -200,33 +217,37 @@ def _contend(kind: str, port: int, seconds: float, processes: int, apart: bool) 
     return [wait for process in crowd for wait in json.loads(process.communicate()[0])]
 
 
-def _waiters(port: int, client: Any) -> list[str]:
-    """How much a server has to do for threads that wait: commands per second, and its memory for each."""
-    from threading import Thread
+def _waiters(port: int, client: Any, number: int) -> list[str]:
+    """How much a server has to do for threads that wait, its memory for each, and how soon all have had their turn."""
+    look = 5.0
+    lock = RedisLock(package("redis").Redis("127.0.0.1", port, socket_timeout=30.0), "waited for", lease=WAIT)
 
-    number, look = 200, 5.0
-    lock = RedisLock(package("redis").Redis("127.0.0.1", port, socket_timeout=30.0), "waited for", lease=60.0)
-    lock.acquire()
-    threads = [Thread(target=lock.acquire, kwargs={"timeout": look + 3.0}, daemon=True) for _ in range(number)]
-    before = client.info("memory")["used_memory"]
+    def wait() -> None:
+        with lock.hold(WAIT):
+            pass
+
+    with lock:
+        threads = [Thread(target=wait, daemon=True) for _ in range(number)]
+        before = client.info("memory")["used_memory"]
+        for thread in threads:
+            thread.start()
+        while client.zcard("{waited for}:queue") < number:
+            sleep(0.05)
+        sleep(1.0)
+        memory = client.info("memory")["used_memory"] - before
+        commands, cpu = _spent(client)
+        sleep(look)
+        more, later = _spent(client)
+        began = monotonic()
     for thread in threads:
-        thread.start()
-    while client.zcard("{waited for}:queue") < number:
-        sleep(0.05)
-    sleep(1.0)
-    memory = client.info("memory")["used_memory"] - before
-    commands, cpu = _spent(client)
-    sleep(look)
-    more, later = _spent(client)
-    lock.release()
+        thread.join(WAIT)
+    each = (monotonic() - began) / number
     looks, used = (more - commands) / look, (later - cpu) / look
-    lines = [
-        f"{number} threads that wait for one lock look at the server {looks:,.0f} times a second. They cost it "
-        f"{used:.1%} of a processor, and {memory / number / 1024:.0f} KB each."
+    return [
+        f"{number:,} threads that wait for one lock look at the server {looks:,.0f} times a second. They cost it "
+        f"{used:.1%} of a processor, and {memory / number / 1024:.0f} KB each. When the lock is released, they get it "
+        f"one after the other, each {each * 1000:.1f} ms after the one before."
     ]
-    for thread in threads:
-        thread.join(look + 20.0)
-    return lines
 
 
 def _at_its_limit(port: int, client: Any) -> list[str]:

@@ -141,6 +141,28 @@ def test_a_server_whose_clock_is_put_forward_loses_leases_with_a_word(clock: Clo
         assert lock.token > token
 
 
+def test_a_server_whose_clock_is_put_forward_loses_permits_with_a_word(clock: Clock, key: str) -> None:
+    """As with locks; and a waiter gets a permit at its next check, also if the one that is lost is not renewed."""
+    renewed = RedisSemaphore(clock.client, key, 2, lease=LEASE, renew=True)
+    rigid, waited = (RedisSemaphore(clock.client, key, 2, lease=HOUR / 2) for _ in range(2))
+    rigid.acquire()
+    with Threads() as threads:
+        with pytest.raises(LeaseExpiredError), renewed:  # noqa: PT012  the block is what is tested
+            token = renewed.token
+            waiters = [assert_blocks(partial(waited.acquire, timeout=patience(30.0)), look=0.01) for _ in range(2)]
+            clock.put(HOUR)
+            assert renewed.lost.wait(patience(30.0)) is True
+        assert [waiter.result(patience(30.0)) for waiter in waiters] == [True, True]
+        assert threads is not None
+    assert not rigid.lost.is_set()
+    with pytest.raises(LeaseExpiredError):
+        rigid.release()
+    assert rigid.lost.is_set()
+    waited.release(2)
+    with renewed.hold(patience(30.0)):
+        assert renewed.token > token
+
+
 def test_a_server_whose_clock_is_put_back_keeps_leases_and_order(clock: Clock, key: str) -> None:
     """A hold that is renewed goes on, waiters get their turn, and tokens grow as before."""
     lock = RedisLock(clock.client, key, lease=LEASE, renew=True)
