@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import runpy
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from locks.actors import LIMIT
 from syncprims.diagnostics import check_lock_order
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "slow_program.py"
+GUIDE = Path(__file__).parents[2] / "docs" / "howto" / "find-a-hang.rst"
 
 SUITE = """
 import threading
@@ -71,3 +73,23 @@ def test_the_example_shows_what_it_says(tmp_path: Path, capsys: pytest.CaptureFi
     assert "book_coarsely" in capsys.readouterr().out
     files = ["coarse.html", "coarse.json", "fine.html", "fine.json"]
     assert sorted(path.name for path in tmp_path.iterdir()) == files
+
+
+@pytest.mark.skipif(not GUIDE.is_file(), reason="the pages are not there: only the tests were copied")
+def test_the_report_in_the_guide_is_that_of_its_program(tmp_path: Path) -> None:
+    """Only numbers, the time and the interpreter differ."""
+    blocks = re.findall(
+        r"^\.\. code-block:: (?:python\n   :caption: shop\.py|text)\n\n((?:   .*\n|\n)+)",
+        GUIDE.read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    program, shown = (textwrap.dedent(block) for block in blocks)
+    tmp_path.joinpath("shop.py").write_text(program, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "shop.py"], capture_output=True, text=True, timeout=LIMIT, cwd=tmp_path, check=True
+    )
+
+    def alike(text: str) -> str:
+        return re.sub(r"ident \d+|process \d+|\d+\.\d s|; \d{4}-.*", "", text.replace(f"{tmp_path}/", "")).strip()
+
+    assert alike(done.stdout) == alike(shown) + "\nshipped"
