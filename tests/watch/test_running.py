@@ -167,13 +167,18 @@ def test_break_raises_in_the_wait_that_closes_the_cycle() -> None:
     assert found.stderr.count("syncprims.errors.DeadlockError: DEADLOCK: 2 threads wait for each other") == 1
 
 
+OF_MULTIPROCESSING = (
+    "import multiprocessing, runpy\n"
+    "if __name__ == '__main__':\n"
+    "    multiprocessing.set_start_method('{way}')\n"
+    "    child = multiprocessing.Process(target=runpy.run_path, args=({hang!r},))\n"
+    "    child.start()\n    child.join()\n"
+)
 CHILDREN = {
     "subprocess": "import subprocess, sys\nsubprocess.run([sys.executable, {hang!r}])\n",
-    "spawn": "import multiprocessing, runpy\n"
-    "if __name__ == '__main__':\n"
-    "    multiprocessing.set_start_method('spawn')\n"
-    "    child = multiprocessing.Process(target=runpy.run_path, args=({hang!r},))\n"
-    "    child.start()\n    child.join()\n",
+    "spawn": OF_MULTIPROCESSING,
+    "forkserver": OF_MULTIPROCESSING,
+    "fork": OF_MULTIPROCESSING,
     "exec": "import os, sys\nos.execv(sys.executable, [sys.executable, {hang!r}])\n",
 }
 
@@ -183,8 +188,10 @@ CHILDREN = {
 )
 def test_children_are_watched_if_asked_for(tmp_path: Path, way: str) -> None:
     """A child that hangs reports it, however it was started."""
+    if "fork" in way and not hasattr(os, "fork"):
+        pytest.skip("there is no fork")
     program = tmp_path / "program.py"
-    program.write_text(CHILDREN[way].format(hang=str(HERE / "hangs" / "two_rlocks.py")))
+    program.write_text(CHILDREN[way].format(way=way, hang=str(HERE / "hangs" / "two_rlocks.py")))
     block = block_of(*WATCH, *QUICK, "--children", str(program))
     assert block.startswith(f"{BEGINNING}DEADLOCK"), block
     assert "for stock (two_rlocks.py:7)" in block
