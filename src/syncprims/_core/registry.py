@@ -25,7 +25,7 @@ from .state import Stated
 
 
 class Primitive(Stated, Protocol):
-    """What the registry needs of what it registers."""
+    """The methods that the registry calls of a registered object."""
 
     _observable: ClassVar[Observable]
 

@@ -28,7 +28,7 @@ from ..errors import CounterTimeoutError
 
 
 class Watched(Node, Protocol):
-    """What a waiter needs of its counter."""
+    """The part of a counter that its waiters use."""
 
     _value: int
     _waiters: dict[ValueWaiter, None]

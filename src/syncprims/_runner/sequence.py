@@ -93,13 +93,13 @@ class Watch:
 
 
 class Orders(Protocol):
-    """What a sequence needs of its runner."""
+    """The methods of a runner that its sequence calls."""
 
     def _next(self, done: Turn | None, /) -> str | None: ...
 
 
 class Step(Protocol):
-    """What a sequence needs of the context whose step ends."""
+    """The methods that a sequence calls of a context whose step ends."""
 
     @property
     def _runner(self) -> Orders: ...

@@ -130,7 +130,7 @@ class LeaseHold:
         return None
 
     def settle(self, asked: float, outcome: bool | Exception) -> None:
-        """Note what came of the call that was sent at that time: the answer, or the client's exception."""
+        """Note the result of the call that was sent at that time: the answer, or the client's exception."""
         if isinstance(outcome, Exception):
             if monotonic() >= self.ends:
                 self._report(f"its server could not be asked to renew it in time: {text_of(outcome)}")

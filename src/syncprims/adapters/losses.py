@@ -131,11 +131,11 @@ class Surface(Stated, Protocol):
     """The object of the user that holds leases."""
 
     def _on_lost(self, error: LeaseExpiredError, /) -> None:
-        """Hear of a loss."""
+        """Get the error of a loss."""
 
 
 def tell_of_loss(surface: Surface, error: LeaseExpiredError) -> None:
-    """Call the user's hook; log its exceptions."""
+    """Call the user's hook, and log its exceptions."""
     try:
         surface._on_lost(error)
     except BaseException as failure:

@@ -56,7 +56,7 @@ class Lease(Protocol):
         """Set `due` again, and return the call that renews it; None if it is not to be renewed."""
 
     def settle(self, asked: float, outcome: bool | Exception) -> None:
-        """Note what came of that call, which was sent at that time."""
+        """Note the result of that call, which was sent at that time."""
 
 
 class Renewer:

@@ -21,7 +21,7 @@ _DEFAULT_AND_IGNORE: Final = (0, 1)  # SIG_DFL and SIG_IGN, on every system that
 
 
 class Action:
-    """What the system does at a signal: a copy of its record.
+    """The system's action for a signal: a copy of its record.
 
     Attributes:
         handler: The address of the handler's code.
@@ -36,15 +36,15 @@ class Action:
         self.handler: int = handler
 
     def is_code_other_than(self, other: Action) -> bool:
-        """Whether this is a handler, neither the default nor to ignore it, and another one than `other`'s."""
+        """Whether this is a handler (not the default, and not to ignore the signal) that differs from `other`'s."""
         return self.handler not in _DEFAULT_AND_IGNORE and self.handler != other.handler
 
     def put_back(self) -> None:
-        """Let the system do this again."""
+        """Restore this action."""
         self._sigaction(self._signum, self._record, None)
 
     def call(self) -> None:
-        """Call the handler as the system would, in this thread, with its own flags; then all is as it was."""
+        """Call the handler like the system, in this thread, with its own flags; then restore everything."""
         now = action_of(self._signum)
         assert now is not None  # as this one is of the same system
         sigaction, signum, record = now._sigaction, now._signum, now._record
@@ -56,7 +56,7 @@ class Action:
 
 
 def action_of(signum: int) -> Action | None:
-    """Return what the system does at a signal now, or None on a system that can't report it."""
+    """Return the system's present action for a signal, or None on a system that can't report it."""
     try:
         import ctypes
 
@@ -92,7 +92,7 @@ def _register(signum: int, file: Any, chain: bool) -> bool:
 
 
 def unregister_faulthandler(signum: int) -> Faulthandler | None:
-    """Take `faulthandler` away from a signal, and return what was registered; None if nothing was."""
+    """Unregister `faulthandler` from a signal, and return its registration; None if there was none."""
     import faulthandler
     from gc import get_referents
 

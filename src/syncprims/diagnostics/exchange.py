@@ -59,7 +59,7 @@ class Exchange(Generic[_O]):
         hear_of_classes(self._go_on)
 
     def add(self, observer: _O) -> None:
-        """Let the observer see what happens from now on."""
+        """Let the observer see all events from now on."""
         with self._mutex:
             try:
                 self.observers = (*self.observers, observer)
@@ -69,7 +69,7 @@ class Exchange(Generic[_O]):
                 raise
 
     def remove(self, observer: _O) -> None:
-        """Let the observer go; after the last one everything is as it was. Does nothing to one that is not there."""
+        """Remove the observer. After the last one everything is as before. An unknown observer is ignored."""
         with self._mutex:
             self._let_go(observer)
 

@@ -1,4 +1,4 @@
-"""What happens to locks, for observers of it: `locks.add(observer)`."""
+"""Events of locks, for observers: `locks.add(observer)`."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from .exchange import Exchange
 
 
 class LockObserver(Protocol):
-    """Hears of every lock, in the thread that takes or releases it, with no lock of the library held."""
+    """Is called for every lock, in the thread that acquires or releases it, with no lock of the library held."""
 
     def asks(self, lock: ObservableLock, endless: bool) -> None:
-        """A thread that does not hold the lock is about to take it; if this raises, it does not.
+        """A thread that does not hold the lock is about to acquire it. If this raises, the thread does not acquire it.
 
         Args:
             lock: The lock.
-            endless: Whether the wait could be part of a deadlock, which a try or a timed ``acquire`` can't.
+            endless: Whether the wait could be part of a deadlock. A try or a timed ``acquire`` could not.
         """
 
     def taken(self, lock: ObservableLock, at: int) -> None:
-        """It has taken it, at this `time.perf_counter_ns`."""
+        """The thread has acquired the lock, at this `time.perf_counter_ns`."""
 
     def taken_again(self, lock: ObservableLock) -> None:
-        """It has taken a lock that it seemed to hold already; if this raises, it releases that again."""
+        """The thread has acquired a lock that it seemed to hold already. If this raises, it releases the lock again."""
 
     def refused(self, lock: ObservableLock, error: BaseException | None) -> None:
-        """It did not get it: its time was up, or this was raised. A lock that it holds refuses it without `asks`."""
+        """The thread did not get the lock: its time was up, or this was raised. `asks` need not have been called."""
 
     def released(self, lock: ObservableLock, at: int) -> None:
-        """It has released it, at this `time.perf_counter_ns`."""
+        """The thread has released the lock, at this `time.perf_counter_ns`."""
 
 
 def _taking(take: Callable[..., object], is_endless: Callable[..., bool], observable: Observable) -> object:

@@ -130,7 +130,7 @@ class LockOrderCheck:
     # -- what locks tell ------------------------------------------------------------------------------------------
 
     def asks(self, lock: ObservableLock, endless: bool) -> None:
-        """Note the order in which the thread takes its locks, and report an inversion."""
+        """Note the order in which the thread acquires its locks, and report an inversion."""
         holding = self._held.get(get_ident())
         if not holding or not endless or _ignoring:
             return
@@ -152,13 +152,13 @@ class LockOrderCheck:
         self._held.setdefault(get_ident(), []).append(_Held(lock))
 
     def taken_again(self, lock: ObservableLock) -> None:
-        """What a thread holds already makes no order."""
+        """Do nothing: a lock that the thread holds already makes no order."""
 
     def refused(self, lock: ObservableLock, error: BaseException | None) -> None:
-        """What a thread did not get makes no order."""
+        """Do nothing: a lock that the thread did not get makes no order."""
 
     def released(self, lock: ObservableLock, at: int) -> None:  # noqa: ARG002  the same
-        """Note that it has it no more."""
+        """Note that the thread does not hold the lock any more."""
         me, key = get_ident(), _key(lock)
         left = [each for each in self._held.get(me, ()) if each.key != key]
         if left:

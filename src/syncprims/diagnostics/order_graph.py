@@ -1,4 +1,4 @@
-"""`OrderGraph`: the orders in which locks were taken, as a graph, and the paths that lead back through it."""
+"""`OrderGraph`: the orders in which locks were acquired, as a graph, and the paths that lead back through it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Edge(Protocol[K]):
-    """That one lock was taken while another was held.
+    """One lock was acquired while another was held.
 
     Attributes:
         guards: The further locks that were held each time.
@@ -32,7 +32,7 @@ E = TypeVar("E", bound=Edge[Any])
 
 
 class OrderGraph(Generic[K, E]):
-    """An edge for each two locks of which one was taken while the other was held."""
+    """An edge for each pair of locks of which one was acquired while the other was held."""
 
     def __init__(self) -> None:
         self._edges: dict[K, dict[K, E]] = {}
@@ -52,7 +52,7 @@ class OrderGraph(Generic[K, E]):
         return edges.setdefault(taken, edge)
 
     def path(self, start: K, goal: K, guards: frozenset[K], *, through_reported: bool) -> list[E] | None:
-        """Return the edges by which one gets from a lock to another, if none shares a guard with another or with these.
+        """Return a path of edges from one lock to another on which no two edges, and no edge and these, share a guard.
 
         Args:
             start: The one lock.
@@ -76,7 +76,7 @@ class OrderGraph(Generic[K, E]):
         return None
 
     def watch(self, key: K, lock: object) -> None:
-        """Have the lock's edges forgotten once it is gone."""
+        """Forget the edges of a lock when it is gone."""
         gone = self._gone
         if key not in self._refs:
             self._refs[key] = ref(lock, lambda _: gone.append(key))

@@ -1,4 +1,4 @@
-"""The recorder: takes the notes of a recording, in the threads that it records."""
+"""The recorder: makes the notes of a recording, in the threads that it records."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ class Recorder:
 
     @property
     def dropped(self) -> int:
-        """How many notes were dropped, as there came more than the capacity."""
+        """How many notes were dropped, because there were more than the capacity."""
         return max(0, sum(self._written.copy().values()) - min(len(self._notes), self._capacity))
 
     def label(self, thing: Named) -> Label:
-        """What a lock is called, or what else threads wait for."""
+        """The name of a lock, or of something else that threads wait for."""
         return name_of(thing)
 
     def site(self) -> Site | None:
@@ -75,7 +75,7 @@ class Recorder:
         return call_site()
 
     def begin_again(self) -> None:
-        """Forget everything but what the calling thread holds: it is the only one, in a forked child."""
+        """In a forked child, forget everything except the holds of the calling thread, which is the only one there."""
         me, now = get_ident(), perf_counter_ns()
         mine = {key: (site, now, *rest) for key, (site, _, *rest) in self._open.items() if key[0] == me}
         self._notes.clear()
@@ -86,11 +86,11 @@ class Recorder:
         self.began = now
 
     def spans(self) -> list[Span]:
-        """What was noted, and what is under way, in the order of their starts."""
+        """The spans that have ended and those that have not, in the order of their starts."""
         return [self._span(*note) for note in self.notes()]
 
     def notes(self) -> list[Note]:
-        """The same as it was noted."""
+        """The same, as the notes that were made."""
         now = perf_counter_ns() if self.stopped is None else self.stopped
         # Copies in C, which other threads can't disturb.
         notes = self._notes[-self._capacity :]
@@ -158,16 +158,16 @@ class Recorder:
     # -- locks ------------------------------------------------------------------------------------------------------
 
     def asks(self, lock: ObservableLock, endless: bool) -> None:  # noqa: ARG002  it will be told again
-        """A thread is about to take a lock; if it has to wait, that is noted as well."""
+        """A thread is about to acquire a lock; if it has to wait, that is noted as well."""
         if self._waited:
             self._waited.pop(get_ident(), None)
 
     def taken(self, lock: ObservableLock, at: int) -> None:
-        """A thread has taken a lock."""
+        """A thread has acquired a lock."""
         self._open[get_ident(), self._key_after_wait(lock, "")] = (self.site(), at, "hold", self.label(lock), 0, "")
 
     def taken_again(self, lock: ObservableLock) -> None:
-        """A lock that is taken again is one hold."""
+        """A lock that is acquired again counts as one hold."""
 
     def refused(self, lock: ObservableLock, error: BaseException | None) -> None:
         """It did not get it."""
@@ -179,7 +179,7 @@ class Recorder:
             self._open.pop((me, self._key_after_wait(lock, GAVE_UP)), None)
 
     def released(self, lock: ObservableLock, at: int, by: int | None = None) -> None:
-        """It has released it, or what the thread `by` had taken."""
+        """The thread has released its lock, or one that the thread `by` had acquired."""
         self._close(("lock", serial_of(lock)), at, ident=by)
 
     def _key_after_wait(self, lock: ObservableLock, outcome: str) -> Key:
@@ -224,7 +224,7 @@ class Recorder:
     # -- runners ----------------------------------------------------------------------------------------------------
 
     def step_sought(self, sequence: Sequence, step: str | None) -> None:
-        """A thread wants a step, so that is what it waits for next."""
+        """A thread wants a step, so its next wait is for that."""
         if step is None:
             self._steps.pop(get_ident(), None)
         else:

@@ -1,4 +1,4 @@
-"""`Span`: a stretch of time in which a thread waited, held or worked; and what leads from one to another."""
+"""`Span`: a stretch of time in which a thread waited, held or worked; and the arrows between spans."""
 
 from __future__ import annotations
 
@@ -98,9 +98,10 @@ class Span(Frozen):
 
 
 def hand_offs(spans: Sequence[Span]) -> list[tuple[int, int]]:
-    """Return from which span to which something was handed on, as pairs of places in the list.
+    """Return the arrows between spans, as pairs of places in the list.
 
-    A lock goes from who releases it to who has waited for it, a runner from turn to turn, and a task to its callback.
+    A lock goes from the thread that releases it to the one that has waited for it, a runner from turn to turn, and a
+    task to its callback.
 
     Args:
         spans: In the order of their starts.
@@ -133,7 +134,7 @@ def hand_offs(spans: Sequence[Span]) -> list[tuple[int, int]]:
 
 
 def held_meanwhile(spans: Sequence[Span]) -> tuple[list[list[int]], dict[int, tuple[int, int, int]]]:
-    """Return who was in the way of each wait.
+    """Return the holds that were in the way of each wait.
 
     Args:
         spans: In the order of their starts.
@@ -168,7 +169,7 @@ def held_meanwhile(spans: Sequence[Span]) -> tuple[list[list[int]], dict[int, tu
 def in_lanes(spans: Sequence[Span]) -> dict[tuple[int | None, str], list[list[int]]]:
     """Spread the spans of each thread over lanes, in each of which they are nested or apart, as pictures need them.
 
-    Locks may be released in another order than they were taken, and one pool's remote tasks run at once.
+    Locks may be released in another order than they were acquired, and several remote tasks of a pool run at once.
 
     Args:
         spans: In the order of their starts.

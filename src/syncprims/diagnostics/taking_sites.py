@@ -40,10 +40,10 @@ class SiteRecording:
     # -- what locks tell ------------------------------------------------------------------------------------------
 
     def asks(self, lock: ObservableLock, endless: bool) -> None:
-        """What a thread does not have yet has no site."""
+        """Do nothing: a lock that the thread does not hold yet has no site."""
 
     def taken(self, lock: ObservableLock, at: int) -> None:  # noqa: ARG002  when does not matter here
-        """Note where it was."""
+        """Note where the thread acquired it."""
         note_taking(lock, call_site())
 
     def taken_again(self, lock: ObservableLock) -> None:
@@ -53,7 +53,7 @@ class SiteRecording:
             raise own_deadlock(lock.name, "", lock)
 
     def refused(self, lock: ObservableLock, error: BaseException | None) -> None:
-        """What a thread did not get has no site."""
+        """Do nothing: a lock that the thread did not get has no site."""
 
     def released(self, lock: ObservableLock, at: int) -> None:  # noqa: ARG002  the same
         """Forget it."""

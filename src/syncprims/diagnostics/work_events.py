@@ -1,4 +1,4 @@
-"""What happens besides the taking of locks, for recordings: waits, turns of runners, tasks and callbacks of pools."""
+"""Other events, for recordings: waits, turns of runners, tasks and callbacks of pools."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:  # recording a program that has no pools imports none
 
 
 class WorkObserver(Protocol):
-    """Hears of work; each method is called in the thread that does it, except `task_done`."""
+    """Is called for work. Each method but `task_done` is called in the thread that does the work."""
 
     def wait_begins(self, waiting: Waiting, at: int) -> None:
         """The thread is about to block."""
 
     def wait_ends(self, waiting: Waiting, at: int, error: BaseException | None) -> None:
-        """It goes on, with or without what it waited for; with an error if one was raised in the meantime."""
+        """The thread goes on, with or without success. If an error was raised in the wait, this gets it."""
 
     def step_sought(self, sequence: Sequence, step: str | None) -> None:
-        """It wants this step of the sequence; with None, it has it or has given it up."""
+        """The thread wants this step of the sequence. None means that it has the step or has given it up."""
 
     def turn_begins(self, sequence: Sequence, turn: Turn, at: int) -> None:
-        """It is in a step."""
+        """The thread is in a step."""
 
     def step_refused(self, sequence: Sequence, step: str, error: BaseException) -> None:
-        """It did not get it."""
+        """The thread did not get the step."""
 
     def turn_ends(self, sequence: Sequence, at: int, error: BaseException | None) -> None:
-        """It has left the step that it was in, by this error or by none."""
+        """The thread has left its step, by this error or by none."""
 
     def task_done(self, job: Job[Any], note: TaskNote) -> None:
         """A task has run; the note is complete."""
@@ -58,10 +58,10 @@ class TaskNote:
     Attributes:
         site: Where it was submitted.
         submitted: When.
-        begun: When its call began, or None where that is not known.
+        begun: When its call began, or None if that is not known.
         ended: When it was done, or None.
         ident: The thread that ran it, or None if it was in another process.
-        error: What it raised, or what it failed of; None if it did not fail.
+        error: The exception that it raised or failed by; None if it did not fail.
     """
 
     __slots__ = ("begun", "ended", "error", "ident", "site", "submitted")

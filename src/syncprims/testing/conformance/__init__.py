@@ -1,8 +1,8 @@
 """The conformance kit: whole contracts, clause by clause, for people who subclass or wrap a primitive.
 
-The checks are in `checks`, what they report in `report`. A contract is a list of clauses, each a sentence and a
-function that sees whether it holds: one room for each contract's parts, with `trial` for what they are written with
-and `contract` for the engine that tries them.
+The checks are in `checks`, their reports in `verdict`. A contract is a list of clauses. Each clause is a sentence and a
+function that sees whether the sentence is true. There is a file for each part of a contract, `trial` has the tools for
+clauses, and `contract` has the engine that tries them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`Contract`: clauses by name, and the engine that tries them all and tells what broke."""
+"""`Contract`: clauses by name, and the engine that tries them all and reports the broken ones."""
 
 from __future__ import annotations
 
