@@ -152,8 +152,10 @@ def leave_by(generator: Generator[int, Any, None], *, in_python: bool = False) -
 class _Leaving(_IOBase):
     """The C type whose ``__exit__`` calls a ``close`` without arguments."""
 
+    __slots__ = ("close",)  # each instance has its own, which is found sooner in a slot
+
     closed = True  # the finalizer of the base checks this before it would close
-    close: Callable[[], object]  # type: ignore[assignment]  # each instance has its own
+    close: Callable[[], object]  # type: ignore[assignment]  # the base has a method of this name
 
 
 def leave_at_once(let_go: Callable[[], object]) -> Leave:

@@ -209,7 +209,7 @@ class TimedRWLock(SharedLock):
     def _read_within(self, timeout: float | None) -> Self:
         me = get_ident()
         held = self._held
-        if self._open and timeout != 0:
+        if self._open and (timeout is None or timeout != 0.0):
             held += (me,)
             if held[0] > 0:
                 return self
@@ -227,10 +227,11 @@ class TimedRWLock(SharedLock):
     def _write_within(self, timeout: float | None) -> Self:
         me = get_ident()
         held = self._held
-        if self._open and not held and timeout != 0:  # not if it writes: its token stays first
+        if self._open and not held and (timeout is None or timeout != 0.0):  # not if it writes: its token stays first
             held += (-me,)
-            if not held[1:]:
-                return self
+            match held:  # by a pattern and not by a call, so that no interrupt comes before it
+                case [_]:
+                    return self
             try:
                 held.remove(-me)
             finally:

@@ -137,7 +137,8 @@ class TimedSemaphore(SharedLock):
         return f"<{module}.{kind.__qualname__} object {self.name!r}, {free}, at {id(self):#x}>"
 
     # -- taking a permit ----------------------------------------------------------------------------------------
-    # The fast path is written out in each of these, because a call costs as much as the rest.
+    # The fast path is written out in each of these, because a call costs as much as the rest. A pattern asks for the
+    # length without a call, and costs less than a slice.
 
     def __enter__(self) -> Self:
         """Take a permit; wait at most the constructor's timeout.
@@ -153,6 +154,9 @@ class TimedSemaphore(SharedLock):
         if self._open:
             held = self._held
             held += (me,)
+            match held:
+                case [_]:
+                    return self
             if not held[self._permits :]:
                 return self
             try:
@@ -167,6 +171,9 @@ class TimedSemaphore(SharedLock):
         if self._open and timeout != 0:
             held = self._held
             held += (me,)
+            match held:
+                case [_]:
+                    return self
             if not held[self._permits :]:
                 return self
             try:

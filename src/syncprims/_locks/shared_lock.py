@@ -350,7 +350,7 @@ class SharedLock(LockSurface):
         If the list does not have it, ValueError is raised, and no bell is rung.
         """
         # The two are iterated in this order, in one call of C. Both return None, so this returns False.
-        return partial(next, map(is_not, map(items.remove, which), self._ringing()))
+        return map(is_not, map(items.remove, which), self._ringing()).__next__
 
     def _ringing(self) -> Iterator[None]:
         """Make an iterator that rings the bell of the first in the line with each `next`."""
