@@ -19,7 +19,7 @@ from typing import Any, Final
 import pytest
 
 import both_forms
-from evidence.pages import write
+from evidence.pages import SWEEPS, write
 from syncprims import compiled
 from syncprims.testing.interrupts import InterruptReport
 
@@ -29,12 +29,17 @@ KEPT: Final = TESTS.parent / "docs" / "evidence"
 PARTS: Final = {
     "sweeps": (
         "locks/test_lock_interrupts.py",
-        "locks/test_semaphore_interrupts.py",
-        "locks/test_rw_lock_interrupts.py",
         "runner/test_runner_interrupts.py",
         "counter/test_counter_interrupts.py",
         "callback_pool/test_pool_interrupts.py",
     ),
+    # The locks that several threads may hold: their sweeps, and their explorations and histories.
+    "shared": (
+        "locks/test_semaphore_interrupts.py",
+        "locks/test_rw_lock_interrupts.py",
+        "locks/test_queued_interrupts.py",
+    ),
+    "orders": ("locks/test_shared_interleavings.py", "locks/test_shared_histories.py"),
     "explorations": (
         "locks/test_lock_interleavings.py",
         "runner/test_runner_interleavings.py",
@@ -59,6 +64,7 @@ PARTS: Final = {
 PRIMITIVES: Final = {
     "semaphore": "TimedSemaphore",
     "rw": "TimedRWLock",
+    "queued": "QueuedLock",
     "runner": "OrderedRunner",
     "counter": "AtomicCounter",
     "pool": "CallbackPool",
@@ -152,7 +158,7 @@ def python() -> str:
 def run(part: str, expression: str) -> dict[str, Any]:
     """Run the tests of one part; return what they came to."""
     evidence = Evidence()
-    if part in ("sweeps", "core"):
+    if part in SWEEPS:
         evidence.listen()
     began = monotonic()
     # A sweep of a traced thread takes minutes without the GIL.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -15,17 +16,21 @@ from syncprims.testing import MODES
 
 Results = dict[str, dict[str, Any]]
 
-SWEPT: Final = (
-    *("TimedLock", "TimedRLock", "acquire_all", "TimedSemaphore", "TimedRWLock"),
-    *("OrderedRunner", "AtomicCounter", "CallbackPool"),
-)
+# What each part sweeps that sweeps anything.
+SWEEPS: Final = {
+    "sweeps": ("TimedLock", "TimedRLock", "acquire_all", "OrderedRunner", "AtomicCounter", "CallbackPool"),
+    "shared": ("TimedSemaphore", "TimedRWLock", "QueuedLock", "acquire_all"),
+    "core": ("TimedLock", "TimedRLock", "acquire_all", "AtomicCounter"),
+}
 EXPLORED: Final = {
     "locks": "interleavings of `TimedLock` and the search for deadlocks",
+    "holders": "interleavings of `TimedSemaphore`, `TimedRWLock` and `QueuedLock`",
     "runner": "interleavings of `OrderedRunner`",
     "counter": "interleavings of `AtomicCounter`",
     "pool": "orders of `CallbackPool`'s steps",
 }
 COUNTED: Final = {
+    "histories judged": "histories of `TimedSemaphore`, `TimedRWLock` and `QueuedLock`, judged by a model",
     "mutations caught": "mutations caught, of the locks, the runner, the counter and the pool",
     "cycles with one victim": "cycles of two, three and eight threads, each with one victim",
     "seconds of ordered acquisition": "seconds of ordered acquisition, without a report",
@@ -54,8 +59,9 @@ def tables(folder: Path) -> dict[str, str]:
     results: Results = {name: kept[name] for name in pythons}
     heading = ["", *pythons]
     return {
-        "core.txt": list_table([heading, *_core(results)]),
-        "sweeps.txt": list_table([heading, *_sweeps(results)]),
+        "core.txt": list_table([heading, *_sweeps(results, "core"), *_over_the_core(results)]),
+        "shared.txt": list_table([heading, *_sweeps(results, "shared")]),
+        "sweeps.txt": list_table([heading, *_sweeps(results, "sweeps")]),
         "explorations.txt": list_table([heading, *_explorations(results)]),
         "stress.txt": list_table([heading, *_stress(results)]),
         "peers.txt": list_table([heading, *_peers(results)]),
@@ -64,50 +70,50 @@ def tables(folder: Path) -> dict[str, str]:
     }
 
 
-def _sweeps(results: Results) -> Iterator[list[str]]:
-    for subject in SWEPT:
-        for mode in MODES:
-            key = f"{subject} {mode}"
-            yield [f"`{subject}`, {mode}", *(_points(one.get("sweeps"), key) for one in results.values())]
-    yield ["**all**", *(_points(one.get("sweeps"), None) for one in results.values())]
-    yield ["controls that leaked, as they should", *(_controls(one.get("sweeps")) for one in results.values())]
+def _sweeps(results: Results, name: str) -> Iterator[list[str]]:
+    parts = [one.get(name) for one in results.values()]
+    keys = {subject: [f"{subject} {mode}" for mode in MODES] for subject in SWEEPS[name]}
+    for subject, each in keys.items():
+        for mode, key in zip(MODES, each, strict=True):
+            yield [f"`{subject}`, {mode}", *(_points(part, [key]) for part in parts)]
+    everything = [key for each in keys.values() for key in each]
+    yield ["**all**", *(_points(part, everything) for part in parts)]
+    yield ["controls that leaked, as they should", *(_controls(part, everything) for part in parts)]
 
 
-def _core(results: Results) -> Iterator[list[str]]:
-    parts = [one.get("core") for one in results.values()]
-    for subject in ("TimedLock", "TimedRLock", "acquire_all", "AtomicCounter"):
-        for mode in MODES:
-            yield [f"`{subject}`, {mode}", *(_points(part, f"{subject} {mode}") for part in parts)]
-    yield ["**all**", *(_points(part, None) for part in parts)]
-    yield ["controls that leaked, as they should", *(_controls(part) for part in parts)]
+def _over_the_core(results: Results) -> Iterator[list[str]]:
     for name, says in OVER_THE_CORE.items():
-        yield [says, *(_number(part["recorded"] if part else {}, name) for part in parts)]
+        yield [says, *(_number(_recorded(one, "core"), name) for one in results.values())]
 
 
-def _points(part: dict[str, Any] | None, key: str | None) -> str:
-    if part is None or (key is not None and not part["swept"].get(key)):
+def _points(part: dict[str, Any] | None, keys: list[str]) -> str:
+    if part is None or not any(part["swept"].get(key) for key in keys):
         return NOT_RUN
-    points, leaks = (part[name][key] if key else sum(part[name].values()) for name in ("swept", "leaks"))
+    points, leaks = (sum(part[name].get(key, 0) for key in keys) for name in ("swept", "leaks"))
     return f"{points:,} / **{leaks}**"
 
 
-def _controls(part: dict[str, Any] | None) -> str:
-    return NOT_RUN if part is None else str(sum(part["controls"].values()))
+def _controls(part: dict[str, Any] | None, keys: list[str]) -> str:
+    return NOT_RUN if part is None else str(sum(part["controls"].get(key, 0) for key in keys))
+
+
+def _recorded(one: dict[str, Any], *parts: str) -> Counter[str]:
+    """What these parts recorded, in sum."""
+    recorded: Counter[str] = Counter()
+    for part in parts:
+        recorded.update(one.get(part, {}).get("recorded", {}))
+    return recorded
 
 
 def _explorations(results: Results) -> Iterator[list[str]]:
+    every = [_recorded(one, "explorations", "orders") for one in results.values()]
     for word, says in EXPLORED.items():
-        yield [
-            says,
-            *(_explored(one.get("explorations", {}).get("recorded", {}), word) for one in results.values()),
-        ]
-    yield [
-        COUNTED["mutations caught"],
-        *(_number(one.get("explorations", {}).get("recorded", {}), "mutations caught") for one in results.values()),
-    ]
+        yield [says, *(_explored(recorded, word) for recorded in every)]
+    for name in ("histories judged", "mutations caught"):
+        yield [COUNTED[name], *(_number(recorded, name) for recorded in every)]
 
 
-def _explored(recorded: dict[str, int], word: str) -> str:
+def _explored(recorded: Counter[str], word: str) -> str:
     names = [name for name in recorded if name.startswith("interleavings") and name.endswith(f" {word}")]
     if not names:
         return NOT_RUN
@@ -120,7 +126,7 @@ def _number(recorded: dict[str, float], name: str) -> str:
 
 def _stress(results: Results) -> Iterator[list[str]]:
     for name, says in COUNTED.items():
-        if name != "mutations caught":
+        if name not in ("histories judged", "mutations caught"):
             yield [says, *(_number(one.get("stress", {}).get("recorded", {}), name) for one in results.values())]
 
 
@@ -131,7 +137,7 @@ def _peers(results: Results) -> Iterator[list[str]]:
 
 
 def _runs(results: Results) -> Iterator[list[str]]:
-    for part in ("sweeps", "explorations", "peers", "stress", "core"):
+    for part in ("sweeps", "shared", "explorations", "orders", "peers", "stress", "core"):
         for python, one in results.items():
             if ran := one.get(part):
                 numbers = [str(ran["passed"]), f"**{len(ran['failed'])}**", str(len(ran["skipped"]))]

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from evidence.__main__ import PARTS, Evidence, primitive
-from evidence.pages import SWEPT, tables
+from evidence.pages import SWEEPS, tables
 from syncprims import TimedLock, TimedRLock
 from syncprims.testing import MODES, InterruptReport, Leak
 
@@ -43,12 +43,12 @@ def test_nothing_leaked_or_failed_anywhere() -> None:
     for python, parts in results.items():
         assert parts.keys() == PARTS.keys(), python
         assert [failed for part in parts.values() for failed in part["failed"]] == []
-        sweeps = parts["sweeps"]
-        assert sum(sweeps["leaks"].values()) == sum(parts["core"]["leaks"].values()) == 0
-        assert sum(parts["core"]["swept"].values()) > 10_000
-        for subject in SWEPT:
-            assert all(sweeps["swept"][f"{subject} {mode}"] > 0 for mode in MODES), python
-        assert sum(sweeps["controls"].values()) >= 9
+        for name, subjects in SWEEPS.items():
+            part = parts[name]
+            assert sum(part["leaks"].values()) == 0
+            for subject in subjects:
+                assert all(part["swept"][f"{subject} {mode}"] > 0 for mode in MODES), f"{subject} in {name} on {python}"
+            assert sum(part["controls"].values()) >= 9
 
 
 def test_leaks_would_be_counted() -> None:
@@ -82,6 +82,9 @@ def by_acquire_all() -> None:
         ("test_lock_interrupts.py", "test_lock_taken_again_never_leaks", {}, "TimedRLock"),
         ("test_runner_interrupts.py", "test_it", {"mode": "warm"}, "OrderedRunner"),
         ("test_counter_interrupts.py", "test_it", {}, "AtomicCounter"),
+        ("test_semaphore_interrupts.py", "test_it", {"mode": "warm"}, "TimedSemaphore"),
+        ("test_rw_lock_interrupts.py", "test_it", {"mode": "warm"}, "TimedRWLock"),
+        ("test_queued_interrupts.py", "test_it", {"mode": "warm"}, "QueuedLock"),
         ("test_pool_interrupts.py", "test_it", {"make": len}, "CallbackPool"),
     ],
 )

@@ -31,8 +31,16 @@ class Interrupt(BaseException):
 class Bell(Mailbox[Any]):
     """A bell that may interrupt its listener, which then leaves the line without the mutex."""
 
+    __slots__ = ("listens",)
+
+    def __init__(self) -> None:
+        """Begin without a listener."""
+        super().__init__()
+        self.listens = False
+
     def get(self, seconds: float | None) -> Any:
         """Wait for a ring."""
+        self.listens = True
         if super().get(seconds) is Interrupt:
             raise Interrupt
         return None
@@ -111,6 +119,8 @@ class Joining:
             for number, kind in enumerate(WAITING, start=1):
                 actors.start(partial(self.come, kind))
                 eventually(lambda number=number: len(lock.lines) == number)  # type: ignore[misc]  # bound now
+            # From then on they don't need the mutex to leave, which the newcomer has while they do.
+            eventually(lambda: all(queued.bell.listens for queued in self.waiters()))
             lock.happens = partial(self.interrupt, leaving)
             actors.start(partial(self.come, newcomer))
             eventually(lambda: len(lock.lines) > len(WAITING))
@@ -144,8 +154,9 @@ LEAVING: Final = [some for number in range(len(WAITING) + 1) for some in combina
 
 @pytest.fixture
 def bells(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits that can be interrupted."""
+    """Waits that can be interrupted, and in which no waiter looks at the line unless it is rung."""
     monkeypatch.setattr(shared_lock, "Mailbox", Bell)
+    monkeypatch.setattr(shared_lock, "_SLICE", LIMIT)
 
 
 @pytest.mark.usefixtures("bells")
