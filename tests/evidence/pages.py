@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -120,7 +120,7 @@ def _explored(recorded: Counter[str], word: str) -> str:
     return f"{sum(recorded[name] for name in names):,} in {recorded[f'scenarios of {word}']}"
 
 
-def _number(recorded: dict[str, float], name: str) -> str:
+def _number(recorded: Mapping[str, float], name: str) -> str:
     return f"{recorded[name]:,.0f}" if name in recorded else NOT_RUN
 
 
