@@ -40,6 +40,14 @@ PARTS: Final = {
         "locks/test_queued_interrupts.py",
     ),
     "orders": ("locks/test_shared_interleavings.py", "locks/test_shared_histories.py"),
+    # What is built on a lock: sweeps and explorations.
+    "built": (
+        "locks/test_keyed.py",
+        "locks/test_guarded.py",
+        "locks/test_once.py",
+        "locks/test_single_flight.py",
+        "locks/test_call_interleavings.py",
+    ),
     "explorations": (
         "locks/test_lock_interleavings.py",
         "runner/test_runner_interleavings.py",
@@ -65,6 +73,10 @@ PRIMITIVES: Final = {
     "semaphore": "TimedSemaphore",
     "rw": "TimedRWLock",
     "queued": "QueuedLock",
+    "keyed": "KeyedLock",
+    "guarded": "Guarded",
+    "once": "once",
+    "single": "SingleFlight",
     "runner": "OrderedRunner",
     "counter": "AtomicCounter",
     "pool": "CallbackPool",
@@ -146,7 +158,7 @@ def primitive(item: pytest.Item) -> str:
         return "acquire_all"
     if parameters and isinstance(parameters.get("kind"), type):
         return str(parameters["kind"].__name__)
-    word = item.path.name.split("_")[1]
+    word = item.path.stem.split("_")[1]
     return PRIMITIVES.get(word, "TimedRLock" if "taken_again" in item.name else "TimedLock")
 
 

@@ -20,11 +20,13 @@ Results = dict[str, dict[str, Any]]
 SWEEPS: Final = {
     "sweeps": ("TimedLock", "TimedRLock", "acquire_all", "OrderedRunner", "AtomicCounter", "CallbackPool"),
     "shared": ("TimedSemaphore", "TimedRWLock", "QueuedLock", "acquire_all"),
+    "built": ("KeyedLock", "Guarded", "once", "SingleFlight"),
     "core": ("TimedLock", "TimedRLock", "acquire_all", "AtomicCounter"),
 }
 EXPLORED: Final = {
     "locks": "interleavings of `TimedLock` and the search for deadlocks",
     "holders": "interleavings of `TimedSemaphore`, `TimedRWLock` and `QueuedLock`",
+    "calls": "interleavings of `KeyedLock`, `once` and `SingleFlight`",
     "runner": "interleavings of `OrderedRunner`",
     "counter": "interleavings of `AtomicCounter`",
     "pool": "orders of `CallbackPool`'s steps",
@@ -61,6 +63,7 @@ def tables(folder: Path) -> dict[str, str]:
     return {
         "core.txt": list_table([heading, *_sweeps(results, "core"), *_over_the_core(results)]),
         "shared.txt": list_table([heading, *_sweeps(results, "shared")]),
+        "built.txt": list_table([heading, *_sweeps(results, "built")]),
         "sweeps.txt": list_table([heading, *_sweeps(results, "sweeps")]),
         "explorations.txt": list_table([heading, *_explorations(results)]),
         "stress.txt": list_table([heading, *_stress(results)]),
@@ -106,7 +109,7 @@ def _recorded(one: dict[str, Any], *parts: str) -> Counter[str]:
 
 
 def _explorations(results: Results) -> Iterator[list[str]]:
-    every = [_recorded(one, "explorations", "orders") for one in results.values()]
+    every = [_recorded(one, "explorations", "orders", "built") for one in results.values()]
     for word, says in EXPLORED.items():
         yield [says, *(_explored(recorded, word) for recorded in every)]
     for name in ("histories judged", "mutations caught"):
@@ -137,7 +140,7 @@ def _peers(results: Results) -> Iterator[list[str]]:
 
 
 def _runs(results: Results) -> Iterator[list[str]]:
-    for part in ("sweeps", "shared", "explorations", "orders", "peers", "stress", "core"):
+    for part in ("sweeps", "shared", "built", "explorations", "orders", "peers", "stress", "core"):
         for python, one in results.items():
             if ran := one.get(part):
                 numbers = [str(ran["passed"]), f"**{len(ran['failed'])}**", str(len(ran["skipped"]))]

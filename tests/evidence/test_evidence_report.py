@@ -48,7 +48,7 @@ def test_nothing_leaked_or_failed_anywhere() -> None:
             assert sum(part["leaks"].values()) == 0
             for subject in subjects:
                 assert all(part["swept"][f"{subject} {mode}"] > 0 for mode in MODES), f"{subject} in {name} on {python}"
-            assert sum(part["controls"].values()) >= 9
+            assert sum(part["controls"].values()) >= 4
 
 
 def test_leaks_would_be_counted() -> None:
@@ -85,6 +85,8 @@ def by_acquire_all() -> None:
         ("test_semaphore_interrupts.py", "test_it", {"mode": "warm"}, "TimedSemaphore"),
         ("test_rw_lock_interrupts.py", "test_it", {"mode": "warm"}, "TimedRWLock"),
         ("test_queued_interrupts.py", "test_it", {"mode": "warm"}, "QueuedLock"),
+        ("test_keyed.py", "test_it", {"mode": "warm"}, "KeyedLock"),
+        ("test_single_flight.py", "test_it", {"mode": "warm"}, "SingleFlight"),
         ("test_pool_interrupts.py", "test_it", {"make": len}, "CallbackPool"),
     ],
 )

@@ -48,7 +48,7 @@ def test_every_interleaving_is_right(
     assert report.holds is True, report.explanation
     assert report.complete
     assert report.outcomes.keys() == outcomes
-    record_property("interleavings of the locks", report.explored)
+    record_property("interleavings of locks by key and shared calls", report.explored)
 
 
 @pytest.mark.parametrize(
