@@ -74,12 +74,17 @@ class Values(RuleBasedStateMachine):
         """Only the thread that holds it sets the value, or gets it."""
         if worker in self.updates:
             return
-        outcome = self.workers[worker].do(lambda: (setattr(self.guarded, "value", number), self.guarded.value)[1])
+        outcome = self.workers[worker].do(lambda: self.set_and_get(number))
         if self.holder == worker:
             assert outcome == number
             self.value = number
         else:
             assert isinstance(outcome, RuntimeError)
+
+    def set_and_get(self, number: int) -> int:
+        """Set the value, and get it."""
+        self.guarded.value = number
+        return self.guarded.value
 
     @rule(worker=workers)
     def leave(self, worker: int) -> None:
