@@ -46,8 +46,9 @@ def test_nothing_leaked_or_failed_anywhere() -> None:
         for name, subjects in SWEEPS.items():
             part = parts[name]
             assert sum(part["leaks"].values()) == 0
-            for subject in subjects:
-                assert all(part["swept"][f"{subject} {mode}"] > 0 for mode in MODES), f"{subject} in {name} on {python}"
+            keys = {f"{subject} {mode}" for subject in subjects for mode in MODES}
+            keys -= {"SingleFlight worker", "AtomicCounter worker"}  # which are in the long part
+            assert {key for key in keys if not part["swept"].get(key)} == set(), f"{name} on {python}"
             assert sum(part["controls"].values()) >= 4
 
 

