@@ -41,9 +41,12 @@ def test_nothing_leaked_or_failed_anywhere() -> None:
     results = kept()
     assert results.keys() == PYTHONS
     for python, parts in results.items():
-        assert parts.keys() == PARTS.keys(), python
+        everywhere = PARTS.keys() - {"orders", "built"}
+        assert everywhere <= parts.keys() <= PARTS.keys(), python
         assert [failed for part in parts.values() for failed in part["failed"]] == []
         for name, subjects in SWEEPS.items():
+            if name not in parts:
+                continue
             part = parts[name]
             assert sum(part["leaks"].values()) == 0
             keys = {f"{subject} {mode}" for subject in subjects for mode in MODES}
