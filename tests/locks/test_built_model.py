@@ -115,7 +115,7 @@ class Values(RuleBasedStateMachine):
         assert self.guarded.waiting == len(self.updates)
 
     def teardown(self) -> None:
-        """Leave, whereupon all updates are made."""
+        """Leave, so that all updates are made."""
         if self.holder is not None:
             self.leave(self.holder)
         with self.guarded as value:
