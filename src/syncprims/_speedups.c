@@ -155,6 +155,30 @@ note(int64_t *word, int64_t to)
 {
     *(volatile int64_t *)word = to;
 }
+
+static inline unsigned long
+peek(unsigned long *count)
+{
+    return *(volatile unsigned long *)count;
+}
+
+static inline void
+note_count(unsigned long *count, unsigned long to)
+{
+    *(volatile unsigned long *)count = to;
+}
+
+static inline PyObject *
+peek_object(PyObject **field)
+{
+    return *(PyObject *volatile *)field;
+}
+
+static inline void
+note_object(PyObject **field, PyObject *to)
+{
+    *(PyObject *volatile *)field = to;
+}
 #  else
 static inline int64_t
 get(int64_t *word)
@@ -186,6 +210,33 @@ note(int64_t *word, int64_t to)
 {
     __atomic_store_n(word, to, __ATOMIC_RELAXED);
 }
+
+/* The same for a count, and a look at it. */
+static inline unsigned long
+peek(unsigned long *count)
+{
+    return __atomic_load_n(count, __ATOMIC_RELAXED);
+}
+
+static inline void
+note_count(unsigned long *count, unsigned long to)
+{
+    __atomic_store_n(count, to, __ATOMIC_RELAXED);
+}
+
+/* The same for a reference, which is stored in a critical section. Outside of one it may only be compared with an object
+ * that the thread has a reference to: what it points to may be freed at any time. */
+static inline PyObject *
+peek_object(PyObject **field)
+{
+    return __atomic_load_n(field, __ATOMIC_RELAXED);
+}
+
+static inline void
+note_object(PyObject **field, PyObject *to)
+{
+    __atomic_store_n(field, to, __ATOMIC_RELAXED);
+}
 #  endif
 /* A thread that finds a lock held lets other threads run for so many times before it waits, unless others wait already:
  * like CPython's own mutex. Looking more often would take the word from the processor of the holder each time. */
@@ -196,8 +247,18 @@ note(int64_t *word, int64_t to)
 #    include <sched.h>
 #    define let_others_run() sched_yield()
 #  endif
-#  define ENTER(object) Py_BEGIN_CRITICAL_SECTION(object)
-#  define LEAVE() Py_END_CRITICAL_SECTION()
+#  ifdef __SANITIZE_THREAD__
+/* ThreadSanitizer can't see the locks of critical sections inside CPython, which is compiled without it; nor that the
+ * last reference is gone, or that the collector has stopped all other threads. */
+void __tsan_acquire(void *);
+void __tsan_release(void *);
+#    define ENTER(object) Py_BEGIN_CRITICAL_SECTION(object); void *entered = (object); __tsan_acquire(entered);
+#    define LEAVE() __tsan_release(entered); Py_END_CRITICAL_SECTION()
+#    define ALONE_WITH(object) __tsan_acquire(object), (void)get(&((Lock *)(object))->owner)
+#  else
+#    define ENTER(object) Py_BEGIN_CRITICAL_SECTION(object)
+#    define LEAVE() Py_END_CRITICAL_SECTION()
+#  endif
 #else
 static inline int64_t
 get(int64_t *word)
@@ -232,8 +293,35 @@ note(int64_t *word, int64_t to)
 {
     *word = to;
 }
+
+static inline unsigned long
+peek(unsigned long *count)
+{
+    return *count;
+}
+
+static inline void
+note_count(unsigned long *count, unsigned long to)
+{
+    *count = to;
+}
+
+static inline PyObject *
+peek_object(PyObject **field)
+{
+    return *field;
+}
+
+static inline void
+note_object(PyObject **field, PyObject *to)
+{
+    *field = to;
+}
 #  define ENTER(object) {
 #  define LEAVE() }
+#endif
+#ifndef ALONE_WITH
+#  define ALONE_WITH(object) ((void)0)
 #endif
 
 /* -- the state of the module -------------------------------------------------------------------------------------- */
@@ -647,7 +735,7 @@ static inline int
 take(Lock *lock, int64_t ident)
 {
     if (get(&lock->owner) == 0 && swap(&lock->owner, 0, ident)) {
-        lock->count = 1;
+        note_count(&lock->count, 1);
         return 1;
     }
     return 0;
@@ -663,7 +751,7 @@ take_waiting(Lock *lock, int64_t ident)
             return 0;
         }
         if (swap(&lock->owner, owner, ident)) {
-            lock->count = 1;
+            note_count(&lock->count, 1);
             return 1;
         }
     }
@@ -837,7 +925,7 @@ lock_acquire(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *
             PyErr_SetString(PyExc_OverflowError, "Internal lock count overflowed");
             return NULL;
         }
-        lock->count++;
+        note_count(&lock->count, lock->count + 1);
         Py_RETURN_TRUE;
     }
     if (take(lock, ident)) {
@@ -857,7 +945,9 @@ released(Lock *lock)
     if (get(&lock->owner) != me()) {
         return 0;
     }
-    if (--lock->count == 0) {
+    unsigned long left = lock->count - 1;
+    note_count(&lock->count, left);
+    if (left == 0) {
         let_go(lock);
     }
     return 1;
@@ -957,7 +1047,7 @@ lock_release_save(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     PyObject *saved = PyLong_FromUnsignedLong(lock->count);
     if (saved != NULL) {
-        lock->count = 0;
+        note_count(&lock->count, 0);
         let_go(lock);
     }
     return saved;
@@ -976,7 +1066,7 @@ lock_acquire_restore(PyObject *self, PyObject *saved)
     if (!take(lock, ident) && wait_for(lock, ident, -1, 0) < 0) {
         return NULL;
     }
-    lock->count = count;
+    note_count(&lock->count, count);
     Py_RETURN_NONE;
 }
 
@@ -986,7 +1076,7 @@ lock_at_fork_reinit(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     Lock *lock = (Lock *)self;
     if (get(&lock->owner) != 0) {
-        lock->count = 0;
+        note_count(&lock->count, 0);
         let_go(lock);
     }
     Py_RETURN_NONE;
@@ -1014,7 +1104,7 @@ repair(Lock *lock, int64_t forking)
     lock->forks = forks;
     if (owner != forking) {
         lock->owner = 0;
-        lock->count = 0;
+        note_count(&lock->count, 0);
     }
 }
 
@@ -1059,7 +1149,7 @@ lock_repr(PyObject *self)
     int64_t owner = get(&lock->owner);
     return PyUnicode_FromFormat("<%s %s object owner=%lld count=%lu at %p>", owner ? "locked" : "unlocked",
                                 Py_TYPE(self)->tp_name, (long long)(owner == HANDED ? 0 : owner),
-                                owner ? lock->count : 0, (void *)self);
+                                owner ? peek(&lock->count) : 0, (void *)self);
 }
 
 static PyObject *
@@ -1140,6 +1230,7 @@ lock_dealloc(PyObject *self)
 {
     Lock *lock = (Lock *)self;
     PyTypeObject *type = Py_TYPE(self);
+    ALONE_WITH(self);
     PyObject_GC_UnTrack(self);
     if (lock->weakrefs != NULL) {
         PyObject_ClearWeakRefs(self);
@@ -1450,14 +1541,14 @@ note_place(Observed *self, PyObject *code, int64_t at, int by_with)
 {
     note(&self->by_with, by_with);
     note(&self->taken_at, at);
-    if (self->taken_in == code) {
+    if (peek_object(&self->taken_in) == code) {
         Py_XDECREF(code);
         return;
     }
     PyObject *before;
     ENTER(self);
     before = self->taken_in;
-    self->taken_in = code;
+    note_object(&self->taken_in, code);
     LEAVE();
     Py_XDECREF(before);
 }
@@ -1656,6 +1747,7 @@ pass_over(PyObject *self, PyObject *folder)
 static int
 observed_traverse(PyObject *self, visitproc visit, void *arg)
 {
+    ALONE_WITH(self);
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(((Observed *)self)->taken_in);
     return 0;
@@ -1664,6 +1756,7 @@ observed_traverse(PyObject *self, visitproc visit, void *arg)
 static void
 observed_dealloc(PyObject *self)
 {
+    ALONE_WITH(self);
     PyObject_GC_UnTrack(self);
     Py_CLEAR(((Observed *)self)->taken_in);
     lock_dealloc(self);
