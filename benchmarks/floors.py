@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 from _thread import RLock
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain, islice
 from operator import attrgetter
 from queue import SimpleQueue
 from typing import Any, Self
 
-from syncprims import AtomicCounter, TimedLock
+from syncprims import AtomicCounter, TimedLock, TimedRLock
 from syncprims._core.deadlocks import refuse_deadlock
 from syncprims._core.interrupts import LeaveInC, leave_by
 from syncprims._core.waits import Waiting
@@ -21,7 +22,8 @@ from syncprims._core.waits import Waiting
 from .counters import INLINE
 from .measuring import OURS, STDLIB, Case, Group, Work, loop
 from .orders import TURNS, play, runner
-from .pools import HANDED_IN, WORKERS, Submit, nothing, with_callbacks
+from .pools import CHUNK, HANDED_IN, OUR_MAP, THREAD_POOL_MAP, WORKERS, Submit, mapping, nothing, with_callbacks
+from .together import together
 
 _CLock: Any = RLock
 _acquire = _CLock.acquire
@@ -146,6 +148,72 @@ class AnyNumber(Method):
         return value
 
 
+class Bounded(AnyNumber):
+    """It adds if the sum is between two bounds."""
+
+    __slots__ = ("greatest", "least")
+
+    def __init__(self, make: Callable[[], Any] = RLock) -> None:
+        super().__init__()
+        self.lock = make()
+        self.least, self.greatest = 0, 10**12
+
+    def increment(self, n: int = 1) -> int:  # type: ignore[override]
+        """Add an integer."""
+        if n is not _ONE and type(n) is not int:
+            raise TypeError(n)
+        with self.lock:
+            if self.least <= (value := self.n + n) <= self.greatest:
+                self.n = value
+                return value
+        raise ValueError(n)
+
+
+class Comparing(Method):
+    """It sets the number if it is the expected one."""
+
+    __slots__ = ()
+
+    def compare_and_set(self, expected: int, new: int) -> bool:
+        """Compare and set."""
+        with self.lock:
+            if self.n == expected:
+                self.n = new
+                return True
+        return False
+
+
+class ComparingIntegers(Comparing):
+    """The same, for nothing but integers."""
+
+    __slots__ = ()
+
+    def __init__(self, make: Callable[[], Any] = RLock) -> None:
+        super().__init__()
+        self.lock = make()
+
+    def compare_and_set(self, expected: int, new: int) -> bool:
+        """Compare and set."""
+        if type(expected) is not int or type(new) is not int:
+            raise TypeError(expected, new)
+        with self.lock:
+            if self.n == expected:
+                self.n = new
+                return True
+        return False
+
+
+class OnlyReturning:
+    """No lock at all: a Python ``__enter__`` that only returns, and an ``__exit__`` in C that does nothing."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    __exit__ = "".format
+
+
 class Shortest:
     """The shortest ``with`` that takes one lock and opens the next; without any guarantee."""
 
@@ -222,8 +290,20 @@ def _alone(make: Any) -> Any:
     return open_
 
 
-def _counting(make: Any) -> Any:
-    return lambda _: loop("counter.increment()", counter=make())
+def _counting(make: Any, statement: str = "counter.increment()") -> Any:
+    return lambda _: loop(statement, counter=make())
+
+
+def _comparing(make: Any) -> Any:
+    return _counting(make, "counter.compare_and_set(0, 0)")
+
+
+def _among_four(make: Any) -> Any:
+    def open_(_: ExitStack) -> Work:
+        lock = make()
+        return lambda operations: together([loop("with lock: pass", lock=lock)] * 4, operations // 4)
+
+    return open_
 
 
 def _chain(size: int, before: int, after: int, turns: int) -> float:
@@ -306,6 +386,44 @@ def _told_apart(stack: ExitStack) -> Submit:
     return lambda callback: batches.submit(lambda future: inbox.put((callback, future)))
 
 
+# -- a map in chunks ---------------------------------------------------------------------------------------------------
+
+
+def _each(numbers: tuple[int, ...]) -> list[object]:
+    return [nothing(number) for number in numbers]
+
+
+class _Chunks:
+    """The shortest map over an executor: each chunk is a task, and nothing else is promised."""
+
+    def __init__(self, executor: ThreadPoolExecutor) -> None:
+        self.executor = executor
+
+    def submitted(self, numbers: Iterable[int]) -> list[Future[list[object]]]:
+        chunks = iter(numbers)
+        return [self.executor.submit(_each, chunk) for chunk in iter(lambda: tuple(islice(chunks, CHUNK)), ())]
+
+    def at_once(self, numbers: Iterable[int]) -> Iterable[object]:
+        return chain.from_iterable([future.result() for future in self.submitted(numbers)])
+
+    def one_by_one(self, numbers: Iterable[int]) -> Iterable[object]:
+        for future in self.submitted(numbers):
+            yield from future.result()
+
+    def dropped(self, numbers: Iterable[int]) -> Iterable[object]:
+        futures = self.submitted(numbers)
+        futures.reverse()
+        while futures:
+            results = futures.pop().result()
+            results.reverse()
+            while results:
+                yield results.pop()
+
+
+def _chunks(way: Callable[[_Chunks, Iterable[int]], Iterable[object]]) -> Any:
+    return lambda stack: mapping(partial(way, _Chunks(stack.enter_context(ThreadPoolExecutor(WORKERS)))))
+
+
 def _pool(make: Callable[[ExitStack], Submit]) -> Callable[[ExitStack], Work]:
     return lambda stack: with_callbacks(make(stack))
 
@@ -336,6 +454,38 @@ GROUPS = (
         ),
     ),
     Group(
+        "floor-bounds",
+        "What each guarantee adds to a count with bounds",
+        (
+            INLINE,
+            Case("a method, any integer", STDLIB, _counting(AnyNumber)),
+            Case("+ two bounds", STDLIB, _counting(Bounded)),
+            Case("+ no gap after entering (TimedRLock)", STDLIB, _counting(partial(Bounded, TimedRLock))),
+            Case("AtomicCounter", OURS, _counting(partial(AtomicCounter, minimum=0, maximum=10**12))),
+        ),
+    ),
+    Group(
+        "floor-compare",
+        "What each guarantee adds to comparing and setting",
+        (
+            INLINE,
+            Case("a method", STDLIB, _comparing(Comparing)),
+            Case("+ nothing but integers", STDLIB, _comparing(ComparingIntegers)),
+            Case("+ no gap after entering (TimedRLock)", STDLIB, _comparing(partial(ComparingIntegers, TimedRLock))),
+            Case("AtomicCounter", OURS, _comparing(AtomicCounter)),
+        ),
+    ),
+    Group(
+        "floor-lock-by-four",
+        "Four threads at one lock, and at none that is entered in Python",
+        (
+            Case("threading.Lock", STDLIB, _among_four(threading.Lock)),
+            Case("no lock, entered in Python", STDLIB, _among_four(OnlyReturning)),
+        ),
+        better="more",
+        operations=40_000,
+    ),
+    Group(
         "floor-order",
         "What a little Python adds to a hand-off between two threads",
         (
@@ -360,5 +510,18 @@ GROUPS = (
         ),
         better="more",
         operations=256,
+    ),
+    Group(
+        "floor-map",
+        "What each guarantee takes from a map in chunks of 64, in threads",
+        (
+            THREAD_POOL_MAP,
+            Case("chunks in a ThreadPoolExecutor", STDLIB, _chunks(_Chunks.at_once)),
+            Case("+ a generator, which can be closed", STDLIB, _chunks(_Chunks.one_by_one)),
+            Case("+ no result kept after it was taken", STDLIB, _chunks(_Chunks.dropped)),
+            OUR_MAP,
+        ),
+        better="more",
+        operations=CHUNK * 32,
     ),
 )

@@ -52,7 +52,9 @@ def with_callbacks(submit: Submit) -> Work:
     return work
 
 
-def _mapping(run: Callable[[Iterable[int]], Iterable[object]]) -> Work:
+def mapping(run: Callable[[Iterable[int]], Iterable[object]]) -> Work:
+    """All results of a map, one after the other."""
+
     def work(operations: int) -> float:
         started = perf_counter()
         found = sum(1 for _ in run(range(operations)))
@@ -178,29 +180,29 @@ def _own(kind: Any) -> Callable[[ExitStack], CallbackPool]:
 def _map(make: Callable[[], Any]) -> Callable[[ExitStack], Work]:
     def open_(stack: ExitStack) -> Work:
         pool = stack.enter_context(make())
-        return _mapping(partial(pool.map, nothing, chunksize=CHUNK))
+        return mapping(partial(pool.map, nothing, chunksize=CHUNK))
 
     return open_
 
 
 def _map_one_by_one(stack: ExitStack) -> Work:
-    return _mapping(partial(stack.enter_context(_threads()).map, nothing))
+    return mapping(partial(stack.enter_context(_threads()).map, nothing))
 
 
 def _map_pebble(stack: ExitStack) -> Work:
     pool = _pebble(stack)
-    return _mapping(lambda numbers: pool.map(nothing, numbers, chunksize=CHUNK).result())
+    return mapping(lambda numbers: pool.map(nothing, numbers, chunksize=CHUNK).result())
 
 
 def _map_mpire(stack: ExitStack) -> Work:
     pool = _mpire(stack)
-    return _mapping(lambda numbers: pool.map(nothing, list(numbers), chunk_size=CHUNK))
+    return mapping(lambda numbers: pool.map(nothing, list(numbers), chunk_size=CHUNK))
 
 
 def _map_joblib(stack: ExitStack) -> Work:
     joblib = package("joblib")
     run = stack.enter_context(joblib.Parallel(WORKERS, batch_size=CHUNK))
-    return _mapping(lambda numbers: run(map(joblib.delayed(nothing), numbers)))
+    return mapping(lambda numbers: run(map(joblib.delayed(nothing), numbers)))
 
 
 HANDED_IN = (
@@ -208,6 +210,9 @@ HANDED_IN = (
     Case("CallbackPool(ThreadPoolExecutor)", OURS, _ours(_ours_in_its_executor), 0.9),
 )
 """The baseline, and ours in an executor of the same kind."""
+
+THREAD_POOL_MAP = Case("ThreadPool.map", STDLIB, _map(_thread_pool))
+OUR_MAP = Case('CallbackPool("thread").map', OURS, _map(partial(CallbackPool, "thread", max_workers=WORKERS)), 0.85)
 
 GROUPS = (
     Group(
@@ -251,8 +256,8 @@ GROUPS = (
         "map-threads",
         "map in chunks of 64, in threads",
         (
-            Case("ThreadPool.map", STDLIB, _map(_thread_pool)),
-            Case('CallbackPool("thread").map', OURS, _map(partial(CallbackPool, "thread", max_workers=WORKERS)), 0.85),
+            THREAD_POOL_MAP,
+            OUR_MAP,
             Case("ThreadPoolExecutor.map", STDLIB, _map_one_by_one),
         ),
         better="more",

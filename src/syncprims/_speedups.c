@@ -53,7 +53,7 @@
  *     posted     1 from the opening of the gate until the thread that passed it has closed it again
  *     starving   1 if a thread that waited long has been overtaken
  *     gate       a lock of CPython's, closed (locked) unless a thread may pass; made for the first waiter
- *     count      how often the owner has acquired it; only the owner touches it
+ *     count      how often the owner has acquired it; only the owner writes it, and `repr` reads it at any time
  *
  * Acquiring a free lock is one compare-and-swap of `owner` from 0. Nothing else is written.
  *
@@ -92,8 +92,20 @@
  * The observed lock of the watch
  * ------------------------------
  * It has the same word and the same gate, and takes the place of `threading.Lock`: it is not reentrant, and any thread may
- * release it. So a release is a compare-and-swap from the owner that was read, and of two releases one fails. The owner
- * also notes which instruction of which code acquired it; only the owner writes that.
+ * release it. So a release is a compare-and-swap from the owner that was read, and of two releases one fails. The thread
+ * that acquires it notes after that which instruction of which code did it (`taken_at`, `taken_in`). If another thread
+ * releases the lock in between, and a third acquires it, two threads write at once. So these rules hold:
+ *
+ * 1. `taken_in` is replaced in the critical section of the object, and a new reference to it is made there. So each code
+ *    that was there is dropped once, by the thread that replaced it or by the one that frees the lock, and no thread gets
+ *    a reference to a code that is gone.
+ * 2. Outside of a critical section the reference is only compared with a code that the thread has a reference to.
+ *    Nothing is read from what it points to. If the two are equal, there is nothing to replace.
+ * 3. After such a release the place may be that of either thread, or the code of one and the instruction of the other.
+ *    Python uses it only in the thread that has the lock, for a `with` that this thread is in.
+ *
+ * What is written while another thread may read it, and orders nothing, is written and read by `note` and `peek` and
+ * their like. For ThreadSanitizer, ENTER, LEAVE and ALONE_WITH say what it can't see inside CPython.
  *
  * Forks
  * -----
@@ -1756,9 +1768,12 @@ observed_traverse(PyObject *self, visitproc visit, void *arg)
 static void
 observed_dealloc(PyObject *self)
 {
+    Observed *observed = (Observed *)self;
     ALONE_WITH(self);
     PyObject_GC_UnTrack(self);
-    Py_CLEAR(((Observed *)self)->taken_in);
+    PyObject *code = observed->taken_in;
+    note_object(&observed->taken_in, NULL);
+    Py_XDECREF(code);
     lock_dealloc(self);
 }
 
