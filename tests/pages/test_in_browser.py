@@ -42,6 +42,7 @@ TITLE = """() => {
 def page(browser: Browser, site: str) -> Iterator[Page]:
     """Open an empty tab whose addresses are below the site's, and hold that nothing in it fails."""
     context = browser.new_context(base_url=site, permissions=["clipboard-read", "clipboard-write"])
+    context.set_default_timeout(120_000)  # milliseconds: a machine may be busy
     tab = context.new_page()
     failed: list[str] = []
     tab.on("console", lambda message: failed.append(f"{tab.url}: {message.text}") if message.type == "error" else None)
