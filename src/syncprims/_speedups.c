@@ -65,6 +65,8 @@
  * 3. A thread that comes at the right moment may acquire the lock before one that was woken; that is fast, and may go on
  *    for long. So a thread that has waited for a millisecond and was overtaken sets `starving`. The next release stores
  *    HANDED instead of 0. Only a thread that is counted in `waiters` may acquire it then, and any of these may.
+ *    This is no promise to the thread that has waited: with the GIL, the one that has stored HANDED can come back, count
+ *    itself, and acquire the lock before the other gets the GIL.
  * 4. HANDED must not be left without a waiter. A waiter that gives up subtracts itself from `waiters`, and then changes
  *    HANDED to 0. A thread that has stored HANDED reads `waiters` after that, and changes it to 0 if there are none. So
  *    the last of them does it, and after it the rule (1) holds for the threads that came in between.
