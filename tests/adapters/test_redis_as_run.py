@@ -7,6 +7,8 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,16 +29,17 @@ pytest.importorskip("redis", reason="needs redis-py: pip install 'syncprims[redi
 
 LEASE: Final = 30.0
 
-# The page "Past one machine" states these.
-RIGHTS_OF_A_LOCK: Final = (
-    *("evalsha", "eval", "get", "set", "del", "pttl", "pexpire", "time", "exists"),
-    *("zadd", "zcard", "zrange", "zrank", "zrem", "zpopmin", "publish", "subscribe"),
-)
-RIGHTS_OF_A_SEMAPHORE: Final = (
-    *("evalsha", "eval", "get", "set", "pttl", "pexpire", "time"),
-    *("zadd", "zrange", "zrank", "zrem", "zpopmin", "publish", "subscribe", "zcard", "zscore", "zremrangebyscore"),
-)
-RIGHTS_OF_A_COUNTER: Final = ("evalsha", "eval", "get", "set", "del", "incrby", "decrby")
+PAGE: Final = Path(__file__).parents[2] / "docs" / "past-one-machine.rst"
+
+
+def stated(user: str) -> tuple[str, ...]:
+    """The commands that the page allows this user; its keys and channels are the same for all the tests."""
+    text = PAGE.read_text(encoding="utf-8")
+    words = text[text.index(f"ACL SETUSER {user} on >secret") :].split()[5:]
+    rules = list(takewhile(lambda word: word[0] in "+~&r", words))
+    patterns = ["~jobs:*"] if user == "counters" else ["resetchannels", "&syncprims:*", "~jobs:*", "~{jobs:*"]
+    assert [rule for rule in rules if rule[0] != "+"] == patterns
+    return tuple(rule[1:] for rule in rules if rule[0] == "+")
 
 
 def waited_for(lock: RedisLock | RedisSemaphore, admin: Redis) -> None:
@@ -89,9 +92,9 @@ def use_counter(client: Redis, key: str, admin: Redis) -> None:
 
 
 USES: Final = {
-    "lock": (use_lock, RIGHTS_OF_A_LOCK),
-    "semaphore": (use_semaphore, RIGHTS_OF_A_SEMAPHORE),
-    "counter": (use_counter, RIGHTS_OF_A_COUNTER),
+    "lock": (use_lock, "locks"),
+    "semaphore": (use_semaphore, "semaphores"),
+    "counter": (use_counter, "counters"),
 }
 
 
@@ -107,9 +110,10 @@ def test_the_rights_that_are_stated_suffice_and_none_is_too_much(
     from redis import Redis
     from redis.exceptions import ResponseError
 
-    use, rights = USES[what]
-    keys = [f"{key}*", f"{{{key}*"]
-    channels = ["syncprims:*"] if what != "counter" else []
+    use, user = USES[what]
+    rights = stated(user)
+    keys = [f"{key}*"] if what == "counter" else [f"{key}*", f"{{{key}*"]
+    channels = [] if what == "counter" else ["syncprims:*"]
 
     def allow(*commands: str) -> Redis:
         client.acl_setuser(
@@ -192,6 +196,44 @@ def test_a_server_that_takes_no_more_clients_is_waited_for(own_server: RedisServ
         until(lambda: lock.waiting == 1)
         client.config_set("maxclients", 100)
         assert waiting.result() is True
+
+
+def test_the_database_and_the_password_are_the_clients(own_server: RedisServer, key: str) -> None:
+    """Nothing is written elsewhere, and threads that wait are reached there as well."""
+    from redis import Redis
+
+    own_server.client().config_set("requirepass", "secret")
+    with (
+        Redis("127.0.0.1", own_server.port, db=3, password="secret", socket_timeout=patience(5.0)) as client,
+        Redis("127.0.0.1", own_server.port, db=0, password="secret", socket_timeout=patience(5.0)) as elsewhere,
+    ):
+        for name, (use, _) in USES.items():
+            use(client, f"{key}-{name}", client)
+        assert client.dbsize()
+        assert not elsewhere.dbsize()
+
+
+def test_a_waiting_thread_has_one_connection_more_than_one_that_talks(own_server: RedisServer, key: str) -> None:
+    """As the page says, so that the limits of a server can be set."""
+    waiters = 3
+    admin = own_server.client()
+    locks = [RedisLock(own_server.client(), key, lease=LEASE) for _ in range(2)]
+
+    def listening() -> int:
+        return len(admin.client_list(_type="pubsub"))
+
+    def take(lock: RedisLock) -> None:
+        with lock.hold(patience(30.0)):
+            pass
+
+    with Threads() as threads:
+        with locks[0]:
+            for number in range(waiters):
+                threads.start(take, locks[number % 2])
+            until(in_line(admin, key, waiters))
+            assert listening() == waiters
+            assert len(admin.client_list()) <= 2 * waiters + 2  # the holder's, and this test's
+        threads.join(patience(30.0))
 
 
 # -- a server that says something else to waiting threads -------------------------------------------------------------
@@ -342,32 +384,40 @@ def info(client: Redis, what: str) -> object:
 
 
 def test_a_failover_in_the_middle_of_a_hold(sentinel: Any, key: str) -> None:
-    """A lock that the replica has heard of is still held, renewed and handed on; and its tokens go on growing."""
+    """What the replica has heard of is still held, renewed and handed on; tokens go on growing, and counts stay."""
     found, master, replica, watching = sentinel
     client = found.master_for("ours", socket_timeout=patience(2.0))
     lock = RedisLock(client, key, lease=LEASE, timeout=patience(60.0), renew=True)
+    limited = RedisSemaphore(client, f"{key}-permits", 1, lease=LEASE, timeout=patience(60.0), renew=True)
+    counter = RedisCounter(client, f"{key}-count")
+    writer = master.client()
 
-    def take() -> int:
-        with lock:
-            return lock.token
+    def take(it: RedisLock | RedisSemaphore) -> int:
+        with it:
+            return it.token
 
     with Threads(patience(90.0)) as threads:
-        with lock:
-            token = lock.token
-            waiting = threads.start(take)
-            until(lambda: lock.waiting == 1)
-            until(lambda: master.client().wait(1, 1000) == 1)
+        with lock, limited:
+            counter.add(5)
+            tokens = [lock.token, limited.token]
+            waiting = [threads.start(take, each) for each in (lock, limited)]
+            until(lambda: lock.waiting == limited.waiting == 1)
+            writer.set(f"{key}-written", 1)  # after all the others, and WAIT is only for writes of its own connection
+            until(lambda: writer.wait(1, 1000) == 1)
             master.kill()
             until(lambda: info(replica.client(), "role") == "master", patience(60.0))
-            until(lambda: renewed_at(lock), patience(60.0))
-            assert not lock.lost.is_set()
+            for each in (lock, limited):
+                until(partial(renewed_at, each), patience(60.0))
+                assert not each.lost.is_set()
             assert replica.client().exists(key)
-        assert waiting.result(patience(60.0)) > token
+        assert all(late.result(patience(60.0)) > token for late, token in zip(waiting, tokens, strict=True))
+    assert counter.increment() == 6
     assert not replica.client().exists(key)
+    assert limited.value == 1
     assert watching.ping()
 
 
-def renewed_at(lock: RedisLock) -> bool:
+def renewed_at(lock: RedisLock | RedisSemaphore) -> bool:
     """Whether a renewal by hand reaches the new master."""
     from redis.exceptions import RedisError
 
