@@ -1,0 +1,108 @@
+"""What is published of the watch: kinds of hang, and the suites of others that were run under it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from watch import kinds
+from watch.suites import DOCS, PACKAGES, of_pytest, of_unittest, results, table_of_costs, table_of_suites
+from watch.test_hangs import HANGS
+
+STANDARD = {"test_thread", "test_queue", "test_sched", "test_logging", "test_threading", "test_concurrent_futures"}
+
+pages = pytest.mark.skipif(not DOCS.is_dir(), reason="the pages are not there: only the tests were copied")
+
+OF_UNITTEST = """\
+test_get (test.test_queue.QueueTest.test_get) ... ok
+test_put (test.test_queue.QueueTest.test_put)
+Puts one. ... skipped 'not here'
+test_join (test.test_queue.QueueTest.test_join) ... a line of the program's own
+FAIL
+test_size (test.test_queue.QueueTest.test_size) ... expected failure
+
+======================================================================
+FAIL: test_join (test.test_queue.QueueTest.test_join)
+----------------------------------------------------------------------
+AssertionError
+
+----------------------------------------------------------------------
+Ran 4 tests in 0.1s
+
+FAILED (failures=1, skipped=1, expected failures=1)
+"""
+
+OF_PYTEST = """\
+<testsuites><testsuite>
+<testcase classname="a" name="one"><system-out>words</system-out></testcase>
+<testcase classname="a" name="two"><failure message="no"/></testcase>
+<testcase classname="a" name="three"><skipped message="not here"/></testcase>
+</testsuite></testsuites>
+"""
+
+
+def test_outcomes_of_unittest_are_read() -> None:
+    """Each test's, and how many passed, also if the program's own output is in between."""
+    found, counts = of_unittest(OF_UNITTEST)
+    assert counts == Counter(passed=1, failed=1, skipped=2)
+    assert {test.partition(" ")[0]: outcome for test, outcome in found.items()} == {
+        "test_get": "passed",
+        "test_put": "skipped",
+        "test_join": "failed",
+        "test_size": "expected failure",
+    }
+
+
+def test_outcomes_of_pytest_are_read(tmp_path: Path) -> None:
+    """From its file; without one there are none."""
+    file = tmp_path / "results.xml"
+    assert of_pytest(file) == ({}, Counter())
+    file.write_text(OF_PYTEST)
+    assert of_pytest(file) == (
+        {"a.one": "passed", "a.two": "failed", "a.three": "skipped"},
+        Counter(passed=1, failed=1, skipped=1),
+    )
+
+
+# What the page says of: in pure Python this one fails now and then.
+NOW_AND_THEN = {
+    ("3.14", "cheroot", "pure"): ["cheroot.test.test_conn.test_Content_Length_out[/wrong_cl_unbuffered-200-I too]"]
+}
+
+
+@pages
+@pytest.mark.parametrize("python", ["3.11", "3.13", "3.13t", "3.14"])
+def test_no_suite_has_a_report_or_another_outcome(python: str) -> None:
+    """Of the standard library's suites of threads, and of five packages at least, in both forms."""
+    rows = results("suites")[python]
+    suites = {row["suite"].partition(".")[0] for row in rows}
+    assert suites >= STANDARD
+    assert len(suites & set(PACKAGES)) >= 5
+    for row in rows:
+        for side in ("compiled", "pure"):
+            known = NOW_AND_THEN.get((python, row["suite"], side), [])
+            assert row[side]["reports"] == 0
+            assert set(row[side]["changed"]) <= set(known)
+            assert row[side]["passed"] + len(row[side]["changed"]) == row["without"]["passed"] > 0
+
+
+@pages
+def test_every_kind_of_hang_is_named_everywhere() -> None:
+    """On six Pythons, in both forms: each program that hangs or only looks so."""
+    kept = json.loads(kinds.FILE.read_text(encoding="utf-8"))
+    assert kept.keys() == {"3.11", "3.12", "3.13", "3.13t", "3.14", "3.15"}
+    for forms in kept.values():
+        assert forms.keys() == set(kinds.FORMS)
+        for found in forms.values():
+            assert found == dict.fromkeys((*HANGS, *kinds.look_alikes()), True)
+
+
+@pages
+def test_the_tables_are_those_of_the_results() -> None:
+    """The pages show what was kept."""
+    assert (DOCS / "kinds.txt").read_text(encoding="utf-8") == kinds.table(json.loads(kinds.FILE.read_text()))
+    assert (DOCS / "suites.txt").read_text(encoding="utf-8") == table_of_suites()
+    assert (DOCS / "suite-costs.txt").read_text(encoding="utf-8") == table_of_costs()
