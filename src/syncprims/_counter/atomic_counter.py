@@ -74,17 +74,17 @@ class AtomicCounter(CounterSurface, _Number):
     """A thread-safe integer: threads can change it at the same time, and no change is lost.
 
     Use it to count in several threads, for identifiers, for limits (``maximum=``), and as a latch that threads wait
-    for. Think of the turnstile of a stadium: visitors pass one at a time, its number is always right, and a steward can
+    for. Think of the turnstile of a stadium: visitors pass one at a time, the count is always right, and a steward can
     wait until it shows a thousand.
 
     Args:
         value: The initial value, which `reset` restores.
         minimum: The least value allowed; None, the default, means no limit.
         maximum: The greatest value allowed; None, the default, means no limit.
-        name: The counter's name in messages; by default ``AtomicCounter-7`` or the like.
+        name: The counter's name in messages. The default is like ``AtomicCounter-7``.
 
     Raises:
-        TypeError: A number is not an integer (`bool` is not one here), or the name is not a string.
+        TypeError: A number is not an integer (a `bool` does not count as one), or the name is not a string.
         ValueError: The minimum is greater than the maximum.
         CounterBoundsError: The value is out of bounds.
 
@@ -103,7 +103,7 @@ class AtomicCounter(CounterSurface, _Number):
     would read like ``counter = counter + 1``. Counters are compared by identity. ``if counter:`` and a comparison with
     a number raise `TypeError`: use its ``value``.
 
-    **Fairness.** None: a thread that comes at the right moment may overtake others.
+    **Fairness.** None: a thread that arrives at the right moment may overtake others.
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. A change is
     made as a whole or not at all, even if an interrupt (Ctrl-C, or any asynchronous exception) comes in the middle.
@@ -178,7 +178,7 @@ class AtomicCounter(CounterSurface, _Number):
     # The fast path is written out in each of these, because a call costs as much as the whole change.
 
     def increment(self, n: int = 1) -> int:
-        """Add `n` and return the new value. It may wait for another thread's change, forever if an `update` hangs.
+        """Add `n` and return the new value. It may wait for another thread's change, and forever if an `update` hangs.
 
         Args:
             n: Any integer, by default 1.
@@ -276,10 +276,10 @@ class AtomicCounter(CounterSurface, _Number):
 
         Args:
             expected: The value that the counter must have.
-            new: The value that it gets then.
+            new: The value to set if it has the expected one.
 
         Returns:
-            Whether the value was the expected one, and was set.
+            Whether the counter had the expected value, and now has the new one.
 
         Raises:
             TypeError: One of them is not an integer.
@@ -309,13 +309,13 @@ class AtomicCounter(CounterSurface, _Number):
         return old == expected
 
     def update(self, fn: Callable[[int], int]) -> int:
-        """Set the value to a function's result for it, and return the result.
+        """Replace the value with ``fn(value)``, and return the new value.
 
         The function runs exactly once, in this thread, under the counter's lock: changes by other threads wait for it.
         So it must be short, and must not wait for anything.
 
         Args:
-            fn: Takes the present value and returns the new one.
+            fn: Takes the current value and returns the new one.
 
         Raises:
             TypeError: The function can't be called, or its result is not an integer (as with a coroutine function). The
@@ -397,7 +397,7 @@ class AtomicCounter(CounterSurface, _Number):
     # -- waiting for it -----------------------------------------------------------------------------------------
 
     def wait_for(self, predicate: Callable[[int], bool], timeout: float | None = None) -> int:
-        """Wait until the predicate is true of the value, and return that value.
+        """Wait until the predicate is true for the value, and return that value.
 
         The predicate runs in this thread, under no lock, first at once and then after changes. As with
         `threading.Condition.wait_for`, it may miss a value that comes and goes between two calls. To wait until a value

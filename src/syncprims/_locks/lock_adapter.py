@@ -57,7 +57,7 @@ class LockAdapter(LockSurface):
     Args:
         lock: Anything with ``acquire()``, ``acquire(timeout=seconds)`` and ``release()``.
         timeout: How long ``with`` waits, in seconds. None, the default, waits forever; 0 does not wait.
-        name: The lock's name in messages; by default ``LockAdapter-7`` or the like.
+        name: The lock's name in messages. The default is like ``LockAdapter-7``.
 
     Raises:
         TypeError: The lock has no such methods, the timeout is not a number, or the name is not a string.
@@ -92,8 +92,8 @@ class LockAdapter(LockSurface):
 
     **Thread safety.** All methods may be called from any thread.
 
-    A `threading.Condition` works over an adapter. Its ``wait`` releases the lock as often as the thread has acquired
-    it, and then acquires it as often again, unless the wrapped lock raises an error.
+    You can make a `threading.Condition` with an adapter. Its ``wait`` releases the lock as many times as the thread has
+    acquired it, and later acquires it as many times again, unless the wrapped lock raises an error.
 
     **Differences from threading.** Only a thread that acquired the lock through this adapter may release it through
     this adapter; any other gets a `RuntimeError`. Whether a thread may acquire it twice depends on the wrapped lock.
@@ -159,7 +159,7 @@ class LockAdapter(LockSurface):
         Raises:
             DeadlockError: The wait has no limit, and this thread has acquired this `threading.Lock` already.
             TypeError: ``blocking`` is neither a `bool` nor 0 or 1.
-            ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
+            ValueError: A timeout was given with ``blocking=False``, or it is NaN or a negative number other than -1.
             OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
         """
         return self._take(check_acquire(blocking, timeout), raises=False)

@@ -86,7 +86,7 @@ class LockSurface:
 
     @property
     def holder(self) -> Holder | None:
-        """The thread that holds the lock right now, or None. A snapshot, best effort; never blocks.
+        """The thread that holds the lock right now, or None. A best-effort snapshot; never blocks.
 
         A `LockAdapter` knows only threads that acquired the lock through it.
         """
@@ -94,7 +94,7 @@ class LockSurface:
 
     @property
     def waiting(self) -> int:
-        """How many threads wait for the lock right now. This is an estimate, for monitoring.
+        """How many threads are waiting for the lock right now. This is an estimate, for monitoring.
 
         A `LockAdapter` knows only threads that wait through it.
         """
@@ -137,7 +137,7 @@ class LockSurface:
         """Called just before a thread blocks, in that thread; for subclasses.
 
         Args:
-            holder: The thread that has the lock, as far as is known.
+            holder: The thread that holds the lock, as far as is known.
         """
 
     def _on_acquired(self, waited: float, /) -> None:
@@ -151,5 +151,5 @@ class LockSurface:
         """Called just before a `LockTimeoutError` is raised, in the thread that gets it; for subclasses.
 
         Args:
-            error: The error, which may be given notes.
+            error: The error. You may add notes to it.
         """

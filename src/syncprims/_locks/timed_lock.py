@@ -80,7 +80,7 @@ _c_acquire_restore = _CLock._acquire_restore
 
 
 class TimedLock(LockSurface, _CLock):
-    """A `threading.Lock` with a timeout, which names its holder when a wait fails and refuses to deadlock.
+    """A lock like `threading.Lock` with a timeout. It names its holder when a wait fails, and refuses to deadlock.
 
     Use it in place of a `threading.Lock` if you prefer an error to a hang. Think of the only key to a reading room: a
     reader who waits too long for the key learns who has it and at which desk they sit. If two readers each have one key
@@ -88,7 +88,7 @@ class TimedLock(LockSurface, _CLock):
 
     Args:
         timeout: How long ``with`` waits, in seconds. None, the default, waits forever; 0 does not wait.
-        name: The lock's name in messages; by default ``TimedLock-7`` or the like.
+        name: The lock's name in messages. The default is like ``TimedLock-7``.
 
     Raises:
         ValueError: The timeout is negative or NaN.
@@ -102,7 +102,8 @@ class TimedLock(LockSurface, _CLock):
         ...     accounts.held_by_me()
         True
 
-    **Fairness.** None, as with `threading.Lock`: a thread that comes at the right moment may overtake those that wait.
+    **Fairness.** None, as with `threading.Lock`: a thread that arrives at the right moment may overtake threads that
+    are waiting.
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. The body of a
     ``with`` never runs without the lock, and an interrupt (Ctrl-C, or any asynchronous exception) never leaves the lock
@@ -115,9 +116,9 @@ class TimedLock(LockSurface, _CLock):
     system may give its ident to a new thread, which then looks like the holder. Use ``with``, which avoids this.
 
     **Subclassing.** Override any of three hooks: `_on_wait`, `_on_acquired` and `_on_timeout`. A hook runs in the
-    thread that waits or acquires, while the thread holds none of the library's inner locks. It must be short, and costs
-    nothing unless overridden. If a hook raises, the lock is not acquired, and the caller gets the exception. You may
-    override public methods too, but they don't call each other. ``with`` calls `__enter__` and `__exit__`, but not
+    thread that waits or acquires, while the thread holds none of the library's internal locks. It must be short, and
+    costs nothing unless overridden. If a hook raises, the lock is not acquired, and the caller gets the exception. You
+    may override public methods too, but they don't call each other. ``with`` calls `__enter__` and `__exit__`, but not
     `acquire` and `release`. `hold` calls only `__exit__`, and `acquire_all` none of them. A `threading.Condition` calls
     all four, except in its ``wait``. If you write `__exit__` or `release` in Python, an interrupt on entry to it leaves
     the lock acquired.
@@ -266,13 +267,13 @@ class TimedLock(LockSurface, _CLock):
             timeout: How long to wait, in seconds. -1, the default, and None wait forever.
 
         Returns:
-            Whether the lock was acquired. False means that the try failed or the time was up.
+            Whether the lock was acquired. False means that the attempt failed or the time was up.
 
         Raises:
             DeadlockError: The wait has no limit, and this thread holds the lock already or the wait would complete a
                 cycle. A wait with a limit never raises it.
             TypeError: ``blocking`` is neither a `bool` nor 0 or 1. (In `threading`, ``acquire(5)`` waits forever.)
-            ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
+            ValueError: A timeout was given with ``blocking=False``, or it is NaN or a negative number other than -1.
             OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
 
         Example:
@@ -300,7 +301,8 @@ class TimedLock(LockSurface, _CLock):
     def hold(self, timeout: float | None) -> AbstractContextManager[Self]:
         """Return a context manager that acquires the lock with this timeout instead of the constructor's.
 
-        You may keep it and use it again, even in several threads. The lock itself keeps the last one that was made.
+        You may keep the context manager and reuse it, even in several threads. The lock caches the last one that it
+        made.
 
         Args:
             timeout: How long ``with`` waits, in seconds. None waits forever; 0 does not wait.
@@ -465,7 +467,7 @@ if core is not None:
 
 
 class TimedRLock(TimedLock):
-    """A reentrant `TimedLock`: its holder may acquire it again, and it is free after as many releases.
+    """A reentrant `TimedLock`: its holder may acquire it again, and must release it as many times.
 
     Use it when a method that holds the lock calls another method that acquires it.
 
@@ -480,7 +482,7 @@ class TimedRLock(TimedLock):
 
     **Fairness.** None, as with `threading.RLock`.
 
-    **Thread safety.** Like `TimedLock`. An interrupt never changes how often the lock is held.
+    **Thread safety.** Like `TimedLock`. An interrupt never makes the number of acquisitions wrong.
 
     **Differences from threading.** A thread whose wait would complete a cycle gets a `DeadlockError`; `acquire` with a
     finite timeout never raises it.

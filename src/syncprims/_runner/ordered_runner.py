@@ -44,9 +44,9 @@ R = TypeVar("R")
 class OrderedRunner:
     """Threads run their steps in a predefined order: each releases the next, and the last releases the first.
 
-    Use it if threads have to alternate, if the stages of a pipeline must run in order, or if a test needs a certain
-    order of its threads. Think of a relay race: the runner with the baton runs and hands it to the next one, and all
-    others wait. A step that fails drops the baton, and all threads that wait for it get an error.
+    Use it if threads have to alternate, if the stages of a pipeline must run in order, or if a test needs its threads
+    to run in a certain order. Think of a relay race: the runner with the baton runs and hands it to the next one, and
+    all others wait. A step that fails drops the baton, and all threads that wait for it get an error.
 
     Steps may repeat in the order: ``OrderedRunner("zero", "odd", "zero", "even")``.
 
@@ -55,7 +55,7 @@ class OrderedRunner:
         rounds: How often to go through the order, 1 by default; None repeats it forever.
         timeout: The default timeout, in seconds, of a thread that waits for its turn, of `wait`, and of `run` as a
             whole. None, the default, waits forever; 0 does not wait.
-        name: The runner's name in messages; by default ``OrderedRunner-7`` or the like.
+        name: The runner's name in messages. The default is like ``OrderedRunner-7``.
 
     Raises:
         ValueError: There are no steps, `rounds` is less than 1, or the timeout is negative or NaN.
@@ -89,8 +89,8 @@ class OrderedRunner:
     gets an interrupt (Ctrl-C, or any asynchronous exception) takes no turn. An interrupt in a step, or at the end of
     one, breaks the sequence, so that no thread waits for a turn that will not come. If a step is due and all of its
     threads have ended, the other threads go on waiting, because a new thread may still come. After five seconds, a
-    warning to the logger ``syncprims`` names the ended threads. Errors of timeouts and reports name them too. `run`
-    knows that no thread will come, and fails.
+    warning to the logger ``syncprims`` names the ended threads. Timeout errors and reports name them too. `run` knows
+    that no thread will come, and fails.
 
     **Differences from threading.** The closest relative is `threading.Barrier`. As with a barrier, an error or `abort`
     breaks a runner, and `reset` makes it usable again. But a barrier releases all threads at once, and a runner one at
@@ -146,12 +146,12 @@ class OrderedRunner:
 
     @property
     def state(self) -> SequenceState:
-        """The present state: ``"open"``, ``"finished"`` or ``"broken"``."""
+        """The current state: ``"open"``, ``"finished"`` or ``"broken"``."""
         return self._usable().state
 
     @property
     def current(self) -> str | None:
-        """The step whose turn it is; None after the end, and if an overridden `_next` was not called yet."""
+        """The step whose turn it is; None after the end, and as long as an overridden `_next` has not been called."""
         sequence = self._usable()
         if sequence.turn is None and not sequence.ends and type(self)._next is OrderedRunner._next:
             return self._steps[0]
@@ -164,7 +164,7 @@ class OrderedRunner:
 
     @property
     def waiting(self) -> int:
-        """How many threads wait for a turn or for the end right now: an estimate, for monitoring."""
+        """How many threads are waiting for a turn or for the end right now. This is an estimate, for monitoring."""
         return count_waits(self._usable())
 
     def __repr__(self) -> str:
@@ -252,7 +252,7 @@ class OrderedRunner:
         timeout: float | EllipsisType | None = ...,
         executor: Executor | None = None,
     ) -> list[R]:
-        """Run the rest of the sequence, each step's body in each of its turns; return when all turns are done.
+        """Run the rest of the sequence: call each step's body in each of its turns; return when all turns are done.
 
         The runner starts a thread for each step. With an executor it starts none: the calling thread takes every turn
         and submits the body of the step to the executor, one at a time. So the bodies can run in processes and on other
@@ -260,10 +260,10 @@ class OrderedRunner:
         open.
 
         Args:
-            bodies: For each step a function, which is called in its turns with the `Turn`.
+            bodies: A function for each step. In each turn of the step it is called with the `Turn`.
             timeout: How long the whole run may take, in seconds; by default the constructor's timeout. None means no
                 limit.
-            executor: Where to run the bodies, instead of in threads of the run.
+            executor: Where to run the bodies, instead of in threads that the runner starts.
 
         Returns:
             The results of the bodies, one for each turn, in the order of the turns.
@@ -276,7 +276,7 @@ class OrderedRunner:
                 names its thread, which ends when its body ends. With an executor, this is also raised at once if
                 another thread has taken a turn.
             BrokenSequenceError: The sequence was aborted or reset, before or during the run.
-            SequenceFinishedError: It had finished already; `reset` starts it again.
+            SequenceFinishedError: The sequence had already finished; `reset` starts it again.
             DeadlockError: This thread is in a step of this runner, or holds a lock that a body waits for.
             BaseException: A body raised it. It is raised when all threads have ended, with later ones as its notes. An
                 interrupt aborts the sequence, and is raised when the waiting threads have ended.

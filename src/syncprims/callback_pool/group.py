@@ -62,7 +62,7 @@ class Cancellation:
 
     **Differences from threading.Event**: only the group sets it, and nothing resets it.
 
-    **Subclassing**: the group makes it, and has no hook to make another kind.
+    **Subclassing**: the group makes it, and there is no hook to make it use a subclass.
     """
 
     def __init__(self, open_tasks: Open) -> None:
@@ -159,7 +159,7 @@ class TaskGroup:
     then have two seconds to end, and otherwise go on in the pool. If a task raises ``SystemExit``, the group raises a
     `CallbackExit` with that cause. The error of submitting to a failed group does not count as another failure.
 
-    **Subclassing**: the pool makes it, and has no hook to make another kind.
+    **Subclassing**: the pool makes it, and there is no hook to make it use a subclass.
 
     Attributes:
         cancelled: Shows tasks whether they should stop.
@@ -201,7 +201,7 @@ class TaskGroup:
         Raises:
             PoolClosedError: The group has failed, is not entered or has been left, or the pool accepts no more tasks.
                 It is a `RuntimeError`.
-            DeadlockError: As for the pool, like `TransportError`, `ForkedError` and `TypeError`.
+            DeadlockError: See `CallbackPool.submit`, also for `TransportError`, `ForkedError` and `TypeError`.
         """
         self._check_open()
         return self._start(self._intake.make(self._pool, None, fn, args, kwargs))
@@ -223,7 +223,7 @@ class TaskGroup:
 
         Raises:
             PoolClosedError: As for `submit`.
-            ValueError: As for the pool, like the others.
+            ValueError: See `CallbackPool.apply_async`, also for the other errors.
         """
         self._check_open()
         return self._start(self._intake.prepare(self._pool, func, args, kwds, callback, error_callback, timeout))
@@ -243,7 +243,7 @@ class TaskGroup:
 
         Raises:
             PoolClosedError: As for `submit`, even while iterating.
-            PoolTimeoutError: As for the pool, like the others.
+            PoolTimeoutError: See `CallbackPool.map`, also for the other errors.
         """
         self._check_open()
         mapping: MapOfChunks[T] = MapOfChunks(self._open_tasks, self._submit_chunk, fn, iterables, timeout, chunksize)

@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 class CallbackPool(Executor):
-    """Runs calls in threads, processes or any executor, and a callback when each call is done.
+    """A pool that makes calls in threads, processes or any executor, and runs a callback when each call is done.
 
     Use it instead of `multiprocessing.Pool.apply_async` or an executor's ``add_done_callback``: every callback runs
     exactly once, in order of completion, and no failure is lost or causes a hang.
@@ -81,7 +81,7 @@ class CallbackPool(Executor):
             Programs that tasks have started, for example by `subprocess`, are not killed with a worker. At the
             program's exit, a worker that is still in its initializer has four times the ``grace``; then the tasks that
             wait for it fail. A `join` or `close` without a timeout logs a warning and goes on waiting.
-        name: The pool's name in messages; by default ``CallbackPool-7`` or the like.
+        name: The pool's name in messages. The default is like ``CallbackPool-7``.
 
     Raises:
         ValueError: An unknown kind of executor, ``max_workers`` or ``max_pending`` below 1, or an argument that does
@@ -109,8 +109,8 @@ class CallbackPool(Executor):
     **Differences from concurrent.futures and multiprocessing.Pool**: callbacks run on one thread of the pool, not on
     the submitter's or a worker's. An exception in the ``with`` block cancels the queued tasks. `join`, `close` or the
     end of the ``with`` block raises the exceptions of callbacks. When the pool closes, it also raises the exceptions of
-    its tasks that no code looked at. Code looks at an exception with an ``error_callback``, with `Task.result` or
-    `Task.exception` (except in a hook), or by awaiting the task.
+    its tasks that no code looked at. Each of these counts as looking at an exception: an ``error_callback``,
+    `Task.result` or `Task.exception` (except in a hook), and awaiting the task.
 
     A task's ``timeout`` counts from its start, in the pool's own workers and in process executors of this machine
     (standard, loky). In other executors it counts from when ``running()`` is first true. Dask's futures never report
@@ -212,7 +212,7 @@ class CallbackPool(Executor):
         Raises:
             PoolClosedError: The pool accepts no more tasks.
             DeadlockError: With ``max_pending``: there would never be room, because the tasks wait for this thread.
-            TransportError: This executor needs a pickled call, and the call can't be pickled.
+            TransportError: The executor needs pickled calls, and this call can't be pickled.
             ForkedError: This is a forked child of the process that made the pool.
             TypeError: ``fn`` can't be called, or is a coroutine function: a call would run none of its code.
         """
@@ -247,7 +247,7 @@ class CallbackPool(Executor):
             ValueError: ``timeout`` is negative or NaN.
             TypeError: A function can't be called, or is a coroutine function; or ``args`` is not an iterable, or is a
                 string (write a single argument as a tuple); or ``kwds`` is not a mapping.
-            PoolClosedError: As for `submit`, like `TransportError` and `ForkedError`.
+            PoolClosedError: See `submit`, also for `TransportError` and `ForkedError`.
         """
         intake = self._intake
         return intake.start(intake.prepare(self, func, args, kwds, callback, error_callback, timeout))
@@ -260,14 +260,14 @@ class CallbackPool(Executor):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[T]:
-        """Return an iterator over ``fn`` of each item, in the items' order.
+        """Return an iterator over the results of calling ``fn`` with each item, in the order of the items.
 
         The call submits everything. With ``buffersize`` (by default ``max_pending``), it submits this many chunks, and
         then one more for each chunk that you have taken. Taking a result blocks until it is there.
 
-        When the pool closes, it raises the exceptions of the calls that no code looked at. These are all of them if you
-        never read the results, and those of the results that are left after a ``break``. If you got one exception, the
-        others count as seen.
+        When the pool closes, it raises the exceptions of the calls that no code looked at. If you never read the
+        results, that is all exceptions; after a ``break``, those of the results that you did not read. Once you have
+        got one exception, the others count as seen.
 
         Args:
             fn: Called with one item of each iterable, up to the end of the shortest.
@@ -279,7 +279,7 @@ class CallbackPool(Executor):
         Raises:
             PoolTimeoutError: While iterating: the time was up. Tasks that have not begun are cancelled.
             ValueError: ``chunksize`` or ``buffersize`` is below 1, or ``timeout`` is negative or NaN.
-            PoolClosedError: As for `submit`, like `TransportError` and `ForkedError`.
+            PoolClosedError: See `submit`, also for `TransportError` and `ForkedError`.
         """
         return self._map(fn, iterables, timeout, chunksize).start(buffersize, in_order=True)
 
@@ -300,8 +300,8 @@ class CallbackPool(Executor):
         `TaskGroup` describes it, with an example.
 
         Args:
-            timeout: How many seconds after entering the block all of its tasks must have ended. If they have not, the
-                group fails with a `PoolTimeoutError`. None means no limit.
+            timeout: How many seconds the tasks may take, counted from entering the block. If some have not ended by
+                then, the group fails with a `PoolTimeoutError`. None means no limit.
 
         Raises:
             ValueError: ``timeout`` is negative or NaN.
@@ -323,8 +323,8 @@ class CallbackPool(Executor):
 
         Raises:
             DeadlockError: The result would never come; see `Task.result`.
-            PoolClosedError: As for `apply_async`, like `TypeError`, `TransportError` and `ForkedError`. Otherwise the
-                exception of the call.
+            PoolClosedError: See `apply_async`, also for `TypeError`, `TransportError` and `ForkedError`. If the call
+                raises an exception, this method raises it too.
         """
         return self.apply_async(func, args, kwds).result()
 
@@ -336,7 +336,7 @@ class CallbackPool(Executor):
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> Task[list[T]]:
-        """Start ``func`` of each item, and return a task whose result is the list of all results, in order.
+        """Start ``func`` for each item, and return a task whose result is the list of all results, in order.
 
         All items are read and submitted at the call; with ``max_pending`` it blocks like `submit`. If calls raise, the
         task fails with the first exception, once all calls have ended.
@@ -344,24 +344,25 @@ class CallbackPool(Executor):
         Args:
             func: The function to call.
             iterable: The items.
-            chunksize: How many items a worker gets at a time; None makes four such parts for each worker.
+            chunksize: How many items a worker gets at a time; None makes four chunks for each worker.
             callback: Called with the list of results, on the pool's dispatcher thread.
             error_callback: Called instead with the exception.
 
         Raises:
             ValueError: ``chunksize`` is below 1.
-            PoolClosedError: As for `apply_async`, like `TypeError`, `TransportError` and `ForkedError`.
+            PoolClosedError: See `apply_async`, also for `TypeError`, `TransportError` and `ForkedError`.
         """
         return self._map_at_once("map", call_with_each, func, iterable, chunksize, callback, error_callback)
 
     def starmap(
         self, func: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
     ) -> list[T]:
-        """Return the list of ``func(*item)`` of each item, in order; blocks until all results are there.
+        """Call ``func(*item)`` for each item, and return the list of results, in order; blocks until all are there.
 
         Raises:
             DeadlockError: They would never come; see `Task.result`.
-            ValueError: As for `map_async`, like the others. Otherwise the exception of a call.
+            ValueError: See `map_async`, also for the other errors. If a call raises an exception, this method raises it
+                too.
         """
         return self.starmap_async(func, iterable, chunksize).result()
 
@@ -373,7 +374,7 @@ class CallbackPool(Executor):
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> Task[list[T]]:
-        """Do the same as `map_async`, with ``func(*item)`` of each item."""
+        """Do the same as `map_async`, but call ``func(*item)`` for each item."""
         return self._map_at_once("starmap", call_with_all, func, iterable, chunksize, callback, error_callback)
 
     def _map_at_once(
@@ -396,7 +397,7 @@ class CallbackPool(Executor):
         return mapping.start(self._submit_chunk, self._intake.start_besides, call, func, chunks)
 
     def imap(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1) -> LazyResults[T]:
-        """Return an iterator over ``func`` of each item, in order, that reads the items as results are taken.
+        """Return an iterator over the results of ``func`` for each item, in order. It reads items as you take results.
 
         Use it for slow, large or endless sources: see `LazyResults`. `map` submits everything at the call.
 
@@ -408,7 +409,8 @@ class CallbackPool(Executor):
         Raises:
             ValueError: ``chunksize`` is below 1.
             TypeError: ``func`` can't be called, or ``iterable`` is not an iterable.
-            PoolClosedError: As for `submit`, even while iterating, like `TransportError` and `ForkedError`.
+            PoolClosedError: See `submit`, also for `TransportError` and `ForkedError`. These may be raised while
+                iterating, too.
         """
         return self._imap(func, iterable, chunksize, in_order=True)
 
@@ -437,7 +439,7 @@ class CallbackPool(Executor):
     def join(self, timeout: float | None = None) -> None:
         """Block until nothing is pending: no task and no callback, including tasks that callbacks submit.
 
-        The pool stays open. If other threads keep submitting, this waits until the pool is idle at some moment. An
+        The pool stays open. If other threads keep submitting, this waits for a moment when the pool is idle. An
         interrupt (Ctrl-C) while waiting aborts the pool.
 
         Args:
@@ -447,7 +449,7 @@ class CallbackPool(Executor):
             CallbackErrors: The exceptions of callbacks, and the exceptions of tasks that no code looked at.
             PoolTimeoutError: The time was up. Nothing has changed.
             DeadlockError: A callback or a task of the pool called it; or no timeout is given, and one of them waits for
-                this thread, for example for a lock that it holds. Nothing has changed.
+                this thread, for example for a lock that this thread holds. Nothing has changed.
             ForkedError: As for `submit`.
         """
         deadline = Deadline(timeout)
@@ -491,7 +493,7 @@ class CallbackPool(Executor):
         return self._ending.abort()
 
     def terminate(self) -> list[Task[Any]]:
-        """Call `abort`, and kill the pool's own processes: their tasks are cancelled, and none of them is left.
+        """Call `abort`, and kill the pool's own processes: their tasks are cancelled, and no process is left.
 
         It waits for the callbacks of the cancelled tasks, at most a few seconds. A lock or a queue that a killed
         process was using may stay locked forever, and programs that it has started go on. Threads can't be killed, nor
@@ -507,7 +509,7 @@ class CallbackPool(Executor):
         return self._ending.kill()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the pool like every executor: accept no more tasks, not even from callbacks, and raise no errors.
+        """End the pool as any executor does: accept no more tasks, not even from callbacks, and raise no errors.
 
         The errors that `close` would raise are logged. The pool ends as soon as all submitted tasks are done, even if a
         task tries to submit itself again.
@@ -570,7 +572,7 @@ class CallbackPool(Executor):
 
     @property
     def stats(self) -> PoolStats:
-        """The present numbers of the pool. While tasks run, the numbers may be from slightly different moments."""
+        """The pool's current numbers. While tasks run, they may be from slightly different moments."""
         self._open_tasks.check_fork()
         # A task leaves the open ones a little after it has been settled, and is in the tally by then.
         tasks = [task for task in list(self._open_tasks.jobs) if not task.settled()]
@@ -585,7 +587,7 @@ class CallbackPool(Executor):
         )
 
     def _on_settled(self, task: Task[Any], /) -> None:
-        """Do nothing: for subclasses, called on the dispatcher thread after each task's callback.
+        """Do nothing. This hook for subclasses is called on the dispatcher thread after each task's callback.
 
         It should be short, because it holds up other callbacks. The pool keeps its exceptions like those of a callback,
         and `join` and `close` wait for it. If it reads the error of a task, that does not count as looking at it.

@@ -47,7 +47,7 @@ class Task(Future[T]):
     """The future of one call, made by `CallbackPool.submit` and `CallbackPool.apply_async`.
 
     Use it like any `concurrent.futures.Future`: with `concurrent.futures.wait` and ``as_completed``, with
-    ``asyncio.wrap_future``, or simply ``await`` it. `settled` and `wait_settled` are about its callback too.
+    ``asyncio.wrap_future``, or simply ``await`` it. `settled` and `wait_settled` take its callback into account too.
 
     Example:
         >>> from syncprims import CallbackPool
@@ -61,12 +61,12 @@ class Task(Future[T]):
     **Thread safety**: every method may be called from any thread, and from signal handlers.
 
     **Differences from concurrent.futures.Future**: `concurrent.futures.wait` sees at once that a task is cancelled, not
-    only when a worker comes to it. `running` is true only once the call has really begun, if the executor reports that.
+    only when a worker gets to it. `running` is true only once the call has really begun, if the executor reports that.
     `result` in a forked child raises `ForkedError` instead of waiting for workers that are not there. If a task is
     dropped before any code looked at its error, the pool raises it when it closes. If a function given to
     `add_done_callback` raises, this is logged, and the other functions are still called.
 
-    **Subclassing**: tasks are made by the pool, which has no hook to make another kind. Override
+    **Subclassing**: the pool makes the tasks, and there is no hook to make it use a subclass. Override
     `CallbackPool._on_settled` to act on each task.
     """
 
@@ -199,7 +199,7 @@ class Task(Future[T]):
         holds up no worker, and its exceptions are not lost.
 
         Raises:
-            TypeError: ``fn`` can't be called, or is a coroutine function, and a call would run none of its code.
+            TypeError: ``fn`` can't be called, or is a coroutine function: a call would run none of its code.
         """
         check_runs(fn, "fn")
         if getattr(fn, "__module__", None) == "asyncio.tasks":
@@ -214,10 +214,10 @@ class Task(Future[T]):
         super().add_done_callback(fn)
 
     def remove_done_callback(self, fn: Callable[[Future[T]], object]) -> int:
-        """Remove a function that was given to `add_done_callback`, like `asyncio.Future`; for `asyncio.wait`.
+        """Remove a function that was passed to `add_done_callback`, as in `asyncio.Future`; `asyncio.wait` needs this.
 
         Returns:
-            How often it was there.
+            How many times it was there.
         """
         with self._condition:
             before = list(self._done_callbacks)
@@ -354,7 +354,7 @@ class Task(Future[T]):
             self._course.await_settled(TaskSettled(self._open_tasks, self, self._label), Deadline(patience))
 
     def ready(self) -> bool:
-        """True once the call is done: multiprocessing's name of `done`."""
+        """True once the call is done: multiprocessing's name for `done`."""
         return self.done()
 
     def successful(self) -> bool:

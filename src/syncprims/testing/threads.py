@@ -155,7 +155,7 @@ class Threads:
 
     **Fairness**: threads start in the order of the calls. After that the operating system decides which one runs.
 
-    **Thread safety**: `start` may be called from any thread, also from the threads that it started.
+    **Thread safety**: `start` may be called from any thread, including those that it started.
 
     **Differences from threading**: `threading.Thread` prints an exception and drops it, and `join` does not say whether
     the thread ended, or how. `concurrent.futures.ThreadPoolExecutor` limits the number of threads, which can deadlock a
