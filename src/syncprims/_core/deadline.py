@@ -49,7 +49,7 @@ def check_acquire(blocking: object, timeout: float | None) -> float | None:
     Raises:
         TypeError: `blocking` is neither a `bool` nor 0 or 1. It is usually meant as a timeout, but would be an endless
             wait.
-        ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
+        ValueError: A timeout was given with ``blocking=False``, or it is NaN or a negative number other than -1.
         OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
     """
     if blocking is True and (type(timeout) is float or type(timeout) is int) and 0 <= timeout <= TIMEOUT_MAX:

@@ -29,7 +29,7 @@ class Guarded(TimedLock, Generic[T]):
     Args:
         value: The value; it is never compared, copied or printed.
         timeout: How long ``with`` and `update` wait, in seconds. None, the default, waits forever; 0 does not wait.
-        name: The name in messages; by default ``Guarded-7`` or the like.
+        name: The name in messages. The default is like ``Guarded-7``.
 
     Raises:
         ValueError: The timeout is negative or NaN.

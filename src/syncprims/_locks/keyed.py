@@ -41,7 +41,7 @@ class KeyedLock(InUse[Hashable, TimedLock]):
 
     Args:
         timeout: How long ``with`` of each lock waits, in seconds. None, the default, waits forever; 0 does not wait.
-        name: The name in messages; by default ``KeyedLock-7`` or the like.
+        name: The name in messages. The default is like ``KeyedLock-7``.
 
     Raises:
         ValueError: The timeout is negative or NaN.

@@ -249,7 +249,7 @@ class QueuedLock(SharedLock):
         Raises:
             DeadlockError: The wait has no limit, and this thread holds the lock, or all holders wait for this thread.
             TypeError: ``blocking`` is neither a `bool` nor 0 or 1.
-            ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
+            ValueError: A timeout was given with ``blocking=False``, or it is NaN or a negative number other than -1.
             OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
         """
         limit = check_acquire(blocking, timeout)

@@ -37,7 +37,7 @@ class TimedRWLock(SharedLock):
 
     Args:
         timeout: How long ``with`` waits, in seconds. None, the default, waits forever; 0 does not wait.
-        name: The lock's name in messages; by default ``TimedRWLock-7`` or the like.
+        name: The lock's name in messages. The default is like ``TimedRWLock-7``.
 
     Raises:
         ValueError: The timeout is negative or NaN.

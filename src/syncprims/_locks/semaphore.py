@@ -37,7 +37,7 @@ class TimedSemaphore(SharedLock):
     Args:
         permits: How many there are; 1 or more.
         timeout: How long ``with`` waits, in seconds. None, the default, waits forever; 0 does not wait.
-        name: The semaphore's name in messages; by default ``TimedSemaphore-7`` or the like.
+        name: The semaphore's name in messages. The default is like ``TimedSemaphore-7``.
 
     Raises:
         ValueError: ``permits`` is less than 1, or the timeout is negative or NaN.
@@ -231,7 +231,7 @@ class TimedSemaphore(SharedLock):
             DeadlockError: The wait has no limit, and all permits belong to threads that wait for this one. A wait with
                 a limit never raises it.
             TypeError: ``blocking`` is neither a `bool` nor 0 or 1.
-            ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
+            ValueError: A timeout was given with ``blocking=False``, or it is NaN or a negative number other than -1.
             OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
 
         Example:

@@ -29,7 +29,7 @@ class SingleFlight(Generic[K, R]):
     Args:
         timeout: How long a caller waits for the call of another thread, in seconds. None, the default, waits forever; 0
             does not wait. It does not limit the caller's own call.
-        name: The name in messages; by default ``SingleFlight-7`` or the like.
+        name: The name in messages. The default is like ``SingleFlight-7``.
 
     Raises:
         ValueError: The timeout is negative or NaN.

@@ -191,7 +191,7 @@ class RedisSemaphore(LeasedLock):
 
         Raises:
             TypeError: ``blocking`` is neither a `bool` nor 0 or 1.
-            ValueError: A timeout goes with ``blocking=False``, or is negative and not -1, or NaN.
+            ValueError: A timeout was given with ``blocking=False``, or it is NaN or a negative number other than -1.
             OverflowError: The timeout is larger than `threading.TIMEOUT_MAX`.
             redis.RedisError: The server did not answer, or refused.
         """

@@ -45,7 +45,7 @@ class LazyResults(Iterator[T], Generic[T]):
     **Differences from multiprocessing**: `multiprocessing.pool.Pool` reads the whole source at once, even if you never
     take a result.
 
-    **Subclassing**: the pool makes it, and has no hook to make another kind.
+    **Subclassing**: the pool makes it, and there is no hook to make it use a subclass.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class LazyResults(Iterator[T], Generic[T]):
         Raises:
             PoolTimeoutError: The time was up; it is also a `multiprocessing.TimeoutError`. Call ``next()`` again to
                 continue waiting.
-            StopIteration: As for ``next()``, like the others.
+            StopIteration: See ``next()``, also for the other errors.
         """
         deadline = Deadline(timeout)
         while not self._results:
