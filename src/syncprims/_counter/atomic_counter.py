@@ -101,7 +101,7 @@ class AtomicCounter(CounterSurface, _Number):
     As in Java's ``AtomicInteger``, the name shows which value a method returns: `increment`, `decrement`, `add` and
     `update` return the new value, `get_and_add`, `get_and_set` and `reset` the old one. There is no ``+=``, because it
     would read like ``counter = counter + 1``. Counters are compared by identity. ``if counter:`` and a comparison with
-    a number raise `TypeError`: use its ``value``.
+    a number raise `TypeError`: use ``counter.value`` there.
 
     **Fairness.** None: a thread that arrives at the right moment may overtake others.
 
@@ -178,7 +178,7 @@ class AtomicCounter(CounterSurface, _Number):
     # The fast path is written out in each of these, because a call costs as much as the whole change.
 
     def increment(self, n: int = 1) -> int:
-        """Add `n` and return the new value. It may wait for another thread's change, and forever if an `update` hangs.
+        """Add `n` and return the new value. It may wait for another thread's change: forever, if an `update` hangs.
 
         Args:
             n: Any integer, by default 1.
@@ -276,7 +276,7 @@ class AtomicCounter(CounterSurface, _Number):
 
         Args:
             expected: The value that the counter must have.
-            new: The value to set if it has the expected one.
+            new: The value to set if the counter has the expected one.
 
         Returns:
             Whether the counter had the expected value, and now has the new one.

@@ -266,8 +266,8 @@ class CallbackPool(Executor):
         then one more for each chunk that you have taken. Taking a result blocks until it is there.
 
         When the pool closes, it raises the exceptions of the calls that no code looked at. If you never read the
-        results, that is all exceptions; after a ``break``, those of the results that you did not read. Once you have
-        got one exception, the others count as seen.
+        results, it raises all of them; after a ``break``, it raises those of the results that you did not read. Once
+        you have got one exception, the others count as seen.
 
         Args:
             fn: Called with one item of each iterable, up to the end of the shortest.
@@ -485,7 +485,7 @@ class CallbackPool(Executor):
         tasks go on, and their callbacks still run. The interpreter's exit does not wait for them.
 
         Returns:
-            The tasks that still run, and those that an executor which you passed in has already fetched.
+            The tasks that are still running, and those that an executor you passed in has already fetched.
 
         Raises:
             ForkedError: As for `submit`.
@@ -500,7 +500,7 @@ class CallbackPool(Executor):
         can an executor that you passed in.
 
         Returns:
-            The tasks that still run; none if it is a process pool.
+            The tasks that are still running; none if it is a process pool.
 
         Raises:
             ForkedError: As for `submit`.

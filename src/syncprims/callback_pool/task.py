@@ -47,7 +47,7 @@ class Task(Future[T]):
     """The future of one call, made by `CallbackPool.submit` and `CallbackPool.apply_async`.
 
     Use it like any `concurrent.futures.Future`: with `concurrent.futures.wait` and ``as_completed``, with
-    ``asyncio.wrap_future``, or simply ``await`` it. `settled` and `wait_settled` take its callback into account too.
+    ``asyncio.wrap_future``, or simply ``await`` it. `settled` and `wait_settled` also cover its callback.
 
     Example:
         >>> from syncprims import CallbackPool
@@ -64,7 +64,7 @@ class Task(Future[T]):
     only when a worker gets to it. `running` is true only once the call has really begun, if the executor reports that.
     `result` in a forked child raises `ForkedError` instead of waiting for workers that are not there. If a task is
     dropped before any code looked at its error, the pool raises it when it closes. If a function given to
-    `add_done_callback` raises, this is logged, and the other functions are still called.
+    `add_done_callback` raises, the exception is logged, and the other functions are still called.
 
     **Subclassing**: the pool makes the tasks, and there is no hook to make it use a subclass. Override
     `CallbackPool._on_settled` to act on each task.
@@ -319,8 +319,8 @@ class Task(Future[T]):
     def get(self, timeout: float | None = None) -> T:
         """Return the result like `result`, but after the callback has run, like `multiprocessing.pool.AsyncResult.get`.
 
-        It waits for the callback at most half a second, because the callback may need a lock of this thread. In another
-        callback of the pool it does not wait for the callback at all.
+        It waits for the callback at most half a second, because the callback may need a lock that this thread holds. In
+        another callback of the pool it does not wait for the callback at all.
 
         Raises:
             PoolTimeoutError: As for `result`; it is also a `multiprocessing.TimeoutError`.
