@@ -108,7 +108,7 @@ class AtomicCounter(CounterSurface, _Number):
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. A change is
     made as a whole or not at all, even if an interrupt (Ctrl-C, or any asynchronous exception) comes in the middle.
 
-    **Differences from threading.** `threading` has no counter. ``n += 1`` on a plain integer loses changes.
+    **Differences from threading.** `threading` has no counter. ``n += 1`` on a plain integer can lose changes.
 
     **Subclassing.** Override the hook `_on_change`. It is called when the value has changed, in the thread that changed
     it, with no lock held. It must be short, and costs nothing unless overridden. Hooks of several threads may run out
@@ -272,7 +272,7 @@ class AtomicCounter(CounterSurface, _Number):
         return self._change(0, self._initial)[0]
 
     def compare_and_set(self, expected: int, new: int) -> bool:
-        """Set the value if it is the expected one, in one step.
+        """Set a new value if the current value is the expected one, in one step.
 
         Args:
             expected: The value that the counter must have.

@@ -40,7 +40,7 @@ class Ranked(Protocol):
 
     @property
     def _serial(self) -> int:
-        """That of its creation."""
+        """Its place in the order of creation."""
 
     @property
     def _whole(self) -> object:

@@ -52,7 +52,7 @@ class OrderedRunner:
 
     Args:
         *steps: The names of the steps in their order, at least one.
-        rounds: How often to go through the order, 1 by default; None repeats it forever.
+        rounds: How many times to go through the order, 1 by default; None repeats it forever.
         timeout: The default timeout, in seconds, of a thread that waits for its turn, of `wait`, and of `run` as a
             whole. None, the default, waits forever; 0 does not wait.
         name: The runner's name in messages. The default is like ``OrderedRunner-7``.

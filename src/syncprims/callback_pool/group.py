@@ -91,7 +91,7 @@ class Cancellation:
         return self._set
 
     def raise_if_set(self) -> None:
-        """Raise once the group has failed, and do nothing before.
+        """Raise if the group has failed; otherwise do nothing.
 
         Raises:
             concurrent.futures.CancelledError: The group has failed. If a task lets it propagate, the group does not
@@ -236,7 +236,7 @@ class TaskGroup:
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[T]:
-        """Return an iterator over ``fn`` of each item, with tasks of the group; otherwise like `CallbackPool.map`.
+        """Call ``fn`` with each item, in tasks of the group; otherwise like `CallbackPool.map`.
 
         An error makes the group fail even if you never read its result. With ``buffersize`` (or the pool's
         ``max_pending``), ``fn`` may not be called for items whose results you don't read inside the block.

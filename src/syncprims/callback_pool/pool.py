@@ -98,10 +98,10 @@ class CallbackPool(Executor):
         >>> lengths
         [3]
 
-    **Fairness**: tasks begin in the order of submission; callbacks run in the order of completion. Threads that
-    ``max_pending`` blocks go on in no particular order. If you pass in a `concurrent.futures.ThreadPoolExecutor` that
-    has other users, the pool runs short tasks for about a millisecond in one of its threads and then lets other calls
-    run; each longer task waits in the executor's queue like any other call.
+    **Fairness**: tasks begin in the order of submission; callbacks run in the order of completion. Threads blocked by
+    ``max_pending`` go on in no particular order. If you pass in a `concurrent.futures.ThreadPoolExecutor` that has
+    other users, the pool runs short tasks for about a millisecond in one of its threads and then lets other calls run;
+    each longer task waits in the executor's queue like any other call.
 
     **Thread safety**: every method may be called from any thread. `join`, `close` and ``shutdown(wait=True)`` raise
     `DeadlockError` in a callback or a task of the pool itself.
@@ -360,7 +360,7 @@ class CallbackPool(Executor):
         """Call ``func(*item)`` for each item, and return the list of results, in order; blocks until all are there.
 
         Raises:
-            DeadlockError: They would never come; see `Task.result`.
+            DeadlockError: The results would never come; see `Task.result`.
             ValueError: See `map_async`, also for the other errors. If a call raises an exception, this method raises it
                 too.
         """

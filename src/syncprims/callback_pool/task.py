@@ -142,8 +142,8 @@ class Task(Future[T]):
             PoolTimeoutError: The task is not done, and the time is up. Nothing has changed; you may wait again.
             concurrent.futures.CancelledError: It was cancelled.
             TaskTimeoutError: It ran for longer than the ``timeout`` with which it was started.
-            DeadlockError: No timeout is given, and the result would never come, because the thread that runs the task
-                waits for this thread, or all workers that could run it do.
+            DeadlockError: No timeout is given, and the result would never come: the thread that runs the task, or every
+                worker that could run it, waits for this thread.
             ForkedError: It is not done, and this is a forked child.
         """
         return self._result_or_raise(timeout, PoolTimeoutError)
