@@ -399,7 +399,7 @@ class AtomicCounter(CounterSurface, _Number):
     def wait_for(self, predicate: Callable[[int], bool], timeout: float | None = None) -> int:
         """Wait until the predicate is true for the value, and return that value.
 
-        The predicate runs in this thread, under no lock, first at once and then after changes. As with
+        The predicate runs in this thread with no lock held: once at the start, and again after changes. As with
         `threading.Condition.wait_for`, it may miss a value that comes and goes between two calls. To wait until a value
         has been reached, use `wait_until`.
 

@@ -190,8 +190,8 @@ class Threads:
         Raises:
             WedgeError: Some threads did not end in time. The exceptions of the others are its cause.
             BaseExceptionGroup: The exceptions of the functions, in the order in which these were started. It is an
-                `ExceptionGroup` if all of them are `Exception`. It leaves out an exception that `Running.result` or
-                `Running.exception` has shown already, and each exception is raised once.
+                `ExceptionGroup` if all of them are `Exception`. It leaves out an exception that `Running.result` has
+                already raised or `Running.exception` has already returned, and each exception is raised once.
         """
         seconds = self.timeout if isinstance(timeout, EllipsisType) else timeout
         wedge = self._wait(seconds)
