@@ -124,7 +124,7 @@ class Wait(Frozen):
 
 
 class PoolStats(Frozen):
-    """How many tasks a pool has finished and how many it has still to do: a frozen snapshot.
+    """How many tasks a pool has finished and how many are left: a frozen snapshot.
 
     Attributes:
         submitted: Tasks that were submitted since the pool was made.

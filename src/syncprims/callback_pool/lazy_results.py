@@ -81,9 +81,10 @@ class LazyResults(Iterator[T], Generic[T]):
         """Return the next result; blocks until it is there.
 
         Raises:
-            StopIteration: There are no more.
-            DeadlockError: It would never come, because the task waits for this thread or all workers do.
-            PoolClosedError: The pool accepts no more tasks, and the source has more; so is `TransportError`.
+            StopIteration: There are no more results.
+            DeadlockError: The result would never come: the task, or every worker, waits for this thread.
+            PoolClosedError: The pool accepts no more tasks, and the source has more items. See `CallbackPool.submit`,
+                also for `TransportError`.
         """
         return self.next()
 
@@ -96,7 +97,7 @@ class LazyResults(Iterator[T], Generic[T]):
         Raises:
             PoolTimeoutError: The time was up; it is also a `multiprocessing.TimeoutError`. Call ``next()`` again to
                 continue waiting.
-            StopIteration: See ``next()``, also for the other errors.
+            StopIteration: There are no more results. Other errors are those of ``next()``.
         """
         deadline = Deadline(timeout)
         while not self._results:
