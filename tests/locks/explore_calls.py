@@ -1,6 +1,7 @@
-"""Explore interleavings at `KeyedLock`, `once` and `SingleFlight`: ``explore_calls.py SCENARIO PREEMPTIONS SECONDS``.
+"""Explore interleavings at what is built on `TimedLock`: ``explore_calls.py SCENARIO PREEMPTIONS SECONDS``.
 
-They are built on `TimedLock`, so the C lock under that is the model of `explore_locks`, which has to be imported first.
+These are `KeyedLock`, `Guarded`, `once` and `SingleFlight`. The C lock under `TimedLock` is the model of
+`explore_locks`, which has to be imported first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from locks.explore_locks import outcomes
 
 # isort: split
 
-from syncprims import KeyedLock, SingleFlight, once
+from syncprims import Guarded, KeyedLock, LockTimeoutError, SingleFlight, TimedLock, once
 from syncprims._locks import in_use, keyed, shared_call
 from syncprims._locks import once as once_module
 
@@ -157,6 +158,98 @@ class NotesNothing(ByKeyBare):
     def mutate() -> None:
         """Break the library."""
         keyed.KeyedLock._note_acquired = lambda self, lock: None  # type: ignore[method-assign]
+
+
+class Value:
+    """Two threads replace one value by the next number, one of them within a limit; then each reads it."""
+
+    def __init__(self) -> None:
+        """Make the state of one execution."""
+        self.guarded = Guarded(0, name="value")
+        self.got: list[int | str] = []
+
+    def step(self) -> None:
+        """Replace the value and read it, without a limit."""
+        with self.guarded as before:
+            self.guarded.value = before + 1
+        with self.guarded as after:
+            self.got.append(after)
+
+    def step_at_once(self) -> None:
+        """The same, unless the other thread has the value right then."""
+        try:
+            with self.guarded.hold(0) as before:
+                self.guarded.value = before + 1
+            with self.guarded.hold(0) as after:
+                self.got.append(after)
+        except LockTimeoutError:
+            self.got.append("missed")
+
+    workers: ClassVar[tuple[Worker, ...]] = (step, step_at_once)
+
+    def holds(self) -> bool:
+        """Nothing is lost: who misses the value misses it as a whole, and the value is free."""
+        with self.guarded as value:
+            outcome = f"{value}: " + " ".join(sorted(map(str, self.got)))
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        return outcome in ("2: 1 2", "2: 2 2", "1: 1 missed", "2: 2 missed")
+
+
+class Updated(Value):
+    """Both use `update`."""
+
+    def update(self) -> None:
+        """What each thread does."""
+        self.got.append(self.guarded.update(lambda before: before + 1))
+
+    workers: ClassVar[tuple[Worker, ...]] = (update, update)
+
+    def holds(self) -> bool:
+        """Each has its own number."""
+        return sorted(map(int, self.got)) == [1, 2]
+
+
+class Replaced(Updated):
+    """Both set it to what follows what `with` gave them."""
+
+    def replace(self) -> None:
+        """What each thread does."""
+        with self.guarded as before:
+            self.guarded.value = before + 1
+        self.got.append(before + 1)
+
+    workers = (replace, replace)
+
+
+class ReadsOutside(Replaced):
+    """A mutation: `with` gives the value from before it had the lock."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the library."""
+
+        def enter(self: Any) -> Any:
+            early = self._value
+            TimedLock.__enter__(self)
+            return early
+
+        Guarded.__enter__ = enter  # type: ignore[method-assign]
+
+
+class UpdatesOutside(Updated):
+    """A mutation: `update` calls the function before it has the lock."""
+
+    @staticmethod
+    def mutate() -> None:
+        """Break the library."""
+
+        def update(self: Any, fn: Callable[[Any], Any]) -> Any:
+            made = fn(self._value)
+            with self:
+                self._value = made
+            return made
+
+        Guarded.update = update  # type: ignore[method-assign]
 
 
 class Once:

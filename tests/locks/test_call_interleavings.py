@@ -1,4 +1,4 @@
-"""Every interleaving of two threads at `KeyedLock`, `once` and `SingleFlight`, up to a number of preemptions.
+"""Every interleaving of two threads at what is built on `TimedLock`, up to a number of preemptions.
 
 The explorations run in processes of their own: see `explore_calls`.
 """
@@ -32,12 +32,16 @@ def long(*values: object) -> object:
         ("ByKey", 1, set()),
         long("ByKeyBothWays", 1, set()),
         ("Once", 1, set()),
+        ("Value", 1, {"2: 1 2", "2: 2 2", "1: 1 missed"}),
+        long("Updated", 1, set()),
+        long("Replaced", 1, set()),
         long("OnceCutOff", 1, set()),
         long("Flight", 1, {"1", "2"}),
         long("ByKeyBare", 1, set()),
         long("OnceFailing", 1, {"['failed', 'failed']", "['done', 'failed']"}),
         long("FlightTwice", 1, set()),
         long("ByKey", 2, set()),
+        long("Value", 2, {"2: 1 2", "2: 2 2", "1: 1 missed", "2: 2 missed"}),
     ],
 )
 def test_every_interleaving_is_right(
@@ -59,6 +63,8 @@ def test_every_interleaving_is_right(
         ("NoLock", 1),
         ("Unchecked", 1),
         ("KeepsTheCutOff", 1),
+        ("ReadsOutside", 1),
+        long("UpdatesOutside", 1),
         long("StoresKeys", 2),
         long("OpensTwo", 2),
         long("ClosesLate", 1),
