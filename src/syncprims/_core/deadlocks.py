@@ -399,10 +399,10 @@ def deadlock(knot: Knot) -> DeadlockError:
     edges = knot.edges()
     cycle = [_say(wait, holder) for wait, holder in edges]
     frames = frames_of_threads()  # once, because it stops all threads for as long as it lists them
-    stacks = [without_ours(stack_at(frames.get(wait.ident), wait.ident)) for wait, _ in edges]
-    # Among them is one that refers to this frame. Without this the frames of the caller, and all that they refer to,
-    # would stay until they are collected.
-    del frames
+    try:
+        stacks = [without_ours(stack_at(frames.get(wait.ident), wait.ident)) for wait, _ in edges]
+    finally:
+        frames.clear()  # one of them refers to this frame, and so to those of the caller and all that they refer to
     lines = [f"deadlock: {say_cycle(cycle)}"]
     lines += _summary(
         [
