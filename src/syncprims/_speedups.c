@@ -52,6 +52,7 @@
  *     waiters    how many threads wait
  *     posted     1 from the opening of the gate until the thread that passed it has closed it again
  *     starving   1 if a thread that waited long has been overtaken
+ *     handed_by  the ident of the last thread that was about to store HANDED
  *     gate       a lock of CPython's, closed (locked) unless a thread may pass; made for the first waiter
  *     count      how often the owner has acquired it; only the owner writes it, and `repr` reads it at any time
  *
@@ -64,9 +65,10 @@
  *    among the waiters.
  * 3. A thread that comes at the right moment may acquire the lock before one that was woken; that is fast, and may go on
  *    for long. So a thread that has waited for a millisecond and was overtaken sets `starving`. The next release stores
- *    HANDED instead of 0. Only a thread that is counted in `waiters` may acquire it then, and any of these may.
- *    This is no promise to the thread that has waited: with the GIL, the one that has stored HANDED can come back, count
- *    itself, and acquire the lock before the other gets the GIL.
+ *    HANDED instead of 0. Only a thread that is counted in `waiters` may acquire it then, and any of these may, except
+ *    the one that has stored HANDED (`handed_by`). This one has to pass the gate first, or with the GIL it would come
+ *    back and acquire the lock before any other gets the GIL. Who stores HANDED opens the gate after that, and who
+ *    gives up stores 0 and opens it, so the gate does not stay closed before it.
  * 4. HANDED must not be left without a waiter. A waiter that gives up subtracts itself from `waiters`, and then changes
  *    HANDED to 0. A thread that has stored HANDED reads `waiters` after that, and changes it to 0 if there are none. So
  *    the last of them does it, and after it the rule (1) holds for the threads that came in between.
@@ -688,6 +690,7 @@ typedef struct {
     int64_t waiters;
     int64_t posted;
     int64_t starving;
+    int64_t handed_by;
     PyThread_type_lock gate;
     unsigned long count;
     int64_t forks;    /* what `forks` was when the lock had a waiter last */
@@ -757,11 +760,11 @@ take(Lock *lock, int64_t ident)
 
 /* Acquire the lock if it is free or promised; only for a thread that is counted in `waiters`. */
 static int
-take_waiting(Lock *lock, int64_t ident)
+take_waiting(Lock *lock, int64_t ident, int passed)
 {
     for (;;) {
         int64_t owner = get(&lock->owner);
-        if (owner != 0 && owner != HANDED) {
+        if (owner != 0 && (owner != HANDED || (!passed && get(&lock->handed_by) == ident))) {
             return 0;
         }
         if (swap(&lock->owner, owner, ident)) {
@@ -785,6 +788,9 @@ static inline int
 let_go_of(Lock *lock, int64_t owner)
 {
     int64_t after = has_waiters(lock) && get(&lock->starving) ? HANDED : 0;
+    if (after == HANDED) {
+        set(&lock->handed_by, me());
+    }
     if (!swap(&lock->owner, owner, after)) {
         return 0;
     }
@@ -805,7 +811,11 @@ let_go(Lock *lock)
         set(&lock->owner, 0);
     }
     else {
-        set(&lock->owner, has_waiters(lock) && get(&lock->starving) ? HANDED : 0);
+        int64_t after = has_waiters(lock) && get(&lock->starving) ? HANDED : 0;
+        if (after == HANDED) {
+            set(&lock->handed_by, me());
+        }
+        set(&lock->owner, after);
     }
     if (has_waiters(lock)) {
         open_gate(lock);
@@ -866,7 +876,7 @@ wait_for(Lock *lock, int64_t ident, double seconds, int handlers)
     int64_t process = get(&forks);
     add(&lock->waiters, 1);
     for (;;) {
-        if (take_waiting(lock, ident)) {
+        if (take_waiting(lock, ident, passed)) {
             outcome = 1;
             break;
         }

@@ -202,6 +202,29 @@ def test_a_waiter_is_not_overtaken_for_ever() -> None:
             over.set()
 
 
+def test_a_lock_that_is_acquired_again_at_once_goes_to_a_waiter() -> None:
+    """Although the thread that releases it keeps the GIL, it does not get a lock that it has handed over."""
+    lock, had = TimedLock(), threading.Event()
+
+    def wait() -> None:
+        with lock:
+            had.set()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)  # so that it keeps the GIL from its release to its next try
+    try:
+        with Threads() as threads, lock:
+            threads.start(wait)
+            for _ in range(300):  # up to 40 were seen: it may be the next to pass the gate
+                if had.wait(0.01):
+                    break
+                lock.release()
+                lock.acquire()
+            assert had.is_set()
+    finally:
+        sys.setswitchinterval(interval)
+
+
 def test_a_lock_goes_with_all_that_it_has() -> None:
     """Locks that were waited for leave nothing behind, whichever way the wait ended."""
 

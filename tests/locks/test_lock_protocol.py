@@ -35,6 +35,7 @@ class State(NamedTuple):
     waiters: int = 0
     posted: int = 0
     starving: int = 0
+    handed_by: int = 0
     gate_open: bool = False
     by_any: bool = False  # any thread may release it: the observed lock
 
@@ -82,7 +83,9 @@ def steps(state: State, number: int, mutation: str = "") -> Iterator[State]:
         case "count":
             yield to("sleep" if mutation == MUTATIONS[1] else "look", waiters=state.waiters + 1)
         case "look":
-            if state.owner in (FREE, HANDED):
+            if state.owner == HANDED and not me.passed:
+                yield to("look who promised")
+            elif state.owner in (FREE, HANDED):
                 yield to("swap", thread={"seen": state.owner})
             elif me.expired:
                 yield to("leave")
@@ -92,6 +95,11 @@ def steps(state: State, number: int, mutation: str = "") -> Iterator[State]:
                 yield to("sleep")
                 if me.passed:
                     yield to("starve")
+        case "look who promised":
+            if state.handed_by != number:
+                yield to("swap", thread={"seen": HANDED})
+            else:
+                yield to("leave" if me.expired else "sleep")
         case "swap":
             if state.owner == me.seen:
                 yield to("taken", owner=number)
@@ -144,7 +152,9 @@ def steps(state: State, number: int, mutation: str = "") -> Iterator[State]:
             else:
                 yield to("any with waiters" if state.waiters else "any free", thread={"seen": state.owner})
         case "any with waiters":
-            yield to("any hand" if state.starving else "any free")
+            yield to("any note" if state.starving else "any free")
+        case "any note" | "note":
+            yield to("any hand" if me.at == "any note" else "hand", handed_by=number)
         case "any free" | "any hand":
             after = FREE if me.at == "any free" else HANDED
             yield to("look for waiters", owner=after) if state.owner == me.seen else to("any")
@@ -154,7 +164,7 @@ def steps(state: State, number: int, mutation: str = "") -> Iterator[State]:
                 raise BrokenError("two threads have the lock")
             yield to("choose" if state.waiters else "free", thread={"seen": state.waiters})
         case "choose":
-            yield to("hand" if state.starving else "free")
+            yield to("note" if state.starving else "free")
         case "free":
             yield to("look for waiters", owner=FREE)
         case "hand":
