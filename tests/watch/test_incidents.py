@@ -25,6 +25,10 @@ from syncprims.watch.wording import as_object, as_text, error_of
 LIMIT = 30.0
 
 
+class Never:
+    """No lock is one, so that none tells where it was entered."""
+
+
 class Reports:
     """What a watch finds, which is not written."""
 
@@ -105,6 +109,40 @@ def test_two_locks_in_both_orders() -> None:
     assert (found["certain"], {each["name"] for each in found["threads"]}) == (True, {"t0", "t1"})
     error = error_of(incident, incident.threads[1].ident)
     assert error.cycle[0].thread == incident.threads[1].thread
+
+
+@pytest.mark.inverts
+@pytest.mark.parametrize("form", ["as it is", "Python alone"])
+def test_a_lock_that_the_standard_library_has_entered(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of `concurrent.futures` are looked at too: so the deadlock is certain, in either form of the watch."""
+    if form == "Python alone":
+        monkeypatch.setattr("syncprims.watch.with_blocks.Enterable", Never)
+    with watch() as reports:
+        mine, held = threading.Lock(), threading.Event()
+
+        class Slow(ThreadPoolExecutor):
+            def _adjust_thread_count(self) -> None:
+                held.set()
+                with mine:
+                    super()._adjust_thread_count()
+
+        with Slow(1) as pool:
+
+            def other() -> None:
+                with mine:
+                    submitting[:] = run(lambda: pool.submit(int))
+                    assert held.wait(LIMIT)
+                    pool.submit(int)
+
+            submitting: list[threading.Thread] = []
+            threads = run(other)
+            try:
+                incident = reports.first("DEADLOCK")
+            finally:
+                mine.release()
+                join([*threads, *submitting])
+    assert as_object(incident)["certain"] is True
+    assert "of the ThreadPoolExecutor" in as_text(incident)
 
 
 @pytest.mark.inverts

@@ -100,7 +100,7 @@ def stands_on(frame: FrameType, frame_id: int) -> bool:
     """Whether only functions of this library are on top of the frame with that id, while frames are shared."""
 
     def walk(frame: FrameType | None) -> bool:
-        while frame is not None and id(frame) != frame_id and _is_ours(frame.f_code.co_filename):
+        while frame is not None and id(frame) != frame_id and is_ours(frame.f_code.co_filename):
             frame = frame.f_back
         return frame is not None and id(frame) == frame_id
 
@@ -124,7 +124,8 @@ def summaries(stack: list[Place]) -> tuple[FrameSummary, ...]:
     return tuple(FrameSummary(code.co_filename, line, code.co_name, lookup_line=False) for code, line in stack)[::-1]
 
 
-def _is_ours(filename: str) -> bool:
+def is_ours(filename: str) -> bool:
+    """Whether frames of this file are those of this library."""
     return filename.startswith(_PACKAGE) and not filename.startswith(_TOUR)
 
 

@@ -12,7 +12,7 @@ from types import CodeType, FrameType, MemberDescriptorType, ModuleType
 from typing import Any, Final, Protocol, runtime_checkable
 
 from .._core.foreign import guarded, type_name
-from .._core.stacks import FILE_OF_THREADING, is_passed_over
+from .._core.stacks import is_ours
 from .origins import position_of, tree_of
 
 # A lock that was taken by a `with` is released when its block is left, and a thread that waits inside the block does
@@ -70,7 +70,7 @@ def blocks_of(frame: FrameType | None, things: Sequence[object]) -> BlocksEntere
             # Not of a generator: another one of the same code may be the one that took it.
             if frame.f_code is code and not code.co_flags & _SUSPENDABLE and _is_with(code, at):
                 found.places.setdefault(id(lock), (code.co_filename, _line_at(code, at), code.co_name))
-        if not is_passed_over(frame.f_code.co_filename) or frame.f_code.co_filename == FILE_OF_THREADING:
+        if not is_ours(frame.f_code.co_filename):
             guarded(None, _look_at, frame, things, found)
         frame = frame.f_back
     return found
