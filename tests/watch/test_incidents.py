@@ -112,13 +112,20 @@ def test_two_locks_in_both_orders() -> None:
 
 
 @pytest.mark.inverts
-@pytest.mark.parametrize("form", ["as it is", "Python alone"])
-def test_a_lock_that_the_standard_library_has_entered(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    # Each makes its lock in a place of its own: the test releases it in another thread, which is remembered of a place.
+    ("form", "make"),
+    [("as it is", lambda: threading.Lock()), ("Python alone", lambda: threading.Lock())],
+    ids=["as it is", "Python alone"],
+)
+def test_a_lock_that_the_standard_library_has_entered(
+    form: str, make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The blocks of `concurrent.futures` are looked at too: so the deadlock is certain, in either form of the watch."""
     if form == "Python alone":
         monkeypatch.setattr("syncprims.watch.with_blocks.Enterable", Never)
     with watch() as reports:
-        mine, held = threading.Lock(), threading.Event()
+        mine, held = make(), threading.Event()
 
         class Slow(ThreadPoolExecutor):
             def _adjust_thread_count(self) -> None:
