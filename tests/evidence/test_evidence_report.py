@@ -35,24 +35,29 @@ def test_page_shows_what_was_kept() -> None:
         assert f".. include:: evidence/{name}\n" in text
 
 
+# Without the GIL a test of this part fails now and then: a reference stays if threads raise one exception at once.
+MISSING: Final = {"3.13t": {"built"}}
+# What only the long sweeps of a part have, if it was run without them.
+LONG: Final = {"core": {"AtomicCounter worker"}, "built": {"SingleFlight worker"}}
+
+
 @page
 def test_nothing_leaked_or_failed_anywhere() -> None:
     """Every primitive was swept in every mode on every interpreter, and no part of the evidence failed on any."""
     results = kept()
     assert results.keys() == PYTHONS
     for python, parts in results.items():
-        everywhere = PARTS.keys() - {"orders", "built"}
-        assert everywhere <= parts.keys() <= PARTS.keys(), python
+        assert parts.keys() == PARTS.keys() - MISSING.get(python, set()), python
         assert [failed for part in parts.values() for failed in part["failed"]] == []
         for name, subjects in SWEEPS.items():
-            if name not in parts:
+            if name in MISSING.get(python, set()):
                 continue
             part = parts[name]
             assert sum(part["leaks"].values()) == 0
-            keys = {f"{subject} {mode}" for subject in subjects for mode in MODES}
-            keys -= {"SingleFlight worker", "AtomicCounter worker"}  # which are in the long part
+            keys = {f"{subject} {mode}" for subject in subjects for mode in MODES} - LONG.get(name, set())
             assert {key for key in keys if not part["swept"].get(key)} == set(), f"{name} on {python}"
-            assert sum(part["controls"].values()) >= 4
+            assert sum(part["controls"].values()) >= 9
+        assert sum(parts["core"]["swept"].values()) > 10_000
 
 
 def test_leaks_would_be_counted() -> None:
