@@ -31,6 +31,7 @@ from syncprims import CallbackPool
 
 from .measuring import OURS, STDLIB, Case, Group, Work, measure, python
 from .pools import CHUNK, WORKERS, nothing, with_callbacks
+from .tables import list_table
 
 MANY: Final = 8  # workers, whose resources are counted
 LIMIT: Final = 100.0
@@ -266,10 +267,7 @@ def table(results: dict[str, Any]) -> str:
     line("memory per worker, its share of its own, MB", resource("memory there", ".1f"))
     line(f"start of {MANY} workers, first pool, s", resource("start", ".2f"))
     line(f"start of {MANY} workers, second pool, s", resource("again", ".2f"))
-    text = [".. list-table::", "   :header-rows: 1", "   :class: matrix", ""]
-    for cells in lines:
-        text += [f"   {'*' if not number else ' '} - {cell}".rstrip() for number, cell in enumerate(cells)]
-    text.append("")
+    text = [list_table(lines), ""]
     for version, result in results.items():
         dead, told = ([round(ms, 1) for ms in result["latency"][key]] for key in ("dead", "told"))
         text.append(

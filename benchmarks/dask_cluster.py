@@ -8,56 +8,44 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 from statistics import median
-from threading import Event
 from time import perf_counter
 from typing import Any
 
 from syncprims import CallbackPool
 
 from .measuring import package
+from .pools import nothing, with_callbacks
 from .together import LIMIT
 
 WORKERS = 2
 
 
-def same(value: int) -> int:
-    """Do what the tasks do: nothing."""
-    return value
-
-
 def _map(client: Any, number: int) -> None:
-    found = client.gather(client.map(same, range(number), pure=False))
+    found = client.gather(client.map(nothing, range(number), pure=False))
     assert len(found) == number
 
 
 def _submitted(client: Any, number: int) -> None:
-    executor = client.get_executor(pure=False)
-    futures = [executor.submit(same, each) for each in range(number)]
-    assert sum(1 for future in futures if future.result(LIMIT) is not None) == number
+    _results(client.get_executor(pure=False), number)
 
 
 def _with_results(client: Any, number: int) -> None:
     with CallbackPool(client.get_executor(pure=False)) as pool:
-        tasks = [pool.submit(same, each) for each in range(number)]
-        assert sum(1 for task in tasks if task.result(LIMIT) is not None) == number
+        _results(pool, number)
+
+
+def _results(executor: Executor, number: int) -> None:
+    futures = [executor.submit(nothing, each) for each in range(number)]
+    assert sum(1 for future in futures if future.result(LIMIT) is not None) == number
 
 
 def _with_callbacks(client: Any, number: int) -> None:
-    left = deque(range(number))
-    done = Event()
-
-    def callback(_: int) -> None:
-        if not left.pop():
-            done.set()
-
     with CallbackPool(client.get_executor(pure=False)) as pool:
-        for each in range(number):
-            pool.apply_async(same, (each,), callback=callback)
-        assert done.wait(LIMIT)
+        with_callbacks(lambda callback: pool.apply_async(nothing, callback=callback))(number)
 
 
 WAYS: dict[str, Callable[[Any, int], None]] = {

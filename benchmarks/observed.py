@@ -10,8 +10,7 @@ from __future__ import annotations
 import _thread
 import json
 import sys
-import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 from time import perf_counter, process_time
@@ -22,7 +21,9 @@ from syncprims.watch.contention import WatchRecording
 from syncprims.watch.exact import exact_classes
 from syncprims.watch.observed import ObservedLock, ObservedRLock, factory_of
 
+from .measuring import python
 from .observed_floors import CALLS, WITH
+from .tables import list_table
 
 PIECE, PIECES = 1000, 400
 KEPT: Final = Path(__file__).parents[1] / "docs" / "watch"
@@ -130,28 +131,22 @@ def measured() -> dict[str, float]:
 
 def tables(kept: dict[str, dict[str, dict[str, float]]]) -> dict[str, str]:
     """Return the tables of the page: the costs, and what each guarantee costs in Python alone."""
-    pythons = sorted(kept, key=lambda python: [int(number) for number in python.rstrip("t").split(".")])
+    pythons = sorted(kept, key=lambda each: [int(number) for number in each.rstrip("t").split(".")])
     costs = [["Python", *COLUMNS]]
-    for python in pythons:
-        of = [kept[python].get(form, {}) for form in ("pure", "compiled")]
-        costs.append([python, *(" / ".join(_short(form.get(column)) for form in of) for column in COLUMNS.values())])
+    for each in pythons:
+        of = [kept[each].get(form, {}) for form in ("pure", "compiled")]
+        costs.append([each, *(" / ".join(_short(form.get(column)) for form in of) for column in COLUMNS.values())])
     floors = [["without", *pythons]]
     for kind, ladder in (("with", WITH), ("calls", CALLS)):
         title = {"with": "``with``", "calls": "``acquire``, ``release``"}[kind]
         for what in ladder:
-            figures = (kept[python].get("pure", {}).get(f"{kind}: {what}") for python in pythons)
+            figures = (kept[each].get("pure", {}).get(f"{kind}: {what}") for each in pythons)
             floors.append([f"{title}: {what}", *map(_short, figures)])
-    return {"observed.txt": _table(costs), "observed-floors.txt": _table(floors)}
+    return {"observed.txt": list_table(costs) + "\n", "observed-floors.txt": list_table(floors) + "\n"}
 
 
 def _short(figure: float | None) -> str:
     return "-" if figure is None else f"{figure:.0f}" if figure >= 20 else f"{figure:.2f}"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    lines = [".. list-table::", "   :header-rows: 1", "   :class: matrix", ""]
-    lines += [f"   {' ' if place else '*'} - {cell}" for row in rows for place, cell in enumerate(row)]
-    return "\n".join([*lines, ""])
 
 
 def main() -> None:
@@ -160,10 +155,8 @@ def main() -> None:
     if sys.argv[1:] != ["--save"]:
         sys.stdout.write("".join(f"{figure:7.2f}  {what}\n" for what, figure in found.items()))
         return
-    free = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
     kept = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
-    python = f"{sys.version_info[0]}.{sys.version_info[1]}{free}"
-    kept.setdefault(python, {})["compiled" if compiled else "pure"] = found
+    kept.setdefault(python(), {})["compiled" if compiled else "pure"] = found
     FILE.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     for name, text in tables(kept).items():
         (KEPT / name).write_text(text, encoding="utf-8")

@@ -10,6 +10,7 @@ from .figures import Figures
 from .groups import GROUPS
 from .measuring import OURS, Group
 from .plots import plot
+from .tables import lines_of, list_table
 
 AIMED_AT = ("3.11", "3.12", "3.13")  # the interpreters that the goals are for
 
@@ -61,25 +62,13 @@ def _section(group: Group, results: Results) -> str:
             f".. image:: benchmarks/{group.key}.svg",
             f"   :alt: {group.title}, drawn; the table has the same figures",
             "",
-            ".. list-table::",
-            "   :header-rows: 1",
-            "   :class: matrix",
-            "",
-            *_rows(rows),
+            list_table(rows),
         ]
     )
 
 
 def _goals(kept: list[Figures]) -> str:
-    return (
-        "\n".join([".. list-table::", "   :header-rows: 1", "   :class: matrix", "", *_rows(goals.rows(kept))]) + "\n"
-    )
-
-
-def _rows(rows: list[list[str]]) -> Iterator[str]:
-    for row in rows:
-        for number, cell in enumerate(row):
-            yield f"   {' ' if number else '*'} - {cell}".rstrip()
+    return list_table(goals.rows(kept)) + "\n"
 
 
 def _cell(one: Figures | None, goal: float | None, group: Group) -> str:
@@ -98,7 +87,7 @@ def _machines(kept: dict[str, dict[str, str]]) -> str:
     machines = [kept[python] for python in sorted(kept, key=figures.age)]
     rows = [[fact, *(one[fact] for one in machines)] for fact in ("python", "build", "load")]
     first, peers = machines[0], max((one["peers"] for one in machines), key=len)
-    table = "\n".join([".. list-table::", "   :stub-columns: 1", "", *_rows(rows)])
+    table = "\n".join([".. list-table::", "   :stub-columns: 1", "", *lines_of(rows)])
     return f"{first['processor']}, {first['cores']} cores, {first['system']}.\n\n{table}\n\nPeers: {peers}.\n"
 
 

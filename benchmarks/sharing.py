@@ -18,7 +18,8 @@ class _Exclusive(QueuedLock):
         return not kinds
 
 
-def _of(make: Callable[[], Any], statement: str = "with lock: pass") -> Callable[[ExitStack], Work]:
+def alone(make: Callable[[], Any], statement: str = "with lock: pass") -> Callable[[ExitStack], Work]:
+    """Run a statement with a lock that no other thread uses."""
     return lambda _: loop(statement, lock=make())
 
 
@@ -54,42 +55,42 @@ GROUPS = (
         "semaphore",
         "Taking a free permit in a ``with``",
         (
-            Case("threading.Lock", STDLIB, _of(threading.Lock)),
-            Case("TimedSemaphore", OURS, _of(lambda: TimedSemaphore(2)), 4),
-            Case("QueuedLock, one at a time", OURS, _of(_Exclusive)),
-            Case("TimedSemaphore.hold(t)", OURS, _of(lambda: TimedSemaphore(2).hold(1.0))),
+            Case("threading.Lock", STDLIB, alone(threading.Lock)),
+            Case("TimedSemaphore", OURS, alone(lambda: TimedSemaphore(2)), 4),
+            Case("QueuedLock, one at a time", OURS, alone(_Exclusive)),
+            Case("TimedSemaphore.hold(t)", OURS, alone(lambda: TimedSemaphore(2).hold(1.0))),
             Case(
                 "TimedSemaphore.acquire, release",
                 OURS,
-                _of(lambda: TimedSemaphore(2), "lock.acquire(); lock.release()"),
+                alone(lambda: TimedSemaphore(2), "lock.acquire(); lock.release()"),
             ),
-            Case("threading.Semaphore", STDLIB, _of(lambda: threading.Semaphore(2))),
-            Case("threading.BoundedSemaphore", STDLIB, _of(lambda: threading.BoundedSemaphore(2))),
-            Case("aiologic.Semaphore", "aiologic", _of(lambda: package("aiologic").Semaphore(2))),
+            Case("threading.Semaphore", STDLIB, alone(lambda: threading.Semaphore(2))),
+            Case("threading.BoundedSemaphore", STDLIB, alone(lambda: threading.BoundedSemaphore(2))),
+            Case("aiologic.Semaphore", "aiologic", alone(lambda: package("aiologic").Semaphore(2))),
         ),
     ),
     Group(
         "rw-read",
         "Reading a free reader-writer lock in a ``with``",
         (
-            Case("threading.Lock", STDLIB, _of(threading.Lock)),
-            Case("TimedRWLock.read()", OURS, _of(TimedRWLock, "with lock.read(): pass"), 5),
-            Case("TimedRWLock.read(), kept", OURS, _of(lambda: TimedRWLock().read())),
-            Case("readerwriterlock", "readerwriterlock", _of(lambda: _readers_writers().gen_rlock())),
-            Case("fasteners", "fasteners", _of(_fasteners, "with lock.read_lock(): pass")),
-            Case("culsans.RWLock", "culsans", _of(_culsans, "with lock.reading: pass")),
+            Case("threading.Lock", STDLIB, alone(threading.Lock)),
+            Case("TimedRWLock.read()", OURS, alone(TimedRWLock, "with lock.read(): pass"), 5),
+            Case("TimedRWLock.read(), kept", OURS, alone(lambda: TimedRWLock().read())),
+            Case("readerwriterlock", "readerwriterlock", alone(lambda: _readers_writers().gen_rlock())),
+            Case("fasteners", "fasteners", alone(_fasteners, "with lock.read_lock(): pass")),
+            Case("culsans.RWLock", "culsans", alone(_culsans, "with lock.reading: pass")),
         ),
     ),
     Group(
         "rw-write",
         "Writing under a free reader-writer lock in a ``with``",
         (
-            Case("threading.Lock", STDLIB, _of(threading.Lock)),
-            Case("TimedRWLock.write()", OURS, _of(TimedRWLock, "with lock.write(): pass"), 5),
-            Case("TimedRWLock.write(), kept", OURS, _of(lambda: TimedRWLock().write())),
-            Case("readerwriterlock", "readerwriterlock", _of(lambda: _readers_writers().gen_wlock())),
-            Case("fasteners", "fasteners", _of(_fasteners, "with lock.write_lock(): pass")),
-            Case("culsans.RWLock", "culsans", _of(_culsans, "with lock.writing: pass")),
+            Case("threading.Lock", STDLIB, alone(threading.Lock)),
+            Case("TimedRWLock.write()", OURS, alone(TimedRWLock, "with lock.write(): pass"), 5),
+            Case("TimedRWLock.write(), kept", OURS, alone(lambda: TimedRWLock().write())),
+            Case("readerwriterlock", "readerwriterlock", alone(lambda: _readers_writers().gen_wlock())),
+            Case("fasteners", "fasteners", alone(_fasteners, "with lock.write_lock(): pass")),
+            Case("culsans.RWLock", "culsans", alone(_culsans, "with lock.writing: pass")),
         ),
     ),
     Group(

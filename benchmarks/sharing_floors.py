@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 from _thread import get_ident
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from itertools import repeat
 from operator import call, is_not
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from syncprims import TimedRWLock, TimedSemaphore
 from syncprims._core.interrupts import ONE_DEEP, OTHER_DEEP, Leave, LeaveInC, leave_at_once
 
-from .measuring import OURS, STDLIB, Case, Group, Work, loop
+from .measuring import OURS, STDLIB, Case, Group
+from .sharing import alone
 
 _nobody: Final = list[object]().clear
 
@@ -119,25 +119,21 @@ class Deep(Ringing):
     __exit__ = LeaveInC(_leave)
 
 
-def _of(make: Callable[[], Any], statement: str = "with lock: pass") -> Callable[[ExitStack], Work]:
-    return lambda _: loop(statement, lock=make())
-
-
 GROUPS = (
     Group(
         "floor-shared",
         "What each guarantee adds to a free permit",
         (
-            Case("threading.Lock", STDLIB, _of(threading.Lock)),
-            Case("a with in Python that does nothing", STDLIB, _of(Nothing)),
-            Case("+ left through C", STDLIB, _of(LeftInC)),
-            Case("+ its holders are known", STDLIB, _of(Named)),
-            Case("+ a limit", STDLIB, _of(Limited)),
-            Case("+ a release wakes a waiter", STDLIB, _of(Ringing)),
-            Case("+ room on the stack for leaving", STDLIB, _of(Deep)),
-            Case("+ a line in order, and undoing: TimedSemaphore", OURS, _of(lambda: TimedSemaphore(2))),
-            Case("+ two sides, each kept: TimedRWLock.read()", OURS, _of(lambda: TimedRWLock().read())),
-            Case("+ the call of read()", OURS, _of(TimedRWLock, "with lock.read(): pass")),
+            Case("threading.Lock", STDLIB, alone(threading.Lock)),
+            Case("a with in Python that does nothing", STDLIB, alone(Nothing)),
+            Case("+ left through C", STDLIB, alone(LeftInC)),
+            Case("+ its holders are known", STDLIB, alone(Named)),
+            Case("+ a limit", STDLIB, alone(Limited)),
+            Case("+ a release wakes a waiter", STDLIB, alone(Ringing)),
+            Case("+ room on the stack for leaving", STDLIB, alone(Deep)),
+            Case("+ a line in order, and undoing: TimedSemaphore", OURS, alone(lambda: TimedSemaphore(2))),
+            Case("+ two sides, each kept: TimedRWLock.read()", OURS, alone(lambda: TimedRWLock().read())),
+            Case("+ the call of read()", OURS, alone(TimedRWLock, "with lock.read(): pass")),
         ),
     ),
 )

@@ -1,8 +1,10 @@
-"""Programs that tests start: the environment in which they find the library, and the tests if they need them."""
+"""Programs that tests start: the environment in which they find the library, and the Python that runs them."""
 
 from __future__ import annotations
 
 import os
+import sys
+import sysconfig
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
@@ -22,3 +24,8 @@ def environment(*, tests: bool = False, without: Collection[str] = ()) -> dict[s
     folders = [*([TESTS] if tests else []), Path(syncprims.__file__).parents[1]]
     kept = {name: value for name, value in os.environ.items() if name not in without}
     return {**kept, "PYTHONPATH": os.pathsep.join(map(os.fspath, folders))}
+
+
+def this_python() -> str:
+    """The version of this Python as its command and the tables call it: ``3.13``, or ``3.13t`` without the GIL."""
+    return f"{sys.version_info[0]}.{sys.version_info[1]}{'t' if sysconfig.get_config_var('Py_GIL_DISABLED') else ''}"

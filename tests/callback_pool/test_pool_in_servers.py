@@ -91,6 +91,21 @@ def running(folder: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
                 program.wait(LIMIT)
 
 
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in the folder to its end, which has to be a good one."""
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 @pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["", "preload"])
 def test_gunicorn(tmp_path: Path, preload: list[str]) -> None:
     """The application answers, and the server ends when it is asked to."""
@@ -223,16 +238,8 @@ def test_celery(tmp_path: Path, closes: bool) -> None:
     (tmp_path / "jobs.py").write_text(program)
     ask = "from jobs import *; print(sizes.delay(['a', 'bcd']).get(timeout=60)); leave.delay().get(timeout=60)"
     with running(tmp_path, "-m", "celery", "--app=jobs", "worker", "--concurrency=1"):
-        asked = subprocess.run(
-            [sys.executable, "-c", ask],
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
-        assert (asked.returncode, asked.stdout) == (0, "[1, 3]\n"), asked.stderr
+        asked = run(tmp_path, "-c", ask)
+        assert asked.stdout == "[1, 3]\n", asked.stderr
     assert (tmp_path / "finished").exists() == closes
 
 
@@ -256,16 +263,7 @@ def test_jupyter(tmp_path: Path) -> None:
                    for cell in book.cells for output in cell.outputs])
             """)
     )
-    done = subprocess.run(
-        [sys.executable, "notebook.py"],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run(tmp_path, "notebook.py")
     assert done.stdout.startswith("['[0, 3, 6, 9]', \"the call can't be unpickled in the worker"), done.stdout
 
 
@@ -296,16 +294,7 @@ def test_logging(tmp_path: Path) -> None:
     shown = re.search(r"^\.\. code-block:: text\n\n((?:   .*\n|\n)+)", after, re.MULTILINE)
     assert shown is not None
     (tmp_path / "shop.py").write_text(textwrap.dedent(program))
-    done = subprocess.run(
-        [sys.executable, "shop.py"],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run(tmp_path, "shop.py")
 
     def alike(text: str) -> str:
         text = re.sub(r"; \d{4}-.*", "", text.replace(f"{tmp_path}{os.sep}", ""))

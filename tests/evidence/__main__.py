@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import sys
-import sysconfig
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 
 import both_forms
 from evidence.pages import SWEEPS, write
+from programs import this_python
 from syncprims import compiled
 from syncprims.testing.interrupts import InterruptReport
 
@@ -163,11 +163,6 @@ def primitive(item: pytest.Item) -> str:
     return PRIMITIVES.get(word, "TimedRLock" if "taken_again" in item.name else "TimedLock")
 
 
-def python() -> str:
-    """This interpreter's version, as the tables call it."""
-    return f"{sys.version_info[0]}.{sys.version_info[1]}{'t' if sysconfig.get_config_var('Py_GIL_DISABLED') else ''}"
-
-
 def run(part: str, expression: str) -> dict[str, Any]:
     """Run the tests of one part; return what they came to."""
     evidence = Evidence()
@@ -218,7 +213,7 @@ def main() -> int:
     if options.parts and ("core" in options.parts) != compiled:
         parser.error("`core` needs the compiled core, and runs alone; the others run with SYNCPRIMS_PURE=1")
     options.into.mkdir(parents=True, exist_ok=True)
-    kept = options.into / f"{python()}.json"
+    kept = options.into / f"{this_python()}.json"
     failed = []
     for part in options.parts:
         results = json.loads(kept.read_text()) if kept.exists() else {}

@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import re
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,6 +16,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from list_table import list_table
+from programs import this_python
 
 from .cell_runs import FAILS, HANGS, Cell, Outcome
 from .fault_places import ALL
@@ -79,13 +79,12 @@ def collect(outcomes: Iterable[Outcome]) -> Results:
 
 def save(results: Results, folder: Path) -> None:
     """Keep the results with those of other cells on this interpreter, and write the page's tables again."""
-    python = platform.python_version() + ("" if _has_gil() else "t")  # as its command is named
-    path = folder / f"{_version(python)}.json"
+    path = folder / f"{this_python()}.json"
     kept = load(path) if path.exists() else {}
     kept.update(results)
     order = {cell: place for place, cell in enumerate(Cell(row, place) for row in all_rows() for place in ALL)}
     data = {
-        "python": python,
+        "python": platform.python_version() + ("t" if this_python().endswith("t") else ""),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "measured": time.strftime("%Y-%m-%d"),
         "executors": {name: found for name in ("loky", "pebble") if (found := _installed(name))},
@@ -170,15 +169,6 @@ def _summary(path: Path, results: Results) -> str:
         f"- CPython {data['python']}{with_what}, on {data['machine']}, {data['measured']}: {len(counts)} cells, "
         f"{each} runs each, {sum(counts):,} in all; **{bad[HANGS]} hung, {bad[FAILS]} came out otherwise**."
     )
-
-
-def _version(python: str) -> str:
-    major, minor, _ = python.split(".")
-    return f"{major}.{minor}{'t' if python.endswith('t') else ''}"
-
-
-def _has_gil() -> bool:
-    return getattr(sys, "_is_gil_enabled", lambda: True)()  # not in 3.11 and 3.12
 
 
 def _installed(name: str) -> str | None:

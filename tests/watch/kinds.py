@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from list_table import list_table
+from programs import this_python
 from syncprims import compiled
-from watch.suites import version
 from watch.test_hangs import HANGS, OPTIONS
 from watch.watching import BEGINNING, END, HERE, QUICK, block_of, run
 
@@ -98,9 +98,9 @@ def main() -> None:
     if sys.argv[1:] != ["--table"]:
         for form in FORMS:
             if form == "pure" or compiled:
-                kept.setdefault(version(), {})[form] = found = measure(form)
+                kept.setdefault(this_python(), {})[form] = found = measure(form)
                 wrong = [program for program, right in found.items() if not right]
-                sys.stdout.write(f"{version()} {form}: {sum(found.values())} of {len(found)}; wrong: {wrong}\n")
+                sys.stdout.write(f"{this_python()} {form}: {sum(found.values())} of {len(found)}; wrong: {wrong}\n")
         FILE.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     (DOCS / "kinds.txt").write_text(table(kept), encoding="utf-8")
 

@@ -21,7 +21,6 @@ import re
 import signal
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import tempfile
 import threading
@@ -33,6 +32,7 @@ from typing import Any, Final, NamedTuple
 from xml.etree import ElementTree
 
 from list_table import list_table
+from programs import this_python
 from syncprims import compiled
 from watch.watching import BEGINNING, variables
 
@@ -182,7 +182,7 @@ def of_pytest(file: Path) -> tuple[dict[str, str], Counter[str]]:
 
 def compare(name: str, folder: Path, arguments: Sequence[str], *, is_pytest: bool) -> dict[str, Any]:
     """Run one suite on each side."""
-    file = folder / f"{name}-{version()}.xml"
+    file = folder / f"{name}-{this_python()}.xml"
     more = [f"--junitxml={file}"] if is_pytest else []
     row: dict[str, Any] = {
         "suite": name,
@@ -192,7 +192,7 @@ def compare(name: str, folder: Path, arguments: Sequence[str], *, is_pytest: boo
     outcomes: dict[str, dict[str, str]] = {}
     for side in SIDES:
         file.unlink(missing_ok=True)
-        reports = folder / f"{name}-{version()}-{side}.reports"
+        reports = folder / f"{name}-{this_python()}-{side}.reports"
         reports.unlink(missing_ok=True)
         finished = run([*arguments, *more], folder, side, reports)
         outcomes[side], counts = of_pytest(file) if is_pytest else of_unittest(finished.printed)
@@ -224,11 +224,6 @@ def costs(name: str, folder: Path, arguments: Sequence[str], *, is_pytest: bool)
     row = {"suite": name, "of": folder.name if is_pytest else f"CPython {platform.python_version()}", **best}
     print(json.dumps(row), flush=True)
     return row
-
-
-def version() -> str:
-    """The Python that runs this, as in ``3.13t``."""
-    return f"{sys.version_info[0]}.{sys.version_info[1]}{'t' if sysconfig.get_config_var('Py_GIL_DISABLED') else ''}"
 
 
 def results(kind: str) -> dict[str, list[dict[str, Any]]]:
@@ -299,7 +294,7 @@ def standard_folder(folder: Path) -> Path:
 
 def arguments_of(name: str) -> list[str]:
     """How a suite of the standard library is run."""
-    left_out = LEFT_OUT.get((version(), name))
+    left_out = LEFT_OUT.get((this_python(), name))
     if left_out is not None:
         return ["-m", "test", "-v", "--ignore", left_out, name]
     return ["-m", "unittest", "-v", f"test.{name}"]
@@ -329,7 +324,7 @@ def run_all(folder: Path, wanted: Sequence[str]) -> None:
                 packed.extractall(folder, filter="data")
             place = next(path for path in folder.glob(f"{name}-*") if path.is_dir())
             rows.append(measure(name, place, ["-m", "pytest", *PYTEST, *arguments], is_pytest=True))
-    file = DOCS / f"{'suite-costs' if measure is costs else 'suites'}-{version()}.json"
+    file = DOCS / f"{'suite-costs' if measure is costs else 'suites'}-{this_python()}.json"
     kept = {row["suite"]: row for row in (json.loads(file.read_text()) if file.exists() else [])}
     kept |= {row["suite"]: row for row in rows}
     file.write_text(json.dumps(list(kept.values()), indent=1) + "\n", encoding="utf-8")

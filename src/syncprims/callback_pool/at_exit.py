@@ -73,11 +73,7 @@ def refuse_when_over(pool_name: str, *, processes: bool = False) -> None:
 
 def exit_has_begun() -> bool:
     """Whether the main thread has ended, so that no handler can be registered for that any more."""
-    try:
-        getattr(threading, "_register_atexit", atexit.register)(bool)  # which does nothing
-    except RuntimeError:
-        return True
-    return False
+    return not _registered(bool)  # which does nothing
 
 
 def drain_at_exit(pool: Drains) -> None:
@@ -91,11 +87,17 @@ def drain_before(handler: str) -> None:
     if handler in _seen_handlers:
         return
     _seen_handlers.add(handler)
+    _registered(_drain_all)
+
+
+def _registered(handler: Callable[[], object]) -> bool:
+    """Register a handler for the end of the main thread; False if exit has begun already."""
     try:
         # It is private; without it, plain atexit is the next best choice.
-        getattr(threading, "_register_atexit", atexit.register)(_drain_all)
-    except RuntimeError:  # exit has begun already
-        pass
+        getattr(threading, "_register_atexit", atexit.register)(handler)
+    except RuntimeError:
+        return False
+    return True
 
 
 def after_draining(handler: Callable[[], None]) -> None:

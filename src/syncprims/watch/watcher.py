@@ -51,7 +51,6 @@ class IncidentWatcher:
         self._thread: dict[str, tuple[Any, Any]] = {}
         self._ident = 0
         self._native = 0
-        self._is_counted = 0  # 1 while Python counts the thread
         self._has_failed = False
 
     # -- the thread -----------------------------------------------------------------------------------------------
@@ -98,13 +97,11 @@ class IncidentWatcher:
         """Note in a forked child that there is no such thread, and that a look may have been interrupted."""
         self._thread = {}
         self._ident = 0
-        self._is_counted = 0
         self._mutex = _thread.allocate_lock()
         self._search = Search(breaks=self.options.breaks)
 
     def _run(self, stop: Any, ended: Any) -> None:
         try:
-            self._is_counted = 1
             self._ident = _thread.get_ident()
             self._native = _thread.get_native_id()
             pause = min(max(self.options.after / 4, _SHORTEST), _LONGEST)
@@ -118,7 +115,6 @@ class IncidentWatcher:
         finally:
             if self._ident == _thread.get_ident():
                 self._ident = 0
-                self._is_counted = 0
             ended.release()
 
     def is_running(self) -> bool:
@@ -132,7 +128,7 @@ class IncidentWatcher:
 
     def without_it(self, count: int) -> int:
         """Take it out of a number of threads."""
-        return count - self._is_counted
+        return count - (self._ident != 0)
 
     # -- looking --------------------------------------------------------------------------------------------------
 

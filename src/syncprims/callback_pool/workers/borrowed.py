@@ -264,14 +264,19 @@ def _can_not_begin(executor: Any) -> bool:
     It does so when the program ends, as it registers an exit handler last. That worker never ends, and in later
     releases of 3.13 the program waits for it, because `multiprocessing.resource_tracker` does.
     """
-    if type(executor).__module__.partition(".")[0] != "loky":
+    if not _is_of_loky(executor):
         return False
     return getattr(executor, "_executor_manager_thread", executor) is None and exit_has_begun()
 
 
 def _on_this_machine(executor: Executor) -> bool:
-    modules = [kind.__module__ for kind in type(executor).__mro__]
-    return any(module == "concurrent.futures.process" or module.split(".")[0] == "loky" for module in modules)
+    return _is_of_loky(executor) or any(
+        kind.__module__ == "concurrent.futures.process" for kind in type(executor).__mro__
+    )
+
+
+def _is_of_loky(executor: Executor) -> bool:
+    return any(kind.__module__.partition(".")[0] == "loky" for kind in type(executor).__mro__)
 
 
 def _pebble_schedule(executor: Executor) -> Callable[..., Future[Any]] | None:
