@@ -37,6 +37,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
+def tracer_kept() -> Iterator[None]:
+    """Fail a test that takes the tracer away: coverage would not see what later tests run in this process."""
+    before = sys.gettrace()
+    yield
+    after = sys.gettrace()
+    if after is not before:
+        sys.settrace(before)
+        pytest.fail(f"this test must put back the tracer that was set before it: {before!r}, not {after!r}")
+
+
+@pytest.fixture(autouse=True)
 def inversions_on_purpose(request: pytest.FixtureRequest) -> Iterator[None]:
     """Exempt a test that deadlocks on purpose, where the whole suite is run under the lock-order check."""
     if request.node.get_closest_marker("inverts") is None:

@@ -66,7 +66,7 @@ def enter_while_a_rival_does(thing: object, mine: Way, rival: Rival, line: int) 
                 return None
         return trace
 
-    context = mine(thing)
+    context, before = mine(thing), sys.gettrace()
     sys.settrace(trace)
     try:
         context.__enter__()
@@ -75,7 +75,7 @@ def enter_while_a_rival_does(thing: object, mine: Way, rival: Rival, line: int) 
     else:
         got_in = True
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
     if got_in:
         context.__exit__(None, None, None)
     return got_in, rival_is_in, seen >= line
