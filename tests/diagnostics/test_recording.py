@@ -509,12 +509,16 @@ def crowded() -> Recording:
 
 
 def test_the_table_is_sorted_by_total_wait(crowded: Recording) -> None:
-    """What was waited for longest comes first; each line has the lock, the place, the count and both statistics."""
+    """What was waited for longest comes first; each line has the lock, the place, the count and both statistics.
+
+    The holder of either lock waits for a moment at most, and either moment may be the longer one.
+    """
     head, *lines = crowded.table().splitlines()
     assert head.split("  ")[0] == "lock"
-    assert [line.split()[0] for line in lines] == ["busy", "busy", "free"]
+    assert [line.split()[0] for line in lines] in (["busy", "busy", "free"], ["busy", "free", "busy"])
     assert "in queue_for" in lines[0]
-    assert lines[2].split()[4] == "3"
+    [free] = [line for line in lines if line.startswith("free")]
+    assert free.split()[4] == "3"
     assert len({len(line.rstrip()) for line in lines}) <= 2
 
 
