@@ -7,14 +7,18 @@ import threading
 from _thread import LockType
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, as_completed, wait
+from functools import partial
 from typing import Any
 
 import pytest
 
+from locks.shared_calls import depth, is_copy, outcome_of
 from syncprims import PoolTimeoutError
+from syncprims._core import foreign
 from syncprims._core.deadline import Deadline
 from syncprims.callback_pool import CallbackPool, Task
 from syncprims.callback_pool import task as _task
+from syncprims.testing import Threads
 
 LIMIT = 10.0
 
@@ -145,6 +149,25 @@ def test_multiprocessings_words() -> None:
         failing.wait(LIMIT)
         assert not failing.successful()
         assert isinstance(failing.exception(), ValueError)
+
+
+def test_without_the_gil_one_thread_at_most_raises_the_exception_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPython 3.13 may crash if several do. The others get copies, none of which is another one's traceback."""
+    monkeypatch.setattr(foreign, "SEVERAL_MAY_RAISE", False)
+    error = KeyError("no")
+
+    def fail() -> None:
+        raise error
+
+    with CallbackPool(max_workers=1) as pool:
+        task = pool.submit(fail)
+        assert [outcome_of(partial(task.result, LIMIT)) for _ in range(2)] == [error, error]
+        with Threads() as threads:
+            jobs = [threads.start(outcome_of, partial(task.result, LIMIT)) for _ in range(3)]
+        copies = [job.result() for job in jobs]
+        assert task.exception() is error
+    assert len({id(each) for each in [*copies, error]}) == 4
+    assert all(is_copy(each, error) and depth(each) < 10 for each in copies)
 
 
 def test_repr_tells_what_and_how_far() -> None:

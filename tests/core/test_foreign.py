@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import json
 import logging
 import os
 import signal
@@ -132,6 +134,92 @@ def test_every_exception_can_be_chained(make: Callable[[], BaseException]) -> No
     foreign.set_context(foreign.chain(error, cause), context)
     assert BaseException.__dict__["__cause__"].__get__(error) is cause
     assert BaseException.__dict__["__context__"].__get__(error) is context
+
+
+@each_hostile
+def test_every_exception_can_be_copied(make: Callable[[], BaseException]) -> None:
+    """Without its own code: such a class refuses attributes, comparison, and to say its name."""
+    error, cause = make(), ValueError("the cause")
+    made = foreign.own_copy(foreign.chain(error, cause))
+    assert made is not error
+    assert type(made) is type(error)
+    args = BaseException.__dict__["args"].__get__
+    assert list(map(id, args(made))) == list(map(id, args(error)))
+    assert BaseException.__dict__["__cause__"].__get__(made) is cause
+
+
+class SlottedError(Exception):
+    """Takes other arguments than those that it passes on, and keeps one in a slot, and leaves one empty."""
+
+    __slots__ = ("code", "empty")
+
+    def __init__(self, code: int, *, key: str) -> None:
+        super().__init__(f"no {key}")
+        self.code = code
+        self.key = key
+
+
+class FileError(OSError):
+    """Makes the arguments of OSError itself."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(errno.ENOENT, "no such file", name)
+
+
+class OpaqueError(Exception):
+    """Has a field that nothing in Python tells of, as a class in C may, and its own way to be copied."""
+
+    __slots__ = ("field",)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), ("copied",)
+
+
+type.__delattr__(OpaqueError, "field")
+
+
+class RefusesCopiesError(OpaqueError):
+    """Refuses to be copied."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise RuntimeError("no copies")
+
+
+@pytest.mark.parametrize(
+    ("error", "fields"),
+    [
+        (SlottedError(3, key="x"), ["code", "key"]),
+        (FileError("a"), ["errno", "strerror", "filename", "filename2"]),
+        (FileNotFoundError(2, "s", "f", None, "g"), ["errno", "strerror", "filename", "filename2"]),
+        (BlockingIOError(11, "busy", 7), ["errno", "characters_written"]),
+        (UnicodeDecodeError("utf-8", b"a", 0, 1, "odd"), ["encoding", "object", "start", "end", "reason"]),
+        (ImportError("a", name="b", path="c"), ["msg", "name", "path"]),
+        (AttributeError("a", name="b", obj=3), ["name", "obj"]),
+        (StopIteration(3), ["value"]),
+        (SystemExit(3), ["code"]),
+        (SyntaxError("a", ("f", 1, 2, "text")), ["msg", "filename", "lineno", "offset", "text"]),
+        (ExceptionGroup("a", [ValueError("b")]), ["message", "exceptions"]),
+        (json.JSONDecodeError("a", "doc", 1), ["msg", "doc", "pos"]),
+    ],
+)
+def test_a_copy_has_all_fields(error: BaseException, fields: list[str]) -> None:
+    """Those in C, in slots and in the dictionary, with the notes, however its constructor is called."""
+    error.add_note("a note")
+    before = str(error), repr(error), error.args
+    made = foreign.own_copy(error)
+    assert made is not error
+    assert (str(made), repr(made), made.args) == before
+    for name in [*fields, "__notes__"]:
+        assert getattr(made, name) == getattr(error, name)
+    assert not made.__suppress_context__
+    assert made.__traceback__ is None
+
+
+def test_a_class_with_fields_of_which_only_it_knows_is_asked_for_the_copy() -> None:
+    """If it refuses, the exception itself must do."""
+    assert foreign.own_copy(OpaqueError("original")).args == ("copied",)
+    error = RefusesCopiesError("original")
+    assert foreign.own_copy(error) is error
 
 
 @pytest.mark.parametrize("make", [make for make in HOSTILE if make not in (RefusesError, OddNotesError)])

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import gc
 import sys
+import weakref
 from collections.abc import Iterator
-from threading import Barrier, Event
+from functools import partial
+from threading import Barrier, Event, get_ident
 from traceback import FrameSummary
+from types import FrameType
 
 import pytest
 
 from locks.actors import LIMIT, Actors, eventually, take_and_let_go, wait_for
 from syncprims import CallbackPool, DeadlockError, LockTimeoutError, TimedLock
+from syncprims._core import holders
+from syncprims._core.stacks import frames_of_threads
 from syncprims.diagnostics import report, snapshot
 
 COLLECTS_AT_ANY_TIME = sys.version_info < (3, 12)
@@ -153,3 +158,51 @@ def test_the_collector_is_left_as_it_was() -> None:
         gc.enable()
     report()
     assert gc.isenabled()
+
+
+@pytest.mark.usefixtures("small_heap")
+def test_threads_that_look_at_each_other_keep_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each lists the other's frames just when that one does. What their callers had dies all the same."""
+    enters, first_has_listed, both_have_listed = Event(), Event(), Event()
+    list_frames, name_of_thread = frames_of_threads, holders.thread_name
+    kept: list[weakref.ref[object]] = []
+    idents: dict[str, int] = {}
+
+    def listed() -> dict[int, FrameType]:
+        if get_ident() == idents["first"]:
+            wait_for(enters)
+            try:
+                return list_frames()
+            finally:
+                first_has_listed.set()
+        enters.set()
+        wait_for(first_has_listed)
+        return list_frames()
+
+    def named(ident: int) -> str:
+        if get_ident() == idents["first"]:
+            wait_for(both_have_listed)
+        else:
+            both_have_listed.set()
+        return name_of_thread(ident)
+
+    class Page:
+        pass
+
+    def look(me: str, other: str) -> None:
+        page = Page()
+        kept.append(weakref.ref(page))
+        idents[me] = get_ident()
+        eventually(lambda: other in idents)
+        assert holders.holder_of(idents[other]) is not None
+
+    monkeypatch.setattr(holders, "frames_of_threads", listed)
+    monkeypatch.setattr(holders, "thread_name", named)
+    gc.disable()
+    try:
+        with Actors() as actors:
+            actors.start(partial(look, "first", "second"))
+            actors.start(partial(look, "second", "first"))
+        assert [each() for each in kept] == [None, None]
+    finally:
+        gc.enable()

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 
 from locks.actors import Actors, eventually, wait_for
+from syncprims._core import foreign
 from syncprims._core.waits import all_waits
 from syncprims.testing import patience
 
@@ -59,6 +60,22 @@ def outcome_of(call: Callable[[], Any]) -> Any:
         return call()
     except BaseException as error:
         return error
+
+
+def is_raised_in_all(error: BaseException, outcomes: list[Any]) -> bool:
+    """Whether the threads, of which the first ran the function, got this exception, or a copy where they must not."""
+    if foreign.SEVERAL_MAY_RAISE:
+        return all(each is error for each in outcomes)
+    first, *others = outcomes
+    apart = len({id(each) for each in outcomes}) == len(outcomes)
+    return first is error and apart and all(is_copy(each, error) for each in others)
+
+
+def is_copy(copied: BaseException, error: BaseException) -> bool:
+    """Whether another exception has the class, the arguments, the attributes and the cause of this one."""
+    same = [type(copied) is type(error), list(map(id, copied.args)) == list(map(id, error.args))]
+    same += [vars(copied) == vars(error), copied.__cause__ is error.__cause__, copied.__context__ is error.__context__]
+    return copied is not error and all(same)
 
 
 def depth(error: BaseException) -> int:

@@ -293,11 +293,14 @@ def _stands_in(waiting: Waiting, frame: FrameType | None) -> bool:
     # finalizer of the program is not one of them. A handler that publishes a wait of its own has such functions on top
     # as well: then the frame below shows whose they are, if it may be read. If the thread has no frame, nothing can be
     # on top of it.
-    if frame is None or id(frame) == waiting.frame_id:
-        return True
-    if FRAMES_ARE_SHARED:
-        return stands_on(frame, waiting.frame_id)
-    return frame.f_code.co_filename in _OURS
+    try:
+        if frame is None or id(frame) == waiting.frame_id:
+            return True
+        if FRAMES_ARE_SHARED:
+            return stands_on(frame, waiting.frame_id)
+        return frame.f_code.co_filename in _OURS
+    finally:
+        del frame
 
 
 FREE: Final = None
@@ -313,7 +316,11 @@ def look(mine: Waiting, without: AbstractSet[Waiting] = frozenset()) -> Knot | L
     reading = _read([mine.ident], partial(_selected, mine, without), far=True)
     if mine.ident not in reading.stuck:
         return FREE
-    waits, arrows = _confirm(reading, partial(_standing, mine, frames_of_threads()))
+    frames = frames_of_threads()
+    try:
+        waits, arrows = _confirm(reading, partial(_standing, mine, frames))
+    finally:
+        frames.clear()
     return Knot(mine, waits, arrows) if mine.ident in arrows else UNSURE
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from _thread import get_ident
-from collections.abc import Callable
-from types import FunctionType, TracebackType
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from types import FunctionType, MemberDescriptorType, TracebackType
 from typing import Any, Final, TypeVar
 
 # A name, an argument or an exception may have a `__repr__`, `__str__`, `__setattr__`, `__bool__` or `__eq__` that
@@ -23,11 +25,17 @@ T = TypeVar("T")
 _MOST: Final = 200  # characters of one object
 
 # The interpreter's own getters and setters.
+_ARGS: Final[Any] = BaseException.__dict__["args"]
 _CAUSE: Final[Any] = BaseException.__dict__["__cause__"]
 _CONTEXT: Final[Any] = BaseException.__dict__["__context__"]
+_SUPPRESSES: Final[Any] = BaseException.__dict__["__suppress_context__"]
 _TRACEBACK: Final[Any] = BaseException.__dict__["__traceback__"]
 _QUALNAME: Final[Any] = type.__dict__["__qualname__"]
 _MODULE: Final[Any] = type.__dict__["__module__"]
+
+# Without the GIL, CPython 3.13 may crash if several threads raise the same exception at once, because each thread
+# changes its traceback (gh-128421, mended in 3.14).
+SEVERAL_MAY_RAISE: Final = sys.version_info >= (3, 14) or getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 def guarded(default: T, call: Callable[..., T], *args: Any) -> T:
@@ -193,6 +201,44 @@ def set_context(error: BaseException, context: BaseException | None) -> BaseExce
     """Set the exception's context in the same way, and return the exception."""
     _CONTEXT.__set__(error, context)
     return error
+
+
+def own_copy(error: BaseException) -> BaseException:
+    """Return a copy of the exception, with cause and notes; the exception itself if its class can't be copied.
+
+    Its traceback and its context are left to the caller: another thread may be changing those of the exception.
+    """
+    made = guarded(error, _copy_of, error)
+    if made is error or type(made) is not type(error):
+        return error
+    chain(made, _CAUSE.__get__(error))
+    _SUPPRESSES.__set__(made, _SUPPRESSES.__get__(error))
+    return made
+
+
+def _copy_of(error: BaseException) -> BaseException:
+    """Copy by the interpreter's own class, since the constructor may take other arguments than those that it stored."""
+    classes = type(error).__mro__
+    builtin: Any = next(each for each in classes if _MODULE.__get__(each) == "builtins")
+    added = classes[: classes.index(builtin)]
+    size = builtin.__basicsize__ + (len(_members(added)) + bool(type(error).__weakrefoffset__)) * tuple.__itemsize__
+    if type(error).__basicsize__ != size:  # it has fields in C of which only its class knows
+        return copy.copy(error)
+    args = _ARGS.__get__(error)
+    made: BaseException = builtin.__new__(type(error), *args)
+    builtin.__init__(made, *args)
+    for member in _members(classes):
+        with suppress(AttributeError, TypeError):  # it has no value, or is read-only, such as those of ExceptionGroup
+            if (value := member.__get__(error)) is not None:
+                member.__set__(made, value)
+    _dict_of(made).update(_dict_of(error))
+    return made
+
+
+def _members(classes: Iterable[type]) -> list[Any]:
+    """The fields in C and the slots of the classes."""
+    entries = (member for each in classes for member in vars(each).values())
+    return [member for member in entries if type(member) is MemberDescriptorType]
 
 
 def notes_of(error: BaseException) -> tuple[str, ...]:

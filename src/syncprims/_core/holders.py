@@ -35,15 +35,20 @@ def stack_of(ident: int, frames: Mapping[int, FrameType] | None = None) -> tuple
 
 
 def stack_at(frame: FrameType | None, ident: int) -> tuple[FrameSummary, ...]:
-    if frame is None:
-        return ()
-    if ident == get_ident() or FRAMES_ARE_SHARED:
-        return summaries(places(frame))
-    # One frame can be read safely; the others are known if the thread waits.
-    found = [(frame.f_code, frame.f_lineno)]
+    """Where the thread is, whose innermost frame is given."""
+    try:
+        if frame is None:
+            return ()
+        if ident == get_ident() or FRAMES_ARE_SHARED:
+            return summaries(places(frame))
+        # One frame can be read safely; the others are known if the thread waits.
+        inner, line = frame.f_code, frame.f_lineno
+    finally:
+        del frame
+    found = [(inner, line)]
     for waiting in waits_of(ident)[:1]:
         # By identity: functions of two files may have equal code.
-        outer = (at for at, (code, _) in enumerate(waiting.places, 1) if code is frame.f_code)
+        outer = (at for at, (code, _) in enumerate(waiting.places, 1) if code is inner)
         found += waiting.places[next(outer, 0) :]
     return summaries(found)
 
@@ -53,7 +58,10 @@ def holder_of(ident: int | None, frames: Mapping[int, FrameType] | None = None) 
     if ident is None:
         return None
     frame = (frames_of_threads() if frames is None else frames).get(ident)
-    return Holder(thread_name(ident), ident, frame is not None, stack_at(frame, ident))
+    try:
+        return Holder(thread_name(ident), ident, frame is not None, stack_at(frame, ident))
+    finally:
+        del frame
 
 
 def describe(holder: Holder | None, of: object = None) -> str:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 # 2. With the GIL the walk is safe from 3.12 on. Before, the garbage collector may begin in the middle of C code that
 #    makes a frame object. Then a finalizer in Python lets other threads run, and the frame may be gone. So the
 #    collector pauses during a walk.
+#
+# A function must not keep a frame of another thread in a variable when it returns or raises. That thread may look at
+# this one at the same time. Then the frames of both functions refer to each other, and they and their callers' keep all
+# their variables until a collection.
 
 T = TypeVar("T")
 Place = tuple[CodeType, "int | None"]
@@ -86,9 +90,12 @@ def frames_of_threads() -> dict[int, FrameType]:
     return without_collection(sys._current_frames)
 
 
-def places(frame: FrameType) -> list[Place]:
+def places(frame: FrameType | None) -> list[Place]:
     """The places of a stack, innermost first: of the calling thread, or of any while frames are shared."""
-    return without_collection(lambda: _walk(frame))
+    try:
+        return without_collection(lambda: _walk(frame))
+    finally:
+        frame = None
 
 
 def own_places() -> list[Place]:
@@ -96,15 +103,21 @@ def own_places() -> list[Place]:
     return _walk(sys._getframe(2))
 
 
-def stands_on(frame: FrameType, frame_id: int) -> bool:
+def stands_on(frame: FrameType | None, frame_id: int) -> bool:
     """Whether only functions of this library are on top of the frame with that id, while frames are shared."""
 
     def walk(frame: FrameType | None) -> bool:
-        while frame is not None and id(frame) != frame_id and is_ours(frame.f_code.co_filename):
-            frame = frame.f_back
-        return frame is not None and id(frame) == frame_id
+        while frame is not None:
+            if id(frame) == frame_id:
+                del frame
+                return True
+            frame = frame.f_back if is_ours(frame.f_code.co_filename) else None
+        return False
 
-    return without_collection(lambda: walk(frame))
+    try:
+        return without_collection(lambda: walk(frame))
+    finally:
+        frame = None
 
 
 def _walk(frame: FrameType | None) -> list[Place]:

@@ -61,7 +61,8 @@ def once(
         True
 
     **Errors.** If the function raises an exception, its caller and all threads that wait at that time get this
-    exception. (A StopIteration becomes a RuntimeError, as in a generator.) The next call runs the function again. An
+    exception. (On Python 3.13 without the GIL, those that waited get copies. A StopIteration becomes a RuntimeError, as
+    in a generator.) The next call runs the function again. An
     interrupt (Ctrl-C, the exception of a signal handler, or any exception that is not an `Exception`) is raised only in
     the thread in which it came, and one of the waiting threads runs the function again.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, Self, TypeVar
 
+from .._core import foreign
 from .._core.deadlocks import own_deadlock
 from .._core.foreign import context_of, is_interrupt, set_context, set_traceback, traceback_of
 from .._core.holders import describe
@@ -117,6 +118,8 @@ class _SharedCall(TimedLock, Generic[R]):
         assert self._error is not None
         error, traceback, context = self._error, self._traceback, self._context
         del self
+        if not foreign.SEVERAL_MAY_RAISE:  # the thread that made the call raises the exception itself
+            error = foreign.own_copy(error)
         # Each thread begins with the traceback of the function; otherwise it would grow with each thread. And the
         # error's context must not be what this thread happens to be handling.
         try:

@@ -93,7 +93,8 @@ class SingleFlight(Generic[K, R]):
             TypeError: The key can't be hashed, or the function can't be called or is a coroutine or generator function,
                 and a call would run none of its code.
             RuntimeError: The function raised StopIteration, which becomes a RuntimeError as in a generator.
-            BaseException: The function raised it. All callers that share the call get it. An interrupt (Ctrl-C, the
+            BaseException: The function raised it. All callers that share the call get it; on Python 3.13 without the
+                GIL, those that waited get copies. An interrupt (Ctrl-C, the
                 exception of a signal handler, or any exception that is not an `Exception`) is raised only in the thread
                 in which it came. One of the other callers then makes another call, with its own function.
 

@@ -8,11 +8,14 @@ from contextlib import suppress
 from functools import partial
 from itertools import filterfalse
 from logging import ERROR
+from threading import get_ident
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from .._core import foreign
 from .._core.deadline import Deadline
 from .._core.deadlocks import wait_or_refuse, why_in_vain
-from .._core.foreign import is_interrupt, log
+from .._core.foreign import is_interrupt, log, set_traceback, traceback_of
 from .._core.gates import pass_in_time
 from .._core.lazy import check_runs
 from ..errors import DeadlockError, ForkedError, PoolTimeoutError
@@ -76,6 +79,9 @@ class Task(Future[T]):
     _result: T | None = None
     _exception: BaseException | None = None
     _done_callbacks: Sequence[Callable[[Future[T]], object]] = ()  # a list once there are any
+
+    # The first thread that raised the error, and the traceback that it had then; see `_for_this_thread`.
+    _raised: tuple[int, TracebackType | None] | None = None
 
     def __init__(self, open_tasks: OpenTasks[Any, Any], label: str, course: Course) -> None:
         self._condition = self._course = course  # type: ignore[assignment]  # see `ConditionInC`
@@ -145,6 +151,8 @@ class Task(Future[T]):
             DeadlockError: No timeout is given, and the result would never come: the thread that runs the task, or every
                 worker that could run it, waits for this thread.
             ForkedError: It is not done, and this is a forked child.
+            BaseException: The call raised it. On Python 3.13 without the GIL, the first thread that asks gets this
+                exception, and each other thread a copy.
         """
         return self._result_or_raise(timeout, PoolTimeoutError)
 
@@ -161,9 +169,17 @@ class Task(Future[T]):
         self._look()
         # Not by Future.result: some versions test the truth of an exception before they raise it.
         try:
-            raise error
+            raise error if foreign.SEVERAL_MAY_RAISE else self._for_this_thread(error)
         finally:
             del self, error  # the error's traceback refers to this frame: avoid a reference cycle
+
+    def _for_this_thread(self, error: BaseException) -> BaseException:
+        """The error itself for the first thread that raises it, and for each other thread a copy."""
+        with self._condition:
+            if self._raised is None:
+                self._raised = (get_ident(), traceback_of(error))
+            first, traceback = self._raised
+        return error if get_ident() == first else set_traceback(foreign.own_copy(error), traceback)
 
     def _await_error(self, timeout: float | None, late: Callable[..., PoolTimeoutError]) -> BaseException | None:
         """Wait until the call is done; return its exception."""
