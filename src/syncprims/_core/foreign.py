@@ -221,7 +221,8 @@ def _copy_of(error: BaseException) -> BaseException:
     classes = type(error).__mro__
     builtin: Any = next(each for each in classes if _MODULE.__get__(each) == "builtins")
     added = classes[: classes.index(builtin)]
-    size = builtin.__basicsize__ + (len(_members(added)) + bool(type(error).__weakrefoffset__)) * tuple.__itemsize__
+    words_added = len(_members(added)) + (type(error).__weakrefoffset__ > 0)  # from 3.12 on it is before the object
+    size = builtin.__basicsize__ + words_added * tuple.__itemsize__
     if type(error).__basicsize__ != size:  # it has fields in C of which only its class knows
         return copy.copy(error)
     args = _ARGS.__get__(error)
