@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import operator
 import os
 import pickle
 import random
 import threading
+import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -29,6 +32,7 @@ from syncprims import (
     TimedLock,
     TimedRLock,
 )
+from syncprims._core.waits import all_waits, subject
 from syncprims.diagnostics import Recording, Span, record
 from syncprims.diagnostics.spans import hand_offs, held_meanwhile, in_lanes
 from syncprims.diagnostics.table import Durations, say_seconds
@@ -70,6 +74,36 @@ def test_a_wait_and_the_holds_around_it_are_recorded(lock: TimedLock | LockAdapt
     assert wait.end <= second.start <= second.end
     assert hand_offs(recording.spans) == [(0, 2)]
     assert first.key == wait.key == second.key
+
+
+@pytest.mark.parametrize("make", [TimedLock, TimedRLock, AtomicCounter])
+def test_a_recording_keeps_nothing_that_was_waited_for(make: type[TimedLock | TimedRLock | AtomicCounter]) -> None:
+    """It is in no cycle with the record of the wait, so it ends without a collection."""
+
+    def enter(lock: TimedLock) -> None:
+        with lock:
+            pass
+
+    def use() -> weakref.ref[object]:
+        thing = make()
+        with Actors() as actors:
+            if isinstance(thing, AtomicCounter):
+                actors.start(partial(thing.wait_until, 1, LIMIT))
+                eventually(lambda: any(subject(wait)[0] is thing for wait in all_waits()))
+                thing.increment()
+            else:
+                with thing:
+                    actors.start(partial(enter, thing))
+                    eventually(lambda: thing.waiting)
+        return weakref.ref(thing)
+
+    gc.disable()
+    try:
+        with record():
+            gone = use()
+            eventually(lambda: gone() is None)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("make", [TimedLock, lambda name: LockAdapter(threading.Lock(), name=name)])

@@ -6,9 +6,11 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain, starmap, tee
+from operator import attrgetter
 from types import CodeType, FrameType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .foreign import printable
 
@@ -88,6 +90,42 @@ def without_collection(look: Callable[[], T]) -> T:
 def frames_of_threads() -> dict[int, FrameType]:
     """The innermost frame of each thread, by its ident."""
     return without_collection(sys._current_frames)
+
+
+def codes_of_threads() -> dict[int, CodeType]:
+    """The code that each thread runs now, by its ident.
+
+    A frame that is held when its function returns keeps the variables alive, and what frees it later is another thread.
+    So this is one call of C, after which no frame is held; with the GIL no thread runs during it.
+    """
+    return without_collection(lambda: dict(_codes(*tee(starmap(sys._current_frames, ((),))))))
+
+
+def _codes(frames: Iterator[dict[int, FrameType]], same: Iterator[dict[int, FrameType]]) -> Iterator[Any]:
+    return zip(chain.from_iterable(frames), map(_code_of, chain.from_iterable(map(dict.values, same))), strict=True)
+
+
+_code_of: Final[Callable[[Any], CodeType]] = attrgetter("f_code")
+
+
+def variable_in(frame: FrameType, name: str, default: object = None) -> Any:
+    """A variable of a frame whose thread does not run it now, or is the calling one."""
+    variables = frame.f_locals
+    found = variables.get(name, default)
+    # Until 3.12 a function's frame keeps this dictionary, a copy of the variables, which would live as long as the
+    # frame. It is not emptied if the function has called `locals()`, or if a tracer may write it back to the variables.
+    if (
+        type(variables) is dict
+        and frame.f_code.co_flags & _IS_FUNCTION
+        and frame.f_trace is None
+        and sys.getrefcount(variables) <= _OF_FRAME
+    ):
+        variables.clear()
+    return found
+
+
+_IS_FUNCTION: Final = 0x1  # CO_OPTIMIZED: the variables are not in a dictionary
+_OF_FRAME: Final = 3  # references to it: of the frame, of the variable above, and of the argument
 
 
 def places(frame: FrameType | None) -> list[Place]:

@@ -90,6 +90,7 @@ def _waiting(publish: Callable[[Waiting], None], *_: object) -> object:
 
 def _withdrawing(waiting: Waiting, withdraw: Callable[[], object], handled: BaseException | None) -> None:
     withdraw()
+    waiting.withdraw = withdraw  # or the record would be in a cycle, and keep what was waited for alive
     at = perf_counter_ns()
     # This is called in a `finally`. What is raised there is not what was being handled around the wait.
     error = sys.exception()

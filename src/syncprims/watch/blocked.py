@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from math import inf
 from types import FrameType
 from typing import Final, Protocol
+from weakref import ref
 
 from .._core.clock import monotonic
 from .._core.greenlets import refuse_greenlets
@@ -83,16 +84,18 @@ def wake_by_next_wait(wake: Callable[[], object] | None) -> None:
 
 
 class Question:
-    """A question of the watcher to waiting threads.
+    """A question of the watcher to waiting threads."""
 
-    Attributes:
-        things: The locks of which it wants to know whether the thread is in a `with` block of them.
-    """
+    __slots__ = ("_things",)
 
-    __slots__ = ("things",)
+    def __init__(self, things: Iterable[object]) -> None:
+        # Weakly: it is kept until the next look, and by each thread until its wait ends.
+        self._things = [ref(thing) for thing in things]
 
-    def __init__(self, things: Sequence[object]) -> None:
-        self.things: Sequence[object] = things
+    @property
+    def things(self) -> list[object]:
+        """The locks of which it wants to know whether the thread is in a `with` block of them."""
+        return [thing for each in self._things if (thing := each()) is not None]
 
 
 class Awaitable(Protocol):
@@ -211,9 +214,10 @@ class Blocked(Waiting):
         rouse()
         asked = self.asked
         if asked is not None and asked is not self.answered:
-            inside = blocks_of(_callers_frame(), asked.things)
+            things = asked.things
+            inside = blocks_of(_callers_frame(), things)
             for look in _others:
-                look(inside, asked.things)
+                look(inside, things)
             self.inside = inside
             self.answered = asked
         refusal = self.refusal

@@ -28,7 +28,7 @@ from .with_blocks import BlocksEntered, add_blocks_of
 # stores and no calls. `run_forever` is replaced and not `_set_running_loop`, which is C: an interrupt on the entry to a
 # function in its place would leave a loop that has ended marked as running.
 
-_running: dict[int, Any] = {}
+_running: dict[int, ref[Any]] = {}
 # By the id of a task: its number, and the task.
 _numbers: dict[int, tuple[int, ref[Any]]] = {}
 _count = count(1)
@@ -116,7 +116,8 @@ class LockWait:
 
 def running_loops() -> dict[int, Any]:
     """The loops that run now, by the idents of their threads."""
-    return {ident: loop for ident, loop in _running.copy().items() if guarded(False, lambda: loop.is_running())}  # noqa: B023  called at once
+    found: dict[int, Any] = {ident: each() for ident, each in _running.copy().items()}
+    return {ident: loop for ident, loop in found.items() if guarded(False, lambda: loop.is_running())}  # noqa: B023  called at once
 
 
 def task_of(loop: Any) -> TaskFacts | None:
@@ -182,9 +183,10 @@ def forget_loops() -> None:
     lock_waits.clear()
 
 
-def brings(loop: Any, future: ref[Any]) -> UpTo:
+def brings(loop: ref[Any], future: ref[Any]) -> UpTo:
     """Who brings the result of a coroutine that was handed to a loop: the thread of the loop, or its task."""
-    ident = next((ident for ident, each in running_loops().items() if each is loop), None)
+    found = loop()
+    ident = next((ident for ident, each in running_loops().items() if each is found), None)
     if ident is None or innermost_of(ident) is not None:
         return ident
     task = source_of(future())
@@ -196,7 +198,7 @@ def replacements(asyncio: ModuleType) -> list[Replacement]:
     module: Any = asyncio
     _asyncio[:] = [module]
     also_look_in(_look_in_suspended_tasks)
-    loop = guarded(None, lambda: module._get_running_loop())
+    loop = guarded(None, lambda: ref(module._get_running_loop()))
     if loop is not None:
         _running[get_ident()] = loop
     lock, futures, tasks, base = module.locks.Lock, module.futures, module.tasks, module.base_events.BaseEventLoop
@@ -249,7 +251,7 @@ def replacements(asyncio: ModuleType) -> list[Replacement]:
     def hand_over_observed(coro: Any, loop: Any) -> Any:
         future = hand_over(coro, loop)
         if isinstance(future, Future):
-            brought_by(future, partial(brings, loop, ref(future)))
+            guarded(None, lambda: brought_by(future, partial(brings, ref(loop), ref(future))))
         return future
 
     replaced: list[Replacement] = [
@@ -270,7 +272,7 @@ def run_observed(kind: Any) -> Replacement:
     def run_forever(self: Any) -> None:
         me = get_ident()
         before = _running.get(me)
-        _running[me] = self
+        _running[me] = ref(self)
         try:
             run(self)
         finally:

@@ -17,19 +17,15 @@ from .blocked import Awaitable, Blocked
 class ModuleImport:
     """The end of another thread's import."""
 
-    __slots__ = ("lock",)
+    __slots__ = ("lock", "name")
 
     def __init__(self, lock: Any) -> None:
-        self.lock: Any = lock
-
-    @property
-    def name(self) -> str:
-        """What reports call it."""
-        return f"the import of the module {words(guarded('?', getattr, self.lock, 'name'))}"
+        self.lock: ref[Any] = ref(lock)
+        self.name: str = f"the import of the module {words(guarded('?', getattr, lock, 'name'))}"
 
     def up_to(self, waiter: int) -> int | None:
         """The thread that imports it."""
-        owner = guarded(None, getattr, self.lock, "owner")
+        owner = guarded(None, getattr, self.lock(), "owner")
         return owner if isinstance(owner, int) and owner != waiter else None
 
 
@@ -71,4 +67,4 @@ def _innermost(entry: Any) -> Any:
 
 
 def _is_of(target: Awaitable, lock: object) -> bool:
-    return isinstance(target, ModuleImport) and target.lock is lock
+    return isinstance(target, ModuleImport) and target.lock() is lock

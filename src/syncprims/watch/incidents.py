@@ -6,15 +6,16 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import thread as pool_threads
+from functools import partial
 from traceback import FrameSummary
-from types import FrameType
+from types import CodeType
 from typing import Final
 
 from .._core.clock import monotonic
 from .._core.deadlocks import Knot, knots
 from .._core.foreign import guarded
 from .._core.holders import stack_of, thread_name
-from .._core.stacks import frames_of_threads, programs_own, summaries
+from .._core.stacks import codes_of_threads, frames_of_threads, programs_own, summaries
 from .._core.waits import Awaited, UpTo, Waiting, all_waits, innermost_of, waits_of
 from .blocked import Blocked, Question, age
 from .event_loops import TaskLock, running_loops
@@ -68,6 +69,7 @@ class Search:
         self._reported: dict[frozenset[int], None] = {}
         self._judged: set[frozenset[int]] = set()
         self._slow: set[int] = set()
+        self._blocking: set[tuple[int, float]] = set()  # waits that blocked one, by number and beginning
         self._asleep: frozenset[int] = frozenset()
         self._imports: dict[int, Waiting] = {}
         self._task_waits: TaskWaits = TaskWaits()
@@ -135,6 +137,7 @@ class Search:
         self._questions = {key: asked for key, asked in self._questions.items() if key <= numbers}
         self._judged = {key for key in self._judged if key <= numbers}
         self._slow &= numbers
+        self._blocking = {key for key in self._blocking if key[0] in numbers}
 
     # -- the waits that count -------------------------------------------------------------------------------------
 
@@ -152,7 +155,7 @@ class Search:
 
     def _ask(self, key: frozenset[int], core: Sequence[Waiting], waits: Sequence[Waiting]) -> Question | None:
         """Ask all that matter; return the question once they have answered, each after it was asked."""
-        locks = list(filter(None, map(_lock_of, core)))
+        locks = [lock for lock in map(_lock_of, core) if lock is not None]
         asked = [wait for wait in core if isinstance(wait, Blocked) and wait.answers]
         asked += [wait for wait in waits if isinstance(wait, Blocked) and wait.answers and _is_for(wait, locks)]
         question = self._questions.get(key)
@@ -170,52 +173,50 @@ class Search:
 
     def _judge(self, knot: Knot, core: Sequence[Waiting], question: Question, now: float) -> Incident | None:
         doubts: list[str] = []
-        threads: list[WaitingThread] = []
-        frames = frames_of_threads()
-        try:
-            for wait, holder in knot.edges():
-                if wait not in core:
-                    continue
-                lock = wait.target if isinstance(wait, Blocked) else None
-                holding = Holding(holder, True)
-                if isinstance(wait, TaskWait):
-                    doubts.append("unless one of these tasks is cancelled")
-                if isinstance(lock, (ObservedLock, ObservedRLock)):
-                    # Without the GIL a thread may have been between taking it and noting that; not when it was listed.
-                    if lock.up_to(wait.ident) != holder:
+        found: dict[Waiting, list[Holding]] = {}
+        codes = codes_of_threads()
+        for wait, holder in knot.edges():
+            if wait not in core:
+                continue
+            lock = wait.target if isinstance(wait, Blocked) else None
+            holding = Holding(holder, True)
+            if isinstance(wait, TaskWait):
+                doubts.append("unless one of these tasks is cancelled")
+            if isinstance(lock, (ObservedLock, ObservedRLock)):
+                # Without the GIL a thread may have been between taking it and noting that; not when it was listed.
+                if lock.up_to(wait.ident) != holder:
+                    return None
+                inside = self._inside(knot, holder, question)
+                if inside is not None:
+                    holding.taken = inside.places.get(id(lock))
+                    holding.task = inside.tasks.get(id(lock), holding.task)
+                if isinstance(lock, ObservedLock):
+                    doubt = self._doubt(lock, holding, knot, codes, unknown=inside is None or inside.unknown)
+                    if doubt is None:
                         return None
-                    inside = self._inside(knot, holder, question)
-                    if inside is not None:
-                        holding.taken = inside.places.get(id(lock))
-                        holding.task = inside.tasks.get(id(lock), holding.task)
-                    if isinstance(lock, ObservedLock):
-                        doubt = self._doubt(lock, holding, knot, frames, unknown=inside is None or inside.unknown)
-                        if doubt is None:
-                            return None
-                        doubts += filter(None, [doubt])
-                elif isinstance(lock, TaskLock):
-                    if lock.up_to(wait.ident) != holder:
-                        return None
-                    inside = self._inside(knot, holder, question)
-                    holding.taken = None if inside is None else inside.places.get(id(lock.lock()))
-                    if holding.taken is None:
-                        if len(core) == 1:
-                            return None  # it may be a signal
-                        doubts.append("unless another task releases the lock")
-                elif isinstance(lock, Notification) and loop_that_brings(lock.future) is not None:
-                    holding.words = "which runs it" if holder < 0 else "which runs that event loop"
-                elif isinstance(lock, Notification):
-                    if lock.up_to(wait.ident) == holder:
-                        holding.words = "which runs that task"
-                        doubts.append("unless another thread sets the result of that task")
-                    else:
-                        holding.words = "which is one of the workers of that pool, and none is free"
-                        doubts.append("unless the pool gets another worker")
+                    doubts += filter(None, [doubt])
+            elif isinstance(lock, TaskLock):
+                if lock.up_to(wait.ident) != holder:
+                    return None
+                inside = self._inside(knot, holder, question)
+                holding.taken = None if inside is None else inside.places.get(id(lock.lock()))
+                if holding.taken is None:
+                    if len(core) == 1:
+                        return None  # it may be a signal
+                    doubts.append("unless another task releases the lock")
+            elif isinstance(lock, Notification) and loop_that_brings(lock.future) is not None:
+                holding.words = "which runs it" if holder < 0 else "which runs that event loop"
+            elif isinstance(lock, Notification):
+                if lock.up_to(wait.ident) == holder:
+                    holding.words = "which runs that task"
+                    doubts.append("unless another thread sets the result of that task")
                 else:
-                    holding.words = _words_of(wait)
-                threads.append(WaitingThread(wait, age(wait, now), [holding], _stack(wait, frames)))
-        finally:
-            frames.clear()
+                    holding.words = "which is one of the workers of that pool, and none is free"
+                    doubts.append("unless the pool gets another worker")
+            else:
+                holding.words = _words_of(wait)
+            found[wait] = [holding]
+        threads = _threads(found, now)
         more = len(knot.waits) - len(core)
         notes = [f"{more} more thread(s) wait for these"] if more > 0 else []
         return Incident(
@@ -232,12 +233,12 @@ class Search:
         return wait.inside if isinstance(wait, Blocked) and wait.answered is question else None
 
     def _doubt(
-        self, lock: ObservedLock, holding: Holding, knot: Knot, frames: dict[int, FrameType], *, unknown: bool
+        self, lock: ObservedLock, holding: Holding, knot: Knot, codes: dict[int, CodeType], *, unknown: bool
     ) -> str | None:
         """What could remove the edge, or "" if nothing can; None if it is not worth a report."""
         alone = holding.ident in knot.waits and knot.waits[holding.ident].node is not None and len(knot.core) == 1
         origin = origin_of(lock)
-        others = [ident for ident in frames if ident not in knot.waits and self._can_run(ident, frames)]
+        others = [ident for ident in codes if ident not in knot.waits and self._can_run(ident, codes)]
         if origin.is_signal:
             if any(ident in origin.released_by for ident in others):
                 return None
@@ -252,43 +253,40 @@ class Search:
             return ""
         return "unless another thread releases the lock: it was taken in a block that the thread is not in any more"
 
-    def _can_run(self, ident: int, frames: dict[int, FrameType]) -> bool:
-        return ident not in self._ignored and self._innermost(ident) is None and not _is_idle_worker(frames.get(ident))
+    def _can_run(self, ident: int, codes: dict[int, CodeType]) -> bool:
+        return ident not in self._ignored and self._innermost(ident) is None and not _is_idle_worker(codes.get(ident))
 
     def _break(self, core: Sequence[Waiting], incident: Incident) -> None:
         refusable = [wait for wait in core if isinstance(wait, Blocked) and wait.by_with and wait.answers]
         if refusable:
             last = max(refusable, key=lambda wait: wait.number)
-            last.refusal = lambda: error_of(incident, last.ident)
+            last.refusal = partial(error_of, incident, last.ident)
 
     # -- event loops that stand still -----------------------------------------------------------------------------
 
     def _look_for_blocked_loops(self, now: float, after: float, stuck: Iterable[int]) -> Iterator[Incident]:
-        late = []
         for ident in running_loops():
             wait = innermost_of(ident)
             is_start = isinstance(wait, Blocked) and isinstance(wait.target, Notification) and wait.target.is_start
-            if wait is not None and not is_start and ident not in stuck and age(wait, now) >= after:
-                late.append(wait)
-        if not late:
-            return
-        frames = frames_of_threads()
-        try:
-            for wait in late:
-                stack = stack_of(wait.ident, frames)
-                place = _place(stack)
-                if place in self._loops or innermost_of(wait.ident) is not wait:
-                    continue
+            if wait is None or is_start or ident in stuck or age(wait, now) < after:
+                continue
+            key = _number(wait), wait.since
+            if key in self._blocking:
+                continue
+            (thread,) = _threads({wait: self._holders(wait, codes_of_threads())}, now)
+            place = _place(thread.stack)
+            if innermost_of(ident) is not wait:
+                continue
+            self._blocking.add(key)
+            if place not in self._loops:
                 self._loops[place] = None
                 yield Incident(
                     LOOP,
                     "a blocking wait in the thread of an event loop stops all tasks of that loop",
-                    [WaitingThread(wait, age(wait, now), self._holders(wait, frames), stack)],
+                    [thread],
                     "do not block in the thread of a loop: await asyncio's own lock, event or queue, or wait in a "
                     "thread of its own by `await asyncio.to_thread(...)`",
                 )
-        finally:
-            frames.clear()
 
     # -- holders that are gone ------------------------------------------------------------------------------------
 
@@ -299,69 +297,58 @@ class Search:
                 locks.setdefault(id(wait.target), []).append(wait)
         if not locks:
             return
-        frames = frames_of_threads()
-        try:
-            for waiters in locks.values():
-                lock = waiters[0].target
-                owner = lock.up_to(0)
-                if not isinstance(owner, int) or self._is_alive(owner, frames):
-                    continue
-                key = frozenset(map(_number, waiters[:1]))
-                if key in self._reported or max(age(wait, now) for wait in waiters) < after:
-                    continue
-                others = [ident for ident in frames if self._can_run(ident, frames)]
-                if isinstance(lock, ObservedLock) and others:
-                    continue  # one of these may release it
-                if self._ask(key, waiters, waits) is None or lock.up_to(0) != owner:
-                    continue
-                self._reported[key] = None
-                yield Incident(
-                    DEADLOCK,
-                    f"{len(waiters)} thread(s) wait for a lock whose holder is gone, and can never go on",
-                    [
-                        WaitingThread(wait, age(wait, now), [Holding(owner, False)], stack_of(wait.ident, frames))
-                        for wait in waiters
-                    ],
-                    "release the lock in the thread that took it: use `with`, which always does; after a fork, take no "
-                    "lock in the child that another thread of the parent may have had: start children by spawn or "
-                    "forkserver, or before any thread",
-                )
-        finally:
-            frames.clear()
+        codes = codes_of_threads()
+        for waiters in locks.values():
+            lock = waiters[0].target
+            owner = lock.up_to(0)
+            if not isinstance(owner, int) or self._is_alive(owner, codes):
+                continue
+            key = frozenset(map(_number, waiters[:1]))
+            if key in self._reported or max(age(wait, now) for wait in waiters) < after:
+                continue
+            others = [ident for ident in codes if self._can_run(ident, codes)]
+            if isinstance(lock, ObservedLock) and others:
+                continue  # one of these may release it
+            if self._ask(key, waiters, waits) is None or lock.up_to(0) != owner:
+                continue
+            self._reported[key] = None
+            yield Incident(
+                DEADLOCK,
+                f"{len(waiters)} thread(s) wait for a lock whose holder is gone, and can never go on",
+                _threads({wait: [Holding(owner, False)] for wait in waiters}, now),
+                "release the lock in the thread that took it: use `with`, which always does; after a fork, take no "
+                "lock in the child that another thread of the parent may have had: start children by spawn or "
+                "forkserver, or before any thread",
+            )
 
     # -- all asleep, and slow ------------------------------------------------------------------------------------
 
     def _look_for_sleep(self, now: float, asleep: float) -> Iterator[Incident]:
         if _alarm_is_set():
             return
-        frames = frames_of_threads()
-        try:
-            waits = []
-            for ident, frame in frames.items():
-                if ident in self._ignored:
-                    continue
-                wait = self._innermost(ident)
-                if wait is None and _is_idle_worker(frame):
-                    continue
-                if wait is None or age(wait, now) < asleep:
-                    self._asleep = frozenset()
-                    return
-                waits.append(wait)
-            key = frozenset(map(_number, waits))
-            if not key or key in self._reported:
+        codes = codes_of_threads()
+        waits = []
+        for ident, code in codes.items():
+            if ident in self._ignored:
+                continue
+            wait = self._innermost(ident)
+            if wait is None and _is_idle_worker(code):
+                continue
+            if wait is None or age(wait, now) < asleep:
+                self._asleep = frozenset()
                 return
-            if key != self._asleep:
-                self._asleep = key  # and the next look decides
-                return
-            if self._ask(key, waits, waits) is None:
-                return
-            self._reported[key] = None
-            threads = [
-                WaitingThread(wait, age(wait, now), self._holders(wait, frames), stack_of(wait.ident, frames))
-                for wait in sorted(waits, key=lambda wait: (wait.ident != threading.main_thread().ident, wait.since))
-            ]
-        finally:
-            frames.clear()
+            waits.append(wait)
+        key = frozenset(map(_number, waits))
+        if not key or key in self._reported:
+            return
+        if key != self._asleep:
+            self._asleep = key  # and the next look decides
+            return
+        if self._ask(key, waits, waits) is None:
+            return
+        self._reported[key] = None
+        waits.sort(key=lambda wait: (wait.ident != threading.main_thread().ident, wait.since))
+        threads = _threads({wait: self._holders(wait, codes) for wait in waits}, now)
         yield Incident(
             ASLEEP,
             f"all {len(threads)} threads wait without a limit, so that none can wake another"
@@ -374,37 +361,31 @@ class Search:
         )
 
     def _look_for_slow(self, waits: Sequence[Waiting], now: float, slow: float) -> Iterator[Incident]:
-        late = [wait for wait in waits if age(wait, now) >= slow and _number(wait) not in self._slow]
-        if not late:
-            return
-        frames = frames_of_threads()
-        try:
-            for wait in late:
-                if isinstance(wait, Blocked) and not isinstance(wait.target, AwaitedTasks):
-                    self._slow.add(wait.number)
-                    holders = self._holders(wait, frames)
-                    notes = [line for holder in holders for line in _stack_lines(holder, frames)]
-                    yield Incident(
-                        SLOW,
-                        f"a {'task' if wait.ident < 0 else 'thread'} has waited for more than {slow:g} s",
-                        [WaitingThread(wait, age(wait, now), holders, _stack(wait, frames))],
-                        "shorten what is done while that is held, or raise the limit",
-                        notes=notes,
-                    )
-        finally:
-            frames.clear()
+        for wait in waits:
+            if age(wait, now) < slow or _number(wait) in self._slow:
+                continue
+            if isinstance(wait, Blocked) and not isinstance(wait.target, AwaitedTasks):
+                self._slow.add(wait.number)
+                holders = self._holders(wait, codes_of_threads())
+                yield Incident(
+                    SLOW,
+                    f"a {'task' if wait.ident < 0 else 'thread'} has waited for more than {slow:g} s",
+                    _threads({wait: holders}, now),
+                    "shorten what is done while that is held, or raise the limit",
+                    notes=[line for holder in holders for line in _stack_lines(holder)],
+                )
 
-    def _holders(self, wait: Waiting, frames: dict[int, FrameType]) -> list[Holding]:
+    def _holders(self, wait: Waiting, codes: dict[int, CodeType]) -> list[Holding]:
         up_to: UpTo = guarded(None, wait.up_to)
         if up_to is None:
             return []
         idents = [up_to] if isinstance(up_to, int) else [each for each in up_to.members() if isinstance(each, int)]
         words = "" if _lock_of(wait) is not None else _words_of(wait)
-        return [Holding(ident, self._is_alive(ident, frames), words=words) for ident in idents[:10]]
+        return [Holding(ident, self._is_alive(ident, codes), words=words) for ident in idents[:10]]
 
-    def _is_alive(self, ident: int, frames: dict[int, FrameType]) -> bool:
+    def _is_alive(self, ident: int, codes: dict[int, CodeType]) -> bool:
         # A thread of the watch may have got the ident of one that ended.
-        return ident < 0 or (ident in frames and ident not in self._ignored)
+        return ident < 0 or (ident in codes and ident not in self._ignored)
 
 
 def _lock_of(wait: Waiting) -> object:
@@ -415,8 +396,19 @@ def _lock_of(wait: Waiting) -> object:
     return target if isinstance(target, (ObservedLock, ObservedRLock)) else None
 
 
-def _stack(wait: Waiting, frames: dict[int, FrameType]) -> tuple[FrameSummary, ...]:
-    return summaries(wait.stack) if isinstance(wait, TaskWait) else stack_of(wait.ident, frames)
+def _threads(found: dict[Waiting, list[Holding]], now: float) -> list[WaitingThread]:
+    """Describe waits and who could end them. Frames are held only here, for a report (see `codes_of_threads`)."""
+    frames = frames_of_threads()
+    try:
+        stacks = [
+            summaries(wait.stack) if isinstance(wait, TaskWait) else stack_of(wait.ident, frames) for wait in found
+        ]
+    finally:
+        frames.clear()
+    return [
+        WaitingThread(wait, age(wait, now), holders, stack)
+        for (wait, holders), stack in zip(found.items(), stacks, strict=True)
+    ]
 
 
 def _place(stack: tuple[FrameSummary, ...]) -> tuple[str, int]:
@@ -432,10 +424,10 @@ def _summary(core: Sequence[Waiting]) -> str:
     return f"{len(core)} {what.replace(' and ', 's and ')}s wait for each other, and can never go on"
 
 
-def _stack_lines(holder: Holding, frames: dict[int, FrameType]) -> list[str]:
+def _stack_lines(holder: Holding) -> list[str]:
     if holder.ident < 0:
         return []
-    return [f"Thread {holder.thread!r} is here:", *say_stack(stack_of(holder.ident, frames))] if holder.is_alive else []
+    return [f"Thread {holder.thread!r} is here:", *say_stack(stack_of(holder.ident))] if holder.is_alive else []
 
 
 def _is_for(wait: Blocked, locks: Sequence[object]) -> bool:
@@ -494,8 +486,8 @@ def _advice(core: Sequence[Waiting], *, over_await: bool) -> str:
     return _ORDER_ADVICE
 
 
-def _is_idle_worker(frame: FrameType | None) -> bool:
-    return frame is not None and frame.f_code is pool_threads._worker.__code__
+def _is_idle_worker(code: CodeType | None) -> bool:
+    return code is pool_threads._worker.__code__
 
 
 def _alarm_is_set() -> bool:

@@ -8,10 +8,11 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from types import ModuleType
 from typing import Any, Final, NoReturn
+from weakref import ref
 
 from .._core.foreign import guarded
 from .blocked import note_process, wake_by_next_wait
@@ -26,7 +27,7 @@ from .lock_pairs import LockOrders
 from .metrics import LockMetrics
 from .observed import ObservedLock, ObservedRLock, factory_of
 from .options import WatchOptions
-from .parts import Replacement, replacements, threads_of_parent
+from .parts import replacements, threads_of_parent
 from .watcher import IncidentWatcher
 
 _ABSENT: Final = object()
@@ -69,7 +70,7 @@ class Watching:
         )
         self.orders: LockOrders | None = LockOrders(options.ignored) if options.order else None
         self.watcher: IncidentWatcher = IncidentWatcher(options, () if self.orders is None else (self.orders.found,))
-        self._undo: list[Replacement] = []
+        self._undo: list[tuple[Callable[[], Any], str, object]] = []
         self._exact: tuple[type[ExactLock | ExactRLock], ...] = ()
         self._late: LateImport = LateImport()
 
@@ -92,7 +93,10 @@ class Watching:
             self.finish()
             self._late.forget()
             silence(self._exact)
-            for owner, name, value in reversed(self._undo):
+            for owned, name, value in reversed(self._undo):
+                owner = owned()
+                if owner is None:
+                    continue  # a module that is gone
                 if value is _ABSENT:
                     delattr(owner, name)
                 else:
@@ -215,7 +219,8 @@ class Watching:
                 self._replace(module, name, value)
 
     def _replace(self, owner: Any, name: str, value: object) -> None:
-        self._undo.append((owner, name, vars(owner).get(name, _ABSENT)))
+        owned: Callable[[], Any] = guarded(lambda: owner, ref, owner)  # weakly, if that is possible
+        self._undo.append((owned, name, vars(owner).get(name, _ABSENT)))
         setattr(owner, name, value)
 
     def _renew_locks_of_logging(self) -> None:

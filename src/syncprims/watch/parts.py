@@ -9,14 +9,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import thread as pool_threads
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from types import FrameType
 from typing import Any, Final, Generic, TypeVar
 from weakref import ref
 
 from .._core.foreign import guarded, words
 from .._core.holders import thread_name
-from .._core.stacks import FILE_OF_THREADING, file_of
+from .._core.stacks import FILE_OF_THREADING, file_of, variable_in
 from .._core.waits import UpTo
 from .blocked import Blocked
 from .observed import ObservedLock, ObservedRLock, number_of, origin_of
@@ -87,7 +87,7 @@ class Notification:
                 self.function = name
                 self.kind = name.partition(".")[0]
                 if self.kind == "Future":
-                    future = frame.f_locals.get("self")
+                    future = variable_in(frame, "self")
                     self.future = future if isinstance(future, Future) else None
                 break
             frame = frame.f_back
@@ -166,30 +166,33 @@ def loop_that_brings(future: object) -> Callable[[], UpTo] | None:
 
 
 class FutureResult:
-    """The result of a future, for as long as one waits for it."""
+    """The result of a future, for as long as one waits for it; it does not keep the future alive."""
 
     __slots__ = ("_group", "future")
 
     def __init__(self, future: object) -> None:
-        self.future: object = future
+        self.future: Callable[[], object] = ref(future)
         self._group: Several | None = None
 
     @property
     def name(self) -> str:
         """What reports call it."""
-        return f"the result of {say_future(self.future)}"
+        return f"the result of {say_future(self.future())}"
 
     def up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  it does not matter
         """The thread that runs its task or the event loop of that, or any worker of its pool; None if none is known."""
-        loop = loop_that_brings(self.future)
+        future = self.future()
+        if future is None:
+            return None
+        loop = loop_that_brings(future)
         if loop is not None:
             return loop()
-        runner = _runners.get(id(self.future))
+        runner = _runners.get(id(future))
         if runner is not None:
             return runner
-        pool = pool_of(self.future) if self._group is None else None
+        pool = _pools.of(future) if self._group is None else None
         if pool is not None:
-            self._group = Several(lambda: _workers(pool), one_is_enough=True)
+            self._group = Several(partial(_workers, pool), one_is_enough=True)
         return self._group
 
 
@@ -199,10 +202,11 @@ def pool_of(future: object) -> ThreadPoolExecutor | None:
     return None if pool is None else pool()
 
 
-def _workers(pool: ThreadPoolExecutor) -> Collection[UpTo]:
+def _workers(of: ref[ThreadPoolExecutor]) -> Collection[UpTo]:
+    pool = of()
     none: tuple[threading.Thread, ...] = ()
-    threads = guarded(none, lambda: tuple(pool._threads))
-    if not threads or len(threads) < pool._max_workers:
+    threads = guarded(none, lambda: tuple(pool._threads)) if pool is not None else none
+    if pool is None or not threads or len(threads) < pool._max_workers:
         return (None,)  # another worker may be started
     return tuple(thread.ident for thread in threads)
 
@@ -349,6 +353,7 @@ def replacements() -> list[Replacement]:
             run(self, *args)
         finally:
             _runners.pop(key, None)
+            del self, args  # the traceback of the task's error leads to this frame, and would be in a cycle with it
 
     return [
         (threading.Condition, "wait", _dressed(wait, condition_wait)),

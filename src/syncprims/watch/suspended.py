@@ -13,9 +13,9 @@ from weakref import ref
 
 from .._core.clock import monotonic
 from .._core.foreign import guarded, is_interrupt, log, type_name
-from .._core.stacks import Place
+from .._core.stacks import Place, variable_in
 from .._core.waits import UpTo, innermost_of
-from .blocked import Awaitable, Blocked, age
+from .blocked import Awaitable, Blocked, Question, age
 from .event_loops import (
     LockWait,
     TaskFacts,
@@ -64,7 +64,8 @@ class AwaitedTasks:
     def __init__(self, tasks: Sequence[Any], name: str) -> None:
         self.name: str = name
         self.numbers: tuple[int | None, ...] = tuple(number_of_task(task) or None for task in tasks)
-        self._up_to: UpTo = self.numbers[0] if len(tasks) == 1 else Several(lambda: self.numbers, one_is_enough=True)
+        numbers = self.numbers
+        self._up_to: UpTo = numbers[0] if len(tasks) == 1 else Several(lambda: numbers, one_is_enough=True)
 
     def up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  it does not matter
         """They; one that fails is enough."""
@@ -122,7 +123,7 @@ class TaskWaits:
             if wait.is_over:
                 _forget(number, wait)
         loops = running_loops()
-        self._views = {ident: view for ident, view in self._views.items() if loops.get(ident) is view.loop}
+        self._views = {ident: view for ident, view in self._views.items() if loops.get(ident) is view.loop()}
         found: dict[int, TaskWait] = {}
         holders: dict[tuple[int, int], int] = {}
         for ident, loop in loops.items():
@@ -134,9 +135,10 @@ class TaskWaits:
             if view is None:
                 view = self._views[ident] = _View(loop, ident)
             view.ask(reasons, things, now)
-            if view.error is not None and not self._has_failed:
+            error, view.error = view.error, None
+            if error is not None and not self._has_failed:
                 self._has_failed = True
-                log(logging.ERROR, "syncprims.watch could not look at the tasks of an event loop", view.error)
+                log(logging.ERROR, "syncprims.watch could not look at the tasks of an event loop", error)
             found.update(view.waits)
             holders.update(view.holders)
         task_holders.clear()
@@ -178,7 +180,7 @@ class _View:
     """What one loop said last."""
 
     def __init__(self, loop: Any, ident: int) -> None:
-        self.loop = loop
+        self.loop: ref[Any] = ref(loop)
         self.ident = ident
         self.waits: dict[int, TaskWait] = {}
         self.holders: dict[tuple[int, int], int] = {}
@@ -197,14 +199,15 @@ class _View:
             return
         self._reasons, self._asked_at, self._is_asked = reasons, now, True
         self._pause = min(self._pause * _SLOWER, _SELDOM)
-        if guarded(None, self.loop.call_soon_threadsafe, self._answer, things) is None:
+        loop: Any = self.loop()
+        if guarded(None, lambda: loop.call_soon_threadsafe(self._answer, Question(things))) is None:
             self._is_asked = False
 
-    def _answer(self, things: Sequence[object]) -> None:
+    def _answer(self, question: Question) -> None:
         """Runs in the thread of the loop."""
         try:
             begun = monotonic()
-            holders, waits = _read(self.loop, self.ident, things, self.waits)
+            holders, waits = _read(self.loop(), self.ident, question.things, self.waits)
             self.holders, self.waits = holders, waits
             self._pause = max(self._pause, _SHARE * (monotonic() - begun))
         except Exception as error:  # noqa: BLE001  the loop goes on, whatever its tasks are
@@ -291,10 +294,10 @@ def _several(future: Any, frames: Sequence[FrameType]) -> tuple[list[Any], str] 
         inner, module = frames[-1], str(frames[-1].f_globals.get("__name__"))
         function = inner.f_code.co_name
         if module == "asyncio.taskgroups" and function in ("__aexit__", "_aexit"):
-            found, words = inner.f_locals["self"]._tasks, "the tasks of a TaskGroup"
+            found, words = variable_in(inner, "self")._tasks, "the tasks of a TaskGroup"
         elif module == "asyncio.tasks" and function == "_wait":
-            timer, found, words = inner.f_locals["timeout_handle"], inner.f_locals["fs"], "the tasks of a wait()"
-            found = () if timer is not None else found
+            found, words = variable_in(inner, "fs"), "the tasks of a wait()"
+            found = found if variable_in(inner, "timeout_handle") is None else ()
         else:
             return None
     return [each for each in found if not each.done()], words

@@ -22,6 +22,11 @@ from .wording import as_object, as_text
 # for it. It begins with the first observed wait: before that there is nothing to look at, and a server that forks in C,
 # without Python's hooks, should have no thread until then. It ends before `os.fork`, which warns about threads (from
 # 3.13 on after the last hook), and begins with the next wait in parent and child.
+#
+# An object of the program must end when it ends without the watch, and in the same thread. So between two looks the
+# watch refers to such objects only weakly; a record of a wait does otherwise, but goes with the wait, and is in no
+# cycle; and frames are held only while a report is made (see `codes_of_threads`). `tests/watch/test_lifetimes.py` holds
+# this.
 
 _SHORTEST: Final = 0.05
 _LONGEST: Final = 0.5

@@ -12,7 +12,7 @@ from types import CodeType, FrameType, MemberDescriptorType, ModuleType
 from typing import Any, Final, Protocol, runtime_checkable
 
 from .._core.foreign import guarded, type_name
-from .._core.stacks import is_ours
+from .._core.stacks import is_ours, variable_in
 from .origins import position_of, tree_of
 
 # A lock that was taken by a `with` is released when its block is left, and a thread that waits inside the block does
@@ -25,7 +25,6 @@ from .origins import position_of, tree_of
 # code is on the stack of the thread that has the lock, the thread is in the block, as leaving it releases the lock.
 
 _UNKNOWN: Final = object()
-_OPTIMIZED: Final = 0x1  # the code is a function's, so its locals are not a dictionary of the program
 _SUSPENDABLE: Final = 0x20 | 0x80 | 0x200  # a generator's, a coroutine's, or that of a generator in a coroutine
 _BEFORE_WITH: Final = opmap.get("BEFORE_WITH", -1)  # until 3.13
 _LOAD_SPECIAL: Final = opmap.get("LOAD_SPECIAL", -1)  # later, in front of the call
@@ -234,14 +233,8 @@ def _sum(operator: ast.operator, left: int, right: int) -> object:
 
 
 def _variable(name: str, frame: FrameType) -> Any:
-    is_function = bool(frame.f_code.co_flags & _OPTIMIZED)
-    variables = frame.f_locals
-    found = variables.get(name, _UNKNOWN)
-    if is_function and type(variables) is dict:
-        variables.clear()  # a copy, which would keep what is in it alive as long as the frame
-    if found is _UNKNOWN:
-        found = frame.f_globals.get(name, _UNKNOWN)
-    return found
+    found = variable_in(frame, name, _UNKNOWN)
+    return frame.f_globals.get(name, _UNKNOWN) if found is _UNKNOWN else found
 
 
 def _attribute(base: object, name: str) -> Any:
