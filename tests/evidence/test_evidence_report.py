@@ -35,10 +35,8 @@ def test_page_shows_what_was_kept() -> None:
         assert f".. include:: evidence/{name}\n" in text
 
 
-# Without the GIL a test of this part fails now and then: a reference stays if threads raise one exception at once.
-MISSING: Final = {"3.13t": {"built"}}
 # What only the long sweeps of a part have, if it was run without them.
-LONG: Final = {"core": {"AtomicCounter worker"}, "built": {"SingleFlight worker"}}
+LONG: Final = {"core": {"AtomicCounter worker"}}
 
 
 @page
@@ -47,11 +45,9 @@ def test_nothing_leaked_or_failed_anywhere() -> None:
     results = kept()
     assert results.keys() == PYTHONS
     for python, parts in results.items():
-        assert parts.keys() == PARTS.keys() - MISSING.get(python, set()), python
+        assert parts.keys() == PARTS.keys(), python
         assert [failed for part in parts.values() for failed in part["failed"]] == []
         for name, subjects in SWEEPS.items():
-            if name in MISSING.get(python, set()):
-                continue
             part = parts[name]
             assert sum(part["leaks"].values()) == 0
             keys = {f"{subject} {mode}" for subject in subjects for mode in MODES} - LONG.get(name, set())
