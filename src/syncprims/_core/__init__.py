@@ -1,1 +1,1 @@
-"""What every primitive is built on: time, the registry, interrupts, and the graph of who waits for whom."""
+"""The foundation of every primitive: time, the registry, interrupts, and the graph of which thread waits for which."""

@@ -32,35 +32,37 @@ from .waits import NOT_DRAWN, SETTLED, Awaited, Group, UpTo, Waiting, all_waits,
 
 # A wait is up to one thread, to all threads of a group, or to any thread of a group (see `waits`). A thread is stuck if
 # it waits for a stuck thread, for all threads of a group in which one is stuck, or for any thread of a group in which
-# all are stuck. This definition has several solutions; we mean the largest set of threads. The simplest case is a cycle
-# of threads that wait for each other's locks.
+# all are stuck. Several sets of threads satisfy this definition; we mean the largest. The simplest case is a cycle of
+# threads that wait for each other's locks.
 #
 # The search begins at a thread's wait and reads everything that can be reached from it. Threads that wait for nothing
-# are free, and freeness is passed on, against the arrows, to the threads whose wait it ends; the others are stuck. Each
-# vertex and arrow is handled once. No mutex guards the graph. Instead, these hold:
+# are free. A free thread frees the threads whose wait it ends, and so on against the arrows; the rest are stuck. Each
+# vertex and arrow is handled once. No mutex guards the graph. Instead, these rules hold:
 #
 # 1. A thread publishes its record with one store, then draws a serial, then searches. So of all threads that are stuck
 #    together, the one that drew last sees every other record: no deadlock is missed. Exactly that thread gives way (or
-#    the last of those that can). A record without a serial is of a thread that is about to search, so a search that
-#    finds one looks again after a moment. (Without that, if a thread is interrupted between drawing a serial and
+#    the last of those that can). A record without a serial belongs to a thread that is about to search, so a search
+#    that finds one looks again after a moment. (Otherwise, if a thread were interrupted between drawing a serial and
 #    storing it, that thread and another one could each believe that the other has the higher serial.)
-# 2. A record is of one uninterrupted wait. The search reads each arrow once and the confirmation once more, and only
-#    the agreement counts: of threads all of which must act, those in both readings, and of threads any of which may
-#    act, those in either. So the result was true at the moment between the two, and nothing is invented.
-# 3. Two cases are ignored: a lock that its waiter has just acquired, and a wait that is over, because of its deadline
-#    or because what it waits for has come (its thread is about to withdraw).
-# 4. A waiting thread may run a signal handler or a finalizer on top of its wait, and will release what it acquired
-#    there before that wait ends. A lock does not show whether it was acquired there. So the first search counts every
-#    wait of a thread; the confirmation counts only the innermost, and only if the thread is in it. If they differ, the
-#    searcher looks again after a moment, until they agree. It looks where the threads are between the two readings. It
-#    would be deceived if one handler has the lock at the first reading and another one, of the same thread, at the
-#    second. To know this would take a count of how often a lock was acquired.
-# 5. A stuck thread that is not the one to give way searches again without that one: there may be a second reason.
-# 6. A thread that is stuck without being the reason (it waits for threads that are stuck without it) leaves the
-#    decision to those threads, as long as one of them may still give way. If none will, its wait is refused as well,
-#    unless one of their waits has a limit.
+# 2. A record describes one uninterrupted wait. The search reads each arrow once, the confirmation reads it again, and
+#    only the agreement counts. Of a group whose threads must all act, it has the members in both readings; of a group
+#    of which any thread may act, the members in either. So the result was true at the moment between the readings: no
+#    deadlock is invented.
+# 3. Two cases are ignored: a lock that its waiter has just acquired, and a wait that is over because its deadline has
+#    passed or its condition has come true (its thread is about to withdraw).
+# 4. A waiting thread may run a signal handler or a finalizer on top of its wait, and will release the locks that it
+#    acquired there before that wait ends. A lock does not show whether it was acquired there. So the first search
+#    counts every wait of a thread; the confirmation counts only the innermost, and only if the thread is in it. If they
+#    differ, the searcher looks again after a moment, until they agree. Between the two readings it looks where the
+#    threads are. It is wrong only if one handler holds the lock at the first reading, and another handler of the same
+#    thread holds it at the second. To exclude that, each lock would have to count how often it was acquired.
+# 5. A stuck thread that is not the one to give way searches again without the thread that is: there may be a second
+#    cycle.
+# 6. A thread may be stuck without being a cause: it waits for threads that would be stuck without it. It leaves the
+#    decision to them as long as one of them may still give way. If none will, its wait is refused as well, unless one
+#    of their waits has a limit.
 
-# Seconds between two looks at a wait that may be stuck, at first and at most.
+# Seconds between two looks at a wait that may be stuck: the first pause, and the longest.
 _SOON: Final = 0.0005
 _LATER: Final = 0.05
 
@@ -86,7 +88,7 @@ R = TypeVar("R")
 Vertex = int | Group
 Arrows = dict[Vertex, tuple[Vertex, ...]]  # each target once, in the order in which they were named
 
-# Not empty once a deadlock was found that no thread could break: from then on there may be stuck threads.
+# Not empty once a deadlock was found that no thread could break. From then on there may be stuck threads.
 _unbroken: list[None] = []
 
 
@@ -183,9 +185,9 @@ class _Reading:
 
 
 def _read(roots: Iterable[int], select: Callable[[int], Iterable[Waiting]], *, far: bool = False) -> _Reading:
-    """Read everything that can be reached from some threads; of each thread the selected waits.
+    """Read everything that can be reached from some threads, with the selected waits of each thread.
 
-    With `far`, it stops as soon as it is certain that no path leads back to the calling thread.
+    With `far`, stop as soon as it is certain that no path leads back to the calling thread.
     """
     reading = _Reading()
     todo: list[Vertex] = [*roots]
@@ -208,14 +210,14 @@ def _read(roots: Iterable[int], select: Callable[[int], Iterable[Waiting]], *, f
 
 
 def _selected(mine: Waiting, without: AbstractSet[Waiting], ident: int) -> list[Waiting]:
-    """The waits of a thread that count for a search from `mine`; of its own thread only `mine` counts."""
+    """The waits of a thread that count for a search from `mine`; of the searching thread only `mine` counts."""
     if ident == mine.ident:
         return [mine]
     return [wait for wait in waits_of(ident) if wait not in without and wait.counts()]
 
 
 def _members(group: Group) -> tuple[Vertex, ...]:
-    """The members of a group; none if it is free."""
+    """The members of a group; none if the group is free."""
     members = group.members()
     return () if group.one_is_enough and None in members else _each_once(members)
 
@@ -226,14 +228,14 @@ def _each_once(named: Iterable[UpTo]) -> tuple[Vertex, ...]:
 
 def _is_waited_for() -> bool:
     """Whether any thread waits for something that may be up to the calling thread."""
-    # This thread has published its wait. A thread that begins to wait for it later finds that, and searches itself.
+    # The calling thread has published its wait. A thread that waits for it later finds that wait, and searches itself.
     return any(map(_is_mine, map(_node_of, all_waits())))
 
 
 def _stuck(arrows: Arrows) -> set[Vertex]:
-    """Return the vertices that can't go on: all that are not freed by those that wait for nothing."""
+    """Return the vertices that can't go on: all that remain after those that wait for nothing have freed others."""
     pointing: dict[Vertex, list[Vertex]] = {}
-    left: dict[Vertex, int] = {}  # how many have to become free before the vertex becomes free
+    left: dict[Vertex, int] = {}  # how many others have to become free before the vertex does
     for vertex, ends in arrows.items():
         left[vertex] = min(len(ends), 1) if not isinstance(vertex, int) and vertex.one_is_enough else len(ends)
         for end in ends:
@@ -255,7 +257,7 @@ _Confirmed = tuple[dict[int, Waiting], Arrows]
 
 
 def _confirm(first: _Reading, only: Callable[[int], Waiting | None]) -> _Confirmed:
-    """Read everything that is stuck again, of each thread `only` one wait; return what is stuck in both readings."""
+    """Read the stuck part again, with `only` one wait of each thread; return what is stuck in both readings."""
     waits: dict[int, Waiting] = {}
     arrows: Arrows = {}
     for vertex in first.stuck:
@@ -289,10 +291,10 @@ def _standing(mine: Waiting, frames: Mapping[int, FrameType], ident: int) -> Wai
 
 
 def _stands_in(waiting: Waiting, frame: FrameType | None) -> bool:
-    # On top of the waiting frame there may be functions of this library that publish, search and block; a handler or a
-    # finalizer of the program is not one of them. A handler that publishes a wait of its own has such functions on top
-    # as well: then the frame below shows whose they are, if it may be read. If the thread has no frame, nothing can be
-    # on top of it.
+    # On top of the waiting frame there may be functions of this library that publish, search and block. Any other frame
+    # there is a handler or a finalizer of the program. A handler that publishes a wait of its own has this library's
+    # functions on top as well: then the frame below them decides, if it may be read. If the thread has no frame,
+    # nothing can be on top of its wait.
     try:
         if frame is None or id(frame) == waiting.frame_id:
             return True
@@ -387,7 +389,7 @@ class Knot:
 
 
 def _reached(start: Vertex, arrows: Mapping[Vertex, Iterable[Vertex]]) -> dict[Vertex, Vertex]:
-    """The vertices reachable from one, nearest first, each with its predecessor; the start's leads back to it."""
+    """The vertices reachable from one, nearest first, each with its predecessor, also the start if it is one."""
     found: dict[Vertex, Vertex] = {start: start}
     todo: list[Vertex] = [start]
     for vertex in todo:
@@ -405,11 +407,11 @@ def deadlock(knot: Knot) -> DeadlockError:
     """Make the error that describes it, beginning with the thread that gets it."""
     edges = knot.edges()
     cycle = [_say(wait, holder) for wait, holder in edges]
-    frames = frames_of_threads()  # once, because it stops all threads for as long as it lists them
+    frames = frames_of_threads()  # once, because listing the frames stops all threads
     try:
         stacks = [without_ours(stack_at(frames.get(wait.ident), wait.ident)) for wait, _ in edges]
     finally:
-        frames.clear()  # one of them refers to this frame, and so to those of the caller and all that they refer to
+        frames.clear()  # one of them refers to this frame, and so to those of the caller and everything in them
     lines = [f"deadlock: {say_cycle(cycle)}"]
     lines += _summary(
         [
@@ -472,7 +474,7 @@ def _thread(ident: int) -> str:
 
 
 def why_in_vain(awaited: Awaited) -> str:
-    """Say in a sentence why a wait that came to its limit could not have ended before; ``""`` if it could."""
+    """Say why a wait that reached its limit could not have ended before; ``""`` if it could have."""
     knot = look(Waiting(awaited))
     if not isinstance(knot, Knot):
         return ""
@@ -482,12 +484,12 @@ def why_in_vain(awaited: Awaited) -> str:
 
 
 def own_deadlock(name: str, advice: str, of: object = None) -> DeadlockError:
-    """Make the error for a thread that would wait for itself, or for a thread that had its ident.
+    """Make the error for a thread that would wait for itself, or for a thread that had the same ident.
 
     Args:
-        name: The name of what it would wait for.
-        advice: What to do.
-        of: The lock, if it may be recorded where it was acquired.
+        name: The name of the thing that it would wait for.
+        advice: How to avoid the deadlock.
+        of: The lock, if the place where it was acquired may have been recorded.
     """
     ident = get_ident()
     me = _name(ident)
@@ -510,7 +512,7 @@ def own_deadlock(name: str, advice: str, of: object = None) -> DeadlockError:
 
 
 def _log_unbreakable(knot: Knot) -> None:
-    import logging  # late, so that the locks are quick to import
+    import logging  # here, so that the locks are quick to import
 
     _unbroken.append(None)
     foreign.log(
@@ -573,14 +575,14 @@ def _innermost_endless(ident: int) -> Waiting | None:
 
 
 def _is_endless(wait: Waiting) -> bool:
-    """Whether the wait counts for `find_deadlocks`: more waits do than are refused."""
+    """Whether the wait counts for `find_deadlocks`, which also counts waits that would never be refused."""
     return wait.counts() or (not wait.takes_part and wait.deadline_at is None)
 
 
 def _components(arrows: Arrows) -> Iterator[dict[Vertex, None]]:
-    """The sets of vertices that can reach each other."""
-    # First in the order in which a depth-first search finishes them; then, in the reverse order and against the arrows,
-    # each one that is left begins a component (Kosaraju).
+    """The sets of vertices that can reach each other (Kosaraju's algorithm)."""
+    # First a depth-first search lists the vertices in the order in which it finishes them. Then each vertex that is
+    # left, in the reverse of that order, begins a component, which is collected against the arrows.
     done: dict[Vertex, None] = {}
     entered: set[Vertex] = set()
     for root in arrows:

@@ -11,20 +11,20 @@ from types import FunctionType, MemberDescriptorType, TracebackType
 from typing import Any, Final, TypeVar
 
 # A name, an argument or an exception may have a `__repr__`, `__str__`, `__setattr__`, `__bool__` or `__eq__` that
-# raises, lies or takes long. This must lose neither the message that is being made nor the thread.
+# raises, lies or takes long. Neither the message that is being made nor the thread may be lost by that.
 #
-# 1. If an object raises while it is described, the exception is dropped, and a plainer description is used. This holds
-#    for a SystemExit of a `__str__` too, which would end a thread of ours.
-# 2. A real interrupt is not dropped. It comes from a signal handler, which only the main thread runs: a
-#    KeyboardInterrupt there, or an exception whose traceback shows a handler's frame, propagates.
-# 3. The parts of an exception that belong to the interpreter (cause, context, traceback, notes) are set by the
-#    interpreter's own functions, which bypass a `__setattr__` that refuses.
+# 1. If an object raises while it is described, the exception is dropped, and a plainer description is used. Even a
+#    SystemExit from a `__str__` is dropped: it would end a thread of ours.
+# 2. A real interrupt is not dropped. It comes from a signal handler, which runs only on the main thread. So a
+#    KeyboardInterrupt there propagates, and an exception whose traceback shows a handler's frame.
+# 3. The interpreter's own functions set the parts of an exception that belong to the interpreter (cause, context,
+#    traceback, notes). They bypass a `__setattr__` that refuses.
 
 T = TypeVar("T")
 
 _MOST: Final = 200  # characters of one object
 
-# The interpreter's own getters and setters.
+# The interpreter's own getters and setters of an exception's parts.
 _ARGS: Final[Any] = BaseException.__dict__["args"]
 _CAUSE: Final[Any] = BaseException.__dict__["__cause__"]
 _CONTEXT: Final[Any] = BaseException.__dict__["__context__"]
@@ -83,7 +83,7 @@ def printable(text: str) -> str:
     Control characters, line ends, lone surrogates and marks that change the direction of writing are escaped as in a
     string literal.
     """
-    plain = str.__str__(text)  # not by a method of a subclass
+    plain = str.__str__(text)  # not the method of a subclass
     if plain.isprintable():
         return plain
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in plain)
@@ -198,7 +198,7 @@ def context_of(error: BaseException) -> BaseException | None:
 
 
 def set_context(error: BaseException, context: BaseException | None) -> BaseException:
-    """Set the exception's context in the same way, and return the exception."""
+    """Set the exception's context, even if a property of its class hides it, and return the exception."""
     _CONTEXT.__set__(error, context)
     return error
 
@@ -217,19 +217,19 @@ def own_copy(error: BaseException) -> BaseException:
 
 
 def _copy_of(error: BaseException) -> BaseException:
-    """Copy by the interpreter's own class, since the constructor may take other arguments than those that it stored."""
+    """Copy by the interpreter's own class, since the constructor may take other arguments than it stored."""
     classes = type(error).__mro__
     builtin: Any = next(each for each in classes if _MODULE.__get__(each) == "builtins")
     added = classes[: classes.index(builtin)]
     words_added = len(_members(added)) + (type(error).__weakrefoffset__ > 0)  # from 3.12 on it is before the object
     size = builtin.__basicsize__ + words_added * tuple.__itemsize__
-    if type(error).__basicsize__ != size:  # it has fields in C of which only its class knows
+    if type(error).__basicsize__ != size:  # it has fields in C that only its class knows
         return copy.copy(error)
     args = _ARGS.__get__(error)
     made: BaseException = builtin.__new__(type(error), *args)
     builtin.__init__(made, *args)
     for member in _members(classes):
-        with suppress(AttributeError, TypeError):  # it has no value, or is read-only, such as those of ExceptionGroup
+        with suppress(AttributeError, TypeError):  # it has no value, or is read-only, as in ExceptionGroup
             if (value := member.__get__(error)) is not None:
                 member.__set__(made, value)
     _dict_of(made).update(_dict_of(error))
@@ -237,7 +237,7 @@ def _copy_of(error: BaseException) -> BaseException:
 
 
 def _members(classes: Iterable[type]) -> list[Any]:
-    """The fields in C and the slots of the classes."""
+    """The fields in C and the slots that the classes define."""
     entries = (member for each in classes for member in vars(each).values())
     return [member for member in entries if type(member) is MemberDescriptorType]
 
@@ -259,7 +259,7 @@ def note(error: BaseException, text: str) -> bool:
 def _note(error: BaseException, text: str) -> bool:
     notes = _notes(error)
     if notes is None:
-        # Through the dictionary that every exception has: add_note() would use a `__setattr__` of its class.
+        # Not by add_note(), which would use the class's `__setattr__`, but in the dictionary that every exception has.
         _dict_of(error)["__notes__"] = [text]
         return True
     if type(notes) is not list:
@@ -288,9 +288,9 @@ def log(level: int, message: str, error: BaseException | None = None) -> None:
     """
 
     def emit() -> bool:
-        import logging  # here, because it fails when the interpreter ends
+        import logging  # here, because the import fails when the interpreter ends
 
-        # The three parts, because logging tests the truth of a lone exception.
+        # All three parts, because logging tests the truth of a lone exception.
         info = None if error is None else (type(error), error, traceback_of(error))
         logging.getLogger("syncprims").log(level, "%s", message, exc_info=info)
         return True

@@ -11,14 +11,14 @@ from .deadline import Deadline
 if TYPE_CHECKING:
     from _thread import LockType
 
-# A signal that comes after the interpreter's last check and before the system call of a wait does not end that wait, on
-# any version. So a wait without a limit is cut into slices: Ctrl-C is late by at most one slice, and never lost.
+# If a signal comes after the interpreter's last check and before the system call of a wait, it does not end that wait,
+# on any version. So a wait without a limit is cut into slices: Ctrl-C is late by at most one slice, and never lost.
 
 _SLICE = 0.5
 
 
 def put_up(gates: deque[LockType] | list[LockType]) -> LockType:
-    """Add a closed gate. Check once more what you wait for, then call `pass_through`."""
+    """Add a closed gate. The caller then checks its condition once more, and calls `pass_through`."""
     gate = allocate_lock()
     gate.acquire()
     gates.append(gate)

@@ -1,4 +1,4 @@
-"""Refusing to work if greenlets have replaced threads, by gevent's or eventlet's monkey-patching."""
+"""Refusing to work if gevent's or eventlet's monkey-patching has replaced threads by greenlets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .foreign import name_of, text_of
 
 # This library identifies threads as the system does: a lock in C knows the thread that holds it. All greenlets of one
 # thread are that thread, so a lock would let in several of them at once, and a wait would stop all of them. Both
-# libraries replace `_thread.get_ident`, and so does any other library with its own idea of a thread. That may happen
-# before this is imported, or later; the check whether it is still the same costs next to nothing.
+# libraries replace `_thread.get_ident`, as any library must that has its own idea of a thread. They may do so before or
+# after this module is imported. The check whether `get_ident` is still the original costs next to nothing.
 
 _ours: Final = _thread.get_ident if type(_thread.get_ident) is BuiltinFunctionType else None
 

@@ -1,4 +1,4 @@
-"""Holders: the names of threads, where they are, and how messages describe a holder."""
+"""Holders: the names of threads, their stacks, and the description of a holder in messages."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 def thread_name(ident: int) -> str:
     """The name of the thread with this ident, or ``""`` if `threading` knows none."""
     thread = thread_of(ident)
-    # A subclass of Thread may have made its name anything.
+    # In a subclass of Thread, the name may be any object.
     name = None if thread is None else guarded(None, getattr, thread, "name")
     return str.__str__(name) if isinstance(name, str) else ""
 
 
-# Listing the frames of all threads takes longer the more there are. A caller that looks at many threads lists them
+# Listing the frames of all threads takes longer with every thread. A caller that looks at many threads lists the frames
 # once, and passes them as `frames`.
 
 
@@ -35,19 +35,19 @@ def stack_of(ident: int, frames: Mapping[int, FrameType] | None = None) -> tuple
 
 
 def stack_at(frame: FrameType | None, ident: int) -> tuple[FrameSummary, ...]:
-    """Where the thread is, whose innermost frame is given."""
+    """The stack of the thread with this innermost frame, outermost frame first."""
     try:
         if frame is None:
             return ()
         if ident == get_ident() or FRAMES_ARE_SHARED:
             return summaries(places(frame))
-        # One frame can be read safely; the others are known if the thread waits.
+        # Only this frame can be read safely. The outer ones are known if the thread waits.
         inner, line = frame.f_code, frame.f_lineno
     finally:
         del frame
     found = [(inner, line)]
     for waiting in waits_of(ident)[:1]:
-        # By identity: functions of two files may have equal code.
+        # Compared by identity: functions of two files may have equal code.
         outer = (at for at, (code, _) in enumerate(waiting.places, 1) if code is inner)
         found += waiting.places[next(outer, 0) :]
     return summaries(found)
@@ -65,7 +65,7 @@ def holder_of(ident: int | None, frames: Mapping[int, FrameType] | None = None) 
 
 
 def describe(holder: Holder | None, of: object = None) -> str:
-    """Say who a holder is and where it is, and where it acquired the lock, if that was recorded."""
+    """Describe a holder: its thread, where it is now, and where it acquired the lock, if that was recorded."""
     if holder is None:
         return "a holder that is not known"
     taking = None if of is None else taking_of(of, holder.ident)

@@ -23,7 +23,7 @@ def integer(number: SupportsIndex, what: str) -> int:
 
 
 def shown(number: int) -> str:
-    """Return the number as text for a message; of a huge one, which Python may refuse to print, only its size."""
+    """Return the number as text for a message; only its size if it is so huge that Python may refuse to print it."""
     return str(number) if number.bit_length() <= 256 else f"<an integer of {number.bit_length()} bits>"
 
 

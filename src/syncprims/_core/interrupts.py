@@ -1,4 +1,4 @@
-"""The named idioms that lose nothing to an interrupt, and the rule of CPython on which they rest."""
+"""The named idioms that lose nothing to an interrupt, and the rule of CPython that they rest on."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from typing import Any, Final, Protocol, TypeVar
 # 2. after the call of a C function;
 # 3. at a loop's jump back.
 #
-# There are no other checks: not at an operator, an attribute, an index, a store, a `del`, a `raise` or an unpacking,
-# even if these run C code; and not between the `return` of a Python function and the caller's next call. So a `with`
-# whose `__enter__` is Python begins its body without a gap, and a C function that calls other C functions is one piece.
+# There are no other checks. There is none at an operator, an attribute, an index, a store, a `del`, a `raise` or an
+# unpacking, even if these run C code; and none between the `return` of a Python function and the caller's next call. So
+# a `with` whose `__enter__` is Python begins its body without a gap, and a C function that calls other C functions is
+# one piece.
 #
 # Versions. 3.11 to 3.15 share the rule. Specialised code has no check after some calls (`len`, `isinstance`, …), so
-# code that never ran has more points. 3.13 and 3.14 may compile a loop that ends a `with` body so that its jump back
+# code that never ran has more checks. 3.13 and 3.14 may compile a loop that ends a `with` body so that its jump back
 # lies outside the `with` (gh-130279). 3.14 has a check between the return of an `__enter__` in C and the body
 # (gh-148874): there a bare `with threading.Lock()` leaks.
 #
 # What follows from it
 # --------------------
-# A `try` protects from its first call on: no interrupt comes between a store and a `try` right behind it. The first
-# call in an `except` or a `finally` is certain to happen if it is a call of C, and only the first one is. So several of
-# them nest, each in the `finally` of the one before. If that can't be written, these help:
+# A `try` protects from its first call on: no interrupt comes between a store and a `try` right behind it. In an
+# `except` or a `finally`, only the first call is certain to happen, and only if it is a call of C. So several such
+# calls nest, each in the `finally` of the one before. If that can't be written, these help:
 #
 # - `attempt`: the outcome of a call of C, stored before anything can come in between.
 # - `exhaust`: any number of calls of C as one.
@@ -39,14 +40,14 @@ from typing import Any, Final, Protocol, TypeVar
 # - `leave_at_once`: an `__exit__` in C that is one call of C.
 # - `leaving`: such code for things that are released by calls of C.
 #
-# If a call costs too much, a copy is written in place, and its comment names the idiom. `tests/core` has a test for
-# each, and one that undoes each use in turn and asserts that a sweep then finds a leak.
+# If a call of one of these costs too much, the idiom is written out in place, and a comment names it. `tests/core` has
+# a test for each idiom, and one that undoes each use in turn and asserts that a sweep then finds a leak.
 #
 # Memory and stack
 # ----------------
-# Both may run out during a release, which must still succeed. So the objects that a release needs are made, and the
-# stack that it needs is used once, before anything is acquired. The release itself allocates nothing that CPython does
-# not have on its free lists.
+# Both may run out during a release, which must still succeed. So before anything is acquired, the objects that its
+# release needs are made, and the stack that it needs is used once. The release itself allocates nothing that CPython
+# does not have on its free lists.
 #
 # One case can't be prevented. On 3.14, leaving a `with` by an exception takes a few more bytes of C's stack than
 # entering it, and CPython refuses to call an `__exit__`, even one in C, if they are missing. So a body that ends in a
@@ -57,15 +58,16 @@ T = TypeVar("T")
 
 Leave = Callable[..., Any]
 
-# As a generator does (PEP 479): to an iterator, this exception means that there is nothing more.
+# As in a generator (PEP 479): an iterator takes this exception to mean that it has no more items.
 STOPPED: Final = "the function raised StopIteration; raise another exception, or give next() a default"
 
 
 def attempt(take: Callable[..., T], *args: Any) -> T:
-    """Return ``take(*args)``, so that the caller has stored it before an interrupt comes.
+    """Return ``take(*args)`` in such a way that the caller has stored it before an interrupt comes.
 
-    Nothing shorter is safe: after ``taken = take()`` an interrupt may come between the call, which has taken something,
-    and the store. Here an iterator in C makes the call, and from there to the caller's store CPython does not check.
+    Nothing shorter is safe: in ``taken = take()`` an interrupt may come after the call, which has acquired something,
+    and before the store. Here an iterator in C makes the call, and CPython does not check from there to the caller's
+    store.
     """
     for outcome in starmap(take, (args,)):
         return outcome
@@ -81,7 +83,7 @@ items, and allocate; `any` and `all` would stop at some items.)
 
 
 class LeaveInC(property):
-    """A property that holds an ``__exit__`` in C; callable, as `contextlib.ExitStack` takes it from the class.
+    """A property that holds an ``__exit__`` in C; callable, because `contextlib.ExitStack` takes it from the class.
 
     Nothing shorter is safe: an ``__exit__`` in Python can be interrupted on entry, before its first instruction, and
     then never releases anything. ``with`` looks up the property before it enters the block, when an interrupt does no
@@ -103,7 +105,7 @@ OTHER_DEEP: object = 1
 for _ in range(8):
     ONE_DEEP, OTHER_DEEP = (ONE_DEEP,), (OTHER_DEEP,)
 
-# The same for a release that runs other people's Python code, which takes frames of the interpreter.
+# The same for a release that runs other people's Python code, which needs frames of the interpreter.
 _ONE_DEEPER: object = ONE_DEEP
 _OTHER_DEEPER: object = OTHER_DEEP
 for _ in range(24):
@@ -150,11 +152,11 @@ def leave_by(generator: Generator[int, Any, None], *, in_python: bool = False) -
 
 
 class _Leaving(_IOBase):
-    """The C type whose ``__exit__`` calls a ``close`` without arguments."""
+    """The C type whose ``__exit__`` calls ``close`` without arguments."""
 
-    __slots__ = ("close",)  # each instance has its own, which is found sooner in a slot
+    __slots__ = ("close",)  # each instance has its own `close`, which is found sooner in a slot
 
-    closed = True  # the finalizer of the base checks this before it would close
+    closed = True  # the finalizer of the base checks this, and would otherwise close
     close: Callable[[], object]  # type: ignore[assignment]  # the base has a method of this name
 
 
@@ -175,10 +177,10 @@ def leave_at_once(let_go: Callable[[], object]) -> Leave:
 
 
 class Entered(deque[Any]):
-    """The entries that one thread has not left: a token for each, or None, the last one last.
+    """The entries that one thread has not left: for each a token or None, the latest at the end.
 
     Attributes:
-        expected: The token of the ``__exit__`` that was looked up last, if no entry has had it yet.
+        expected: The token of the ``__exit__`` that was looked up last, until an entry takes the token.
     """
 
     __slots__ = ("expected",)
@@ -191,7 +193,7 @@ class Entered(deque[Any]):
 
 
 class Entrance(Protocol):
-    """What `leaving` needs of the object that is entered."""
+    """The methods of an entered object that `leaving` needs."""
 
     def _letting_go(self) -> Iterator[object]:
         """Make the iterator that releases this thread's last block, for `exhaust`; raise if it is in no block."""
@@ -216,12 +218,12 @@ def leaving(
         try:
             if not again:
                 yield 0
-            if token not in entered:  # this was looked up after the entry, or has left a block already
+            if token not in entered:  # its `__exit__` was looked up after the entry, or has left a block already
                 letting_go = entrance._letting_go()
             yield 0
             error: BaseException | None = yield 0
         except GeneratorExit:
-            if token in entered:  # memory was too short even for the call, so this has been dropped
+            if token in entered:  # `with` had no memory for the call, and dropped this generator
                 exhaust(letting_go)
             raise
         except BaseException as interrupt:
@@ -247,8 +249,8 @@ def leaving(
                 finish(letting_go, [failure, another], error, entrance)
             else:
                 finish(letting_go, [failure], error, entrance)
-        # Between two uses it keeps no exception of the user's alive, and waits outside the `try`, where it costs less
-        # to drop: `with` uses it once.
+        # Between two uses the generator keeps no exception of the user's alive. It waits outside the `try`, where
+        # dropping it costs less, because `with` uses it only once.
         del error
         again = True
         yield 0
@@ -261,14 +263,14 @@ def finish(
     error: BaseException | None,
     entrance: Entrance,
 ) -> None:
-    """Release what is left after `exhaust` has raised; note the failures on the exception that is being raised.
+    """Release the rest after `exhaust` has raised; note the failures on the exception that is being raised.
 
     If there is none, the first failure is raised, with the others as its notes. A failure that is not an `Exception`,
     such as an interrupt, is raised in any case. If memory or the stack is so short that nothing can be called, it gives
     up after some tries.
 
-    It is written in Python, so an interrupt may come on entry to it. Therefore an `exhaust` in the handler itself comes
-    before it: if one thing could not be released, the rest is released whatever comes.
+    It is written in Python, so an interrupt may come on entry to it. Therefore the handler calls `exhaust` once more
+    before it calls this: if one thing could not be released, the rest is released whatever comes.
     """
     tries = 10
     while tries:
@@ -287,4 +289,4 @@ def finish(
         try:
             raise first
         finally:
-            del first, graver, failure, failures, error  # otherwise its traceback would keep them, and so itself, alive
+            del first, graver, failure, failures, error  # the traceback would keep them, and so itself, alive

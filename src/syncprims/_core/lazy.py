@@ -1,4 +1,4 @@
-"""Functions that don't run when they are called: calling a coroutine or a generator function only makes an object."""
+"""Refusing functions that don't run when they are called, such as coroutine functions and generator functions."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _flags(fn: object) -> int:
 
 
 def refuse_lazy(answer: object, what: str) -> None:
-    """Raise a TypeError if the result of a function has yet to be run.
+    """Raise a TypeError if the result of a function is an awaitable or a generator, which has not run yet.
 
     Args:
         answer: The result.

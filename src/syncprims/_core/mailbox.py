@@ -1,4 +1,4 @@
-"""`Mailbox`: a queue for one reader, whose waits end in time whatever signals come."""
+"""`Mailbox`: a queue for one reader, whose waits end in time even if signals come."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .deadline import Deadline
 from .interrupts import exhaust
 
 # `SimpleQueue.get` does nearly the same. But before Python 3.13 it waits forever if a signal handler runs just when its
-# timeout ends: the rest of the time is negative then, which means no limit. So a mailbox waits by a gate. It is a lock
-# that is released once: two threads that release the same one would be an error in one of them.
+# timeout ends: the remaining time is negative then, which means no limit. So a reader of a mailbox waits at a gate. A
+# gate is a lock that is released once: if two threads released the same one, one of them would get an error.
 #
 # The writer adds the item and then takes the gate; the reader puts up a gate and then looks for an item. So at least
 # one of them sees the other.
@@ -26,12 +26,12 @@ T = TypeVar("T")
 
 _SLICE: Final = 0.5  # seconds; see `gates`
 
-# What a writer calls if the reader has put up no gate: a function of C that does nothing.
+# A writer calls this if the reader has put up no gate: a function of C that does nothing.
 _no_gate: Final = list[object]().clear
 
 
 class Mailbox(Generic[T]):
-    """A queue that any thread may put items into, and that one thread at a time takes them out of.
+    """A queue that any thread may put items into, and from which one thread at a time takes them.
 
     **Thread safety**: putting is one call of C, so no interrupt splits it, and it is safe in signal handlers.
     """
@@ -53,21 +53,21 @@ class Mailbox(Generic[T]):
 
     def putting(self, item: T) -> Callable[[], None]:
         """Return a C function that adds this item each time it is called, and returns None."""
-        # The two are iterated in this order, in one call of C.
+        # One call of C iterates over both, in this order: it adds the item, then wakes the reader.
         steps = map(is_not, map(self._items.append, repeat(item)), self._wake)
         return partial(max, (None,), key=partial(next, steps))
 
     def get(self, seconds: float | None) -> T:
-        """Take the oldest item out.
+        """Remove the oldest item and return it.
 
         Args:
             seconds: How long to wait for one; None waits forever.
 
         Raises:
-            queue.Empty: There was none in time.
+            queue.Empty: No item came in time.
         """
         deadline = Deadline(seconds)
-        # Only the main thread has to look again, for signals.
+        # Only the main thread has to look again from time to time, because signals interrupt it alone.
         longest = _SLICE if get_ident() == main_thread().ident else -1.0
         while True:
             gate = allocate_lock()
@@ -84,7 +84,7 @@ class Mailbox(Generic[T]):
                 gate.acquire(True, left if longest < 0 else min(left, longest))
 
     def get_nowait(self) -> T:
-        """Take the oldest item out, or raise `queue.Empty` if there is none."""
+        """Remove the oldest item and return it; raise `queue.Empty` if there is none."""
         try:
             return self._items.popleft()
         except IndexError:

@@ -1,4 +1,4 @@
-"""What can be observed: each class declares the meaning of its methods, and observers find them there."""
+"""Observing calls: each class declares the meaning of its methods, and observers find the declarations here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from weakref import ref
 
 from .state import Named
 
-# While it is off, observing costs nothing: there is no `if observed` in any primitive. An observer replaces the methods
+# Observing costs nothing while it is off: there is no `if observed` in any primitive. An observer replaces the methods
 # that are declared here by other functions (see `diagnostics.exchange`), and puts the methods back afterwards. So a
 # class that declares nothing is not observed. The registry requires `_observable` of every primitive, so that a type
 # checker notices a new one without it.
@@ -53,7 +53,7 @@ calls
 
 
 class Event:
-    """What a call of one method means.
+    """The meaning of a call of one method.
 
     Args:
         kind: The kind of event.
@@ -108,7 +108,7 @@ class Observable:
 
     def __set_name__(self, owner: type, name: str) -> None:
         _declared.append((ref(owner), self))
-        # After the store, so that an observer that begins in between finds the class twice rather than not at all.
+        # After the store: an observer that begins in between finds the class twice, which is better than not at all.
         for hear in list(_hearing):
             hear()
 
@@ -137,17 +137,17 @@ def declared(kind: Kind) -> list[tuple[type, str, Observable]]:
 
 
 def hear_of_classes(hear: Callable[[], object]) -> None:
-    """Call a function from now on whenever a class is made that declares something."""
+    """Call a function from now on whenever a class with a declaration is made."""
     _hearing.append(hear)
 
 
 def hear_of_exchanges(hear: Callable[[], object]) -> None:
-    """Have a function called from now on whenever an observer has exchanged methods, or put them back."""
+    """Call a function from now on whenever an observer has exchanged methods, or put them back."""
     _hearing_of_exchanges.append(hear)
 
 
 def tell_of_exchange() -> None:
-    """Call these functions."""
+    """Call the functions that wait to hear of exchanges."""
     for hear in list(_hearing_of_exchanges):
         hear()
 

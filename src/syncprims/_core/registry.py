@@ -1,4 +1,4 @@
-"""Every live primitive, weakly: its creation serial, its default name, and its repair in a forked child."""
+"""Weak references to every live primitive: its creation serial, its default name, and its repair in a forked child."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .greenlets import refuse_greenlets
 from .observing import Observable
 from .state import Stated
 
-# No mutex guards the registry. Its only writers are single C-level stores, and under the GIL fork() copies it at a
-# moment when no other thread is in the middle of one. A primitive that a vanished thread was just creating belongs to
-# that thread alone. Without the GIL a set has a mutex, and a thread that vanishes may hold it. There the forking thread
-# lists all live primitives before it forks, and the child never touches the old set. (A primitive that another thread
-# makes between the two is not repaired.)
+# No mutex guards the registry. Its only writers are single stores in C, and under the GIL fork() copies it at a moment
+# when no other thread is in the middle of one. If a vanished thread was just creating a primitive, no other thread
+# knows that primitive. Without the GIL a set has a mutex, and a thread that vanishes may hold it. There the forking
+# thread lists all live primitives before it forks, and the child never touches the old set. (If another thread makes a
+# primitive between the listing and the fork, that primitive is not repaired.)
 
 
 class Primitive(Stated, Protocol):
-    """The methods that the registry calls of a registered object."""
+    """The methods of a registered object that the registry calls."""
 
     _observable: ClassVar[Observable]
 
@@ -33,8 +33,8 @@ class Primitive(Stated, Protocol):
     def _after_fork(primitives: Collection[Any], /) -> None:
         """Repair all these in a forked child, in which the forking thread is the only one left.
 
-        All are of the class whose function this is, or inherit it. There may be a hundred thousand of them, and they
-        should not slow down a fork. It may be called twice, if it is interrupted.
+        Each primitive's class has this function, its own or inherited. There may be a hundred thousand primitives, and
+        they should not slow down a fork. It may be called twice, if it is interrupted.
         """
 
 
@@ -52,9 +52,10 @@ class _Ref(ref[Primitive]):
 
 
 _serials = count(1)
-# A weak dictionary would remove dead references in a Python function, and an interrupt in there is printed and lost.
-# Here a C function removes them, the `discard` of the set that they are in. There is one for all, not a bound method
-# for each, because a forked child copies every page that it touches: this way the references lie on half as many pages.
+# A weak dictionary would remove dead references in a Python function, and CPython prints and drops an interrupt that
+# comes in there. Here a C function removes them: the `discard` of the set that they are in. All references of a set
+# share one bound method, because a forked child copies every page that it touches, and without a method for each the
+# references lie on half as many pages.
 _live: dict[Repair, tuple[set[_Ref], Callable[[_Ref], None]]] = {}  # by their repair in a forked child
 
 
@@ -93,8 +94,8 @@ def _enter(primitive: Primitive, serial: int) -> None:
 class InnerName(str):
     """The name of an inner lock of the library, which recordings and lock-order checks leave out.
 
-    Inner locks are not a class of their own: the interpreter specialises a lock's code for its class, and all locks
-    would become slower.
+    Inner locks have no class of their own: the interpreter specialises a lock's code for its class, so a second class
+    would make all locks slower.
     """
 
     __slots__ = ()
@@ -124,18 +125,18 @@ def live() -> list[Primitive]:
 
 
 def _items() -> list[tuple[int, Primitive]]:
-    # From lists made in C: iteration over a set fails if another thread makes a primitive at the same time.
+    # Lists made in C: iteration over a set fails if another thread makes a primitive at the same time.
     found = [(entry.serial, entry()) for refs, _ in list(_live.values()) for entry in list(refs)]
     return sorted(((serial, primitive) for serial, primitive in found if primitive is not None), key=itemgetter(0))
 
 
-# Repairs all primitives of a kind at once, from their weak references. It does not touch those that need no repair: the
-# child copies every page that it writes to, and a new reference to an object writes to it.
+# These functions repair all primitives of a kind at once, from their weak references. They don't touch the primitives
+# that need no repair: the child copies every page that it writes to, and a new reference to an object writes to it.
 _by_reference: dict[Repair, Callable[[Collection[_Ref]], object]] = {}
 
 
 def repair_by_reference(repair: Repair, function: Callable[[Collection[_Ref]], object]) -> None:
-    """Call this function with weak references, instead of the other one with the primitives.
+    """Call `repair` with weak references, instead of the kind's own function with the primitives.
 
     It runs no Python code, so no primitive goes away while it runs; some may be gone already.
     """
@@ -143,13 +144,13 @@ def repair_by_reference(repair: Repair, function: Callable[[Collection[_Ref]], o
 
 
 # The repair must be done before any thread starts in the child: a new thread may get the ident of a vanished one, and
-# would look like the holder of its locks. So all primitives are repaired at once, and nothing is put off.
+# would look like the holder of its locks. So all primitives are repaired at once, and nothing is postponed.
 #
-# The garbage collector is off during the repair, and all primitives are kept alive until it is done. Otherwise a
+# The garbage collector is off during the repair, and all primitives are kept alive until the end of it. Otherwise a
 # primitive could go away in the middle, and finalizers would run, which may start threads or use primitives that are
 # not repaired yet.
 #
-# CPython prints an interrupt that comes here, and goes on. So the repair is registered twice: if the first one was
+# CPython prints an interrupt that comes here, and goes on. So the repair is registered twice: if the first run was
 # interrupted, the second one does it all again.
 
 _repaired_in: int | None = None
@@ -180,7 +181,7 @@ def _after_fork_in_child() -> None:
 
 
 class _Forking(local):
-    """The list that a thread has made before it forks."""
+    """The list of live primitives that a thread makes before it forks."""
 
     items: list[tuple[int, Primitive]] | None = None
 

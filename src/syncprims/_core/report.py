@@ -21,8 +21,8 @@ from .waits import Waiting
 if TYPE_CHECKING:
     from traceback import FrameSummary
 
-_FRAMES = 8  # of a stack; the outer ones tell little
-_WAITERS = 10  # of one primitive; a hundredth stack tells nothing new
+_FRAMES = 8  # of a stack; the outer ones explain little
+_WAITERS = 10  # of one primitive; more stacks explain nothing new
 _PRIMITIVES = 100
 _CYCLES = 10
 

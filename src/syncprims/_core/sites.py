@@ -1,4 +1,4 @@
-"""Where each lock was acquired, and by which thread, while that is recorded (see `diagnostics.record_sites`)."""
+"""The records of where each lock was acquired, and by which thread, if recording is on (`diagnostics.record_sites`)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .foreign import guarded, printable, words
 from .observing import ObservableLock, observable_of
 
 # The thread that has just acquired the lock writes an entry, and the thread that releases it deletes the entry, each
-# with one C call. So no mutex guards the dictionary. Locks are identified by identity, even if their classes define
+# with one C call. So no mutex guards the dictionary. Locks are compared by identity, even if their classes define
 # equality, and an entry goes away with its lock. A lock that several threads may hold has an entry for each of them.
 
-# A code object and a line: cheap to note, and turned into text only when that is needed.
+# A code object and a line: cheap to note, and turned into text only if the text is needed.
 Site = tuple[CodeType, int]
 
 
@@ -51,13 +51,13 @@ class Taking:
         return say_site(self.site)
 
 
-# By the identity of the lock, and by the thread if the lock may have several holders.
+# The key is the lock's identity, with the thread's ident if the lock may have several holders.
 _takings: dict[tuple[int, int | None], Taking] = {}
 
 
 def thread_of(ident: int) -> threading.Thread | None:
     """The thread object with this ident, or None if `threading` knows none."""
-    # threading.current_thread() would make one, and threading.enumerate() acquires a lock.
+    # threading.current_thread() would make an object, and threading.enumerate() acquires a lock.
     active: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
     return active.get(ident)
 

@@ -1,4 +1,4 @@
-"""`snapshot`: who holds what and who waits for it, as frozen data."""
+"""`snapshot`: which threads hold and wait for each primitive, as frozen data."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .waits import Waiting, all_waits, subject
 if TYPE_CHECKING:
     from traceback import FrameSummary
 
-# A snapshot acquires no lock and stops no thread: it reads data that is written with single stores. So its parts are
-# not of one instant, but each is true at some instant while the snapshot is made.
+# A snapshot acquires no lock and stops no thread: it reads data that is written with single stores. So its parts do not
+# belong to one instant, but each was true at some instant while the snapshot was made.
 
 
 class Waiter(Frozen):
@@ -171,8 +171,8 @@ def busy() -> list[tuple[State, list[Waiting]]]:
         waits.setdefault(id(subject(waiting)[0]), []).append(waiting)
     found = [state_of(primitive) for primitive in live()]
     shown = [(state, waits.pop(id(state.waited_for), [])) for state in found if state is not None]
-    # The rest are waits for things that belong to no primitive any more, such as the former sequence of a runner that
-    # was reset, or that are in no registry, such as a counter on a server.
+    # The remaining waits are for things that belong to no primitive any more, such as the former sequence of a runner
+    # that was reset, or that are in no registry, such as a counter on a server.
     for waiters in waits.values():
         state = state_of(subject(waiters[0])[0])
         if state is not None:
@@ -181,7 +181,7 @@ def busy() -> list[tuple[State, list[Waiting]]]:
 
 
 def look_at(found: Iterable[tuple[State, list[Waiting]]]) -> tuple[PrimitiveState, ...]:
-    """The parts of a snapshot: states, each with the waits for it."""
+    """The parts of a snapshot: the busy states, each with the waits for it."""
     frames = frames_of_threads()
     try:
         return tuple(_look_at(state, waits, frames) for state, waits in found)

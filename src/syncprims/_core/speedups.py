@@ -6,9 +6,9 @@ import os
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
-# The core is a file beside the package, compiled from `_speedups.c` when the package was installed. If there was no
-# compiler, or the package is not installed, Python does all of the work. Only the speed differs. The page "The compiled
-# core" says how it is built.
+# The core is a file beside the package. It is compiled from `_speedups.c` when the package is installed. If there was
+# no compiler, or the package is not installed, Python does all of the work, and only the speed differs. The page "The
+# compiled core" says how it is built.
 
 _REVISION: Final = 4  # of the interface between Python and C; the C file has the same number
 
@@ -20,7 +20,7 @@ def _choose() -> ModuleType | None:
         from .. import _speedups
     except ImportError:
         return None
-    # A core that was compiled from an older file, for example before a `git pull`, is not used.
+    # A core compiled from an older source, for example before a `git pull`, is not used.
     return _speedups if _speedups.REVISION == _REVISION else None
 
 
@@ -28,14 +28,14 @@ core: Final[Any] = _choose()
 """The module of the core, or None."""
 
 if core is not None and hasattr(os, "register_at_fork"):
-    # The first thing in a child: from then on a lock forgets who waited for it in the parent.
+    # This runs first in a child: from then on a lock forgets the threads that waited for it in the parent.
     os.register_at_fork(after_in_child=core.note_fork)
 
 
 def put(cls: type, *names: str) -> None:
-    """If there is a core, replace these Python methods of a class by those of the core.
+    """If there is a core, replace these Python methods of a class by the core's methods.
 
-    The core keeps the Python methods, and calls them for everything that it does not do itself.
+    The core keeps the Python methods, and calls them for every case that it does not handle itself.
     """
     if core is not None:
         for name in names:

@@ -17,18 +17,18 @@ from .foreign import printable
 if TYPE_CHECKING:
     from traceback import FrameSummary
 
-# The frames of a thread are its own, and another thread that walks them may crash the interpreter.
+# If a thread walks the frames of another one, the interpreter may crash.
 #
-# 1. Without the GIL the thread runs on at the same time. Not even a frame that it noted before it blocked is safe,
-#    because it may wake up. One frame can be read, the innermost. A thread that waits notes the lines of its stack
-#    before it blocks, which costs some microseconds.
+# 1. Without the GIL the other thread runs on at the same time. Not even a frame that it noted before it blocked is
+#    safe, because it may wake up. Only one frame can be read, the innermost. So a thread that waits notes the lines of
+#    its stack before it blocks, which costs some microseconds.
 # 2. With the GIL the walk is safe from 3.12 on. Before, the garbage collector may begin in the middle of C code that
 #    makes a frame object. Then a finalizer in Python lets other threads run, and the frame may be gone. So the
 #    collector pauses during a walk.
 #
 # A function must not keep a frame of another thread in a variable when it returns or raises. That thread may look at
-# this one at the same time. Then the frames of both functions refer to each other, and they and their callers' keep all
-# their variables until a collection.
+# this one at the same time. Then the frames of both functions refer to each other, and keep all variables of both
+# threads' stacks alive until a collection.
 
 T = TypeVar("T")
 Place = tuple[CodeType, "int | None"]
@@ -55,7 +55,7 @@ _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(sys._getframe().f_code.c
 # The tour is in the package too, but uses it like any program.
 _TOUR = os.path.join(_PACKAGE, "_tour", "")
 STANDARD_LIBRARY: Final = os.path.dirname(FILE_OF_THREADING)
-# The files whose frames may be between a program and its wait.
+# The files whose frames may lie between a program and its wait.
 _PASSED_OVER = (
     _PACKAGE,
     FILE_OF_THREADING,
@@ -63,10 +63,10 @@ _PASSED_OVER = (
     os.path.join(STANDARD_LIBRARY, "concurrent", "futures", ""),
 )
 
-# The functions with which a thread of `threading` begins.
+# Every thread of `threading` begins with these functions.
 _START = ("_bootstrap", "_bootstrap_inner", "run")
 
-# The threads that look now, and whether the collector must be turned on again afterwards.
+# The threads that look now, each with whether the collector must be turned on again afterwards.
 _lookers: dict[object, bool] = {}
 
 
@@ -80,7 +80,7 @@ def without_collection(look: Callable[[], T]) -> T:
         gc.disable()
         return look()
     finally:
-        # There is no call before the last one, so no interrupt comes in between.
+        # gc.enable() is the first call, so no interrupt comes before it.
         if me in _lookers:
             del _lookers[me]
             if collects and not _lookers:
@@ -142,7 +142,7 @@ def own_places() -> list[Place]:
 
 
 def stands_on(frame: FrameType | None, frame_id: int) -> bool:
-    """Whether only functions of this library are on top of the frame with that id, while frames are shared."""
+    """Whether only functions of this library are on top of the frame with that id; for versions that share frames."""
 
     def walk(frame: FrameType | None) -> bool:
         while frame is not None:
@@ -168,10 +168,10 @@ def _walk(frame: FrameType | None) -> list[Place]:
 
 def summaries(stack: list[Place]) -> tuple[FrameSummary, ...]:
     """Turn places into the objects of `traceback`, outermost first."""
-    # Imported here: from 3.14 on it imports dataclasses and inspect, and it is not needed before a wait has failed.
+    # Imported late: from 3.14 on it imports dataclasses and inspect, and only a wait that has failed needs it.
     from traceback import FrameSummary
 
-    # Built by hand: StackSummary.extract would read source files now, and its frames may not be picklable.
+    # StackSummary.extract would read source files now, and its frames may not be picklable.
     return tuple(FrameSummary(code.co_filename, line, code.co_name, lookup_line=False) for code, line in stack)[::-1]
 
 
@@ -181,12 +181,12 @@ def is_ours(filename: str) -> bool:
 
 
 def is_passed_over(filename: str) -> bool:
-    """Whether frames of this file are ours, or between us and the program."""
+    """Whether frames of this file are this library's, or lie between the library and the program."""
     return filename.startswith(_PASSED_OVER) and not filename.startswith(_TOUR)
 
 
 def without_ours(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
-    """The stack down to where it leaves the program; all of it if the program has no frame in it."""
+    """The stack down to where it leaves the program; the whole stack if no frame is the program's."""
     inner = len(stack)
     while inner and is_passed_over(stack[inner - 1].filename):
         inner -= 1
@@ -199,7 +199,7 @@ def programs_own(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
 
 
 def without_library(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
-    """The frames that are not of this library, without those with which every thread begins."""
+    """The frames that are not of this library, without those at the beginning of every thread."""
     rest = [frame for frame in stack if not frame.filename.startswith(_PACKAGE) or frame.filename.startswith(_TOUR)]
     while rest and rest[0].filename == FILE_OF_THREADING and rest[0].name in _START:
         del rest[0]
@@ -207,7 +207,7 @@ def without_library(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]
 
 
 def without_start(stack: tuple[FrameSummary, ...]) -> tuple[FrameSummary, ...]:
-    """The stack from where it enters the program, without the frames with which every thread begins."""
+    """The stack from where it enters the program, without the frames at the beginning of every thread."""
     while stack and stack[0].filename == FILE_OF_THREADING:
         stack = stack[1:]
     return stack

@@ -9,11 +9,11 @@ from .foreign import guarded
 
 
 class Named(Protocol):
-    """An object that messages can name."""
+    """An object with a name for messages."""
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
 
 
 def name_of(thing: Named) -> str:
@@ -23,10 +23,10 @@ def name_of(thing: Named) -> str:
 
 
 class Stated(Named, Protocol):
-    """A primitive, or the part of one that its waits name."""
+    """A primitive, or a part of one, that waits refer to."""
 
     def _state(self) -> State | None:
-        """Return the state that a snapshot shows, without blocking; None keeps it out of every snapshot."""
+        """Return the state that a snapshot shows, without blocking; None if no snapshot shows it."""
 
 
 def state_of(thing: Stated) -> State | None:

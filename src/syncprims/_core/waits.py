@@ -19,9 +19,9 @@ from .stacks import FRAMES_ARE_SHARED, Place, own_places
 from .state import Named, State, Stated
 
 # The wait-for graph is never stored as a whole. A thread that has to block publishes a record, "I wait for this node",
-# in a dictionary under its ident. A node, when asked, returns which threads must act before the wait can end.
-# `deadlocks` walks from the one to the other. No mutex guards the dictionary: a record is published with one store and
-# withdrawn with one C call.
+# in a dictionary under its ident. A node knows which threads must act before the wait can end. `deadlocks` walks from
+# records to nodes to threads. No mutex guards the dictionary: a record is published with one store and withdrawn with
+# one C call.
 #
 # Signal handlers and finalizers may wait inside a wait, so each thread has a stack of records, linked by `below`.
 
@@ -52,7 +52,7 @@ class Node(Stated, Protocol):
     """Something that a thread can wait for."""
 
     def _up_to(self, waiter: int) -> UpTo:
-        """The threads that must act before `waiter` can go on; None even if it has what it waits for."""
+        """The threads that must act before `waiter` can go on; None if there is none, or the wait is over."""
 
     def _is_mine(self) -> bool:
         """Whether a wait for it may be up to the calling thread: False only if that is certain."""
@@ -87,10 +87,10 @@ class Waiting:
     )
 
     withdraw: Callable[[], object]
-    # Only `deadlocks` writes this, in the waiting thread: a number that is drawn once the wait is published, and
+    # Only `deadlocks` writes this, in the waiting thread: a number that it draws once the wait is published, and
     # SETTLED once the wait will not be refused any more.
     serial: float
-    # Where it was published, innermost first, without the GIL; empty with it.
+    # The stack at which it was published, innermost place first; empty with the GIL.
     places: list[Place]
 
     def __init__(
@@ -102,21 +102,21 @@ class Waiting:
         victim: bool = True,
         over: Callable[[], bool] | None = None,
     ) -> None:
-        """Prepare a wait for `node`; to be called by the function that blocks.
+        """Prepare a wait for `node`. The function that blocks must call this itself.
 
         Args:
-            node: What is waited for.
+            node: The thing to wait for.
             deadline_at: The `time.monotonic` at which the wait gives up by itself, or None.
             takes_part: Whether it can be an edge of a deadlock; if not, it is only for monitoring.
             victim: Whether it may be the wait that gets the `DeadlockError`.
-            over: Returns whether what is waited for has come, if a node without an owner does not mean that.
+            over: Returns whether the wait's condition has come true, if a node without an owner does not mean that.
         """
         self.node: Node = node
         self.deadline_at: float | None = deadline_at
         self.takes_part: bool = takes_part
         self.victim: bool = victim
         self.over: Callable[[], bool] | None = over
-        self.frame_id: int = id(sys._getframe(1))  # a frame has one object as long as it lives
+        self.frame_id: int = id(sys._getframe(1))  # a frame has the same object as long as it lives
         self.ident: int = get_ident()
         self.serial = NOT_DRAWN
         self.withdraw = int
@@ -184,7 +184,7 @@ def waits_of(ident: int) -> list[Waiting]:
 def all_waits() -> list[Waiting]:
     """The waits of all threads, as they are at about this moment."""
     waits = list(_innermost.values())
-    for waiting in waits:  # including those that are added during the loop
+    for waiting in waits:  # the loop also finds waits that are added while it runs
         if waiting.below is not None:
             waits.append(waiting.below)
     return waits
@@ -196,12 +196,12 @@ def count_waits(node: Stated) -> int:
 
 
 class Awaited(ABC):
-    """Something of a primitive that threads wait for, other than to hold it.
+    """Something of a primitive that threads wait for, other than to hold the primitive.
 
     One is made for each wait, and its text is made only for a report, or if the wait is refused.
 
     Attributes:
-        of: The primitive, or the part of it that snapshots know it by.
+        of: The primitive, or the part of it that snapshots list.
     """
 
     __slots__ = ("of",)
@@ -222,7 +222,7 @@ class Awaited(ABC):
         return None
 
     def why(self, thread: Callable[[int], str]) -> str:  # noqa: ARG002  the same
-        """Say in a relative clause which thread it is up to, if there is one; `thread` turns an ident into text."""
+        """Return a relative clause with the thread that must act, if any; `thread` turns an ident into text."""
         return "which no thread is known to bring"
 
     @property
@@ -231,7 +231,7 @@ class Awaited(ABC):
         return "do not wait for it"
 
     def _is_mine(self) -> bool:
-        return True  # a cheap check can't exclude it
+        return True  # no cheap check could exclude it
 
     def _state(self) -> State | None:
         return self.of._state()
@@ -262,7 +262,7 @@ class Sought(Awaited):
 
 
 def subject(waiting: Waiting) -> tuple[Stated, str]:
-    """What a wait is for: the primitive or its part, and a text that says what of it, or ``""``."""
+    """The subject of a wait: the primitive or its part, and a text that says what of it is awaited, or ``""``."""
     node = waiting.node
     return (node.of, node.sought) if isinstance(node, Awaited) else (node, "")
 
@@ -280,7 +280,7 @@ def wait_visibly(of: Stated, sought: str, limit: float | None, wait: Callable[..
 
 
 class _Forking(threading.local):
-    """What a thread waits for while it forks: only a signal handler or a finalizer of that wait can fork then."""
+    """The wait in which a thread forks: only a signal handler or a finalizer can fork during a wait."""
 
     innermost: Waiting | None = None
 
