@@ -6,6 +6,7 @@ sees the search: the locks are released by a thread that does not hold them, onc
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -241,6 +242,24 @@ def test_the_start_of_a_thread_is_no_wait_for_another_one() -> None:
         finally:
             let_go.set()
         join([starting, late])
+
+
+@pytest.mark.parametrize("make", [_thread.allocate_lock, _thread.RLock])
+def test_a_wait_for_a_condition_whose_lock_is_older_than_the_watch(make: Callable[[], Any]) -> None:
+    """Such a lock counts as an instance of an observed one's class, but it was made at no place that is known."""
+    with watch(slow=0.05) as reports:
+        condition, over = threading.Condition(make()), threading.Event()
+
+        def need() -> None:
+            with condition:
+                condition.wait_for(over.is_set, LIMIT)
+
+        (thread,) = run(need)
+        assert "s for a notification of a Condition\n" in as_text(reports.first("SLOW"))
+        with condition:
+            over.set()
+            condition.notify_all()
+        join([thread])
 
 
 def test_a_slow_wait() -> None:

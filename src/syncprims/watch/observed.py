@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from itertools import repeat, starmap
 from types import CodeType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self, TypeGuard
 
 from .._core.speedups import core, own, put
 from .blocked import Blocked
@@ -472,6 +472,12 @@ def taker_of(lock: ObservedLock | ObservedRLock) -> int:
 def took_by_acquire(lock: ObservedLock) -> bool:
     """Whether the last taking was by `acquire`, and not by `with`."""
     return lock._taker == lock._acquirer
+
+
+def is_observed(lock: object) -> TypeGuard[ObservedLock | ObservedRLock]:
+    """Whether it is one of the watch's. For `isinstance`, the bare ones that these replace are of the same classes."""
+    kind = type(lock)
+    return type.__subclasscheck__(ObservedLock, kind) or type.__subclasscheck__(ObservedRLock, kind)
 
 
 def origin_of(lock: ObservedLock | ObservedRLock) -> Origin:

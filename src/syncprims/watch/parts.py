@@ -19,7 +19,7 @@ from .._core.holders import thread_name
 from .._core.stacks import FILE_OF_THREADING, file_of, variable_in
 from .._core.waits import UpTo
 from .blocked import Blocked
-from .observed import ObservedLock, ObservedRLock, number_of, origin_of
+from .observed import is_observed, number_of, origin_of
 from .origins import Origin, forget_thread, name_made
 
 # Each function here replaces one of the standard library and calls it, with a record of the wait around the call.
@@ -105,15 +105,17 @@ class Notification:
         if self.kind == "Future":
             return f"{sought} {say_future(self.future)}"
         origin = self.origin()
-        where = "a Condition" if origin is None else name_made(*origin, self.kind)
-        article = self.kind if where.startswith("the ") is False else ""
-        named = f"the {article} {where}" if article else where
+        if origin is None:
+            named = f"{'an' if self.kind[0] in 'AEIO' else 'a'} {self.kind}"
+        else:
+            named = name_made(*origin, self.kind)
+            named = named if named.startswith("the ") else f"the {self.kind} {named}"
         return f"{sought} {named}" if sought else (f"a notification of {named}" if not self.function else named)
 
     def origin(self) -> tuple[Origin, int] | None:
         """The place where its lock was made, and its number there."""
         lock = guarded(None, getattr, self.condition, "_lock", None)
-        if not isinstance(lock, (ObservedLock, ObservedRLock)):
+        if not is_observed(lock):  # it may have been made before the watch was installed
             return None
         made = origin_of(lock)
         found = Origin(made.code, made.line, "", made.column)
