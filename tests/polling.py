@@ -1,14 +1,20 @@
-"""The one place where the tests poll: for what happens in another process, for which there is no event."""
+"""The one place where the tests poll: for what happens in another process, for which there is no event.
+
+It is also the place that sends signals to a program that is about to wait, because one of them may not be enough.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 LIMIT = 20.0
 _PAUSE = 0.005
+_AGAIN = 10.0  # seconds until a signal is sent once more
 
 
 def until(condition: Callable[[], object], limit: float = LIMIT) -> None:
@@ -30,6 +36,30 @@ def until(condition: Callable[[], object], limit: float = LIMIT) -> None:
 def until_exists(path: str | os.PathLike[str], limit: float = LIMIT) -> None:
     """Wait for a file, in which another process leaves a message, or by which it lets this one go."""
     until(lambda: os.path.exists(path), limit)
+
+
+@contextmanager
+def sending(send: Callable[..., object], *signal: int) -> Iterator[None]:
+    """Send a signal, and again as long as the block runs, which waits for its effect.
+
+    If a signal comes after Python has looked for one and before the system's wait begins, CPython handles it only when
+    that wait is over: the wait for a bare lock has this gap too. A program that says "I'm ready" and then waits is just
+    there. So one signal in thousands has no effect, as one Ctrl-C has; the next one comes during the wait.
+    """
+    over = Event()
+
+    def go_on() -> None:
+        while not over.wait(_AGAIN):
+            send(*signal)
+
+    again = Thread(target=go_on, name="sends again", daemon=True)
+    send(*signal)
+    again.start()
+    try:
+        yield
+    finally:
+        over.set()
+        again.join(LIMIT)
 
 
 def ended(pid: int, limit: float = LIMIT) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from polling import ended
+from polling import ended, sending
 
 TESTS = Path(__file__).resolve().parents[1]
 LIMIT = 20.0
@@ -155,9 +155,9 @@ if __name__ == "__main__":
     )
     assert program.stdout is not None
     assert program.stdout.readline() == "ready\n"
-    program.send_signal(signal.SIGINT)
     try:
-        out, errors = program.communicate(timeout=LIMIT)
+        with sending(program.send_signal, signal.SIGINT):
+            out, errors = program.communicate(timeout=LIMIT)
     finally:
         program.kill()
         program.wait(LIMIT)

@@ -12,6 +12,7 @@ import pytest
 
 from counter.cases import CHANGES, Change, Recording, each_kind
 from locks.actors import eventually
+from polling import sending
 from syncprims import AtomicCounter, CounterTimeoutError, SyncTimeoutError
 from syncprims._core import waits as _waits
 from syncprims.testing import Running, Threads, assert_blocks, patience
@@ -224,18 +225,22 @@ def test_many_waiters_with_goals_of_their_own() -> None:
 def test_a_signal_handler_wakes_the_thread_that_it_interrupts() -> None:
     """A handler that changes the counter which its own thread waits for ends that wait."""
     counter = AtomicCounter()
-    main = threading.get_ident()
+    main, woken = threading.get_ident(), threading.Event()
 
     def send() -> None:
         while not counter._waiters:
             pass
-        signal.pthread_kill(main, signal.SIGUSR1)
+        with sending(signal.pthread_kill, main, signal.SIGUSR1):
+            woken.wait(patience())
 
     before = signal.signal(signal.SIGUSR1, lambda signum, frame: counter.increment())
     try:
         with Threads() as threads:
             threads.start(send)
-            assert counter.wait_until(1, timeout=patience()) == 1
+            try:
+                assert counter.wait_until(1, timeout=patience()) == 1
+            finally:
+                woken.set()
     finally:
         signal.signal(signal.SIGUSR1, before)
 

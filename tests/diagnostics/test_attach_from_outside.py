@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from polling import LIMIT, until
+from polling import LIMIT, sending, until
 from programs import environment
 from syncprims._core.stacks import FRAMES_ARE_SHARED
 
@@ -179,8 +179,8 @@ def test_a_signal_with_a_handler_wakes_a_main_thread_that_waits(tmp_path: Path, 
     handler = "import signal\nsignal.signal(signal.SIGHUP, lambda signum, frame: None)\n"
     with running(shop(main_thread=wait, first=handler), tmp_path) as process:
         send_script(process.pid, tmp_path)
-        process.send_signal(signal.SIGHUP)
-        report = written(process.pid, tmp_path)
+        with sending(process.send_signal, signal.SIGHUP):
+            report = written(process.pid, tmp_path)
         assert "TimedLock 'orders': held by Thread 'shipper'" in report
         assert "Thread 'MainThread'" in report
         assert goes_on(process)
@@ -192,8 +192,9 @@ def test_an_interrupt_gets_the_report_out_of_a_program_that_is_lost(tmp_path: Pa
     program = shop(main_thread="seller.join()", first="import signal\nsignal.signal(2, signal.default_int_handler)\n")
     with running(program, tmp_path) as process:
         send_script(process.pid, tmp_path)
-        process.send_signal(signal.SIGINT)
-        assert "TimedLock 'orders': held by Thread 'shipper'" in written(process.pid, tmp_path)
+        with sending(process.send_signal, signal.SIGINT):
+            report = written(process.pid, tmp_path)
+        assert "TimedLock 'orders': held by Thread 'shipper'" in report
 
 
 EVENT_LOOP = """

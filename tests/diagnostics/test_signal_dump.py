@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from locks.actors import LIMIT, Actors, eventually, wait_for
+from polling import sending
 from syncprims import TimedLock
 from syncprims._core.stacks import FRAMES_ARE_SHARED
 from syncprims.diagnostics import SignalDump, dump_on_signal, signal_dump
@@ -160,8 +161,8 @@ lock.acquire()
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGUSR1)
-        lines = [process.stderr.readline(), process.stderr.readline()]
+        with sending(process.send_signal, signal.SIGUSR1):
+            lines = [process.stderr.readline(), process.stderr.readline()]
     finally:
         process.kill()
         process.communicate(timeout=LIMIT)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from callback_pool.pool_workers import add, say
-from polling import ended, until, until_exists
+from polling import ended, sending, until, until_exists
 from syncprims import CallbackPool
 
 from .fault_places import OWN, OWN_PROCESSES, open_pool
@@ -219,8 +219,8 @@ def terminated(place: str) -> str:
         mark = os.path.join(tempfile.mkdtemp(), "mark")
         program = started("suffer_sigterm", place, way, mark)
         await_ready(program)
-        program.send_signal(signal.SIGTERM)
-        status, _, errors = end(program)
+        with sending(program.send_signal, signal.SIGTERM):
+            status, _, errors = end(program)
         assert status == 7, (way, status, errors)
     return "out"
 

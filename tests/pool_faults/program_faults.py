@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from callback_pool.pool_workers import add, announce_then_hang
-from polling import ended, until, until_exists
+from polling import ended, sending, until, until_exists
 
 from . import work
 from .fault_places import OWN, OWN_PROCESSES, open_pool
@@ -59,9 +59,9 @@ def ctrl_c(place: str) -> str:
     program = start("suffer_ctrl_c", place, release)
     await_ready(program)
     before = time.monotonic()
-    program.send_signal(signal.SIGINT)
     assert program.stdout is not None
-    assert program.stdout.readline() == "out, all told\n"
+    with sending(program.send_signal, signal.SIGINT):
+        assert program.stdout.readline() == "out, all told\n"
     print(f"out after {time.monotonic() - before:.2f} s")
     Path(release).touch()
     status, lines, errors = end(program)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from polling import sending
 from watch.watching import BEGINNING, END, HERE, LIMIT, QUICK, block_of, run, variables
 
 WATCH = ("-m", "syncprims.watch")
@@ -103,8 +104,11 @@ def test_ctrl_c_ends_a_program_that_waits(tmp_path: Path) -> None:
         ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "waits\n"
-            process.send_signal(signal.SIGINT)
-            _, told = process.communicate(timeout=LIMIT)
+            try:
+                with sending(process.send_signal, signal.SIGINT):
+                    _, told = process.communicate(timeout=LIMIT)
+            finally:
+                process.kill()
             assert told.splitlines()[-1] == "KeyboardInterrupt"
             assert process.returncode == -signal.SIGINT
 
