@@ -1,7 +1,5 @@
 """Compile the optional core while a wheel is built, if that can be done; else the wheel has Python alone."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path
@@ -9,8 +7,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-
-NAME, SOURCE = "syncprims._speedups", "src/syncprims/_speedups.c"
 
 
 class CoreHook(BuildHookInterface[Any]):
@@ -21,28 +17,27 @@ class CoreHook(BuildHookInterface[Any]):
         wanted = os.environ.get("SYNCPRIMS_SPEEDUPS", "")
         if wanted == "0" or (wanted != "1" and sys.implementation.name != "cpython"):
             return
-        folder = "src" if version == "editable" else "build/core"
         try:
-            built = compile_into(Path(self.root), folder)
+            built = compile_into(Path(self.root), "src" if version == "editable" else "build/core")
         except (Exception, SystemExit) as error:
             if wanted == "1":
                 raise RuntimeError(f"SYNCPRIMS_SPEEDUPS=1, and the core can't be compiled: {error}") from error
             self.app.display_warning(f"syncprims is installed without its compiled core, which failed with: {error}")
-        else:
-            build_data.update(pure_python=False, infer_tag=True)
-            if version != "editable":
-                build_data["force_include"][str(built)] = f"syncprims/{built.name}"
+            return
+        build_data.update(pure_python=False, infer_tag=True)
+        if version != "editable":
+            build_data["force_include"][str(built)] = f"syncprims/{built.name}"
 
 
 def compile_into(root: Path, folder: str) -> Path:
     """Compile the core with the compiler of this Python, and return the file."""
-    from setuptools import Distribution, Extension
+    from setuptools import Distribution, Extension  # inside, so that a failing import counts like a failing compiler
 
-    os.chdir(root)
-    core = Extension(NAME, [SOURCE], extra_compile_args=[] if sys.platform == "win32" else ["-O2"])
-    command: Any = Distribution({"name": "syncprims", "ext_modules": [core]}).get_command_obj("build_ext")
+    flags = [] if sys.platform == "win32" else ["-O2"]
+    core = Extension("syncprims._speedups", [str(root / "src/syncprims/_speedups.c")], extra_compile_args=flags)
+    command: Any = Distribution({"ext_modules": [core]}).get_command_obj("build_ext")
     with TemporaryDirectory() as command.build_temp:
-        command.build_lib, command.force = folder, True
+        command.build_lib, command.force = str(root / folder), True
         command.ensure_finalized()
         command.run()
-        return Path(root, command.get_ext_fullpath(NAME))
+    return Path(command.get_ext_fullpath(core.name))
