@@ -4,10 +4,10 @@
  *
  * What is here, and what is not
  * -----------------------------
- * Only the uncontended path of the most frequent calls. Waiting, hooks, updates, violated bounds, numbers that do not
- * fit a word, arguments that are not plain integers, a lock that is not free, and every error are in Python, in
- * _counter/atomic_counter.py and _locks/timed_lock.py. These are the whole implementation, and are complete without
- * this file; then the lock is CPython's own. `syncprims._core.speedups` chooses.
+ * Here is only the uncontended path of the most frequent calls. Waiting, hooks, updates, violated bounds, numbers
+ * that do not fit a word, arguments that are not plain integers, a lock that is not free, and every error are in
+ * Python, in _counter/atomic_counter.py and _locks/timed_lock.py. These are the whole implementation, and are
+ * complete without this file; then the lock is CPython's own. `syncprims._core.speedups` chooses.
  *
  * The rule for every function
  * ---------------------------
@@ -66,9 +66,9 @@
  * 3. A thread that comes at the right moment may acquire the lock before one that was woken; that is fast, and may go on
  *    for long. So a thread that has waited for a millisecond and was overtaken sets `starving`. The next release stores
  *    HANDED instead of 0. Only a thread that is counted in `waiters` may acquire it then, and any of these may, except
- *    the one that has stored HANDED (`handed_by`). This one has to pass the gate first, or with the GIL it would come
- *    back and acquire the lock before any other gets the GIL. Who stores HANDED opens the gate after that, and who
- *    gives up stores 0 and opens it, so the gate does not stay closed before it.
+ *    the one that has stored HANDED (`handed_by`). With the GIL, that one would come back and acquire the lock before
+ *    any other thread gets the GIL. So it has to pass the gate first. It does not wait there forever: a thread that
+ *    has stored HANDED opens the gate after that, and a waiter that gives up stores 0 and opens it.
  * 4. HANDED must not be left without a waiter. A waiter that gives up subtracts itself from `waiters`, and then changes
  *    HANDED to 0. A thread that has stored HANDED reads `waiters` after that, and changes it to 0 if there are none. So
  *    the last of them does it, and after it the rule (1) holds for the threads that came in between.
@@ -220,14 +220,14 @@ add(int64_t *word, int64_t n)
     __atomic_fetch_add(word, n, __ATOMIC_SEQ_CST);
 }
 
-/* Store what only the thread that holds a lock stores, for those who look. */
+/* Store what only the thread that holds a lock stores, and other threads may read. */
 static inline void
 note(int64_t *word, int64_t to)
 {
     __atomic_store_n(word, to, __ATOMIC_RELAXED);
 }
 
-/* The same for a count, and a look at it. */
+/* Read such a count, and store one. */
 static inline unsigned long
 peek(unsigned long *count)
 {
@@ -241,7 +241,7 @@ note_count(unsigned long *count, unsigned long to)
 }
 
 /* The same for a reference, which is stored in a critical section. Outside of one it may only be compared with an object
- * that the thread has a reference to: what it points to may be freed at any time. */
+ * that the thread has a reference to, because the object that it points to may be freed at any time. */
 static inline PyObject *
 peek_object(PyObject **field)
 {
@@ -360,7 +360,7 @@ typedef struct {
     PyObject *passed_over;       /* the folder whose code is not the program's, or NULL */
     PyObject *getframe;          /* sys._getframe, or NULL if that is not C */
     PyObject *one;
-    int64_t goes_past;           /* tokens may go past the Python methods, since nothing observes these */
+    int64_t goes_past;           /* tokens may go past the Python methods, because nothing observes these */
     PyObject *python[METHODS];   /* the Python method of the same name */
     PyMethodDef made[METHODS];   /* what the descriptors point to */
     char *texts[METHODS];        /* their signatures and docstrings */
@@ -437,7 +437,7 @@ typedef struct {
 static inline int64_t
 value_in(int64_t word)
 {
-    return word >> 2;  /* every compiler that CPython knows shifts the sign along */
+    return word >> 2;  /* every compiler that CPython supports keeps the sign */
 }
 
 static inline int64_t
@@ -713,12 +713,12 @@ me(void)
 #endif
 }
 
-/* How many forks this process is from, of those that Python has made. Only a forked child writes it, and then it has one
+/* How many forks lead to this process, of those that Python has made. Only a forked child writes it, while it has one
  * thread. */
 static int64_t forks;
 
-/* The threads that waited for a lock are not there in a forked child, and may have been in the middle of its gate. So
- * a thread that waits, or finds waiters, checks whether the lock was waited for in another process. */
+/* In a forked child, the threads that waited for a lock do not exist, and one may have been passing its gate. So a
+ * thread that waits, or finds waiters, checks whether the lock was waited for in another process. */
 static void
 forget_waiters(Lock *lock)
 {
@@ -783,7 +783,7 @@ open_gate(Lock *lock)
     }
 }
 
-/* Release the lock, which is `owner`'s; false if it is not any more. */
+/* Release the lock if `owner` still has it; false otherwise. */
 static inline int
 let_go_of(Lock *lock, int64_t owner)
 {
@@ -1114,8 +1114,8 @@ note_fork(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* In a forked child no thread waits, and only the thread that forked can hold the lock. A lock that is free and had no
- * waiter is only read, because the child copies every page of memory that it writes to. */
+/* In a forked child no thread waits, and only the thread that forked can hold the lock. If a lock is free and had no
+ * waiter, nothing is written, because the child copies every page of memory that it writes to. */
 static void
 repair(Lock *lock, int64_t forking)
 {
@@ -1271,13 +1271,13 @@ lock_dealloc(PyObject *self)
 }
 
 static PyMethodDef lock_methods[] = {
-    {"acquire", (PyCFunction)(void (*)(void))lock_acquire, METH_FASTCALL | METH_KEYWORDS, "As an RLock's."},
+    {"acquire", (PyCFunction)(void (*)(void))lock_acquire, METH_FASTCALL | METH_KEYWORDS, "Like that of an RLock."},
     {"release", lock_release_base, METH_NOARGS, "Release the lock."},
     {"__exit__", (PyCFunction)(void (*)(void))lock_exit, METH_FASTCALL, "Release the lock."},
     {"_is_owned", lock_is_owned, METH_NOARGS, "Whether the calling thread has the lock."},
     {"_recursion_count", lock_recursion_count, METH_NOARGS, "How often the calling thread has it."},
-    {"_release_save", lock_release_save, METH_NOARGS, "Give up the lock, however often it was taken."},
-    {"_acquire_restore", lock_acquire_restore, METH_O, "Take it back as often as it was taken."},
+    {"_release_save", lock_release_save, METH_NOARGS, "Release the lock, however often it was acquired."},
+    {"_acquire_restore", lock_acquire_restore, METH_O, "Acquire it as often as it was acquired before."},
     {"_at_fork_reinit", lock_at_fork_reinit, METH_NOARGS, "Make it free."},
     {NULL, NULL, 0, NULL},
 };
@@ -1288,7 +1288,7 @@ static PyMemberDef lock_members[] = {
 };
 
 static PyGetSetDef lock_attributes[] = {
-    {"_ways", lock_ways, lock_set_ways, "In which ways the core may take the lock without asking Python.", NULL},
+    {"_ways", lock_ways, lock_set_ways, "In which ways the core may acquire the lock without a Python method.", NULL},
     {"_token", lock_token, lock_set_token, "The last token that `hold` returned, or None.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -1362,7 +1362,7 @@ hold_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)hold;
 }
 
-/* Whether the token may take and release the lock by itself. */
+/* Whether the token may acquire and release the lock by itself. */
 static inline int
 goes_past(Hold *hold)
 {
@@ -1452,10 +1452,10 @@ static PyType_Spec hold_spec = {
 
 /* -- an observed lock --------------------------------------------------------------------------------------------- */
 
-/* It begins as a Lock does, and uses its word and its gate; it counts nothing, since its owner can't take it again. */
+/* It begins like a Lock, and uses the same word and gate. It counts nothing, because its owner can't acquire it again. */
 typedef struct {
     Lock lock;
-    PyObject *taken_in;  /* the code that took it last, or NULL */
+    PyObject *taken_in;  /* the code that acquired it last, or NULL */
     int64_t taken_at;    /* the byte offset of the instruction there */
     int64_t by_with;     /* whether that was by __enter__ */
     State *state;        /* set once, by the constructor */
@@ -1524,8 +1524,9 @@ programs_code(PyObject *self, int64_t *at)
     return code;
 }
 
-/* The code that calls the Python function which reads an attribute here, if that code has acquired this lock before; NULL
- * otherwise, and with an error if an interrupt came in an audit hook. Only the caller's frame becomes an object. */
+/* A Python function reads an attribute, and that calls this. Return the code that called the Python function, if that
+ * code has acquired this lock before; otherwise NULL, with an error if an interrupt came in an audit hook. Only the
+ * frame of that code becomes an object. */
 static PyObject *
 same_code(Observed *self, int64_t *at)
 {
@@ -1558,8 +1559,8 @@ same_code(Observed *self, int64_t *at)
 #endif
 }
 
-/* Note where the calling thread, which has the lock, took it. This steals the reference to the code. The code that is
- * forgotten may go; if a weak reference to it calls a function then, that is run with the lock taken. */
+/* Note where the calling thread, which has the lock, acquired it. This steals the reference to the code. The code that
+ * was noted before may be freed; if a weak reference to it calls a function then, that runs while the lock is held. */
 static inline void
 note_place(Observed *self, PyObject *code, int64_t at, int by_with)
 {
@@ -1593,8 +1594,8 @@ observed_enter(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
     return in_python(self, ENTER_OBSERVED, args, nargs, kwnames);
 }
 
-/* Reading `_entered` or `_acquired` is how Python takes the lock: no interrupt comes after it, as would after a call.
- * An interrupt in an audit hook comes before anything is taken. */
+/* Python acquires the lock by reading `_entered` or `_acquired`: an interrupt may come after a call, but not after
+ * reading an attribute. An interrupt in an audit hook comes before the lock is acquired. */
 static PyObject *
 observed_taken(PyObject *self, void *by_with)
 {
@@ -1635,7 +1636,7 @@ observed_acquire(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
     return in_python(self, ACQUIRE_OBSERVED, args, nargs, kwnames);
 }
 
-/* _take(by_with, blocking, timeout): take it or wait; the arguments have been checked. */
+/* _take(by_with, blocking, timeout): acquire it, or wait; the arguments have been checked. */
 static PyObject *
 observed_take(PyObject *self, PyObject *args)
 {
@@ -1657,7 +1658,7 @@ observed_take(PyObject *self, PyObject *args)
     Py_RETURN_TRUE;
 }
 
-/* Release it, whichever thread has taken it: 1; 2 if that was another one; 0 if it is free. */
+/* Release it, whichever thread has acquired it. Return 1, or 2 if that was another thread, or 0 if it was free. */
 static inline int
 release_observed(Lock *lock)
 {
@@ -1702,7 +1703,7 @@ observed_exit(PyObject *self, PyObject *const *args, Py_ssize_t Py_UNUSED(nargs)
     return leave_observed(self, args, 0, NULL);
 }
 
-/* Without a word to Python. */
+/* Release it without calling a Python method. */
 static PyObject *
 observed_let_go(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -1735,14 +1736,14 @@ observed_taker(PyObject *self, void *Py_UNUSED(closure))
     return PyLong_FromLongLong(owner == HANDED ? 0 : owner);
 }
 
-/* The same if it was taken by acquire(). */
+/* The same if it was acquired by acquire(); otherwise 0. */
 static PyObject *
 observed_acquirer(PyObject *self, void *closure)
 {
     return get(&((Observed *)self)->by_with) ? PyLong_FromLong(0) : observed_taker(self, closure);
 }
 
-/* (code, byte offset) of the last taking, or None. */
+/* (code, byte offset) of the last acquisition, or None. */
 static PyObject *
 observed_place(PyObject *self, void *Py_UNUSED(closure))
 {
@@ -1790,7 +1791,7 @@ observed_dealloc(PyObject *self)
 }
 
 static PyMethodDef observed_methods[] = {
-    {"_take", observed_take, METH_VARARGS, "Take the lock, or wait."},
+    {"_take", observed_take, METH_VARARGS, "Acquire the lock, or wait."},
     {"_release", observed_let_go, METH_NOARGS, "Release the lock."},
     {"__exit__", (PyCFunction)(void (*)(void))observed_exit, METH_FASTCALL, "Release the lock."},
     {"locked", observed_locked, METH_NOARGS, "Whether any thread has it."},
@@ -1804,11 +1805,11 @@ static PyMemberDef observed_members[] = {
 };
 
 static PyGetSetDef observed_attributes[] = {
-    {"_entered", observed_taken, NULL, "Take the lock for a `with`, if it is free; whether it was.", (void *)"with"},
+    {"_entered", observed_taken, NULL, "Acquire the lock for a `with`, if it is free; whether it was.", (void *)"with"},
     {"_acquired", observed_taken, NULL, "The same for `acquire`.", NULL},
     {"_taker", observed_taker, NULL, "The ident of the thread that has it, or 0.", NULL},
     {"_acquirer", observed_acquirer, NULL, "The same if that was by `acquire`, else 0.", NULL},
-    {"_place", observed_place, NULL, "Which instruction of which code took it last.", NULL},
+    {"_place", observed_place, NULL, "Which instruction of which code acquired it last.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -1877,7 +1878,7 @@ entrance_dealloc(PyObject *self)
 }
 
 static PyType_Slot entrance_slots[] = {
-    {Py_tp_doc, "The `__enter__` of a lock: the core's in a `with`, else Python's."},
+    {Py_tp_doc, "The `__enter__` of a lock: the core's for a `with`, otherwise Python's."},
     {Py_tp_dealloc, entrance_dealloc},
     {Py_tp_traverse, entrance_traverse},
     {Py_tp_descr_get, entrance_get},
@@ -1891,7 +1892,7 @@ static PyType_Spec entrance_spec = {
     .slots = entrance_slots,
 };
 
-/* entrance(): for `__enter__` of the class that the core's function was put into, once a subclass needs it. */
+/* entrance(): make the `__enter__` of the class that the core's function was put into, once a subclass needs it. */
 static PyObject *
 entrance(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -2035,9 +2036,9 @@ let_tokens_pass(PyObject *self, PyObject *pass)
 static PyMethodDef module_functions[] = {
     {"put", put, METH_VARARGS, "Put the core's method into a class, in the place of the Python method of this name."},
     {"own", own, METH_VARARGS, "Give a class its own copy of a method that it inherits from the core."},
-    {"entrance", entrance, METH_NOARGS, "Make what `__enter__` is once a subclass has to get Python's."},
+    {"entrance", entrance, METH_NOARGS, "Make the `__enter__` of a class of which a subclass has to get Python's."},
     {"let_tokens_pass", let_tokens_pass, METH_O, "Whether tokens may go past the Python methods of the locks."},
-    {"pass_over", pass_over, METH_O, "Take no code of the files in this folder for the program's."},
+    {"pass_over", pass_over, METH_O, "Treat no code of the files in this folder as the program's."},
     {"note_fork", note_fork, METH_NOARGS, "Take note that this is a forked child."},
     {"locks_in_child", locks_in_child, METH_O, "Repair the locks of these weak references in a forked child."},
     {NULL, NULL, 0, NULL},
