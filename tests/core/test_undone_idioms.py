@@ -238,7 +238,7 @@ UNDONE: Final = [
     Undone(
         "hold's exit",
         "_locks/hold.py",
-        '    __exit__ = LeaveInC(attrgetter("_lock.__exit__"))\n',
+        '    __exit__: LeaveInC = LeaveInC(attrgetter("_lock.__exit__"))\n',
         "    def __exit__(self, *exc_info):\n        self._lock.__exit__(*exc_info)\n",
         f"{LOCKS}::test_free_lock_never_leaks",
         "by_hold and TimedLock",
@@ -280,7 +280,7 @@ UNDONE: Final = [
     Undone(
         "the rest, first of all, on the way in",
         "_locks/acquire_all.py",
-        "                try:\n                    exhaust(letting_go)  # first of all the rest\n",
+        "                try:\n                    exhaust(letting_go)  # release the rest first\n",
         "                try:\n                    pass\n",
         f"{LOCKS}::test_entering_by_hand_takes_all_or_none",
         "",
@@ -300,7 +300,7 @@ UNDONE: Final = [
     Undone(
         "the rest, first of all, after an interrupt",
         "_core/interrupts.py",
-        "                    try:\n                        exhaust(letting_go)  # first of all the rest\n",
+        "                    try:\n                        exhaust(letting_go)  # release the rest first\n",
         "                    try:\n                        pass\n",
         f"{LOCKS}::test_adapters_of_locks_in_c_never_leak",
         "one_of_all_fails",
@@ -309,7 +309,7 @@ UNDONE: Final = [
         "the adapter's hold, struck off without a call",
         "_locks/lock_adapter.py",
         "                    try:\n"
-        "                        del mine[held]  # no call: another interrupt comes only after it\n"
+        "                        del mine[held]  # not a call: another interrupt can come only after it\n"
         "                    except IndexError:\n                        pass",
         "                    if len(mine) > held:\n                        mine.pop()",
         f"{LOCKS}::test_an_adapted_lock_is_released_as_often_as_it_was_taken",

@@ -1,1 +1,1 @@
-"""Locks: `TimedLock`, `TimedRLock`, `LockAdapter` and `acquire_all`."""
+"""Locks: `TimedLock`, `TimedRLock`, `LockAdapter`, `acquire_all` and the locks that build on them."""

@@ -1,4 +1,4 @@
-"""`acquire_all`: acquires several locks in one order everywhere, so that they can't deadlock."""
+"""`acquire_all`: acquires several locks, in the same order everywhere, so that they can't deadlock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Part(Named, Protocol):
-    """A lock that can be acquired together with others, in ways that no override in a subclass changes."""
+    """A lock that can be acquired together with others, by methods that no subclass overrides."""
 
     @property
     def _in_python(self) -> bool:
@@ -103,7 +103,7 @@ _serial_of = attrgetter("_serial")
 
 
 class _Mine(Entered):
-    """What one thread holds: for each entry its token, then the functions that release the locks, the last one last.
+    """The holds of one thread: for each entry its token, then the functions that release the locks, the latest last.
 
     Attributes:
         letting_go: An iterator that releases everything from the entry of the expected token on.
@@ -126,8 +126,8 @@ class _All:
     def __init__(self, locks: Sequence[Part], timeout: float | None, in_python: bool) -> None:
         self._locks = locks
         self._timeout = timeout
-        self._in_python = in_python  # whether the release of any of them runs Python code
-        # One entry for each thread that uses it.
+        self._in_python = in_python  # whether the release of at least one lock runs Python code
+        # One item for each thread that uses it.
         self._entered: dict[int, _Mine] = {}
 
     def __enter__(self) -> None:
@@ -145,7 +145,7 @@ class _All:
             for lock in self._locks:
                 left = None if deadline is None else deadline.remaining()
                 release: Callable[[], object] = lock._release
-                # No interrupt comes between the return of a Python function and the append.
+                # No interrupt comes between the return of this Python function and the append.
                 lock._enter_within(left)
                 mine.append(release)
         except BaseException as error:
@@ -159,7 +159,7 @@ class _All:
                 else:
                     finish(letting_go, [failure], error, self)
             if deadline is not None and isinstance(error, LockTimeoutError):
-                # The lock was given only the time that the others had left for it.
+                # The lock was given only the time that the locks before it had left.
                 error.timeout = self._timeout
                 note(error, f"acquire_all() had {self._timeout} s for all {len(self._locks)} locks together")
             raise

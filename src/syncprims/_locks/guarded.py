@@ -12,8 +12,8 @@ from .._core.interrupts import STOPPED
 from .._core.lazy import check_runs
 from .timed_lock import TimedLock
 
-# It is a lock rather than having one. So a `with` costs the same as on a lock, and everything that works with locks
-# works with it (`acquire_all`, the wait-for graph, fork, reports, recordings).
+# `Guarded` is a lock; it does not contain one. So a `with` costs the same as on a lock, and it works with everything
+# that takes locks (`acquire_all`, the wait-for graph, fork, reports, recordings).
 
 T = TypeVar("T")
 
@@ -68,11 +68,11 @@ class Guarded(TimedLock, Generic[T]):
         self._value = value
         super().__init__(timeout, name=name)
 
-    # Between the return of a Python function and that of its caller no interrupt is delivered. The lock's own functions
-    # are looked up on its class, since recordings and the check of lock orders replace them there, and so does the
-    # compiled core once there is a class with an `__enter__` of its own.
+    # No interrupt is delivered between the return of a Python function and the return of its caller. The lock's own
+    # methods are looked up on its class, because recordings and the check of lock orders replace them there. So does
+    # the compiled core once a class has an `__enter__` of its own.
 
-    def __enter__(self) -> T:  # type: ignore[override]  # the value is what it is for
+    def __enter__(self) -> T:  # type: ignore[override]  # it gives the value
         """Acquire the lock, wait at most the constructor's timeout, and return the value.
 
         Raises:
@@ -133,7 +133,7 @@ class Guarded(TimedLock, Generic[T]):
         """
         check_runs(fn, "the function of update()")
         with self:
-            # `attempt`, inlined: the result of the function becomes the value before an interrupt can come.
+            # `attempt`, inlined: the function's result becomes the value before an interrupt can come.
             for made in starmap(fn, ((self._value,),)):
                 self._value = made
                 return made

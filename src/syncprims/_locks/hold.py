@@ -12,7 +12,7 @@ from .._core.state import Named
 
 
 class Holdable(Named, Protocol):
-    """A lock that can be held; its ``__exit__`` is used too."""
+    """A lock that `hold()` can serve; its ``__exit__`` is used too."""
 
     def _enter_within(self, timeout: float | None) -> Self:
         """Acquire the lock within this many seconds, or raise."""
@@ -22,7 +22,7 @@ _L = TypeVar("_L", bound=Holdable)
 
 
 class _Holding(Generic[_L]):
-    """The methods of both; the classes below keep the lock and the timeout."""
+    """The methods that both classes below share. Those classes store the lock and the timeout."""
 
     __slots__ = ()
 
@@ -39,7 +39,7 @@ class _Holding(Generic[_L]):
         return f"<{self._lock.name!r}, held within {self.timeout} s>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Its lock is what can't be pickled, and says so.
+        # Pickling fails because of the lock, whose error says why.
         return type(self), (self._lock, self.timeout)
 
 
@@ -58,11 +58,12 @@ if TYPE_CHECKING or core is None:
 else:
 
     class LockHold(_Holding[Any], core.Hold):
-        """The same for a lock of the compiled core, which can take the lock and leave it by itself."""
+        """The same for a lock of the compiled core, which can acquire and release the lock by itself."""
 
         __slots__ = ()
 
-    # As for the lock: 3.14 lets an interrupt in between the return of an `__enter__` in C and the block (gh-148874).
+    # As with the lock: on 3.14 an interrupt may come between the return of an `__enter__` in C and the block
+    # (gh-148874).
     if sys.version_info[:2] != (3, 14):
         put(LockHold, "__enter__")
     own(LockHold, "__exit__")

@@ -1,4 +1,4 @@
-"""`InUse`: an object for each key, made on request, and gone when no thread uses it."""
+"""`InUse`: an object for each key, made on request, and dropped when no thread uses it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from weakref import ref
 
 from .._core.foreign import is_interrupt
 
-# A weak dictionary, with three differences from `weakref.WeakValueDictionary`.
-# 1. Two threads that ask for the same key at once get the same object: one call of C inserts it, or returns the one
-#    that another thread inserted first.
-# 2. When an object goes, only C code runs, which notes the dead reference. The key is dropped later, when the next
-#    object is made or the keys are counted, because its `__hash__` may be Python code that fails or is interrupted. C
-#    drops it, and only if the reference there is dead.
+# A weak dictionary that differs from `weakref.WeakValueDictionary` in three ways.
+# 1. Two threads that ask for the same key at once get the same object: one call of C inserts the object, or returns the
+#    one that another thread inserted first.
+# 2. When an object goes away, only C code runs, and it notes the dead reference. The key is dropped later, when the
+#    next object is made or the keys are counted, because the key's `__hash__` may be Python code that fails or is
+#    interrupted. C drops the key, and only if its reference is dead.
 # 3. No lock guards it: the keys' methods are the user's code, and would run under that lock.
 
 K = TypeVar("K")
@@ -30,7 +30,7 @@ class _KeyedRef(ref[V]):
     __slots__ = ("failed", "key")
 
     key: object
-    failed: bool  # whether its key's methods failed or were interrupted when it was to be dropped
+    failed: bool  # whether the key's methods failed, or were interrupted, when the key was to be dropped
 
 
 class InUse(ABC, Generic[K, V]):
@@ -44,7 +44,7 @@ class InUse(ABC, Generic[K, V]):
 
     @abstractmethod
     def _make(self, key: K) -> V:
-        """Make the object of a key, which must allow weak references; it is dropped if another thread was first."""
+        """Make the object of a key. It must allow weak references, and is dropped if another thread was first."""
 
     def __getitem__(self, key: K) -> V:
         found = self._refs.get(key)
@@ -74,12 +74,12 @@ class InUse(ABC, Generic[K, V]):
                 try:
                     _remove_dead_weakref(self._refs, dead.key)
                 except BaseException as error:
-                    # An interrupt came, or the key's methods failed. After a second failure the key stays until it is
-                    # asked for.
+                    # An interrupt came, or the key's methods failed. After a second failure the key stays until a
+                    # thread asks for it.
                     failed, dead.failed = dead.failed, True
                     if not failed:
                         self._gone.append(dead)
                     if is_interrupt(error) or not (failed or isinstance(error, Exception)):
                         raise
-        except IndexError:  # there is none left
+        except IndexError:  # no reference is left
             pass

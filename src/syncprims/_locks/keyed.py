@@ -1,4 +1,4 @@
-"""`KeyedLock`: a lock for each key, made on request, and gone when no thread uses it."""
+"""`KeyedLock`: a lock for each key, made on request, and dropped when no thread uses it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .timed_lock import TimedLock
 
 # A lock is alive as long as code refers to it. A `with` refers to it from before the lock is acquired until it is free
 # again: by the object on the stack, then by the bound `__exit__`, which is the lock's own. The frame of a waiting
-# thread refers to it too. Only a lock that `acquire()` acquired may be held without any reference, so each such
+# thread refers to it too. Only a lock that `acquire()` acquired may be held without any reference. So each such
 # acquisition is noted, and the note refers to the lock.
 #
-# `release` is a C function, which drops no note. So later calls look at the oldest notes and drop those whose lock is
-# free. The holder makes the note once it has the lock. So if the lock of a note is free, the acquisition that made the
-# note is over; if another one has begun since, it has its own note. Nothing else has to be locked.
+# `release` is a C function and drops no note. So later calls look at the oldest notes, and drop those whose lock is
+# free. The holder makes the note once it has the lock. So if the lock of a note is free, the acquisition that the note
+# belongs to is over; a later acquisition has its own note. Nothing else has to be locked.
 
-_LOOKED_AT: Final = 2  # notes, by each call that may make one, so that few notes are of free locks
+_LOOKED_AT: Final = 2  # notes, by each call that may make one, so that few notes belong to free locks
 
 
 class KeyedLock(InUse[Hashable, TimedLock]):
@@ -86,7 +86,7 @@ class KeyedLock(InUse[Hashable, TimedLock]):
 
     __slots__ = ("_acquired", "_name", "_serial", "_timeout")
 
-    # Without this Python would try 0, 1, 2, … and never end.
+    # Without this, iteration would try the keys 0, 1, 2, … and never end.
     __iter__: ClassVar[None] = None
     __contains__: ClassVar[None] = None
 
@@ -155,7 +155,7 @@ class KeyedLock(InUse[Hashable, TimedLock]):
                 except BaseException:  # an interrupt
                     self._acquired.append(lock)
                     raise
-        except IndexError:  # there is none left
+        except IndexError:  # no note is left
             pass
 
 
@@ -186,7 +186,7 @@ class LockOfKey(TimedLock):
         return taken
 
     def hold(self, timeout: float | None) -> AbstractContextManager[Self]:
-        """Return the same as `TimedLock.hold`. The lock does not store it: the two would keep each other alive."""
+        """Return the same as `TimedLock.hold`. The lock does not store it, because each would keep the other alive."""
         return Hold(self, check_timeout(timeout))
 
     def _state(self) -> State:

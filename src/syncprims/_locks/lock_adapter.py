@@ -110,11 +110,12 @@ class LockAdapter(LockSurface):
         self._lock = lock
         self._timeout = check_timeout(timeout)
         self._name = check_name(name)
-        # For each thread, one entry for each time that it has acquired the lock through this adapter.
+        # By thread, one entry for each time that it has acquired the lock through this adapter.
         self._holds: dict[int, Entered] = {}
-        # Whether its release runs Python code, which needs more of the stack.
+        # Whether the lock's release runs Python code, which needs more of the stack.
         self._in_python = type(getattr(lock, "release", None)) is not BuiltinMethodType
-        # The advice for a thread that would wait for itself; None if it may acquire the lock twice, or we don't know.
+        # The advice for a thread that would wait for itself; None if it may acquire the lock twice, or that is not
+        # known.
         self._own_wait = "release it first, or wrap a threading.RLock" if type(lock) is type(Lock()) else None
         self._serial = register(self, new_serial())
 
@@ -250,7 +251,7 @@ class LockAdapter(LockSurface):
         token = None
         if raises:  # it may be a `with`, which has just looked up its `__exit__`
             token, mine.expected = mine.expected, None
-        taken: bool | None = False  # None once the wrapped lock has answered, until the answer is known
+        taken: bool | None = False  # None if the wrapped lock's answer has to be judged
         try:
             (answer,) = map(_try, (self._lock,))  # `attempt`
             taken = True if answer is True else False if answer is False else None
@@ -260,7 +261,7 @@ class LockAdapter(LockSurface):
                 if self._own_wait is not None and mine and (raises or limit is None):
                     raise own_deadlock(self.name, self._own_wait, self)
                 self._on_wait(self.holder)
-                # Reports show a `with` as endless, with or without a limit, as for a TimedLock.
+                # Reports show a `with` as endless, with or without a limit, as they do for a TimedLock.
                 waiting = Waiting(self, None if limit is None or raises else started + limit, takes_part=False)
                 acquire: Callable[..., object] = self._lock.acquire
                 try:
@@ -290,7 +291,7 @@ class LockAdapter(LockSurface):
                     self._note(error, failure)
                 finally:
                     try:
-                        del mine[held]  # not a call: another interrupt comes only after it
+                        del mine[held]  # not a call: another interrupt can come only after it
                     except IndexError:
                         pass
             raise
@@ -299,7 +300,7 @@ class LockAdapter(LockSurface):
         return False
 
     def _judge(self, answer: object) -> bool:
-        """Whether the wrapped lock's answer means that it was acquired: the truth of the answer, as in `threading`."""
+        """Return whether the wrapped lock's answer means that it was acquired: its truth, as in `threading`."""
         try:
             return bool(answer)
         except Exception as error:
@@ -308,10 +309,11 @@ class LockAdapter(LockSurface):
                 f"the lock has been released, in case it was taken"
             ) from error
 
-    # -- threading.Condition, fork ------------------------------------------------------------------------------
-    # Like TimedLock: _release_save() returns a generator that is suspended in its own `try`, and _acquire_restore is
-    # the C function that resumes it. The wrapped lock is released as often as this thread has acquired it through this
-    # adapter, and acquired as often again: in C, by an iterator that goes on if an interrupt ended one of its waits.
+    # -- threading.Condition, fork ------------------------------------------------------------------------------ As in
+    # TimedLock, _release_save() returns a generator that is suspended in its own `try`, and _acquire_restore is the C
+    # function that resumes it. The wrapped lock is released as many times as this thread has acquired it through this
+    # adapter, and then acquired as many times. An iterator in C does that; it goes on after an interrupt has ended one
+    # of its waits.
 
     def _is_owned(self) -> bool:
         return self.held_by_me()
@@ -322,7 +324,7 @@ class LockAdapter(LockSurface):
             next(again)
             return again
         except BaseException:
-            again.close()  # now, and not when the exception has gone
+            again.close()  # at once: otherwise this happens only when the exception is dropped
             raise
 
     _acquire_restore = staticmethod(next)
@@ -342,7 +344,7 @@ class LockAdapter(LockSurface):
             waiting.publish()
         finally:
             try:
-                exhaust(giving)  # the releases that failed because the wrapped lock raised
+                exhaust(giving)  # release those again whose release failed because the wrapped lock raised
             finally:
                 try:
                     mine.extend(taking)
@@ -375,6 +377,6 @@ class LockAdapter(LockSurface):
 
 
 def forget_holders(adapters: Collection[LockAdapter]) -> None:
-    """In a forked child, count no thread as a holder, not even the one that forked: the parent has the locks."""
+    """In a forked child, count no thread as a holder, not even the forking one: the parent has the locks."""
     for adapter in adapters:
         adapter._holds = {}

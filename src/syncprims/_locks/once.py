@@ -15,7 +15,7 @@ from .shared_call import SharedCalls
 
 R = TypeVar("R")
 
-# Flags of code objects, for ``*args`` and ``**kwargs``: a wrapper has these, whatever the wrapped function takes.
+# The flags of code objects for ``*args`` and ``**kwargs``: a wrapper has these, whatever the wrapped function takes.
 _NAMELESS: Final = 0x04 | 0x08
 
 
@@ -109,7 +109,7 @@ class _Once(SharedCalls[R]):
         self.kept: tuple[R] | None = None
 
     def run(self) -> R:
-        """Call the function, unless it has run since this thread looked, and keep its result."""
+        """Call the function, unless it has run since this thread last looked, and keep its result."""
         if self.kept is None:
             self.kept = (attempt(self._fn),)
         return self.kept[0]

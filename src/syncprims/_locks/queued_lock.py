@@ -1,4 +1,4 @@
-"""`QueuedLock`: the base for a lock of your own, with a rule that says which threads may hold it together."""
+"""`QueuedLock`: the base for a lock of your own, with a rule for which threads may hold it together."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from .shared_lock import Queued, SharedHold, SharedLock
 
 _ADVICE: Final = "release it first: a thread has one hold at most"
 
-# A thread has one hold at most, so the ident of the thread is its token among the holds, and to release is the same
-# call of C whatever the kind is. The kind is noted apart, just before the token is added, and the note is left behind.
-# While a thread waits, its token has the kind above the ident.
+# A thread has one hold at most, so its token among the holds is its ident, and one call of C releases a hold of any
+# kind. The kind is noted separately, just before the token is added, and the note stays after the release. While a
+# thread waits, its token contains the kind, above the ident.
 #
-# Everything takes the slow path of `SharedLock`. The subclass is asked under `_guard`, so the hold that it lets in is
-# the only one that is added at that time, and others can only go. That is why `_fits` must stay true if some holds go.
-# It is the one exception from the rule that no code of the user runs under a lock of the library.
+# Everything takes the slow path of `SharedLock`. The subclass's rule runs under `_guard`, so no other hold is added
+# between its answer and the hold that it admits; holds can only go. That is why `_fits` must stay true if some holds
+# go. This is the one exception from the rule that no code of the user runs under a lock of the library.
 
 _IDENT_BITS: Final = 64
 
@@ -94,9 +94,9 @@ class QueuedLock(SharedLock):
         self._token: Hold[Self] | None = None
         self._holders: Final = _Holders(self._held)
         self._kinds: Final[dict[int, int]] = {}
-        # What releases, in C alone: if this thread is among the holds it is removed, and otherwise refused; then the
-        # bell is rung. Without the GIL, it may be missed among the holds, but not in a copy of them. `max` returns its
-        # first argument, which is None.
+        # This releases, in C alone. If this thread is among the holds, its hold is removed; otherwise the release is
+        # refused. Then the bell is rung. Without the GIL, the thread may be missed among the holds, but not in a copy
+        # of them. `max` returns its first argument, which is None.
         copies: Iterator[list[int]] = map(call, repeat(self._held.copy))
         in_a_copy = self._removing_mine(copies, self._refuse_release)
         mine = self._removing_mine(repeat(self._held), partial(next, in_a_copy))
@@ -271,7 +271,7 @@ class QueuedLock(SharedLock):
     _release: LeaveInC = LeaveInC(attrgetter("_give_back"))
 
     def _removing_mine(self, holds: Iterator[list[int]], otherwise: Callable[[int], object]) -> Iterator[object]:
-        """Make an iterator that removes this thread's hold with each `next`, or calls this if it is not among these."""
+        """Make an iterator that removes this thread's hold with each `next`, or calls `otherwise` if it has none."""
         me: Iterator[int] = map(call, repeat(get_ident))
         ways: tuple[Callable[[int], object], ...] = (otherwise, self._held.remove)
         return map(call, map(ways.__getitem__, map(contains, holds, me)), me)
@@ -308,7 +308,7 @@ def _kind_of(token: int) -> int:
 
 
 class _Holders:
-    """Threads that hold a lock: any of them may let a waiter go on, as far as is known."""
+    """The threads that hold a lock: as far as is known, any of them may let a waiter go on."""
 
     __slots__ = ("_held", "one_is_enough")
 

@@ -19,8 +19,9 @@ from .._core.waits import UpTo
 from ..facts import Holder
 from .shared_lock import Queued, SharedHold, SharedLock
 
-# A reader is the ident of its thread among the holds, and a writer the negative of its ident. Writers come first, so
-# the first hold shows whether the lock is held for reading or writing. A writer that also reads is in the list twice.
+# A reader's token among the holds is the ident of its thread, and a writer's is the negative ident. Writers come first,
+# so the first hold shows whether the lock is held for reading or writing. A writer that also reads is in the list
+# twice.
 
 _ADVICE: Final = (
     "leave read() before you enter write(), or enter write() from the start: a writer may read, and keeps reading if "
@@ -78,7 +79,7 @@ class TimedRWLock(SharedLock):
 
     def __init__(self, timeout: float | None = None, *, name: str | None = None) -> None:
         super().__init__(timeout, name)
-        # What `read` and `write` return: without a timeout, and with the last one that was given.
+        # The results of `read` and `write`: without a timeout, and with the timeout that was given last.
         self._reading: Final[Reading[Any]] = Reading(self, self._timeout)
         self._writing: Final[Writing[Any]] = Writing(self, self._timeout)
         self._reading_within = self._reading
@@ -139,7 +140,7 @@ class TimedRWLock(SharedLock):
     def _must_act(self, queued: Queued, /) -> Collection[UpTo]:
         writes = queued.token < 0
         holding = [abs(token) for token in self._held[:] if writes or token < 0]
-        # A writer that gives up by itself holds up no thread forever.
+        # A writer with a limit gives up by itself, so no thread waits forever because of it.
         ahead = [each.ident for each in self._ahead_of(queued) if each.endless and (writes or each.token < 0)]
         return [*holding, *ahead]
 
@@ -227,9 +228,9 @@ class TimedRWLock(SharedLock):
     def _write_within(self, timeout: float | None) -> Self:
         me = get_ident()
         held = self._held
-        if self._open and not held and (timeout is None or timeout != 0.0):  # not if it writes: its token stays first
+        if self._open and not held and (timeout is None or timeout != 0.0):  # not for a writer: its token stays first
             held += (-me,)
-            match held:  # by a pattern and not by a call, so that no interrupt comes before it
+            match held:  # a pattern is no call, so no interrupt comes before it
                 case [_]:
                     return self
             try:
@@ -246,7 +247,7 @@ class TimedRWLock(SharedLock):
         return self
 
     def _take_again(self, token: int, place: int) -> None:
-        """Add a hold beside another one of the same thread, at this place or behind it; that is always allowed."""
+        """Add a hold beside another one of the same thread, at this place or behind it; it always fits."""
         refuse_greenlets()
         release = self._release_of(token)
         self._held[place:place] = (token,)

@@ -19,11 +19,11 @@ from .._core.waits import UpTo
 from .hold import Hold
 from .shared_lock import Queued, SharedLock
 
-# A hold by `with` is the ident of its thread among the holds. A permit from `acquire` is the negative of the ident,
-# because any thread may give it back: the minus keeps it apart for the search for deadlocks, and the ident is for
-# messages and forks.
+# A hold by `with` has the thread's ident as its token among the holds. A permit from `acquire` has the negative ident,
+# because any thread may give it back: the search for deadlocks tells the two apart by the sign, and messages and forks
+# use the ident.
 
-# `n` is nearly always this object; a check for that costs less than a check of its type.
+# `n` is nearly always this object, and a comparison with it costs less than a check of its type.
 _ONE: Final = 1
 
 
@@ -79,7 +79,7 @@ class TimedSemaphore(SharedLock):
         self._permits: Final = _at_least_one(permits, "permits")
         self._last: Final = self._permits - 1
         # `release` calls this first: it gives back a permit that this thread took by `acquire`. It looks up the thread
-        # in C, because no Python may run before it.
+        # in C, because no Python code may run before it.
         mine: Iterator[int] = map(neg, map(call, repeat(get_ident)))
         self._give_back: Final = self._removing(self._held, mine)
         self._takers: Final = _Takers(self._held, self._permits)
@@ -116,7 +116,7 @@ class TimedSemaphore(SharedLock):
         if held[self._last :]:
             return False
         held += (token,)
-        if not held[self._permits :]:  # never by place: `remove` takes the first of equal tokens
+        if not held[self._permits :]:  # not decided by its place: `remove` takes the first of equal tokens
             return True
         try:
             held.remove(token)
@@ -136,9 +136,9 @@ class TimedSemaphore(SharedLock):
         free = f"{self.value} of {self._permits} free"
         return f"<{module}.{kind.__qualname__} object {self.name!r}, {free}, at {id(self):#x}>"
 
-    # -- taking a permit ----------------------------------------------------------------------------------------
-    # The fast path is written out in each of these, because a call costs as much as the rest. A pattern asks for the
-    # length without a call, and costs less than a slice.
+    # -- taking a permit ---------------------------------------------------------------------------------------- Each
+    # of these methods repeats the fast path, because a call costs as much as the rest. A pattern checks the length
+    # without a call, and costs less than a slice.
 
     def __enter__(self) -> Self:
         """Take a permit; wait at most the constructor's timeout.
@@ -255,7 +255,7 @@ class TimedSemaphore(SharedLock):
         """
         if n is _ONE:
             try:
-                self._give_back()  # this thread's own first, so that messages name the right holders
+                self._give_back()  # a permit of this thread first, so that messages name the right holders
             except ValueError:
                 self._give_back_others(1)
         else:
@@ -276,7 +276,7 @@ class TimedSemaphore(SharedLock):
             try:
                 given_back.extend(map(call, removing))
             except ValueError:
-                pass  # its own thread gave that permit back at the same time, so another one is looked for
+                pass  # the thread of that permit gave it back at the same time; look for another one
             return len(given_back)
 
     def _too_many(self, number: int, taken: int) -> ValueError:

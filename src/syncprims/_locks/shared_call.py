@@ -16,16 +16,16 @@ from .timed_lock import TimedLock
 
 # A call is a lock. All threads that ask at the same time find the same call and acquire its lock. The first runs the
 # function and stores the outcome; the others find the outcome. So timeout, holder, wait-for graph, reports, recordings,
-# fork and interrupts are those of `TimedLock`. A later call has its own lock: no thread that comes later can get in
-# before those that wait for the outcome.
+# fork and interrupts are those of `TimedLock`. A later call has its own lock, so no later thread can get in before the
+# threads that wait for the outcome.
 #
 # The open call is in a dictionary with one entry, because `setdefault` is one call of C. The thread that stores the
-# outcome removes it before it releases the lock. A call stays open if an interrupt ended it, or a fork left its thread
-# behind: the thread that has the lock next runs its own function as this call.
+# outcome removes the call before it releases the lock. A call stays open if an interrupt ended it, or if its thread
+# vanished in a fork. Then the next thread that gets the lock runs its own function as this call.
 #
 # The outcome is stored without a call in between, so an interrupt right after the function does not make it run twice.
 #
-# An exception refers to its traceback, which refers to the frames, which refer to the call. So the functions here
+# An exception refers to its traceback, the traceback to the frames, and the frames to the call. So the functions here
 # delete the variables that would complete that reference cycle.
 
 R = TypeVar("R")
@@ -65,7 +65,7 @@ class SharedCalls(Generic[R]):
                     if call.is_open:
                         call.run(fn, self._open)
             except LockTimeoutError:
-                if call.is_open:  # otherwise only threads that fetch the outcome were in the way
+                if call.is_open:  # otherwise the lock was only held by threads that fetch the outcome
                     raise
             return call.outcome()
         finally:
@@ -73,7 +73,7 @@ class SharedCalls(Generic[R]):
 
 
 class _SharedCall(TimedLock, Generic[R]):
-    """One call, which is the lock that the running thread holds.
+    """One call. It is a lock, which the thread that runs the function holds.
 
     Attributes:
         is_open: Whether it has no outcome yet.
@@ -91,7 +91,7 @@ class _SharedCall(TimedLock, Generic[R]):
 
     @property
     def name(self) -> str:
-        """Its name in messages, which is made only when it is needed."""
+        """Its name in messages, made only when it is needed."""
         return self._say_name()
 
     def run(self, fn: Callable[[], R], known: dict[None, Self]) -> None:
@@ -100,7 +100,7 @@ class _SharedCall(TimedLock, Generic[R]):
             self._result = (attempt(fn),)
             self.is_open = False
         except BaseException as error:
-            # Any other exception, such as Ctrl-C, belongs to the thread in which it came.
+            # Any other exception, such as Ctrl-C, belongs to the thread in which it was raised.
             if isinstance(error, Exception) and not is_interrupt(error):
                 self._traceback, self._context = traceback_of(error), context_of(error)
                 self._error = error
@@ -118,10 +118,10 @@ class _SharedCall(TimedLock, Generic[R]):
         assert self._error is not None
         error, traceback, context = self._error, self._traceback, self._context
         del self
-        if not foreign.SEVERAL_MAY_RAISE:  # the thread that made the call raises the exception itself
+        if not foreign.SEVERAL_MAY_RAISE:  # each waiter raises a copy; the thread that ran `fn` raises the original
             error = foreign.own_copy(error)
-        # Each thread begins with the traceback of the function; otherwise it would grow with each thread. And the
-        # error's context must not be what this thread happens to be handling.
+        # The traceback begins with the function's for each thread; otherwise it would grow with each of them. And the
+        # error's context must not be an exception that this thread happens to be handling.
         try:
             raise set_traceback(error, traceback)
         finally:

@@ -27,45 +27,47 @@ from ..facts import Holder
 from .surface import LockSurface
 from .timed_lock import TimedRLock
 
-# Who holds it, and who waits
-# ---------------------------
-# Two lists. `_held` has a token for each hold: the ident of the thread, or its negative for a hold of another kind, so
-# equal tokens are equally good. `_line` has the waiters in the order of arrival, and `_nobody` at its end.
+# Holders and waiters
+# -------------------
+# There are two lists. `_held` has a token for each hold: the ident of the thread, or its negative for a hold of another
+# kind. So equal tokens are interchangeable. `_line` has the waiters in the order of arrival, and `_nobody` at its end.
 #
-# A release is one call of C: it removes a token from `_held`, and only then looks at the first in the line and rings
-# its bell; for `_nobody` that does nothing. No interrupt gets into that, and nothing is left for Python code to finish.
-# A waiter is in the line before it looks at `_held`. So at least one of the two sees the other.
+# A release is one call of C: it removes a token from `_held`, and only then looks at the first waiter in the line and
+# rings its bell; `_nobody` has a bell that does nothing. No interrupt splits this call, and it leaves no work for
+# Python code. A waiter joins the line before it looks at `_held`. So at least one of the two sees the other.
 #
-# Only the first in the line may go in. It adds its token to `_held`, leaves the line, and rings the next one, which may
-# be able to go in as well: another reader, or the next one after a waiter that has given up. Leaving the line and
+# Only the first in the line may go in. It adds its token to `_held`, leaves the line, and rings the next waiter, which
+# may be able to go in as well: another reader, or the next one after a waiter that has given up. Leaving the line and
 # ringing is one call of C, the first in a `finally`. An unnecessary ring costs one look.
 #
-# Threads leave the line at any moment, without `_guard`. So a place in it is counted from its end, by the call that
-# inserts: a place that was counted before that may be behind `_nobody`, where a waiter is never rung.
+# Threads leave the line at any moment, without `_guard`. So the call that inserts a waiter counts its place from the
+# end of the line. A place counted before the call, from the beginning, may be behind `_nobody` by then, and a waiter
+# there is never rung.
 #
-# A signal handler or a finalizer may run while its thread has `_guard`. If it waits, it goes first: the others can't go
-# in before it ends.
+# A signal handler or a finalizer may run while its thread has `_guard`. If it waits, it goes to the front of the line:
+# the others can't go in before it ends.
 #
-# Without the GIL, these are one step each, because CPython locks the list: adding in place, `insert`, `remove`, an item
-# by its index, a slice, and a slice of no length that gets an item. `in`, `index`, `count` and iterating are not: they
-# go from one index to the next, and miss an item that moves to a lower index, because one before it is removed. So they
-# get a copy.
+# Without the GIL, CPython locks the list during these operations, so that each is one step: adding in place, `insert`,
+# `remove`, an item by its index, a slice, and assigning an item to an empty slice. `in`, `index`, `count` and iteration
+# are several steps: they go from one index to the next, and miss an item that moves to a lower index when one before it
+# is removed. So they get a copy.
 #
 # The fast path, which needs no mutex
 # -----------------------------------
 # `_open` is true while no thread waits. Then a newcomer adds its token to `_held` first, and checks whether it fits
-# afterwards. That can't let in one too many: of two that come at once and don't fit together, at least one sees the
-# token of the other. If the token does not fit, the newcomer removes it, rings, and takes the slow path. Between adding
-# and checking, no interrupt can be delivered. So no signal handler finds a token of its own thread that does not fit.
+# afterwards. That never lets in one too many: of two newcomers that come at once and don't fit together, at least one
+# sees the token of the other. If the token does not fit, the newcomer removes it, rings, and takes the slow path.
+# Between adding and checking, no interrupt can be delivered. So no signal handler finds a token of its own thread that
+# does not fit.
 #
 # Another thread may have seen a token that is removed again. If that thread waits, it is rung. If it tries without
-# waiting, or its time is up, it fails. That is right, because the newcomer waits from then on. So a try does not take
-# the fast path: two tries could fail because of each other. A try checks and goes in under `_guard`, as everything on
-# the slow path does. (With the GIL no other thread sees such a token, because threads switch only where interrupts are
+# waiting, or its time is up, it fails. That is right, because the newcomer waits from then on. So a try must not take
+# the fast path: two tries could fail because of each other. A try checks and goes in under `_guard`, like everything on
+# the slow path. (With the GIL no other thread sees such a token, because threads switch only where interrupts are
 # delivered. A tracer or a monitoring tool in Python breaks that rule.)
 #
 # `_open` changes under `_guard` alone. It becomes false when a thread joins the line, and true again when a thread on
-# the slow path finds no line. If it is false without need, that costs one thread some time.
+# the slow path finds the line empty. If it is false without need, one thread loses a little time.
 #
 # Rejected: a count of what is free beside a list of holders (two stores, and C can't add); a permit as an object that
 # is handed on (an interrupted waiter would have to hand it on itself); waking all waiters.
@@ -77,7 +79,7 @@ _Guard: Final[Callable[[], Any]] = (
 # Seconds after which a waiter looks again, because a signal that comes just before a wait does not end it.
 _SLICE: Final = 0.5
 
-# The first in an empty line: a function of C that returns None and does nothing.
+# The end of the line, and the first item of an empty one: a function of C that does nothing and returns None.
 _nobody: Final = list[object]().clear
 
 # A message describes this many holders.
@@ -90,12 +92,12 @@ class Queued(partial[None]):
     For the search for deadlocks it is also the group of threads that have to act before this thread can go on.
 
     Attributes:
-        bell: It waits on this.
-        lock: It waits for this.
-        token: It will add this to the holds.
+        bell: The gate that the thread waits at.
+        lock: The lock that it waits for.
+        token: The token that it will add to the holds.
         ident: The thread.
         endless: Whether it never gives up.
-        had: How many such holds its thread had when it began to wait.
+        had: How many equal tokens its thread had among the holds when it began to wait.
         one_is_enough: False, because all of the group have to act.
     """
 
@@ -117,16 +119,16 @@ class Queued(partial[None]):
         return self
 
     def members(self) -> Collection[UpTo]:
-        """Who has to act."""
+        """The threads that have to act."""
         return self.lock._must_act(self)
 
 
 class SharedLock(LockSurface):
     """A lock that several threads may hold at once, as far as a subclass has room for them.
 
-    A subclass defines in `_go_in` whether another hold fits, in `_inside` which of the tokens do, and in `_must_act`
-    which threads a waiter waits for. It acquires by `_take` and by a fast path that has to be written in place, and
-    releases by `_releases` and `_leaves`. It registers itself when it is made.
+    A subclass defines three methods. `_go_in` checks whether another hold fits, `_inside` returns the tokens that do,
+    and `_must_act` returns the threads that a waiter waits for. It acquires by `_take` and by a fast path that it has
+    to write in place, and releases by `_releases` and `_leaves`. It registers itself when it is made.
     """
 
     __slots__ = (
@@ -144,7 +146,7 @@ class SharedLock(LockSurface):
         "_timeout",
     )
 
-    # Whether there is a fast path: not if a hook has to be called.
+    # Whether there is a fast path: there is none if a hook has to be called.
     _has_fast_path: ClassVar[bool] = True
     _overrides_on_wait: ClassVar[bool] = False
 
@@ -152,15 +154,15 @@ class SharedLock(LockSurface):
         refuse_greenlets()
         self._timeout = check_timeout(timeout)
         self._name = check_name(name)
-        # The comment above describes what changes these, and how:
+        # The comment above says which operations change these, and how:
         self._held: list[int] = []
         self._line: list[Callable[[], None]] = [_nobody]
         self._guard = _Guard()
         self._fast: Final = self._has_fast_path and self._timeout != 0
         self._open = self._fast
         self._ring: Callable[[], None] = partial(next, self._ringing())
-        # For each token the functions that release one such hold, without arguments and as an `__exit__`. They are made
-        # once, and before anything is acquired, so that a release allocates nothing.
+        # For each token the functions that release one such hold: without arguments, and as an `__exit__`. They are
+        # made once, and before anything is acquired, so that a release allocates nothing.
         self._releases: dict[int, Callable[[], object]] = {}
         self._leaves: dict[int, Leave] = {}
 
@@ -174,16 +176,16 @@ class SharedLock(LockSurface):
     def _go_in(self, token: int, /) -> bool:
         """Add a hold with this token if it fits beside the present ones, and return whether it did.
 
-        It is called under `_guard`. From adding the token to the check whether it fits, it calls nothing.
+        It is called under `_guard`. It must call nothing between adding the token and checking whether the token fits.
         """
         raise NotImplementedError
 
     def _inside(self) -> list[int]:
-        """The tokens of the holders, without any that is about to be removed because it does not fit."""
+        """The tokens of the holders, without a token that is about to be removed because it does not fit."""
         raise NotImplementedError
 
     def _overtakes(self, token: int, /) -> list[Queued]:  # noqa: ARG002  for those in which some go first
-        """The waiters at the end of the line before which a new one goes. It is called under `_guard`."""
+        """The waiters at the end of the line that a new one goes ahead of. It is called under `_guard`."""
         return []
 
     def _must_act(self, queued: Queued, /) -> Collection[UpTo]:
@@ -228,11 +230,11 @@ class SharedLock(LockSurface):
 
     def _up_to(self, waiter: int) -> UpTo:
         queued = next((each for each in reversed(self._waiters()) if each.ident == waiter), None)
-        # One that has gone in is in the line for another moment, but waits no more.
+        # A waiter that has gone in is in the line for another moment, but no longer waits.
         return None if queued is None or self._holds_like(queued) > queued.had else queued
 
     def _holds_like(self, queued: Queued) -> int:
-        """How many such holds as it waits for the thread has."""
+        """How many holds of the kind that it waits for the thread has."""
         return self._inside().count(queued.token)
 
     def _is_mine(self) -> bool:
@@ -251,12 +253,12 @@ class SharedLock(LockSurface):
     # -- acquiring it -------------------------------------------------------------------------------------------
 
     def _take(self, token: int, limit: float | None, raises: bool) -> bool:
-        """Acquire it by the slow path, with the hooks and a wait.
+        """Acquire the lock by the slow path, with the hooks and a wait.
 
         Args:
             token: The token to add to the holds.
             limit: How many seconds to wait.
-            raises: Whether to raise if it was not free in time; otherwise the result is False.
+            raises: Whether to raise if the lock was not free in time; otherwise the result is False.
         """
         refuse_greenlets()
         line, release = self._line, self._release_of(token)
@@ -289,8 +291,8 @@ class SharedLock(LockSurface):
                     refuse_deadlock(waiting)
                     while True:
                         left = _SLICE if deadline_at is None else deadline_at - monotonic()
-                        # The last look and leaving the line must be one step for threads that look at the line: no
-                        # other thread gives up, or is turned away, because of one that has given up.
+                        # Other threads must see the last look and leaving the line as one step. Otherwise one of them
+                        # could give up, or fail to get in, because of this waiter, which has given up.
                         with self._guard:
                             if line[0] is queued:
                                 taken = self._go_in(token)
@@ -308,7 +310,7 @@ class SharedLock(LockSurface):
                         if queues:
                             leave_line()
                     except ValueError:
-                        pass  # it never got into the line
+                        pass  # the waiter never got into the line
                     finally:
                         waiting.withdraw()
                 waited = monotonic() - started
@@ -330,7 +332,7 @@ class SharedLock(LockSurface):
             self._line.insert(-1 - len(overtakes), queued)
             if not overtakes or {*self._behind(queued)} <= {*overtakes}:
                 return
-            # One of them has just left the line, and so this one is too far ahead.
+            # A waiter that it should follow has just left the line, so its place is too far ahead.
             leave_line()
 
     def _release_of(self, token: int) -> Callable[[], object]:
@@ -345,11 +347,11 @@ class SharedLock(LockSurface):
         return self._leaves.setdefault(token, leave_at_once(self._release_of(token)))
 
     def _removing(self, items: list[Any], which: Iterator[object]) -> Callable[[], object]:
-        """Make a C function that removes the next of these from the list, and then rings; it may be used again.
+        """Make a C function that removes the next of `which` from the list, and then rings; it may be used again.
 
-        If the list does not have it, ValueError is raised, and no bell is rung.
+        If the list does not have that item, it raises ValueError and rings no bell.
         """
-        # The two are iterated in this order, in one call of C. Both return None, so this returns False.
+        # One call of C iterates over both, in this order. Both return None, so this returns False.
         return map(is_not, map(items.remove, which), self._ringing()).__next__
 
     def _ringing(self) -> Iterator[None]:
@@ -387,7 +389,7 @@ _L_co = TypeVar("_L_co", bound=SharedLock, covariant=True)
 
 
 class SharedHold(Generic[_L_co]):
-    """A ``with`` on a shared lock by a hold of one kind; a subclass says how it enters and leaves.
+    """A ``with`` on a shared lock by a hold of one kind; a subclass defines how it enters and leaves.
 
     It is as safe as the lock, because its ``__exit__`` is in C.
     """

@@ -120,7 +120,7 @@ class SingleFlight(Generic[K, R]):
 
 
 class _CallsByKey(InUse[K, SharedCalls[R]]):
-    """The calls of each key for which a call is running."""
+    """The calls that are running, by their keys."""
 
     __slots__ = ("_limit", "_of")
 

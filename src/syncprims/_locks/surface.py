@@ -1,4 +1,4 @@
-"""What `TimedLock` and `LockAdapter` have in common: their state, and the hooks for subclasses."""
+"""The common part of `TimedLock` and `LockAdapter`: their state, and the hooks for subclasses."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class SignatureOfInit:
         self._new = owner.__new__
 
     def __get__(self, instance: object, owner: type) -> Signature | None:
-        """Return the signature of the class that is asked, or None if it has a ``__new__`` of its own."""
-        from inspect import signature  # slow to import, and imported already when anything asks
+        """Return the signature of the class that is inspected, or None if it has a ``__new__`` of its own."""
+        from inspect import signature  # slow to import, and imported already by any caller
 
         if owner.__new__ is not self._new:
             return None
@@ -32,11 +32,11 @@ class SignatureOfInit:
 
 
 class Ranked(Protocol):
-    """A lock that can be put in order, to be acquired together with others."""
+    """A lock that has a place in the order in which several locks are acquired together."""
 
     @property
     def _shared_name(self) -> str:
-        """The name by which several processes know it, if they do."""
+        """The name that it has in several processes, if they share it."""
 
     @property
     def _serial(self) -> int:
@@ -44,7 +44,7 @@ class Ranked(Protocol):
 
     @property
     def _whole(self) -> object:
-        """The lock that can't be acquired twice together."""
+        """The lock that can't be acquired twice together with others."""
 
 
 def rank_of(lock: Ranked) -> tuple[bool, str, int, int]:
@@ -65,7 +65,7 @@ class LockSurface:
 
     __slots__ = ()
 
-    _shared_name: str = ""  # the name by which several processes know the lock, if they do
+    _shared_name: str = ""  # the name that it has in several processes, if they share it
 
     if TYPE_CHECKING:
         _name: str | None
@@ -104,7 +104,7 @@ class LockSurface:
         return State(self, type(self).__name__, self.name, self._owner(), is_lock=True)
 
     def _known_holders(self) -> tuple[Holder, ...]:
-        """All threads that hold it, if there may be several; otherwise nothing."""
+        """All threads that hold it, if there may be several; otherwise none."""
         return ()
 
     @property
@@ -113,7 +113,7 @@ class LockSurface:
         return self
 
     def _somebody(self) -> str:
-        """Say who holds the lock if `holder` can't."""
+        """Say which thread holds the lock if `holder` is not known."""
         return describe(None)
 
     def _late(self, limit: float | None, waited: float, why: str | None = None) -> LockTimeoutError:

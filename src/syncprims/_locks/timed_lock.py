@@ -24,7 +24,7 @@ from .surface import LockSurface, SignatureOfInit
 if TYPE_CHECKING:
 
     class _CLock:
-        """The C type behind `threading.RLock`, as far as it is used here."""
+        """The C type behind `threading.RLock`, with the methods that are used here."""
 
         def __enter__(self) -> object: ...
         def __exit__(self, *exc_info: object) -> None: ...
@@ -42,32 +42,35 @@ else:
 # Why the lock *is* a C lock, and one that knows its owner
 # ---------------------------------------------------------
 # An interrupt (a KeyboardInterrupt, or any asynchronous exception) is delivered on entry to a Python function, after
-# the call of a C function, and on a loop's jump back; nowhere else. So a lock whose `__exit__` is a Python function can
-# be cut off on entry and stay locked forever. Therefore `release` and `__exit__` are C's, inherited unchanged.
+# the call of a C function, and on a loop's jump back; nowhere else. If a lock's `__exit__` is a Python function, an
+# interrupt on entry can end it, and the lock stays locked forever. Therefore `release` and `__exit__` are C's,
+# inherited unchanged.
 #
-# An acquisition may be Python: nothing is delivered between its `return` and the caller's next instruction. Inside it
-# an interrupt may fall between C's success and our noticing, so the handler's *first* call is C's release, which knows
-# whether there is anything to undo: it raises RuntimeError if this thread does not hold the lock. That is
-# conclusive, because the thread did not hold the lock when it entered a `try` below.
+# An acquisition may be in Python: nothing is delivered between its `return` and the caller's next instruction. Inside
+# it, an interrupt may come after C has acquired the lock and before Python knows it. So the handler's *first* call is
+# C's release, which knows whether there is anything to undo: it raises RuntimeError if this thread does not hold the
+# lock. That is conclusive, because the thread did not hold the lock when it entered a `try` below.
 #
-# The C lock behind `threading.RLock` is the only one that can be subclassed and knows its owner. It is reentrant; to
-# make a lock that is not, we first ask whether the caller holds it already.
+# The C lock behind `threading.RLock` is the only one that can be subclassed and knows its owner. It is reentrant. To
+# make a lock that is not reentrant, we first check whether the caller holds it already.
 #
-# With the compiled core the C lock is the core's, in the same place and used in the same way: see `_speedups.c`. It
-# also enters, as long as the lock is free and no hook is overridden, and its tokens do. Not on 3.14: there an interrupt
-# may come between the return of an `__enter__` in C and the body (gh-148874; 3.15 has mended it).
+# With the compiled core, the C lock is the core's, in the same place and used in the same way: see `_speedups.c`. The
+# core's lock and its tokens also enter, as long as the lock is free and no hook is overridden. Not on 3.14: there an
+# interrupt may come between the return of an `__enter__` in C and the body (gh-148874, fixed in 3.15).
 #
 # The uncontended path records nothing: no holder, no time. The C lock's repr has all that a waiter needs to know.
 #
-# Rejected: a lock inside a Python object (its `__exit__` leaks; if it is the inner lock's own, a `with` costs a tenth
-# less, but keeps only that inner lock alive: locks out of a weak dictionary would no longer exclude each other);
-# `@contextmanager` (leaks, and costs nine times as much); a holder stored on acquisition (a second store that can be
-# cut off from the first, at a cost for every acquisition).
+# Rejected:
+# - A lock inside a Python object. Its `__exit__` leaks. If the object has the inner lock's `__exit__`, a `with` costs a
+#   tenth less, but keeps only the inner lock alive: locks in a weak dictionary would no longer exclude each other.
+# - `@contextmanager`, which leaks and costs nine times as much.
+# - A holder that is stored on acquisition: an interrupt may come before that second store, and it costs every
+#   acquisition.
 
-# The default of `timeout`: compared by identity, which is fast and calls no method of the caller's object.
+# The default of `timeout`. It is compared by identity, which is fast and calls no method of the caller's object.
 _ENDLESS: Final[float] = -1
 
-# Ways into the lock that the core may take; it knows these numbers.
+# The ways in which the core may acquire the lock; the core has the same numbers.
 _BY_WITH: Final = 1
 _BY_HOLD: Final = 2
 
@@ -124,20 +127,20 @@ class TimedLock(LockSurface, _CLock):
     the lock acquired.
     """
 
-    # With the core `_token` is a field of its own.
+    # With the core, `_token` is a field in C.
     __slots__ = ("_name", "_serial", "_timeout", *(("_token",) if core is None else ()))
 
-    # The fast path tries this first. If hooks are overridden it is a C function that always returns False, so that
-    # every acquisition takes the slow path, which calls them.
+    # The fast path tries this first. If hooks are overridden, it is a C function that always returns False. Then every
+    # acquisition takes the slow path, which calls the hooks.
     _try: ClassVar[Callable[[TimedLock, bool], bool]] = _c_try
     _overrides_on_wait: ClassVar[bool] = False
-    # In which ways the core may take the lock: those that leave out nothing that is overridden.
+    # The ways in which the core may acquire the lock: those that bypass no overridden method.
     _in_c: ClassVar[int] = _BY_WITH | _BY_HOLD
 
     __signature__: ClassVar[SignatureOfInit] = SignatureOfInit()
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:  # noqa: ARG004  they are for __init__
-        """Make the C lock, which takes no arguments; `__init__` and those of subclasses do."""
+        """Make the C lock, which takes no arguments; `__init__` takes them, here and in subclasses."""
         return super().__new__(cls)
 
     def __init__(self, timeout: float | None = None, *, name: str | None = None) -> None:
@@ -146,19 +149,19 @@ class TimedLock(LockSurface, _CLock):
         self._token: LockHold[Self] | None = None
         if core is not None:
             self._ways = self._in_c
-        if type(self._name) is not InnerName:  # those are made at import too, which must never raise
+        if type(self._name) is not InnerName:  # the library makes inner locks at import too, which must never raise
             refuse_greenlets()
         self._serial = register(self)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls._on_acquired is not TimedLock._on_acquired:
-            cls._try = staticmethod(bool)  # type: ignore[assignment]  # bool(False) is False, and C
+            cls._try = staticmethod(bool)  # type: ignore[assignment]  # in C, and bool(False) is False
         cls._overrides_on_wait = cls._on_wait is not TimedLock._on_wait
         if core is not None:
             _find_ways(cls)
 
-    # `acquire_all` releases with this: C's function, even if a subclass overrides `release`.
+    # `acquire_all` releases with this C function, even if a subclass overrides `release`.
     _release = _CLock.release
     _in_python: ClassVar[bool] = False
 
@@ -170,8 +173,8 @@ class TimedLock(LockSurface, _CLock):
             Raises:
                 RuntimeError: The calling thread does not hold it.
             """
-            # The core releases it, and calls this if this thread does not hold it. CPython's lock can't name the
-            # holder.
+            # The core releases the lock, and calls this only if this thread does not hold it. CPython's lock can't name
+            # the holder.
             holder = self.holder
             why = (
                 f"it is held by {describe(holder, self)}, and only its holder may release it"
@@ -217,8 +220,8 @@ class TimedLock(LockSurface, _CLock):
             f"a multiprocessing.Lock through syncprims.LockAdapter"
         )
 
-    # -- acquiring it -------------------------------------------------------------------------------------------
-    # The three ways to acquire repeat their few lines, because a call costs as much as the lock itself.
+    # -- acquiring it ------------------------------------------------------------------------------------------- The
+    # three ways to acquire repeat a few lines, because a call costs as much as the lock itself.
 
     def __enter__(self) -> Self:
         """Acquire the lock; wait at most the constructor's timeout.
@@ -373,10 +376,10 @@ class TimedLock(LockSurface, _CLock):
                 waiting.withdraw()
         return False
 
-    # -- threading.Condition, fork ------------------------------------------------------------------------------
-    # A condition calls _release_save() to release the lock, and passes its result to _acquire_restore() to acquire it
-    # again. The second must happen whatever comes, and be visible in the wait-for graph. So the result is a generator
-    # that is suspended inside its own `try`, and _acquire_restore is the C function that resumes it.
+    # -- threading.Condition, fork ------------------------------------------------------------------------------ A
+    # condition calls _release_save() to release the lock, and passes its result to _acquire_restore() to acquire it
+    # again. The second call must succeed whatever comes, and be visible in the wait-for graph. So the result is a
+    # generator that is suspended inside its own `try`, and _acquire_restore is the C function that resumes it.
 
     def _release_save(self) -> Generator[None, None, None]:
         again = self._taking_back()
@@ -384,8 +387,8 @@ class TimedLock(LockSurface, _CLock):
             next(again)
             return again
         except BaseException:
-            # If the interrupt came after the generator, the lock is released already. The block must have it again now,
-            # and not later, when the exception has gone and the generator with it.
+            # If the interrupt came after the generator's step, the lock is released already. The block must have it
+            # again now, and not only when the exception, and with it the generator, has gone away.
             again.close()
             raise
 
@@ -395,7 +398,7 @@ class TimedLock(LockSurface, _CLock):
         waiting = Waiting(self, victim=False)
         state: Any = None
         try:
-            # This way no interrupt comes between C's success and the store. After a call one could.
+            # In this form no interrupt comes between C's success and the store; after a plain call one could.
             (state,) = map(_c_release_save, (self,))
             yield
             waiting.publish()
@@ -432,7 +435,7 @@ class TimedLock(LockSurface, _CLock):
 
 
 if core is not None:
-    # A lock that the forking thread holds has to forget the threads that waited for it, too.
+    # A lock that the forking thread holds also has to forget the threads that waited for it.
     repair_by_reference(TimedLock._after_fork, core.locks_in_child)
 
     put(TimedLock, "release", "hold", *(() if sys.version_info[:2] == (3, 14) else ("__enter__",)))
@@ -442,7 +445,7 @@ if core is not None:
     _must_part: list[type[TimedLock]] = []
 
     def _find_ways(cls: type[TimedLock]) -> None:
-        """Find out in which ways the core may take the locks of a subclass."""
+        """Find out in which ways the core may acquire the locks of a subclass."""
         hooks = cls._on_acquired is not TimedLock._on_acquired
         by_with = not hooks and cls.__enter__ is TimedLock.__enter__
         by_hold = not hooks and all(getattr(cls, name) is getattr(TimedLock, name) for name in _ways_past)
@@ -452,14 +455,15 @@ if core is not None:
             _settle()
 
     def _settle() -> None:
-        """See to it that the core goes past no method that is observed, and that a subclass gets Python's `__enter__`.
+        """Keep the core from bypassing an observed method, and give Python's `__enter__` to subclasses that need it.
 
-        An interrupt may come after a call of C, and not after one of Python. So a subclass that overrides `__enter__`
-        and calls the inherited one has to get Python's, or it could be cut off with the lock taken. The core's
-        `Entrance` tells the two apart. It is slower from 3.15 on, so it is there once it is needed.
+        An interrupt may come after a call of C, and not after a call of Python. If a subclass overrides `__enter__` and
+        calls the inherited one, it must get Python's; otherwise an interrupt could end it with the lock acquired. The
+        core's `Entrance` distinguishes the two cases. It is slower from 3.15 on, so it is installed only when it is
+        needed.
         """
         if _must_part and _c_enter is not None and vars(TimedLock)["__enter__"] is _c_enter:
-            TimedLock.__enter__ = core.entrance()  # type: ignore[method-assign]  # in the place of another of C
+            TimedLock.__enter__ = core.entrance()  # type: ignore[method-assign]  # replaces another one in C
         core.let_tokens_pass(all(vars(TimedLock)[name] is method for name, method in _ways_past.items()))
 
     hear_of_exchanges(_settle)
@@ -498,8 +502,8 @@ class TimedRLock(TimedLock):
 
     def _acquire_again(self, limit: float | None) -> bool:  # noqa: ARG002  it never waits
         refuse_greenlets()
-        # Ownership of the lock does not show here whether there is something to undo. So the outcome is stored, in a
-        # way that lets no interrupt in between.
+        # Whether this thread holds the lock does not show whether there is something to undo. So the outcome is stored,
+        # in a form that lets no interrupt come before the store.
         taken = False
         try:
             (taken,) = map(_c_acquire, (self,))
