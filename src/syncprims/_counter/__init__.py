@@ -1,1 +1,1 @@
-"""`AtomicCounter`, how it waits, and what it shares with a counter on a server."""
+"""`AtomicCounter`, its waits, and the code that it shares with a counter on a server."""

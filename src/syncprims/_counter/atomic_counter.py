@@ -27,29 +27,30 @@ from .waiting import ValueWaiter, forget_others, telling
 
 # How a change is made
 # --------------------
-# Under a reentrant lock, as one read-modify-write that ends in one store, without a call in between. Interrupts and
-# signal handlers come only after calls, so a change is made as a whole or not at all. A handler or a finalizer that
-# changes the same counter does so before or after, never in the middle; the lock is reentrant so that it can.
+# A change happens under a reentrant lock, as one read-modify-write that ends in one store, without a call in between.
+# Interrupts and signal handlers come only after calls, so a change is made as a whole or not at all. If a handler or a
+# finalizer changes the same counter, it does so before or after, never in the middle. The lock is reentrant so that
+# this is possible.
 #
-# The lock is the one in C, entered by `with`. On 3.14 and later an interrupt may come between its entry and the body
-# (gh-148874), so there it is the library's own lock, which has no such gap.
+# The lock is one in C, entered by `with`. On 3.14 an interrupt may come between its entry and the body (gh-148874), so
+# there it is the library's own lock, which has no such gap.
 #
-# Waiters are notified right after the store, by one C call that was prepared before it (see `_waiters`). If a signal
-# handler changes the value during the preparation, it is prepared again.
+# Waiters are notified right after the store, by one C call that was prepared before the store (see `waiting`). If a
+# signal handler changes the value during the preparation, the notification is prepared again.
 #
-# `_special` decides how a change is made. None: the fast path, inlined. "bounded": the fast path too, if the bounds
-# allow the new value. True: the slow path, `_change`; for hooks, during update(), and from the arrival of a waiter
-# until the first change that finds no waiter. So a plain counter without waiters pays for one test of None.
+# `_special` decides how a change is made. None: on the fast path, which is inlined. "bounded": on the fast path too, if
+# the bounds allow the new value. True: on the slow path, `_change`; for hooks, during update(), and from the arrival of
+# a waiter until the first change that finds no waiter. So a plain counter without waiters pays for one test of None.
 #
 # With the compiled core the fast path is in C, `_special` is False while it may be used, and the Python methods always
 # take the slow path. C changes the value without the lock, but never while `_special` is true. See `_speedups.c`.
 
 _BOUNDED: Final = "bounded"
 
-# `n` is nearly always this object; a check for that costs less than a check of its type.
+# `n` is nearly always this object, and a comparison with it costs less than a check of its type.
 _ONE: Final = 1
 
-# On 3.14 an interrupt may leave a lock acquired that is entered in C (gh-148874).
+# On 3.14 an interrupt may leave a lock acquired if its entry is in C (gh-148874).
 _Lock: Any = TimedRLock if sys.version_info[:2] == (3, 14) else RLock
 _Guard: Callable[[], Any] = partial(_Lock, name=InnerName("the lock of a counter")) if _Lock is TimedRLock else _Lock
 _lock_of = attrgetter("_lock")
@@ -174,8 +175,8 @@ class AtomicCounter(CounterSurface, _Number):
             f"a CallbackPool count in this process"
         )
 
-    # -- changing it --------------------------------------------------------------------------------------------
-    # The fast path is written out in each of these, because a call costs as much as the whole change.
+    # -- changing it -------------------------------------------------------------------------------------------- Each
+    # of these methods repeats the fast path, because a call costs as much as the whole change.
 
     def increment(self, n: int = 1) -> int:
         """Add `n` and return the new value. It may wait for another thread's change: forever, if an `update` hangs.
@@ -336,7 +337,7 @@ class AtomicCounter(CounterSurface, _Number):
             self._refuse_in_update()
             self._updating = self._special = True
             try:
-                # The user's code under a lock: the design allows it only here.
+                # This is the only place where the design allows the user's code to run under a lock.
                 answer = fn(self._value)
                 if type(answer) is not int:
                     refuse_lazy(answer, "the function of update()")
@@ -350,7 +351,7 @@ class AtomicCounter(CounterSurface, _Number):
         return new
 
     def _change(self, n: int, new: int | None = None, expected: int | None = None) -> tuple[int, int]:
-        """Add `n` to the value, or to `new` instead, and return the old and the new value."""
+        """Add `n` to the value, or replace the value by `new`, and return the old and the new value."""
         with self._lock:
             self._refuse_in_update()
             try:
@@ -369,12 +370,12 @@ class AtomicCounter(CounterSurface, _Number):
             value = old + n if new is None else new
             self._bounds.check(value, self, old)
             news = telling(self._waiters, value)
-            # A signal handler may have changed the value since. From here until all waiters are notified none can run.
-            # Nor can another thread change it, because the core's fast path is closed.
+            # A signal handler may have changed the value since. From here until all waiters are notified, no handler
+            # can run. Nor can another thread change the value, because the core's fast path is closed.
             self._special = True
             if self._value == old:
                 self._value = value
-                # If this was an update, handlers may change the value again: no change is lost now.
+                # If this was an update, handlers may change the value again: its change is not lost any more.
                 self._updating = False
                 exhaust(news)
                 return old, value

@@ -1,4 +1,4 @@
-"""What `AtomicCounter` and `RedisCounter` have in common: their bounds, and being read as a number."""
+"""The common part of `AtomicCounter` and `RedisCounter`: their bounds, and their use as a number."""
 
 from __future__ import annotations
 

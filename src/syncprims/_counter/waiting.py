@@ -16,15 +16,15 @@ from .._core.mailbox import Mailbox
 from .._core.waits import Node, Waiting
 from ..errors import CounterTimeoutError
 
-# A waiter registers under the counter's lock, and only then reads the value. A thread that changes the value prepares
-# the notification of the registered waiters before the change. The notification is then one C call right after the
-# store, so no interrupt can lose a wakeup. It also removes the waiter from the register; a waiter that has to wait on
-# registers again. So a waiter with a slow predicate is notified once, however many changes there are while it runs, and
-# these cost next to nothing.
+# A waiter registers under the counter's lock, and only then reads the value. A thread that changes the value first
+# prepares the notification of the registered waiters. The notification is then one C call right after the store, so no
+# interrupt can lose a wakeup. It also removes the waiter from the register; a waiter that goes on waiting registers
+# again. So a waiter with a slow predicate is notified once, however many changes there are while the predicate runs,
+# and these changes cost next to nothing.
 #
 # Rejected: a lock as a gate, opened by `acquire(False)` and `release()`. On 3.11 to 3.13 a thread that has just
 # acquired a lock marks it as locked only once it has the GIL again. Until then the first call reports that the lock is
-# locked, and the second one raises a RuntimeError because it is not.
+# locked, and the second one raises a RuntimeError because the lock is not marked.
 
 
 class Watched(Node, Protocol):
@@ -57,7 +57,7 @@ class ValueWaiter:
         self._goal = goal
 
     def hears(self, value: int) -> bool:
-        """Whether the waiter has to look at this value."""
+        """Whether the waiter has to examine this value."""
         return self._goal is None or value >= self._goal
 
     def wait(self, counter: Watched, timeout: float | None) -> int:
@@ -67,7 +67,8 @@ class ValueWaiter:
         try:
             return self._look(counter, deadline, waiting)
         finally:
-            # Two C functions: no interrupt comes before the first, and one after the first comes after the second too.
+            # Both are C functions: no interrupt comes before the first, and one that comes after it comes after the
+            # second too.
             try:
                 counter._waiters.pop(self, None)
             finally:
@@ -83,7 +84,7 @@ class ValueWaiter:
             left = deadline.remaining()
             told = self._listen(left)
             if told is not None and self._goal is not None:
-                return told  # it reached the goal, even if it did not stay there
+                return told  # the counter reached the goal, even if it did not stay there
             if left == 0:
                 waited = deadline.waited()
                 raise CounterTimeoutError(

@@ -1,4 +1,4 @@
-"""The threads that have come to a runner: the steps for which they came, and the data kept for each thread."""
+"""The threads that have come to a runner: the steps that they came for, and the data kept for each thread."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ..facts import nameless, say_thread
 from .sequence import Seat, Sequence
 from .turn import Turn
 
-# A step may be due when every thread that ever came for it has ended. No wait for its turn can be refused then: another
-# thread may come, also one that does not exist yet. But the fact is reported in every way that interrupts nothing: in
-# the error of a timeout, in reports, and by a warning, once for each turn. Some programs start a thread for each turn,
-# so the warning comes only if no thread has come for some seconds. The thread that logs it is started by the last of
-# those threads when it ends, or by a thread that begins to wait.
+# A step may be due when every thread that ever came for it has ended. Even then no wait for its turn can be refused:
+# another thread may come, perhaps one that does not exist yet. But the fact is reported in every way that interrupts no
+# thread: in the error of a timeout, in reports, and by a warning, once for each turn. Some programs start a thread for
+# each turn, so the warning comes only if no thread has come for some seconds. The last of those threads, when it ends,
+# starts a thread that logs the warning; otherwise a thread that begins to wait starts it.
 #
 # A thread counts for a step once it has looked up the step's `__exit__`. A `with` does so before it waits.
 
@@ -33,10 +33,10 @@ _NAMES: Final = 3
 class Place:
     """The data that a runner keeps for one thread: its seat, and the ``__exit__`` of its steps.
 
-    Making that ``__exit__`` takes as long as calling it, so it is kept here for the next time while the thread is in no
-    step. A ``with`` takes it out, and it comes back when it has left the step, whichever that is. If it is dropped
-    instead, because memory was too short to call it, it breaks the sequence. Between two steps it refers only to the
-    seat, which is empty then, so that a runner that is not needed any more is gone at once.
+    Making that ``__exit__`` takes as long as calling it. So while the thread is in no step, it is kept here for the
+    next one. A ``with`` takes it out, and puts it back when it has left a step of any name. If the ``with`` drops it
+    instead, because memory was too short to call it, that breaks the sequence. Between two steps it refers only to the
+    empty seat, so that a runner that is not needed any more goes away at once.
     """
 
     __slots__ = ("__weakref__", "_end", "last", "leave", "own", "seat", "steps", "thread")
@@ -44,9 +44,9 @@ class Place:
     def __init__(self, ended: Callable[[object], object]) -> None:
         self.seat: Final = Seat()
         self.leave: Leave | None = None
-        # A reference to itself that does not keep it alive.
+        # A weak reference to that `__exit__`; the generator in it has it too, to put the `__exit__` back.
         self.own: ref[Leave] | None = None
-        # The step that it came for last, as in the context, and all steps that it came for.
+        # The step that the thread came for last (the same object as in the context), and all steps that it came for.
         self.last: str | None = None
         self.steps: Final[dict[str, None]] = {}
         # None if the end of the thread can't be noticed.
@@ -73,12 +73,12 @@ _Lost = tuple[Sequence, Turn, str]
 
 
 class Places(dict[int, Place]):
-    """The places of a runner, by the idents of the threads; those of threads that have ended leave their names."""
+    """The places of a runner, by the idents of the threads; of a thread that has ended, only the name is left."""
 
     __slots__ = ("__weakref__", "_gone", "_sequence", "_teller", "_told")
 
     def __init__(self, sequence: Callable[[], Sequence | None]) -> None:
-        """Keep the places of the runner with this sequence."""
+        """Keep the places of the runner that has this sequence."""
         super().__init__()
         self._sequence = sequence
         self._gone: dict[str, _Gone] = {}
@@ -100,7 +100,7 @@ class Places(dict[int, Place]):
         return f"all {gone.number} threads that have come for it have ended ({', '.join(names)}{before})"
 
     def mind(self) -> None:
-        """Arrange the warning if the step whose turn it is has lost its threads."""
+        """Prepare the warning if the step whose turn it is has lost its threads."""
         if not self._gone or self._teller is not None:  # the usual case
             return
         lost = self._lost()
@@ -108,11 +108,11 @@ class Places(dict[int, Place]):
             self._teller = threading.Thread(target=self._tell, name="syncprims-runner-watch", daemon=True)
             try:
                 self._teller.start()
-            except RuntimeError:  # no thread can be started now
+            except RuntimeError:  # no thread can be started at present
                 self._teller = None
 
     def _lost(self) -> _Lost | None:
-        """The turn for which threads wait although all that came for its step have ended, and the text for that."""
+        """The turn that is waited for although all threads that came for its step have ended, with words for that."""
         sequence = self._sequence()
         if sequence is None or sequence.ends or sequence.owner is not None or not count_waits(sequence):
             return None
@@ -130,7 +130,7 @@ class Places(dict[int, Place]):
         if lost is None:
             self.mind()  # another thread may have ended just now
             return
-        import logging  # late, so that the primitives are quick to import
+        import logging  # here, so that the primitives are quick to import
 
         sequence, turn, why = lost
         log(
@@ -143,7 +143,7 @@ class Places(dict[int, Place]):
         """Remove the place of a thread that is ending."""
         place = self.get(ident)
         if place is None or place.thread is None or not has_ended(place.thread) or place.seat.sequence is not None:
-            return  # it may come again; or it is in a step, which it keeps
+            return  # it may come again; or it is in a step, and still needs its place
         del self[ident]
         name = guarded(None, getattr, place.thread, "name")
         name = str.__str__(name) if isinstance(name, str) and name else nameless(ident)
@@ -159,5 +159,5 @@ def _forget(
     places: ref[Places], ident: int, _life: object, _finalizing: Callable[[], bool] = sys.is_finalizing
 ) -> None:
     found = places()
-    if found is not None and not _finalizing():  # when the interpreter ends, modules may have lost their names already
+    if found is not None and not _finalizing():  # when the interpreter ends, a module's names may be gone
         found.forget(ident)

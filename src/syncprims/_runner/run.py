@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-# How long an interrupted run waits for its threads to end, in seconds. Threads that wait for a turn end at once; only a
-# thread in the middle of a body may take longer, and nothing can be done about it.
+# How long an interrupted run waits for its threads to end, in seconds. Threads that wait for a turn end at once. Only a
+# thread in the middle of a body may take longer, and it can't be stopped.
 _GRACE = 1.0
 
-# Of the failures that `_on_error` let pass, so many are kept to be raised at the end.
+# How many failures that `_on_error` let pass are kept, to be raised at the end.
 _MOST_FAILURES = 100
 
 
 class _Served(StepContext):
-    """A step of one sequence, even after `reset()`; it keeps the errors that `_on_error` let pass."""
+    """A step of one sequence, even after `reset()`; it keeps the failures that `_on_error` let pass."""
 
     __slots__ = ("_passed", "failures")
 
@@ -76,7 +76,7 @@ def serve(runner: Runner, sequence: Sequence, step: str, fn: Callable[[Turn], ob
 
 
 def conclude(sequence: Sequence, failures: list[BaseException]) -> None:
-    """If anything failed, raise the first failure, with the rest as notes, or else the error that broke the order."""
+    """Raise the first failure, with the others as notes, if there is one; otherwise the error that broke the order."""
     if failures:
         first, *rest = failures
         for failure in rest:
@@ -96,12 +96,13 @@ def run_in_threads(
     def serve_step(step: str, body: Callable[[Turn], R]) -> None:
         context = _Served(runner, sequence, step, None, failures)
         try:
-            # One turn at a time: the results come in the order of the sequence.
+            # One turn at a time, so the results come in the order of the sequence.
             while context.serve_one(lambda turn: results.append(body(turn))):
                 pass
         except BaseException as error:  # noqa: BLE001  the caller of run() gets it
             failures.append(error)
-            # An end outside a turn, for example by an interrupt, would leave the other threads waiting for its turns.
+            # This thread ended outside a turn, for example by an interrupt. The others would wait for its turns
+            # forever.
             sequence.end("broken", ABORTED, error)
 
     threads = [
@@ -112,7 +113,7 @@ def run_in_threads(
         for thread in threads:
             thread.start()
         in_time = sequence.watch(float("inf"), deadline)
-        # It has finished, or abort() was called: then a body may still be in progress.
+        # The sequence has finished, or abort() was called. After an abort() a body may still be in progress.
         in_time = in_time and not _left(sequence, threads, deadline)
         if not in_time:
             raise sequence.timeout_error(f"{sequence.name!r} to finish", deadline)

@@ -24,21 +24,21 @@ from .._core.waits import Waiting
 from ..errors import BrokenSequenceError, ForkedError, SequenceFinishedError, StepTimeoutError, SyncError
 from .turn import Turn, new_tuple
 
-# Each step has a gate: a plain lock, locked at first. A thread enters its step by acquiring the gate, and after the
-# step opens (releases) the gate of the next step. So at any time at most one gate is open, or one thread is in a step.
-# Only that thread moves the sequence on, so no mutex guards anything here.
+# Each step has a gate: a plain lock, locked at first. A thread enters its step by acquiring the gate. After the step it
+# opens (releases) the gate of the next step. So at any time at most one gate is open, or one thread is in a step. Only
+# that thread moves the sequence on, so no mutex guards anything here.
 #
-# 1. The first thread to come acquires the start gate, which is open at first and never opened again, asks for the first
-#    step and opens its gate.
-# 2. The end is final. It is the first entry in `ends` (several threads may try). After that every gate is opened for
-#    good: a thread that acquires one sees the end and opens it again for the next.
+# 1. The first thread to come acquires the start gate, which is open at first and never opened again. It asks for the
+#    first step and opens that step's gate.
+# 2. The end is final. It is the first entry in `ends` (several threads may try to end the sequence). After that every
+#    gate is opened permanently: a thread that acquires one sees the end, and opens the gate again for the next thread.
 # 3. stop() sets `stopping` and tries to acquire the gate whose turn it is. If it succeeds, no thread is in a step, and
 #    the sequence ends. A thread that opens a gate checks `stopping` afterwards and tries the same. So either stop()
-#    finds the gate open, or the opener finds the mark. A thread that acquires a gate before the opener has checked
-#    finds the mark too, so no turn begins after stop() has returned.
+#    finds the gate open, or the opener finds `stopping` set. A thread that acquires a gate before the opener has
+#    checked finds it set too, so no turn begins after stop() has returned.
 # 4. Interrupts (see `_core.interrupts`). When a gate is acquired, `attempt` stores the outcome. One `exhaust` announces
-#    the end and opens all gates. For the thread in a step it is prepared when the sequence is made, because it may be
-#    needed when there is no memory and little stack.
+#    the end and opens all gates. For the thread in a step, this call is prepared when the sequence is made, because it
+#    may be needed when there is no memory and little stack.
 #
 # Rejected: Condition.notify_all() (wakes every thread at each turn: ten times slower with 32 threads), and a mutex
 # around everything (one more wait at each hand-off).
@@ -66,7 +66,7 @@ class End:
 
     Attributes:
         state: The state since then.
-        manner: One of the words above.
+        manner: One of the constants above.
         cause: The exception that broke it, if there was one.
         step: The step whose turn it was.
         completed: How many turns were completed.
@@ -99,7 +99,7 @@ class Orders(Protocol):
 
 
 class Step(Protocol):
-    """The methods that a sequence calls of a context whose step ends."""
+    """The methods of a step's context that a sequence calls when the step ends."""
 
     @property
     def _runner(self) -> Orders: ...
@@ -108,13 +108,13 @@ class Step(Protocol):
 
 
 class Comers(Protocol):
-    """What a sequence needs to know about the threads that come to its runner."""
+    """The questions that a sequence asks about the threads that come to its runner."""
 
     def why_nobody(self, step: str, /) -> str:
         """Say that all threads that came for the step have ended, if they have; else ``""``."""
 
     def mind(self) -> None:
-        """Arrange the warning if that is so for the step whose turn it is."""
+        """Prepare the warning if that is so for the step whose turn it is."""
 
 
 class Seat:
@@ -129,7 +129,7 @@ class Seat:
         # The `__exit__` of the step, if it was looked up before the step was entered, as `with` does.
         self.leave: object = None
         self.sequence: Sequence | None = None
-        # None outside a step; during the call for the first step there is a sequence, but no context.
+        # None outside a step. While the first step is being determined there is a sequence, but no context.
         self.context: Step | None = None
 
 
@@ -158,19 +158,19 @@ class Sequence:
         self.comers: Comers = comers
         self.round_length: int = len(steps)
         self.gates: dict[str, LockType] = {step: _locked() for step in steps}
-        # For each gate an iterator: each `next` tries to acquire the gate, and returns whether it was open.
+        # An iterator for each gate: each `next` tries to acquire the gate, and returns whether the gate was open.
         self.tries: dict[str, Iterator[bool]] = {
             step: map(gate.acquire, repeat(False)) for step, gate in self.gates.items()
         }
         self.start: LockType = allocate_lock()
-        self.stopping: bool = False  # set for good by stop(), which any thread may call
+        self.stopping: bool = False  # set by stop(), which any thread may call, and never cleared
         self.ends: list[End] = []
-        self.watchers: list[Watch | None] = []  # and None at its beginning, for a moment
+        self.watchers: list[Watch | None] = []  # for a moment also None, at the beginning
         # Written only by the thread that is in a step (or starts the sequence):
         self.turn: Turn | None = None
         self.gate: LockType = self.start  # of the present turn
         self.owner: int | None = None
-        # For that thread, in case an interrupt hits it on its way out: the end, and the iterator that announces it.
+        # For an interrupt while that thread leaves its step: the end, and the iterator that announces the end.
         self.breaking: End = End("broken", RAISED)
         self.opening: Iterator[object] = self.prepare_opening(self.breaking)
 
@@ -190,7 +190,7 @@ class Sequence:
     @property
     def completed(self) -> int:
         """How many turns are completed."""
-        turn = self.turn  # read before `ends`, which may be stored in between and is right from then on
+        turn = self.turn  # read before `ends`: if an end is stored in between, its number counts
         return self.ends[0].completed if self.ends else 0 if turn is None else turn.index
 
     def _owner(self) -> int | None:
@@ -229,7 +229,7 @@ class Sequence:
                 try:
                     gate.release()
                 except RuntimeError:
-                    if not self.ends:  # otherwise it has been opened for good in between
+                    if not self.ends:  # otherwise the end has opened the gate in between
                         raise
         except BaseException as error:
             if took and not opened:
@@ -258,7 +258,7 @@ class Sequence:
         step = None if self.stopping else context._runner._next(turn)
         if type(step) is not str or step not in self.gates or self.watchers:
             return self._move_to(step, turn.index + 1)
-        # The same without a call, because the next thread waits.
+        # The same as _move_to(), but without the call, because the next thread waits.
         index = turn.index + 1
         self.turn = new_tuple(Turn, (step, index, index // self.round_length))
         self.gate = gate = self.gates[step]
@@ -289,12 +289,12 @@ class Sequence:
     def prepare_opening(self, end: End | None = None) -> Iterator[object]:
         """Return an iterator that announces the end, if one is given, opens every gate and wakes every watcher.
 
-        `exhaust` runs it in C. That may raise a RuntimeError, after which `go_on` has to go on with the others.
+        `exhaust` runs it in C. That may raise a RuntimeError; then `go_on` has to open the other gates.
         """
-        # Each gate is acquired if it is open and then released, because releasing an open one is an error. The error
-        # can still happen: without the GIL another thread may come between the two, and up to 3.13 a thread may have
-        # just acquired the gate but not the GIL, which it needs to mark the gate as locked. It will open the gate again
-        # when it sees the end. The watchers are fetched when their turn comes, so that none that came before the
+        # A gate is acquired if it is open, and then released, because releasing an open gate is an error. The error can
+        # still happen. Without the GIL another thread may come between the two. And up to 3.13 a thread may have just
+        # acquired the gate, but not the GIL, which it needs to mark the gate as locked; it will open the gate again
+        # when it sees the end. The watchers are fetched only when they are woken, so that none that came before the
         # announcement is left out.
         gates, watchers = self.gates.values(), self.watchers
         return chain(
@@ -317,7 +317,7 @@ class Sequence:
         completed: int | None = None,
         only_if_idle: bool = False,
     ) -> None:
-        """End the sequence, unless it has ended already, and open every gate for good.
+        """End the sequence, unless it has ended already, and open every gate permanently.
 
         With `only_if_idle` it ends now if no thread is in a step, otherwise after the turn in progress.
         """
@@ -325,7 +325,7 @@ class Sequence:
         opening, taking = self.prepare_opening(end), map(call, map(_acquire_of_gate, (self,)), (False,))
         if only_if_idle:
             self.stopping = True
-            (took,) = taking  # `attempt`, prepared: no interrupt comes between the mark and the try
+            (took,) = taking  # `attempt`, prepared: no interrupt comes between setting `stopping` and the try
             if not took:
                 return
         turn = self.turn
@@ -341,7 +341,7 @@ class Sequence:
     # -- waiting --------------------------------------------------------------------------------------------------
 
     def take_gate(self, step: str, timeout: float | None) -> None:
-        """Wait for the gate and acquire it, or raise without it."""
+        """Wait for the gate and acquire it; if this raises, the gate is not acquired."""
         if self.ends:
             raise self.over(step)
         gate = self.gates[step]
@@ -354,7 +354,7 @@ class Sequence:
                     waiting.publish()
                     refuse_deadlock(waiting)
                     self.comers.mind()
-                    # `attempt`, inlined: the search for deadlocks checks whether this thread is here.
+                    # `attempt`, inlined: the search for deadlocks checks whether this function is the one that waits.
                     (took,) = map(gate.acquire, (True,), (-1 if timeout is None else timeout,))
                 finally:
                     waiting.withdraw()
@@ -369,7 +369,7 @@ class Sequence:
                 try:
                     gate.release()
                 except RuntimeError:
-                    if not self.ends:  # otherwise it has been opened for good in between
+                    if not self.ends:  # otherwise the end has opened the gate in between
                         raise
                 finally:
                     if self.stopping:
@@ -379,7 +379,7 @@ class Sequence:
     def watch(self, target: float, deadline: Deadline) -> bool:
         """Wait until this many turns are completed or the sequence has ended; return False if the time was up."""
         lock = _locked()
-        # When its thread has woken up, another may be in a step.
+        # When this thread has been woken, another thread may be in a step.
         waiting = Waiting(self, deadline.at, over=lambda: self.completed >= target)
         watch = Watch(target, lock.release)
         try:
@@ -395,13 +395,13 @@ class Sequence:
         finally:
             try:
                 self.watchers.remove(watch)
-            except ValueError:  # the end has woken it
+            except ValueError:  # the end has removed it, and woken this thread
                 pass
             finally:
                 waiting.withdraw()
 
     def wait(self, rounds: int | None, deadline: Deadline) -> None:
-        """Wait until this many rounds are completed, or for the end; raise if that does not come, or not in time."""
+        """Wait until this many rounds are completed, or for the end; raise if that does not happen, or not in time."""
         target = inf if rounds is None else rounds * self.round_length
         in_time = self.watch(target, deadline)
         if self.completed >= target or (rounds is None and self.state == "finished"):
@@ -476,7 +476,7 @@ class Sequence:
         """Make the error for a thread whose wait reached its timeout."""
         waited, current, holder, turn = deadline.waited(), self.current, holder_of(self.owner), self.turn
         if holder is not None and turn is not None:
-            current = turn.step  # also after the end: a step in progress then goes on to its own end
+            current = turn.step  # valid after the end too: a step in progress then still goes on to its own end
             whose = f"it is the turn of {current!r}, held by {describe(holder)}"
         elif current is not None:
             lost = self.comers.why_nobody(current)
@@ -492,7 +492,7 @@ class Sequence:
             timeout=deadline.timeout,
             waited=waited,
         )
-        if step is None:  # the wait was for the whole sequence, and anything may hold it up
+        if step is None:  # any thread may keep the whole sequence from ending
             from .._core.report import attach_report  # here, because it is not needed before a wait has failed
 
             attach_report(error)
@@ -503,11 +503,11 @@ _set_turn: Callable[[Sequence, None], None] = vars(Sequence)["turn"].__set__
 
 
 def go_on(opening: Iterator[object]) -> None:
-    """Open the other gates, after another thread opened one while we were opening it."""
+    """Open the remaining gates, after another thread opened one at the same time."""
     while True:
         try:
             exhaust(opening)
-        except RecursionError:  # which is a RuntimeError, and would come again
+        except RecursionError:  # it is a RuntimeError too, and would come again
             raise
         except RuntimeError:
             continue
@@ -516,9 +516,9 @@ def go_on(opening: Iterator[object]) -> None:
 
 def come_through_fork(sequences: Collection[Sequence]) -> None:
     """Break all these in the child, which does not have the threads of their steps."""
-    # In C and with one end for all, because there may be very many.
+    # In C, and with one end for all, because there may be very many sequences.
     exhaust(map(list.insert, map(_ends_of, sequences), repeat(0), repeat(End("broken", FORKED))))
-    # The gates are as the vanished threads left them: a thread that comes now calls begin(), and touches none.
+    # The gates are as the vanished threads left them. A thread that comes now calls begin(), and touches no gate.
     elsewhere = map(ne, map(_owner_of, sequences), repeat(get_ident()))
     exhaust(map(_set_turn, compress(sequences, elsewhere), repeat(None)))
 

@@ -23,10 +23,10 @@ Leaving = Generator[int, Any, None]
 
 
 class Runner(Protocol):
-    """What the contexts need of a runner."""
+    """The part of a runner that its contexts use."""
 
     _sequence: Sequence
-    # Each under the ident of the thread that it belongs to.
+    # By the ident of the thread.
     _places: Places
 
     def _next(self, done: Turn | None, /) -> str | None: ...
@@ -92,7 +92,8 @@ class StepContext:
         while True:
             if sequence.turn is None:
                 sequence.begin(seat, runner._next)
-            # From C's success on no interrupt comes until the thread is in the step: there is no call in between.
+            # `attempt`, prepared: after C's success there is no call, and so no interrupt, until the thread is in the
+            # step.
             for took in sequence.tries[step]:  # noqa: B007  `attempt`, prepared; used below
                 break
             if not took:
@@ -101,11 +102,11 @@ class StepContext:
                 break
             try:
                 sequence.gates[step].release()
-            except RuntimeError:  # without the GIL, the thread that ended it may have come in between
+            except RuntimeError:  # without the GIL, the thread that ended the sequence may have come in between
                 pass
             if sequence.ends:
                 raise sequence.over(step)
-            # stop() came while the gate was about to be opened.
+            # stop() was called while the gate was about to be opened.
             sequence.end("finished", STOPPED, only_if_idle=True)
         seat.sequence = sequence
         seat.context = self
@@ -117,7 +118,7 @@ class StepContext:
         if place.last is not self._step:
             place.come_for(self._step)
         leave, seat = place.leave, place.seat
-        if leave is None:  # or it was interrupted, or it is running now and this is in a signal handler
+        if leave is None:  # or an interrupt ended it, or it is running and this is a signal handler
             generator = _leaving(seat, ref(place))
             leave = leave_by(generator)
             place.own = ref(leave)
@@ -174,16 +175,16 @@ def _leaving(seat: Seat, home: ref[Place]) -> Leaving:
     left: Sequence | None = None
     manner, unneeded = RAISED, False
     while True:
-        if place is not None:  # put it back, with no call before the `yield` in which an interrupt could come
+        if place is not None:  # put it back; no call comes before the `yield`, so no interrupt either
             place.own, place.leave = own, leave
             place = leave = None
         try:
             try:
                 yield 0
-            except GeneratorExit:  # it is dropped
+            except GeneratorExit:  # the `with` dropped it
                 manner, unneeded = LOST, seat.leave is not own
                 raise
-            # The type of the exception comes first. If there is none, the next thread waits only for this.
+            # The type of the exception comes first. Without one, leave at once, because the next thread waits.
             error = None if (yield 0) is None else (yield 0)
             sequence, context = seat.sequence, seat.context
             if sequence is None or context is None:
@@ -195,13 +196,13 @@ def _leaving(seat: Seat, home: ref[Place]) -> Leaving:
                 try:
                     gate.release()
                 except RuntimeError:
-                    if not sequence.ends:  # otherwise it has been opened for good in between
+                    if not sequence.ends:  # otherwise the end has opened the gate in between
                         raise
         except BaseException as failure:
             cut_off = seat.sequence
             if cut_off is not None and seat.context is not None and not unneeded:
-                # A hook raised, or an interrupt came: the order can't be kept. There is no call before the `exhaust`,
-                # and nothing is allocated: there may be no memory.
+                # A hook raised, or an interrupt came: the order can't be kept. Nothing is called before the `exhaust`,
+                # and nothing is allocated, because there may be no memory.
                 seat.sequence = seat.context = seat.leave = cut_off.owner = None
                 turn, breaking = cut_off.turn, cut_off.breaking
                 assert turn is not None
@@ -217,7 +218,7 @@ def _leaving(seat: Seat, home: ref[Place]) -> Leaving:
                 left.end("finished", STOPPED, only_if_idle=True)
         if error is None:
             yield 0
-        # Between two steps it keeps neither the runner nor a user's exception alive.
+        # Between two steps it keeps neither the runner nor an exception of the user's alive.
         error = context = sequence = left = gate = None
         yield 0
         place, leave = home(), own()
