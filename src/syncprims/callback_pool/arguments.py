@@ -18,7 +18,7 @@ KINDS: Final = ("thread", "process", "interpreter")
 
 _LONG: Final = 200  # characters of a very long name
 
-# Other pools' names for arguments that have a different name here.
+# The names that other pools give to arguments which have a different name here.
 _OTHER_WORDS: Final[Mapping[str, str]] = {
     "processes": "max_workers",
     "workers": "max_workers",
@@ -48,7 +48,7 @@ def positional(name: str, value: Iterable[Any]) -> tuple[Any, ...]:
     """Return the arguments of a call as a tuple.
 
     Raises:
-        TypeError: It is not an iterable, or it is a string, a mapping or a set, which is certainly a mistake.
+        TypeError: They are not an iterable, or are a string, a mapping or a set, which is certainly a mistake.
     """
     if type(value) is tuple:
         return value
@@ -68,7 +68,7 @@ def by_keyword(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the keyword arguments of a call as a dictionary.
 
     Raises:
-        TypeError: It is not a mapping, or one of its keys is not a string.
+        TypeError: They are not a mapping, or one of the keys is not a string.
     """
     if value is None:
         return {}
@@ -102,7 +102,7 @@ def label_of(fn: object) -> str:
     """Return the name of a function for messages; a partial has the name of its function."""
     kind = type(fn)
     if kind is FunctionType or kind is BuiltinFunctionType:
-        name: str = fn.__qualname__  # type: ignore[attr-defined]  # both have it
+        name: str = fn.__qualname__  # type: ignore[attr-defined]  # both kinds have it
         if type(name) is str and len(name) < _LONG and name.isprintable():
             return name
     while issubclass(type(fn), partial):
@@ -112,17 +112,17 @@ def label_of(fn: object) -> str:
 
 
 class ShownArguments:
-    """What `inspect.signature` shows of a class whose ``__init__`` accepts unknown keywords only to refuse them."""
+    """The signature to show for a class whose ``__init__`` accepts unknown keywords only to refuse them."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._owner = owner
 
     def __get__(self, instance: object, owner: type) -> Signature | None:
-        """Return the signature without these, or None for a subclass with its own ``__init__``."""
+        """Return the signature without the unknown keywords, or None for a subclass with its own ``__init__``."""
         init = vars(self._owner)["__init__"]
         if owner.__init__ is not init:  # type: ignore[misc]  # of this very class
             return None
-        from inspect import Parameter, signature  # slow to import, and imported already when anything asks
+        from inspect import Parameter, signature  # slow to import, and imported already by any caller
 
         found = signature(init)
         own = [each for each in found.parameters.values() if each.kind is not Parameter.VAR_KEYWORD]

@@ -1,4 +1,4 @@
-"""Interpreter exit: open pools drain first, like the standard executors."""
+"""Interpreter exit: open pools drain first, as with the standard executors."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from weakref import WeakSet
 from ..errors import PoolClosedError
 
 # Plain `atexit` runs too late: by then threading has joined its threads, and no new thread may start. The executors'
-# own modules use threading's private list, which is called newest first. So we register again whenever an executor's
-# module may have registered a handler, so that it does not end the executor before we have drained our pools.
+# own modules use a private list of threading, whose newest handler is called first. So we register again whenever an
+# executor's module may have registered a handler. Otherwise that handler would end the executor before we have drained
+# our pools.
 
 
 class Drains(Protocol):
-    """The end of a pool when the program ends; in a forked child, nothing."""
+    """A pool, as its end with the program sees it; in a forked child the methods do nothing."""
 
     def must_drain(self) -> bool:
-        """Whether it has tasks that no abort has given up."""
+        """Whether it has tasks, and no abort has given them up."""
 
     def drain(self) -> None:
-        """Block until it has none."""
+        """Block until it has no tasks."""
 
     def abort(self) -> object:
-        """Cancel what has not begun."""
+        """Cancel the tasks that have not begun."""
 
     def end_with_program(self) -> None:
         """Close it, and wait a moment for its workers."""
 
 
-# A pool that is made after the end of the main thread comes too late for that list. Plain `atexit` drains it. Its
-# handlers are called newest first, so ours, which is registered before there is a pool, comes after those of the
+# A pool that is made after the end of the main thread comes too late for that list. Plain `atexit` drains it. The
+# newest of its handlers is called first. Ours is registered before there is a pool, so it comes after those of the
 # program. A pool that is made still later, in an older handler or in a finalizer, raises an error, because its
 # callbacks would be lost.
 
@@ -72,8 +73,8 @@ def refuse_when_over(pool_name: str, *, processes: bool = False) -> None:
 
 
 def exit_has_begun() -> bool:
-    """Whether the main thread has ended, so that no handler can be registered for that any more."""
-    return not _registered(bool)  # which does nothing
+    """Whether the main thread has ended, so that no handler can be registered for its end any more."""
+    return not _registered(bool)  # a handler that does nothing
 
 
 def drain_at_exit(pool: Drains) -> None:
@@ -83,7 +84,7 @@ def drain_at_exit(pool: Drains) -> None:
 
 
 def drain_before(handler: str) -> None:
-    """Let all pools drain before that exit handler runs, which is registered already."""
+    """Let all pools drain before the named exit handler, which is registered already, runs."""
     if handler in _seen_handlers:
         return
     _seen_handlers.add(handler)
@@ -93,7 +94,7 @@ def drain_before(handler: str) -> None:
 def _registered(handler: Callable[[], object]) -> bool:
     """Register a handler for the end of the main thread; False if exit has begun already."""
     try:
-        # It is private; without it, plain atexit is the next best choice.
+        # The function is private; without it, plain atexit is the next best choice.
         getattr(threading, "_register_atexit", atexit.register)(handler)
     except RuntimeError:
         return False
@@ -107,7 +108,7 @@ def after_draining(handler: Callable[[], None]) -> None:
 
 def _drain_all() -> None:
     try:
-        # A callback of one pool may submit to another, or make one: it is over only when all are idle at once.
+        # A callback of one pool may submit to another, or make one. So this is over only when all are idle at once.
         while busy := _busy():
             for pool in busy:
                 pool.drain()
@@ -133,7 +134,7 @@ def _in_exit_handler() -> bool:
     return not main.is_alive() and main is threading.current_thread()
 
 
-_over = _in_exit_handler()  # one that imports this file can't register another one, so nothing would drain a pool
+_over = _in_exit_handler()  # if an exit handler imports this file, no other handler can be registered to drain a pool
 atexit.register(_drain_last)
 
 

@@ -20,28 +20,28 @@ from .travel.start_board import StartBoard
 if TYPE_CHECKING:
     from _thread import LockType
 
-# A task and its job share this object, and nothing else: the job refers to the task, and never the other way round. So
-# this object must not refer to the job for longer than the call takes: see `hand_back`.
+# A task and its job share this object, and nothing else: the job refers to the task, and the task never refers to the
+# job. So this object must not refer to the job for longer than the call takes: see `hand_back`.
 
 
 class Course(ConditionInC):
-    """The progress of one task; also the condition with which `concurrent.futures.Future` guards the outcome.
+    """The progress of one task; also the condition that guards the outcome in `concurrent.futures.Future`.
 
     **Thread safety**: each field has one writer at a time. All may be read from any thread.
 
     Attributes:
-        job_tells: Whether the dispatcher gets its notice from the job; written by the job.
+        job_tells: Whether the job, not the task, sends the notice to the dispatcher; written by the job.
         settled: Whether its callback has ended too.
         seen: Whether any code has looked at the outcome.
-        unseen: Reports the error of a task that is dropped before that.
+        unseen: Reports the error of a task that is dropped before any code has looked at it.
     """
 
-    # Defaults on the class: an object stores only the differences, because pools make very many of them.
+    # Defaults are on the class, and an object stores only the differences, because pools make very many of them.
 
-    # Written by its worker's side, on the thread that hands the call over:
-    inner: Future[Any] | None = None  # the future of an executor that was given the call
-    board: StartBoard | None = None  # a worker process writes there that the call began
-    slot: int = 0  # its place there; 0 means none
+    # Written by the worker's side, on the thread that hands the call over:
+    inner: Future[Any] | None = None  # the future of an executor that got the call
+    board: StartBoard | None = None  # where a worker process records that the call began
+    slot: int = 0  # the place on the board; 0 means none
     _began: float | None = None
 
     # Written by the job, on the thread that sets the outcome:
@@ -54,7 +54,7 @@ class Course(ConditionInC):
     # Written by code that looks at the outcome:
     seen: bool = False
 
-    # For threads that wait until it is settled; made by the first of them:
+    # For threads that wait until it is settled; made by the first such thread:
     _gates: deque[LockType] | None = None
 
     # -- in progress -------------------------------------------------------------------------------------------------
@@ -73,14 +73,14 @@ class Course(ConditionInC):
         return self._began
 
     def hand_to(self, inner: Future[Any]) -> None:
-        """Note the future of the executor that was given the call: cancelling the task cancels it first."""
+        """Note the future of the executor that got the call: cancelling the task cancels that future first."""
         self.inner = inner
 
     def hand_back(self, inner: Future[Any]) -> None:
         """Forget that future, unless another one has taken its place.
 
-        Its callback refers to the job: a reference cycle would wait for the garbage collector, and a task that is kept
-        alive must not keep the job alive.
+        The future's callback refers to the job. If this object kept the future, that reference cycle would wait for the
+        garbage collector, and a task that is kept alive would keep the job alive.
         """
         if self.inner is inner:
             self.inner = None
@@ -89,24 +89,24 @@ class Course(ConditionInC):
 
     @property
     def pid(self) -> int | None:
-        """The id of the process that runs the call, if it is another one and that is known."""
+        """The id of the process that runs the call, if it is another process and known."""
         return None if self.board is None else self.board.pid(self.slot)
 
     def take_slot(self, board: StartBoard) -> None:
-        """Take a place on the board, if there is one left."""
+        """Take a place on the board, if one is left."""
         self.slot = slot = board.take()
         self.board = board if slot else None
 
     def is_on(self, board: StartBoard | None) -> bool:
-        """Whether it has a place there."""
+        """Whether it has a place on that board."""
         return board is not None and self.board is board
 
     def tells_its_start(self) -> bool:
-        """Whether the worker records when the call begins, so that a later look is never too late."""
+        """Whether the worker records when the call begins. If it does, no look at the record comes too late."""
         return self.board is not None and self.board.reached is not False
 
     def give_slot_back(self) -> bool:
-        """Leave the board; return whether the call had begun. Without a board that is unknown, and False."""
+        """Leave the board; return whether the call had begun; False if that is not known, because there is no board."""
         if (board := self.board) is None:
             return False
         self._began = board.read(self.slot)
@@ -120,7 +120,7 @@ class Course(ConditionInC):
         """Note that the callback has ended, and release the threads that wait for that."""
         self.settled = True
         if self._gates is not None:
-            open_all(self._gates)  # a thread that adds one now checks `settled` once more
+            open_all(self._gates)  # a thread that adds a gate now checks `settled` once more
 
     def await_settled(self, awaited: Awaited, deadline: Deadline) -> bool:
         """Block until the callback has ended; False if the time is up."""
@@ -142,32 +142,32 @@ class Course(ConditionInC):
     ) -> None:
         """Call ``report(call, error)`` if the task is dropped before any code looks at it."""
         self.unseen = unseen = _watch(task, call, error, report)
-        if self.seen:  # since then
+        if self.seen:  # code has looked at it since
             unseen.error = None
 
     def copy(self) -> Course:
-        """Return a copy of the progress, for a job that parts from its task."""
+        """Return a copy of the progress, for a job that separates from its task."""
         other = Course()
         other.inner, other.board, other.slot, other._began = self.inner, self.board, self.slot, self._began
         other.settled = self.settled
         return other
 
     def forget_call(self) -> None:
-        """Drop the reference to the call, which may go on when the task has failed: a kept task must not keep it."""
+        """Drop the reference to the call, which may outlive the failed task: a task that is kept must not keep it."""
         self.inner = self.board = None
 
 
 def says(ask: Callable[[], object]) -> bool:
-    """Ask a future that is not the pool's; False if it raises, or if its answer is neither true nor false."""
+    """Ask a future that is not the pool's; return False if it raises, or if its answer is neither true nor false."""
     return guarded(False, lambda: bool(ask()))
 
 
 class DropReport(ref[Any]):
-    """Reports an error of a task that was dropped before any code looked at it: `Task` itself stays free of __del__.
+    """Reports the error of a task that was dropped before any code looked at it. So `Task` itself needs no __del__.
 
-    `report` may be called on any thread and between any two instructions, like every finalizer. It is a weak reference,
-    not an object with a __del__: without the GIL __del__ would be called on the thread that made the object, whenever
-    that thread runs next.
+    `report` may be called on any thread and between any two instructions, like every finalizer. This is a weak
+    reference, not an object with a __del__: without the GIL, __del__ would be called on the thread that made the
+    object, whenever that thread runs next.
     """
 
     __slots__ = ("call", "error", "report")
@@ -177,7 +177,7 @@ class DropReport(ref[Any]):
     report: Callable[[str, BaseException], object]
 
 
-_kept: dict[int, DropReport] = {}  # a weak reference that is garbage itself is not called
+_kept: dict[int, DropReport] = {}  # the callback of a weak reference that is garbage itself is not called
 
 
 def _watch(task: object, call: str, error: BaseException, report: Callable[[str, BaseException], object]) -> DropReport:

@@ -20,16 +20,17 @@ from .unseen_errors import UnseenErrors
 from .workers.backend import Backend
 
 # The dispatcher's inbox holds tasks that are done or withdrawn (maybe the same one twice: see task.py), and None for
-# the end. Only the dispatcher settles them, and it removes a task from the open ones *after* its callback: a task that
-# a callback submits is in the set before the callback's own task leaves it, so the set is empty only when nothing can
-# follow. The dispatcher also notices that a closed pool has become idle, and then ends the pool's threads.
+# the end. Only the dispatcher settles tasks, and it removes a task from the open ones *after* its callback. If the
+# callback submits another task, that one is in the set before the callback's own task leaves it. So the set is empty
+# only when no more can follow. The dispatcher also notices that a closed pool has become idle, and then ends the pool's
+# threads.
 #
-# Its thread must keep neither the pool alive nor the objects that users have given to it. So while it is idle it refers
-# only to the inbox and a weak reference; an open task refers to the pool, and the pool to the rest.
+# Its thread must not keep the pool alive, nor the objects that users have given to the pool. So while it is idle it
+# refers only to the inbox and a weak reference. An open task refers to the pool, and the pool to the rest.
 #
 # Waking a thread for each of many small tasks costs more than settling them. So with some backends, and while many
-# tasks are open, the dispatcher rests for a moment when it has settled all that there was. A callback is late by this
-# moment at most, and no worker starves, because so many tasks, even empty ones, take longer.
+# tasks are open, the dispatcher rests for a moment when its inbox is empty. A callback is late by this moment at most,
+# and no worker runs out of tasks, because so many tasks, even empty ones, take longer.
 
 _MANY = 16
 
@@ -65,15 +66,15 @@ class Dispatcher:
         # Written only by its own thread:
         self.tally: dict[str, int] = {"done": 0, "failed": 0, "cancelled": 0}
         self.settling: str | None = None
-        # The callback or hook that runs, its job, and since when:
+        # The callback or hook that runs, its job, and when it began:
         self._calling: tuple[str, Job[Any], float] | None = None
 
     def ensure(self) -> None:
-        """Start the thread unless it runs; `RuntimeError` if the system has no more threads."""
+        """Start the thread unless it runs; raise `RuntimeError` if the system has no more threads."""
         self.thread.ensure(_settle_all, self._open_tasks, ref(self))
 
     def catch_up(self, deadline: Deadline) -> None:
-        """Block until the thread has handled its present inbox, and refers to none of it any more."""
+        """Block until the thread has handled all items that are now in its inbox, and refers to none of them."""
         if self._open_tasks.phase == "retired":
             self.thread.await_end(deadline)
         elif self.thread.started:
@@ -94,7 +95,7 @@ class Dispatcher:
         """End the pool's threads if it is closed, and no task is open."""
         if not self._open_tasks.jobs:
             self._open_tasks.went_idle()
-            if self._open_tasks.phase == "retired":  # perhaps for long: an interrupt may have come in between
+            if self._open_tasks.phase == "retired":  # maybe earlier: an interrupt may have come in between
                 self._stop()
 
     def _stop(self) -> None:
@@ -111,7 +112,7 @@ class Dispatcher:
         if job is None:  # a second notice
             return
         if job.withdrawn:
-            job.cancel()  # a worker that reaches it skips it
+            job.cancel()  # a worker that gets to it skips it
             self.drop(task)
         elif is_over(task):
             outcome, value = outcome_of(task)
@@ -161,7 +162,7 @@ class Dispatcher:
             leave(before)
 
     def run(self, job: Job[Any], which: str, call: Callable[..., object], *args: object) -> None:
-        """Call the user's code; any exception, also SystemExit, is kept and ends no thread."""
+        """Call the user's code; any exception, even SystemExit, is kept and does not end the thread."""
         self._calling = which, job, monotonic()
         try:
             call(*args)
@@ -169,14 +170,14 @@ class Dispatcher:
             self._unseen.callback_failed(job, error, which)
 
     def calling(self) -> tuple[int, str] | None:
-        """Its thread and the callback or hook that it runs, if there is one."""
+        """Return its thread and the callback or hook that it runs, if it runs one."""
         calling, thread = self._calling, self.thread.thread
         if calling is None or thread is None or thread.ident is None:
             return None
         return thread.ident, f"{calling[0]} of {words(calling[1].label)}"
 
     def running(self) -> tuple[RunningCall, ...]:
-        """Name the callback or hook of the user that runs on the thread now."""
+        """Record which callback or hook of the user runs on the thread now."""
         calling, thread = self._calling, self.thread.thread
         if calling is None or thread is None:
             return ()

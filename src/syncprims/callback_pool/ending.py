@@ -1,4 +1,4 @@
-"""The end of a pool: when nothing is left to do, at once, or with the program."""
+"""The end of a pool: when its tasks have ended, at once, or with the program."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from .workers.backend import Backend
 _HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 _ABORT_PATIENCE = 2.0  # seconds that `abort` gives the callbacks of cancelled tasks
 _MORE_THAN_GRACE = 5.0  # seconds that the interpreter's exit gives a backend to end workers after their grace
-_STARTS = 4  # times the grace: the exit gives workers so long for their start; other waits warn after it
+_STARTS = 4  # times the grace: the exit gives workers this long for their start; other waits warn after it
 
 
 class _SlowStart:
-    """A wait without a timeout for a pool whose workers have not finished their start: after a while it warns."""
+    """A wait without a timeout for a pool whose workers have not finished their start: it warns after a while."""
 
     def __init__(self, open_tasks: Open, backend: Backend, patience: float) -> None:
         self._open_tasks = open_tasks
@@ -51,7 +51,7 @@ class _SlowStart:
 
 
 class Ending:
-    """The ends of one pool.
+    """The ways in which one pool ends.
 
     **Thread safety**: all methods may be called from any thread.
     """
@@ -73,7 +73,7 @@ class Ending:
         self._grace = grace
         self._slow_start: _SlowStart | None = None
 
-    # -- when nothing is left to do ----------------------------------------------------------------------------------
+    # -- when its tasks have ended -----------------------------------------------------------------------------------
 
     def refuse_inside(self, method: str) -> None:
         """Raise in a callback or a task of the pool, which must not wait for the pool; and in a forked child."""
@@ -95,7 +95,7 @@ class Ending:
             if deadline.timeout is None:
                 self._watch_start()
             idle = self._open_tasks.await_idle(deadline)
-        except DeadlockError:  # it was not waited for
+        except DeadlockError:  # the wait did not happen
             raise
         except BaseException:
             self.abort()
@@ -104,10 +104,11 @@ class Ending:
             raise self._late(deadline)
 
     def _watch_start(self) -> None:
-        # By the timer, because a wait that gave up now and then would take no part in the search for deadlocks.
+        # The timer does this. If the wait itself gave up now and then, it would take no part in the search for
+        # deadlocks.
         if self._grace and self._slow_start is None and self._backend.starting():
             self._slow_start = _SlowStart(self._open_tasks, self._backend, _STARTS * self._grace)
-            with suppress(RuntimeError):  # no thread can be started for it
+            with suppress(RuntimeError):  # if no thread can be started for the timer
                 self._timer.prepare()
                 self._timer.watch_until(monotonic() + _STARTS * self._grace, self._slow_start)
 
@@ -158,14 +159,14 @@ class Ending:
         )
 
     def collect_unseen(self, deadline: Deadline, *, for_good: bool) -> UnseenErrors:
-        """Return all errors that no code has looked at; with `for_good` later ones are logged."""
+        """Return all errors that no code has looked at; with `for_good`, later ones are logged."""
         if self._unseen.watched:
-            # A task that no code holds is gone as soon as the dispatcher has finished with it, and not before.
+            # A task that no code refers to goes away as soon as the dispatcher has finished with it, and not earlier.
             self._unseen.watched = False
             self._dispatcher.catch_up(deadline)
             if not _HAS_GIL:
-                # There an object dies when the thread that made it runs next; the garbage collector does not wait for
-                # that.
+                # Without the GIL an object is destroyed when the thread that made it runs next; the garbage collector
+                # does not wait for that.
                 gc.collect()
         if for_good:
             self._unseen.close()
@@ -205,7 +206,7 @@ class Ending:
     def forget(self) -> None:
         """End a pool without references and open tasks."""
         if not self._open_tasks.is_forked():
-            # All of these are puts into C queues.
+            # None of these calls waits for the pool's threads.
             self._open_tasks.close()
             self._dispatcher.stop_if_over()
             self._unseen.close()
@@ -219,7 +220,7 @@ class Ending:
         return not open_tasks.is_forked() and open_tasks.phase in ("open", "closing", "shut") and bool(open_tasks.jobs)
 
     def drain(self) -> None:
-        """Block until it has none. Tasks that wait for workers which don't finish their start are given up."""
+        """Block until it has no tasks. Tasks whose workers don't finish their start are given up."""
         if self._grace is None:
             self._open_tasks.await_idle(Deadline(None))
             return
@@ -228,14 +229,14 @@ class Ending:
             self._open_tasks.await_idle(Deadline(again))
 
     def end_with_program(self) -> None:
-        """Close it: tasks that an abort left running get an error, and no wait is hopeless."""
+        """Close it. Tasks that an abort left running get an error, so that no thread waits for them forever."""
         if self._open_tasks.is_forked():
             return
         self._open_tasks.close()
         deadline = Deadline(_ABORT_PATIENCE)
         left = list(self._open_tasks.jobs.values())
         for job in left:
-            if job.done():  # and only its callback has not ended: its worker is not stuck
+            if job.done():  # only its callback has not ended: its worker is not stuck
                 continue
             self._backend.abandon(job)
             error = PoolClosedError(f"{job.pool_name!r} was aborted, and the program ends while {job.label} runs")
@@ -245,5 +246,5 @@ class Ending:
             job.await_settled(deadline)
         self._dispatcher.stop_if_over()
         self._await_workers(Deadline(None if self._grace is None else self._grace + _MORE_THAN_GRACE))
-        self._backend.kill()  # workers that did not end even then
+        self._backend.kill()  # the workers that have not ended even then
         self.collect_unseen(Deadline(_ABORT_PATIENCE), for_good=True).settle_in_log()

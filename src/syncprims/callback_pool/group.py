@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 # The semantics are those of asyncio.TaskGroup as far as possible: the first failure cancels the rest. A cancelled task
 # is not a failure, and neither is a `CancelledError` that a task raises, for example because it checks `cancelled`. The
 # differences come from threads, which can't be cancelled: tasks can check `cancelled`, and a group with a timeout
-# leaves behind the tasks that don't end.
+# leaves the tasks behind that don't end.
 #
-# A done-callback notifies the group of the end of a task, so on the thread that ends it, and not on the dispatcher,
-# which a callback may hold up. Leaving waits for the tasks one by one, until each has settled.
+# A done-callback notifies the group of the end of a task. So this happens on the thread that ends the task, and not on
+# the dispatcher, which a callback may block. Leaving waits for the tasks one by one, until each has settled.
 #
-# As in `open_tasks`, there is no mutex: a submitting thread first stores its job and *then* checks whether the group
-# has failed or been left; a thread that fails or leaves the group first marks that and *then* looks at the jobs. So at
+# As in `open_tasks`, there is no mutex. A submitting thread first stores its job and *then* checks whether the group
+# has failed or been left. A thread that fails or leaves the group first marks that and *then* looks at the jobs. So at
 # least one sees the other.
 #
 # The done-callback stays in the task, and the task may be kept alive. So it refers to the group weakly.
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_MOMENT = 2.0  # seconds that tasks and callbacks have to end when an interrupt leaves the block
-_MANY = 1024  # jobs, before settled ones are searched and dropped
+_MOMENT = 2.0  # seconds that tasks and callbacks have to end after an interrupt leaves the block
+_MANY = 1024  # jobs; with more of them, settled ones are searched and dropped
 
 
 class Cancellation:
@@ -102,7 +102,7 @@ class Cancellation:
 
     def _tell(self) -> None:
         self._set = True
-        open_all(self._gates)  # a thread that adds one now checks `_set` once more
+        open_all(self._gates)  # a thread that adds a gate now checks `_set` once more
 
     def __reduce__(self) -> NoReturn:
         raise TransportError(
@@ -175,7 +175,7 @@ class TaskGroup:
         timeout: float | None,
         grace: float | None,
     ) -> None:
-        self._deadline = Deadline(timeout)  # counted from the entry of the block
+        self._deadline = Deadline(timeout)  # its time begins when the block is entered
         self.cancelled: Cancellation = Cancellation(open_tasks)
         self._open_tasks = open_tasks
         self._timer = timer
@@ -253,7 +253,7 @@ class TaskGroup:
         return self._start(self._intake.part(self._pool, label, fn, args, shown))
 
     def _start(self, job: Job[T]) -> Task[T]:
-        job.errors = "pool"  # unless this raises it
+        job.errors = "pool"  # unless this method raises it
         job.limited = job.limited or self._will_end()
         task = job.task
         task.add_done_callback(self._on_end)
@@ -266,7 +266,7 @@ class TaskGroup:
         except BaseException:
             self._jobs.pop(task, None)
             job.cancel()
-            job.course.settle()  # a thread that leaves may wait for it already
+            job.course.settle()  # a thread that leaves the group may already wait for it
             raise
 
     def _purge(self) -> None:
@@ -304,7 +304,7 @@ class TaskGroup:
             self.cancelled._tell()  # last: a task that ends because of it makes room for a queued one
 
     def _heard(self, task: Task[Any]) -> None:
-        """Note how a task has ended."""
+        """Record how a task has ended."""
         outcome, error = outcome_of(task)
         if outcome == "failed":
             if self._follows(error):
@@ -322,7 +322,7 @@ class TaskGroup:
         return cause is self._why or any(cause is each.error for each in list(self._failures))
 
     def _expire(self) -> None:
-        """Fail because the time is up; when that is done, leave behind the tasks that have not ended since."""
+        """Fail because the time is up. When that is done, leave the tasks behind that have not ended by then."""
         if self._expired:
             self._leave_behind()
             return
@@ -395,10 +395,10 @@ class TaskGroup:
             yield 0
             error: BaseException | None = yield 0
             outcome = self._leave(error)
-            self._failures, self._why = [], None  # their objects may refer to the group
+            self._failures, self._why = [], None  # the objects of the failures may refer to the group
         except GeneratorExit:  # the block was never entered
             raise
-        except DeadlockError:  # it was not waited for, and won't be
+        except DeadlockError:  # the wait did not happen, and will not
             self._fail()
             self._phase = "left"
             raise
@@ -414,7 +414,7 @@ class TaskGroup:
             yield 0
 
     def _leave(self, error: BaseException | None) -> Exception | None:
-        """Wait for all, and return the exception to raise instead of the block's."""
+        """Wait for all tasks, and return the exception to raise instead of the block's."""
         self._open_tasks.check_fork()
         if error is not None:
             self._fail(error)
@@ -424,7 +424,7 @@ class TaskGroup:
             self._leave_at_once()
         failures = [
             each for each in self._failures if each.error is not error
-        ]  # the block raised the exception of a task
+        ]  # not the one of a task that the block raised itself
         for job, _ in failures:
             if job is not None:
                 count_as_seen(job.task)
@@ -472,12 +472,12 @@ class TaskGroup:
                 self._jobs.pop(task, None)
             if not self._jobs:
                 self._phase = "left"
-                if not self._jobs:  # no other one was added before that
+                if not self._jobs:  # no other task was added before that
                     return True
                 self._phase = "entered"
 
     def _leave_behind(self) -> None:
-        """Make tasks fail that have not ended although they were notified."""
+        """Make the tasks fail that have not ended although they were notified."""
         for job in list(self._jobs.values()):
             if job.done():
                 continue
@@ -508,7 +508,7 @@ class TaskGroup:
 
 
 class _Expiry:
-    """The end of a group's time, for the timer; it refers to the group weakly, too."""
+    """The end of a group's time, for the timer; it refers to the group weakly as well."""
 
     def __init__(self, group: TaskGroup) -> None:
         self._group = ref(group)
@@ -519,7 +519,7 @@ class _Expiry:
         return group is None or group._phase == "left"
 
     def expire(self) -> None:
-        """Let the group fail."""
+        """Make the group fail."""
         group = self._group()
         if group is not None:
             group._expire()

@@ -48,7 +48,7 @@ class Intake:
     def make(
         self, pool: object, label: str | None, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Job[T]:
-        """Make the job of a call; the pool lives as long as it is open."""
+        """Make the job of a call. An open job keeps the pool alive."""
         if self._open_tasks.phase != "open":
             self._open_tasks.check_open()
         check_runs(fn, "the function of a task", generators=True)
@@ -72,7 +72,7 @@ class Intake:
         timeout: float | None,
     ) -> Job[T]:
         """Make the job of a call with callbacks, whose errors belong to the pool."""
-        if self._open_tasks.phase != "open":  # before the arguments are checked
+        if self._open_tasks.phase != "open":  # this comes before the check of the arguments
             self._open_tasks.check_open()
         has_callback = callback is not None or error_callback is not None
         if has_callback:
@@ -132,11 +132,11 @@ class Intake:
         if error_callback is not None:
             job.error_callback = error_callback
         if self._copy_context and (callback is not None or error_callback is not None):
-            # Not the task's own copy: an expired task may still be in that one, and it can't be entered twice.
+            # Not the task's own copy: an expired task may still run in that one, and it can't be entered twice.
             job.context = copy_of_context()
 
     def start(self, job: Job[T]) -> Task[T]:
-        """Hand the job to a worker and return its task; blocks while there is no room."""
+        """Hand the job to a worker and return its task; block while there is no room."""
         if not self._dispatcher.thread.started:
             self._dispatcher.ensure()
         if job.timeout is not None:
@@ -146,7 +146,8 @@ class Intake:
             self._open_tasks.take_in(task, job)
             self._backend.start(job)
         except BaseException:
-            # A store, and then a call of C: a second interrupt can't lose the task, as the dispatcher does the rest.
+            # A store, and then a call of C: a second interrupt can't lose the task, because the dispatcher does the
+            # rest.
             job.withdrawn = True
             self._open_tasks.ended.put(task)
             self._withdraw(job)
@@ -158,7 +159,7 @@ class Intake:
         try:
             self._open_tasks.take_in_besides(job.task, job)
         except BaseException:
-            job.withdrawn = True  # likewise
+            job.withdrawn = True  # as in `start`
             self._open_tasks.ended.put(job.task)
             self._withdraw(job)
             raise

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from contextvars import Context
 
 # The user holds the task: the outcome, and its progress. The other data of the pool is in the job: the call, and the
-# owner of its outcome. A job refers to its task and never the other way round, and it is gone when the task has
+# owner of its outcome. A job refers to its task and never the other way round, and the job is gone when the task has
 # settled. So a task that is kept alive keeps neither callbacks nor the pool alive. Both refer to the task's course.
 #
 # An error that no code looks at belongs to the pool if the task is dropped before the pool has closed. So when a failed
-# task has settled, no part of the pool may refer to it, not even a frame of the worker that is about to return:
-# therefore a job sends itself as the notice, as its last act, and then parts from its task.
+# task has settled, no part of the pool may refer to it, not even a frame of the worker that is about to return.
+# Therefore the last act of a job is to send itself as the notice, and then it drops its reference to the task.
 
 T = TypeVar("T")
 
@@ -40,10 +40,10 @@ class Killable(Protocol):
         """Its id."""
 
     def kill(self, job: Job[Any], outcome: Callable[[], object]) -> bool:
-        """Kill it if it runs the call of that job, and then call `outcome`; blocks until it is dead."""
+        """Kill it if it runs the call of that job, and then call `outcome`; block until it is dead."""
 
 
-_MOST_SHOWN, _SHOWN = 5, 60  # a message shows so many arguments, and so many characters of each
+_MOST_SHOWN, _SHOWN = 5, 60  # how many arguments a message shows, and how many characters of each
 
 
 class Job(Generic[T]):
@@ -53,38 +53,39 @@ class Job(Generic[T]):
     `fail` and `cancel` may be called by any of them at any time, and by the timer; the first one settles it.
 
     Attributes:
-        pool: Kept alive by its open tasks.
+        pool: Open tasks keep it alive by this.
         open_tasks: Those of the pool.
         task: The future that its user holds.
         course: The progress of the task.
         label: Its name in messages.
         timeout: How long the call may run.
-        limited: Whether it will end in time: by its own timeout, or that of its group.
+        limited: Whether it will end in time: by its own timeout, or by that of its group.
         errors: The owner of an error that no code looked at: the ``"holder"``, as long as the task is held (`submit`),
             or the ``"pool"`` from the start (`apply_async` and `map`).
         parts: The tasks that it is up to, if no worker runs it.
         shown: The arguments that messages show; None for all of them.
     """
 
-    # Defaults on the class, as in courses.
+    # Defaults are on the class, as in `Course`.
 
     # Written by the submitter:
     errors: Literal["holder", "pool"] = "holder"
     shown: tuple[Any, ...] | None = None
     callback: Callable[[T], object] | None = None
     error_callback: Callable[[BaseException], object] | None = None
-    context: Context | None = None  # of the callbacks; the call has its own
+    context: Context | None = None  # for the callbacks; the call has its own
     timeout: float | None = None
     limited: bool = False
     parts: Group | None = None
     withdrawn = False
 
-    # Written by the thread of this process that runs it, or unpickles its outcome: since when, and its ident.
+    # Written by the thread of this process that runs it, or unpickles its outcome: when that began, and the thread's
+    # ident.
     began: float | None = None
     worker: int | None = None
-    process: Killable | None = None  # the process that runs it, if it is another one that can be killed
+    process: Killable | None = None  # the process that runs it, if it is another process and can be killed
 
-    # Written by the thread that unpickles its outcome here, if it ran elsewhere: that it does.
+    # Written by the thread that unpickles its outcome here, if it ran elsewhere: whether it has begun to.
     arrives: bool = False
 
     # Written by `diagnostics.record`: when and where it was submitted and ran.
@@ -102,7 +103,7 @@ class Job(Generic[T]):
         self.open_tasks: Final = open_tasks
         self.label: str = label
         self.call: Final = call
-        self.carrier: Final = carrier  # the packed call; or the context in which it runs here, if it has its own
+        self.carrier: Final = carrier  # the packed call; or the context that it runs in here, if it has its own
         self.course: Course = Course()
         self.task: Task[T] = Task(open_tasks, label, self.course)
 
@@ -118,7 +119,7 @@ class Job(Generic[T]):
         if process is not None:
             self.process = process
         self.began = monotonic()
-        self.worker = get_ident() if process is None else None  # all before the state, which other threads check first
+        self.worker = get_ident() if process is None else None  # before the state, which other threads check first
         return mark_running(self.task)
 
     def arrive(self) -> None:
@@ -142,7 +143,7 @@ class Job(Generic[T]):
 
     @property
     def pid(self) -> int | None:
-        """The id of the process that runs it, if it is another one and that is known."""
+        """The id of the process that runs it, if it is another process and known."""
         process = self.process
         return self.course.pid if process is None else process.pid
 
@@ -183,7 +184,7 @@ class Job(Generic[T]):
         log(ERROR, f"a function given to add_done_callback() of {self.task} raised", error)
 
     def cancel(self) -> bool:
-        """Cancel the task itself, without asking the executor that was given the call."""
+        """Cancel the task itself, without asking the executor that got the call."""
         return Future.cancel(self.task)
 
     def cancel_running(self) -> bool:
@@ -227,16 +228,16 @@ class Job(Generic[T]):
         return f"{self.label}({', '.join(given)})"
 
     def report_if_dropped(self, error: BaseException, report: Callable[[str, BaseException], object]) -> None:
-        """Call ``report(call, error)`` if the task is dropped before any code looks at it."""
+        """Call ``report(call, error)`` if the task is dropped before any code looks at its error."""
         self.course.report_if_dropped(self.task, self.call_as_text(), error, report)
 
     def part(self) -> None:
-        """Drop the reference to the task if it matters when the task is dropped."""
+        """Drop the reference to the task if the pool needs to notice when the task is dropped."""
         before = self.course
         if before.unseen is not None:
             self.course = before.copy()
             self.task = stand_in_for(self.task, self.course)
-            before.forget_call()  # last: its worker's side may read the course at any time
+            before.forget_call()  # last: the worker's side may read the course at any time
 
     _observable: ClassVar[Observable] = Observable(
         {

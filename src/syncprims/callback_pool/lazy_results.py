@@ -16,7 +16,7 @@ from .task import Task, count_as_seen
 from .up_to import AnyDone
 
 # The requirements: a slow, endless or large source costs no more than the tasks in flight, and an available result does
-# not wait for the source. So no item is read before the first result is requested, and between any two items it checks
+# not wait for the source. So no item is read before the first result is requested, and before each item this checks
 # whether a result has come.
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class LazyResults(Iterator[T], Generic[T]):
         self._chunks = chunks_of(source, chunksize)
         self._most = most
         self._done: Mailbox[Task[list[T]]] | None = None if in_order else Mailbox()
-        self._results: list[T] = []  # of the chunk that was taken last, the next one at the end
+        self._results: list[T] = []  # of the chunk that was taken last; the next result is at the end
         self._exhausted = False
         self._source_error: Exception | None = None
         self._one_read = False
@@ -110,7 +110,7 @@ class LazyResults(Iterator[T], Generic[T]):
                 task = self._awaited(deadline)
             self._tasks.remove(task)
             self._results = self._taken(task)
-        return self._results.pop()  # so that only its taker keeps it alive
+        return self._results.pop()  # only the code that takes the result keeps it alive
 
     def _stop(self) -> None:
         error, self._source_error = self._source_error, None
@@ -125,7 +125,7 @@ class LazyResults(Iterator[T], Generic[T]):
         try:
             results = task.result()
         except BaseException:
-            self._one_read = True  # if one error was read, the others count as seen
+            self._one_read = True  # if code has read one error, the others count as seen
             for other in self._tasks:
                 count_as_seen(other)
             raise
@@ -133,7 +133,7 @@ class LazyResults(Iterator[T], Generic[T]):
         return results
 
     def _pulled(self) -> bool:
-        """Submit one more task, if there may be one and the source has one."""
+        """Submit one more task, if one may be submitted and the source has an item."""
         if self._exhausted or len(self._tasks) >= self._most:
             return False
         try:
@@ -149,7 +149,7 @@ class LazyResults(Iterator[T], Generic[T]):
         if self._one_read:
             count_as_seen(task)
         if self._done is not None:
-            task.add_done_callback(self._done.put)  # type: ignore[arg-type]  # it is the task
+            task.add_done_callback(self._done.put)  # type: ignore[arg-type]  # the future is the task
         return True
 
     def _finished(self) -> Task[list[T]] | None:

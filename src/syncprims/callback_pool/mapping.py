@@ -1,4 +1,4 @@
-"""The maps of a pool: chunks of calls, each chunk one task, and how their results come together."""
+"""The maps of a pool: calls are grouped into chunks, each chunk is one task, and the results are put together."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .job import Job, Open
 from .task import Task, count_as_seen, outcome_of
 from .up_to import AllDone, AnyDone
 
-# A chunk is one task, rather than one for each item. Most maps have one iterable, whose items need no tuples: making
-# these, pickling them and calling with them costs as much as small calls themselves.
+# A chunk is one task; there is no task for each item. Most maps have one iterable, whose items need no tuples: making
+# tuples, pickling them and calling with them costs as much as small calls themselves.
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ Submit = Callable[[str, Callable[..., list[T]], tuple[Any, ...], tuple[Any, ...]
 
 
 class MapOfChunks(Generic[T]):
-    """A map in progress: it submits its first chunks at `start`, and one more for each that is taken."""
+    """A map in progress: it submits its first chunks at `start`, and one more for each chunk that is taken."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class MapOfChunks(Generic[T]):
                 task = self._submit_chunk(self._label, self._call, (self._fn, chunk), chunk)
                 self._tasks.append(task)
                 if self._done is not None:
-                    task.add_done_callback(self._done.put)  # type: ignore[arg-type]  # it is the task
+                    task.add_done_callback(self._done.put)  # type: ignore[arg-type]  # the future is the task
         except BaseException:
             self._cancel()
             raise
@@ -100,7 +100,7 @@ class MapOfChunks(Generic[T]):
                 chunk = self._result_of(self._taken(next_task()))
                 chunk.reverse()
                 while chunk:
-                    yield chunk.pop()  # so that only its taker keeps it alive
+                    yield chunk.pop()  # only the code that takes the result keeps it alive
         finally:
             self._cancel()
 
@@ -162,7 +162,7 @@ class MapOfChunks(Generic[T]):
 
 # -- like multiprocessing: all results at once -------------------------------------------------------------------------
 
-_CHUNKS_FOR_EACH_WORKER = 4  # multiprocessing's number
+_CHUNKS_FOR_EACH_WORKER = 4  # the same number as in multiprocessing
 
 
 class MapAtOnce(Generic[T]):
@@ -178,7 +178,7 @@ class MapAtOnce(Generic[T]):
     """
 
     def __init__(self, open_tasks: Open, whole: Job[list[T]]) -> None:
-        self._whole: Job[list[T]] | None = whole  # until it is done: parts may live longer, and refer to this
+        self._whole: Job[list[T]] | None = whole  # until it is done: parts may live longer, and refer to this object
         self._parts: list[Task[list[T]]] = []
         self._ended: list[Task[list[T]]] = []
         self._complete = False
@@ -217,7 +217,7 @@ class MapAtOnce(Generic[T]):
         parts = list(self._parts)
         if not self._complete or len(self._ended) < len(parts):
             return
-        self._parts.clear()  # each of them refers to this
+        self._parts.clear()  # each of them refers to this object
         whole, self._whole = self._whole, None
         if whole is None or whole.done():
             return

@@ -1,4 +1,4 @@
-"""The open tasks of a pool: which they are, which threads may add more, and when nothing is left to wait for."""
+"""The open tasks of a pool: which tasks are open, which threads may add more, and when all of them have ended."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .up_to import Idle, Job, Room, Staff
 if TYPE_CHECKING:
     from _thread import LockType
 
-# The open set is a dict: one store adds a task, one pop removes it, and it is empty exactly when nothing can follow.
-# Closing needs no mutex either: a submitter first stores its task and *then* reads the phase; a closing thread first
+# The open set is a dict: one store adds a task, one pop removes it, and it is empty exactly when no more can follow.
+# Closing needs no mutex either. A submitter first stores its task and *then* reads the phase; a closing thread first
 # stores the phase and *then* reads the open set. So at least one of them sees the other.
 #
 # Waiters wait on their own locks ("gates"), each in a deque, never on a Condition: an interrupted waiter leaves only a
 # lock behind that no thread waits for. Each waiter checks again after it has added its gate.
 #
-# The threads that work for a pool refer to this object and not to the pool itself, so they don't keep it alive. Open
-# tasks do: each job refers to its pool.
+# The threads that work for a pool refer to this object and not to the pool itself, so they don't keep the pool alive.
+# Open tasks do: each job refers to its pool.
 #
-# Rejected: a count of pending tasks (an interrupt between counting and queueing loses one forever).
+# Rejected: a count of pending tasks (an interrupt between counting and queueing loses a count permanently).
 
 #   open      accepts tasks
 #   closing   accepts tasks only from its own tasks and callbacks
@@ -44,11 +44,11 @@ _MOMENT = 0.05  # seconds
 
 
 class Pending(Job, Protocol):
-    """The job of a task, as far as the open tasks need it."""
+    """The part of a task's job that the open tasks use."""
 
     @property
     def pid(self) -> int | None:
-        """The id of the process that runs it, if it is another one and that is known."""
+        """The id of the process that runs it, if it is another process and known."""
 
     def running(self) -> bool:
         """Whether it runs now, as far as that is known."""
@@ -64,7 +64,7 @@ class Pending(Job, Protocol):
 
 
 class Fence:
-    """A notice that releases its maker once all notices before it are handled."""
+    """A notice that releases the thread that sent it, once all earlier notices have been handled."""
 
     def __init__(self) -> None:
         self._gate = allocate_lock()
@@ -101,7 +101,8 @@ class OpenTasks(Generic[K, V]):
         self.name: str = pool_name
         self.max_pending: int | None = max_pending
         self.phase: Phase = "open"
-        # A C program that embeds Python, such as uWSGI, may fork without telling Python, so no hook runs in the child.
+        # A C program that embeds Python, such as uWSGI, may fork without notice to Python, so no hook runs in the
+        # child.
         self._process = getpid()
         self.jobs: dict[K, V] = {}
         self.staff: Final = Staff()
@@ -154,7 +155,7 @@ class OpenTasks(Generic[K, V]):
             pass_through(gate, Deadline(None))
 
     def drop(self, task: K) -> bool:
-        """Remove a settled or withdrawn task and wake threads that waited for it; True if that retired the pool."""
+        """Drop a settled or withdrawn task and wake threads that waited for it; True if that retired the pool."""
         self.jobs.pop(task, None)
         if self._room_gates:
             open_all(self._room_gates)
@@ -173,7 +174,7 @@ class OpenTasks(Generic[K, V]):
     # -- the phases --------------------------------------------------------------------------------------------------
 
     def went_idle(self) -> bool:
-        """Wake the threads that wait for the pool to be idle; True if that retired the pool."""
+        """Wake the threads that wait for the pool to be idle; return True if that retired the pool."""
         retired = self._retire()
         open_all(self._idle_gates)
         return retired
@@ -183,7 +184,7 @@ class OpenTasks(Generic[K, V]):
         if before in ("open", "retired", "forked"):
             return False
         self.phase = "retired"
-        if self.jobs:  # one from inside came in before it saw that
+        if self.jobs:  # a task from inside came in before its thread saw the new phase
             self.phase = before
             return False
         return True
@@ -235,13 +236,13 @@ class OpenTasks(Generic[K, V]):
     # -- waiting for the end -----------------------------------------------------------------------------------------
 
     def await_idle(self, deadline: Deadline) -> bool:
-        """Block until no task is open; False if the time is up."""
+        """Block until no task is open; return False if the time is up."""
         if not self.jobs:
             return True
         return wait_or_refuse(Idle(self), deadline.timeout, self._await_idle, deadline)
 
     def why_not_idle(self) -> str:
-        """Say why a wait for that could not succeed, if that is so."""
+        """Say why a wait for `await_idle` could not succeed, if that is so."""
         return why_in_vain(Idle(self))
 
     def _await_idle(self, deadline: Deadline) -> bool:

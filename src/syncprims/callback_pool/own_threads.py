@@ -1,4 +1,4 @@
-"""The pool's own threads: they start once, serve an inbox, and know the pools for which they work."""
+"""The pool's own threads: they start once, serve an inbox, and know which pools they work for."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def why_no_thread(error: RuntimeError) -> str:
 
 
 class HelperThread:
-    """A daemon thread that starts when it is first needed, however many threads start it and whatever interrupts them.
+    """A daemon thread that starts once, when it is first needed, even if several threads start it or are interrupted.
 
-    The thread claims its role itself. So if an interrupt comes between the start and its record, or two threads start
-    it at once, a second thread finds the role taken and ends.
+    The thread claims its role itself. So if an interrupt comes between its start and the record of it, or two threads
+    start it at once, a second thread finds the role taken and ends.
     """
 
     def __init__(self, name: str) -> None:
@@ -65,9 +65,9 @@ class HelperThread:
 
 
 def serve(inbox: SimpleQueue[Any], handle: Callable[[Any], object]) -> None:
-    """Handle items until None comes, whatever the handling raises; while idle, keep no item alive.
+    """Handle items until None comes, whatever exceptions the handling raises; while idle, keep no item alive.
 
-    It must be harmless to handle an item twice: it is handled again if that was interrupted.
+    It must be harmless to handle an item twice: an item is handled again if its handling was interrupted.
     """
     # Not `inbox.get()` in a loop: an exception that is raised in the thread from outside could come between the end of
     # such a call and the store of its result.
@@ -83,13 +83,13 @@ def serve(inbox: SimpleQueue[Any], handle: Callable[[Any], object]) -> None:
         del item
 
 
-# -- the pools for which they work -------------------------------------------------------------------------------------
+# -- the pools that they work for --------------------------------------------------------------------------------------
 
 Role = Literal["task", "callback", "hook"]
 
 
 class _Here(local):
-    # A tuple, because an executor may run a task of one pool in the middle of another's.
+    # A tuple, because an executor may run a task of one pool in the middle of a task of another.
     roles: tuple[tuple[object, Role], ...] = ()
 
 
@@ -103,7 +103,7 @@ def enter(pool: object, role: Role) -> tuple[tuple[object, Role], ...]:
     return before
 
 
-#: Takes back an `enter`; a call of C, so that it happens for certain if it is the first one in a ``finally``.
+# : Undoes an `enter`. It is a call of C, so it happens for certain if it is the first one in a ``finally``.
 leave: Callable[[tuple[tuple[object, Role], ...]], None] = partial(setattr, _here, "roles")
 
 
@@ -122,7 +122,7 @@ def role_in(pool: object) -> Literal["task", "callback"] | None:
 
 
 def in_hook(pool: object) -> bool:
-    """Whether this thread runs a hook of the pool now, which sees every task and so looks at none in particular."""
+    """Whether this thread runs a hook of the pool now. A hook sees every task, so it looks at none in particular."""
     for employer, role in reversed(_here.roles):
         if employer is pool:
             return role == "hook"

@@ -160,8 +160,8 @@ class CallbackPool(Executor):
         serial = new_serial()
         self.name: str = default_name(self, serial) if name is None else name
         refuse_when_over(self.name)
-        # All parts of the pool are built on the open tasks, and none refers to the pool. So a pool that is dropped is
-        # gone at once, and its threads end.
+        # All parts of the pool are built on the open tasks, and none refers to the pool. So a pool that is dropped goes
+        # away at once, and its threads end.
         self._open_tasks: Open = OpenTasks(type(self).__name__, self.name, max_pending)
         self._timer = Timer(f"{self.name}-timer")
         self._unseen = UnseenErrors(self._open_tasks, on_callback_error)
@@ -182,7 +182,7 @@ class CallbackPool(Executor):
             ),
         )
         if self._backend.max_workers is not None:
-            self._max_workers = self._backend.max_workers  # a private name of the standard executors, which Dask reads
+            self._max_workers = self._backend.max_workers  # the standard executors have it too, and Dask reads it
         self._dispatcher = Dispatcher(
             self._open_tasks,
             self._backend,
@@ -431,7 +431,7 @@ class CallbackPool(Executor):
         return LazyResults(self._open_tasks, self._submit_chunk, func, label, iterable, size, most, in_order=in_order)
 
     def _width(self) -> int:
-        """The number of workers; for an executor that does not report it, a possible number."""
+        """The number of workers; for an executor that does not report it, the number that is likely."""
         return self._backend.max_workers or cpus()
 
     # -- waiting and ending ------------------------------------------------------------------------------------------
@@ -561,7 +561,7 @@ class CallbackPool(Executor):
                 self._ending.collect_unseen(Deadline(0), for_good=False).settle_as_note(error)
         except (SyncError, GeneratorExit):  # the errors of close(); or the block was never entered
             raise
-        except BaseException:  # an interrupt, at whatever point of leaving
+        except BaseException:  # an interrupt, at any point of leaving
             self.abort()
             raise
         while True:
@@ -574,7 +574,7 @@ class CallbackPool(Executor):
     def stats(self) -> PoolStats:
         """The pool's current numbers. While tasks run, they may be from slightly different moments."""
         self._open_tasks.check_fork()
-        # A task leaves the open ones a little after it has been settled, and is in the tally by then.
+        # A task leaves the open ones a little after it has been settled, and by then the tally has counted it.
         tasks = [task for task in list(self._open_tasks.jobs) if not task.settled()]
         tally = dict(self._dispatcher.tally)
         return PoolStats(
@@ -621,8 +621,8 @@ class CallbackPool(Executor):
         return self._open_tasks.state(*self._dispatcher.running())
 
     def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        # Nothing is pending: open tasks keep their pool alive. At the interpreter's end nothing is left to do, and
-        # modules may have lost their names already.
+        # Open tasks keep their pool alive, so none is pending. At the interpreter's end there is nothing to do, and the
+        # names of modules may be gone.
         ending = getattr(self, "_ending", None)
         if ending is not None and not _finalizing():
             ending.forget()

@@ -25,10 +25,10 @@ from .own_threads import in_hook, role_in
 from .up_to import TaskDone, TaskSettled
 
 # A task is settled by the first of result, timeout, cancel and abort that moves the future out of its unfinished
-# states. Future's own condition arbitrates; the others get InvalidStateError and drop what they have. In each case the
-# dispatcher gets a notice: the job, from `Job.finish` and `Job.fail`, or the task, before its done-callbacks run. Only
-# the dispatcher removes tasks from the open set, so a second notice does no harm. A thread that was interrupted
-# half-way, or came too late, sends one.
+# states. Future's own condition decides which is first; the others get InvalidStateError and drop their outcome. In
+# each case the dispatcher gets a notice: the job, from `Job.finish` and `Job.fail`, or the task, before its
+# done-callbacks run. Only the dispatcher removes tasks from the open set, so a second notice does no harm. A thread
+# that was interrupted half-way, or came too late, sends one.
 #
 # `_state`, `_condition` and `_done_callbacks` are Future's private names, unchanged since 3.2. They are used here
 # because the public `set_running_or_notify_cancel` logs and raises for a task whose cancellation was announced already.
@@ -41,7 +41,7 @@ T = TypeVar("T")
 _PENDING, _RUNNING, _FINISHED = "PENDING", "RUNNING", "FINISHED"
 _CANCELLED, _NOTIFIED = "CANCELLED", "CANCELLED_AND_NOTIFIED"
 _DONE = (_FINISHED, _NOTIFIED, _CANCELLED)
-_CALLBACK_PATIENCE = 0.5  # seconds for which `get` and `wait` wait for it
+_CALLBACK_PATIENCE = 0.5  # seconds that `get` and `wait` wait for the callback
 _WAIT_ON = "; wait again, or cancel it"
 Outcome = tuple[Literal["done"], T] | tuple[Literal["failed", "cancelled"], BaseException]
 
@@ -73,12 +73,12 @@ class Task(Future[T]):
     `CallbackPool._on_settled` to act on each task.
     """
 
-    # The fields that Future's own constructor stores. It is not called: its threading.Condition costs more than the
-    # rest.
+    # The fields that Future's own constructor stores. It is not called, because its threading.Condition costs more than
+    # the rest.
     _state = _PENDING
     _result: T | None = None
     _exception: BaseException | None = None
-    _done_callbacks: Sequence[Callable[[Future[T]], object]] = ()  # a list once there are any
+    _done_callbacks: Sequence[Callable[[Future[T]], object]] = ()  # a list once a callback is added
 
     # The first thread that raised the error, and the traceback that it had then; see `_for_this_thread`.
     _raised: tuple[int, TracebackType | None] | None = None
@@ -99,9 +99,9 @@ class Task(Future[T]):
         """
         try:
             inner = self._course.inner
-            if inner is None and self.running():  # it began before the executor returned its future
+            if inner is None and self.running():  # the call began before the executor returned its future
                 return False
-            # `running` first: pebble's futures, unlike others, can be cancelled while they run, which kills the worker.
+            # `running` first: pebble's futures can be cancelled while they run, which kills the worker; others can't.
             if inner is not None and (says(inner.running) or not says(inner.cancel)) and not self.cancelled():
                 return False
             return super().cancel()
@@ -174,7 +174,7 @@ class Task(Future[T]):
             del self, error  # the error's traceback refers to this frame: avoid a reference cycle
 
     def _for_this_thread(self, error: BaseException) -> BaseException:
-        """The error itself for the first thread that raises it, and for each other thread a copy."""
+        """Return the error itself to the first thread that raises it, and a copy to each other thread."""
         with self._condition:
             if self._raised is None:
                 self._raised = (get_ident(), traceback_of(error))
@@ -188,13 +188,14 @@ class Task(Future[T]):
         self._check_fork()
         deadline = None if timeout is None else Deadline(timeout)
         awaited = TaskDone(self._open_tasks, self, self._label)
-        # On its own lock, as everywhere in this library, which the condition releases together with its own waiters.
+        # The thread waits on its own lock, as everywhere in this library. The condition releases these locks together
+        # with its own waiters.
         gate = self._course.put_up()
         try:
             if self._state not in _DONE:
                 wait_or_refuse(awaited, timeout, pass_in_time, gate, deadline)
         except TimeoutError:
-            pass  # it may have come at the last moment
+            pass  # the outcome may have come at the last moment
         if self._state == _FINISHED:
             return self._exception
         if self.cancelled():
@@ -219,8 +220,8 @@ class Task(Future[T]):
         """
         check_runs(fn, "fn")
         if getattr(fn, "__module__", None) == "asyncio.tasks":
-            # `asyncio.wait` treats any future as one of its loop's: the function must be called in the thread of the
-            # loop.
+            # `asyncio.wait` treats any future as if it belonged to its loop: the function must be called in the thread
+            # of the loop.
             import asyncio
 
             fn = partial(_call_in, asyncio.get_running_loop(), fn)
@@ -241,10 +242,10 @@ class Task(Future[T]):
             return len(before) - len(self._done_callbacks)
 
     def _invoke_callbacks(self) -> None:
-        """Announce the end: to waiters for a cancelled task, the dispatcher if the job does not, and the callbacks.
+        """Announce the end: to waiters for a cancelled task, the callbacks, and the dispatcher if the job does not.
 
-        It replaces Future's own method, in which the first SystemExit prevents the calls of the other callbacks, which
-        logs in its own way, and which leaves waiters for a cancelled task to the executor.
+        It replaces Future's own method, which differs in three ways: the first SystemExit keeps it from calling the
+        other callbacks, it logs in its own way, and it leaves waiters for a cancelled task to the executor.
         """
         if self._state == _CANCELLED and not self._tell_of_cancellation():
             return  # another thread does all of this
@@ -272,9 +273,9 @@ class Task(Future[T]):
         with self._condition:
             return self._state == _CANCELLED and not self.set_running_or_notify_cancel()
 
-    def _get_snapshot(self) -> Any:  # 3.15's asyncio uses this private method
+    def _get_snapshot(self) -> Any:  # asyncio in 3.15 uses this private method
         self._look()
-        return super()._get_snapshot()  # type: ignore[misc]  # not in older typesheds, and not called there
+        return super()._get_snapshot()  # type: ignore[misc]  # older typesheds lack it, and it is not called there
 
     def __await__(self) -> Generator[Any, None, T]:
         """Wait for the result in a coroutine; cancelling the coroutine ends the task like `kill`.
@@ -405,7 +406,7 @@ class Task(Future[T]):
 
 
 def _means(fn: object, callback: object) -> bool:
-    """Whether this is the function, or calls it in its loop."""
+    """Whether a callback is this function, or calls it in its loop."""
     return callback is fn or (isinstance(callback, partial) and any(each is fn for each in callback.args))
 
 
@@ -450,10 +451,10 @@ def is_over(task: Task[Any]) -> bool:
     if state == _CANCELLED:
         with task._condition:
             task._condition.notify_all()
-        task._invoke_callbacks()  # none has run, because it changes the state first
+        task._invoke_callbacks()  # no callback has run, because this changes the state first
         return True
     if (inner := task._course.inner) is not None and says(inner.cancelled):
-        Future.cancel(task)  # which sends its own notice
+        Future.cancel(task)  # this sends its own notice
     return False
 
 

@@ -1,4 +1,4 @@
-"""The timer: one lazy thread per pool that lets tasks expire, each from its own start, and groups of tasks."""
+"""The timer: one thread per pool, started on demand, in which tasks (each from its own start) and groups expire."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ..errors import TaskTimeoutError
 from .job import Job
 from .own_threads import HelperThread
 
-# If the start of a task is not known yet, the timer checks again after its whole timeout: if the task began right after
-# the first check, it expires exactly then, and if it began later, the next check knows its start. So nothing is polled,
-# except starts that only a check reveals (another executor's `running()`), every _POLL seconds.
+# If the start of a task is not known yet, the timer checks again after the task's whole timeout. If the task began
+# right after the first check, it expires exactly then; if it began later, the next check knows its start. So nothing is
+# polled, except starts that only a check reveals (another executor's `running()`), every _POLL seconds.
 
 _POLL = 0.05
 _LONGEST = 3600.0
 
 
 class Workplace(Protocol):
-    """The place where the task runs, as far as the timer needs it."""
+    """The place where a task runs, with the methods that the timer uses."""
 
     @property
     def fate(self) -> str:
@@ -39,13 +39,13 @@ class Workplace(Protocol):
 
 
 class Expiring(Protocol):
-    """Something that expires at a point in time."""
+    """An object that expires at a point in time."""
 
     def done(self) -> bool:
-        """Whether it does not matter any more."""
+        """Whether its end no longer matters."""
 
     def expire(self) -> None:
-        """Expire, because the time is up."""
+        """Act on the end of the time."""
 
 
 _Entry = tuple[float, int, "ref[Job[Any] | Expiring]", Workplace | None]
@@ -63,15 +63,15 @@ class Timer:
         self._thread = HelperThread(name)
 
     def prepare(self) -> None:
-        """Start the thread while threads can still be started: not at 3.12's interpreter exit."""
+        """Start the thread while threads can still be started, which they can't at 3.12's interpreter exit."""
         self._thread.ensure(_keep_time, self._inbox)
 
     def watch(self, job: Job[Any], place: Workplace) -> None:
-        """Let the task in that place expire when its time is up."""
+        """Let a task in that place expire when its time is up."""
         self._inbox.put((_next_look(job, monotonic()), job, place))
 
     def watch_until(self, when: float, expiring: Expiring) -> None:
-        """Let that expire at that time."""
+        """Let an object expire at that time."""
         self._inbox.put((when, expiring, None))
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Errors that no code has looked at yet, until `join` or `close` raises them, a function gets them or the log does."""
+"""Errors that no code has looked at yet: `join` or `close` raises them, a function gets them, or the log does."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .task import Task, failed_task, was_looked_at
 # `error_callback`, with `result()` or `exception()`, or by awaiting the task. Hooks don't count: they see every task.
 #
 # `submit` gives the task to its caller, and with it the error. So the error belongs to the pool only if the task is
-# dropped before the pool has closed. A finalizer notices this, which may run on any thread and in the middle of any
-# code, including this file's. So it only puts the error into a C queue, or writes a line to the log after the close.
+# dropped before the pool has closed. A finalizer notices this. It may run on any thread and in the middle of any code,
+# including this file's. So it only puts the error into a C queue, or writes a line to the log after the close.
 #
 # The errors, and the function that may get them, are the user's. `foreign` guards both.
 
@@ -27,10 +27,10 @@ OnError = Literal["raise", "log"] | Callable[[Task[Any], BaseException], None]
 
 
 class _Entry(NamedTuple):
-    what: str  # the call, or which callback of it
+    what: str  # names the call, or the callback of it that raised
     task: Task[Any]
     error: BaseException
-    own: bool  # the task's own error, which counts only as long as no code has looked at it; otherwise a callback's
+    own: bool  # whether it is the task's own error, which counts only until code looks at it; else a callback's
 
 
 class UnseenErrors:
@@ -54,7 +54,7 @@ class UnseenErrors:
         self.callback_errors: int = 0
         self.watched: bool = False
 
-    # -- errors come in ----------------------------------------------------------------------------------------------
+    # -- errors that come in -----------------------------------------------------------------------------------------
 
     def callback_failed(self, job: Job[Any], error: BaseException, which: str) -> None:
         """Note that a callback of the task raised."""
@@ -68,7 +68,7 @@ class UnseenErrors:
             self._report(entry)
 
     def task_failed(self, job: Job[Any], error: BaseException) -> None:
-        """Note that a task without an ``error_callback`` failed; if code looks at it later, it is removed again."""
+        """Note that a task without an ``error_callback`` failed; it is dropped if code looks at the error later."""
         if job.errors == "pool":
             self._keep(_Entry(job.call_as_text(), job.task, error, own=True))
         else:
@@ -95,7 +95,7 @@ class UnseenErrors:
         if len(entries) >= KEPT:
             _log(entries[0])
 
-    # -- and go out --------------------------------------------------------------------------------------------------
+    # -- errors that go out ------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """From now on log the errors of dropped tasks: the kept ones are about to be reported for the last time."""
@@ -178,16 +178,16 @@ class UnseenErrors:
             _log(entry)
             if is_interrupt(again):
                 raise
-            # Whatever else it is, the dispatcher must go on, and nothing else could get the error.
+            # Even if this is not an `Exception`, the dispatcher must go on, and no other code could get the error.
             _log(entry._replace(what=f"on_callback_error for {entry.what}", error=again))
 
 
 def as_exception(error: BaseException, said: str | None) -> Exception:
-    """Return an error with that note in a form for an `ExceptionGroup`: itself, or a `CallbackExit` around it."""
+    """Return an error with a note, in a form for an `ExceptionGroup`: itself, or a `CallbackExit` around it."""
     if said is not None:
         note(error, said)
     if issubclass(type(error), Exception):
-        return error  # type: ignore[return-value]  # its type is one, whatever its class pretends
+        return error  # type: ignore[return-value]  # its type is an Exception, whatever its class pretends
     notes = " ".join(notes_of(error))
     wrapped = CallbackExit(f"{error_words(error)} ({notes})" if notes else error_words(error))
     chain(wrapped, error)
@@ -195,7 +195,7 @@ def as_exception(error: BaseException, said: str | None) -> Exception:
 
 
 def say(what: str, error: BaseException) -> str:
-    """Describe what raised an error."""
+    """Say in words that this call raised this error."""
     return f"{what} raised {error_words(error)}"
 
 

@@ -10,16 +10,16 @@ from .._core.foreign import words
 from .._core.state import Stated
 from .._core.waits import Awaited, Group, UpTo
 
-# The wait-for graph asks these groups if a wait may never end (see `_core.deadlocks`), from any thread, while the pool
-# goes on. They only read, and in doubt they answer that the wait may end:
+# The wait-for graph asks these groups whether a wait may never end (see `_core.deadlocks`), from any thread, while the
+# pool goes on. They only read, and if they are not certain they answer that the wait may end:
 #
 # 1. A task that runs in a thread here is up to that thread, unless it has its own timeout. A task in another process or
 #    interpreter can't wait for locks that are held here, but the thread that unpickles its outcome can.
-# 2. A queued task is up to any worker. A worker that may still be started is enough, and so is one whose task has a
+# 2. A queued task is up to any worker. A worker that may still be started is enough. So is a worker whose task has a
 #    timeout, because it is replaced then.
-# 3. A task that is done is up to the dispatcher, which is stuck at most in a callback or a hook.
+# 3. A task that is done is up to the dispatcher, which can be stuck only in a callback or a hook.
 #
-# These don't consider that another thread may cancel a task, or abort the pool.
+# These groups don't consider that another thread may cancel a task, or abort the pool.
 
 _SHOWN: Final = 3  # threads
 
@@ -28,7 +28,7 @@ class Workforce(Protocol):
     """The workers of a pool."""
 
     def takers(self) -> Collection[int | None]:
-        """The threads any of which may take a queued task; None is one that is not known or may still be started."""
+        """The threads of which any may take a queued task; None is one that is not known or may still be started."""
 
     def at_work(self) -> Collection[int]:
         """The threads that run tasks without a limit."""
@@ -38,7 +38,7 @@ class Caller(Protocol):
     """The dispatcher of a pool."""
 
     def calling(self) -> tuple[int, str] | None:
-        """Its thread and what it runs, while that is a callback or a hook."""
+        """Its thread and the callback or hook that it runs, if it runs one."""
 
 
 class Job(Protocol):
@@ -46,7 +46,7 @@ class Job(Protocol):
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
 
     @property
     def limited(self) -> bool:
@@ -54,11 +54,11 @@ class Job(Protocol):
 
     @property
     def worker(self) -> int | None:
-        """The ident of the thread that runs it, or unpickles its outcome; None for none of this process."""
+        """The ident of the thread that runs it, or unpickles its outcome; None if no thread of this process does."""
 
     @property
     def arrives(self) -> bool:
-        """Whether it is the latter."""
+        """Whether that thread unpickles its outcome."""
 
     @property
     def parts(self) -> Group | None:
@@ -77,7 +77,7 @@ class Pool(Stated, Protocol):
 
     @property
     def staff(self) -> Staff:
-        """Who works for it."""
+        """The threads that work for it."""
 
 
 def _no_one() -> None:
@@ -93,7 +93,7 @@ class Workers(Group):
         self._staff = staff
 
     def members(self) -> Collection[UpTo]:
-        """Who they are now."""
+        """The workers that the pool has now."""
         return self._staff.takers()
 
 
@@ -110,7 +110,7 @@ class Staff:
         self._caller: Callable[[], Caller | None] = _no_one
 
     def hire(self, crew: Workforce, caller: Caller) -> None:
-        """Know who they are."""
+        """Set the workers and the dispatcher."""
         self._crew, self._caller = ref(crew), ref(caller)
 
     def takers(self) -> Collection[int | None]:
@@ -124,7 +124,7 @@ class Staff:
         return () if crew is None else crew.at_work()
 
     def calling(self) -> tuple[int, str] | None:
-        """The dispatcher's thread and the user's code that it runs, if it does."""
+        """The dispatcher's thread and the user's code that it runs, if it runs any."""
         caller = self._caller()
         return None if caller is None else caller.calling()
 
@@ -146,11 +146,11 @@ class TaskDone(Awaited):
 
     @property
     def sought(self) -> str:
-        """Its result."""
+        """The result of the task."""
         return f"the result of {words(self._label)}"
 
     def _up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  also a task may wait for itself
-        job = self.of.jobs.get(self._task)  # as `_end_of`, without another call: every wait for a result asks
+        job = self.of.jobs.get(self._task)  # as in `_end_of`, but without a call: every wait for a result asks
         if job is None or job.done():
             return None
         worker = job.worker
@@ -159,7 +159,7 @@ class TaskDone(Awaited):
         return None if job.limited else worker
 
     def why(self, thread: Callable[[int], str]) -> str:
-        """Say where it is."""
+        """Say where the task is."""
         job = self.of.jobs.get(self._task)
         if job is not None and job.worker is not None:
             return f"{'whose outcome is unpickled' if job.arrives else 'which runs'} in {thread(job.worker)}"
@@ -171,7 +171,7 @@ class TaskDone(Awaited):
 
     @property
     def advice(self) -> str:
-        """It depends on where the task is."""
+        """The advice for the place where the task is."""
         job = self.of.jobs.get(self._task)
         if job is None or job.worker is None:
             return (
@@ -190,21 +190,21 @@ class TaskSettled(TaskDone, Group):
 
     @property
     def sought(self) -> str:
-        """Its callback."""
+        """The callback of the task."""
         return f"the callback of {words(self._label)}"
 
     def _up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  the same
         return self
 
     def members(self) -> Collection[UpTo]:
-        """Both of them."""
+        """The end of the task, and the dispatcher if it runs a callback."""
         job, calling = self.of.jobs.get(self._task), self.of.staff.calling()
         if job is None:
             return ()
         return (_end_of(job, self.of.staff), None if calling is None else calling[0])
 
     def why(self, thread: Callable[[int], str]) -> str:
-        """Say where it is, or what keeps the dispatcher."""
+        """Say where the task is, or which callback keeps the dispatcher busy."""
         calling, job = self.of.staff.calling(), self.of.jobs.get(self._task)
         if calling is None:
             return super().why(thread)
@@ -213,7 +213,7 @@ class TaskSettled(TaskDone, Group):
 
     @property
     def advice(self) -> str:
-        """The same wherever the task is."""
+        """The same advice wherever the task is."""
         return "hold nothing that the task or a callback needs while you wait for them"
 
 
@@ -235,7 +235,7 @@ class AnyDone(Awaited, Group):
 
     @property
     def sought(self) -> str:
-        """The first result."""
+        """The first result of the tasks."""
         return f"the next result of {words(self._label)}"
 
     def _up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  the same
@@ -251,7 +251,7 @@ class AnyDone(Awaited, Group):
 
     @property
     def advice(self) -> str:
-        """What all have in common."""
+        """The advice for all of these tasks."""
         return "hold nothing that the tasks need while you wait for them, or give the pool another worker (max_workers)"
 
 
@@ -270,7 +270,7 @@ class AllDone(Group):
 
 
 class Room(Awaited, Group):
-    """Room for one more task: up to the dispatcher while it runs a callback, after which there is; else to any task."""
+    """Room for one more task. While the dispatcher runs a callback, this is up to it; otherwise to any task."""
 
     __slots__ = ("_any", "of")
 
@@ -283,19 +283,19 @@ class Room(Awaited, Group):
 
     @property
     def sought(self) -> str:
-        """Room."""
+        """Room for a task."""
         return "room for a task"
 
     def _up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  the same
         return self
 
     def members(self) -> Collection[UpTo]:
-        """One of the two."""
+        """The dispatcher if it runs a callback, otherwise any task."""
         calling = self.of.staff.calling()
         return (self._any,) if calling is None else (calling[0],)
 
     def why(self, thread: Callable[[int], str]) -> str:
-        """Say which."""
+        """Say which of the two it is."""
         calling = self.of.staff.calling()
         if calling is None:
             return self._any.why(thread)
@@ -303,7 +303,7 @@ class Room(Awaited, Group):
 
     @property
     def advice(self) -> str:
-        """The same for both."""
+        """The same advice for both."""
         return "hold nothing that the tasks or a callback need while you submit, or allow more tasks (max_pending)"
 
 
@@ -320,19 +320,19 @@ class Idle(Awaited, Group):
 
     @property
     def sought(self) -> str:
-        """The end."""
+        """The end of all tasks."""
         return "the end of all tasks"
 
     def _up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  the same
         return self
 
     def members(self) -> Collection[UpTo]:
-        """All of them."""
+        """The threads that run tasks or a callback."""
         calling = self.of.staff.calling()
         return (*self.of.staff.at_work(), None if calling is None else calling[0])
 
     def why(self, thread: Callable[[int], str]) -> str:
-        """Name them."""
+        """Name the threads and what they run."""
         calling = self.of.staff.calling()
         facts = [f"the {calling[1]}, in {thread(calling[0])}"] if calling is not None else []
         facts += [
@@ -344,7 +344,7 @@ class Idle(Awaited, Group):
 
     @property
     def advice(self) -> str:
-        """What all have in common."""
+        """The advice for all of these threads."""
         return "hold nothing that the tasks or a callback need while you join or close the pool"
 
 
@@ -363,14 +363,14 @@ class GroupDone(Awaited, Group):
 
     @property
     def sought(self) -> str:
-        """The end."""
+        """The end of the group's tasks."""
         return "the end of the tasks of a group"
 
     def _up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  the same
         return None if self._limited else self
 
     def members(self) -> Collection[UpTo]:
-        """All of them."""
+        """The ends of the tasks, and the dispatcher if it runs a callback."""
         calling = self.of.staff.calling()
         ends = [_end_of(self.of.jobs.get(task), self.of.staff) for task in self._tasks()]
         return (*ends, None if calling is None else calling[0])
@@ -381,7 +381,7 @@ class GroupDone(Awaited, Group):
 
     @property
     def advice(self) -> str:
-        """What all have in common."""
+        """The advice for all of these threads."""
         return (
             "hold nothing that its tasks or a callback need when you leave a group, give the pool another worker "
             "(max_workers), or give the group a limit (timeout)"
@@ -393,7 +393,7 @@ def _end_of(job: Job | None, staff: Staff) -> UpTo:
     if job is None or job.done():
         return None
     worker = job.worker
-    if worker is None:  # queued; or elsewhere, where no worker is known
+    if worker is None:  # it is queued; or it runs elsewhere, and no worker is known there
         return staff.workers if job.parts is None else job.parts
     return None if job.limited else worker
 

@@ -1,7 +1,7 @@
-"""`ConditionInC`: an interrupt can leave the ``with`` of a `threading.Condition` locked, but not that of this one.
+"""`ConditionInC`: a condition that no interrupt leaves locked, unlike `threading.Condition`.
 
-All versions: `threading.Condition.__exit__` is a Python function, and an interrupt that comes on its entry keeps it
-from unlocking. From 3.14 on, an interrupt can also lose what C's ``__enter__`` returns (gh-148874).
+All versions: `threading.Condition.__exit__` is a Python function, and an interrupt on entry to it keeps it from
+unlocking. From 3.14 on, an interrupt can also lose the value that C's ``__enter__`` returns (gh-148874).
 """
 
 from __future__ import annotations
@@ -22,21 +22,20 @@ if TYPE_CHECKING:
 class ConditionInC:
     """A condition that no interrupt leaves locked: ``with`` calls the lock's own C functions.
 
-    It looks them up when they are called, while `threading.Condition` collects them all when it is made. It waits and
-    notifies by the functions of `threading.Condition`, but is not derived from it, because its objects would be twice
-    as large.
+    It looks them up when they are called; `threading.Condition` fetches them all when it is made. It waits and notifies
+    by the functions of `threading.Condition`, but is not derived from it, because its objects would be twice as large.
     """
 
     __slots__ = ("_lock", "_waiters")
 
     def __init__(self) -> None:
         self._lock = RLock()
-        # Of locks, which `notify_all` releases: those of `wait`, and the gates.
+        # A deque of locks, which `notify_all` releases: those of `wait`, and the gates.
         self._waiters: list[Any] = []
 
     if sys.version_info >= (3, 14):
-        # What C returns to a `with` may be lost on 3.14 (gh-148874), and on 3.15 under a tracer. What Python returns is
-        # not, and the outcome of an unpacking is stored before an interrupt can come.
+        # A value that C returns to a `with` may be lost on 3.14 (gh-148874), and on 3.15 under a tracer. A value that
+        # Python returns is not lost, and the outcome of an unpacking is stored before an interrupt can come.
         def __enter__(self) -> bool:
             taken = False
             try:
@@ -61,10 +60,10 @@ class ConditionInC:
     notify: Callable[..., None] = Condition.notify
 
     def put_up(self) -> LockType:
-        """Add a closed gate, which `notify_all` opens. Look once more at what you wait for, then pass through."""
+        """Add a closed gate, which `notify_all` opens. The caller then checks again, and passes through."""
         return put_up(self._waiters)
 
     def notify_all(self) -> None:
-        """Wake all waiters; one that comes after this finds what it waits for."""
+        """Wake all waiters. A thread that begins to wait later finds its condition true."""
         if self._waiters:
             self.notify(len(self._waiters))

@@ -1,4 +1,4 @@
-"""`Custody`: a broken standard process executor forgets no future, as it can before Python 3.12."""
+"""`Custody`: keeps a broken standard process executor from forgetting futures, as it may before Python 3.12."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
-# Before 3.12 the thread that fails all futures of a broken executor takes no lock against `submit`. A future that comes
-# in later is never notified. One that comes in at the same time ends that thread by a changed dict: then several
-# futures are never notified, and processes live on that nothing ends, so the exit waits for them. In all of these cases
-# the executor is found broken *after* the future was handed over. The same thread also ends at the first cancelled
-# future that it has to fail; `_Tolerant` prevents this.
+# Before 3.12 the thread that fails all futures of a broken executor uses no lock against `submit`. A future that comes
+# in later is never notified. If a future comes in at the same time, the thread ends because a dict has changed: then
+# several futures are never notified, and some processes are not ended, so the exit waits for them. In all of these
+# cases the executor is found broken *after* the future was handed over. The same thread also ends at the first
+# cancelled future that it has to fail; `_Tolerant` prevents this.
 
-_JOINING = 1.0  # seconds; an executor that is busy for longer waits for its workers already
-_BREAKING = 10.0  # seconds for a broken executor to fail its futures, more than it ever needs
+_JOINING = 1.0  # seconds; an executor that is busy for longer already waits for its workers
+_BREAKING = 10.0  # seconds that a broken executor has to fail its futures, more than it ever needs
 
 
 class _Tolerant(Future[bytes]):
@@ -46,9 +46,9 @@ class Custody:
             inner.__class__ = _Tolerant
 
     def take(self, inner: Future[bytes]) -> None:
-        """Look after the future from now on; if the executor turns out to be broken, all futures know then.
+        """Keep the future from now on. If the executor turns out to be broken, fail all futures.
 
-        Blocks only in that case, until the executor's own thread has ended.
+        It blocks only in that case, until the executor's own thread has ended.
         """
         self._inners[inner] = None
         if inner.done():
@@ -57,7 +57,7 @@ class Custody:
             self._tell_all()
 
     def refused(self, error: Exception) -> None:
-        """Fail all futures if `submit` failed half-way in an executor that just broke; return the error."""
+        """Fail all futures and raise, if `submit` failed half-way because the executor just broke."""
         if getattr(self._executor, "_broken", False):
             self._tell_all()
             raise _broken() from error
@@ -75,7 +75,7 @@ class Custody:
             if not forgotten.done():
                 try:
                     forgotten.set_exception(_broken())
-                except InvalidStateError:  # it has got the error after all
+                except InvalidStateError:  # the executor has failed it after all
                     pass
 
 
@@ -90,8 +90,8 @@ def end(executor: ProcessPoolExecutor) -> None:
     inside: Any = executor
     for process in list((inside._processes or {}).values()):
         _kill(process)
-    # Not by `shutdown`: from 3.13 on the executor's own thread holds its lock while it waits for its workers, which it
-    # does by itself once the program ends. Then a worker that does not end would hold us up too.
+    # Not by `shutdown`. From 3.13 on the executor's own thread holds the executor's lock while it waits for its
+    # workers, and it does so by itself once the program ends. Then a worker that does not end would block us too.
     if inside._shutdown_lock.acquire(timeout=_JOINING):
         try:
             inside._shutdown_thread = True

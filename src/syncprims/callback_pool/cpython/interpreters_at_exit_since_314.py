@@ -1,4 +1,4 @@
-"""Ending a program while a thread is still in another interpreter: neither waiting for it nor crashing."""
+"""Ending a program while a thread is still in another interpreter, without waiting for the thread or crashing."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from ..._locks.timed_lock import TimedLock
 from ..at_exit import after_draining
 from ..travel.envelope import flush_output
 
-# At its end CPython destroys what interpreters are left, though a thread be running in one of them: it waits for other
-# threads that were started in there (3.14 and 3.15), or crashes (3.15: about every second time). So a program that has
-# abandoned one leaves by `os._exit`, after all its exit handlers, with the status that it would have had. No function
-# returns that status. So while there are such interpreters we watch what leaves the main thread's last frame:
-# `sys.monitoring` costs nothing until an exception leaves a frame, and 0.15 microseconds then.
+# At its end CPython destroys the interpreters that are left, even if a thread is running in one of them. Then it waits
+# for other threads that were started in there (3.14 and 3.15), or crashes (3.15: about every second time). So a program
+# that has abandoned such a thread leaves by `os._exit`, after all its exit handlers, with the status that it would have
+# had. No function returns that status. So while there are such interpreters, we watch the exceptions that leave the
+# main thread's last frame: `sys.monitoring` costs nothing until an exception leaves a frame, and 0.15 microseconds
+# then.
 #
-# Rejected: daemon threads alone (see above); the standard executor, whose threads are no daemons, and are waited for; a
-# fork that ends in the program's place.
+# Rejected: daemon threads alone (see above); the standard executor, whose threads are not daemons, so that the exit
+# waits for them; a fork that ends in the program's place.
 
-_PATIENCE = 0.5  # seconds for workers that are on their way out; to leave before them does no harm
+_PATIENCE = 0.5  # seconds for workers that are about to end; to leave before they have ended does no harm
 _UNKNOWN = 1  # the status if it could not be watched, because other tools have taken both ids
 _TOOLS = (4, 3)  # ids that have no customary user
 
-_mutex = TimedLock(name=InnerName("other interpreters"))  # taken by workers, and at exit
+_mutex = TimedLock(name=InnerName("other interpreters"))  # acquired by workers, and at exit
 # Guarded by _mutex:
 _inhabited: set[Thread] = set()
 _tool: int | None = None
-# Written by the main thread, and where the watch begins:
+# Written by the main thread, and by the thread that begins the watch:
 _status: int = _UNKNOWN
 
 
@@ -78,7 +79,7 @@ def _end_watch() -> None:
 
 
 def _monitoring() -> Any:
-    return vars(sys)["monitoring"]  # from 3.12 on, and other interpreters came with 3.14
+    return vars(sys)["monitoring"]  # it exists from 3.12 on, and this runs from 3.14 on
 
 
 def _unwound(_code: CodeType, _offset: int, error: BaseException) -> None:
@@ -96,12 +97,12 @@ def _status_of(error: BaseException) -> int:
 
 
 def _prepare_to_leave() -> None:
-    """Give the workers a moment, and be the first of the exit handlers, so that all others are left to call."""
+    """Give the workers a moment, and make `_leave` the first of the exit handlers: it calls all others itself."""
     deadline = Deadline(_PATIENCE)
     for thread in list(_inhabited):
         thread.join(deadline.remaining())
     with _mutex:
-        _end_watch()  # what exit handlers raise changes no status
+        _end_watch()  # an exception of an exit handler changes no status
     atexit.unregister(_leave)
     atexit.register(_leave)
 
@@ -113,7 +114,7 @@ def _leave() -> None:
     atexit._run_exitfuncs()
     flush_output()
     if _status == -signal.SIGINT:
-        # As the interpreter does, so that a shell sees that the program was interrupted.
+        # The interpreter does the same, so that a shell sees that the program was interrupted.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.raise_signal(signal.SIGINT)
     os._exit(_status & 0xFF)

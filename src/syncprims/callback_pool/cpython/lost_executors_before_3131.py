@@ -1,8 +1,8 @@
-"""`keep_if_broken`: a broken standard process executor is not collected by its own thread, which would hang for good.
+"""`keep_if_broken`: keeps a broken standard process executor from being collected by its own thread, which would hang.
 
-From 3.12 to 3.12.7 and in 3.13.0 (gh-125451), the thread that fails the futures of a broken executor holds a lock,
-and the executor's collection acquires the same lock. So if a future's callback has the last reference to the executor,
-for example after a task expired in a pool which is gone, the thread waits for itself, and the program's exit waits for
+From 3.12 to 3.12.7 and in 3.13.0 (gh-125451), the thread that fails the futures of a broken executor holds a lock, and
+the executor's collection acquires the same lock. A future's callback may have the last reference to the executor, for
+example after a task expired in a pool that is gone. Then the thread waits for itself, and the program's exit waits for
 the thread.
 """
 
@@ -14,7 +14,7 @@ from typing import Final
 
 NEEDED: Final = (3, 12) <= sys.version_info < (3, 12, 8) or (3, 13) <= sys.version_info < (3, 13, 1)
 
-_kept: dict[int, Executor] = {}  # they have no processes and no threads any more, so that little is kept
+_kept: dict[int, Executor] = {}  # they cost little: their processes and threads have ended
 
 
 def keep_if_broken(executor: Executor, error: BaseException | None) -> None:

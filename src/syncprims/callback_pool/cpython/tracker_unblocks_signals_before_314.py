@@ -1,8 +1,8 @@
 """`signal_mask_kept`: starting processes leaves the calling thread's blocked signals as they are.
 
 Up to 3.12 and in the first releases of 3.13, the start of multiprocessing's resource tracker ends by unblocking SIGINT
-and SIGTERM in the calling thread, even if that thread had blocked them before. A program that blocks SIGTERM in all
-threads and takes it by `signal.sigwait` would then be ended by it, because a thread of the pool's lets it in.
+and SIGTERM in the calling thread, even if that thread had blocked them before. A program may block SIGTERM in all
+threads and wait for it by `signal.sigwait`. The signal would then end it, because a thread of the pool lets it in.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What a call needs on its way to another process or interpreter, and back."""
+"""The way of a call to another process or interpreter, and back."""

@@ -1,4 +1,4 @@
-"""Arrival: what a new worker process does before its first call, how it serves, and what it reports."""
+"""Arrival: the start of a new worker process before its first call, its work, and its reports."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .exceptions import Dumps, pack_error, swallow
 from .main_module import Source, import_main
 from .surroundings import Surroundings
 
-# The order matters. Ctrl-C at a terminal reaches the workers too, so it is taken care of first. The main module comes
-# before the initializer, which may be defined there. All this happens while multiprocessing unpickles the new process:
-# then its `_inheriting` flag is up, by which a main module without its guard is found out; and only then can
-# descriptors, and multiprocessing's own locks and queues, travel.
+# The order matters. Ctrl-C at a terminal reaches the workers too, so it is handled first. The main module comes before
+# the initializer, which may be defined there. All this happens while multiprocessing unpickles the new process. During
+# that time its `_inheriting` flag is set. The flag reveals a main module without its guard, and only while it is set
+# can descriptors, and multiprocessing's own locks and queues, be sent.
 #
-# The messages on the pipe: to the worker calls as bytes, and an empty message (`NO_MORE`) for its end; from the worker
-# a pickled `Word` for each report, and the outcome of each call, with `INTERRUPTED` before it if the worker has just
-# got Ctrl-C.
+# The messages on the pipe: the worker gets calls as bytes, and an empty message (`NO_MORE`) for its end. It sends a
+# pickled `Word` for each report, and the outcome of each call, with `INTERRUPTED` before the outcome if the worker has
+# just got Ctrl-C.
 
 StartCall = tuple[Callable[..., object] | None, tuple[Any, ...]]
 _MOST_NAMES = 5
@@ -38,26 +38,25 @@ class Word(NamedTuple):
     """A report of a worker.
 
     Attributes:
-        event: ``"started"``; ``"ready"`` after its initializer; ``"failed"``, where `facts` says what did (``"main"``,
-            ``"unpickling"`` or ``"initializer"``) and has the packed error; or ``"left"`` at its end, where `facts` are
-            the threads and processes that tasks have left there and that it waits for.
-        facts: See `event`.
+        event: ``"started"``; ``"ready"`` after its initializer; ``"failed"``; or ``"left"`` at its end.
+        facts: For ``"failed"``, the part that failed (``"main"``, ``"unpickling"`` or ``"initializer"``) and the packed
+            error. For ``"left"``, the threads and processes that tasks have left there, for which the worker waits.
     """
 
     event: str
     facts: tuple[Any, ...]
 
 
-# -- what it brings along ----------------------------------------------------------------------------------------------
+# -- its luggage -------------------------------------------------------------------------------------------------------
 
 
 class Luggage:
-    """What a new worker process gets. Where that is unpickled, it arrives; in a forked process `arrive` is called.
+    """The data that a new worker process gets. Unpickling it is the arrival; in a forked process `arrive` is called.
 
     Args:
-        pipe: By which calls come, and outcomes go.
-        around: To be entered after the start; None for a process that starts there.
-        main: Where the main module comes from; None where it is there already.
+        pipe: Calls come by it, and outcomes go by it.
+        around: The surroundings to enter after the start; None for a process that starts in them.
+        main: Where the main module comes from; None if the process has it already.
         start_call: The initializer, if any, and its arguments.
         dumps: The pool's pickler, for a start call that multiprocessing's own can't pickle.
         dumps_blob: The same, for results; None for the standard one.
@@ -139,7 +138,7 @@ def _arrive(
 
 
 def _begin(pipe: Connection) -> None:
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # the program ignores it, and so do its workers
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # if the program ignores it, so do its workers
         signal.signal(signal.SIGINT, _note_interrupt)
         if os.name == "posix":
             signal.siginterrupt(signal.SIGINT, False)
@@ -150,8 +149,8 @@ _interrupted_at: float | None = None
 
 
 def _note_interrupt(_number: int, _frame: object) -> None:
-    # The signal must not be ignored: programs that a task starts would ignore it too. If Ctrl-C has ended one of them,
-    # the next task must not begin before the pool has had the time to cancel it.
+    # The signal must not be ignored: programs that a task starts would ignore it too. If Ctrl-C has ended such a
+    # program, the next task must not begin before the pool has had the time to cancel it.
     global _interrupted_at
     _interrupted_at = monotonic()
 
@@ -169,7 +168,7 @@ def _say(pipe: Connection, event: str, *facts: Any) -> None:
 def _say_at_start(pipe: Connection, event: str, *facts: Any) -> None:
     try:
         _say(pipe, event, *facts)
-    except OSError:  # the pool has gone, and its terminal is another program's: end in silence
+    except OSError:  # the pool has gone, and its terminal is another program's: end without a message
         os._exit(1)
 
 
@@ -185,7 +184,7 @@ def _or_say(pipe: Connection, what: str, call: Callable[..., Any], *args: Any) -
 
 
 def work(luggage: Arrived | Luggage) -> None:
-    """Serve until the pool does not need the worker any more; then report what keeps the process from ending."""
+    """Serve until the pool no longer needs the worker; then report the threads and processes that keep it alive."""
     pipe, start_call, dumps_blob, flush = luggage.arrive() if isinstance(luggage, Luggage) else luggage
     file = os.fstat(pipe.fileno()) if os.name == "posix" else None
     try:
@@ -194,7 +193,7 @@ def work(luggage: Arrived | Luggage) -> None:
             outcome = run_packed(call, dumps_blob, None, 0, flush)
             del call
             if file is not None and not os.path.samestat(os.fstat(pipe.fileno()), file):
-                return  # a task has closed the pipe, and the number is another file's
+                return  # a task has closed the pipe, and another file may have its number now
             if _just_interrupted():
                 pipe.send_bytes(INTERRUPTED)
             pipe.send_bytes(outcome)
@@ -207,7 +206,7 @@ def work(luggage: Arrived | Luggage) -> None:
 
 
 def _prepare(pipe: Connection, start_call: StartCall) -> None:
-    """Watch the parent, whose death is the worker's, and run the initializer; if that fails, end the process."""
+    """Watch the parent, to end when it does, and run the initializer; if that fails, end the process."""
     from threading import Thread
 
     Thread(target=_end_with_parent, name="syncprims-parent-watch", daemon=True).start()

@@ -15,8 +15,8 @@ from .exceptions import Dumps, PackedError, pack_error, unloadable, unpack_error
 from .main_module import has_main
 from .start_board import stamp
 
-# Outcomes are sent as dumps((True, result)) or pickle.dumps((False, *PackedError)). The error has its own pickle: if
-# this side can't load it, the traceback must not be lost.
+# Outcomes are sent as dumps((True, result)) or pickle.dumps((False, *PackedError)). The error has its own pickle, so
+# that the traceback is not lost if this side can't load the error.
 
 __all__ = ["Dumps", "flush_output", "pack", "portable", "run_packed", "unpack"]
 
@@ -31,7 +31,7 @@ def portable(dumps: Dumps) -> bytes | None:
         return None
 
 
-# -- where the call is made --------------------------------------------------------------------------------------------
+# -- in the process that makes the call --------------------------------------------------------------------------------
 
 
 def pack(dumps: Dumps, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -73,14 +73,14 @@ def advice(error: BaseException, otherwise: str) -> str:
     """
     raised_in = _module_of(error)
     if raised_in.startswith("syncprims.") and raised_in != __name__:
-        return ""  # one of our primitives, whose error says it
+        return ""  # it is one of our primitives, whose error says it
     if raised_in == "multiprocessing.context":
         return (
             ". What multiprocessing makes is handed over when a worker starts: make it with "
             'multiprocessing.get_context("spawn") and pass it in initargs= to an initializer that keeps it in a global '
             "variable; or pass the proxy that a multiprocessing.Manager() makes"
         )
-    if raised_in == "multiprocessing.synchronize":  # it is of a context that forks, as the default one is up to 3.13
+    if raised_in == "multiprocessing.synchronize":  # its context forks, as the default one does up to 3.13
         return (
             '. Workers are not forked: make it with multiprocessing.get_context("spawn"), and pass it in initargs=; or '
             "pass the proxy that a multiprocessing.Manager() makes"
@@ -91,7 +91,7 @@ def advice(error: BaseException, otherwise: str) -> str:
             'multiprocessing.get_context("spawn") and pass it in initargs=, or pass the proxy that a '
             "multiprocessing.Manager() makes"
         )
-    if isinstance(error, (AttributeError, pickle.PicklingError)):  # of a function or a class that can't be found
+    if isinstance(error, (AttributeError, pickle.PicklingError)):  # a function or a class that can't be found
         return f". {otherwise}, or make the pool with dumps=cloudpickle.dumps"
     return f". {otherwise}"
 
@@ -119,8 +119,8 @@ def run_packed(call: bytes, dumps_blob: bytes | None, board: str | None, slot: i
     except BaseException as error:  # noqa: BLE001  a task may raise anything, SystemExit too, and only it shall fail
         outcome = pickle.dumps((False, *pack_error(dumps, error)))
     if flush:
-        # Before the outcome leaves, so that the worker's lines come before those of the callback.
-        with suppress(BaseException):  # of a stream that the task has put there
+        # Before the outcome is sent, so that the worker's lines come before those of the callback.
+        with suppress(BaseException):  # the task may have replaced the stream
             flush_output()
     return outcome
 
@@ -161,7 +161,7 @@ def flush_output() -> None:
             pass
 
 
-# -- back where the call was made --------------------------------------------------------------------------------------
+# -- back in the process that made the call ----------------------------------------------------------------------------
 
 
 def unpack(outcome: bytes) -> tuple[Any, BaseException | None]:

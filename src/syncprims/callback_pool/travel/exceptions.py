@@ -13,10 +13,11 @@ from ...errors import TransportError
 
 # Unpickling calls an exception's class with its `args`. Many classes make their text from other arguments, so the copy
 # can't be made, or has another text: "quota of quota of alice is used up is used up". So the worker loads the pickled
-# exception, and compares. It is sent as itself only if the copy has the same type and the same text; if an attribute
-# differs, a note says so. The other side compares the text again, because its version of the class may differ.
+# exception, and compares. The exception itself is sent only if the copy has the same type and the same text; if an
+# attribute differs, a note says so. The other side compares the text again, because its version of the class may
+# differ.
 #
-# The comparison uses only the interpreter's own types: the only method of the user's that is called is the exception's
+# The comparison uses only the interpreter's own types. The only method of the user's that it calls is the exception's
 # `__str__`, under guard.
 
 Dumps = Callable[[Any], bytes]
@@ -30,7 +31,7 @@ _HEAP_TYPE = 1 << 9  # in `type.__flags__`: a class that a program defines, not 
 
 
 class PackedError(NamedTuple):
-    """An exception on its way: `pickled` is None if pickling would change it."""
+    """A packed exception: `pickled` is None if pickling would change the exception."""
 
     pickled: bytes | None
     kind: str
@@ -98,7 +99,7 @@ def _compared(pickled: bytes, error: BaseException, copy: object) -> tuple[bytes
 def _same_words(one: str | None, other: str | None) -> bool:
     if one is None or other is None:
         return one is other
-    # Addresses of objects differ, and so does the order of a set.
+    # The addresses of objects differ between the two, and so does the order of a set.
     one, other = _ADDRESS.sub("0x", one), _ADDRESS.sub("0x", other)
     return one == other or sorted(one) == sorted(other)
 
@@ -131,14 +132,14 @@ def _contents(error: BaseException) -> dict[str, tuple[Any]]:
 
 
 def _alike(one: object, other: object, depth: int) -> bool:
-    """Compare without calling a method of a user's class: of those, only the types."""
+    """Compare without calling a method of a user's class: of its objects, only the types are compared."""
     kind = type(one)
     if kind is not type(other):
         return False
     if kind in _PLAIN:
         return bool(one == other)
     if kind is float:
-        return repr(one) == repr(other)  # NaN too
+        return repr(one) == repr(other)  # so that NaN is equal to itself
     if depth == 0:
         return True
     if isinstance(one, (tuple, list)) and kind in (tuple, list):
@@ -149,14 +150,14 @@ def _alike(one: object, other: object, depth: int) -> bool:
     if isinstance(one, dict) and kind is dict:
         assert isinstance(other, dict)
         return _alike(list(one.items()), list(other.items()), depth)
-    if issubclass(kind, BaseException):  # in a group, say
+    if issubclass(kind, BaseException):  # for example in a group
         assert isinstance(one, BaseException)
         assert isinstance(other, BaseException)
         return _same_words(swallow(None, _text, one), swallow(None, _text, other)) and not _changes(one, other)
     return True
 
 
-# -- on the other side -------------------------------------------------------------------------------------------------
+# -- in the pool's process ---------------------------------------------------------------------------------------------
 
 
 def unpack_error(packed: PackedError) -> BaseException:
@@ -164,13 +165,13 @@ def unpack_error(packed: PackedError) -> BaseException:
     error = _load(packed)
     for each in packed.notes:
         note(error, each)
-    # The worker's text has the whole chain already.
+    # The worker's text already has the whole chain.
     return chain(error, _remote(packed.traceback))
 
 
 def _remote(traceback: str) -> BaseException:
     """Return the traceback of an error in a worker as the cause of the error here, which shows it as text."""
-    from multiprocessing import pool  # whose class programs know; imported by those alone that need it
+    from multiprocessing import pool  # programs know this class; imported only if it is needed
 
     remote: BaseException = pool.RemoteTraceback(f'\n"""\n{traceback}"""')  # type: ignore[attr-defined]  # typeshed lacks it
     return remote
@@ -202,7 +203,8 @@ def unloadable(error: BaseException) -> TransportError:
         f"the result can't be unpickled here: {_words_for(error)}. Return something that this process can import and "
         "rebuild"
     )
-    # As text, like the worker's: frames hold those that called them, here the executor's with its pipes and semaphores.
+    # As text, like the worker's: frames keep their callers' alive, here those of the executor with its pipes and
+    # semaphores.
     text = guarded("", _traceback, error)
     chain(without_traceback(error), _remote(text)).__context__ = None
     return chain(broken, error)  # type: ignore[return-value]  # the same

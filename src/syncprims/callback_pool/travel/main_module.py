@@ -8,9 +8,9 @@ from types import CodeType, FrameType
 from typing import Any
 
 # CPython removes `__main__.__file__` as soon as a script has ended, before the exit handlers. From then on
-# multiprocessing can't tell a new worker where the script is. So a pool notes this when it is made, for workers that
-# start, or are replaced, while it drains. It only notes it: a pool may be made at module level, where a worker that
-# imports the module makes it too, and never uses it. The check for the main guard comes with the first task.
+# multiprocessing can't tell a new worker where the script is. So a pool records the place when it is made, for workers
+# that start, or are replaced, while it drains. It does no more at that time: if a pool is made at module level, a
+# worker that imports the module makes it too, and never uses it. The main guard is checked with the first task.
 
 Source = dict[str, Any]
 GUARD = 'if __name__ == "__main__":'
@@ -31,7 +31,7 @@ def main_source() -> Source:
 
 
 def import_main(source: Source) -> None:
-    """Import it under the name ``__mp_main__``, unless that has been done."""
+    """Import the module under the name ``__mp_main__``, unless that has been done."""
     from multiprocessing.spawn import prepare
 
     prepare(source)
@@ -49,7 +49,7 @@ def check_guard(pool_name: str) -> None:
     """Raise if a task was submitted by a main module that a worker is importing.
 
     Raises:
-        RuntimeError: It was.
+        RuntimeError: That is the case: the main guard is missing.
     """
     from multiprocessing.process import current_process
 
@@ -62,8 +62,8 @@ def check_guard(pool_name: str) -> None:
 
 # A frozen program (PyInstaller, cx_Freeze, py2exe) starts itself as its worker. Unless it first calls `freeze_support`,
 # each worker runs the program from the start and starts its own workers, without end. The call leaves no trace in the
-# first process. So this checks that the code of a function or module that runs now, or was defined there, makes the
-# call.
+# first process. So this searches for the call in the code of the functions and modules that run now, or were defined
+# there.
 
 FREEZE_SUPPORT = "multiprocessing.freeze_support()"
 _found_freeze_support = False
@@ -74,10 +74,10 @@ def _frozen() -> bool:
 
 
 def check_frozen(pool_name: str) -> None:
-    """Raise in a frozen program in which no call of ``freeze_support`` can be found.
+    """Raise in a frozen program if it has no call of ``freeze_support`` that can be found.
 
     Raises:
-        RuntimeError: There is none.
+        RuntimeError: No call was found.
     """
     global _found_freeze_support
     if not _frozen() or _found_freeze_support:

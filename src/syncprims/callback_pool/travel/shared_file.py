@@ -1,4 +1,4 @@
-"""Files that a pool shares with workers of handed-in executors: in memory if possible, and fully allocated."""
+"""Files shared with the workers of executors that users passed in: in memory if possible, and fully allocated."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 from contextlib import suppress
 from weakref import finalize
 
-# Workers of a handed-in executor inherit nothing from the pool, and have to open a path: on Linux the descriptor of
-# this process in /proc, elsewhere a temporary file. Whether they can open it is tested, not assumed: see `start_board`.
+# The workers of an executor that a user passed in inherit nothing from the pool, and have to open a path: on Linux the
+# descriptor of this process in /proc, elsewhere a temporary file. `start_board` tests whether they can open it.
 #
 # If a mapped file has holes, a process that touches a page for which the system has no room is killed (SIGBUS). So
 # `allocate` fills the file beforehand, and fails if that is not possible.
@@ -55,6 +55,6 @@ def _in_memory(label: str) -> int | None:
 def _close(fd: int, path: str | None, owner: int) -> None:
     with suppress(OSError):
         os.close(fd)
-    if path is not None and os.getpid() == owner:  # a forked child's exit must not take the parent's file
+    if path is not None and os.getpid() == owner:  # when a forked child exits, the parent still needs the file
         with suppress(OSError):
             os.unlink(path)

@@ -16,18 +16,18 @@ from .shared_file import SharedFile
 if TYPE_CHECKING:
     from mmap import mmap
 
-# For handed-in process executors of this machine. Shared memory is needed because `Future.running()` is also true for
-# calls that such an executor has only fetched in advance, so a timeout counted from it would expire innocent tasks. A
-# slot is two aligned doubles: `time.monotonic()` in seconds, which all processes of a machine share, where 0.0 means
-# "did not begin"; and, written before that, the worker's process id, for reports. A worker may be unable to write
-# there: "unknown" is never treated as "did not begin".
+# For process executors of this machine that users passed in. Shared memory is needed because `Future.running()` is also
+# true for calls that such an executor has only fetched in advance: a timeout counted from then would expire tasks that
+# have not begun. A slot is two aligned doubles. One is `time.monotonic()` in seconds, which all processes of a machine
+# share; 0.0 means "did not begin". The other, written first, is the worker's process id, for reports. A worker may be
+# unable to write there: "unknown" is never treated as "did not begin".
 #
-# The first bytes are a token, with which a worker that opens a path checks that it has this board (in another
+# The first bytes are a token. With it, a worker that opens a path checks that the file is this board (in another
 # container, the path may lead to another program's file).
 
 
 _SLOT = struct.Struct("d")
-_PLACE = 2 * _SLOT.size  # of one call
+_PLACE = 2 * _SLOT.size  # the size of one call's slot
 _TOKEN = 8
 _FIRST = 16
 
@@ -50,12 +50,12 @@ class StartBoard:
         self._map: mmap = self._mapped(size)
         token = os.urandom(_TOKEN)
         self._map[:_TOKEN] = token
-        #: What `stamp` needs to find the board.
+        # : The argument by which `stamp` finds the board.
         self.address: str = f"{token.hex()}:{self._file.path}"
-        #: False once a worker was found that can't reach it; None until one has reported.
+        # : Whether workers can reach it: False once a worker was found that can't; None until one has reported.
         self.reached: bool | None = None
         self._mutex = TimedLock(name=InnerName("start board"))
-        self._free: deque[int] = deque(range(_FIRST, size, _PLACE))  # 0 is "none"
+        self._free: deque[int] = deque(range(_FIRST, size, _PLACE))  # 0 means none
 
     def _mapped(self, size: int) -> mmap:
         from mmap import mmap
@@ -64,7 +64,7 @@ class StartBoard:
         return mmap(self._file.fd, size)
 
     def take(self) -> int:
-        """Return a free slot, wiped; 0 if there is no room for more."""
+        """Return a free slot, cleared; 0 if there is no room for more."""
         while True:
             try:
                 slot = self._free.popleft()
@@ -96,7 +96,7 @@ class StartBoard:
             if self._free:
                 return
             size = len(self._map)
-            # The old map stays valid for a thread that reads it; both show the same memory.
+            # The old map stays valid for a thread that is reading it; both show the same memory.
             self._map = self._mapped(2 * size)
             self._free.extend(range(size, 2 * size, _PLACE))
 

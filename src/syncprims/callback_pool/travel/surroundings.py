@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 from weakref import finalize
 
-# Workers start when the first task comes, or later, and from a server whose start is the only moment at which most of
-# this can be given to them. What is taken note of here:
-#
-# - the environment, the working directory, the umask (on Linux) and the three standard streams, as descriptors: those
-#   of the moment when the pool was made;
+# Workers start when the first task comes, or later. They start from a server, and most of this state can be given to
+# them only at the server's start. This file records the environment, the working directory, the umask (on Linux) and
+# the three standard streams, as descriptors, at the moment when the pool is made.
 #
 # The properties that children inherit by themselves (resource limits, niceness, user and groups, ignored or blocked
 # signals) are those at the time of the first task. `sys.path` and `sys.argv` are those at the time when the worker
@@ -33,14 +31,14 @@ class Surroundings:
     def __init__(self) -> None:
         self.environ: dict[str, str] = dict(os.environ)
         self.folder: str | None = None
-        with suppress(OSError):  # it was deleted
+        with suppress(OSError):  # if the directory was deleted
             self.folder = os.getcwd()
         self.umask: int | None = _umask()
         self._streams = [_Stream(number) for number in range(3)] if os.name == "posix" else []
         finalize(self, _close_all, self._streams).atexit = False
 
     def for_popen(self) -> dict[str, Any]:
-        """Return the arguments by which `subprocess.Popen` starts a process in these surroundings."""
+        """Return the arguments with which `subprocess.Popen` starts a process in these surroundings."""
         from subprocess import DEVNULL
 
         given: dict[str, Any] = {"env": self.environ, "cwd": self.folder}
@@ -57,16 +55,16 @@ class Surroundings:
 
 
 class _Stream:
-    """A standard stream, which stays open however the process redirects it later."""
+    """A standard stream, which stays open even if the process redirects it later."""
 
     def __init__(self, number: int) -> None:
         self._fd: int | None = None
-        with suppress(OSError):  # it is closed
+        with suppress(OSError):  # if the stream is closed
             self._fd = os.dup(number)
             self._file = _identity(self._fd)
 
     def fd(self) -> int | None:
-        """Return its descriptor, unless it has been closed (a program that becomes a daemon closes all)."""
+        """Return its descriptor, unless the program has closed it (a program that becomes a daemon closes all)."""
         fd = self._fd
         with suppress(OSError):
             if fd is not None and _identity(fd) == self._file:
@@ -82,7 +80,7 @@ class _Stream:
 
 @contextmanager
 def keep_streams_apart() -> Iterator[None]:
-    """Let nothing that is opened in the block get the number of a standard stream, even if this process has none."""
+    """In the block, no file gets the number of a standard stream, even if this process lacks that stream."""
     fillers = []
     try:
         while os.name == "posix":
@@ -107,7 +105,7 @@ def _identity(fd: int) -> tuple[int, int]:
 
 
 def _umask() -> int | None:
-    # os.umask() tells it by changing it, for a moment in which another thread may create a file.
+    # os.umask() returns the mask only by changing it, for a moment in which another thread may create a file.
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text(errors="replace").splitlines():
             if line.startswith("Umask:"):
@@ -116,7 +114,7 @@ def _umask() -> int | None:
 
 
 def enter(environ: dict[str, str], folder: str | None) -> None:
-    """Put this process into those surroundings, as far as it can be done later than at its start."""
+    """Put this process into those surroundings, as far as that is possible after its start."""
     os.environ.clear()
     os.environ.update(environ)
     if folder is not None:

@@ -1,4 +1,4 @@
-"""`Backend`: what the pool needs of the place where its tasks run, and how a task runs in a thread."""
+"""`Backend`: the place where a pool's tasks run, with the methods that the pool uses; running a task in a thread."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class BackendOptions(NamedTuple):
     """The options that a pool gives to each kind of backend.
 
     Attributes:
-        open_tasks: Those of the pool; they have the pool's name, and workers enter it while they work.
+        open_tasks: Those of the pool; they have the pool's name, and workers enter them while they work.
         timer: Lets tasks expire.
-        max_workers: How many; 0 if the executor was handed in and knows it itself.
+        max_workers: How many; 0 if the user passed in an executor, which knows it itself.
         initializer: Called in each worker at its start, with ``initargs``.
         initargs: See ``initializer``.
         dumps: The pickler, if calls and results are pickled.
         flush: Whether workers flush their output after each task, if calls are pickled.
-        grace: How many seconds workers have to end, once they have nothing left to do; None means no limit.
+        grace: How many seconds workers have to end, once their tasks are done; None means no limit.
         mp_context: How processes start: None, a start method, or a context of multiprocessing.
         max_tasks_per_child: How many tasks a process runs before it is replaced; None means no limit.
     """
@@ -58,7 +58,7 @@ class Backend(ABC):
     Attributes:
         packs: Whether calls are sent as bytes.
         fate: What happens to the worker of a task that expired, for its error.
-        max_workers: How many there are at most; None if only the owner of the executor knows.
+        max_workers: How many workers there are at most; None if only the owner of the executor knows.
         rest: How many seconds the dispatcher may let results gather while many tasks are open.
     """
 
@@ -89,7 +89,7 @@ class Backend(ABC):
         self._stuck.discard(job)
 
     def takers(self) -> Collection[int | None]:
-        """The threads any of which may take a queued task; None is one that is not known or may still be started."""
+        """The threads of which any may take a queued task; None is one that is not known or may still be started."""
         return (None,)
 
     def at_work(self) -> Collection[int]:
@@ -118,7 +118,7 @@ class Backend(ABC):
 
     @abstractmethod
     def finish(self, deadline: Deadline) -> list[str]:
-        """After `stop`: kill stuck workers if that is possible, and wait for the rest at most that long.
+        """After `stop`: kill stuck workers if that is possible, and wait for the others, but not past the deadline.
 
         Returns:
             A description of the workers that have not ended.
@@ -133,10 +133,10 @@ class Backend(ABC):
         return []
 
     def give_up_start(self, patience: float) -> float | None:  # noqa: ARG002  it is for executors of the pool's own
-        """Fail what waits for workers if none of them has come through its start in that many seconds.
+        """Fail the tasks that wait for workers if no worker has finished its start within that many seconds.
 
         Returns:
-            After how many seconds to ask again; None is never.
+            After how many seconds to ask again; None means never.
         """
         return None
 
@@ -144,7 +144,7 @@ class Backend(ABC):
         """In a forked child: drop the parent's resources."""
 
     def run(self, job: Job[Any]) -> bool:
-        """Run the job in this thread and set its outcome; False if it came too late, because the job had expired."""
+        """Run the job in this thread and set its outcome; return False if the job expired before that."""
         try:
             if not job.begin():
                 return True
@@ -161,4 +161,4 @@ class Backend(ABC):
         else:
             return job.finish(result)
         finally:
-            self = fn = args = kwargs = job = None  # type: ignore[assignment]  # the error's traceback holds this frame: no cycle through it
+            self = fn = args = kwargs = job = None  # type: ignore[assignment]  # its traceback holds this frame: avoid a cycle

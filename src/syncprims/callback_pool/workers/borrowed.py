@@ -1,4 +1,4 @@
-"""`Borrowed`: the executors that are handed in."""
+"""`Borrowed`: an executor that the user passed to the pool."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from ..travel.start_board import StartBoard, can_reach, make_board
 from .backend import Backend, BackendOptions
 from .dask_bulk import DaskBulk, takes_bulk
 
-# The task that each thread of handed-in executors runs; each thread writes its own entry.
+# The task that each thread of such executors runs; each thread writes its own entry.
 busy: dict[int, Job[Any]] = {}
 
 
 class Borrowed(Backend):
-    """An executor that was handed in.
+    """An executor that the user passed to the pool.
 
     Args:
         executor: Used only through ``submit(callable, *args)``, and never shut down.
@@ -39,7 +39,7 @@ class Borrowed(Backend):
     def __init__(self, executor: Executor, packs: bool, options: BackendOptions) -> None:
         super().__init__(options)
         self._executor = executor
-        known = getattr(executor, "_max_workers", None)  # as the standard executors and loky's have it
+        known = getattr(executor, "_max_workers", None)  # the standard executors and loky's have it
         self.max_workers: int | None = known if type(known) is int else None
         self._has_threads = has_threads(executor)
         self._dumps_blob = portable(options.dumps)
@@ -54,7 +54,7 @@ class Borrowed(Backend):
         self._board = make_board() if reachable else None
         self._asked = False
         self.packs = packs
-        # Some register a handler when they are imported, others (loky) with the first task that they get.
+        # Some executors' modules register an exit handler when they are imported, loky's with its first task.
         self._at_work = False
         drain_before(type(executor).__module__)
         self.fate = "its worker can't be stopped from here, its result will be dropped"
@@ -83,7 +83,7 @@ class Borrowed(Backend):
         inner.add_done_callback(partial(self._done, job))
         if self._custody is not None:
             self._custody.take(inner)
-        if job.cancelled():  # while it had no inner future to cancel
+        if job.cancelled():  # it was cancelled before it had an inner future
             guarded(False, inner.cancel)
         if job.timeout is not None and self._schedule is None and self.packs:
             if self._never_says_running:
@@ -128,9 +128,9 @@ class Borrowed(Backend):
             leave(before)
 
     def takers(self) -> Collection[int | None]:
-        """The executor's threads, if they are known and no more can be started; None for each that runs no task here.
+        """The executor's threads, if they are known and no more can be started; None for some.
 
-        What runs there and is not of a pool can go on.
+        None means a thread that runs no task of a pool: it is free, or runs other code, which can go on.
         """
         if not self._has_threads:
             return (None,)
@@ -182,13 +182,13 @@ class Borrowed(Backend):
 
 
 def _note_answer(board: StartBoard, answer: Future[bool]) -> None:
-    """Note that a worker can't write on the board, so that timeouts count from when ``running()`` is first true."""
+    """Note whether a worker can write on the board; if not, timeouts count from when ``running()`` is first true."""
     if not answer.cancelled() and answer.exception() is None and answer.result() is False:
         board.reached = False
 
 
 def deliver(job: Job[Any], inner: Future[Any]) -> BaseException | None:
-    """Bring the outcome of an inner future to the job; return an error of the executor itself, or of its future."""
+    """Set the job's outcome from its inner future; return an error of the executor itself, or of its future."""
     try:
         return _deliver(job, inner)
     except BaseException as error:  # noqa: BLE001  whatever it is, only this task shall fail
@@ -196,7 +196,8 @@ def deliver(job: Job[Any], inner: Future[Any]) -> BaseException | None:
 
 
 def _deliver(job: Job[Any], inner: Future[Any]) -> BaseException | None:
-    # Not by `result`, which raises: a broken executor gives one error to many futures, each adding to its traceback.
+    # Not by `result`, which raises: a broken executor gives one error to many futures, and each would add to its
+    # traceback.
     error = CancelledError() if inner.cancelled() else inner.exception()
     kind = type(error)
     if issubclass(kind, CancelledError):
@@ -207,7 +208,7 @@ def _deliver(job: Job[Any], inner: Future[Any]) -> BaseException | None:
             raise TypeError(f"the exception() of a {type_name(inner)} is {words(error)}, which is no exception")
         return error
     outcome = inner.result()
-    if outcome is not None:  # a call that ran in this process has brought its own
+    if outcome is not None:  # a call that ran in this process has set its outcome itself
         job.arrive()
         result, failure = unpack(outcome)
         if failure is None:
@@ -226,12 +227,12 @@ def crosses_processes(executor: Executor) -> bool:
 
 
 def has_threads(executor: Executor) -> bool:
-    """Whether it is made of standard threads."""
+    """Whether the executor runs standard threads."""
     return ("concurrent.futures.thread", "ThreadPoolExecutor") in _kinds(executor)
 
 
 def _kinds(executor: object) -> set[tuple[str, str]]:
-    """The names of its classes: this does not need their modules."""
+    """The names of the object's classes; this does not need to import their modules."""
     return {(kind.__module__, kind.__qualname__) for kind in type(executor).__mro__}
 
 
@@ -240,7 +241,7 @@ def refuse_unsuitable(executor: object) -> None:
 
     Raises:
         TypeError: It has no ``submit``.
-        ValueError: It is Dask's with ``pure`` left on, which would run equal calls once only.
+        ValueError: It is Dask's without ``pure=False``, and would run equal calls only once.
     """
     if not callable(getattr(executor, "submit", None)):
         refuse_kind(executor)
@@ -261,8 +262,9 @@ def _custody(executor: Any) -> Custody | None:
 def _can_not_begin(executor: Any) -> bool:
     """Whether a loky executor would start a worker for its first task, and then refuse the task and forget the worker.
 
-    It does so when the program ends, as it registers an exit handler last. That worker never ends, and in later
-    releases of 3.13 the program waits for it, because `multiprocessing.resource_tracker` does.
+    This happens when the program ends, because the executor registers an exit handler after starting the worker. That
+    worker never ends, and in later releases of 3.13 the program waits for it, because
+    `multiprocessing.resource_tracker` does.
     """
     if not _is_of_loky(executor):
         return False

@@ -20,7 +20,7 @@ def make_backend(executor: Executor | str, envelope: bool | None, options: Backe
     Args:
         executor: That of the pool.
         envelope: That of the pool.
-        options: With 0 for ``max_workers`` to use the default of the kind.
+        options: A ``max_workers`` of 0 means the default of the kind.
     """
     if not isinstance(executor, str):
         refuse_unsuitable(executor)

@@ -12,28 +12,28 @@ if TYPE_CHECKING:
     import asyncio
 
 # A graph costs Dask about a millisecond, whether it has one call or hundreds, and fetching results costs several. If
-# results are fetched for many waiters at a time, each waiter copies all of them. So Dask's executor, which makes a
-# graph for each call and waits for each separately, takes twice the time of one `map`, and more the more calls there
-# are. Here the calls that come while a graph is made become the next graph. Results that come while others are fetched
-# are fetched together; if there are many calls, a result waits a little for others. A single call is sent at once, and
-# its result is fetched at once.
+# results are fetched for many waiters at a time, each waiter copies all of them. Dask's executor makes a graph for each
+# call and waits for each separately. So it takes twice the time of one `map`, and the factor grows with the number of
+# calls. Here the calls that come while a graph is made become the next graph. Results that come while others are
+# fetched are fetched together; if there are many calls, a result waits a little for others. A single call is sent at
+# once, and its result is fetched at once.
 #
-# All of this runs on the client's loop, where its messages arrive. A submitter stores its call and then wakes the loop,
-# each time: an interrupt could leave a mark behind that says that the loop is awake. A loop that ends cancels its
-# coroutines, and these cancel their calls, so no call is left without an outcome.
+# All of this runs on the client's loop, where its messages arrive. A submitter stores its call and then always wakes
+# the loop. (If it skipped that when the loop is marked as awake, an interrupt could leave the mark behind.) A loop that
+# ends cancels its coroutines, and these cancel their calls, so every call gets an outcome.
 #
 # Rejected: our own thread, which is one more hop each way; `as_completed`, which does more for each future than all of
 # this.
 
-_MOST = 500  # calls in a graph: the loop does nothing else while it is made
+_MOST = 500  # calls in a graph: the loop does nothing else while the graph is made
 _MOST_BYTES = 1_000_000  # of calls in a graph; Dask warns of 10 MB
-_CROWD = 32  # with fewer calls on their way, each result is fetched at once
+_CROWD = 32  # if fewer calls are on their way, each result is fetched at once
 _TOGETHER = 0.05  # seconds that a result waits for others, at most
-_LATE = 5.0  # seconds after which results are fetched one by one: one of them was lost, and its call runs again
+_LATE = 5.0  # seconds after which results are fetched one by one: one was lost, and its call runs again
 
 
 class DaskCall(Future[Any]):
-    """A call on its way. Cancelling it takes it back, whether it is sent or not.
+    """A call on its way. It can be cancelled before or after it is sent.
 
     Attributes:
         packed: The call.
@@ -47,7 +47,7 @@ class DaskCall(Future[Any]):
 
 
 class DaskBulk:
-    """Hands calls to the client behind an executor of Dask's, and brings their outcomes.
+    """Hands calls to the client behind an executor of Dask's, and fetches their outcomes.
 
     **Thread safety**: `submit` may be called from any thread. The rest runs on the client's loop.
     """
@@ -57,10 +57,10 @@ class DaskBulk:
 
         Args:
             executor: The executor.
-            run: What is called with each call.
-            *constant: What it is called with besides.
+            run: The function that is called with each call.
+            *constant: Its other arguments.
         """
-        import asyncio  # late: who has an executor of Dask's has it, and others need not wait for it
+        import asyncio  # late: a program that uses Dask has imported it, and others need not wait for it
 
         self._executor: Any = executor
         self._client: Any = executor._client
@@ -74,10 +74,10 @@ class DaskBulk:
         self._ready: list[DaskCall] = []
         self._enough = asyncio.Event()
         self._fetching = False
-        self._tasks: set[asyncio.Task[None]] = set()  # a loop alone does not keep its own
+        self._tasks: set[asyncio.Task[None]] = set()  # a loop alone does not keep its tasks alive
 
     def submit(self, packed: bytes) -> Future[Any]:
-        """Send a call soon. What takes no calls raises what its own ``submit`` raises."""
+        """Send a call soon. If the executor or its client takes no more calls, its own ``submit`` raises."""
         if self._executor._shutdown or self._client.status == "closed":
             inner: Future[Any] = self._executor.submit(self._run, packed, *self._constant)
             return inner
@@ -86,7 +86,7 @@ class DaskBulk:
             call.add_done_callback(self._notice)
             self._calls.append(call)
             self._client.loop.add_callback(self._send)
-            if self._client.status == "closed":  # so its loop may have ended before that
+            if self._client.status == "closed":  # then its loop may have ended before the line above
                 self._send()
         except BaseException:  # an interrupt
             call.cancel()
@@ -95,7 +95,7 @@ class DaskBulk:
 
     def _notice(self, call: Future[Any]) -> None:
         assert isinstance(call, DaskCall)
-        sent, call.sent = call.sent, None  # the traceback of an error may keep the call
+        sent, call.sent = call.sent, None  # the traceback of an error may keep the call alive
         if call.cancelled() and sent is not None:
             self._taken_back.append(sent)
             self._client.loop.add_callback(self._take_back)
@@ -105,7 +105,7 @@ class DaskBulk:
         if futures and self._client.status == "running":
             self._client.loop.add_callback(self._client.cancel, futures)
 
-    # -- there --------------------------------------------------------------------------------------------------------
+    # -- sending ------------------------------------------------------------------------------------------------------
 
     def _send(self) -> None:
         calls: list[DaskCall] = []
@@ -130,16 +130,16 @@ class DaskBulk:
             return
         for call, future in zip(calls, sent, strict=True):
             call.sent = future
-            if call.cancelled():  # while the graph was made
+            if call.cancelled():  # it was cancelled while the graph was made
                 self._notice(call)
             else:
                 self._on_their_way.add(call)
                 self._begin(self._follow(call, future), [call])
 
-    # -- and back -----------------------------------------------------------------------------------------------------
+    # -- fetching -----------------------------------------------------------------------------------------------------
 
     def _begin(self, work: Coroutine[Any, Any, None], calls: list[DaskCall]) -> asyncio.Task[None]:
-        """Let a coroutine run. If it does not come to its end, which may be before it begins, its calls end with it."""
+        """Let a coroutine run. If it does not finish, and perhaps never begins, its calls end with it."""
         import asyncio
 
         def ended(task: asyncio.Task[None]) -> None:
@@ -156,7 +156,7 @@ class DaskBulk:
         return task
 
     async def _follow(self, call: DaskCall, future: Any) -> None:
-        await future._state.wait()  # as Dask's own executor does; what is public costs ten times as much
+        await future._state.wait()  # as in Dask's own executor; the public way costs ten times as much
         self._ready.append(call)
         if self._is_enough():
             self._enough.set()
@@ -165,7 +165,7 @@ class DaskBulk:
             self._begin(self._fetch(), self._ready)
 
     def _is_enough(self) -> bool:
-        """Whether to fetch what is ready, and not to wait for more."""
+        """Whether to fetch the results that are ready, and not to wait for more."""
         return len(self._on_their_way) < max(_CROWD, 4 * len(self._ready)) or self._client.status != "running"
 
     async def _fetch(self) -> None:
@@ -203,7 +203,7 @@ class DaskBulk:
             call.cancel()
         elif future.status == "error":
             _fail([call], await future.exception())
-        else:  # it was lost, and runs again
+        else:  # the result was lost, and the call runs again
             self._on_their_way.add(call)
             self._begin(self._follow(call, future), [call])
 

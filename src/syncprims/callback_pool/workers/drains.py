@@ -1,4 +1,4 @@
-"""`Drained`: a standard executor of threads that was handed in, where each of its calls runs many tasks."""
+"""`Drained`: a standard executor of threads that the user passed in; each call that it gets runs many tasks."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from ..own_threads import enter, leave
 from .backend import BackendOptions
 from .borrowed import Borrowed, busy, crosses_processes
 
-# A future of the executor for each task costs more than the task's own. So tasks wait in a queue of ours, and drains
-# wait for them in the queue of the executor. A drain that has its turn runs tasks for about a millisecond. Then it
-# leaves, and the next one waits behind the calls of the executor's other users: these wait for us no longer than that,
-# or for one task.
+# A future of the executor for each task costs more than the task's own. So tasks wait in a queue of ours, and calls of
+# the executor, the drains, wait for them in the queue of the executor. A drain that has its turn runs tasks for about a
+# millisecond. Then it ends, and the next drain waits behind the calls of the executor's other users. So those wait for
+# us no longer than that, or for one task.
 #
 # 1. While a task is queued, a drain is due: the executor has not begun it. A submitter first queues the task and *then*
-#    looks whether the drains are due; a drain first says that it is not and *then* looks for a task; so at least one of
-#    the two sees the other.
-# 2. What the executor does to a drain that is due is meant for the tasks that are queued: it was shut down and cancels
-#    them, or its initializer has failed. To learn of that, as many are due as there are tasks, or one more than there
-#    are workers, because each worker may have begun one and not have sent the next.
+#    checks whether the drains are due. A drain first marks itself as not due and *then* looks for a task. So at least
+#    one of the two sees the other.
+# 2. If the executor does something to a drain that is due, the queued tasks have to learn of it: the executor was shut
+#    down and cancels its calls, or its initializer has failed. So there are as many drains due as there are tasks, or
+#    one more than there are workers, because each worker may have begun one and not have sent the next.
 # 3. As long as tasks take a millisecond or more, each of them has a drain, and so its place among the calls of others.
 #
-# The executor begins drains in the order in which they were sent. So `_sent` has the last ones, as many as have to be
-# due, and if the first of these is due all are. Two threads may send one at once: one too many does no harm.
+# The executor begins drains in the order in which they were sent. `_sent` has the last ones, as many as have to be due.
+# So if the first of these is due, all are. Two threads may send one at once: one too many does no harm.
 #
-# Rejected: drains that wait for tasks (the executor has other users); one that requeues itself as it leaves (while it
-# runs none is due, so nothing would tell that the executor cancels what is queued); one kind of worker for this and for
-# the pool's own threads (those wait, and are replaced if a task expires in them, so that only the queue is alike).
+# Rejected: drains that wait for tasks (the executor has other users); one drain that requeues itself as it ends (while
+# it runs no drain is due, so nothing would show that the executor cancels its calls); the same kind of worker for this
+# and for the pool's own threads (those wait, and are replaced if a task expires in them, so only the queue is the
+# same).
 
 _TURN: Final = 0.001  # seconds
 
@@ -49,7 +50,7 @@ class _Drain:
 
 
 class Drained(Borrowed):
-    """The threads of a standard executor."""
+    """The threads of a standard executor that the user passed in."""
 
     _executor: ThreadPoolExecutor
 
@@ -58,8 +59,8 @@ class Drained(Borrowed):
         self._jobs: deque[Job[Any]] = deque()
         most = executor._max_workers + 1
         self._sent: deque[_Drain] = deque(repeat(_Drain(due=False), most), maxlen=most)
-        # Written by each drain after its first task: whether that has taken the whole turn. A task that waits for the
-        # GIL looks long too; the next drain corrects it.
+        # Written by each drain after its first task: whether that task has taken the whole turn. A task that waits for
+        # the GIL looks long too; the next drain corrects that.
         self._one_each = True
 
     def start(self, job: Job[Any]) -> None:
@@ -71,7 +72,7 @@ class Drained(Borrowed):
             except BaseException as error:
                 try:
                     self._jobs.remove(job)
-                except ValueError:  # a drain has taken it all the same
+                except ValueError:  # a drain has taken it nevertheless
                     if isinstance(error, Exception):
                         return
                 raise
@@ -79,7 +80,7 @@ class Drained(Borrowed):
     def _send(self) -> None:
         drain = _Drain(due=True)
         self._executor.submit(self._drain, drain).add_done_callback(partial(self._over, drain))
-        self._sent.append(drain)  # last, since submitters rely on it from now on
+        self._sent.append(drain)  # last, because submitters rely on it from now on
 
     def _sent_another(self) -> bool:
         try:
@@ -106,11 +107,11 @@ class Drained(Borrowed):
         until = now() + _TURN
         first = True
         try:
-            for job in iter(jobs.popleft, None):  # so that nothing raised from outside loses a job: see `serve`
+            for job in iter(jobs.popleft, None):  # an exception from outside must not lose a job: see `serve`
                 try:
                     busy[me] = job
                     if jobs and not sent[0].due and not self._sent_another():
-                        until = inf  # no other one may come: this one does it all
+                        until = inf  # no other drain may come, so this one runs all tasks
                     run(job)
                 except BaseException as error:  # noqa: BLE001  only this task shall fail; others wait for this drain
                     job.fail(error)
@@ -122,13 +123,13 @@ class Drained(Borrowed):
                     first, self._one_each = False, late
                 if late:
                     return
-        except IndexError:  # none is left
+        except IndexError:  # no task is left
             return
 
     def _over(self, drain: _Drain, call: Future[None]) -> None:
-        """See to the tasks that it has left."""
+        """Handle the tasks that a drain has left in the queue."""
         if not drain.due:
-            if self._jobs and not self._sent[0].due:  # it was ended by something that was raised in it from outside
+            if self._jobs and not self._sent[0].due:  # an exception from outside ended the drain
                 self._sent_another()
             return
         drain.due = False
@@ -145,7 +146,7 @@ class Drained(Borrowed):
 
 
 def has_drains(executor: Executor) -> TypeGuard[ThreadPoolExecutor]:
-    """Whether these are standard threads of this interpreter, and no `submit` of the user's is to see each task."""
+    """Whether these are standard threads of this interpreter, and no overridden `submit` has to see each task."""
     return (
         isinstance(executor, ThreadPoolExecutor)
         and not crosses_processes(executor)

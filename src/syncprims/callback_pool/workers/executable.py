@@ -1,13 +1,13 @@
-"""The interpreter by which worker processes are started: `multiprocessing` takes `sys.executable` for it."""
+"""The interpreter that runs worker processes: `multiprocessing` uses `sys.executable`."""
 
 from __future__ import annotations
 
 import os
 from multiprocessing import spawn
 
-# In a program that embeds Python, `sys.executable` may be that program, as in uWSGI, or empty. There is no way to find
-# out whether a program is a Python except to start it, and it may do anything then. So only what can't be started at
-# all is refused beforehand; the rest is explained when it has ended.
+# In a program that embeds Python, `sys.executable` may be that program, as in uWSGI, or empty. The only way to find out
+# whether a program is a Python is to start it, and it may do anything then. So only a program that can't be started at
+# all is refused beforehand. Otherwise the error explains it after the program has ended.
 
 REMEDY = "name the interpreter by multiprocessing.set_executable('/path/to/python') before the first task"
 
@@ -18,10 +18,10 @@ def path() -> str:
 
 
 def check_executable(pool_name: str) -> None:
-    """Raise if there is no such program.
+    """Raise if that program does not exist.
 
     Raises:
-        RuntimeError: There is none.
+        RuntimeError: It does not exist.
     """
     from shutil import which
 

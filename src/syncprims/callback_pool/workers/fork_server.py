@@ -1,4 +1,4 @@
-"""A fork server for one pool, which starts its workers in the surroundings in which the pool was made."""
+"""A fork server for one pool, which starts the pool's workers in the surroundings in which the pool was made."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from . import executable
 # has its own, made of the same parts, which ends with the pool. It imports the modules that all workers need
 # beforehand, so they start faster than from the common one.
 #
-# Only the start of the server is new here, because that of multiprocessing uses the present surroundings. Of the
-# signals that the calling thread blocks and the program ignores, its processes inherit all but these:
+# Only the start of the server is new here, because multiprocessing would start it in the present surroundings. The
+# server's processes inherit the signals that the calling thread blocks and the program ignores, with two exceptions:
 #
-# - SIGCHLD is let in: without it the server does not notice the end of its processes. uWSGI's threads block it.
+# - SIGCHLD is unblocked: otherwise the server does not notice the end of its processes. uWSGI's threads block it.
 # - SIGINT is blocked until the server has a handler; otherwise Ctrl-C in the first milliseconds would end it. The
-#   handler does nothing. The server itself will ignore the signal, but its processes get what was there before, and
-#   only a program that ignores SIGINT itself has workers that do.
+#   handler does nothing. The server itself will ignore the signal, but its processes get the former setting. So only if
+#   the program itself ignores SIGINT do its workers ignore it.
 
-_ENDING = 0.5  # seconds from the moment when its pipes are closed until the system says that it has ended
+_ENDING = 0.5  # seconds from closing its pipes until the system reports that it has ended
 _PRELOAD = [__name__, work.__module__, "multiprocessing.spawn"]
 
 
 class OwnForkServer(ForkServer):
     """A fork server that belongs to one pool.
 
-    **Thread safety**: `stop` and `has_died` may be called from any thread; the rest belongs to the one that starts
+    **Thread safety**: `stop` and `has_died` may be called from any thread; the rest belongs to the thread that starts
     processes.
     """
 
@@ -97,7 +97,7 @@ class OwnForkServer(ForkServer):
         self._forkserver_pid = server.pid
 
     def _new_key(self) -> int | None:
-        """From 3.14 on the server and its client prove each other a common key, which the server gets by a pipe."""
+        """Make the key that server and client prove to each other from 3.14 on; the server gets it by a pipe."""
         if not hasattr(self, "_forkserver_authkey"):
             return None
         key_r, key_w = os.pipe()
@@ -107,7 +107,7 @@ class OwnForkServer(ForkServer):
         return key_r
 
     def stop(self) -> None:
-        """Kill the server, whose processes go on but can't be waited for any more."""
+        """Kill the server; its processes go on, but no one can wait for them any more."""
         server, alive = self._server, self._forkserver_alive_fd
         if server is not None and alive is not None:
             self._forkserver_alive_fd = None  # type: ignore[assignment]  # as in its constructor
@@ -120,7 +120,7 @@ class OwnForkServer(ForkServer):
                     os.unlink(address)
 
     def has_died(self) -> bool:
-        """Whether it was started and has ended; waits a moment for one that is just ending."""
+        """Whether it was started and has ended; wait a moment for a server that is just ending."""
         if self._server is None:
             return False
         try:
@@ -182,7 +182,7 @@ class _Popen(popen_forkserver.Popen):
 
     def _launch(self, process: Any) -> None:
         data = spawn.get_preparation_data(process.name)
-        # The server is in the right folder, and the main module comes with the luggage: see arrival.py.
+        # The server is in the right directory, and the luggage brings the main module: see arrival.py.
         for key in ("dir", "init_main_from_name", "init_main_from_path"):
             data.pop(key, None)
         buffer = io.BytesIO()
@@ -193,7 +193,7 @@ class _Popen(popen_forkserver.Popen):
         finally:
             set_spawning_popen(None)
         self.sentinel, to_child = self._server.connect_to_new_process(self._fds)
-        parent_w = os.dup(to_child)  # for the child, a sentinel of its parent
+        parent_w = os.dup(to_child)  # the child uses it to notice the end of its parent
         self.finalizer = util.Finalize(self, _close_fds, (parent_w, self.sentinel))
         with open(to_child, "wb") as pipe:
             pipe.write(buffer.getbuffer())

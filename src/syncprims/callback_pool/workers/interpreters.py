@@ -14,8 +14,8 @@ from ..travel.main_module import Source, import_main, main_source
 from .backend import BackendOptions
 from .threads import ThreadWorkers
 
-# Not the standard executor: its threads are not daemons, so one endless task keeps the program from ending, and when
-# all of them are stuck it runs nothing any more.
+# Not the standard executor: its threads are not daemons, so one endless task keeps the program from ending. And when
+# all of them are stuck, it runs no more tasks.
 
 
 class InterpreterWorkers(ThreadWorkers):
@@ -59,7 +59,7 @@ class InterpreterWorkers(ThreadWorkers):
                 raise error
 
     def _run(self, interpreter: Interpreter, job: Job[Any]) -> bool:
-        """Run the job in the interpreter and set its outcome; False if it came too late, after the job expired."""
+        """Run the job in the interpreter and set its outcome; return False if the job expired before that."""
         try:
             if not job.begin():
                 return True
@@ -72,7 +72,7 @@ class InterpreterWorkers(ThreadWorkers):
         try:
             return job.finish(result) if error is None else job.fail(error)
         finally:
-            del error, job  # the error's traceback may hold this frame: no cycle through it
+            del error, job  # the error's traceback may hold this frame: avoid a cycle
 
 
 class Interpreter:
@@ -103,12 +103,12 @@ class Interpreter:
         return outcome
 
     def close(self) -> None:
-        """End it; blocks while threads that were started in it run."""
+        """End it; block while threads that were started in it run."""
         self._inner.close()
 
 
 def _take_main(source: Source) -> None:
-    """Import the main module, over there."""
+    """Import the main module in the other interpreter."""
     try:
         import_main(source)
     except BaseException as error:

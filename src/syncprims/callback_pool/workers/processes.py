@@ -38,15 +38,15 @@ from .threads import ThreadWorkers
 if TYPE_CHECKING:
     from .fork_server import OwnForkServer
 
-# Each worker has one thread and one pipe, and a task passes through two threads. Rejected: executors of the standard
-# library with one worker each, side by side. They have two more threads and twice as many descriptors, a task passes
-# through four threads, and half of the throughput is gone: docs/explanation/worker-processes.rst has the figures.
+# Each worker has one thread and one pipe, and a task passes through two threads. Rejected: several executors of the
+# standard library with one worker each. They have two more threads and twice as many descriptors, a task passes through
+# four threads, and half of the throughput is gone: docs/explanation/worker-processes.rst has the figures.
 #
 # While a thread works between two calls, its process is idle: no call is sent in advance. So a process that dies takes
 # only one call with it, and a call that has not begun is still in the queue. With very small calls the processes are
 # idle half of the time, and still faster than with an executor; with larger calls it does not matter.
 
-_TRIES: Final = 2  # starts of a process, before all that wait for one fail
+_TRIES: Final = 2  # how often a process is started before all tasks that wait for one fail
 _KILLING: Final = 2.0  # seconds that `kill` gives the threads to wait for the end of their processes, twice
 _LOOK: Final = 0.02  # seconds between two looks of a thread that holds off
 
@@ -77,7 +77,7 @@ class ProcessWorkers(ThreadWorkers):
         self._server: OwnForkServer | None = None
         # Written by each worker for itself:
         self._stations: dict[Thread, Station] = {}
-        self._waiting: dict[Thread, Job[Any]] = {}  # the task that waits for its process to come up
+        self._waiting: dict[Thread, Job[Any]] = {}  # the task that waits for the thread's process to start
         self._stopped = False
         self._killed = False
 
@@ -98,7 +98,8 @@ class ProcessWorkers(ThreadWorkers):
         try:
             if self._killed:
                 station.condemn(_cancel)
-            # Before it takes a task, so that a process that hangs at its start holds up no task that others could run.
+            # Before the thread takes a task, so that a process that hangs at its start blocks no task that others could
+            # run.
             broken = self._bring_up(station)
             if broken is None:
                 self._serve(partial(self._run, station))
@@ -111,7 +112,7 @@ class ProcessWorkers(ThreadWorkers):
                 self._clear_if_over()
 
     def _bring_up(self, station: Station) -> BaseException | None:
-        """Have a process for the next call; return an error if no worker has one, or is likely to have one."""
+        """Start a process for the next call if needed; return an error if no worker has one or is likely to get one."""
         try:
             self._come_up(station)
         except (DiedError, NotStartedError) as error:
@@ -124,7 +125,7 @@ class ProcessWorkers(ThreadWorkers):
         return bool(self._stations.keys() - self._starting.keys() - {current_thread()})
 
     def _run(self, station: Station, job: Job[Any]) -> bool:
-        """Run the job in the process and set its outcome; False if it came too late, after the job expired."""
+        """Run the job in the process and set its outcome; return False if the job expired before that."""
         if job.done():
             return True
         me = current_thread()
@@ -155,18 +156,18 @@ class ProcessWorkers(ThreadWorkers):
             job.process = None
         if outcome is None:
             return True
-        job.arrive()  # to unpickle it may run code of the program
+        job.arrive()  # unpickling it may run code of the program
         result, failure = unpack(outcome)
         del outcome
         try:
             return job.finish(result) if failure is None else job.fail(failure)
         finally:
-            del failure, result, job  # the error's traceback may hold this frame: no cycle through it
+            del failure, result, job  # the error's traceback may hold this frame: avoid a cycle
             if station.interrupted:
                 station.interrupted = False
                 self._hold_off()
             if station.is_down() and not self._stopped and not self._jobs.empty():
-                self._bring_up(station)  # if that fails, the next task says so
+                self._bring_up(station)  # if that fails, the next task gets the error
 
     def _outcome(self, station: Station, job: Job[Any]) -> bytes | None:
         assert isinstance(job.carrier, bytes)
@@ -176,7 +177,7 @@ class ProcessWorkers(ThreadWorkers):
             except NotBegunError:
                 if again == 1 or job.done():
                     raise
-                self._come_up(station)  # it was killed while it was idle
+                self._come_up(station)  # the process was killed while it was idle
         return None
 
     def _come_up(self, station: Station) -> None:
@@ -184,9 +185,10 @@ class ProcessWorkers(ThreadWorkers):
             try:
                 station.come_up()
             except (DiedError, OSError, EOFError) as error:
-                # If the server has died, there is another one. If not it stays: the processes of others are its own.
+                # If the server has died, it is replaced. Otherwise it stays, because other workers' processes belong to
+                # it.
                 server = self._server
-                told = isinstance(error, DiedError) and station.end_is_known  # by the server
+                told = isinstance(error, DiedError) and station.end_is_known  # the server reported the end
                 died = server is not None and not told and server.has_died()
                 if died:
                     self._drop_server(server)
@@ -222,7 +224,7 @@ class ProcessWorkers(ThreadWorkers):
         )
 
     def _hold_off(self) -> None:
-        """Begin no task for a moment after Ctrl-C, so that the pool, which may have got it too, can cancel it."""
+        """Begin no task for a moment after Ctrl-C: the pool may have got it too, and has to cancel the tasks."""
         until = monotonic() + WORD_OF_THE_POOL
         while monotonic() < until and self._open_tasks.phase == "open":
             sleep(_LOOK)
@@ -241,7 +243,7 @@ class ProcessWorkers(ThreadWorkers):
                 theirs.close()
 
     def _is_own_way(self) -> bool:
-        """Whether processes come from a fork server of the pool's own, and find the main module by their luggage."""
+        """Whether processes come from a fork server of the pool's own, and get the main module with their luggage."""
         return self._context is None and self._method == "forkserver"
 
     def _started(self, pipe: Connection) -> BaseProcess:
@@ -290,7 +292,7 @@ class ProcessWorkers(ThreadWorkers):
     # -- killing -----------------------------------------------------------------------------------------------------
 
     def abandon(self, job: Job[Any]) -> None:
-        """Kill the process of a task that is about to expire; count it as lost if that can't be done."""
+        """Kill the process of a task that is about to expire; count it as lost if that is not possible."""
         process = job.process
         if process is not None and not process.kill(job, _nothing) and job.process is not None and not job.done():
             super().abandon(job)
@@ -303,8 +305,8 @@ class ProcessWorkers(ThreadWorkers):
             station.condemn(_cancel)
         if not self.finish(Deadline(_KILLING)):
             return
-        # A start may hang in the server, which is to tell of the end of all others: so that goes last. Not under the
-        # mutex, which that start has.
+        # A start may hang in the server. The server has to report the end of all other processes, so it is stopped
+        # last. It is not stopped under the mutex, which that start holds.
         server = self._server
         if server is not None:
             server.stop()
@@ -372,7 +374,7 @@ def _nothing() -> None:
 def _broken(what: str) -> BrokenExecutor:
     try:
         from concurrent.futures.process import BrokenProcessPool  # late: it imports much
-    except RuntimeError:  # the interpreter is ending, and the module can't register itself for that any more
+    except RuntimeError:  # the interpreter is ending, and the module can't register its exit handler any more
         return BrokenExecutor(what)
     return BrokenProcessPool(what)
 
@@ -381,12 +383,12 @@ def has_fork_server() -> bool:
     """Whether workers come from a fork server."""
     import multiprocessing
 
-    # The guard of a frozen program knows no other command lines than the standard ones.
+    # In a frozen program, freeze_support() recognizes only the standard command lines.
     return "forkserver" in multiprocessing.get_all_start_methods() and not getattr(sys, "frozen", False)
 
 
 def _context_of(given: BaseContext | str | None) -> tuple[BaseContext | None, str]:
-    """Return the context to start processes by, if it is not the pool's own way, and the start method."""
+    """Return the context that starts processes, if it is not the pool's own way, and the start method."""
     if given is None:
         return None, "forkserver" if has_fork_server() else "spawn"
     import multiprocessing

@@ -25,19 +25,19 @@ from ..travel.main_module import GUARD
 if TYPE_CHECKING:
     from _thread import LockType
 
-# One thread of the pool owns a station, and only it starts the process, talks to it and waits for its end. So a worker
-# that dies fails only the task that it ran, and there is no executor that breaks as a whole.
+# One thread of the pool owns a station, and only that thread starts the process, talks to it and waits for its end. So
+# a worker that dies fails only the task that it ran, and there is no executor that breaks as a whole.
 #
-# Other threads may kill: the timer, `Task.kill`, the end of the pool. `_job` is the job whose call the process runs. It
-# changes under a mutex, and the process is killed for a job under the same mutex: so a process that has gone on to
-# another task is never hit. The killing thread tells the owner how the task must end, and waits until the owner has
-# seen the end of the process: so an interrupt of the killing thread loses nothing.
+# Other threads may kill the process: the timer, `Task.kill`, the end of the pool. `_job` is the job whose call the
+# process runs. It changes under a mutex, and the process is killed for a job under the same mutex. So a process that
+# has gone on to another task is never killed. The killing thread leaves a note for the owner about how the task must
+# end, and waits until the owner has seen the end of the process. So an interrupt of the killing thread loses nothing.
 #
 # A process has ended when its sentinel is ready. The end of the pipe does not show it: a process that a task has
 # started may keep the pipe open.
 
 Doom = tuple[Job[Any] | None, Callable[[], object]]
-_SLICE = 0.2  # seconds between two looks whether a process that comes up is needed any more
+_SLICE = 0.2  # seconds between two checks whether a process that is starting is still needed
 DYING = 5.0  # seconds that a process which was killed has to end
 
 
@@ -46,7 +46,7 @@ class DiedError(Exception):
 
 
 class NotArrivedError(DiedError):
-    """The process ended before it had said anything: multiprocessing's part of its start was not over."""
+    """The process ended before it had sent anything: multiprocessing's part of its start was not complete."""
 
 
 class NoServerError(DiedError):
@@ -60,14 +60,14 @@ class NotBegunError(DiedError):
 class Station:
     """The processes of one thread.
 
-    **Thread safety**: `kill`, `condemn`, `described` and `pid` may be called from any thread. All else is done by the
-    thread that owns it.
+    **Thread safety**: `kill`, `condemn`, `described` and `pid` may be called from any thread. The owning thread does
+    everything else.
 
     Args:
         name: The pool's.
-        start: Starts a process, and returns it with the end of its pipe that is for this side.
-        most_calls: After how many calls a process is replaced; None is never.
-        grace: How many seconds a process has to end; None is no limit.
+        start: Starts a process, and returns it with this side's end of its pipe.
+        most_calls: After how many calls a process is replaced; None means never.
+        grace: How many seconds a process has to end; None means no limit.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Station:
         # Guarded by _mutex:
         self._job: Job[Any] | None = None
         self._doom: Doom | None = None
-        self._doomed: Job[Any] | None = None  # the one whose process was killed for it, until it has its outcome
+        self._doomed: Job[Any] | None = None  # the job that the process was killed for, until the job has its outcome
         self._process: BaseProcess | None = None
         self._condemned = False
         # Written by the thread that owns it:
@@ -98,20 +98,20 @@ class Station:
         self.pid: int | None = None
         self.end_is_known: bool = True  # of the last process that has ended
         self.interrupted: bool = False
-        # Written by who stops the pool: until when a process that comes up has to be over.
+        # Written by the thread that stops the pool: the time by which a process that is starting must be over.
         self.leaving: Deadline | None = None
 
-    # -- its process comes up ----------------------------------------------------------------------------------------
+    # -- its process starts ------------------------------------------------------------------------------------------
 
     def come_up(self) -> None:
         """Make sure that a process is ready for a call.
 
         Raises:
             DiedError: It ended before it was ready, for no known reason.
-            BaseException: It could not start; `failed` then has the reason.
+            NotStartedError: It could not start; the error has the cause.
         """
         if self._process is not None:
-            if not self._look(0) and not self._used_up():  # nothing has come, not even the end
+            if not self._look(0) and not self._used_up():  # no message has come, not even the end
                 return
             self.see_out()
         self._words = []
@@ -158,13 +158,13 @@ class Station:
     def _has_said(self, event: str) -> bool:
         return any(word.event == event for word in self._words)
 
-    # -- and runs calls ----------------------------------------------------------------------------------------------
+    # -- it runs calls -----------------------------------------------------------------------------------------------
 
     def run(self, job: Job[Any], call: bytes) -> bytes | None:
-        """Run the job's call and return its outcome; None if the process was killed for it, and the job has ended.
+        """Run the job's call and return its outcome; None if the process was killed for the job, which has ended then.
 
         Raises:
-            NotBegunError: The process had died before it read the call, as far as the system tells.
+            NotBegunError: The process had died before it read the call, as far as the system knows.
             DiedError: The process died.
         """
         pipe = self._pipe
@@ -211,7 +211,7 @@ class Station:
                 try:
                     return pipe.recv_bytes()
                 except (EOFError, OSError) as error:
-                    if isinstance(error, ConnectionResetError):  # so says the system if something was not read
+                    if isinstance(error, ConnectionResetError):  # the system's way to report unread data
                         self._read = False
                     self._look = _looker(None, sentinel)
                     if sentinel in found:
@@ -219,10 +219,10 @@ class Station:
             elif sentinel in found or not found:
                 return None
 
-    # -- and ends ----------------------------------------------------------------------------------------------------
+    # -- it ends -----------------------------------------------------------------------------------------------------
 
     def see_out(self) -> None:
-        """Let the process end; after its grace kill it, and log what has kept it."""
+        """Let the process end; after its grace kill it, and log what kept it from ending."""
         if self._process is None:
             return
         with suppress(OSError):
@@ -252,14 +252,14 @@ class Station:
         assert process is not None
         assert pipe is not None
         if not wait([process.sentinel], DYING):
-            _kill(process)  # it has closed its pipe, and lives
+            _kill(process)  # it has closed its pipe, but has not ended
             wait([process.sentinel], DYING)
         with self._mutex:
             self._process = None
         pipe.close()
         self._pipe, self.pid = None, None
         process.join(DYING)
-        code = process.exitcode  # its descriptors go with it: `close` would trip a start in another thread before 3.12
+        code = process.exitcode  # no `close`, which before 3.12 would disturb a start in another thread
         self.end_is_known = False
         if code is None or code == 255:  # the server that started it died as well
             return "was killed, crashed or exited"
@@ -267,7 +267,7 @@ class Station:
         return f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
 
     def described(self) -> str:
-        """Say which process it is, and what keeps it."""
+        """Name the process, and say what keeps it from ending."""
         words = list(self._words)
         which = f"worker process {self.pid}" if self.pid is not None else "the start of a worker process"
         for word in words:
@@ -281,10 +281,10 @@ class Station:
     # -- from other threads ------------------------------------------------------------------------------------------
 
     def kill(self, job: Job[Any], outcome: Callable[[], object]) -> bool:
-        """Kill the process if it runs that job's call, whose outcome is set then; blocks until it is dead.
+        """Kill the process if it runs that job's call, and let the job end with this outcome; block until it is dead.
 
         Returns:
-            False if it does not run that, or can't be killed; or if another thread has killed it for that job.
+            False if it does not run that call, or can't be killed; or if another thread has killed it for that job.
         """
         gate = put_up(self._gone_gates)
         with self._mutex:
@@ -298,12 +298,12 @@ class Station:
         return pass_through(gate, Deadline(DYING)) and runs
 
     def forget(self, children: set[BaseProcess]) -> None:
-        """In a forked child: none of this is the child's to wait for or to end."""
+        """In a forked child: the process belongs to the parent, and this child must neither wait for it nor end it."""
         if self._process is not None:
             children.discard(self._process)
 
     def condemn(self, outcome: Callable[[Job[Any]], object]) -> None:
-        """Kill the process whatever it does, and any process that the thread may be about to start."""
+        """Kill the process, whatever it is doing, and any process that the thread may be about to start."""
         with self._mutex:
             self._condemned = True
             job = self._job
@@ -314,11 +314,11 @@ class Station:
 
 
 class NotStartedError(Exception):
-    """A process has said what kept it from starting: the cause.
+    """A process has reported the cause that kept it from starting.
 
     Attributes:
         what: ``"main"``, ``"unpickling"`` or ``"initializer"``.
-        error: What was raised there.
+        error: The exception that was raised there.
     """
 
     def __init__(self, what: str, error: BaseException) -> None:
@@ -345,10 +345,10 @@ def _kill(process: BaseProcess) -> None:
 
 
 def _looker(fd: int | None, sentinel: int) -> Callable[[float | None], set[int]]:
-    """Return what waits for any of two descriptors, at most so many seconds, and returns those that are ready."""
+    """Return a function that waits for any of two descriptors, within a time limit, and returns the ready ones."""
     watched = [sentinel] if fd is None else [fd, sentinel]
     if not hasattr(select, "poll"):
-        return lambda timeout: set(wait(watched, timeout))  # type: ignore[arg-type]  # Windows has handles there
+        return lambda timeout: set(wait(watched, timeout))  # type: ignore[arg-type]  # they are handles on Windows
     poll = select.poll()
     for each in watched:
         poll.register(each, select.POLLIN)

@@ -19,12 +19,13 @@ from ..job import Job
 from ..own_threads import enter, why_no_thread
 from .backend import Backend, BackendOptions, not_up
 
-# The submitter's path takes no mutex: a put into a C queue, and one token taken from `_idle`. A token is a worker's
-# promise to take one task from the queue; a thread that finds none starts a worker while there may be more.
+# The submitter's path acquires no mutex: it puts the task into a C queue, and takes one token from `_idle`. A token is
+# a worker's promise to take one task from the queue. A thread that finds none starts a worker while there may be more.
 #
-# A token may outlive its promise: a worker that found the queue empty adds it although a task has just come, and takes
-# that task. This is harmless as long as the worker comes back. So whenever a worker is lost, or leaves, all tokens are
-# dropped: too few of them cost an unnecessary check for room, too many a task that no worker takes.
+# A token may outlive its promise: a worker that found the queue empty adds a token although a task has just come, and
+# takes that task. This is harmless as long as the worker comes back. So whenever a worker is lost, or leaves, all
+# tokens are dropped. If there are too few of them, that costs an unnecessary check for room; if there are too many, a
+# task may wait without a worker.
 #
 # A task that expires removes its worker from the count (`abandon`), so another one may start. When the late task ends,
 # its worker finds the outcome refused and leaves. It is removed from the count *before* the task is settled: the worker
@@ -52,10 +53,10 @@ class ThreadWorkers(Backend):
         # Guarded by _mutex, like _stuck:
         self._threads: set[Thread] = set()
         self._hired = 0
-        # Written by each worker for itself: since when it has been in its initializer.
+        # Written by each worker for itself: when it began its initializer.
         self._starting: dict[Thread, float] = {}
         self._grace = options.grace
-        # Of `finish`:
+        # Written by `finish`:
         self._patience: Deadline | None = None
         self._left_behind = False
 
@@ -80,14 +81,14 @@ class ThreadWorkers(Backend):
             try:
                 thread.start()
             except RuntimeError as error:
-                # The system has no more threads: the present ones have to do.
+                # The system has no more threads: the present workers have to be enough.
                 if len(self._threads) > len(self._stuck):
                     return
                 raise RuntimeError(f"the worker {thread.name!r} {why_no_thread(error)}") from error
             self._threads.add(thread)
 
     def _work(self) -> None:
-        # Once more, in case an interrupt kept the starter from it.
+        # Again, because an interrupt may have kept the starting thread from doing it.
         self._threads.add(current_thread())
         enter(self._open_tasks, "task")
         self._starting[current_thread()] = monotonic()
@@ -100,10 +101,10 @@ class ThreadWorkers(Backend):
             self._starting.pop(current_thread(), None)
             with self._mutex:
                 self._threads.discard(current_thread())
-            # After making room: a thread that submits later finds the room, and starts a worker itself.
+            # After the room is made: a thread that submits later finds the room, and starts a worker itself.
             if broken is not None:
                 self._fail_queued(broken)
-            elif died:  # by an exception that was raised in it from outside
+            elif died:  # an exception from outside ended it
                 self._make_up_for_a_worker()
 
     def _employ(self) -> BaseException | None:
@@ -139,7 +140,7 @@ class ThreadWorkers(Backend):
         self._starting.pop(current_thread(), None)
         if jobs.empty():
             idle.append(None)
-        for job in iter(jobs.get, None):  # so that an exception from outside loses no job: see `serve`
+        for job in iter(jobs.get, None):  # an exception from outside must not lose a job: see `serve`
             try:
                 if not run(job) and self._leave(job):
                     return
@@ -167,7 +168,7 @@ class ThreadWorkers(Backend):
         self._make_up_for_a_worker()
 
     def _make_up_for_a_worker(self) -> None:
-        self._idle.clear()  # before the check: a thread that took a token earlier has queued its task already
+        self._idle.clear()  # before the check: a thread that took a token has already queued its task
         if not self._jobs.empty():
             try:
                 self._hire()
