@@ -19,7 +19,7 @@ from .redis_server import ScriptCall, Server
 
 
 class Source(Protocol):
-    """Where holds come from."""
+    """The lock or semaphore that a hold belongs to."""
 
     seconds: float
     milliseconds: int
@@ -29,7 +29,7 @@ class Source(Protocol):
         """Return the user's object for it, as long as that is alive."""
 
     def extending(self, hold: LeaseHold) -> ScriptCall[bool]:
-        """Return the call that begins the lease of a hold again; its answer is False if the lease is lost."""
+        """Return the call that renews the lease of a hold; its answer is False if the lease is lost."""
 
 
 _processes: dict[int, str] = {}
@@ -48,9 +48,9 @@ class LeaseHold:
     Attributes:
         token: Its name on the server.
         number: Its fencing number.
-        inbox: Where it is notified of its turn, as long as it may be in the queue.
+        inbox: The address at which it is notified of its turn, as long as it may be in the queue.
         since: When it was acquired; before that, when it was last tried.
-        lease_from: When its lease began for certain, or later.
+        lease_from: A time at which its lease had not ended for certain: it began then, or a little later.
         leaving: Whether it is being released.
         due: When the renewer must handle it.
         ends: When it ends unless it is renewed, by the library's clock.
@@ -60,7 +60,7 @@ class LeaseHold:
         thread = current_thread()
         name: object = guarded(None, getattr, thread, "name")
         token = f"{_process()}/{str.__str__(name) if isinstance(name, str) else ''}/{token_hex(8)}"
-        self.token: str = token.encode("ascii", "backslashreplace").decode()  # in any encoding of the client
+        self.token: str = token.encode("ascii", "backslashreplace").decode()  # the same in any encoding of the client
         self.number: int = 0
         self.inbox: str = ""
         self.since: float = monotonic()
@@ -72,7 +72,7 @@ class LeaseHold:
         self._of = of
         self._thread = thread
         self._mine = ref(mine)
-        # Whether it was lost, once that is decided; and the object that shows it, if there is one.
+        # Whether the hold was lost, once that is decided; and the object that shows it, if any code has asked for one.
         self._outcome: bool | None = None
         self._asked: list[Lost] = []
 
@@ -83,7 +83,7 @@ class LeaseHold:
             self._asked.append(Lost(self.surface, self.ends))
         lost = self._asked[0]
         lost.lasts_until(self.ends)
-        if self._outcome is not None:  # decided by a thread that saw that none asks
+        if self._outcome is not None:  # decided before any code had asked for the object
             lost.decide(self._outcome)
         return lost
 
@@ -100,7 +100,7 @@ class LeaseHold:
 
     @property
     def server(self) -> object:
-        """Where it is renewed."""
+        """The server that renews it."""
         return self._of.server.pool
 
     @property
@@ -109,7 +109,7 @@ class LeaseHold:
         return f"{self.inbox} {self._of.milliseconds} {self.token}" if self.inbox else ""
 
     def leased(self, since: float) -> None:
-        """Note that the lease began then, or a little later."""
+        """Note that the lease began at that time, or a little later."""
         self.lease_from = since
         self.ends = ends = since + self._of.seconds
         if self._asked:
@@ -141,7 +141,7 @@ class LeaseHold:
             self._report(None)
 
     def _report(self, why: str | None) -> None:
-        """Report that it was lost, in a separate thread: the hook must not hold up the renewer."""
+        """Report that it was lost, in a separate thread: the hook must not block the renewer."""
         self.due = inf
         error = self.expired(why)
         renewing.renewer.drop(self)
@@ -153,7 +153,7 @@ class LeaseHold:
                 tell()
 
     def report_here(self) -> LeaseExpiredError:
-        """Report to its own thread that it was lost, and return the error."""
+        """Report to the holder's own thread that it was lost, and return the error."""
         error = self.expired()
         first = self.lost.decide(True)
         self._outcome = True
@@ -162,7 +162,7 @@ class LeaseHold:
         return error
 
     def expired(self, why: str | None = None) -> LeaseExpiredError:
-        """Make the error for it."""
+        """Make the error for a lost lease."""
         now, key = monotonic(), self._of.server.key
         if why is None and now - self.lease_from >= self.seconds:
             why = f"its lease of {self.seconds:g} s ran out"

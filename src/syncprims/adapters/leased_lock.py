@@ -85,7 +85,7 @@ class LeasedLock(LockAdapter):
 
     def _take(self, limit: float | None, *, raises: bool) -> bool:
         mine, started = self._lease.mine, monotonic()
-        # The first try, which does not wait, then leaves a failure to the wait that follows.
+        # If the first try, which does not wait, fails, the wait that follows may still succeed.
         mine.patient = bool(limit)
         mine.waits = limit != 0
         try:
@@ -105,7 +105,7 @@ class LeasedLock(LockAdapter):
 
 
 def forget_leases(locks: Collection[LockAdapter]) -> None:
-    """In a forked child: hold nothing of the parent's."""
+    """In a forked child: hold no lease of the parent's."""
     forget_holders(locks)
     for lock in locks:
         assert isinstance(lock, LeasedLock)

@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     from .redis_inbox import Inbox
 
 # The waiters are on the server, in a sorted set: a member is the inbox, the lease and the token of a waiter, and its
-# score the time of its arrival. A release hands on to the first waiter that listens: the server publishes to its inbox,
-# and only if a client received that, the waiter becomes the holder in the same step. So a dead waiter is skipped at
-# once, no newcomer gets in between, and handing on takes one way to the server and one from it.
+# score is the time of its arrival. A release passes the lock to the first waiter that listens. The server publishes to
+# that waiter's inbox, and if a client received the message, the waiter becomes the holder in the same step. So a dead
+# waiter is skipped at once, no newcomer gets in between, and passing the lock takes one message to the server and one
+# from it.
 #
-# Waiters check for events without a message: a lease that ends (at that moment, one waiter after the other), a release
-# by a client of another kind (in short pauses), a silent server (once a second).
+# Waiters also check without a message: for a lease that ends (at that moment, one waiter after the other), for a
+# release by a client of another kind (in short pauses), and for a silent server (once a second).
 #
-# A lock has turns besides, see `redis_lock`: then its first waiter hears that it is free, and asks for it.
+# A lock also has turns, see `redis_lock`: then its first waiter gets a message that the lock is free, and asks for it.
 #
-# Rejected: publishing that it is free to all, who then try to take it.
+# Rejected: publishing to all waiters that the lock is free, so that all of them try to acquire it.
 
 PREAMBLE = """
 local held, fence, queue = KEYS[1], KEYS[2], KEYS[3]
@@ -95,18 +96,18 @@ place_of
 
 RECHECK = 1.0  # seconds after which a waiter checks, at most
 _APART = 0.01  # seconds between the checks of two waiters after the end of a lease
-_GRACE = 0.002  # seconds that an invited waiter leaves to the thread that has released it
+_GRACE = 0.002  # seconds that a waiter whose turn it is leaves to the thread that has released the lock
 
 
 class Mine(local):
-    """What one thread knows of a lock, and how it waits for it."""
+    """The state of one thread: its attempts to get the lock, and how it waits."""
 
     def __init__(self) -> None:
-        # A try that the server may have granted although its answer was lost.
+        # A try whose answer was lost: the server may have granted it.
         self.doubtful: LeaseHold | None = None
         self.patient: bool = False
         self.failure: Exception | None = None
-        # Whether a try will be followed by a wait; and its place in the queue, if it has one already.
+        # Whether a wait will follow a try; and the thread's place in the queue, if it has one already.
         self.waits: bool = False
         self.lined_up: tuple[Inbox, _Refusal] | None = None
         self.rivals: tuple[LeaseHolder, ...] = ()
@@ -114,17 +115,17 @@ class Mine(local):
 
 
 class _Life:
-    """It goes away when its thread has ended."""
+    """An object that goes away when its thread has ended."""
 
 
 class _Refusal(Frozen):
-    """That a lease is not to be had now.
+    """The server's answer that a lease is not to be had now.
 
     Attributes:
         at: The server's time in microseconds.
-        place: The waiter's in the queue.
-        again: For how many milliseconds one who has released it may take it again before the first waiter.
-        rivals: Who has it, the one whose lease ends first at the beginning.
+        place: The waiter's place in the queue.
+        again: For how many milliseconds a thread that has released the lock may take it again before the first waiter.
+        rivals: The holders; the one whose lease ends first comes first.
     """
 
     __slots__ = ("at", "place", "again", "rivals")  # noqa: RUF023  the order of the arguments
@@ -138,8 +139,8 @@ class _Refusal(Frozen):
         self._set(at, place, again, rivals)
 
     def pause(self, pauses: Pauses, deadline: Deadline) -> float:
-        """How long to wait for a message before the next check."""
-        if not all(rival.pid for rival in self.rivals):  # a client that hands on to no waiter
+        """Return how long to wait for a message before the next check."""
+        if not all(rival.pid for rival in self.rivals):  # a client that passes the lock to no waiter
             return pauses.next(deadline)
         ends = [rival.lease_left for rival in self.rivals if rival.lease_left is not None]
         until = min(RECHECK, *(left + 0.001 + self.place * _APART for left in ends[:1]))
@@ -157,7 +158,7 @@ class Leased:
         milliseconds: The same for the server.
         holds: The holds of each thread, by its ident.
         latest: The last hold of any thread.
-        mine: What the calling thread knows.
+        mine: The state of the calling thread.
         surface: Returns the user's object, as long as that is alive.
     """
 
@@ -185,7 +186,7 @@ class Leased:
     # -- taking -------------------------------------------------------------------------------------------------------
 
     def acquire(self, *, timeout: float | None = None) -> bool:
-        """Take one, in turn."""
+        """Get a lease, in turn; return whether the thread got one."""
         mine = self.mine
         if mine.failure is not None and timeout == 0:  # the first try has used up the time of the wait
             raise mine.failure
@@ -193,7 +194,7 @@ class Leased:
         taken = False
         try:
             if self.renews:
-                renewing.renewer.add(hold)  # before it is acquired: it fails if no thread can be started
+                renewing.renewer.add(hold)  # before the lease: this fails if no thread can be started
             taken = self._try(hold) if timeout == 0 else self._wait(hold, Deadline(timeout))
             if taken:
                 self._own().append(hold)
@@ -225,7 +226,7 @@ class Leased:
         return self.holds.setdefault(me, []) if own is None else own
 
     def _try(self, hold: LeaseHold) -> bool:
-        """Try once; if a wait will follow, and an inbox is connected already, join the queue at once."""
+        """Try once. If a wait will follow, and an inbox is connected already, join the queue at once."""
         mine = self.mine
         inbox = self.server.idle_inbox() if mine.waits and not self.holds.get(get_ident()) else None
         if inbox is None:
@@ -244,7 +245,7 @@ class Leased:
         return False
 
     def leave_queue(self) -> None:
-        """Undo a try that was to be followed by a wait."""
+        """Undo a try that a wait was to follow."""
         mine = self.mine
         if mine.lined_up is not None and mine.doubtful is not None:
             mine.lined_up[0].close()
@@ -294,7 +295,7 @@ class Leased:
                         return True
                     self.mine.rivals = answer.rivals
                     heard = inbox.receive(hold.token, answer.pause(pauses, deadline))
-                    if heard is not None and not heard[0]:  # it is free
+                    if heard is not None and not heard[0]:  # a message that the lock is free
                         heard = inbox.receive(hold.token, _within(_GRACE, deadline))
                     if heard is not None and heard[0] and self._granted(hold, answer, *heard):
                         return True
@@ -321,7 +322,7 @@ class Leased:
                 self.server.give_back(inbox)
 
     def _granted(self, hold: LeaseHold, refusal: _Refusal, number: int, at: int) -> bool:
-        """Note that it was granted, so long after the refusal; False if that came after the end of the lease."""
+        """Note that the lease was granted some time after the refusal; return False if that came after its end."""
         now = monotonic()
         hold.leased(min(hold.since + max(0, at - refusal.at) / 1_000_000, now))
         hold.since = now
@@ -358,7 +359,7 @@ class Leased:
         self.let_go(holds.pop())
 
     def detach(self) -> LeaseHold:
-        """Return the calling thread's last hold, which from now on belongs to no thread."""
+        """Return the calling thread's last hold, which then belongs to no thread."""
         return self._own().pop()
 
     def let_go(self, hold: LeaseHold) -> None:
@@ -387,22 +388,22 @@ class Leased:
         return self.server.run(yes, self._let_go, hold.token, self._milliseconds, hold.member, "", *self._arguments)
 
     def renew(self) -> None:
-        """Begin the lease of the calling thread's last hold again."""
+        """Renew the lease of the calling thread's last hold."""
         hold, now = self._own()[-1], monotonic()
         if not self.extend(hold):
             raise hold.report_here()
         hold.leased(now)
 
     def extend(self, hold: LeaseHold) -> bool:
-        """Begin the lease of a hold again; False if it is lost."""
+        """Renew the lease of a hold; return False if it is lost."""
         return self.server.run(yes, self._extend, hold.token, self._milliseconds)
 
     def extending(self, hold: LeaseHold) -> ScriptCall[bool]:
-        """Return the call that does the same."""
+        """Return the call that renews the lease of a hold."""
         return self.server.call(yes, self._extend, hold.token, self._milliseconds)
 
     def current(self) -> LeaseHold | None:
-        """Return the last hold of the calling thread, or else the last of any."""
+        """Return the last hold of the calling thread, or otherwise the last hold of any thread."""
         own = self.holds.get(get_ident())
         return own[-1] if own else self.latest
 
@@ -412,7 +413,7 @@ class Leased:
         return ", ".join(map(str, rivals)) if len(rivals) < 2 else "; ".join(f"({rival})" for rival in rivals)
 
     def forget(self) -> None:
-        """In a forked child: hold nothing of the parent's."""
+        """In a forked child: hold no lease of the parent's."""
         self.holds = {}
         self.latest = None
         self.mine = Mine()
@@ -427,7 +428,7 @@ def _within(seconds: float, deadline: Deadline) -> float:
 
 
 def yes(answer: Any) -> bool:
-    """Understand 0 or 1."""
+    """Return whether an answer of 0 or 1 means yes."""
     if type(answer) is not int or answer not in (0, 1):
         raise ValueError("it is neither 0 nor 1")
     return answer == 1

@@ -16,7 +16,7 @@ from .._core.waits import wait_visibly
 from ..errors import SyncError
 from ..facts import Frozen
 
-_SLICE = 1.0  # seconds after which a wait checks the clock: a lease may be renewed in the meantime
+_SLICE = 1.0  # seconds after which a wait checks the clock, because the lease may have been renewed
 
 
 class LeaseExpiredError(SyncError, RuntimeError):
@@ -75,7 +75,7 @@ class Lost:
     def __init__(self, of: Stated | None, ends: float) -> None:
         self._of = of
         self._ends = ends
-        # At most one entry: whether it was lost, once that is decided.
+        # At most one entry: whether the lease was lost, once that is decided.
         self._outcome: dict[str, list[bool]] = {}
         self._gates: deque[LockType] = deque()
 
@@ -102,7 +102,7 @@ class Lost:
     def _wait(self, deadline: Deadline) -> bool:
         while not self._outcome and not self.is_set() and deadline.remaining() != 0:
             gate = put_up(self._gates)
-            if self._outcome:  # decided before the gate could be seen
+            if self._outcome:  # decided before the thread that decided could see the gate
                 break
             left, lasts = deadline.remaining(), max(0.0, self._ends - monotonic())
             pass_through(gate, Deadline(min(lasts, _SLICE) if left is None else min(lasts, _SLICE, left)))
@@ -117,7 +117,7 @@ class Lost:
         self._ends = ends
 
     def decide(self, lost: bool) -> bool:
-        """Decide it, unless it is decided; return whether this call decided it, as lost."""
+        """Decide whether the lease was lost, unless it is decided; return whether this call decided it, as lost."""
         mine = [lost]
         first = self._outcome.setdefault("lost", mine) is mine
         open_all(self._gates)
@@ -131,7 +131,7 @@ class Surface(Stated, Protocol):
     """The object of the user that holds leases."""
 
     def _on_lost(self, error: LeaseExpiredError, /) -> None:
-        """Get the error of a loss."""
+        """Act on a loss, with the error that describes it."""
 
 
 def tell_of_loss(surface: Surface, error: LeaseExpiredError) -> None:
@@ -145,7 +145,7 @@ def tell_of_loss(surface: Surface, error: LeaseExpiredError) -> None:
 
 
 def holder_of_token(token: object, lease_left: int) -> LeaseHolder:
-    """Name the holder of a token, and say for how many milliseconds."""
+    """Return the holder with this token, whose lease has so many milliseconds left."""
     if not isinstance(token, (bytes, str)):
         raise ValueError("it has something in place of a token")
     host, _, rest = shortened(text_of_part(token)).partition("/")
@@ -156,7 +156,7 @@ def holder_of_token(token: object, lease_left: int) -> LeaseHolder:
 
 
 def text_of_part(part: object) -> str:
-    """Return a part of an answer as text, whatever the client makes of it; "" if it is none."""
+    """Return a part of an answer as text, in whatever type the client returns it; "" if it is not text."""
     if isinstance(part, bytes):
         return part.decode(errors="replace")
     return part if isinstance(part, str) else ""

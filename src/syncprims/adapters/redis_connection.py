@@ -1,4 +1,4 @@
-"""Connections to a Redis server that end an exchange in time, however slowly its answer comes."""
+"""Connections to a Redis server that end an exchange in time, however slowly the server's answer comes."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
     from redis.connection import AbstractConnection
 
     class BoundedConnection(AbstractConnection):
-        """What `bounded` makes."""
+        """The methods of a connection that `bounded` makes."""
 
         limit: Limit
 
-# The timeout of a socket is for each of its calls: with a peer that sends a byte now and then it never expires. So a
-# connection here has a limit for the whole exchange, and before each call its socket gets the rest of that time.
+# A socket's timeout limits each of its calls: if the peer sends a byte now and then, it never expires. So a connection
+# here has a limit for the whole exchange, and before each call its socket gets the rest of that time.
 #
-# Rejected: a thread that shuts the socket down in time (one more thread, and an exchange that it hits too late), and
-# reading without redis-py (its two parsers know more of the protocol than would be written here).
+# Rejected: a thread that shuts the socket down in time (one more thread, and it may hit the next exchange), and reading
+# without redis-py (its two parsers know more of the protocol than would be written here).
 
 
 class Limit:
     """The time limit of a connection's exchange.
 
     Attributes:
-        deadline: Its end; without one, between two exchanges, there is no limit.
+        deadline: Its end; None between two exchanges, when there is no limit.
     """
 
     __slots__ = ("deadline",)
@@ -44,7 +44,7 @@ class Limit:
             TimeoutError: Nothing is left.
         """
         left = self.deadline.remaining()
-        if left is None or seconds == 0:  # which does not wait
+        if left is None or seconds == 0:  # 0 does not wait
             return seconds
         if left == 0:
             raise TimeoutError("the exchange took too long")
@@ -52,10 +52,10 @@ class Limit:
 
 
 class TimedSocket:
-    """A socket whose calls end by the limit of the exchange; otherwise the socket itself.
+    """A socket whose calls end by the limit of the exchange; otherwise it is like the socket itself.
 
     Setting a timeout is a system call, and so is resetting it. So a timeout that is right to a fiftieth is kept, and a
-    check that does not wait is made without setting one.
+    check that does not wait uses no timeout.
     """
 
     __slots__ = ("_limit", "_look", "_seconds", "_set", "_socket")
@@ -64,7 +64,7 @@ class TimedSocket:
         self._socket = inner
         self._limit = limit
         self._seconds = self._set = inner.gettimeout()
-        # With TLS there may be more data than the system knows; and some systems can't poll.
+        # With TLS there may be more data than the system knows of, and some systems have no poll().
         self._look = None if hasattr(inner, "cipher") or not hasattr(select, "poll") else select.poll()
         if self._look is not None:
             self._look.register(inner.fileno(), select.POLLIN)
@@ -91,7 +91,7 @@ class TimedSocket:
         return self._socket.recv(size)
 
     def recv_into(self, buffer: Any, *arguments: Any) -> int:
-        """Receive the same into a buffer."""
+        """Receive data into a buffer, like `recv`."""
         self._prepare()
         return self._socket.recv_into(buffer, *arguments)
 
@@ -112,7 +112,7 @@ def bounded(kind: type[AbstractConnection]) -> type[BoundedConnection]:
 
         @property
         def socket_connect_timeout(self) -> float | None:
-            """Seconds for an address; there may be several, and all of them share the time of the exchange."""
+            """Seconds to connect. If the name has several addresses, they share the time of the exchange."""
             return self.limit.cut(vars(self).get("socket_connect_timeout") if theirs is None else theirs.__get__(self))
 
         @socket_connect_timeout.setter
@@ -129,7 +129,7 @@ def bounded(kind: type[AbstractConnection]) -> type[BoundedConnection]:
 
 
 def connect(connection: AbstractConnection) -> None:
-    """Connect, within its limit; a connection of Sentinel first asks for the address."""
+    """Connect within its limit; a connection of Sentinel first asks for the address."""
     try:
         connection.connect()  # type: ignore[no-untyped-call,unused-ignore]  # the client leaves it untyped
     except BaseException:
@@ -143,7 +143,7 @@ def close(connection: AbstractConnection) -> None:
 
 
 def is_stale(connection: AbstractConnection) -> bool:
-    """Whether there is something to read before a command was sent: usually the end of the connection."""
+    """Whether there is data to read before a command was sent: usually the connection has ended."""
     try:
         return connection.can_read()
     except unanswered():

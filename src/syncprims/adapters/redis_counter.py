@@ -226,7 +226,7 @@ class RedisCounter(CounterSurface):
         old, new = self._server.run(understand, _CHANGE, kind, *map(str, (number, low, high, *expected)))
         if new is None:
             self._bounds.check(number if kind == "set" else old + number, self, old)
-            raise AssertionError  # it is out of bounds, as was seen above
+            raise AssertionError  # the check above has found that it is out of bounds
         return old, new
 
     # -- waiting for it -----------------------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ class RedisCounter(CounterSurface):
                 f"and its Redis server did not answer: {text_of(failure)}", what, seen, deadline
             ) from failure
         finally:
-            failure_of_its_own = None  # else its traceback would keep it, and so itself, alive
+            failure_of_its_own = None  # otherwise its traceback would keep it alive
             waiting.withdraw()
 
     def _number(self, answer: Any) -> int:

@@ -12,17 +12,17 @@ from .redis_connection import close, connect, refused
 if TYPE_CHECKING:
     from .redis_connection import BoundedConnection
 
-# Each inbox has its own channel, to which the server publishes. Publishing returns the number of receivers: so a script
+# Each inbox has its own channel, to which the server publishes. Publishing returns the number of receivers. So a script
 # on the server knows at once that a waiter has gone, and goes on to the next one.
 #
-# Rejected: a list to block on. If a waiter died after its message was pushed, the only sign is that the message is not
-# fetched; and blocking is one more command for each wait.
+# Rejected: a list to block on. If a waiter died after its message was pushed, the only sign of that is that no one
+# fetches the message. And blocking is one more command for each wait.
 
 _MOST_LATE = 10  # messages; a server that sends more is not a Redis server
 
 
 class Inbox:
-    """A connection that is subscribed to its own channel; for one waiter at a time.
+    """A connection that is subscribed to its own channel; one waiter at a time uses it.
 
     Attributes:
         address: The channel.
@@ -72,14 +72,14 @@ class Inbox:
 
     def _read(self) -> Any:
         try:
-            answer = self._connection.read_response(push_request=True)  # a push, if its protocol has them
-        except (ValueError, RecursionError) as error:  # of the client's parser
+            answer = self._connection.read_response(push_request=True)  # a push, if the protocol has them
+        except (ValueError, RecursionError) as error:  # from the client's parser
             raise _wrong(error_words(error), "SUBSCRIBE") from error
         self._connection.limit.deadline = Deadline(None)
         return answer
 
     def is_lost(self) -> bool:
-        """Whether the connection is intact; late messages for earlier waiters are dropped."""
+        """Whether the connection has ended; late messages for earlier waiters are dropped."""
         try:
             for _ in range(_MOST_LATE):
                 if not self._connection.can_read():
@@ -91,12 +91,12 @@ class Inbox:
         return True
 
     def close(self) -> None:
-        """Close the connection; the server then knows that no client listens."""
+        """Close the connection, so that the server knows that no client listens."""
         close(self._connection)
 
 
 def _understood(answer: Any) -> tuple[str, int, int] | None:
-    """The published token, number and time; None if it is something else."""
+    """Return the published token, number and time; None if the message is something else."""
     kind, _, text = [*_texts(answer), "", "", ""][:3]
     number, _, rest = text.partition(" ")
     at, _, token = rest.partition(" ")

@@ -15,19 +15,20 @@ if TYPE_CHECKING:
     from redis import Redis
 
 # The key holds a token that is new for each hold, and expires with the lease. This is the protocol of redis-py's own
-# lock, and the two exclude each other. They differ if the answer of the server is lost: here the token is known before
-# it is sent, and acquiring the lock with the token that holds it already succeeds. So a thread that tries again gets
-# the lock that an unanswered try may have acquired.
+# lock, and the two exclude each other. They differ if the answer of the server is lost. Here the token is known before
+# it is sent, and if the token already holds the lock, acquiring with it succeeds. So a thread that tries again gets the
+# lock that an unanswered try may have acquired.
 #
-# To hand the lock on costs a switch between two processes, and where holds are short that costs more than they do. So
-# one that got the lock from the queue has a turn: until it is over it may take the lock again, before the others. When
-# it first lets go in its turn, the first waiter hears of it, leaves it a moment to come back, and takes the lock if it
-# has not. Then the turns of some time are only as long as a hold. The key of the turn has three words: when it is over
-# (or the time without turns is), since when the lock has been free in it (0: not yet), and the thread whose turn it is
-# (none: no turns now).
+# Passing the lock on costs a switch between two processes, and if holds are short, that costs more than they do. So a
+# thread that got the lock from the queue has a turn: until the turn is over it may take the lock again, before the
+# others. When it first releases the lock in its turn, the first waiter gets a message, waits a moment for the thread to
+# come back, and takes the lock if it has not. Then turns are only as long as a hold for some time. The key of the turn
+# has three words: when the turn is over (or when the time without turns is), since when the lock has been free in it
+# (0: not yet), and the thread whose turn it is (none: there are no turns now).
 #
-# Rejected: no turns, which halves the holds in a second if they do nothing. Turns for any newcomer: threads that were
-# elsewhere while the lock was free then pass the queue. An invitation at each release: each wakes a waiter for nothing.
+# Rejected: no turns, which halves the holds in a second if the holds are empty. Turns for any newcomer: threads that
+# were busy elsewhere while the lock was free then pass the queue. A message at each release: each wakes a waiter
+# without need.
 #
 # Rejected: redis-py's lock itself. It keeps one token per object, so a thread whose lease has run out releases the next
 # holder's hold; its own first try refuses a retry of its `SET NX`; its waits end up to 0.1 s early.

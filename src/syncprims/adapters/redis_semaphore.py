@@ -19,8 +19,8 @@ from .redis_server import Script, Server
 if TYPE_CHECKING:
     from redis import Redis
 
-# The key is a sorted set: a token for each taken permit, and the time at which its lease ends, by the server's clock.
-# Every script first drops those whose time is over.
+# The key is a sorted set: for each taken permit a token, with the time at which its lease ends, by the server's clock.
+# Every script first drops the tokens whose time is over.
 
 _BEGIN = (
     PREAMBLE
@@ -149,7 +149,7 @@ class RedisSemaphore(LeasedLock):
         inside = Leased(server, seconds, renew, (_TAKE, _LET_GO, _EXTEND), ref(self), number)
         super().__init__(inside, timeout, name=server.key)
         self._permits = number
-        # The permits of acquire(), which any thread may give back.
+        # The permits that acquire() took, which any thread may give back.
         self._by_hand: deque[LeaseHold] = deque()
 
     # -- what it is ---------------------------------------------------------------------------------------------------

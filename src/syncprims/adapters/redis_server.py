@@ -28,12 +28,13 @@ T = TypeVar("T")
 
 # redis-py sends a command again if the answer did not come, in version 8 ten times by default. A counter would count up
 # to eleven times, and a wait of a second would take a minute. So the commands here use separate connections, with the
-# client's settings but without retries; all locks and counters of a client share them. A connection whose command was
-# interrupted is dropped: the late answer must not be taken for that of the next command. So is one whose answer does
-# not fit the command: the next answer may belong to another command, or the peer is not a Redis server.
+# client's settings but without retries; all locks and counters of a client share them. A connection is dropped if its
+# command was interrupted: the late answer must not be taken for that of the next command. It is also dropped if its
+# answer does not fit the command: the next answer may belong to another command, or the peer is not a Redis server.
 #
-# Rejected: a pool of redis-py for them. It counts its connections in Python, and each interrupt at the wrong moment
-# loses one of its hundred forever. A deque loses at most the connection itself, which is closed when it is collected.
+# Rejected: a pool of redis-py for these connections. It counts them in Python, and each interrupt at the wrong moment
+# permanently loses one of its hundred. A deque loses at most the connection itself, which is closed when it is
+# collected.
 
 POLL = 0.05  # seconds between two polls of the server, at most
 _FIRST_PAUSE = 0.001
@@ -60,7 +61,7 @@ _inboxes: WeakKeyDictionary[ConnectionPool, _Inboxes] = WeakKeyDictionary()
 
 
 class Script:
-    """A script for the server, which knows it by the hash of its text once it has run it."""
+    """A script for the server; once the server has run it, it knows the script by the hash of its text."""
 
     __slots__ = ("sha", "text")
 
@@ -70,7 +71,7 @@ class Script:
 
 
 class ScriptCall(Generic[T]):
-    """A script that is to be run on the keys of a server, with its arguments.
+    """A script to run on the keys of a server, with its arguments.
 
     Attributes:
         server: The server.
@@ -91,16 +92,17 @@ class ScriptCall(Generic[T]):
 
     @property
     def with_text(self) -> tuple[str | bytes, ...]:
-        """The command for a server that does not know the script."""
+        """The command with the script's text, for a server that does not know the script."""
         return (b"EVAL", self.script.text, *self.command[2:])
 
 
 class Server:
-    """The server behind a client, for one key and the keys beside it.
+    """The server behind a client, for one key and the keys that go with it.
 
     Attributes:
         key: The key.
-        keys: The key and those beside it, in the order of their names: on a server with slots they share its slot.
+        keys: The key and those that go with it, in the order of their names: on a server with slots they share its
+            slot.
         pool: The client's pool; keys with the same pool are on the same server.
 
     **Thread safety**: `ask`, `run` and the methods for inboxes may be called from any thread.
@@ -116,8 +118,8 @@ class Server:
             *beside: The ends of the names of the other keys.
 
         Raises:
-            TypeError: It is not a client of one server, or the key is not a string.
-            ValueError: Its sockets have no timeout; or the key is empty, or the client can't encode it.
+            TypeError: The client is not a client of one server, or the key is not a string.
+            ValueError: The client's sockets have no timeout; or the key is empty, or the client can't encode it.
         """
         from redis import Redis
 
@@ -147,7 +149,7 @@ class Server:
         return connection
 
     def _ready(self, within: float | None) -> BoundedConnection:
-        """A connection with the full time of an exchange, which is longer if it has to connect first."""
+        """Return a connection with the full time of an exchange, which is longer if it has to connect first."""
         while self._idle:
             connection = self._idle.pop()
             if not is_stale(connection):
@@ -189,7 +191,7 @@ class Server:
         )
 
     def call(self, understand: Callable[[Any], T], script: Script, *arguments: str | bytes) -> ScriptCall[T]:
-        """Return what `run` would do, for `run_together`."""
+        """Return the call that `run` would make, for `run_together`."""
         return ScriptCall(self, understand, script, (b"EVALSHA", script.sha, *self._key_arguments, *arguments))
 
     def inbox(self) -> Inbox:
@@ -214,14 +216,14 @@ class Server:
         self._inboxes.append(inbox)
 
     def idle_inbox(self) -> Inbox | None:
-        """Return an inbox that is connected already, if there is one."""
+        """Return an inbox that is connected already, or None."""
         return self.inbox() if self._inboxes else None
 
     def _advise(self, error: Exception) -> None:
-        """Note on an error of the server how to prevent it, if that is known."""
+        """Add advice to an error of the server as a note, if there is any."""
         from redis import exceptions
 
-        # If a script lacks a right, only the text of the error says so.
+        # If a script lacks a permission, only the text of the error says so.
         if isinstance(error, exceptions.NoPermissionError) or "user executing the script can't" in text_of(error):
             note(error, f"{self._user} needs the rights that the page 'Past one machine' lists")
         elif isinstance(error, (exceptions.MovedError, exceptions.AskError, exceptions.ClusterDownError)):
@@ -242,7 +244,7 @@ class Server:
             connection.send_command(*command)  # type: ignore[no-untyped-call,unused-ignore]  # the client leaves it untyped
             try:
                 meant = self._read(connection, understand, "EVAL" if text else str(command[0]))
-            except NoScriptError:  # so it has done nothing
+            except NoScriptError:  # the script has not run
                 command = (b"EVAL", text, *command[2:])
                 connection.send_command(*command)  # type: ignore[no-untyped-call,unused-ignore]  # as above
                 meant = self._read(connection, understand, "EVAL")
@@ -263,7 +265,7 @@ class Server:
         try:
             answer = connection.read_response()
             return understand(answer)
-        except (ValueError, RecursionError) as error:  # of the client's parser, too
+        except (ValueError, RecursionError) as error:  # also from the client's parser
             raise InvalidResponse(
                 f"{words(answer)} is no answer to {asked} about {self.key!r} ({error_words(error)}): what is "
                 f"there is no Redis server, or something on the way to it changes what it says"
@@ -282,8 +284,8 @@ def run_together(calls: Sequence[ScriptCall[T]], within: float) -> list[T | Exce
         within: How many seconds all may take, if that is less than the client's limit.
 
     Returns:
-        For each the meaning of its answer, or the client's exception. If the server did not answer in time, or what it
-        said was no answer, all that follow have that exception too.
+        For each script the meaning of its answer, or the client's exception. If the server did not answer in time, or
+            sent something that is not an answer, all later scripts have that exception too.
     """
     if not calls:
         return []
@@ -324,7 +326,7 @@ def _exchange_all(
     for number, call in calls.items():
         try:
             outcomes[number] = call.server._read(connection, call.understand, "EVAL")
-        except NoScriptError:  # so it has done nothing
+        except NoScriptError:  # the script has not run
             unknown[number] = call
         except ResponseError as error:
             call.server._advise(error)
@@ -400,7 +402,7 @@ class Pauses:
 
     def next(self, deadline: Deadline) -> float:
         """Return the seconds to pause now, which never pass the deadline."""
-        # Waiters that came together must not go on polling together.
+        # Waiters that came at the same time must not all poll at the same time.
         nap = self._pause * uniform(0.5, 1.0)
         self._pause = min(2 * self._pause, POLL)
         left = deadline.remaining()
@@ -408,10 +410,10 @@ class Pauses:
 
 
 def poll(look: Callable[[], T], accepts: Callable[[T], bool], deadline: Deadline) -> bool:
-    """Poll until the result is accepted; False when the time is up.
+    """Poll until the result is accepted; return False when the time is up.
 
-    If the deadline has a limit, a server that does not answer is polled too: it may come back.
-    Without a limit the error would never be seen, so it is raised at once.
+    If the deadline has a limit, a server that does not answer is polled again: it may come back. Without a limit the
+    error would never be seen, so it is raised at once.
 
     Raises:
         redis.RedisError: The server did not answer, and the time was up or has no limit.

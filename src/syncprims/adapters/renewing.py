@@ -20,26 +20,26 @@ from .redis_server import run_together
 if TYPE_CHECKING:
     from .redis_server import ScriptCall
 
-# The thread runs while there are leases, and a little longer: a program that forks, or counts its threads, has no more
-# of them than it needs. It claims its role itself. So if two are started at once, or one is about to end while another
-# starts, exactly one works: a thread that adds a lease stores it before it checks whether the renewer runs, and the
-# renewer announces its end before it looks for leases once more.
+# The thread runs while there are leases, and a little longer. So a program that forks, or counts its threads, has none
+# that it does not need. The thread claims its role itself. So if two are started at once, or one is about to end while
+# another starts, exactly one works: a thread that adds a lease stores it before it checks whether the renewer runs, and
+# the renewer announces its end before it looks for leases once more.
 #
-# The leases of one server that are due at the same time are renewed in one exchange: however far away the server is,
-# many leases take little longer than one. Those that become due in the meantime make up the next exchange.
+# The leases of one server that are due at the same time are renewed in one exchange. So many leases take little longer
+# than one, however far away the server is. The leases that become due during an exchange make up the next one.
 #
-# One server that does not answer must not cost the leases of the others. So an exchange may take a third of the
-# shortest lease at most; a server that has failed is not asked again in the same round; and a lease that is renewed at
-# a third can be late by another third.
+# A server that does not answer must not cost the leases of other servers. So an exchange may take a third of the
+# shortest lease at most; a server that has failed is not asked again in the same round; and a lease that is due after a
+# third of its time can be late by another third.
 
 _IDLE = 2.0  # seconds without a lease after which the thread ends
 _LONGEST = 3600.0
-_LEAST = 0.05  # seconds that an exchange may always take
+_LEAST = 0.05  # seconds that an exchange may take even if leases are shorter
 _TOGETHER = 100  # leases in one exchange, at most: no lease waits for the answers about too many others
 
 
 class Lease(Protocol):
-    """What is renewed."""
+    """A lease that can be renewed."""
 
     due: float
     """When it must be handled, by the library's clock; `inf` for never."""
@@ -50,7 +50,7 @@ class Lease(Protocol):
 
     @property
     def server(self) -> object:
-        """Where it is renewed."""
+        """The server that renews it."""
 
     def attend(self) -> ScriptCall[bool] | None:
         """Set `due` again, and return the call that renews it; None if it is not to be renewed."""
@@ -73,7 +73,7 @@ class Renewer:
         self._next_look = inf
 
     def add(self, lease: Lease) -> None:
-        """Look after a lease from now on.
+        """Renew a lease from now on.
 
         Raises:
             RuntimeError: No thread can be started.
@@ -110,7 +110,7 @@ class Renewer:
                 return
 
     def _round(self) -> bool:
-        """Handle the leases that are due, and sleep until one is; False if there is nothing more to do."""
+        """Handle the leases that are due, and sleep until one is; return False if no lease is left."""
         now = monotonic()
         leases = list(self._leases)
         within = max(_LEAST, min((lease.seconds for lease in leases), default=0.0) / 3)
@@ -121,8 +121,8 @@ class Renewer:
             for start in range(0, len(of_a_server), _TOGETHER):
                 if not self._renew(of_a_server[start : start + _TOGETHER], within):
                     break  # the others are still due, and come first in the next round
-        # From here on a thread that changes a `due` sends a message; earlier changes are seen below. A hold that ends
-        # before the next look sends none: it would cost more than the hold.
+        # From here on a thread that changes a `due` sends a message; the code below sees earlier changes. A hold that
+        # ends before the next look sends none, because a message would cost more than the hold.
         self._next_look = inf
         soonest = min([lease.due for lease in list(self._leases)], default=inf)
         now = monotonic()
@@ -136,7 +136,7 @@ class Renewer:
         return bool(self._leases)
 
     def _renew(self, leases: Sequence[Lease], within: float) -> bool:
-        """Renew leases of one server in one exchange; False if the server did not answer."""
+        """Renew leases of one server in one exchange; return False if the server did not answer."""
         calls: dict[Lease, ScriptCall[bool]] = {}
         for lease in leases:
             with _Survived(lease):
@@ -155,7 +155,7 @@ class Renewer:
 
 
 class _Survived:
-    """A ``with`` whose body may raise anything: that is logged, and these leases are tried again soon."""
+    """A ``with`` that logs whatever exception its body raises, and tries these leases again soon."""
 
     def __init__(self, *leases: Lease) -> None:
         self._leases = leases
@@ -184,5 +184,5 @@ def _start_afresh() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    # The child has no thread of its parent's, and none of its leases.
+    # The child has none of its parent's threads and leases.
     os.register_at_fork(after_in_child=_start_afresh)

@@ -1,4 +1,4 @@
-"""Handlers of signals that C code has installed, of which Python's `signal` module knows nothing."""
+"""Handlers of signals that C code has installed, and that Python's `signal` module does not know."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from .._core.foreign import guarded
 
-# `signal.getsignal` tells what Python's own table says. C code, `faulthandler` first of all, installs its handlers past
-# that table. The system's own record of a signal (`struct sigaction`) has another layout on every system, so it is
+# `signal.getsignal` reads Python's own table. C code, above all `faulthandler`, installs its handlers without that
+# table. The system's own record of a signal (`struct sigaction`) has a different layout on every system. So it is
 # copied and put back as a whole; for the one field that matters, the interpreter has a function.
 
 _MORE_THAN_ENOUGH: Final = 1024  # bytes; the record has 152 on Linux, 16 on macOS
@@ -36,7 +36,7 @@ class Action:
         self.handler: int = handler
 
     def is_code_other_than(self, other: Action) -> bool:
-        """Whether this is a handler (not the default, and not to ignore the signal) that differs from `other`'s."""
+        """Whether this action calls a handler (it is neither the default nor ignored) that differs from `other`'s."""
         return self.handler not in _DEFAULT_AND_IGNORE and self.handler != other.handler
 
     def put_back(self) -> None:
@@ -46,7 +46,7 @@ class Action:
     def call(self) -> None:
         """Call the handler like the system, in this thread, with its own flags; then restore everything."""
         now = action_of(self._signum)
-        assert now is not None  # as this one is of the same system
+        assert now is not None  # it exists, because this action is of the same system
         sigaction, signum, record = now._sigaction, now._signum, now._record
         try:
             self.put_back()
@@ -62,7 +62,7 @@ def action_of(signum: int) -> Action | None:
 
         handler_of = ctypes.pythonapi.PyOS_getsig
         sigaction = ctypes.CDLL(None).sigaction
-    except (ImportError, AttributeError, TypeError, OSError):  # as on Windows, or a Python without ctypes
+    except (ImportError, AttributeError, TypeError, OSError):  # for example on Windows, or a Python without ctypes
         return None
     handler_of.restype = ctypes.c_void_p
     record = ctypes.create_string_buffer(_MORE_THAN_ENOUGH)
@@ -72,13 +72,13 @@ def action_of(signum: int) -> Action | None:
 
 
 class Faulthandler:
-    """A registration of `faulthandler` for a signal, as far as it is known, to be made again."""
+    """A registration of `faulthandler` for a signal, as far as it is known, so that it can be made again."""
 
     def __init__(self, file: object) -> None:
         self._file = file
 
     def register(self, signum: int, file: object, *, chain: bool) -> None:
-        """Register it for the file that it wrote to; if that is not known, or closed, for this one or `sys.stderr`."""
+        """Register it for the file that it wrote to; if that is not known, or closed, for this file or `sys.stderr`."""
         for each in (self._file, file, sys.stderr, _STDERR):
             if each is not None and guarded(False, _register, signum, each, chain):
                 return
@@ -87,7 +87,7 @@ class Faulthandler:
 def _register(signum: int, file: Any, chain: bool) -> bool:
     import faulthandler
 
-    faulthandler.register(signum, file, chain=chain)  # raises for a file that is closed or has no number
+    faulthandler.register(signum, file, chain=chain)  # raises if the file is closed or has no number
     return True
 
 
@@ -96,8 +96,8 @@ def unregister_faulthandler(signum: int) -> Faulthandler | None:
     import faulthandler
     from gc import get_referents
 
-    # It can't be asked for its file. But before 3.14 it refers to the files of all its signals, and after this to one
-    # file less.
+    # `faulthandler` can't be asked for its file. But its references show the file: before 3.14 it refers to the files
+    # of all its signals, and after the call it refers to one file less.
     before = get_referents(faulthandler)
     unregister: Callable[[int], bool] = faulthandler.unregister  # type: ignore[assignment]  # typeshed says None
     if not unregister(signum):

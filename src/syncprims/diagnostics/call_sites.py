@@ -1,4 +1,4 @@
-"""Where in the user's program something happens: the innermost frame that is not ours."""
+"""The place in the user's program where something happens: the innermost frame that is not ours."""
 
 from __future__ import annotations
 

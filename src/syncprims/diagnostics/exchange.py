@@ -1,4 +1,4 @@
-"""Exchanging methods of the primitives for observed ones while an observer is on; and locks that are never observed."""
+"""Exchanging methods of the primitives for observed ones while an observer is on; and a lock that is never observed."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from .._core.registry import InnerName
 from .._core.state import State
 from .._locks.timed_lock import TimedRLock
 
-# While it is off, observing costs nothing: there is no `if observed` in any primitive. Observing exchanges the
-# functions in the class itself, and afterwards the same function objects are put back (or deleted again, if there were
+# Observing costs nothing while it is off: there is no `if observed` in any primitive. Observing exchanges the functions
+# in the class itself. Afterwards the same function objects are put back (or the attributes deleted, if the class had
 # none).
 #
 # An observed function may outlive the observation: a `with` has looked up `__exit__` before its body runs, and a
-# `threading.Condition` keeps bound methods. So each of them does what the original does when no observer is on.
+# `threading.Condition` keeps bound methods. So each of them behaves like the original when no observer is on.
 
 
 class Unseen(TimedRLock):
     """The lock that guards the diagnostics themselves: it keeps the original methods, and no report shows it.
 
-    Re-entrant, because a signal handler may take observed locks in the middle of our taking notes.
+    It is reentrant, because a signal handler may acquire observed locks while we take notes.
     """
 
     __slots__ = ()
@@ -29,7 +29,7 @@ class Unseen(TimedRLock):
     def _state(self) -> State | None:
         return None
 
-    if not TYPE_CHECKING:  # which know these from the base
+    if not TYPE_CHECKING:  # a type checker has these from the base
         __enter__ = TimedRLock.__enter__
         __exit__ = TimedRLock.__exit__
 
@@ -42,9 +42,9 @@ class Exchange(Generic[_O]):
     """A set of changes that are made while there is at least one observer.
 
     Args:
-        replace: For each kind of event, in the order in which the changes are made, what makes the function that takes
-            the place of such a method. It gets the method, the `about` of its event, and the class's `Observable`. The
-            changes are undone in reverse.
+        replace: For each kind of event, in the order in which the changes are made, a factory for the function that
+            takes the place of such a method. It gets the method, the `about` of its event, and the class's
+            `Observable`. The changes are undone in reverse order.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Exchange(Generic[_O]):
             try:
                 self.observers = (*self.observers, observer)
                 self._make()
-            except BaseException:  # an interrupt in the middle of it
+            except BaseException:  # an interrupt during the exchange
                 self._let_go(observer)
                 raise
 
@@ -74,7 +74,7 @@ class Exchange(Generic[_O]):
             self._let_go(observer)
 
     def _go_on(self) -> None:
-        """Observe what was declared since the beginning, too."""
+        """Observe the methods of classes that were made since the beginning, too."""
         with self._mutex:
             if self.observers:
                 self._make()

@@ -10,16 +10,16 @@ from .._core.observing import Observable, ObservableLock
 from ..errors import DeadlockError
 from .exchange import Exchange
 
-# What is observed are the methods that the classes of locks declare (see `_core.observing`), of whatever class.
+# The observed methods are those that the classes of locks declare (see `_core.observing`), for classes of any kind.
 #
-# Of a re-entrant lock, "taken" is the outermost acquisition and "released" the outermost release: the thread did not
-# own the lock before the one and does not own it after the other. What lies in between is "taken_again".
+# For a reentrant lock, "taken" is the outermost acquisition and "released" the outermost release: the thread did not
+# own the lock before the one and does not own it after the other. An acquisition in between is "taken_again".
 #
 # Times are read after the lock was taken and before it is released, so that the holds of two threads don't overlap.
 
 
 class LockObserver(Protocol):
-    """Is called for every lock, in the thread that acquires or releases it, with no lock of the library held."""
+    """An observer of every lock, called in the thread that acquires or releases it, with no lock of the library."""
 
     def asks(self, lock: ObservableLock, endless: bool) -> None:
         """A thread that does not hold the lock is about to acquire it. If this raises, the thread does not acquire it.
@@ -36,7 +36,7 @@ class LockObserver(Protocol):
         """The thread has acquired a lock that it seemed to hold already. If this raises, it releases the lock again."""
 
     def refused(self, lock: ObservableLock, error: BaseException | None) -> None:
-        """The thread did not get the lock: its time was up, or this was raised. `asks` need not have been called."""
+        """The thread did not get the lock: its time was up, or the error was raised. `asks` may be missing."""
 
     def released(self, lock: ObservableLock, at: int) -> None:
         """The thread has released the lock, at this `time.perf_counter_ns`."""
@@ -88,7 +88,7 @@ def _giving(give: Callable[..., object], _: object, observable: Observable) -> o
         at = perf_counter_ns()
         try:
             give(lock, *args)
-        finally:  # a foreign lock may be released by a release that raises
+        finally:  # a wrapped lock may be released by a release that raises
             if held and not is_held(lock):
                 _tell_released(lock, at)
 
@@ -135,5 +135,6 @@ def _tell_released(lock: ObservableLock, at: int) -> None:
         observer.released(lock, at)
 
 
-# Releasing first: so there is no moment at which a lock's taking is seen and its release is not.
+# The releasing methods come first, so that there is no moment at which a lock's acquisition is seen but not its
+# release.
 locks: Exchange[LockObserver] = Exchange({"gives": _giving, "lends": _lending, "takes": _taking})

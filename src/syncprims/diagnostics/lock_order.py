@@ -26,14 +26,14 @@ from .order_graph import OrderGraph
 # The graph has an edge from A to B if some thread took B, or was about to, while it held A. A new edge that closes a
 # cycle is an inversion: threads that run through all of its edges at once can deadlock.
 #
-# Two things make an edge harmless. One is a wait that ends by itself, like a try: it makes none. The other is a guard:
-# a third lock that was held at both of two edges keeps their threads apart. Each edge therefore remembers which locks
-# were held whenever it was seen.
+# An edge can be harmless for two reasons. A wait may end by itself, like a try: then it makes no edge. Or a third lock,
+# the guard, was held at two of the edges: it keeps their threads apart. Each edge therefore remembers which locks were
+# held every time it was seen.
 #
-# Looking for a cycle and adding the edge is one step, under a mutex: of two threads that come with the two halves of
-# an inversion at once, the second sees the first's. An edge that is known already is looked up without the mutex.
+# Looking for a cycle and adding the edge is one step, under a mutex: of two threads that come with the two halves of an
+# inversion at once, the second sees the first's half. An edge that is known already is looked up without the mutex.
 #
-# Locks are known by their creation serials.
+# Locks are identified by their creation serials.
 #
 # Rejected: an order by name or class of locks (Linux's lockdep): it reports two accounts that are locked in the order
 # of their numbers.
@@ -55,13 +55,13 @@ class LockOrderWarning(RuntimeWarning):
 
 
 class _Edge:
-    """That one lock was taken while another was held.
+    """One lock was taken while another was held.
 
     Attributes:
-        text: Which, and where.
-        stack: Where it was seen first.
-        guards: The further locks that were held each time.
-        reported: Whether it is an inversion that has been told of.
+        text: The two locks, and the places in the program.
+        stack: The stack where it was seen first.
+        guards: The other locks that were held each time.
+        reported: Whether it is an inversion that has been reported.
     """
 
     __slots__ = ("guards", "reported", "stack", "text")
@@ -106,7 +106,7 @@ class LockOrderCheck:
         if action not in ("raise", "warn"):
             raise ValueError(f'a lock-order check can "raise" or "warn", not {action!r}')
         self.action: Action = action
-        # What each thread holds, latest last; written by that thread alone.
+        # The locks that each thread holds, latest last; written by that thread alone.
         self._held: dict[int, list[_Held]] = {}
         self._mutex = Unseen(name=InnerName("diagnostics"))
         # Guarded by _mutex:
@@ -127,14 +127,14 @@ class LockOrderCheck:
     ) -> None:
         locks.remove(self)
 
-    # -- what locks tell ------------------------------------------------------------------------------------------
+    # -- events of locks ------------------------------------------------------------------------------------------
 
     def asks(self, lock: ObservableLock, endless: bool) -> None:
         """Note the order in which the thread acquires its locks, and report an inversion."""
         holding = self._held.get(get_ident())
         if not holding or not endless or _ignoring:
             return
-        # A lock may have been released unseen, by a function that was looked up before the check began.
+        # A lock may have been released without notice, by a function that was looked up before the check began.
         held = [
             (each, holder)
             for each in list(holding)
@@ -181,7 +181,7 @@ class LockOrderCheck:
     def _add(
         self, held: ObservableLock, lock: ObservableLock, guards: frozenset[Key], stack: tuple[FrameSummary, ...]
     ) -> tuple[LockOrderError | None, bool]:
-        """Add an edge; return the error if it is an inversion, and whether that is news."""
+        """Add an edge; return the error if it is an inversion, and whether it is a new one."""
         graph = self._graph
         graph.forget_gone()
         first, second = _key(held), _key(lock)
@@ -190,12 +190,12 @@ class LockOrderCheck:
             edge = _Edge(f"{words(name_of(lock))} while it held {words(name_of(held))}", stack, guards)
         else:
             edge.guards &= guards
-        # An edge that was reported is there to be known, not to make every later one look like an inversion.
+        # A reported edge is kept so that it is known, but a path through it must not make each later edge an inversion.
         path = graph.path(second, first, edge.guards, through_reported=False)
         error = None if path is None else _inversion(edge, stack, path)
         fresh = error is not None and not edge.reported
         if error is None or fresh:
-            edge.reported = fresh  # it may have been before, through a lock that is gone
+            edge.reported = fresh  # it may have been reported before, through a lock that is gone
             graph.add(first, second, edge)
             graph.watch(first, held)
             graph.watch(second, lock)
@@ -277,7 +277,7 @@ def check_lock_order(action: Action = "raise") -> LockOrderCheck:
     return LockOrderCheck(action)
 
 
-# One entry for each `ignore_lock_order` that is under way.
+# One entry for each `ignore_lock_order` that is active.
 _ignoring: list[None] = []
 
 
@@ -314,7 +314,7 @@ _for_program: LockOrderCheck | None = None
 def check_as_environment_says() -> None:
     """Turn a check on for the rest of the program if ``SYNCPRIMS_LOCK_ORDER`` says so.
 
-    A value that means nothing is a `RuntimeWarning`: a program must not fail to start by it.
+    An unknown value causes a `RuntimeWarning`, because it must not keep a program from starting.
     """
     global _for_program
     action = os.environ.get(ENVIRONMENT, "").strip().lower()

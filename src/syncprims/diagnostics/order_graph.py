@@ -7,11 +7,11 @@ from collections.abc import Hashable
 from typing import Any, Generic, Protocol, TypeVar
 from weakref import ref
 
-# Locks are known by keys, so nothing here keeps one alive; a lock that goes takes its edges along. The callback of its
-# weak reference only notes that, because it may come at any moment.
+# Locks are known by keys, so the graph keeps none alive. When a lock goes away, its edges do too. The callback of its
+# weak reference only makes a note of that, because it may be called at any moment.
 #
-# Adding an edge is one call of C. So of two threads that add the two halves of an inversion at once, and look for a
-# path only then, one sees the other's half, also without a mutex.
+# Adding an edge is one call of C. If two threads add the two halves of an inversion at once, and look for a path only
+# then, one sees the other's half, even without a mutex.
 
 K = TypeVar("K", bound=Hashable)
 
@@ -20,7 +20,7 @@ class Edge(Protocol[K]):
     """One lock was acquired while another was held.
 
     Attributes:
-        guards: The further locks that were held each time.
+        guards: The other locks that were held each time.
         reported: Whether it is an inversion that has been reported.
     """
 
@@ -32,7 +32,7 @@ E = TypeVar("E", bound=Edge[Any])
 
 
 class OrderGraph(Generic[K, E]):
-    """An edge for each pair of locks of which one was acquired while the other was held."""
+    """A graph of locks, with an edge for each pair of which one lock was acquired while the other was held."""
 
     def __init__(self) -> None:
         self._edges: dict[K, dict[K, E]] = {}
@@ -45,19 +45,19 @@ class OrderGraph(Generic[K, E]):
         return None if edges is None else edges.get(taken)
 
     def add(self, held: K, taken: K, edge: E) -> E:
-        """Add an edge; return it, or the one that was there before."""
+        """Add an edge; return it, or the edge that was there before."""
         edges = self._edges.get(held)
         if edges is None:
             edges = self._edges.setdefault(held, {})
         return edges.setdefault(taken, edge)
 
     def path(self, start: K, goal: K, guards: frozenset[K], *, through_reported: bool) -> list[E] | None:
-        """Return a path of edges from one lock to another on which no two edges, and no edge and these, share a guard.
+        """Return a path of edges from one lock to another, on which no guard occurs twice or is one of these guards.
 
         Args:
-            start: The one lock.
-            goal: The other one.
-            guards: The guards of the edge that the path would close to a cycle.
+            start: The first lock.
+            goal: The last lock.
+            guards: The guards of the edge that would close the path to a cycle.
             through_reported: Whether edges that were reported count.
         """
         todo: list[tuple[K, list[E], frozenset[K]]] = [(start, [], guards)]
@@ -76,7 +76,7 @@ class OrderGraph(Generic[K, E]):
         return None
 
     def watch(self, key: K, lock: object) -> None:
-        """Forget the edges of a lock when it is gone."""
+        """Forget the edges of a lock when the lock is gone."""
         gone = self._gone
         if key not in self._refs:
             self._refs[key] = ref(lock, lambda _: gone.append(key))

@@ -11,7 +11,7 @@ from .spans import Span, hand_offs, held_meanwhile, in_lanes, micros
 from .table import LockUse, rows
 
 _KINDS = ("wait", "hold", "turn", "task", "callback")
-# What the page is put together of, by the place in it that each part takes.
+# The files that the page is composed of, by the place in it that each takes.
 _PARTS = {"/* the style */": ("style.css",), "/* the program */": ("draw.js", "use.js")}
 _PLACE = "/* the recording */ null"
 
@@ -21,7 +21,7 @@ def page(spans: Sequence[Span], note: str, about: str = "", uses: Sequence[LockU
 
     Args:
         spans: In the order of their starts.
-        note: What is wrong with them, or "".
+        note: A warning about the spans, or "".
         about: When and where they were recorded.
         uses: The use of locks by where they were made, as far as that is known.
     """
@@ -29,7 +29,7 @@ def page(spans: Sequence[Span], note: str, about: str = "", uses: Sequence[LockU
     html = folder.joinpath("page.html").read_text(encoding="utf-8")
     for place, names in _PARTS.items():
         html = html.replace(place, "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names))
-    # No text of the program may end the script that contains it.
+    # No text of the program must end the script that contains it.
     data = json.dumps(_data(spans, note, about, uses), separators=(",", ":")).replace("<", "\\u003c")
     return html.replace(_PLACE, data)
 
@@ -46,7 +46,7 @@ def _data(spans: Sequence[Span], note: str, about: str, uses: Sequence[LockUse])
         ]
         for row in rows(spans)
     ]
-    # So the names that were waited for longest have the first numbers, by which the page gives out its colours.
+    # The names with the longest waits get the first numbers, and the page assigns its colours by the numbers.
     threads, lane_of = _threads(spans)
     holds, behind = held_meanwhile(spans)
     return {
@@ -94,7 +94,7 @@ def _threads(spans: Sequence[Span]) -> tuple[list[dict[str, object]], dict[int, 
     for (ident, thread), lanes in in_lanes(spans).items():
         depth = 0
         for lane in lanes:
-            # Within a lane, what is nested is drawn one below the other.
+            # Within a lane, nested spans are drawn one below the other.
             ends: list[float] = []
             lane_depth = 0
             for place in lane:
@@ -109,7 +109,7 @@ def _threads(spans: Sequence[Span]) -> tuple[list[dict[str, object]], dict[int, 
 
 
 class _Texts:
-    """Numbers texts, so that each is in the page once, as it can be shown."""
+    """Numbers texts, so that the page contains each of them once, in a form that it can show."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []

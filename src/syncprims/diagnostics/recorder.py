@@ -27,15 +27,16 @@ if TYPE_CHECKING:
     from ..callback_pool.job import Job
     from .work_events import TaskNote
 
-# Taking notes must disturb as little as it can, so no mutex: notes are in a deque with a greatest length, which drops
-# the oldest by itself, and what is under way is in a dictionary under the thread's ident, where no other thread writes.
-# The number of notes is counted by each thread under its ident, since one counter for all would lose some.
+# Taking notes must disturb the program as little as possible, so there is no mutex. Notes are appended to a list, whose
+# oldest notes are dropped from time to time. Spans in progress are in a dictionary under the thread's ident, where no
+# other thread writes. Each thread counts its own notes, because one counter for all threads would lose some.
 
 
 # A name, or the function that makes it when the recording is read.
 Label = str | Callable[[], str]
-# Kind, name, thread, ident, site, start, end, for how long it was queued, index, holder; and the key and the outcome,
-# of a wait in a list, because they are known only when the thread has got what it waited for or has given it up.
+# Kind, name, thread, ident, site, start, end, for how long it was queued, index, holder; and the key and the outcome.
+# For a wait, the last two are in a list, because they are known only when the thread has got what it waited for or has
+# given up.
 _Fate = tuple[Key, str] | list[Any]
 Note = tuple[str, Label, str, "int | None", "Site | None", int, int, int, int, str, _Fate]
 
@@ -50,15 +51,16 @@ class Recorder:
     def __init__(self, capacity: int) -> None:
         self.began: int = perf_counter_ns()
         self.stopped: int | None = None
-        # No deque, because without the GIL one that others extend can't be copied. The oldest go many at once.
+        # Not a deque: without the GIL, a deque that other threads extend can't be copied. Many of the oldest are
+        # dropped at once.
         self._notes: list[Note] = []
         self._capacity = capacity
         self._most = capacity + capacity // 8
         self._written: dict[int, int] = {}
-        # What is under way, by thread and key: where, since when, and its kind, name, index and holder.
+        # The spans in progress, by thread and key: site, start, kind, name, index and holder.
         self._open: dict[tuple[int, Key], tuple[Site | None, int, str, Label, int, str]] = {}
         self._steps: dict[int, str] = {}
-        # For each thread that takes a lock, its wait so far and the identity of what that was for.
+        # For each thread that acquires a lock, its last wait and the identity of the thing that it waited for.
         self._waited: dict[int, tuple[int, list[Any]]] = {}
 
     @property
@@ -90,7 +92,7 @@ class Recorder:
         return [self._span(*note) for note in self.notes()]
 
     def notes(self) -> list[Note]:
-        """The same, as the notes that were made."""
+        """The spans as notes, in the same order."""
         now = perf_counter_ns() if self.stopped is None else self.stopped
         # Copies in C, which other threads can't disturb.
         notes = self._notes[-self._capacity :]
@@ -167,29 +169,29 @@ class Recorder:
         self._open[get_ident(), self._key_after_wait(lock, "")] = (self.site(), at, "hold", self.label(lock), 0, "")
 
     def taken_again(self, lock: ObservableLock) -> None:
-        """A lock that is acquired again counts as one hold."""
+        """Do nothing: a lock that is acquired again counts as one hold."""
 
     def refused(self, lock: ObservableLock, error: BaseException | None) -> None:
-        """It did not get it."""
+        """A thread did not get a lock."""
         me = get_ident()
         if isinstance(error, DeadlockError) and (not self._waited or self._waited.get(me, (0,))[0] != id(lock)):
-            # It did not even begin to wait.
+            # The thread did not even begin to wait.
             self._note_refusal(self.label(lock), ("lock", serial_of(lock)))
         else:
             self._open.pop((me, self._key_after_wait(lock, GAVE_UP)), None)
 
     def released(self, lock: ObservableLock, at: int, by: int | None = None) -> None:
-        """The thread has released its lock, or one that the thread `by` had acquired."""
+        """The thread has released its lock, or a lock that the thread `by` had acquired."""
         self._close(("lock", serial_of(lock)), at, ident=by)
 
     def _key_after_wait(self, lock: ObservableLock, outcome: str) -> Key:
-        """Return the lock's key; if the thread has just waited for it, the wait gets that too, with its outcome."""
+        """Return the lock's key; if the thread has just waited for the lock, store both with that wait."""
         key = "lock", serial_of(lock)
         self._settle_wait(lock, key, outcome)
         return key
 
     def _settle_wait(self, thing: object, key: Key, outcome: str) -> bool:
-        """Give the thread's last wait its key and outcome, if that was for this thing; return whether it was."""
+        """Store a key and an outcome with the thread's last wait if it was for this thing; return whether it was."""
         last = self._waited.pop(get_ident(), None) if self._waited else None
         if last is None or last[0] != id(thing):
             return False
@@ -212,7 +214,7 @@ class Recorder:
         self._open[waiting.ident, ("wait", id(waiting))] = (self.site(), at, "wait", name, 0, holder)
 
     def wait_ends(self, waiting: Waiting, at: int, error: BaseException | None) -> None:
-        """It goes on."""
+        """A thread goes on after a wait."""
         begun = self._open.pop((waiting.ident, ("wait", id(waiting))), None)
         if begun is not None:
             site, start, kind, name, _, holder = begun
@@ -224,27 +226,27 @@ class Recorder:
     # -- runners ----------------------------------------------------------------------------------------------------
 
     def step_sought(self, sequence: Sequence, step: str | None) -> None:
-        """A thread wants a step, so its next wait is for that."""
+        """A thread wants a step, so its next wait is for that step."""
         if step is None:
             self._steps.pop(get_ident(), None)
         else:
             self._steps[get_ident()] = f"{name_of(sequence)}[{step}]"
 
     def step_refused(self, sequence: Sequence, step: str, error: BaseException) -> None:
-        """It did not get it."""
+        """A thread did not get a step."""
         key = "sequence", id(sequence)
         waited = self._settle_wait(sequence, key, _end_of_wait(error))
         if not waited and isinstance(error, DeadlockError):
             self._note_refusal(f"{name_of(sequence)}[{step}]", key)
 
     def turn_begins(self, sequence: Sequence, turn: Turn, at: int) -> None:
-        """It has its turn."""
+        """A thread's turn begins."""
         name, key = f"{name_of(sequence)}[{turn.step}]", ("sequence", id(sequence))
         self._settle_wait(sequence, key, "")
         self._open[get_ident(), key] = (self.site(), at, "turn", name, turn.index, "")
 
     def turn_ends(self, sequence: Sequence, at: int, error: BaseException | None) -> None:
-        """Its turn is over."""
+        """A thread's turn is over."""
         self._close(("sequence", id(sequence)), at, error)
 
     # -- pools ------------------------------------------------------------------------------------------------------
@@ -282,10 +284,10 @@ def _failure(error: BaseException | None) -> str:
 
 
 def _end_of_wait(error: BaseException | None) -> str:
-    """How a wait has ended in which this was raised."""
+    """The outcome of a wait that raised this error."""
     if isinstance(error, DeadlockError):
-        # A task that was waited for may have failed by one of its own.
+        # The error may be that of the task that was waited for; then the wait itself was not refused.
         return REFUSED if error.cycle and error.cycle[0].thread == _thread(get_ident()) else ""
-    if isinstance(error, SyncTimeoutError) or type(error) in (TimeoutError, Empty):  # the latter two by futures, queues
+    if isinstance(error, SyncTimeoutError) or type(error) in (TimeoutError, Empty):  # from futures, queues
         return GAVE_UP
     return "" if error is None or isinstance(error, Exception) else INTERRUPTED

@@ -1,4 +1,4 @@
-"""`record`: measures which threads waited and which held a lock, where and for how long, and draws it."""
+"""`record`: measures which threads waited for and held each lock, where and for how long, and draws it."""
 
 from __future__ import annotations
 

@@ -33,27 +33,28 @@ class SignalDump:
         self._file = file
         self._stopped = False
         self._calls_c = False
-        # One object, by which it is recognized.
+        # One bound method, which is compared by identity.
         self._handler = self._dump
-        # What handled the signal before: as Python knows it, and in C.
+        # The earlier handlers of the signal: the one that Python knows, and one in C.
         self._before: Any = signal.getsignal(signum)
         self._before_in_c: Action | None = None
         self._faulthandler: Faulthandler | None = None
         was = action_of(signum)
         signal.signal(signum, self._handler)
-        # Python has one function in C for all of its handlers; this is the record that has it.
+        # Python has one C function for all of its handlers; this record contains it.
         self._python: Action | None = action_of(signum)
         if was is not None and self._python is not None and was.is_code_other_than(self._python):
             self._keep(was)
 
     def _keep(self, in_c: Action) -> None:
-        """Keep a handler in C at work."""
+        """Keep a handler in C working."""
         self._faulthandler = unregister_faulthandler(self._signum)
         if self._faulthandler is None:
             self._before_in_c = in_c
         else:
-            # Above our handler, not below: there it works while the main thread is in C code, too. What it was chained
-            # to until now, it has put back in our place.
+            # `faulthandler` goes above our handler, not below: there it works even while the main thread is in C code.
+            # Unregistering it has restored the handler that it was chained to, in place of ours, so ours is installed
+            # again.
             signal.signal(self._signum, self._handler)
             self._faulthandler.register(self._signum, self._file, chain=True)
 
@@ -72,13 +73,13 @@ class SignalDump:
             self._put_back()
 
     def _put_back(self) -> bool:
-        """Put back what was before, and return whether that was possible: it is not while something else is on top."""
+        """Restore the earlier handlers; return False if that is not possible, because another handler is on top."""
         faulthandler = None if self._faulthandler is None else unregister_faulthandler(self._signum)
         on_top = signal.getsignal(self._signum) is self._handler and not self._is_below_c()
         before: Any = self._handler
         if on_top:
             lowest = self
-            # Past those below that were stopped earlier.
+            # Skip the dumps below that were stopped earlier.
             while isinstance(below := getattr(lowest._before, "__self__", None), SignalDump) and below._stopped:
                 lowest = below
             before = signal.SIG_DFL if lowest._before is None else lowest._before
@@ -103,7 +104,7 @@ class SignalDump:
 
     def _dump(self, signum: int, frame: FrameType | None) -> None:
         if self._stopped and self._put_back():
-            signal.raise_signal(signum)  # for what is there now
+            signal.raise_signal(signum)  # for the handler that is installed now
             return
         try:
             if not self._stopped and not self._calls_c:
@@ -121,7 +122,8 @@ class SignalDump:
             finally:
                 self._calls_c = False
         elif callable(self._before):
-            # This too while C code is called: it has passed the signal on to Python's handler, which was below it.
+            # Also while the earlier C handler is called: it passes the signal on to the Python handler that was below
+            # it.
             self._before(signum, frame)
 
 
@@ -137,14 +139,14 @@ def _takes_text(file: object) -> bool:
 
 
 def _write(text: str, file: TextIO | None) -> None:
-    if file is None:  # as sys.stderr is in a program without a console
+    if file is None:  # sys.stderr is None in a program without a console
         return
     try:
         number = file.fileno()
     except Exception:  # noqa: BLE001  no real file, like io.StringIO, or a closed one
         file.write(text)
         return
-    # Past the file's buffer, which the main thread may be in the middle of writing to.
+    # Bypass the file's buffer: the main thread may be in the middle of writing to it.
     left = text.encode("utf-8", "backslashreplace")
     while left:
         left = left[os.write(number, left) :]

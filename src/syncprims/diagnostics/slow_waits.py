@@ -18,15 +18,15 @@ from .._core.report import report, say_holder
 from .._core.state import name_of, state_of
 from .._core.waits import Waiting, all_waits, subject, waits_of
 
-# Its own thread looks at all waits now and then. It sleeps for half of `after`, or less where a wait that it knows
-# comes of age earlier; so it misses none and is never late by more than it takes to wake up.
+# Its own thread looks at all waits from time to time. It sleeps for half of `after`, or less if a wait that it knows
+# reaches `after` earlier. So it misses none, and is late only by the time that it takes to wake up.
 #
-# A jam begins with the first wait for something that comes of age, and lasts as long as one that came of age is on.
-# Whatever comes of age for the same thing belongs to it. So does a wait for what a thread holds that is in a jam
-# itself, for as long as it is: fifty accounts whose holders all wait for the database are one jam, not fifty. Only the
-# beginning of a jam is logged.
+# A jam begins with the first wait for a thing that gets too long, and lasts as long as one such wait lasts. Every long
+# wait for the same thing belongs to the jam. So does a wait for a thing whose holder is in a jam, as long as the holder
+# is: fifty accounts whose holders all wait for the database are one jam, not fifty. Only the beginning of a jam is
+# logged.
 
-_LINES = 10  # of one message, for as many jams; the report has all
+_LINES = 10  # lines of one message, one for each jam; the report has all
 
 
 class SlowWaits:
@@ -67,8 +67,8 @@ class SlowWaits:
         while not self._gate.acquire(True, guarded(min(self._after / 2, TIMEOUT_MAX), self._look)):
             pass
         try:
-            self._gate.release()  # so that stopping again stays an error that stop() knows
-        except RuntimeError:  # it was stopped again just now
+            self._gate.release()  # so that a second stop() gets the error that it expects
+        except RuntimeError:  # it was just stopped again
             pass
 
     def _look(self) -> float:
@@ -93,7 +93,7 @@ class SlowWaits:
         return min(pause, TIMEOUT_MAX)
 
     def _forget(self, waits: AbstractSet[Waiting]) -> None:
-        """Forget the jams of which no wait is left."""
+        """Forget the jams whose waits are all over."""
         for key, jam in list(self._jams.items()):
             jam &= waits
             if not jam:
@@ -103,7 +103,7 @@ class SlowWaits:
         return ident is not None and any(waiting in self._jams.get(_key(waiting), ()) for waiting in waits_of(ident))
 
 
-# What a jam is of: something, by its identity, and what of it is waited for. The waits of a jam keep it alive.
+# The thing that a jam is about, by its identity, and what of it is awaited. The waits of a jam keep the thing alive.
 _Key = tuple[int, str]
 
 

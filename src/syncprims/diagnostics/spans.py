@@ -10,12 +10,12 @@ from typing import Final
 
 from ..facts import Frozen
 
-# What a span belongs to: a lock by its serial, a sequence or a task by its identity at the time.
+# The thing that a span belongs to: a lock by its serial, a sequence or a task by its identity at the time.
 Key = tuple[object, ...]
 
-_MOMENT: Final = 1e-9  # seconds: what lasts no time at all lasts that long
+_MOMENT: Final = 1e-9  # seconds: the shortest length of a span
 
-# Outcomes; the last one is followed by the type of an error.
+# Outcomes; the type of an error follows the last one.
 GAVE_UP: Final = "gave up"
 REFUSED: Final = "deadlock refused"
 INTERRUPTED: Final = "interrupted"
@@ -140,9 +140,10 @@ def held_meanwhile(spans: Sequence[Span]) -> tuple[list[list[int]], dict[int, tu
         spans: In the order of their starts.
 
     Returns:
-        Lists of the holds or turns of one lock or runner, as places in `spans`; and for the place of each wait that any
-        of them overlaps, the number of its list, and the first place and the one after the last in that. With a lock
-        that has several holders at a time, some between these were over before the wait began.
+        The holds or turns of each lock or runner, as lists of places in `spans`. And, by the place of each wait that
+            any of them overlaps: the number of its list, and the range in that list, as its first place and the one
+            after its last. If a lock has several holders at a time, some holds in the range were over before the wait
+            began.
     """
     keys: dict[Key, int] = {}
     holds: list[list[int]] = []
@@ -153,7 +154,7 @@ def held_meanwhile(spans: Sequence[Span]) -> tuple[list[list[int]], dict[int, tu
                 holds.append([])
             holds[number].append(place)
     starts = [[spans[place].start for place in places] for places in holds]
-    # The latest end so far ascends, whatever the holds.
+    # The latest end so far, which ascends even if the ends don't.
     ends = [list(accumulate((spans[place].end for place in places), max)) for places in holds]
     behind = {}
     for place, span in enumerate(spans):
@@ -167,7 +168,7 @@ def held_meanwhile(spans: Sequence[Span]) -> tuple[list[list[int]], dict[int, tu
 
 
 def in_lanes(spans: Sequence[Span]) -> dict[tuple[int | None, str], list[list[int]]]:
-    """Spread the spans of each thread over lanes, in each of which they are nested or apart, as pictures need them.
+    """Distribute the spans of each thread over lanes. In a lane, any two spans are nested or apart, for pictures.
 
     Locks may be released in another order than they were acquired, and several remote tasks of a pool run at once.
 
@@ -176,10 +177,10 @@ def in_lanes(spans: Sequence[Span]) -> dict[tuple[int | None, str], list[list[in
 
     Returns:
         For each thread, by ident and name, its lanes: lists of places in `spans`. The main thread comes first, the
-        others by their names.
+            others by their names.
     """
     lanes: dict[tuple[int | None, str], list[list[int]]] = {}
-    # For each lane, the ends of the spans that are open where we are, outermost first.
+    # For each lane, the ends of the spans that are open at this point, outermost first.
     open_ends: dict[tuple[int | None, str], list[list[float]]] = {}
     order = sorted(range(len(spans)), key=lambda place: (spans[place].start, -spans[place].end))
     for place in order:
@@ -201,12 +202,12 @@ def in_lanes(spans: Sequence[Span]) -> dict[tuple[int | None, str], list[list[in
 
 
 def micros(seconds: float) -> float:
-    """Return seconds in microseconds, as the files count, which need no finer ones than nanoseconds."""
+    """Return seconds in microseconds, the unit of the files, rounded to nanoseconds."""
     return round(seconds * 1e6, 3)
 
 
 def _numbers_as_such(name: str) -> list[str | tuple[int, str]]:
-    """A key by which worker-2 comes before worker-10."""
-    # No int: one of more digits than the interpreter allows raises.
+    """Return a sort key by which worker-2 comes before worker-10."""
+    # Not as int: a number with more digits than the interpreter allows would raise.
     parts = re.split(r"([0-9]+)", name)
     return [(len(part.lstrip("0")), part.lstrip("0")) if place % 2 else part for place, part in enumerate(parts)]

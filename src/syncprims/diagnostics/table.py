@@ -34,7 +34,7 @@ class Durations(Frozen):
 
     @classmethod
     def of(cls, durations: Iterable[float]) -> Self:
-        """Return the statistics of these."""
+        """Return the statistics of these durations."""
         values = sorted(durations)
         if not values:
             return cls(0.0, 0.0, 0.0, 0.0)
@@ -42,7 +42,7 @@ class Durations(Frozen):
         return cls(total, total / len(values), values[ceil(0.99 * len(values)) - 1], values[-1])
 
     def all(self) -> tuple[float, float, float, float]:
-        """Return the four of them."""
+        """Return all four statistics."""
         return self.total, self.mean, self.p99, self.longest
 
 
@@ -50,12 +50,12 @@ class Row(Frozen):
     """A line of the table: a lock, a runner's step or a pool's function, at one place in the program.
 
     Attributes:
-        name: Of what.
-        site: Where.
+        name: The name of the lock, step or function.
+        site: The place in the program.
         count: How often it was taken, waited for without success, or run.
-        wait: For how long it was waited for; what was taken at once counts as 0.
-        hold: For how long it was held, or ran.
-        outcomes: How often what there is to say of a span's outcome, the most frequent first.
+        wait: How long threads waited for it; an acquisition without a wait counts as 0.
+        hold: How long it was held, or ran.
+        outcomes: How often each unusual outcome of a span occurred, the most frequent first.
     """
 
     __slots__ = ("name", "site", "count", "wait", "hold", "outcomes")  # noqa: RUF023  the order of the arguments
@@ -80,7 +80,7 @@ class Row(Frozen):
 
     @property
     def ended(self) -> str:
-        """What there is to say of the outcomes, like ``2 failed: ValueError, 1 gave up``."""
+        """The outcomes as text, like ``2 failed: ValueError, 1 gave up``."""
         return ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes)
 
 
@@ -112,7 +112,7 @@ def rows(spans: Iterable[Span]) -> list[Row]:
     return sorted(found, key=lambda row: (-row.wait.total, -row.hold.total, row.name, row.site))
 
 
-_COLUMNS: Final = 11  # of which there is one more where something has ended otherwise than usual
+_COLUMNS: Final = 11  # one more if some span had an unusual outcome
 
 
 def as_text(lines: Sequence[Row]) -> str:
@@ -134,7 +134,7 @@ def as_text(lines: Sequence[Row]) -> str:
 
 
 def _laid_out(lines: Sequence[list[str]], texts: int, columns: int) -> str:
-    """Lay lines of cells out, the first of them left, the others right, and what comes after the columns as it is."""
+    """Align cells: the first of a line to the left, the others to the right; text after the columns stays as it is."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
 
     def lay_out(cells: list[str]) -> str:
@@ -177,7 +177,7 @@ class LockUse(Frozen):
 
 
 def uses_as_text(uses: Sequence[LockUse]) -> str:
-    """Lay out a table of them."""
+    """Format a table of uses as text."""
     heads = ["lock", "locks", "taken", "waited", "wait sum", "mean", "p99", "max", "hold sum", "mean", "p99", "max"]
     body = [
         [

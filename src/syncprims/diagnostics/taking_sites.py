@@ -37,7 +37,7 @@ class SiteRecording:
         if not any(isinstance(observer, SiteRecording) for observer in locks.observers):
             forget_all()
 
-    # -- what locks tell ------------------------------------------------------------------------------------------
+    # -- events of locks ------------------------------------------------------------------------------------------
 
     def asks(self, lock: ObservableLock, endless: bool) -> None:
         """Do nothing: a lock that the thread does not hold yet has no site."""
@@ -47,7 +47,7 @@ class SiteRecording:
         note_taking(lock, call_site())
 
     def taken_again(self, lock: ObservableLock) -> None:
-        """Refuse it if the lock was left behind by a thread that has ended, whose ident this one has now."""
+        """Refuse the lock if a thread that has ended left it acquired, and this thread has the same ident."""
         taking = taking_of(lock, get_ident())
         if taking is not None and taking.has_ended():
             raise own_deadlock(lock.name, "", lock)
@@ -56,7 +56,7 @@ class SiteRecording:
         """Do nothing: a lock that the thread did not get has no site."""
 
     def released(self, lock: ObservableLock, at: int) -> None:  # noqa: ARG002  the same
-        """Forget it."""
+        """Forget the place."""
         forget_taking(lock)
 
 

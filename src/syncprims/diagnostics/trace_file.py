@@ -11,8 +11,8 @@ from .spans import Span, hand_offs, in_lanes, micros
 from .table import Durations, LockUse
 
 # The format: "Trace Event Format" of the Chromium project. "X" is a complete event with a duration, "M" metadata, and
-# "s" and "f" the ends of an arrow. Times are in microseconds. Events of one track must be nested or apart, so a thread
-# has a further track for what is neither.
+# "s" and "f" are the ends of an arrow. Times are in microseconds. Events of one track must be nested or apart, so a
+# thread has another track for those that are neither.
 
 
 def trace(spans: Sequence[Span], dropped: int, recorded: str = "", uses: Sequence[LockUse] = ()) -> str:
@@ -61,7 +61,8 @@ def trace(spans: Sequence[Span], dropped: int, recorded: str = "", uses: Sequenc
             }
         )
     for number, (giver, taker) in enumerate(hand_offs(spans), 1):
-        # An arrow's end belongs to the span that is there at that time, so it must not lie on the giver's last moment.
+        # An arrow's end belongs to the span that is active at that time, so it must come before the giver's last
+        # moment.
         left = max(spans[giver].start, min(spans[giver].end, spans[taker].start) - 1e-6)
         common = {"cat": "hand-off", "name": "hand-off", "id": number, "pid": pid}
         events.append({"ph": "s", **common, "tid": track_of[giver], "ts": micros(left)})

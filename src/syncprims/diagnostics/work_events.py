@@ -13,17 +13,17 @@ from .._core.waits import Waiting
 from .call_sites import call_site
 from .exchange import Exchange
 
-if TYPE_CHECKING:  # recording a program that has no pools imports none
+if TYPE_CHECKING:  # recording a program without pools must not import them
     from .._runner.sequence import Sequence
     from .._runner.turn import Turn
     from ..callback_pool.job import Job
 
-# What is observed are the methods that the parts of runners and pools declare (see `_core.observing`), and the one by
-# which every wait of every primitive is registered. Every time here is a `time.perf_counter_ns`.
+# The observed methods are those that the parts of runners and pools declare (see `_core.observing`), and the one that
+# registers every wait of every primitive. Every time here is a `time.perf_counter_ns`.
 
 
 class WorkObserver(Protocol):
-    """Is called for work. Each method but `task_done` is called in the thread that does the work."""
+    """An observer of work. Each method except `task_done` is called in the thread that does the work."""
 
     def wait_begins(self, waiting: Waiting, at: int) -> None:
         """The thread is about to block."""
@@ -41,7 +41,7 @@ class WorkObserver(Protocol):
         """The thread did not get the step."""
 
     def turn_ends(self, sequence: Sequence, at: int, error: BaseException | None) -> None:
-        """The thread has left its step, by this error or by none."""
+        """The thread has left its step, with this error or without one."""
 
     def task_done(self, job: Job[Any], note: TaskNote) -> None:
         """A task has run; the note is complete."""
@@ -49,7 +49,7 @@ class WorkObserver(Protocol):
     def callback_ended(
         self, job: Job[Any], note: TaskNote | None, which: str, begun: int, at: int, error: BaseException | None
     ) -> None:
-        """A callback has ended, by this error or by none; the note is of its task."""
+        """A callback has ended, with this error or without one; the note is that of its task."""
 
 
 class TaskNote:
@@ -90,9 +90,9 @@ def _waiting(publish: Callable[[Waiting], None], *_: object) -> object:
 
 def _withdrawing(waiting: Waiting, withdraw: Callable[[], object], handled: BaseException | None) -> None:
     withdraw()
-    waiting.withdraw = withdraw  # or the record would be in a cycle, and keep what was waited for alive
+    waiting.withdraw = withdraw  # otherwise this would complete a reference cycle, and keep the awaited thing alive
     at = perf_counter_ns()
-    # This is called in a `finally`. What is raised there is not what was being handled around the wait.
+    # This is called in a `finally`. An exception that is being handled around the wait was not raised by it.
     error = sys.exception()
     for observer in works.observers:
         observer.wait_ends(waiting, at, None if error is handled else error)
@@ -156,7 +156,7 @@ def _ending(end: Callable[..., bool], *_: object) -> object:
         note = _note_of(job)
         if note is None or note.ended is not None:
             return end(job, *args)
-        # Before the end, since after it the callback may begin in another thread at once.
+        # Before the end: after it the callback may begin at once in another thread.
         note.ended = perf_counter_ns()
         if note.begun is None:
             since = job.running_since()
