@@ -123,7 +123,7 @@ compiled: bool = _compiled_core is not None
 _MODULES = ("diagnostics", "testing", "watch")
 
 # Names that are imported only when they are used, each with its module. The pool needs concurrent.futures, which takes
-# longer to import than all the rest. The modules are here for a running program that needs one at once:
+# longer to import than all the rest. The modules are here so that they work at once in a program that runs already:
 # `syncprims.diagnostics.report()` in a debugger.
 _LATER = {
     "CallbackPool": "callback_pool",

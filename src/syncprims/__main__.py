@@ -24,7 +24,7 @@ FAILED, BAD_INPUT, INTERRUPTED, NO_READER = 1, 2, 130, 141
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        # One line: the usage is what --help is for.
+        # Only one line, because --help shows the usage.
         self.exit(BAD_INPUT, f"syncprims: {message}; see --help\n")
 
 
@@ -40,7 +40,7 @@ def _workers(text: str) -> int:
 
 def _folder(text: str) -> Path:
     try:
-        os.scandir(text).close()  # the text, because a Path("") is the current folder
+        os.scandir(text).close()  # not the Path: an empty one is the current folder
     except OSError as error:
         raise argparse.ArgumentTypeError(f"can't list the folder {text!a}: {error.strerror}") from error
     except ValueError as error:
@@ -100,13 +100,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return leaving.code if isinstance(leaving.code, int) else BAD_INPUT
     except KeyboardInterrupt:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rest is quick, and one line is enough
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rest is quick, and one message is enough
         _complain("interrupted")
         return INTERRUPTED
 
 
 def _occupy_closed_descriptors() -> None:
-    # Otherwise the first opened files get them, and output of C or of a child would go into these files.
+    # If a standard stream is closed, the first file that is opened gets its number, and C code or a child would write
+    # to it.
     for standard in range(3):
         try:
             os.fstat(standard)
@@ -115,15 +116,15 @@ def _occupy_closed_descriptors() -> None:
 
 
 def _complain(message: str) -> None:
-    if sys.stderr is not None:  # print() would use stdout instead
+    if sys.stderr is not None:  # otherwise print() would use stdout
         try:
             print(f"syncprims: {message}", file=sys.stderr, flush=True)
         except OSError:
-            pass  # then the exit code has to do
+            pass  # only the exit code is left
 
 
 def _play(wanted: argparse.Namespace) -> int:
-    # Imported here, because an interrupt is already caught here.
+    # Imported here, where an interrupt is already caught.
     from ._tour import article, counting, finale, locking, ordering
     from ._tour.manifest import Manifest, default_output
     from ._tour.stage import Stage

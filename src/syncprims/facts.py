@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from traceback import FrameSummary
 
-# A frozen, slotted `dataclass` would do, but `dataclasses` imports `inspect`, and importing the two takes longer than
+# A frozen, slotted `dataclass` would do, but `dataclasses` imports `inspect`, and importing these two takes longer than
 # importing all of this library.
 
 
@@ -79,7 +79,7 @@ def nameless(ident: int) -> str:
 
 
 def say_thread(name: str) -> str:
-    """Put the name of a thread into words, as `nameless` made it if it has none."""
+    """Put the name of a thread into words, even if `nameless` made the name."""
     word, _, number = name.partition(" ")
     return (
         f"a thread without a name ({name})" if word == "ident" and number.strip("-").isdecimal() else f"Thread {name!r}"

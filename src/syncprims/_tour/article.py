@@ -16,7 +16,7 @@ LIMIT = 60.0  # seconds, for the whole program
 
 
 def cook(dish: str) -> str:
-    """The child: print two lines and return a value."""
+    """The child's function: print two lines and return a value."""
     print(f"child: cooking {dish}")  # noqa: T201  printing is what the program is about
     print(f"child: {dish} is done")  # noqa: T201  as above
     return dish.upper()
@@ -41,8 +41,9 @@ def play(stage: Stage) -> None:
         "Three children print and return a value, which a callback receives. Nothing sleeps to wait for a callback.",
         "Stdout is a pipe here, where a child's lines usually come out last, or never.",
     )
-    # A separate program, so that its children have a pipe for stdout whatever the tour's own stdout is. They import
-    # their functions from this module, because those in __main__ of `python -c` could not be found.
+    # This runs as a separate program, so that its children have a pipe for stdout even if the tour's own stdout is a
+    # terminal. They import their functions from this module, because they could not find those in __main__ of `python
+    # -c`.
     done = subprocess.run(
         [sys.executable, "-c", f"from {__name__} import program; program()"],
         stdin=subprocess.DEVNULL,
@@ -62,7 +63,7 @@ def play(stage: Stage) -> None:
 def _environment() -> dict[str, str]:
     home = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
-    # Without a buffer, print() writes a line and its end separately, and those of three children would mix.
+    # Without a buffer, print() writes a line and its end separately, and the lines of three children would mix.
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return {**inherited, "PYTHONPATH": path}
 

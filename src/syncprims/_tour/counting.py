@@ -13,7 +13,7 @@ from syncprims import AtomicCounter, TimedLock
 from .stage import Stage, together
 
 ADDITIONS = 50_000  # by each of the two threads
-ATTEMPTS = 200  # at losing an update, of some ms each; every second one loses one
+ATTEMPTS = 200  # to lose an update; each takes some ms, and every second one loses one
 
 
 class Tally:
@@ -32,8 +32,8 @@ class Tally:
         for _ in range(ADDITIONS):
             self.add()
 
-    # The interpreter may switch threads on entry to a function. Without a call between read and write, CPython since
-    # 3.10 loses an update very rarely, which is worse: such a program passes every test.
+    # The interpreter may switch threads on entry to a function. Without a call between read and write, CPython from
+    # 3.10 on loses an update very rarely, which is worse: such a program passes every test.
     @staticmethod
     def _successor(value: int) -> int:
         return value + 1

@@ -87,14 +87,14 @@ class TreeHasher:
             ):
                 for number, batch in enumerate(find_batches(root, self.manifest.own_paths, self.unlisted)):
                     if self.failed or pool.stats.callback_errors:
-                        break  # the manifest can't be complete any more
+                        break  # the manifest can't become complete any more
                     self.found += len(batch)
                     record = partial(self._take, number)
                     pool.apply_async(hash_files, (batch,), callback=record, error_callback=self.failed.append)
         finally:
             self._progress.finish()
 
-    # The callback: on the pool's dispatcher thread, one at a time.
+    # The callback, which runs on the pool's dispatcher thread, one call at a time.
     def _take(self, number: int, hashes: list[FileHash]) -> None:
         unread = [one for one in hashes if one.problem]
         self.unread += unread
@@ -153,7 +153,7 @@ def _put_in_place(stage: Stage, manifest: Manifest) -> None:
 
 @contextmanager
 def _no_bytecode() -> Iterator[None]:
-    # The default tree is the standard library: workers that write bytecode caches would change it during the job.
+    # The default tree is the standard library. Workers that write bytecode caches would change it during the job.
     variable = "PYTHONDONTWRITEBYTECODE"
     before, flag = os.environ.get(variable), sys.dont_write_bytecode
     os.environ[variable], sys.dont_write_bytecode = "1", True

@@ -11,7 +11,7 @@ from typing import NamedTuple
 BATCH_FILES = 128
 BATCH_BYTES = 8 << 20
 
-# Paths are bytes everywhere: a name need not be text.
+# Paths are bytes everywhere, because a name need not be text.
 
 
 class FileHash(NamedTuple):
@@ -64,7 +64,7 @@ def find_batches(root: bytes, skip: Container[bytes], problems: list[FileHash]) 
 
 
 def _find_files(root: bytes, problems: list[FileHash]) -> Iterator[tuple[bytes, int]]:
-    pending = [_Found(root, True, 0)]  # our own stack, because trees can be deeper than Python's
+    pending = [_Found(root, True, 0)]  # not by recursion: a tree may be deeper than Python's stack
     while pending:
         found = pending.pop()
         if not found.is_folder:
@@ -83,7 +83,7 @@ class _Found(NamedTuple):
 
 
 def _place(found: _Found) -> bytes:
-    # With its separator, a folder sorts among its siblings like the paths of its files.
+    # With the separator, a folder sorts among its siblings like the paths of its files.
     return found.path + os.fsencode(os.sep) if found.is_folder else found.path
 
 
@@ -96,7 +96,7 @@ def _list_folder(folder: bytes) -> Iterator[_Found]:
                 elif entry.is_file(follow_symlinks=False):
                     yield _Found(entry.path, False, entry.stat(follow_symlinks=False).st_size)
             except FileNotFoundError:
-                continue  # it went away while we looked
+                continue  # it was removed in the meantime
 
 
 def _reason(error: OSError) -> str:

@@ -19,7 +19,7 @@ from .hashing import FileHash
 
 VERIFY_LIMIT = 600.0  # seconds
 
-# sha256sum's own escapes: a line whose name needs one begins with a backslash.
+# sha256sum's own escapes; a line whose name has one begins with a backslash.
 _ESCAPES = {b"\\": b"\\\\", b"\n": b"\\n", b"\r": b"\\r"}
 
 
@@ -135,7 +135,7 @@ def verifier() -> str | None:
 
 
 def verify(manifest: Path, command: str | None) -> list[str]:
-    """Check every line of a manifest, by `sha256sum` or otherwise here, and return the errors."""
+    """Check every line of a manifest, by `sha256sum` or else in Python, and return the errors."""
     if command is None:
         return verify_in_python(manifest)
     checked = subprocess.run(

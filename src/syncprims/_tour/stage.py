@@ -1,4 +1,4 @@
-"""The stage of the scenes: their output, and which of their checks failed."""
+"""The stage of the scenes: their output, and the results of their checks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Stage:
             self._abandon_stream()
 
     def _abandon_stream(self) -> None:
-        # The rest of its buffer would raise once more at interpreter exit, and there with a traceback.
+        # The rest of its buffer would raise once more at interpreter exit, with a traceback.
         with suppress(OSError, ValueError):
             stream = self._stream.fileno()
             nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -21,31 +21,32 @@ T = TypeVar("T")
 # How an interrupt gets to every point in turn
 #
 # CPython looks for pending signals only on entry to a Python function, after a call of a C function, at a loop's
-# backward jump, and where C code waits and is woken. The handler of the main thread's engine makes itself pending
-# again as its last act, so CPython calls it at each of those places in turn, and it raises at the chosen one. It has
-# to do so without any call of its own, or it would be called inside itself: a unary minus on an object whose type's
-# `__neg__` is a C function makes no such check.
+# backward jump, and where C code waits and is woken. In the engine of the main thread, the last act of the signal
+# handler is to make itself pending again. So CPython calls it at each of those places in turn, and it raises at the
+# chosen one. That last act must not be a call, or the handler would be called inside itself. A unary minus on an object
+# whose type's `__neg__` is a C function makes no check.
 #
-# A worker gets its interrupt by PyThreadState_SetAsyncExc, for which there is no handler. There a trace function
-# counts the thread's opcodes, and before the chosen one it sets the exception, again by a unary minus, after it has
-# switched tracing off: the exception comes at the next true delivery point, and not in the trace function. So the
-# places are as true as the main thread's; the counts are of opcodes, several of which lead to one delivery. Tracing
-# is taken out of the code of all frames, too: 3.15 knows by the opcode in front that a call enters a `with`, after
-# which it delivers nothing, and code whose opcodes are traced has another one there.
+# A worker gets its interrupt by PyThreadState_SetAsyncExc, which calls no handler. There a trace function counts the
+# thread's opcodes. Before the chosen one it switches tracing off and then sets the exception, again by a unary minus.
+# So the exception comes at the next true delivery point, and not in the trace function, and the places are as true as
+# the main thread's. But the counts are of opcodes, and several opcodes lead to one delivery. Tracing is removed from
+# the code of all frames, too. 3.15 recognizes a call that enters a `with` by the opcode in front, and delivers nothing
+# after it; code whose opcodes are traced has another opcode there.
 #
-# Coverage sees nothing of what is marked "no cover" here, because tracing is off there; the tests go through it all.
+# Coverage sees none of the code marked "no cover" here, because tracing is off there; the tests run all of it.
 #
 # Rejected: raising from a trace function (it raises where CPython never would), and timers (they find the holes only
-# now and then). PyThreadState_SetAsyncExc(id, NULL) would cancel an exception that was not delivered, but leaves the
-# eval breaker of 3.11 set forever, and then its traced RESUME loops: the exception is delivered and caught instead.
+# now and then). PyThreadState_SetAsyncExc(id, NULL) would cancel an exception that was not delivered. But on 3.11 it
+# leaves the eval breaker set forever, and then the traced RESUME loops. So the exception is delivered and caught
+# instead.
 
-STORM: Final = 1000  # interrupts of one storm: enough for any withdrawal, and a scenario that retries forever ends
+STORM: Final = 1000  # interrupts of one storm: enough for any withdrawal, and an end for a scenario that always retries
 POLL: Final = 0.001
 STILL: Final = 5  # polls in a row in which a thread must look blocked
 
 
 class Hung(BaseException):
-    """Raised in a scenario that did not come to an end."""
+    """Raised in a scenario that did not end."""
 
 
 class _Rearm:
@@ -54,13 +55,14 @@ class _Rearm:
 
 @contextmanager
 def quiet() -> Iterator[None]:  # pragma: no cover
-    """Switch off whatever else than this thread's tracing calls Python code between two instructions.
+    """Switch off everything except this thread's tracing that calls Python code between two instructions.
 
-    Tracing of threads that start in the meantime, too: on 3.11 one spins for as long as another's exception is pending.
+    This includes the tracing of threads that start in the meantime: on 3.11 such a thread spins as long as an exception
+    is pending in another one.
     """
     profile, collecting = sys.getprofile(), gc.isenabled()
     threads_trace, threads_profile = threading.gettrace(), threading.getprofile()
-    if callable(profile):  # cProfile's is not: it is no Python code, and can't be put back
+    if callable(profile):  # cProfile's is not callable: it is not Python code, and can't be put back
         sys.setprofile(None)
     threading.settrace(cast(Any, None))
     threading.setprofile(None)
@@ -80,7 +82,7 @@ def quiet() -> Iterator[None]:  # pragma: no cover
 
 
 def _silence_monitoring() -> list[Callable[[], object]]:  # pragma: no cover
-    """Take every tool's callbacks away, and return what gives them back. The tools' events stay as they are."""
+    """Remove every tool's callbacks, and return functions that restore them. The tools' events stay as they are."""
     put_back: list[Callable[[], object]] = []
     if sys.version_info >= (3, 12):
         for tool in filter(sys.monitoring.get_tool, range(6)):
@@ -97,7 +99,7 @@ def place(frame: FrameType) -> str:  # pragma: no cover
 
 
 def comes_from(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
-    """Whether one of the kinds is the exception, or behind it, or in it."""
+    """Whether the exception, or one behind it or in it, is of one of the kinds."""
     return any(isinstance(one, kinds) for one in _all_of(error))
 
 
@@ -118,29 +120,29 @@ class _Canary:
 
 
 def canary_in(error: BaseException) -> ref[_Canary]:
-    """Return what refers to an object as long as the exception lives, or one that is behind it or in it."""
+    """Return a weak reference to an object that lives as long as the exception, or as one behind it or in it."""
     canary = _Canary()
     for one in _all_of(error):
         object.__setattr__(
             one, "_canary", canary
-        )  # past a `__setattr__` of its own; exceptions have no weak references
+        )  # exceptions have no weak references; the class may override `__setattr__`
     return ref(canary)
 
 
 class FreshCode:
-    """Gives functions a fresh ``__code__``, as if they had never run, and the old one back in the end."""
+    """Gives functions a fresh ``__code__``, as if they had never run, and finally their own code back."""
 
     def __init__(self) -> None:
-        self._known: set[CodeType] = set()  # by value, so that a fresh copy counts as known
+        self._known: set[CodeType] = set()  # compared by value, so that a fresh copy counts as known
         self._originals: dict[FunctionType, CodeType] = {}
 
     def learn(self, codes: set[CodeType]) -> None:
-        """Find the functions of these codes, which a run has come through."""
+        """Find the functions with these codes, which a run has executed."""
         if new := codes - self._known:
             self._known |= new
-            gc.unfreeze()  # the search does not come through what is frozen
+            gc.unfreeze()  # the search does not visit frozen objects
             for function in gc.get_referrers(*new):
-                # A function of this module is the harness and not the scenario.
+                # The functions of this module are the harness, not the scenario.
                 if isinstance(function, FunctionType) and function.__globals__ is not globals():
                     self._originals.setdefault(function, function.__code__)
 
@@ -160,7 +162,7 @@ def _fresh(code: CodeType) -> CodeType:
 
 
 class RunWatcher(threading.Thread):  # pragma: no cover
-    """Looks at one run from outside: takes its next steps when the scenario is blocked, and ends a run that hangs."""
+    """Watches one run from outside: takes the next steps when the scenario is blocked, and ends a run that hangs."""
 
     def __init__(
         self,
@@ -172,7 +174,7 @@ class RunWatcher(threading.Thread):  # pragma: no cover
     ) -> None:
         super().__init__(name="interrupts-watcher", daemon=True)
         self._blocked, self._moves, self._hang, self._limit = blocked, moves, hang, limit
-        self.steps = list(steps)  # that are still to be taken
+        self.steps = list(steps)  # the steps that are left
         self._over = threading.Event()
         self.error: BaseException | None = None
 
@@ -194,10 +196,10 @@ class RunWatcher(threading.Thread):  # pragma: no cover
             self.error = error
         while not self._over.wait(max(POLL, ends - monotonic())):
             self._hang()
-            ends = monotonic() + 0.1  # again, in case it was caught
+            ends = monotonic() + 0.1  # again, in case the exception was caught
 
     def finish(self) -> None:
-        """End the watch, and raise what the caller's own functions raised in it."""
+        """End the watch, and raise the exception that a function of the caller raised in it."""
         self._over.set()
         self.join()
         if self.error is not None:
@@ -246,9 +248,9 @@ class MainThread(Generic[T]):  # pragma: no cover
             self._raised += 1
             if self._raised == 1 or self._base:
                 self.where = place(frame)
-            _ = -self._rearm  # from here on no call, or this handler would be called in itself
-            # Not by a variable of this frame, which the traceback keeps: that would be a cycle, and the exception would
-            # outlive its handling.
+            _ = -self._rearm  # no call from here on, or this handler would be called inside itself
+            # The exception must not be in a variable of this frame, which its traceback keeps: in that reference cycle
+            # it would outlive its handling.
             raise KeyboardInterrupt
         _ = -self._rearm
 
@@ -262,14 +264,14 @@ class MainThread(Generic[T]):  # pragma: no cover
         return 0 < self._chosen <= at < self._chosen + (STORM if self._storm else 1)
 
     def _forward(self, signum: int, frame: FrameType | None) -> None:
-        """A Ctrl-C of the user's own, between two runs."""
+        """Pass on a Ctrl-C of the user's own that comes between two runs."""
         if callable(self._previous):
             self._previous(signum, frame)
         elif self._previous is not signal.SIG_IGN:
             raise KeyboardInterrupt
 
     def kick(self) -> None:
-        """Wake the main thread out of the wait that it is in, to call the handler there."""
+        """Interrupt the wait of the main thread, so that it calls the handler."""
         self.in_wait = True
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
@@ -282,24 +284,24 @@ class MainThread(Generic[T]):  # pragma: no cover
             interrupt_main()
 
     def run(self, subject: T, chosen: int, watcher: RunWatcher, *, after_wait: bool) -> BaseException | None:
-        """Run the scenario with an interrupt at the chosen point (0 is none), and return what it raised.
+        """Run the scenario with an interrupt at the chosen point (0 for none), and return the exception that it raised.
 
         ``after_wait``: one interrupt comes in the wait, and the points are counted from there.
         """
         self._reset(chosen, after_wait=after_wait)
         watcher.start()
         try:
-            return self._run(subject)  # into no variable of this frame, which the traceback keeps: see _handle
+            return self._run(subject)  # not stored in a variable of this frame, which the traceback keeps: see _handle
         finally:
             self._draining = True
-            _nothing()  # takes the handler's last call of this run
+            _nothing()  # the handler's last call of this run comes here
             watcher.finish()
-            _nothing()  # takes what the watcher sent too late
+            _nothing()  # a signal that the watcher sent too late comes here
             self._draining = False
 
     def _run(self, subject: T) -> BaseException | None:
-        # Between the two stores of `_armed` an interrupt belongs to the scenario. Nothing is delivered between the
-        # scenario's end and the second one.
+        # Between the two stores of `_armed` an interrupt belongs to the scenario. No interrupt is delivered between the
+        # scenario's end and the second store.
         self._armed = True
         try:
             _ = -self._rearm
@@ -320,7 +322,7 @@ _RUN: Final = MainThread._run.__code__
 
 
 def _nothing() -> None:  # pragma: no cover
-    """Be entered: that is a delivery point."""
+    """Do nothing; the entry to this function is a delivery point."""
 
 
 class WorkerThread(Generic[T]):  # pragma: no cover
@@ -345,10 +347,10 @@ class WorkerThread(Generic[T]):  # pragma: no cover
         self._arm: Any = None
 
     def hang(self) -> None:
-        """Leave the thread alone: nothing ends a wait in it."""
+        """Do nothing, because nothing ends a wait in that thread."""
 
     def run(self, subject: T, chosen: int, watcher: RunWatcher, *, after_wait: bool) -> BaseException | None:  # noqa: ARG002
-        """Run the scenario with the exception set before the chosen opcode (0 is none), and return what it raised."""
+        """Run the scenario with the exception set before the chosen opcode (0 for none), and return what it raised."""
         self._reset(chosen)
         thread = threading.Thread(target=self._body, args=(subject,), name="interrupts-worker", daemon=True)
         watcher.start()
@@ -367,7 +369,7 @@ class WorkerThread(Generic[T]):  # pragma: no cover
     def _body(self, subject: T) -> None:
         set_here = partial(self._set, threading.get_ident(), KeyboardInterrupt)
         self._arm = type("Arm", (), {"__neg__": staticmethod(set_here)})()
-        sys._getframe().f_trace_opcodes = True  # 3.12 asks, when tracing starts, whether any frame wants opcodes
+        sys._getframe().f_trace_opcodes = True  # when tracing starts, 3.12 checks whether any frame wants opcodes
         sys.settrace(self._trace)
         try:
             self._scenario(subject)
@@ -375,14 +377,14 @@ class WorkerThread(Generic[T]):  # pragma: no cover
             self._outcome = error
         try:
             sys.settrace(None)
-            _nothing()  # takes what the scenario ended too early for
+            _nothing()  # if the scenario ended too early, the exception comes here
         except KeyboardInterrupt:
             pass
 
     def _trace(self, frame: FrameType, event: str, arg: object) -> Any:  # noqa: ARG002  the signature is given
         if event == "call":
             self.codes.add(frame.f_code)
-            frame.f_trace = self._trace  # 3.13 wants it set before the opcodes are
+            frame.f_trace = self._trace  # 3.13 wants this set before the opcodes are
             frame.f_trace_opcodes = True
             frame.f_trace_lines = False
         elif event == "opcode":
@@ -395,6 +397,6 @@ class WorkerThread(Generic[T]):  # pragma: no cover
                 while traced is not None:
                     traced.f_trace_opcodes = False
                     traced = traced.f_back
-                _ = -self._arm  # from here on no call, or the exception would come in this function
+                _ = -self._arm  # no call from here on, or the exception would come in this function
                 return None
         return self._trace

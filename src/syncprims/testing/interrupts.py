@@ -21,11 +21,11 @@ T = TypeVar("T")
 Mode: TypeAlias = Literal["warm", "cold", "storm", "cold storm", "worker"]
 MODES: Final[tuple[Mode, ...]] = ("warm", "cold", "storm", "cold storm", "worker")
 
-# What each mode is made of: code that never ran before, and every later point.
+# The modes whose code never ran before, and those in which every later point raises too.
 _COLD: Final[tuple[Mode, ...]] = ("cold", "cold storm", "worker")
 _STORM: Final[tuple[Mode, ...]] = ("storm", "cold storm")
 
-_WARM_UP: Final = 16  # runs after which CPython has specialised what it will
+_WARM_UP: Final = 16  # runs after which CPython has specialised the code
 _MOST_POINTS: Final = 20_000
 
 
@@ -240,7 +240,7 @@ class _Sweep(Generic[T]):
         try:
             for _ in range(1 if self._mode in _COLD else _WARM_UP):
                 self._one(engine, 0)
-            # A run says whether the next one makes sense; the chosen points are numbered from 1 in both sweeps.
+            # A run says whether another one makes sense; the chosen points are numbered from 1 in both sweeps.
             for after_wait in (False, True) if twice else (False,):
                 chosen = 1
                 while self._one(engine, chosen, after_wait):
@@ -257,7 +257,7 @@ class _Sweep(Generic[T]):
         if unspecialised:
             self._fresh.refresh()
         trace = sys.gettrace()
-        # Here and not in `quiet`: a tracer that counts calls and returns must miss both of a pair or neither.
+        # Here and not in `quiet`: a tracer that counts calls and returns must miss both events of a pair or neither.
         sys.settrace(None)
         try:
             with quiet():  # pragma: no cover  as tracing is off
@@ -270,7 +270,7 @@ class _Sweep(Generic[T]):
                     let_go()
         finally:
             sys.settrace(trace)
-        if unspecialised:  # in the other modes nothing is refreshed, and the search goes through the whole heap
+        if unspecialised:  # in the other modes nothing is refreshed, and the search visits the whole heap
             self._fresh.learn(engine.codes)
         if outcome is not None and not comes_from(outcome, (KeyboardInterrupt, Hung) if chosen else (Hung,)):
             outcome.add_note(f"in a run with an interrupt at {engine.where or 'no point'} ({self._mode})")
@@ -278,7 +278,7 @@ class _Sweep(Generic[T]):
         if outcome is not None:
             alive = canary_in(outcome)
             outcome = None
-            if alive() is not None:  # a cycle of references, or the subject, keeps it
+            if alive() is not None:  # a reference cycle, or the subject, keeps it
                 gc.collect(0)
         if engine.delivered:
             self._points += 1
@@ -291,7 +291,7 @@ class _Sweep(Generic[T]):
         if problem := self._broken(subject):
             self._leaks.append(Leak(self._points, where, problem))
             if not chosen:
-                raise _EndOfSweepError  # the rest would say the same
+                raise _EndOfSweepError  # the remaining points would have the same result
         if not chosen and watcher.steps:
             raise ValueError("the scenario ended and never blocked: when_blocked(subject) did not stay true for 5 ms")
         if self._points > _MOST_POINTS:

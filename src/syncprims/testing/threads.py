@@ -203,7 +203,7 @@ class Threads:
 
     def _wait(self, seconds: float | None) -> WedgeError | None:
         deadline = Deadline(seconds)
-        for running in self._running:  # grows if a thread starts another, and the loop sees it
+        for running in self._running:  # the list grows if a thread starts another, and the loop sees that
             running.thread.join(deadline.remaining())
         names = tuple(running.thread.name for running in self._running if not running.done())
         return _wedge(f"{len(names)} of {len(self._running)} threads", seconds, names) if names else None
@@ -221,8 +221,8 @@ class Threads:
         if error is None:
             self.join()
             return
-        # The block's own exception is probably the reason why threads hang. So they get a second to end, and notes on
-        # the exception say the rest.
+        # The block's own exception is probably the reason why threads hang. So they get one more second to end, and
+        # notes on the exception describe them.
         wedge = self._wait(patience(1.0) if self.timeout is None else min(self.timeout, patience(1.0)))
         group = self._group()
         for failure in group.exceptions if group else ():

@@ -1,7 +1,7 @@
 """The conformance kit: whole contracts, clause by clause, for people who subclass or wrap a primitive.
 
 The checks are in `checks`, their reports in `verdict`. A contract is a list of clauses. Each clause is a sentence and a
-function that sees whether the sentence is true. There is a file for each part of a contract, `trial` has the tools for
+function that tests whether the sentence is true. There is a file for each part of a contract, `trial` has the tools for
 clauses, and `contract` has the engine that tries them.
 """
 

@@ -1,4 +1,4 @@
-"""The checks: one call each that tries a whole contract on what a factory makes."""
+"""The checks: each is one call that tries a whole contract on the objects that a factory makes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Contract`: clauses by name, and the engine that tries them all and reports the broken ones."""
+"""`Contract`: clauses by name, and the engine that tries all of them and reports the broken ones."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..threads import Running, patience
 from .trial import BrokenError, NotHereError, standing, told
 from .verdict import BrokenClause, ClauseNotRun, ConformanceError, ConformanceReport
 
-# Every clause runs in its own thread, except those that need the main thread for its signals. One that is not
-# over in a moment goes on beside the next ones, and is judged at the very end, when it has had its time: so an object
-# that hangs in every clause costs a moment for each, and a slow machine is not mistaken for a broken object.
+# Every clause runs in its own thread, except those that need the main thread for its signals. A clause that is not over
+# after a moment goes on beside the next ones, and is judged at the very end, when its time is up. So an object that
+# hangs in every clause costs a moment for each, and a slow machine is not mistaken for a broken object.
 
-_MOMENT = 0.2  # seconds after which the next clause begins, if a contract says nothing else
+_MOMENT = 0.2  # seconds after which the next clause begins, unless a contract sets another time
 _TIME = 9.0  # seconds that a clause gets; its own waits are shorter
 
 F = TypeVar("F")
@@ -24,7 +24,7 @@ Body = Callable[[F], object]
 
 
 class Clause(Generic[F]):
-    """One sentence of a contract, and how to see whether it holds."""
+    """One sentence of a contract, and a function that tests whether it is true."""
 
     __slots__ = ("body", "done", "main_thread", "moment", "name")
 
@@ -37,9 +37,9 @@ class Clause(Generic[F]):
 
 
 class Contract(Generic[F]):
-    """The clauses of one room.
+    """The clauses of one kind of primitive.
 
-    A clause is a function that gets the factory, makes what it needs, and raises where something is wrong.
+    A clause is a function that gets the factory, makes the objects that it needs, and raises if it finds a fault.
 
     Args:
         moment: Seconds after which a clause that is not over goes on beside the next ones.
@@ -53,9 +53,9 @@ class Contract(Generic[F]):
         """Return a decorator that adds a clause.
 
         Args:
-            name: The clause as a sentence: what holds.
-            done: What the function does to see.
-            main_thread: It delivers signals, so it has to run in the main thread.
+            name: The clause as a sentence that should be true.
+            done: What the function does to test it.
+            main_thread: Whether it delivers signals, and so has to run in the main thread.
         """
 
         def add(body: Body[F]) -> Body[F]:
@@ -66,12 +66,12 @@ class Contract(Generic[F]):
 
 
 class Call(Generic[F]):
-    """The plainest call of a factory, which has to succeed before any clause is tried.
+    """The plainest call of a factory. It has to succeed before any clause is tried.
 
     Args:
-        make: Makes an object by it, and ends it again if need be.
-        written: The call, as messages write it.
-        example: What to write instead of a class that takes other arguments.
+        make: Makes an object by this call, and ends it again if necessary.
+        written: The call, as messages show it.
+        example: The call to use for a class that takes other arguments.
     """
 
     __slots__ = ("example", "make", "written")
@@ -89,9 +89,9 @@ def check(
     without: Collection[str],
     plainest: Call[F] | None = None,
 ) -> ConformanceReport:
-    """Try every clause of the contracts on the factory, but those left out; return or raise the report.
+    """Try every clause of the contracts on the factory, except those left out; return or raise the report.
 
-    If not even the plainest call of the factory makes an object, that alone is reported.
+    If not even the plainest call of the factory makes an object, only that is reported.
     """
     if not callable(factory):
         raise TypeError(f"{name} needs a factory, a function that makes the objects to check, not {factory!r}")
@@ -156,7 +156,7 @@ class Trial(Generic[F]):
         self._verdict: BrokenClause | ClauseNotRun | None = None
 
     def begin(self) -> None:
-        """Try the clause; come back when that is over, or goes on beside."""
+        """Try the clause; return when it is over, or goes on beside the next ones."""
         self._started = monotonic()
         if not self.clause.main_thread:
             self._running = Running(self._body, f"clause: {self.clause.name}")
@@ -172,7 +172,7 @@ class Trial(Generic[F]):
                 self._judge(None)
 
     def verdict(self) -> BrokenClause | ClauseNotRun | None:
-        """What came of it, or None where the clause holds. Waits until its time is up."""
+        """Return the problem, or None if the clause holds. Wait until the clause is over or its time is up."""
         if not self._judged:
             running = self._running
             assert running is not None

@@ -1,4 +1,4 @@
-"""The contract of a counter's changes: which value comes back, bounds, and that none is lost."""
+"""The contract of a counter's changes: which value a method returns, the bounds, and that no change is lost."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _TIMES = 200
 
 
 class _Seven:
-    """An integer, as far as `operator.index` can tell."""
+    """An object that `operator.index` accepts as an integer."""
 
     def __index__(self) -> int:
         return 7
 
 
-# -- which value comes back -------------------------------------------------------------------------------------------
+# -- which value a method returns -------------------------------------------------------------------------------------
 
 
 @changes.clause("value, int() and format() read it", "made counters and read them")
@@ -122,7 +122,7 @@ def _always(answer: int) -> Callable[[int], int]:
 
 
 def _too_far(counter: AtomicCounter) -> dict[str, Callable[[], object]]:
-    """Changes that take a counter from 5 out of 0 to 10."""
+    """Changes that take a counter from 5 out of the bounds 0 to 10."""
     return {
         "increment(6)": partial(counter.increment, 6),
         "decrement(6)": partial(counter.decrement, 6),
@@ -166,7 +166,7 @@ def _made(make: Make) -> None:
 
 
 def _together(work: Callable[[], object]) -> None:
-    """Do the work many times, in several threads that begin together."""
+    """Do the work many times, in several threads that begin at the same time."""
     begin = threading.Barrier(_THREADS)
 
     def loop() -> None:

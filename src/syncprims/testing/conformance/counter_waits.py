@@ -64,7 +64,7 @@ def _every_change(make: Make) -> None:
 def _went(make: Make) -> None:
     counter = make()
     waiter = start(counter.wait_until, 5)
-    # Nothing tells from outside that the waiter is ready, so on a slow machine it gets more than one chance.
+    # No state shows from outside that the waiter is ready, so on a slow machine it gets more than one chance.
     for seconds in (moment(), 5 * moment(), limit()):
         still(waiter, "wait_until(5) at 0")
         counter.set(5)
@@ -135,12 +135,12 @@ class SweptCounter:
         self.looked: threading.Event = threading.Event()
 
     def look(self, value: int) -> bool:
-        """Be the predicate."""
+        """The predicate of the wait."""
         self.looked.set()
         return value > 0
 
     def problem(self) -> str | None:
-        """What is wrong when the wait is over."""
+        """Return the problem when the wait is over, or None."""
         waiter = start(self.counter.wait_until, self.counter.value + 1)
         self.counter.increment()
         waiter.thread.join(limit())

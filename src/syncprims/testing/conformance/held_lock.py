@@ -1,4 +1,4 @@
-"""What the clauses about locks share: the kind of factory, and another thread that holds a lock."""
+"""The common part of the clauses about locks: the kind of factory, and another thread that holds a lock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Make: TypeAlias = Callable[[], Lock]
 
 
 class Held:
-    """Another thread that holds the lock, from the making of this until `let_go` or the end of the ``with``."""
+    """Another thread that holds the lock, from the making of this object to `let_go` or the end of the ``with``."""
 
     def __init__(self, lock: Lock) -> None:
         self._lock = lock
@@ -32,7 +32,7 @@ class Held:
         except BaseException:
             self._go.set()
             if self._running.done():
-                finish(self._running)  # its own exception tells more
+                finish(self._running)  # the thread's own exception says more
             raise
 
     def _hold(self) -> None:
@@ -58,7 +58,7 @@ class Held:
 
 
 def expect_free(lock: Lock, when: str) -> None:
-    """Break the clause unless another thread can take the lock at once, and release it again."""
+    """Break the clause unless another thread can acquire the lock at once, and release it again."""
     expect_that(aside(_try, lock), f"{when}, the lock was still held by {_name(lock.holder)}")
 
 

@@ -1,4 +1,4 @@
-"""What the clauses of all kinds of locks share: threads that are inside, that cross, and that are interrupted."""
+"""The common part of the clauses about all kinds of locks: threads that are inside, that cross, or are interrupted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VISITS: Final = 3 * _THREADS * _TIMES
 
 
 class OtherInside:
-    """Another thread that is inside a ``with``, from the making of this until `leave` or the end of the ``with``."""
+    """Another thread that is inside a ``with``, from the making of this to `leave` or the end of this ``with``."""
 
     def __init__(self, entering: AbstractContextManager[object]) -> None:
         self._entering = entering
@@ -44,7 +44,7 @@ class OtherInside:
             self._leave.wait(2 * limit())
 
     def leave(self) -> None:
-        """Have it leave, and wait for its end."""
+        """Make the thread leave, and wait for its end."""
         self._leave.set()
         finish(self.running, "another thread's way out")
 
@@ -58,7 +58,7 @@ class OtherInside:
 
 
 def acquire_forms() -> tuple[tuple[str, dict[str, Any]], ...]:
-    """Each way to call ``acquire`` that takes what is free: in words, and its arguments."""
+    """Each form of ``acquire`` that takes a free lock: its description, and its arguments."""
     return (
         ("acquire()", {}),
         ("acquire(False)", {"blocking": False}),
@@ -70,7 +70,7 @@ def acquire_forms() -> tuple[tuple[str, dict[str, Any]], ...]:
 
 
 def crowds(lock: Lock | TimedSemaphore) -> list[int]:
-    """Let several threads take it again and again, in all ways: for each visit, how many threads were inside."""
+    """Let several threads acquire it repeatedly, in all forms; return for each hold how many threads were inside."""
     inside: list[int] = []
     seen: list[int] = []
     begin = threading.Barrier(_THREADS)
@@ -102,7 +102,7 @@ def crowds(lock: Lock | TimedSemaphore) -> list[int]:
 def cross(
     things: tuple[T, T], first: Callable[[T], AbstractContextManager[object]], then: Callable[[T], bool]
 ) -> list[object]:
-    """Let two threads each enter one thing, and then the other one; return what became of them."""
+    """Let two threads each enter one lock, and then the other one; return the outcome of each."""
     meet = threading.Barrier(2)
 
     def go(mine: T, theirs: T) -> bool:
@@ -110,7 +110,7 @@ def cross(
             meet.wait(limit())
             return then(theirs)
 
-    with ignore_lock_order():  # in a suite that is run under the check
+    with ignore_lock_order():  # the test suite may run under the check
         pair = [start(go, *things), start(go, *reversed(things))]
         for one in pair:
             one.thread.join(limit() + moment())
@@ -131,11 +131,11 @@ def passes(entering: AbstractContextManager[object]) -> bool:
 
 
 class Swept(Generic[L]):
-    """What a scenario with interrupts uses, and whether a body has run without it.
+    """The state of a scenario with interrupts, with whether a body has run without the lock.
 
     Args:
-        lock: The lock or the like.
-        let_go: Ends what another thread does that is in the way.
+        lock: The lock, or a similar object.
+        let_go: Ends the hold of another thread that is in the way.
     """
 
     def __init__(self, lock: L, let_go: Callable[[], object] | None = None) -> None:
@@ -144,15 +144,15 @@ class Swept(Generic[L]):
         self._let_go = let_go
 
     def work(self, has: bool) -> None:
-        """Be the body, which has it or not."""
+        """The body; `has` says whether its thread has the lock."""
         if not has:
             self.ran_without = True
 
     def waits(self) -> bool:
-        """Whether a thread waits for it."""
+        """Whether a thread waits for the lock."""
         return self.lock.waiting == 1
 
     def let_go(self) -> None:
-        """Have the other thread out of the way."""
+        """Make the other thread release the lock."""
         assert self._let_go is not None
         self._let_go()

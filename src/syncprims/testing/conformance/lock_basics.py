@@ -73,13 +73,13 @@ def _with_raises(make: Make) -> None:
 
 
 def _raise_in(lock: Lock, timeout: float | None, error: BaseException | None = None) -> BaseException | None:
-    """Raise in a with, and return what came out of it."""
+    """Raise in a ``with``, and return the exception that leaves it."""
     try:
         with lock if timeout is None else lock.hold(timeout):
             raise error or ValueError("in the body")
     except BaseException as got:  # noqa: BLE001  any exception is to come out
         return got
-    return None  # type: ignore[unreachable]  # a broken __exit__ swallows
+    return None  # type: ignore[unreachable]  # a broken __exit__ swallows it
 
 
 @basics.clause("hold() holds the lock for the body, and can be kept and used again", "entered one hold(1) twice")
@@ -242,7 +242,7 @@ def _condition(make: Make) -> None:
             return bool(got)
 
     waiter = start(wait)
-    settled(lambda: waiter.done() or condition._waiters)  # type: ignore[attr-defined]  # there on all versions
+    settled(lambda: waiter.done() or condition._waiters)  # type: ignore[attr-defined]  # it exists on all versions
     with condition:
         ready.append(True)
         condition.notify()

@@ -1,4 +1,4 @@
-"""The contract of a lock under interrupts: a body never runs without the lock, and none is left taken."""
+"""The contract of a lock under interrupts: a body never runs without the lock, and no lock stays acquired."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class SweptLock(Swept[Lock]):
     """A lock under interrupts."""
 
     def problem(self) -> str | None:
-        """What is wrong when the scenario is over."""
+        """Return the problem when the scenario is over, or None."""
         if self.ran_without:
             return "the body ran without the lock"
         if self.lock.locked():

@@ -62,7 +62,7 @@ def _hold_timeout(make: Make) -> None:
 
 
 def _expect_waited(waited: float) -> None:
-    # A clock tick less is no failure.
+    # A wait that is shorter by a clock tick is not a failure.
     expect_that(waited > 0.9 * moment(), f"it gave up after {waited:.4f} s, though its limit was {moment():g} s")
 
 
@@ -96,7 +96,7 @@ def _unchanged(make: Make) -> None:
 
 
 def _take_turn(lock: Lock, how: str, inside: list[int], go: threading.Event) -> None:
-    """Wait for the lock, note that this thread is in, stay until asked to go."""
+    """Wait for the lock, note that this thread is in, and stay until another thread asks it to leave."""
     if how == "with":
         with lock.hold(limit()):
             _stay(inside, go)
@@ -148,7 +148,7 @@ def _one_at_a_time(make: Make) -> None:
         expect("the threads inside before the release", inside, [])
     for number, go in enumerate(goes, start=1):
         until(f"release() number {number} should let a waiter in", lambda number=number: len(inside) >= number)  # type: ignore[misc]  # bound in the loop
-        settled(lambda number=number: len(inside) > number)  # type: ignore[misc]  # a moment for one who comes too early
+        settled(lambda number=number: len(inside) > number)  # type: ignore[misc]  # a moment for a thread that comes too early
         expect(f"the number of threads let in by {number} releases", len(inside), number)
         go.set()
     for waiter in waiters:
@@ -180,7 +180,7 @@ def _waiting(make: Make) -> None:
 
 
 def _cross(make: Make, *, timed_acquire: bool = False) -> tuple[list[object], tuple[Lock, Lock]]:
-    """Let two threads each hold a lock and wait for the other's; return what became of them, and the locks."""
+    """Let two threads each hold a lock and wait for the other's; return the outcome of each, and the locks."""
     locks = make(), make()
 
     def take(theirs: Lock) -> bool:
@@ -270,7 +270,7 @@ def _no_deadlock(make: Make) -> None:
         finish(waiter, "a thread in the chain")
 
 
-# -- what tells a plain lock from a re-entrant one --------------------------------------------------------------------
+# -- differences between a plain lock and a reentrant one -------------------------------------------------------------
 
 
 @plain_only.clause(

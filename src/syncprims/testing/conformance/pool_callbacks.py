@@ -1,4 +1,4 @@
-"""The contract of a pool's tasks and callbacks: each runs, once, in order, and no error is lost."""
+"""The contract of a pool's tasks and callbacks: each runs once, in order, and no error is lost."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from .trial import aside, expect, expect_that, moment, raises, told, until
 
 Make: TypeAlias = Callable[..., CallbackPool]
 
-# Workers may be processes, which take their time to start, and many pools at once would only delay each other.
+# Workers may be processes, which take time to start, and many pools at once would only delay each other.
 callbacks: Contract[Make] = Contract(moment=0.6)
 
 
 class Heard:
-    """What the callbacks of a task were told."""
+    """The arguments that the callbacks of a task got."""
 
     def __init__(self) -> None:
         self.results: list[object] = []
         self.errors: list[BaseException] = []
 
     def ok(self, result: object) -> None:
-        """Be the callback."""
+        """The callback."""
         self.results.append(result)
 
     def wrong(self, error: BaseException) -> None:
-        """Be the error callback."""
+        """The error callback."""
         self.errors.append(error)
 
     def expect(self, what: str, results: list[object], *errors: type[BaseException]) -> None:
-        """Break the clause unless just this was told."""
+        """Break the clause unless the callbacks got exactly this."""
         kinds = [type(error) for error in self.errors]
         well = self.results == results and len(kinds) == len(errors) and all(map(issubclass, kinds, errors))
         if not well:
@@ -290,7 +290,7 @@ def _cancel(make: Make) -> None:
         pool.apply_async(linger, gate.arguments)
         gate.wait_reached()
         queued = [pool.apply_async(abs, (1,), callback=heard.ok, error_callback=heard.wrong) for _ in range(3)]
-        # Some executors have fetched the next ones already; the last one waits in any case.
+        # Some executors have already fetched the next ones; the last one waits in any case.
         last = queued[-1]
         expect("cancel()", last.cancel(), True)
         expect("cancelled()", last.cancelled(), True)

@@ -1,4 +1,4 @@
-"""The contract of a pool as a whole: joining, closing, aborting, its executor's manners, limits and numbers."""
+"""The contract of a pool as a whole: joining, closing, aborting, its behaviour as an executor, limits and numbers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .trial import (
     told,
 )
 
-ends: Contract[Make] = Contract(moment=0.6)  # as those about callbacks
+ends: Contract[Make] = Contract(moment=0.6)  # the same as for callbacks
 
 
 # -- join and close ---------------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def _leave(make: Make) -> None:
 
 
 def _queue(pool: CallbackPool, gate: Gate, running: Heard) -> list[Heard]:
-    """Let one task run, and four wait behind it."""
+    """Let one task run, and four others wait behind it."""
     pool.apply_async(linger, gate.arguments, callback=running.ok, error_callback=running.wrong)
     gate.wait_reached()
     queued = [Heard() for _ in range(4)]
@@ -114,7 +114,8 @@ def _queue(pool: CallbackPool, gate: Gate, running: Heard) -> list[Heard]:
 
 def _expect_told(running: Heard, queued: list[Heard]) -> None:
     running.expect("the task that ran", ["through"])
-    # An executor may have fetched one or two already; they run, and are reported so. The last is cancelled in any case.
+    # An executor may have fetched one or two already; they run, and are reported as running. The last is always
+    # cancelled.
     for heard in queued[:-1]:
         if not heard.results:
             heard.expect("a queued task", [], CancelledError)
@@ -210,7 +211,7 @@ def _interrupted(join: Callable[[float], None]) -> None:
 
 @ends.clause("it is an executor: as_completed(), wait(), shutdown() and await work", "used it in these ways")
 def _executor(make: Make) -> None:
-    import asyncio  # worker processes that import tasks from this package need not pay for it
+    import asyncio  # worker processes that import tasks from this package need not load it
 
     pool = make(max_workers=2)
     expect_that(isinstance(pool, Executor), "it is no concurrent.futures.Executor")
@@ -268,7 +269,7 @@ def _map_endless(make: Make) -> None:
     taken: list[int] = []
 
     def items() -> Iterator[int]:
-        for number in range(1000):  # as good as endless, should the pool take them all
+        for number in range(1000):  # practically endless, if the pool takes them all
             taken.append(number)
             yield number
 
@@ -276,7 +277,7 @@ def _map_endless(make: Make) -> None:
     results = pool.map(double, items())
     expect("the first results", [next(results) for _ in range(5)], [0, 2, 4, 6, 8])
     expect_that(len(taken) <= 20, f"for 5 results it took {len(taken)} items with max_pending=4")
-    results.close()  # type: ignore[attr-defined]  # a generator, as any executor's
+    results.close()  # type: ignore[attr-defined]  # a generator, as with any executor
     aside(pool.abort)
 
 
@@ -288,7 +289,7 @@ def _pending(make: Make) -> None:
 
         def more(result: object) -> None:
             log.append(result)
-            for number in more_to_do:  # none if the clause is broken: the pool is aborted then, and takes no more
+            for number in more_to_do:  # none if the clause is broken: then the pool is aborted, and takes no more
                 pool.apply_async(abs, (number,), callback=log.append)
 
         pool.apply_async(linger, gate.arguments, callback=more)
@@ -328,7 +329,7 @@ def _stats(make: Make) -> None:
         rest = [pool.apply_async(abs, (1,), error_callback=heard.wrong) for _ in range(3)]
         expect("cancel() of the last of four queued tasks", rest[-1].cancel(), True)
         rest[-1].wait_settled(pool_limit())
-        # The dispatcher may be just about to strike the task off.
+        # The dispatcher may be about to remove the task.
         settled(lambda: pool.stats.pending == 4)
         stats = pool.stats
         expect("submitted, pending and cancelled", (stats.submitted, stats.pending, stats.cancelled), (5, 4, 1))

@@ -1,4 +1,4 @@
-"""Tasks for the clauses about pools: they run in threads, processes and interpreters alike, and block until told."""
+"""Tasks for the clauses about pools: they run in threads, processes and interpreters, and block until released."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ..._core.clock import monotonic, sleep
 from ..threads import patience
 from .trial import until
 
-# A task in another process shares no Event with this one. A file that appears is a signal that reaches everywhere on
-# the machine.
+# A task in another process shares no Event with this one. But a file that appears is a signal to every process of the
+# machine.
 
 _POLL = 0.002
 
 
 class Gate:
-    """What a task waits at, in whatever worker: `linger` with `arguments` is the task."""
+    """A gate at which a task waits, in a worker of any kind: `linger` with `arguments` is the task."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="syncprims-"))
         self.arguments: tuple[str, float] = (str(self._folder), patience())
 
     def wait_reached(self) -> None:
-        """Wait until the task has come to the gate; break the clause if it doesn't."""
+        """Wait until the task has come to the gate; break the clause if it does not."""
         until("a worker should have begun the task", (self._folder / "reached").exists, pool_limit())
 
     def open(self) -> None:
@@ -43,7 +43,7 @@ class Gate:
 
 
 def linger(folder: str, seconds: float) -> str:
-    """Be a task that says it has begun, and waits for the gate to open or go away."""
+    """A task that reports that it has begun, and waits until the gate opens or goes away."""
     gate = Path(folder)
     ends = monotonic() + seconds
     try:
@@ -56,27 +56,27 @@ def linger(folder: str, seconds: float) -> str:
 
 
 def fail(message: str) -> None:
-    """Be a task that raises a ValueError."""
+    """A task that raises a ValueError."""
     raise ValueError(message)
 
 
 def fail_at(item: int, bad: int) -> int:
-    """Be a task that raises for one of its items."""
+    """A task that raises for one of its items."""
     if item == bad:
         raise ValueError(f"cannot do {item}")
     return item
 
 
 def double(item: int) -> int:
-    """Be a task for a map."""
+    """A task for a map."""
     return 2 * item
 
 
 def keywords(*args: object, **kwargs: object) -> tuple[tuple[object, ...], dict[str, object]]:
-    """Be a task that returns what it got."""
+    """A task that returns its arguments."""
     return args, kwargs
 
 
 def pool_limit() -> float:
-    """Seconds after which a task that should have been done never will be: workers may have to be started."""
+    """Seconds after which a task counts as never done: workers may have to be started first."""
     return patience(5.0)

@@ -1,4 +1,4 @@
-"""The contract of a runner that does not just go well: failures, `abort`, `stop`, `reset`, deadlocks, interrupts."""
+"""The contract of a runner in trouble: failures, `abort`, `stop`, `reset`, deadlocks, interrupts."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def _fork(make: Make) -> None:
 
 
 def _problem(runner: OrderedRunner) -> str | None:
-    """What is wrong with a runner of a and b after a turn of a that was interrupted somewhere."""
+    """Return the problem of a runner of a and b after an interrupt somewhere in a turn of a, or None."""
     step = runner.current or "a"
     if runner.state == "broken":
         waiter = start(take, runner, step)
@@ -264,7 +264,7 @@ def _interrupts(make: Make) -> None:
 
 
 class Behind:
-    """A runner whose first step another thread is in."""
+    """A runner, while another thread is in its first step."""
 
     def __init__(self, runner: OrderedRunner) -> None:
         self.runner = runner

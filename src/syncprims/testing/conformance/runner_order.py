@@ -1,4 +1,4 @@
-"""The contract of a runner whose steps all go well: their order, what a turn tells, `serve`, `run` and `wait`."""
+"""The contract of a runner whose steps all succeed: their order, the facts of a turn, `serve`, `run` and `wait`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class InStep:
             wait(self._in, f"the turn of {step!r}")
         except BaseException:
             if self.running.done():
-                finish(self.running)  # its own exception tells more
+                finish(self.running)  # the thread's own exception says more
             raise
 
     def _stay(self, runner: OrderedRunner, step: str) -> Turn:
@@ -59,7 +59,7 @@ class InStep:
         return finish(self.running, "the thread in the step")
 
     def fail(self) -> BaseException | None:
-        """Make the thread leave by its exception and end; return what came out."""
+        """Make the thread leave with its exception and end; return the exception that left the step."""
         self._go.set()
         self.running.thread.join(limit())
         expect_that(self.running.done(), "the thread whose step raised did not end")
@@ -67,7 +67,7 @@ class InStep:
 
 
 def _stop_after(turns: int, turn: Turn) -> None:
-    """End a sequence that goes on after its last turn: its threads would run forever."""
+    """End a sequence that goes on after its last turn; otherwise its threads would run forever."""
     expect_that(turn.index < turns, f"a turn number {turn.index + 1} came, though there should be {turns}")
 
 
@@ -140,7 +140,7 @@ def _one_at_a_time(make: Make) -> None:
     for number in (1, 2, 3):
         take(runner, "a", log)
         settled(lambda number=number: log.count("b") == number, limit())  # type: ignore[misc]  # bound in the loop
-        settled(lambda number=number: log.count("b") > number)  # type: ignore[misc]  # a moment for one too many
+        settled(lambda number=number: log.count("b") > number)  # type: ignore[misc]  # a moment for a turn too many
         expect(f"the order after {number} hand-offs", log, ["a", "b"] * number)
     for waiter in waiters:
         finish(waiter, "a waiter")
@@ -346,7 +346,7 @@ def _missing(make: Make) -> None:
 
 
 def _nothing(turn: Turn) -> None:
-    """Be a body."""
+    """A body that does nothing."""
 
 
 @order.clause("a runner shows its name in repr(), can be weakly referenced, and can't be pickled", "did all three")

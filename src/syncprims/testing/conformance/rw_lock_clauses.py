@@ -48,7 +48,7 @@ def _expect(lock: TimedRWLock, when: str, read: bool, written: bool) -> None:
 
 
 def _queue(lock: TimedRWLock, entering: AbstractContextManager[object]) -> Running[bool]:
-    """Have another thread wait behind those that wait already."""
+    """Let another thread wait behind those that already wait."""
     waiting = lock.waiting
     running = start(passes, entering)
     until("one more thread should wait", lambda: lock.waiting == waiting + 1)
@@ -334,7 +334,7 @@ def _no_starving(make: Make) -> None:
             with lock.read(limit()):
                 with mutex:
                     inside.append(1)
-                # One of the two is always inside, unless the other one is not let in.
+                # One of the two is always inside, unless the other one can't get in.
                 if not settled(may_leave, 5 * moment()):
                     with mutex:
                         inside.pop()
@@ -420,7 +420,7 @@ class SweptRWLock(Swept[TimedRWLock]):
     """A lock under interrupts."""
 
     def problem(self) -> str | None:
-        """What is wrong when the scenario is over."""
+        """Return the problem when the scenario is over, or None."""
         if self.ran_without:
             return "a body ran without the lock"
         if self.lock.read_locked() or self.lock.write_locked():

@@ -1,4 +1,4 @@
-"""The contract of a semaphore: permits, the line of the threads that wait for one, and interrupts."""
+"""The contract of a semaphore: permits, the queue of the threads that wait for one, and interrupts."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def _fork(make: Make) -> None:
         in_child(child)
 
 
-# -- the line ----------------------------------------------------------------------------------------------------------
+# -- the queue ---------------------------------------------------------------------------------------------------------
 
 
 @line.clause("a try fails at once if all permits are taken", "tried it while another thread had the permit")
@@ -279,7 +279,7 @@ def _in_order(make: Make) -> None:
             until("one more thread should wait", lambda number=number: semaphore.waiting == number + 1)  # type: ignore[misc]  # bound in the loop
     for number, go in enumerate(goes):
         until("the next waiter should get in", lambda number=number: len(order) > number)  # type: ignore[misc]  # bound in the loop
-        settled(lambda number=number: len(order) > number + 1)  # type: ignore[misc]  # a moment for one who comes too early
+        settled(lambda number=number: len(order) > number + 1)  # type: ignore[misc]  # a moment for a thread that comes too early
         expect("the threads let in so far", order, list(range(number + 1)))
         go.set()
     for waiter in waiters:
@@ -365,7 +365,7 @@ class SweptSemaphore(Swept[TimedSemaphore]):
     """A semaphore with one permit, under interrupts."""
 
     def problem(self) -> str | None:
-        """What is wrong when the scenario is over."""
+        """Return the problem when the scenario is over, or None."""
         if self.ran_without:
             return "the body ran without a permit"
         if self.lock.value != 1:

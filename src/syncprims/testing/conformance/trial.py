@@ -1,4 +1,4 @@
-"""What clauses are written with: expectations that say what happened, and threads whose every wait has a limit."""
+"""The tools of clauses: expectations that say what happened, and threads with a limit for every wait."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class NotHereError(Exception):
 
 
 def limit() -> float:
-    """Seconds after which something that should have happened is taken to never happen."""
+    """Seconds to wait for an event that should happen."""
     return patience(4.0)
 
 
 def moment() -> float:
-    """Seconds for which something that should not happen is watched, and timeouts that should run out."""
+    """Seconds to watch for an event that should not happen; also the length of timeouts that should run out."""
     return patience(0.03)
 
 
@@ -52,7 +52,7 @@ def expect(what: str, got: object, wanted: object) -> None:
 
 
 def expect_that(condition: object, happened: str) -> None:
-    """Break the clause, saying what happened, unless the condition is true."""
+    """Break the clause, and say what happened, unless the condition is true."""
     if not condition:
         raise BrokenError(happened)
 
@@ -109,7 +109,7 @@ def aside(fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 
 def still(running: Running[object], what: str) -> None:
-    """Break the clause if the thread has ended or ends in a moment: it should wait."""
+    """Break the clause if the thread has ended or ends within a moment: it should wait."""
     running.thread.join(moment())
     if running.done():
         error = running.exception(0)
@@ -125,7 +125,7 @@ def until(what: str, condition: Callable[[], object], seconds: float | None = No
 
 
 def settled(condition: Callable[[], object], seconds: float | None = None) -> bool:
-    """Wait for the condition, for a moment or so many seconds; return whether it came true."""
+    """Wait for the condition, for a moment or so many seconds; return whether it became true."""
     ends = monotonic() + (moment() if seconds is None else seconds)
     while not condition():
         if monotonic() > ends:
@@ -141,7 +141,7 @@ def wait(event: threading.Event, what: str) -> None:
 
 
 def standing(thread: threading.Thread) -> str:
-    """The place of a thread, as text: the innermost frame that is not just a wait of `threading`."""
+    """The place of a thread, as text: the innermost frame that is not merely a wait of `threading`."""
     frame: FrameType | None = sys._current_frames().get(thread.ident or 0)
     while frame is not None and frame.f_back is not None and frame.f_code.co_filename == FILE_OF_THREADING:
         frame = frame.f_back
@@ -159,7 +159,7 @@ def in_child(fn: Callable[[], object]) -> None:
         raise NotHereError("this system has no os.fork")
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        # Python 3.12 warns that a child of a process with threads may hang. That it doesn't is the clause.
+        # Python 3.12 warns that a child of a process with threads may hang. The clause is that it does not.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
