@@ -1,4 +1,4 @@
-"""Blocked: the record of one observed wait, which its thread keeps up to date, and with which it answers questions."""
+"""Blocked: the record of one observed wait. The waiting thread keeps it up to date, and answers questions with it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from .with_blocks import BlocksEntered, blocks_of
 # Why a waiting thread wakes up from time to time
 # -----------------------------------------------
 # A plain lock does not know its owner. The thread that acquired it last is noted, but leaving a `with` is a function of
-# C that notes nothing. So a note may be stale: the lock was released, and a waiter has acquired it, but has not had the
-# GIL yet to note that. The record of its wait is still there. A look at that moment sees a thread that waits for a lock
+# C that notes nothing. So a note may be stale: the lock was released, and a waiter has acquired it, but has not yet had
+# the GIL to note that. The record of its wait still exists. A look at that moment sees a thread that waits for a lock
 # that it holds.
 #
-# So a thread waits in slices. Between two of them it runs, without the lock, and then it answers what it was asked. If
-# every thread that waits for a lock answers after the one that is noted as its owner has begun to wait for something
-# else, none of them has it, and the owner can't have released it since: the note is true.
+# So a thread waits in slices. Between two slices it runs, without the lock, and answers the watcher's question. Suppose
+# that every thread that waits for a lock answers, and that the noted owner had begun to wait for something else before.
+# Then none of the waiters has the lock, and the owner can't have released it since: the note is true.
 #
-# A thread can look at its own stack without harm, on every interpreter, so that it is itself which says in which `with`
+# A thread can look at its own stack without harm, on every interpreter. So each thread finds out itself in which `with`
 # blocks it is.
 
 _FIRST_SLICE: Final = 0.25
@@ -37,7 +37,7 @@ _LONGEST_SLICE: Final = 1.0
 
 _numbers = count(1)
 
-# The next thread that begins to wait calls this, while the watcher sleeps; at most one.
+# While the watcher sleeps, the next thread that begins to wait calls this; at most one function.
 _to_wake: list[Callable[[], object]] = []
 
 
@@ -46,7 +46,7 @@ _others: list[Callable[[BlocksEntered, Sequence[object]], object]] = []
 
 
 def rouse() -> None:
-    """Wake the watcher if it sleeps: there is something to look at, or a wait that has no record here begins."""
+    """Wake the watcher if it sleeps, because there is something to look at, or a wait without a record here begins."""
     for wake in _to_wake:
         wake()
 
@@ -56,7 +56,7 @@ _process: dict[int, Callable[[], object]] = {}
 
 
 def note_process(then: Callable[[], object] | None) -> None:
-    """Call a function when a thread begins to wait in another process than this one; None for no function."""
+    """Call a function when a thread begins to wait in a process other than this one; None removes the function."""
     _process.clear()
     if then is not None:
         _process[os.getpid()] = then
@@ -65,7 +65,7 @@ def note_process(then: Callable[[], object] | None) -> None:
 def _note_process() -> None:
     then = list(_process.values())
     _process.clear()
-    # This is the first wait here, so these are of threads that are gone, which would never answer.
+    # This is the first wait in this process, so these waits are of threads that are gone, and would never answer.
     for wait in all_waits():
         if isinstance(wait, Blocked):
             wait.withdraw()
@@ -89,12 +89,12 @@ class Question:
     __slots__ = ("_things",)
 
     def __init__(self, things: Iterable[object]) -> None:
-        # Weakly: it is kept until the next look, and by each thread until its wait ends.
+        # Weak references: the question is kept until the next look, and by each thread until its wait ends.
         self._things = [ref(thing) for thing in things]
 
     @property
     def things(self) -> list[object]:
-        """The locks of which it wants to know whether the thread is in a `with` block of them."""
+        """The locks; the answer says for each whether the thread is in a `with` block of it."""
         return [thing for each in self._things if (thing := each()) is not None]
 
 
@@ -103,16 +103,17 @@ class Awaitable(Protocol):
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
 
     def up_to(self, waiter: int) -> UpTo:
         """The threads that must act before `waiter` can go on, as far as they are known."""
 
 
 class _Node:
-    """The wait for the library's own search: it is up to no thread, and in no snapshot.
+    """The wait as the library's own search sees it: it is up to no thread, and in no snapshot.
 
-    The search for the library's own locks refuses what it finds. What is found here is only reported.
+    The search for the library's own locks refuses the deadlocks that it finds. The deadlocks found here are only
+    reported.
     """
 
     __slots__ = ("target",)
@@ -139,9 +140,9 @@ class Blocked(Waiting):
 
     Attributes:
         number: A number that no other wait has.
-        target: What is waited for.
+        target: The thing that it is for.
         is_endless: Whether it has no limit.
-        by_with: Whether it may be refused: a `with`, or a lock that only its holder can release.
+        by_with: Whether it may be refused: it is by `with`, or for a lock that only its holder can release.
         answers: Whether its thread wakes up from time to time, to answer.
         asked: The watcher's question; written by the watcher.
         answered: The question that was answered last; written by the thread.
@@ -165,7 +166,7 @@ class Blocked(Waiting):
         self.refusal: Callable[[], BaseException] | None = None
 
     def publish(self) -> None:
-        """Register the wait; it does nothing where greenlets have replaced threads."""
+        """Register the wait; do nothing if greenlets have replaced threads."""
         try:
             refuse_greenlets()
         except PatchedThreadsError:
@@ -176,7 +177,7 @@ class Blocked(Waiting):
         rouse()
 
     def note_of(self, ident: int) -> None:
-        """Assign it to that thread without registering it: the watcher has found the wait."""
+        """Assign the wait to that thread without registering it, because the watcher itself has found it."""
         self.ident = ident
         self.since: float = monotonic()
 
@@ -186,27 +187,27 @@ class Blocked(Waiting):
         return self.target
 
     def is_now_for(self, target: Awaitable) -> None:
-        """Note the present target of the same wait."""
+        """Note that the same wait is now for another target."""
         self.target = target
 
     def note_since(self, since: float | None) -> None:
-        """Note when it began, if that is now known better."""
+        """Note when the wait began, if that is now known more exactly."""
         if since is not None:
             self.since = since
 
     def answer(self, inside: Callable[[Sequence[object]], BlocksEntered]) -> None:
-        """Answer a question for a wait whose thread does not answer, by a function of the things."""
+        """Answer a question for a wait whose thread does not answer itself, by a function of the locks in question."""
         asked = self.asked
         if asked is not None and asked is not self.answered:
             self.inside = inside(asked.things)
             self.answered = asked
 
     def up_to(self) -> UpTo:
-        """The threads that must act before it can end."""
+        """The threads that must act before the wait can end."""
         return self.target.up_to(self.ident)
 
     def beat(self) -> None:
-        """Note that the wait goes on, and answer the question; called by its thread, which is not blocked now.
+        """Note that the wait goes on, and answer the question. The waiting thread calls this while it is not blocked.
 
         Raises:
             DeadlockError: The watcher has decided to break a deadlock here.

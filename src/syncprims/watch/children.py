@@ -12,10 +12,10 @@ from typing import Final
 
 from .options import ENVIRONMENT, WatchOptions
 
-# A child finds the watch through a folder at the front of its PYTHONPATH, with a `sitecustomize` in it. That removes
-# the folder from the child's own path again, turns the watch on, and calls the `sitecustomize` that would have been
-# found without it. A child that is started with -I, -E or -S ignores all of this, and is not watched. A forked child
-# needs nothing.
+# A child finds the watch through a folder at the front of its PYTHONPATH, with a `sitecustomize` in it. This
+# `sitecustomize` removes the folder from the child's own path again, turns the watch on, and calls the `sitecustomize`
+# that would have been found without it. A child that is started with -I, -E or -S ignores all of this, and is not
+# watched. A forked child needs nothing.
 
 PATH: Final = "SYNCPRIMS_WATCH_PATH"
 
@@ -54,7 +54,7 @@ _begin()
 
 
 def watch_children(options: WatchOptions) -> None:
-    """Set the environment so that Python processes that this one starts are watched."""
+    """Set the environment so that Python processes started by this one are watched."""
     library = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     os.environ[ENVIRONMENT] = shlex.join(options.arguments())
     os.environ[PATH] = library

@@ -24,7 +24,7 @@ _MOST_SHOWN: Final = 20
 
 
 class _MadeLabel:
-    """The name of a lock, which is made when the recording is read: by then it is known whether there are twins."""
+    """The name of a lock, made when the recording is read: by then it is known whether the place made others."""
 
     __slots__ = ("kind", "number", "origin")
 
@@ -38,7 +38,7 @@ class _MadeLabel:
 
 
 class _ProgramRecorder(Recorder):
-    """Notes the line of the program, and names locks by where they were made."""
+    """Notes the line of the program, and names locks by the place that made them."""
 
     def label(self, thing: Named) -> Label:
         if isinstance(thing, ExactLock):
@@ -52,7 +52,7 @@ class _ProgramRecorder(Recorder):
         return None if frame is None else (frame.f_code, frame.f_lineno)
 
     def uses(self) -> list[LockUse]:
-        """The use of the observed locks by where they were made, the longest total wait first."""
+        """The use of the observed locks by the place that made them, the longest total wait first."""
         serials: dict[tuple[Origin, str], set[object]] = defaultdict(set)
         waits: dict[tuple[Origin, str], list[float]] = defaultdict(list)
         holds: dict[tuple[Origin, str], list[float]] = defaultdict(list)
@@ -110,7 +110,7 @@ class WatchRecording(Recording):
         return _ProgramRecorder(capacity)
 
     def recorder(self) -> Recorder:
-        """What takes the notes."""
+        """The recorder, which takes the notes."""
         return self._recorded()
 
     def contention(self) -> list[LockUse]:

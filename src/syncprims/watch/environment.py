@@ -10,7 +10,7 @@ from .options import ENVIRONMENT, WatchOptions
 
 
 def install_as_environment_says() -> None:
-    """Turn the watch on if the variable says so; for an invalid value write a line to the standard error stream."""
+    """Turn the watch on if the variable says so; if its value is invalid, write a line to the standard error stream."""
     try:
         options = WatchOptions.from_environment(os.environ.get(ENVIRONMENT, ""))
     except (TypeError, ValueError) as error:

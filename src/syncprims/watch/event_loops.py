@@ -1,4 +1,4 @@
-"""Event loops: which thread runs which, and what asyncio's own functions note of locks, tasks and futures."""
+"""Event loops: which thread runs which loop, and notes that asyncio's functions take of locks, tasks and futures."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .with_blocks import BlocksEntered, add_blocks_of
 
 # asyncio is never imported for this: `installing` calls `replacements` once the program has imported it.
 #
-# A task is a vertex of the wait-for graph like a thread, under a negative number in the place of an ident. What runs
-# here runs in the thread of the loop, in the middle of the program, so it only notes. What tasks wait for is read by
-# `suspended`.
+# A task is a vertex of the wait-for graph like a thread. It has a negative number in place of an ident. The code here
+# runs in the thread of the loop, in the middle of the program, so it only takes notes. `suspended` reads the waits of
+# tasks.
 #
-# `Lock.acquire` keeps the promise of asyncio's own, that no interrupt leaves the lock taken: after the await there are
-# stores and no calls. `run_forever` is replaced and not `_set_running_loop`, which is C: an interrupt on the entry to a
-# function in its place would leave a loop that has ended marked as running.
+# Like asyncio's own, the replaced `Lock.acquire` guarantees that no interrupt leaves the lock taken: after the await
+# there are stores and no calls. `run_forever` is replaced, and not `_set_running_loop`, which is C: an interrupt on the
+# entry to a Python function in its place would leave a loop marked as running that has ended.
 
 _running: dict[int, ref[Any]] = {}
 # By the id of a task: its number, and the task.
@@ -38,14 +38,14 @@ _tasks: dict[int, ref[Any]] = {}
 _locks: dict[int, TaskLock] = {}
 lock_waits: dict[int, LockWait] = {}
 """The last wait of each task for a lock of asyncio's, by the task's number; it may be over."""
-# What brings the result of a future: a task here, a task of a pool there.
+# By future, the task or future that brings its result: an asyncio task for a future of threads, or the reverse.
 _sources: Final[Notes[ref[Any]]] = Notes()
 
 _asyncio: list[Any] = []  # the module, once it is imported
 
 
 class TaskFacts:
-    """What reports call a task of asyncio's.
+    """The description of an asyncio task in reports.
 
     Attributes:
         name: Its name.
@@ -59,18 +59,18 @@ class TaskFacts:
         self.coroutine: str = name_of(guarded(None, lambda: task.get_coro()))
 
     def words(self) -> str:
-        """Both."""
+        """The name and the function in words."""
         return f"Task {self.name!r} ({self.coroutine})"
 
 
 class TaskLock:
-    """What is known of an `asyncio.Lock`.
+    """The notes about an `asyncio.Lock`.
 
     Attributes:
         lock: The lock.
-        holder: The task that has it, weakly, or None.
-        origin: Where it was made.
-        number: Which of the locks that were made there it is.
+        holder: The task that has it, as a weak reference, or None.
+        origin: The place that made it.
+        number: Its number among the locks that were made there.
     """
 
     __slots__ = ("holder", "lock", "number", "origin")
@@ -84,12 +84,12 @@ class TaskLock:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
         named = name_made(self.origin, self.number, "asyncio.Lock")
         return named if named.startswith("the ") else f"the asyncio.Lock {named}"
 
     def up_to(self, waiter: int) -> int | None:  # noqa: ARG002  it may be the waiter itself
-        """The task that has it; None where locks of that place are released by other tasks than took them."""
+        """The task that has it; None if other tasks than the holders release the locks of that place."""
         holder = self.holder
         task = None if holder is None or self.origin.is_signal else holder()
         return None if task is None else number_of_task(task) or None
@@ -121,13 +121,13 @@ def running_loops() -> dict[int, Any]:
 
 
 def task_of(loop: Any) -> TaskFacts | None:
-    """The task that a loop runs at this moment; to be asked from another thread only while that one blocks."""
+    """The task that a loop runs at this moment. Another thread may ask only while the loop's thread blocks."""
     task = guarded(None, lambda: _asyncio[0].current_task(loop)) if _asyncio else None
     return None if task is None else TaskFacts(task)
 
 
 def tasks_of(loop: Any) -> list[Any]:
-    """The tasks of a loop that have not ended; to be asked in its own thread."""
+    """The tasks of a loop that have not ended. Call this in the loop's own thread."""
     none: list[Any] = []
     return guarded(none, lambda: list(_asyncio[0].all_tasks(loop))) if _asyncio else none
 
@@ -147,20 +147,20 @@ def number_of_task(task: Any) -> int:
     found = guarded(None, ref, task, forget)
     if found is None:
         return 0
-    number, found = _numbers.setdefault(key, (number, found))  # the watcher may ask for it at the same time
+    number, found = _numbers.setdefault(key, (number, found))  # the watcher may number the task at the same time
     _tasks[number] = found
     return number
 
 
 def say_task(number: int) -> str:
-    """What reports call the task with this number."""
+    """The name in reports of the task with this number."""
     found = _tasks.get(number)
     task = None if found is None else found()
     return "a task that has ended" if task is None else TaskFacts(task).words()
 
 
 def task_lock_of(lock: Any, origin: Origin | None = None) -> TaskLock | None:
-    """What is known of a lock; None if it can't be noted."""
+    """The notes about a lock; None if it can't have any."""
     key = id(lock)
     found = _locks.get(key) if origin is None else None
     if found is not None:
@@ -172,7 +172,7 @@ def task_lock_of(lock: Any, origin: Origin | None = None) -> TaskLock | None:
 
 
 def source_of(future: object) -> Any:
-    """What brings the result of a future that was made for something in another world; None if nothing is known."""
+    """The task or future that a future's result comes from, from threads to asyncio or back; None if none is known."""
     source = _sources.of(future)
     return None if source is None else source()
 
@@ -184,7 +184,7 @@ def forget_loops() -> None:
 
 
 def brings(loop: ref[Any], future: ref[Any]) -> UpTo:
-    """Who brings the result of a coroutine that was handed to a loop: the thread of the loop, or its task."""
+    """What must act for the result of a coroutine that was handed to a loop: the loop's thread, or the task."""
     found = loop()
     ident = next((ident for ident, each in running_loops().items() if each is found), None)
     if ident is None or innermost_of(ident) is not None:
@@ -194,7 +194,7 @@ def brings(loop: ref[Any], future: ref[Any]) -> UpTo:
 
 
 def replacements(asyncio: ModuleType) -> list[Replacement]:
-    """Make what takes the place of functions of asyncio: the object, the name of its attribute, and the value."""
+    """Make the replacements of asyncio's functions: for each the object, the attribute's name, and the new value."""
     module: Any = asyncio
     _asyncio[:] = [module]
     also_look_in(_look_in_suspended_tasks)
@@ -266,7 +266,7 @@ def replacements(asyncio: ModuleType) -> list[Replacement]:
 
 
 def run_observed(kind: Any) -> Replacement:
-    """Make what takes the place of `run_forever` of a class of loops."""
+    """Make the replacement of `run_forever` for a class of loops."""
     run = kind.run_forever
 
     def run_forever(self: Any) -> None:
@@ -290,7 +290,7 @@ _DEEPEST: Final = 200  # coroutines that await each other
 
 
 def frames_of_task(task: Any) -> list[Any]:
-    """The frames of a suspended task, outermost first; to be asked in the thread of its loop."""
+    """The frames of a suspended task, outermost first. Call this in the thread of its loop."""
     found: list[Any] = []
     thing = guarded(None, lambda: task.get_coro())
     while thing is not None and len(found) < _DEEPEST:
@@ -305,7 +305,7 @@ def frames_of_task(task: Any) -> list[Any]:
 
 
 def _look_in_suspended_tasks(found: BlocksEntered, things: Any) -> None:
-    """Add in which blocks the other tasks of the loop are that the calling thread runs."""
+    """Add the blocks in which the other tasks of the loop are that the calling thread runs."""
     loop = guarded(None, lambda: _asyncio[0]._get_running_loop())
     if loop is None:
         return

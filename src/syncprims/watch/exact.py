@@ -1,4 +1,4 @@
-"""Exact locks: observed locks that tell observers of every taking and every release, at once."""
+"""Exact locks: observed locks that notify observers of every acquisition and every release, at once."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from .._core.registry import new_serial
 from .observed import NOTES_TAKER, ObservedLock, ObservedRLock, acquire_observed, enter_observed, origin_of
 from .origins import Origin
 
-# The locks of `observed` don't note that they are released. Where that is needed, for the orders of locks, recordings
-# and metrics, the release of a `with` has to be Python, which costs more, and an interrupt that comes at the very entry
-# to it leaves the lock taken. (On the way from there to the release no other one is delivered: the clock is read by an
-# iterator.) Observers are notified when it is done, so that their errors and interrupts leak nothing.
+# The locks of `observed` don't note that they are released. Lock orders, recordings and metrics need that. There the
+# release of a `with` has to be Python, which costs more, and an interrupt on the very entry to it leaves the lock
+# taken. (From there to the release no other interrupt is delivered: an iterator reads the clock.) Observers are
+# notified when the release is done, so that their errors and interrupts leak nothing.
 
 
 class ExactObserver(Protocol):
-    """Hears of every such lock, in the thread that takes or releases it: like `LockObserver` of the diagnostics."""
+    """An observer of every such lock, called in the thread that takes or releases it; like `LockObserver`."""
 
     def asks(self, lock: ExactLock | ExactRLock, endless: bool) -> None:
         """A thread that does not hold the lock is about to take it; `endless` if it will wait without a limit."""
 
     def taken(self, lock: ExactLock | ExactRLock, at: int) -> None:
-        """It has taken it, at this `time.perf_counter_ns`."""
+        """The thread has taken the lock, at this `time.perf_counter_ns`."""
 
     def refused(self, lock: ExactLock | ExactRLock, error: BaseException | None) -> None:
-        """It did not get it: its time was up, or this was raised."""
+        """The thread did not get the lock: its time was up, or this error was raised."""
 
     def released(self, lock: ExactLock | ExactRLock, at: int, by: int) -> None:
-        """A thread has released it, at this time, which the thread `by` had taken."""
+        """A thread has released the lock at this time; the thread `by` had taken it."""
 
 
 _clock: Final[Iterator[int]] = iter(perf_counter_ns, -1)
 
 
 class ExactLock(ObservedLock, ours=True):
-    """The `threading.Lock` while every release must be known."""
+    """The `threading.Lock` of a program in which every release must be known."""
 
     __slots__ = ("_serial",)
     __module__ = "_thread"
@@ -68,7 +68,7 @@ class ExactLock(ObservedLock, ours=True):
         return _take(self, lambda lock: acquire_observed(lock, blocking, timeout), endless)
 
     def release(self) -> None:
-        """Release the lock, whichever thread has taken it."""
+        """Release the lock, even if another thread has taken it."""
         for at in _clock:  # noqa: B007  used below
             break
         by = self._taker
@@ -108,7 +108,7 @@ class ExactRLock(ObservedRLock):
     _serial: int
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:
-        """Make a lock, with the arguments that C's takes."""
+        """Make a lock, with the arguments that the C class takes."""
         self = super().__new__(cls, *args, **kwargs)
         self._serial = new_serial()
         return self
@@ -122,7 +122,7 @@ class ExactRLock(ObservedRLock):
         self.release()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take the lock, as C's does."""
+        """Take the lock, like the C class."""
         if self._is_owned():
             return ObservedRLock.acquire(self, blocking, timeout)
         endless = blocking is True and type(timeout) is int and timeout == -1
@@ -157,7 +157,7 @@ class ExactRLock(ObservedRLock):
         _tell_taken(self)
 
     def _at_fork_reinit(self) -> None:
-        super()._at_fork_reinit()  # type: ignore[misc]  # it has one
+        super()._at_fork_reinit()  # type: ignore[misc]  # the base has this method
         _tell_released(self, perf_counter_ns(), get_ident())
 
 
@@ -167,7 +167,7 @@ Exact = ExactLock | ExactRLock
 
 
 def _take(lock: Any, take: Callable[[Any], bool], endless: bool) -> bool:
-    """Take a lock that the thread does not have; release it again if an interrupt or an observer's error comes."""
+    """Take a lock that the thread does not have; release it again after an interrupt or an observer's error."""
     taken = False
     try:
         for each in lock._observers:
@@ -205,7 +205,7 @@ def _tell_released(lock: Exact, at: int, by: int) -> None:
 
 
 def exact_classes(observers: Sequence[ExactObserver]) -> tuple[type[ExactLock], type[ExactRLock]]:
-    """Make classes of locks that tell these observers."""
+    """Make classes of locks that notify these observers."""
 
     class lock(ExactLock, ours=True):  # noqa: N801  the name of a bare one
         __slots__ = ()
@@ -223,11 +223,11 @@ def exact_classes(observers: Sequence[ExactObserver]) -> tuple[type[ExactLock], 
 
 
 def silence(classes: tuple[type[Exact], ...]) -> None:
-    """Let the locks of these classes tell no observer any more."""
+    """Make the locks of these classes notify no observer any more."""
     for each in classes:
         each._observers = ()
 
 
 def serial_of_exact(lock: Exact) -> int:
-    """A number that no other lock has."""
+    """Return a number that no other lock has."""
     return lock._serial

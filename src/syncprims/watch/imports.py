@@ -10,12 +10,12 @@ from .._core.foreign import guarded, words
 from .._core.waits import Waiting
 from .blocked import Awaitable, Blocked
 
-# The locks of modules belong to importlib, which is frozen, and they are made in C. But importlib keeps a table of the
-# threads that wait for them, to find deadlocks among imports alone; it can be read.
+# The locks of modules belong to importlib, which is frozen, and they are made in C. But to find deadlocks among imports
+# alone, importlib keeps a table of the threads that wait for them, and this table can be read.
 
 
 class ModuleImport:
-    """The end of another thread's import."""
+    """The end of an import by another thread."""
 
     __slots__ = ("lock", "name")
 
@@ -24,7 +24,7 @@ class ModuleImport:
         self.name: str = f"the import of the module {words(guarded('?', getattr, lock, 'name'))}"
 
     def up_to(self, waiter: int) -> int | None:
-        """The thread that imports it."""
+        """The thread that imports the module."""
         owner = guarded(None, getattr, self.lock(), "owner")
         return owner if isinstance(owner, int) and owner != waiter else None
 
@@ -55,7 +55,7 @@ def import_waits() -> dict[int, Waiting]:
 
 
 def _table() -> dict[Any, Any]:
-    # A dictionary in 3.11; from 3.12 on an object that has one, of weak references.
+    # A dictionary in 3.11; from 3.12 on an object with a dictionary of weak references.
     found = vars(sys.modules["_frozen_importlib"])["_blocking_on"]
     return dict(getattr(found, "data", found))
 

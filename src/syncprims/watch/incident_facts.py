@@ -25,7 +25,7 @@ Place = tuple[str, int, str]
 
 
 class Holding:
-    """A thread, or task of an event loop, for which another one waits.
+    """A thread, or a task of an event loop, that another one waits for.
 
     Attributes:
         ident: Its ident; for a task its number, which is negative.
@@ -52,10 +52,10 @@ class WaitingThread:
 
     Attributes:
         ident: Its ident; for a task its number, which is negative.
-        thread: Its name, or that of the thread that runs the loop of the task.
+        thread: Its name, or the name of the thread that runs the loop of the task.
         task: The name of the task, if it is one, or if the thread runs one.
         runs: The ident of the thread.
-        sought: What it waits for.
+        sought: The thing that it waits for.
         seconds: How long it has waited.
         holders: The threads that could end the wait.
         stack: Where it is, outermost frame first.
@@ -83,7 +83,7 @@ class Incident:
         heading: One of the six headings.
         summary: A sentence that describes it, without a full stop.
         threads: The waiting threads.
-        doubts: Things that could still end it.
+        doubts: Events that could still end it.
         advice: What to do.
         notes: More lines.
     """
@@ -114,7 +114,7 @@ def _task_in(ident: int) -> str:
 
 
 def say_sought(wait: Waiting) -> str:
-    """Describe what a wait is for."""
+    """Describe the thing that a wait is for."""
     node = wait.node
     if isinstance(wait, Blocked):
         return guarded("something", lambda: wait.target.name)

@@ -1,4 +1,4 @@
-"""Incidents: the search for threads that can't go on, and how certain that is."""
+"""Incidents: the search for threads that can't go on, and the certainty of what it finds."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from .wording import error_of, say_stack
 
 # What is certain
 # ---------------
-# A knot is a set of threads each of which waits, over others, for itself; `_core.deadlocks` finds it. An edge of it is
-# certain if no thread but the one at its end can take it away: the lock is an RLock, or the end of a thread or of an
-# import is waited for. Of a plain lock this is known if its holder is in the block of the `with` that took it. Where it
-# was taken by `acquire`, any thread may release it, but few programs let another one: this counts as certain until one
-# was seen to do so, among the locks that are made at the same place. From then on it is likely; and nothing is said as
-# long as a thread that did it before can run.
+# A knot is a set of threads each of which waits, through others, for itself; `_core.deadlocks` finds it. An edge of a
+# knot is certain if only the thread at its end can remove it: the lock is an RLock, or the wait is for the end of a
+# thread or of an import. For a plain lock the edge is certain if the holder is in the block of the `with` that acquired
+# the lock. If the lock was taken by `acquire`, any thread may release it, but in few programs another thread does. So
+# the edge counts as certain until a thread was seen to release a lock of another one, among the locks made at the same
+# place. From then on the edge is only likely, and nothing is reported as long as a thread that did so before can run.
 #
-# Before anything is said, every thread that waits for a lock of the knot answers (see `blocked`).
+# Before anything is reported, every thread that waits for a lock of the knot answers (see `blocked`).
 
 _ORDER_ADVICE: Final = (
     "take the locks in the same order in all threads, or hold only one at a time; --break raises an error in one of "
@@ -46,7 +46,7 @@ _ORDER_ADVICE: Final = (
 
 def _is_endless(wait: Waiting) -> bool:
     if isinstance(wait, Blocked):
-        # A thread that is being started may have to wait for the system, which no frame shows.
+        # A thread that starts another may have to wait for the system, which no frame shows.
         return wait.is_endless and not (isinstance(wait.target, Notification) and wait.target.is_start)
     return wait.counts() or (not wait.takes_part and wait.deadline_at is None)
 
@@ -64,17 +64,17 @@ class Search:
 
     def __init__(self, *, breaks: bool = False) -> None:
         self.breaks: bool = breaks
-        self._ignored: frozenset[int] = frozenset()  # idents of threads that are not the program's
+        self._ignored: frozenset[int] = frozenset()  # the idents of threads that are not the program's
         self._questions: dict[frozenset[int], Question] = {}
         self._reported: dict[frozenset[int], None] = {}
         self._judged: set[frozenset[int]] = set()
         self._slow: set[int] = set()
-        self._blocking: set[tuple[int, float]] = set()  # waits that blocked one, by number and beginning
+        self._blocking: set[tuple[int, float]] = set()  # the waits that blocked one, by number and beginning
         self._asleep: frozenset[int] = frozenset()
         self._imports: dict[int, Waiting] = {}
         self._task_waits: TaskWaits = TaskWaits()
         self._tasks: dict[int, TaskWait] = {}
-        self._loops: dict[tuple[str, int], None] = {}  # places that blocked one
+        self._loops: dict[tuple[str, int], None] = {}  # the places that blocked one
 
     def look(
         self,
@@ -89,7 +89,7 @@ class Search:
             after: How many seconds threads must have waited for each other.
             asleep: How many seconds all threads must have waited, if that is reported.
             slow: How many seconds a thread must have waited, if that is reported.
-            ignored: Threads that are not the program's.
+            ignored: The threads that are not the program's.
         """
         self._ignored = frozenset(ignored)
         self._imports = import_waits()
@@ -128,7 +128,7 @@ class Search:
             yield from self._look_for_sleep(now, asleep)
 
     def has_questions(self) -> bool:
-        """Whether threads that seemed stuck in the last look have yet to answer."""
+        """Whether threads that seemed stuck in the last look have not answered yet."""
         return any(key not in self._reported and key not in self._judged for key in list(self._questions))
 
     def _forget(self, waits: Iterable[Waiting]) -> None:
@@ -154,7 +154,7 @@ class Search:
         return wait if wait is not None and _is_endless(wait) else None
 
     def _ask(self, key: frozenset[int], core: Sequence[Waiting], waits: Sequence[Waiting]) -> Question | None:
-        """Ask all that matter; return the question once they have answered, each after it was asked."""
+        """Ask all threads that matter; return the question once each has answered it, and otherwise None."""
         locks = [lock for lock in map(_lock_of, core) if lock is not None]
         asked = [wait for wait in core if isinstance(wait, Blocked) and wait.answers]
         asked += [wait for wait in waits if isinstance(wait, Blocked) and wait.answers and _is_for(wait, locks)]
@@ -183,7 +183,8 @@ class Search:
             if isinstance(wait, TaskWait):
                 doubts.append("unless one of these tasks is cancelled")
             if isinstance(lock, (ObservedLock, ObservedRLock)):
-                # Without the GIL a thread may have been between taking it and noting that; not when it was listed.
+                # Without the GIL a thread may be between taking the lock and noting that; but not if the lock still
+                # shows it now.
                 if lock.up_to(wait.ident) != holder:
                     return None
                 inside = self._inside(knot, holder, question)
@@ -235,7 +236,7 @@ class Search:
     def _doubt(
         self, lock: ObservedLock, holding: Holding, knot: Knot, codes: dict[int, CodeType], *, unknown: bool
     ) -> str | None:
-        """What could remove the edge, or "" if nothing can; None if it is not worth a report."""
+        """Return the event that could remove the edge, or "" if none could; None if the edge is not worth a report."""
         alone = holding.ident in knot.waits and knot.waits[holding.ident].node is not None and len(knot.core) == 1
         origin = origin_of(lock)
         others = [ident for ident in codes if ident not in knot.waits and self._can_run(ident, codes)]
@@ -262,7 +263,7 @@ class Search:
             last = max(refusable, key=lambda wait: wait.number)
             last.refusal = partial(error_of, incident, last.ident)
 
-    # -- event loops that stand still -----------------------------------------------------------------------------
+    # -- event loops that are blocked -----------------------------------------------------------------------------
 
     def _look_for_blocked_loops(self, now: float, after: float, stuck: Iterable[int]) -> Iterator[Incident]:
         for ident in running_loops():
@@ -308,7 +309,7 @@ class Search:
                 continue
             others = [ident for ident in codes if self._can_run(ident, codes)]
             if isinstance(lock, ObservedLock) and others:
-                continue  # one of these may release it
+                continue  # one of these threads may release it
             if self._ask(key, waiters, waits) is None or lock.up_to(0) != owner:
                 continue
             self._reported[key] = None
@@ -342,7 +343,7 @@ class Search:
         if not key or key in self._reported:
             return
         if key != self._asleep:
-            self._asleep = key  # and the next look decides
+            self._asleep = key  # the next look decides
             return
         if self._ask(key, waits, waits) is None:
             return
@@ -384,12 +385,12 @@ class Search:
         return [Holding(ident, self._is_alive(ident, codes), words=words) for ident in idents[:10]]
 
     def _is_alive(self, ident: int, codes: dict[int, CodeType]) -> bool:
-        # A thread of the watch may have got the ident of one that ended.
+        # A thread of the watch may have the ident of a thread that ended.
         return ident < 0 or (ident in codes and ident not in self._ignored)
 
 
 def _lock_of(wait: Waiting) -> object:
-    """The lock that a wait is for, if it is for one that is observed."""
+    """The lock that a wait is for, if it is for an observed lock."""
     target = wait.target if isinstance(wait, Blocked) else None
     if isinstance(target, TaskLock):
         return target.lock()
@@ -397,7 +398,7 @@ def _lock_of(wait: Waiting) -> object:
 
 
 def _threads(found: dict[Waiting, list[Holding]], now: float) -> list[WaitingThread]:
-    """Describe waits and who could end them. Frames are held only here, for a report (see `codes_of_threads`)."""
+    """Describe waits and the threads that could end them. Only a report holds frames (see `codes_of_threads`)."""
     frames = frames_of_threads()
     try:
         stacks = [

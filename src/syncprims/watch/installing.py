@@ -1,4 +1,4 @@
-"""Installing: replacing the locks of `threading` by observed ones, and back."""
+"""Installing: replacing the locks of `threading` by observed ones, and restoring them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .parts import replacements, threads_of_parent
 from .watcher import IncidentWatcher
 
 _ABSENT: Final = object()
-# Until 3.12 what leads to the frames of a thread is on its C stack, which another thread of a child may get.
+# Until 3.12 the links to the frames of a thread are on its C stack, which another thread of a child may get.
 _FRAMES_OUTLIVE_FORKS: Final = sys.version_info >= (3, 13)
 
 
@@ -96,7 +96,7 @@ class Watching:
             for owned, name, value in reversed(self._undo):
                 owner = owned()
                 if owner is None:
-                    continue  # a module that is gone
+                    continue  # the module is gone
                 if value is _ABSENT:
                     delattr(owner, name)
                 else:
@@ -130,7 +130,7 @@ class Watching:
         self.watcher.start_with_next_wait()
 
     def _after_other_fork(self) -> None:
-        """Do the same in a child that was forked by C code, without the hooks; its first wait calls this."""
+        """Begin again in a child that C code forked without the hooks; the first wait in the child calls this."""
         if self.watcher.is_running() and not _FRAMES_OUTLIVE_FORKS:
             wake_by_next_wait(None)
             complain(
@@ -142,7 +142,7 @@ class Watching:
             self.after_fork_in_child()
 
     def begin(self) -> None:
-        """Replace everything, and start to look."""
+        """Replace everything, and begin to look."""
         original = threading.Lock
         kind, again = self._kinds()
         factory = factory_of(kind)
@@ -152,7 +152,7 @@ class Watching:
             *replacements(),
         ]:
             self._replace(owner, name, value)
-        if hasattr(_thread, "lock"):  # from 3.13 on: the name by which the class is pickled
+        if hasattr(_thread, "lock"):  # from 3.13 on, the name that pickles the class
             self._replace(_thread, "lock", factory)
         self._replace_elsewhere("Lock", original, factory)
         self._replace(_thread, "_count", self._count_observed())
@@ -166,7 +166,7 @@ class Watching:
             watch_children(self.options)
 
     def _kinds(self) -> tuple[type[ObservedLock], type[ObservedRLock]]:
-        """Begin to record and to count, if that was asked for; return the classes of locks that this takes."""
+        """Begin to record and to count, if the options say so; return the classes of locks that this needs."""
         observers: list[ExactObserver] = [] if self.orders is None else [self.orders]
         if self.metrics is not None:
             served = self.metrics.register(None if self.options.metrics is True else self.options.metrics)
@@ -183,7 +183,7 @@ class Watching:
         return self._exact
 
     def _count_observed(self) -> Any:
-        """What takes the place of `_thread._count`, by which tests see that all their threads have ended."""
+        """Return the replacement of `_thread._count`, with which tests check that all their threads have ended."""
         count = _thread._count
 
         def other_threads() -> int:
@@ -192,7 +192,7 @@ class Watching:
         return update_wrapper(other_threads, count)
 
     def _exit_observed(self) -> Any:
-        """What takes the place of `os._exit`, by which forked children end: it writes the recording first."""
+        """Return the replacement of `os._exit`, which ends forked children: it writes the recording first."""
         leave = os._exit
 
         def exit_at_once(status: int) -> NoReturn:
@@ -219,12 +219,12 @@ class Watching:
                 self._replace(module, name, value)
 
     def _replace(self, owner: Any, name: str, value: object) -> None:
-        owned: Callable[[], Any] = guarded(lambda: owner, ref, owner)  # weakly, if that is possible
+        owned: Callable[[], Any] = guarded(lambda: owner, ref, owner)  # a weak reference, if that is possible
         self._undo.append((owned, name, vars(owner).get(name, _ABSENT)))
         setattr(owner, name, value)
 
     def _renew_locks_of_logging(self) -> None:
-        # Only if no other thread runs, because one might have acquired the lock that it would release.
+        # Only if no other thread runs: it might have acquired the old lock, and would release the new one.
         plain = ObservedRLock.__mro__[1]
         if type(logging._lock) is plain:  # type: ignore[attr-defined]  # it exists
             self._replace(logging, "_lock", threading.RLock())
@@ -312,7 +312,7 @@ def install(
 
 
 def install_with(options: WatchOptions, *, by_environment: bool = False) -> Watching:
-    """Do the same with options that were read elsewhere; several processes may have those of the environment."""
+    """Do the same with options that were read elsewhere, such as the environment, which several processes share."""
     global _current
     if _current is None:
         watching = Watching(options, by_environment=by_environment)

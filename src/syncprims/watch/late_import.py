@@ -1,4 +1,4 @@
-"""Late imports: calling a function when the program imports a module, which is not imported for it."""
+"""Late imports: calling a function when the program imports a module; the module is not imported for that."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 
 from .._core.foreign import guarded
 
-# The loader of such a module is wrapped until its code has run. Then the module and its spec have their own again, so
-# that nothing is left of this but the finder, at the head of `sys.meta_path`.
+# The loader of such a module is wrapped until its code has run. Then the module and its spec get their own loader back.
+# Only the finder is left of this, at the head of `sys.meta_path`.
 
 
 class LateImport:
-    """A finder that finds a few modules as the others do, and calls a function when each has been imported."""
+    """A finder that finds a few modules like the other finders, and calls a function when each has been imported."""
 
     def __init__(self) -> None:
         self._then: dict[str, Callable[[ModuleType], object]] = {}
 
     def after(self, name: str, then: Callable[[ModuleType], object]) -> None:
-        """Call ``then(module)`` when the module has been imported: at once if it is there."""
+        """Call ``then(module)`` when the module has been imported; at once if it is imported already."""
         module = sys.modules.get(name)
         spec = guarded(None, getattr, module, "__spec__", None)
         if isinstance(module, ModuleType) and not guarded(False, getattr, spec, "_initializing", False):
@@ -32,7 +32,7 @@ class LateImport:
             sys.meta_path.insert(0, self)
 
     def forget(self) -> None:
-        """Call nothing any more."""
+        """Call no function any more."""
         self._then.clear()
         if self in sys.meta_path:
             sys.meta_path.remove(self)
@@ -48,7 +48,7 @@ class LateImport:
             spec: ModuleSpec | None = None if find is None else find(name, path, target)
             if spec is not None:
                 if spec.loader is not None and hasattr(spec.loader, "exec_module"):
-                    spec.loader = _Wrapped(spec.loader, self._has_run)  # type: ignore[assignment]  # it does the same
+                    spec.loader = _Wrapped(spec.loader, self._has_run)  # type: ignore[assignment]  # it behaves the same
                 return spec
         return None
 

@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from types import CodeType, ModuleType, TracebackType
 from typing import Any, Final
 
-# The module `__main__` has to be the program's: for what it pickles, and for processes that it spawns. The interpreter
-# handles an exception itself, so exit codes, and the end by Ctrl-C, are its own. A hook before the program's only
-# removes the frames of this package from the traceback.
+# The module `__main__` has to be the program's, so that it can pickle and spawn processes. The interpreter itself
+# handles an exception, so exit codes and the end by Ctrl-C are as usual. A hook in front of the program's only removes
+# the frames of this package from the traceback.
 
 STDIN: Final = "-"
 _HERE: Final = sys._getframe().f_code.co_filename
 
 
 class NoProgramError(Exception):
-    """There is no such program; the message is that of the interpreter."""
+    """The program does not exist; the message is that of the interpreter."""
 
 
 def run_script(path: str, arguments: Sequence[str]) -> None:

@@ -23,10 +23,10 @@ from .origins import is_maker
 
 # The graph has an edge from A to B if a thread waited for B, or would have, without a limit, while it held A. A path
 # back from B to A is an inversion: threads that go along its edges at once can deadlock. A third lock that was held at
-# each of the edges keeps them apart, so that an edge remembers which locks were held whenever it was seen.
+# each of the edges keeps them apart. So an edge remembers which locks were held every time it was seen.
 #
-# Threads of the program call this, with any lock and in any handler, so nothing here waits: an edge is stored first,
-# and only then its thread looks for a path back (see `OrderGraph`). Locks are identified by serial numbers.
+# Threads of the program call this, with any lock and in any handler, so nothing here waits. A thread first stores an
+# edge, and only then looks for a path back (see `OrderGraph`). Locks are identified by serial numbers.
 
 MARKER: Final = "syncprims: any order"
 """A comment on a line that acquires a lock, which then makes no edge."""
@@ -92,8 +92,8 @@ class LockOrders:
     """The orders in which the locks of a program were acquired.
 
     Attributes:
-        ignored: Places, like ``bank.py:12``, or pairs of them with a comma, where locks were made or acquired whose
-            order does not matter.
+        ignored: Places like ``bank.py:12``, or pairs of them with a comma, where locks were made or acquired. The order
+            of these locks does not matter.
     """
 
     def __init__(self, ignored: Iterable[str] = ()) -> None:
@@ -127,7 +127,7 @@ class LockOrders:
                     self._see(each, lock, others, frame)
 
     def taken(self, lock: ExactLock | ExactRLock, at: int) -> None:  # noqa: ARG002  the time does not matter
-        """Note that the thread has it."""
+        """Note that the thread has the lock."""
         me = get_ident()
         self._graph.watch(serial_of_exact(lock), lock)
         entry = _Held(lock, _Place(sys._getframe(1)))
@@ -138,12 +138,12 @@ class LockOrders:
             held.append(entry)
 
     def refused(self, lock: ExactLock | ExactRLock, error: BaseException | None) -> None:
-        """A thread that did not get it may have noted that it has."""
+        """Remove a note that the thread has the lock, which it did not get."""
         if error is not None:
             self.released(lock, 0, get_ident())
 
     def released(self, lock: ExactLock | ExactRLock, at: int, by: int) -> None:  # noqa: ARG002  the time does not matter
-        """Note that a thread has released it."""
+        """Note that a thread has released the lock."""
         held = self._held.get(by)
         if held is not None:
             serial = serial_of_exact(lock)

@@ -12,8 +12,9 @@ from .exact import ExactLock, ExactRLock, serial_of_exact
 from .observed import origin_of
 from .origins import Origin, name_made
 
-# The threads of the program count by themselves, in plain lists, and the library is not called before a scrape. So none
-# of its locks is taken while a lock of the program is taken or released; its own may be observed like any.
+# The threads of the program count by themselves, in plain lists, and prometheus_client is not called before a scrape.
+# So none of its locks is acquired while a lock of the program is acquired or released; its own locks may be observed,
+# too.
 #
 # A cell of counts belongs to one thread and one place that makes locks, so that no count is lost: between reading an
 # element of a list and storing the sum, no interrupt is delivered, and no other thread writes there.
@@ -21,7 +22,7 @@ from .origins import Origin, name_made
 BUCKETS: Final = (1e-5, 1e-4, 1e-3, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 _NANOSECONDS: Final = tuple(int(each * 1e9) for each in BUCKETS)
 _WIDTH: Final = len(BUCKETS) + 1  # the last bucket has no bound
-_MOST: Final = 20_000  # cells; what comes after them counts as one place
+_MOST: Final = 20_000  # cells; all later places count as one
 _NAMES: Final = ("lock_wait_seconds", "lock_held_seconds")
 _HELP: Final = (
     "How long threads waited until they took a lock or gave it up, by where the lock was made",
@@ -46,10 +47,10 @@ class _Cell:
 
 
 class LockMetrics:
-    """An observer of exact locks, and what `prometheus_client` calls a collector.
+    """An observer of exact locks, and a collector of `prometheus_client`.
 
     Raises:
-        MetricsMissingError: It is not installed.
+        MetricsMissingError: prometheus_client is not installed.
     """
 
     def __init__(self) -> None:
@@ -62,8 +63,8 @@ class LockMetrics:
         self._registry: Any = prometheus_client.REGISTRY
         self._serve: Any = prometheus_client.start_http_server
         self._cells: dict[tuple[int, Origin | None, str], _Cell] = {}
-        self._asked: dict[tuple[int, int], int] = {}  # since when a thread has wanted a lock
-        self._had: dict[tuple[int, int], int] = {}  # and since when it has had it
+        self._asked: dict[tuple[int, int], int] = {}  # when a thread began to want a lock
+        self._had: dict[tuple[int, int], int] = {}  # when it got the lock
 
     # -- counting -------------------------------------------------------------------------------------------------
 
@@ -72,7 +73,7 @@ class LockMetrics:
         self._asked[get_ident(), serial_of_exact(lock)] = perf_counter_ns()
 
     def taken(self, lock: ExactLock | ExactRLock, at: int) -> None:
-        """It has it."""
+        """The thread has the lock."""
         key = get_ident(), serial_of_exact(lock)
         began = self._asked.pop(key, None)
         self._had[key] = at
@@ -80,7 +81,7 @@ class LockMetrics:
             self._count(lock, key[0], 0, at - began)
 
     def refused(self, lock: ExactLock | ExactRLock, error: BaseException | None) -> None:
-        """It did not get it."""
+        """The thread did not get the lock."""
         key = get_ident(), serial_of_exact(lock)
         began = self._asked.pop(key, None)
         if error is not None:
@@ -89,7 +90,7 @@ class LockMetrics:
             self._count(lock, key[0], 0, perf_counter_ns() - began)
 
     def released(self, lock: ExactLock | ExactRLock, at: int, by: int) -> None:
-        """It is free."""
+        """The lock is released."""
         began = self._had.pop((by, serial_of_exact(lock)), None)
         if began is not None:
             self._count(lock, get_ident(), 1, at - began)
@@ -108,10 +109,12 @@ class LockMetrics:
     # -- for prometheus_client ------------------------------------------------------------------------------------
 
     def register(self, port: int | None) -> int:
-        """Add the histograms to the default registry, and serve that; return the ident of the thread that does, or 0.
+        """Add the histograms to the default registry, and serve it at the port, if there is one.
+
+        It returns the ident of the server's thread, or 0.
 
         Raises:
-            OSError: The port can't be had.
+            OSError: The port can't be used.
         """
         served = 0
         if port is not None:
@@ -121,11 +124,11 @@ class LockMetrics:
         return served
 
     def unregister(self) -> None:
-        """Take them from it."""
+        """Remove the histograms from the registry."""
         self._registry.unregister(self)
 
     def describe(self) -> Iterable[object]:
-        """Say which there are."""
+        """Yield the histograms without their values."""
         return [self._family(name, text, labels=["name"]) for name, text in zip(_NAMES, _HELP, strict=True)]
 
     def collect(self) -> Iterator[object]:

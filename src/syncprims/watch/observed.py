@@ -1,4 +1,4 @@
-"""The observed locks, which replace those of `threading`: they behave the same, but show who waits for whom."""
+"""The observed locks, which replace those of `threading`: they behave the same, but show their holders and waiters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .origins import WATCH_FOLDER, Origin, name_made, origin_here
 if TYPE_CHECKING:
 
     class _CRLock:
-        """The C type behind `threading.RLock`, as far as it is used here."""
+        """The C type behind `threading.RLock`, with the methods that are used here."""
 
         def __exit__(self, *exc_info: object) -> None: ...
         def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
@@ -34,30 +34,31 @@ else:
 # How a lock is taken and left
 # ----------------------------
 # An interrupt is delivered on entry to a Python function, after a call of C, and at a loop's jump back; nowhere else
-# (see `_core.interrupts`). So that it never leaves a lock taken which a bare one would leave free:
+# (see `_core.interrupts`). An interrupt must never leave a lock taken that a bare lock would leave free. So:
 #
-# - Taking is Python, but the call that takes is made by an iterator of C, which a `for` asks. On the way from there to
-#   the store of the owner and to the `return` no interrupt is delivered, and under the GIL no other thread runs: none
-#   ever sees the lock taken without its owner, unless its taker had to wait.
+# - Taking is Python, but an iterator of C makes the call that takes the lock, and a `for` gets its result. From that
+#   call to the store of the owner and to the `return` no interrupt is delivered, and under the GIL no other thread
+#   runs. So no thread ever sees the lock taken without its owner, unless its taker had to wait.
 # - `__exit__` is C. It is `lru_cache(0)(operator.call)`: a C object that binds like a function, and so keeps the lock
-#   alive as long as the block lasts (as a bare one does: a lock may live in a weak dictionary alone). It calls the
-#   lock, and what a lock is called by is the C lock's own `__exit__`.
+#   alive as long as the block lasts (as with a bare lock: a lock may live in a weak dictionary alone). It calls the
+#   lock, and calling the lock calls the C lock's own `__exit__`.
 # - `release` is Python, because it has to see which thread releases. An interrupt on entry to it leaves the lock taken;
-#   a bare one has no such point.
+#   a bare lock has no such point.
 #
 # The lock notes the thread that took it last. It does not note its release at the end of a `with`: `blocked` explains
 # how the two cases are distinguished.
 #
-# With the compiled core all of this is C's, except for waiting: the lock is one word, which is the ident of its owner,
-# so that no note is stale; and C notes which instruction of which code took it. Any thread may release it. As with a
-# bare lock, an interrupt may come after an `acquire` in C. `__enter__` is Python on 3.14, where one could come after
-# that, too (gh-148874); then the lock is taken by the reading of an attribute, after which none comes.
+# With the compiled core all of this is in C, except for waiting. The lock is one word, the ident of its owner, so that
+# no note is stale, and C notes which instruction of which code took it. Any thread may release it. As with a bare lock,
+# an interrupt may come after an `acquire` in C. On 3.14 an interrupt could also come after an `__enter__` in C
+# (gh-148874). So there `__enter__` is Python, and takes the lock by reading an attribute, after which no interrupt
+# comes.
 #
-# Rejected: the C lock's own `__exit__` in a slot (a quarter faster, but keeps only the C lock alive); a lock behind
-# which is `_thread.RLock` (knows its owner, but no other thread can release it, as a plain lock's may); a `with` that
-# notes its frame (twice the cost).
+# Rejected: the C lock's own `__exit__` in a slot (a quarter faster, but keeps only the C lock alive); a lock on top of
+# `_thread.RLock` (knows its owner, but no other thread can release it, as a plain lock allows); a `with` that notes its
+# frame (twice the cost).
 
-_TRIES: Final = repeat((False,))  # the arguments of one `acquire` after the other that does not wait
+_TRIES: Final = repeat((False,))  # the arguments of each `acquire` that does not wait
 _ENDLESS: Final[float] = -1
 
 # Until 3.12 `threading.Lock` is a function in C, and locks are of a class that can't be called.
@@ -66,7 +67,7 @@ _IS_CLASS: Final = isinstance(threading.Lock, type)
 _c_call: Callable[..., Any] = operator.call
 
 # Until 3.11 calls of C count for the limit of recursion, and leaving a `with` takes two more of them than taking does.
-# So taking is made as deep: at the limit the lock is not taken, rather than left taken.
+# So taking is given the same depth: at the limit the lock is not taken, which is better than not being released.
 _COUNTS_C: Final = sys.version_info < (3, 12)
 
 NOTES_TAKER: Final = core is None
@@ -76,7 +77,7 @@ NOTES_TAKER: Final = core is None
 if TYPE_CHECKING or core is None:
 
     class _Lock:
-        """How a lock is taken and released in Python alone: by a bare one, and a note of who took it last."""
+        """A lock in Python alone: it takes and releases a bare lock, and notes the thread that took it last."""
 
         __slots__ = (
             "__call__",
@@ -96,11 +97,12 @@ if TYPE_CHECKING or core is None:
         _release: Callable[[], None]
         _tries: Iterator[bool]
         _entries: Iterator[bool]
-        # The ident of the thread that took it last, or 0; and the same if that was by `acquire` and not by `with`.
+        # The ident of the thread that took it last, or 0; and the same only if it was taken by `acquire`, not by
+        # `with`.
         _taker: int
         _acquirer: int
         _origin: Origin
-        # Which instruction of which code took it, if that is known.
+        # The instruction and the code that took it, if that is known.
         _place: ClassVar[tuple[CodeType, int] | None] = None
 
         def __new__(cls) -> Self:
@@ -150,7 +152,7 @@ if TYPE_CHECKING or core is None:
             raise AssertionError("unreachable")
 
         def release(self) -> None:
-            """Release the lock, whichever thread has acquired it."""
+            """Release the lock, even if another thread has acquired it."""
             if self._taker != get_ident():
                 self._note_foreign()
             self._taker = self._acquirer = 0
@@ -165,13 +167,13 @@ if TYPE_CHECKING or core is None:
             return self._inner.locked()
 
         def _at_fork_reinit(self) -> None:
-            self._inner._at_fork_reinit()  # type: ignore[attr-defined]  # it has one
+            self._inner._at_fork_reinit()  # type: ignore[attr-defined]  # it has this method
             self._taker = self._acquirer = 0
 
 else:
 
     class _Lock(core.Observed):
-        """What the core leaves to Python: a lock that is taken, arguments that are not plain, and errors."""
+        """The cases that the core leaves to Python: a taken lock, unusual arguments, and errors."""
 
         __slots__ = ()
 
@@ -181,21 +183,21 @@ else:
 
         def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
             """Acquire the lock, like a bare one."""
-            allocate_lock().acquire(blocking, timeout)  # for the errors of a bare one
+            allocate_lock().acquire(blocking, timeout)  # raises the errors of a bare lock
             if not blocking or timeout == 0:
                 return self._acquired
             return self._acquired or _wait(self, None if timeout < 0 else timeout, by_with=False)
 
         def release(self) -> None:
-            """Release the lock, whichever thread has acquired it."""
-            allocate_lock().release()  # for the error of a bare one: the core comes here if it is free
+            """Release the lock, even if another thread has acquired it."""
+            allocate_lock().release()  # raises the error of a bare lock: the core calls this if the lock is free
 
         def _note_foreign(self) -> None:
             self._origin.note_release(get_ident())
 
 
 class _Like(type):
-    """A class that counts as the one in C that it replaces, for programs that check the class of an older lock."""
+    """A class that counts as the C class that it replaces, for programs that check the class of an older lock."""
 
     _of: type
 
@@ -220,7 +222,7 @@ class ObservedLock(_Lock, metaclass=_Like):
     _of = LockType
 
     def __new__(cls) -> Self:
-        """Make a lock, where the class of locks can be called."""
+        """Make a lock, if the class of locks can be called."""
         if not _IS_CLASS:
             raise TypeError("cannot create '_thread.lock' instances")
         return cls._make(origin_here())
@@ -240,7 +242,7 @@ class ObservedLock(_Lock, metaclass=_Like):
 
     @property
     def __class__(self) -> type:
-        # For `isinstance(lock, _thread.LockType)`; its own class is found without asking.
+        # For `isinstance(lock, _thread.LockType)`; the lock's own class is found without this property.
         return LockType
 
     @__class__.setter
@@ -257,23 +259,23 @@ class ObservedLock(_Lock, metaclass=_Like):
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
         return name_made(self._origin, self._number, "Lock")
 
     def up_to(self, waiter: int) -> int | None:  # noqa: ARG002  it may be the waiter itself
-        """The thread that took it last, if it is taken; or the suspended task which that thread ran."""
+        """The thread that took it last, if it is taken; or the suspended task that this thread ran then."""
         if not self.locked():
             return None
         taker = self._taker
         return task_holders.get((id(self), taker), taker) or None
 
     def entered_at(self, ident: int) -> tuple[CodeType, int] | None:
-        """Which instruction of which code took it, if that is known, and the thread has it by a `with`."""
+        """The instruction and the code that took it, if that is known, and the thread has it by a `with`."""
         place = self._place
         return place if self._taker == ident and not self._acquirer else None
 
 
-# What takes a lock without an interrupt after it, so that who calls them knows that it is taken.
+# This takes a lock, and no interrupt comes after it, so that its caller knows that the lock is taken.
 enter_observed: Callable[[ObservedLock], bool] = ObservedLock.__enter__
 acquire_observed: Callable[..., bool] = ObservedLock.acquire
 
@@ -289,7 +291,7 @@ ObservedLock.__doc__ = LockType.__doc__
 
 
 def factory_of(kind: type[ObservedLock]) -> Callable[[], ObservedLock]:
-    """What takes the place of `threading.Lock`: a class or not, as that is. A Python function would bind in a class."""
+    """Return the replacement of `threading.Lock`: a class if that is one; else no Python function, which would bind."""
     if _IS_CLASS:
         return kind
     factory = _LockFactory(_make_lock, kind)
@@ -298,7 +300,7 @@ def factory_of(kind: type[ObservedLock]) -> Callable[[], ObservedLock]:
 
 
 class _LockFactory(partial[ObservedLock]):
-    """Like the function that it replaces: a copy is itself, and a pickle loads the function of the other process."""
+    """It behaves like the replaced function: a copy is itself, and a pickle loads the function of the other process."""
 
     def __copy__(self) -> Self:
         return self
@@ -307,7 +309,7 @@ class _LockFactory(partial[ObservedLock]):
         return self
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, ...]]:
-        return max, ((allocate_lock,),)  # which is the function itself, by nothing that is not built in
+        return max, ((allocate_lock,),)  # yields the function itself, with builtins alone
 
 
 def _make_lock(kind: type[ObservedLock]) -> ObservedLock:
@@ -315,11 +317,11 @@ def _make_lock(kind: type[ObservedLock]) -> ObservedLock:
 
 
 class ObservedRLock(_CRLock, metaclass=_Like):
-    """What `threading.RLock` makes while a program is watched. It knows its owner, so that nothing is noted."""
+    """The locks that `threading.RLock` makes while a program is watched. It knows its owner, so nothing is noted."""
 
     __slots__ = ("_number", "_origin")
 
-    # Where pickle finds it, and in another process the class in C.
+    # Pickle finds it under this name, and in another process the class in C.
     __module__ = "threading"
     __qualname__ = "_CRLock"
     _of = _CRLock
@@ -328,7 +330,7 @@ class ObservedRLock(_CRLock, metaclass=_Like):
     _number: int
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:
-        """Make a lock, with the arguments that C's takes."""
+        """Make a lock, with the arguments that the C class takes."""
         self = super().__new__(cls, *args, **kwargs)
         self._origin = origin_here()
         self._number = self._origin.next_number()
@@ -360,7 +362,7 @@ class ObservedRLock(_CRLock, metaclass=_Like):
         raise AssertionError("unreachable")
 
     def _take_again(self) -> bool:
-        """Take a lock that the thread has: a call that never waits, in an iterator (see `attempt` in `_core`)."""
+        """Take a lock that the thread has. This never waits; an iterator makes the call, as in `attempt` of `_core`."""
         for taken in starmap(_c_acquire, ((self,),)):
             return taken
         raise AssertionError("unreachable")
@@ -375,7 +377,7 @@ class ObservedRLock(_CRLock, metaclass=_Like):
             record.withdraw()
 
     def __repr__(self) -> str:
-        # As C's, which shows the name of a subclass.
+        # Like the C class, which shows the name of a subclass.
         return _c_repr(self).replace(f" {type(self).__name__} object", " _thread.RLock object", 1)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
@@ -383,11 +385,11 @@ class ObservedRLock(_CRLock, metaclass=_Like):
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
         return name_made(self._origin, self._number, "RLock")
 
     def entered_at(self, ident: int) -> None:
-        """Nothing: only the owner can release it, however it was taken."""
+        """Return None: only the owner can release it, however it was taken."""
 
     def up_to(self, waiter: int) -> int | None:
         """Its owner."""
@@ -436,7 +438,7 @@ def _wait(lock: Any, limit: float | None, *, by_with: bool) -> bool:
 
 
 def _wait_again(lock: ObservedRLock, limit: float | None) -> bool:
-    """The same for a lock that its owner may take again."""
+    """Do the same for a lock that its owner may take again."""
     record = Blocked(lock, is_endless=limit is None, by_with=True)
     got = False
     try:
@@ -462,7 +464,7 @@ a `with` the lock is. Written by `suspended`."""
 
 
 def taker_of(lock: ObservedLock | ObservedRLock) -> int:
-    """The thread that took it, whether a task of that has it or not; 0 if it is free."""
+    """The thread that took it, even if a task of that thread has it; 0 if the lock is free."""
     if isinstance(lock, ObservedRLock):
         found = _owner_in(_c_repr(lock))
         return int(found[1]) if found else 0
@@ -470,21 +472,21 @@ def taker_of(lock: ObservedLock | ObservedRLock) -> int:
 
 
 def took_by_acquire(lock: ObservedLock) -> bool:
-    """Whether the last taking was by `acquire`, and not by `with`."""
+    """Whether it was last taken by `acquire`, and not by `with`."""
     return lock._taker == lock._acquirer
 
 
 def is_observed(lock: object) -> TypeGuard[ObservedLock | ObservedRLock]:
-    """Whether it is one of the watch's. For `isinstance`, the bare ones that these replace are of the same classes."""
+    """Whether it is a lock of the watch; `isinstance` would also accept the bare locks that these replace."""
     kind = type(lock)
     return type.__subclasscheck__(ObservedLock, kind) or type.__subclasscheck__(ObservedRLock, kind)
 
 
 def origin_of(lock: ObservedLock | ObservedRLock) -> Origin:
-    """Where a lock was made."""
+    """The place that made a lock."""
     return lock._origin
 
 
 def number_of(lock: ObservedLock | ObservedRLock) -> int:
-    """Which of the locks that were made at the same place it is."""
+    """The number of a lock among those that were made at the same place."""
     return lock._number

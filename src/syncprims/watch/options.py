@@ -70,7 +70,7 @@ class WatchOptions:
         self.metrics: bool | int = _port(metrics)
 
     def arguments(self) -> list[str]:
-        """The same as arguments of the command line, for the environment of children."""
+        """The options as arguments of the command line, for the environment of children."""
         found = ["--after", f"{self.after!r}"]
         found += ["--no-asleep"] if self.asleep is None else ["--asleep", f"{self.asleep!r}"]
         found += ["--slow", f"{self.slow!r}"] if self.slow is not None else []
@@ -79,13 +79,13 @@ class WatchOptions:
         found += ["--children"] if self.children else []
         found += ["--json", self.json] if self.json is not None else []
         found += ["--record", self.record] if isinstance(self.record, str) else []
-        found += ["--metrics"] if self.metrics is not False else []  # the port is in use
+        found += ["--metrics"] if self.metrics is not False else []  # without the port, which is in use
         found += [argument for each in self.ignored for argument in ("--ignore", each)]
         return found + (["--file", self.file] if self.file is not None else [])
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> tuple[Self, list[str]]:
-        """Read options from the beginning of a command line; return them and the rest.
+        """Read options from the beginning of a command line; return them and the other arguments.
 
         Raises:
             ValueError: An option is wrong; the message says which.
@@ -124,7 +124,7 @@ class WatchOptions:
         """Read the environment variable: 0 is off, 1 is on, and options are as on the command line.
 
         Raises:
-            ValueError: It has no meaning.
+            ValueError: The value is not valid.
         """
         text = value.strip()
         if text.lower() in ("", "0", "off", "no", "false"):
@@ -183,7 +183,7 @@ def _path(path: object) -> str:
     text = os.fsdecode(path)
     if not text.endswith((".html", ".json")):
         raise ValueError(f"record must end with .html or .json, not {text!r}")
-    text = os.path.abspath(text)  # the program, or a child, may change the folder
+    text = os.path.abspath(text)  # the program, or a child, may change the current folder
     if not os.path.isdir(os.path.dirname(text)):
         raise ValueError(f"record must be in a folder that is there, not {text!r}")
     return text

@@ -1,4 +1,4 @@
-"""Origins: where a lock was made, its number among those made there, and the variable in which it is stored."""
+"""Origins: the place that made a lock, its number among those made there, and the variable that stores it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import Final
 from .._core.foreign import guarded, printable
 from .._core.stacks import FILE_OF_THREADING, STANDARD_LIBRARY, file_of, is_passed_over
 
-# A program knows a lock by a variable or an attribute, which a lock can't see. But the line that made it is known, and
-# that line nearly always stores it. So the name is read from the source when a report needs it.
+# A program knows a lock by a variable or an attribute, which the lock can't see. But the line that made it is known,
+# and nearly always that line stores it. So the name is read from the source when a report needs it.
 
 WATCH_FOLDER: Final = os.path.join(os.path.dirname(sys._getframe().f_code.co_filename), "")
 """The folder of the files of the watch, as their code names it."""
-# These make locks for the program: the line that counts is further out.
+# These functions make locks for the program: the line that counts is in one of their callers.
 _MAKERS: Final = (
     WATCH_FOLDER,
     FILE_OF_THREADING,
@@ -29,7 +29,7 @@ _MAKERS: Final = (
     os.path.join(STANDARD_LIBRARY, "concurrent", "futures", ""),
     os.path.join(STANDARD_LIBRARY, "asyncio", "locks.py"),
 )
-_MOST: Final = 20_000  # places; a program that makes code without end gets no more names
+_MOST: Final = 20_000  # places; after so many, a program that makes code without end gets no more names
 
 
 class Origin:
@@ -38,11 +38,11 @@ class Origin:
     Attributes:
         code: The function.
         line: The line.
-        column: Where on the line, or -1.
-        part: Of what the lock is a part: the function of the library that made it, as `"Queue.__init__"`, or "".
-        many: Whether more than one was made.
-        released_by: The threads that released one that another thread had taken, and have not ended.
-        is_signal: Whether any thread ever did.
+        column: The column of the call, or -1.
+        part: The thing that the lock is a part of: the library's function that made it, as `"Queue.__init__"`, or "".
+        many: Whether more than one lock was made.
+        released_by: The threads that released a lock that another thread had taken, and have not ended.
+        is_signal: Whether any thread ever did so.
     """
 
     __slots__ = ("_made", "code", "column", "is_signal", "line", "many", "part", "released_by")
@@ -74,7 +74,7 @@ class Origin:
         return printable(f"{os.path.basename(self.filename)}:{self.line}") if self.code else "an unknown place"
 
     def note_release(self, ident: int) -> None:
-        """Note that a thread released a lock that another one had taken."""
+        """Note that a thread released a lock that another thread had taken."""
         self.is_signal = True
         self.released_by.add(ident)
 
@@ -83,13 +83,13 @@ class Origin:
         return self.part.partition(".")[0]
 
 
-# By the file, too, which code objects don't compare: two files may have functions of the same code.
+# The key has the file as well, because code objects don't compare it: two files may have functions with equal code.
 _origins: dict[tuple[str, CodeType, int, str], Origin] = {}
 _makers: dict[str, bool] = {}
 
 
 def is_maker(code: CodeType) -> bool:
-    """Whether the code belongs to the library that makes and takes locks for the program."""
+    """Whether the code belongs to a library that makes and takes locks for the program."""
     filename = code.co_filename
     known = _makers.get(filename)
     if known is None:
@@ -108,7 +108,7 @@ def frame_of_program() -> FrameType | None:
 
 
 def origin_here() -> Origin:
-    """The place in the program that makes a lock now."""
+    """The place in the program that is making a lock."""
     frame: FrameType | None = sys._getframe(2)
     part = ""
     while frame is not None and is_maker(frame.f_code):
@@ -139,7 +139,7 @@ def forget_thread(ident: int) -> None:
 
 
 def name_made(origin: Origin, number: int, kind: str) -> str:
-    """Name a lock or another object by its variable and the place where it was made; 0 means all of them."""
+    """Name a lock or another object by its variable and the place that made it; number 0 means all of that place."""
     stored = guarded(None, stored_in, origin.filename, origin.line, origin.column) if origin.code is not None else None
     which = f" no. {number}" if number and origin.many else ""
     owner = origin.owner()
@@ -157,10 +157,10 @@ _trees: dict[str, ast.Module] = {}
 
 
 def tree_of(filename: str) -> ast.Module | None:
-    """The syntax of a file of the program, or None if its source can't be had now.
+    """The syntax tree of a file of the program, or None if its source can't be read now.
 
-    A failure is not remembered: a program that is short of descriptors or of memory, or deep in a recursion, may have
-    failed to read its source this time only.
+    A failure is not remembered: a program that lacks descriptors or memory, or is deep in a recursion, may have failed
+    to read its source only this time.
     """
     tree = _trees.get(filename)
     if tree is None:

@@ -23,10 +23,10 @@ from .observed import is_observed, number_of, origin_of
 from .origins import Origin, forget_thread, name_made
 
 # Each function here replaces one of the standard library and calls it, with a record of the wait around the call.
-# `replacements` makes them, so an import of this module replaces nothing.
+# `replacements` makes these functions, so an import of this module replaces nothing.
 
 _SLICE: Final = 0.5
-_MOST: Final = 1000  # ended threads whose names are known
+_MOST: Final = 1000  # ended threads whose names are kept
 
 
 class Several:
@@ -39,13 +39,14 @@ class Several:
         self.one_is_enough: bool = one_is_enough
 
     def members(self) -> Collection[UpTo]:
-        """Who they are now."""
+        """The threads as of now."""
         return self._members()
 
 
-# -- conditions, and what is made of them ------------------------------------------------------------------------------
+# -- conditions, and the classes that use them -------------------------------------------------------------------------
 
-# The functions of the standard library that wait, and for what; the first one found from the condition outwards counts.
+# The waiting functions of the standard library, with what each waits for. The first one outside of the condition
+# counts.
 _SOUGHT: Final = {
     "Queue.get": "an item from",
     "Queue.put": "room in",
@@ -68,7 +69,7 @@ class Notification:
         condition: The condition.
         future: The future whose result it brings, or None.
         function: The qualified name of the waiting function of the library, like ``"Queue.get"``.
-        kind: Its class.
+        kind: The function's class.
     """
 
     __slots__ = ("_result", "condition", "function", "future", "kind")
@@ -83,7 +84,7 @@ class Notification:
             if name in _SOUGHT:
                 outer = frame.f_back
                 if outer is not None and (outer.f_code.co_filename, outer.f_code.co_qualname) == _START:
-                    name = outer.f_code.co_qualname  # which waits for an Event
+                    name = outer.f_code.co_qualname  # this function waits for an Event
                 self.function = name
                 self.kind = name.partition(".")[0]
                 if self.kind == "Future":
@@ -95,12 +96,12 @@ class Notification:
 
     @property
     def is_start(self) -> bool:
-        """Whether it is the start of a thread, which the system brings."""
+        """Whether it is for the start of a thread, which the system brings about."""
         return self.function == "Thread.start"
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
         sought = _SOUGHT.get(self.function, "")
         if self.kind == "Future":
             return f"{sought} {say_future(self.future)}"
@@ -113,9 +114,9 @@ class Notification:
         return f"{sought} {named}" if sought else (f"a notification of {named}" if not self.function else named)
 
     def origin(self) -> tuple[Origin, int] | None:
-        """The place where its lock was made, and its number there."""
+        """The place that made its lock, and the lock's number there."""
         lock = guarded(None, getattr, self.condition, "_lock", None)
-        if not is_observed(lock):  # it may have been made before the watch was installed
+        if not is_observed(lock):  # the lock may be older than the watch
             return None
         made = origin_of(lock)
         found = Origin(made.code, made.line, "", made.column)
@@ -123,7 +124,7 @@ class Notification:
         return found, number_of(lock)
 
     def up_to(self, waiter: int) -> UpTo:
-        """The threads that can bring it: the one that runs the task of a future, or any worker of its pool."""
+        """The threads that can notify: the one that runs the task of the future, or any worker of its pool."""
         return None if self._result is None else self._result.up_to(waiter)
 
 
@@ -133,7 +134,7 @@ V = TypeVar("V")
 
 
 class Notes(Generic[V]):
-    """Notes about objects of the program, whose own `==` and `hash` are not asked. A note goes with its object."""
+    """Notes about objects of the program, without calling their `==` and `hash`. A note goes away with its object."""
 
     def __init__(self) -> None:
         self._notes: dict[int, tuple[ref[Any], V]] = {}
@@ -144,7 +145,7 @@ class Notes(Generic[V]):
         notes[key] = ref(thing, lambda _: notes.pop(key, None)), value
 
     def of(self, thing: object) -> V | None:
-        """What is noted about it, or None."""
+        """The note about an object, or None."""
         found = self._notes.get(id(thing))
         return None if found is None or found[0]() is not thing else found[1]
 
@@ -153,22 +154,22 @@ class Notes(Generic[V]):
 _runners: dict[int, int] = {}
 # The pool that made a future.
 _pools: Final[Notes[ref[ThreadPoolExecutor]]] = Notes()
-# For a future of a coroutine that was handed to an event loop: who brings its result.
+# For a future of a coroutine that was handed to an event loop: returns the thread or task that brings its result.
 _brought: Final[Notes[Callable[[], UpTo]]] = Notes()
 
 
 def brought_by(future: Future[Any], who: Callable[[], UpTo]) -> None:
-    """Note which thread brings the result of a future that no pool has made."""
+    """Note the thread or task that brings the result of a future that no pool has made."""
     _brought.note(future, who)
 
 
 def loop_that_brings(future: object) -> Callable[[], UpTo] | None:
-    """Who brings the result of a future, if that is a coroutine in an event loop."""
+    """The function that returns the thread or task for a future of a coroutine in an event loop, or None."""
     return _brought.of(future)
 
 
 class FutureResult:
-    """The result of a future, for as long as one waits for it; it does not keep the future alive."""
+    """The result of a future, while a thread waits for it; this does not keep the future alive."""
 
     __slots__ = ("_group", "future")
 
@@ -178,11 +179,11 @@ class FutureResult:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
         return f"the result of {say_future(self.future())}"
 
     def up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  it does not matter
-        """The thread that runs its task or the event loop of that, or any worker of its pool; None if none is known."""
+        """The thread that runs its task or the task's event loop, or any worker of its pool; None if none is known."""
         future = self.future()
         if future is None:
             return None
@@ -234,7 +235,7 @@ ended: OrderedDict[int, str] = OrderedDict()
 
 
 def threads_of_parent() -> None:
-    """Note the names of all threads but this one, because a forked child will have none of them."""
+    """Note the names of all threads except this one, because a forked child has none of them."""
     me = get_ident()
     active: dict[int, threading.Thread] = dict(threading._active)  # type: ignore[attr-defined]
     for ident in active:
@@ -243,7 +244,7 @@ def threads_of_parent() -> None:
 
 
 class ThreadEnd:
-    """The end of a thread, for which another thread waits in `join`."""
+    """The end of a thread that another thread waits for in `join`."""
 
     __slots__ = ("thread",)
 
@@ -252,7 +253,7 @@ class ThreadEnd:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
         name = guarded("?", getattr, self.thread, "name")
         return f"the end of Thread {words(name)}"
 
@@ -262,7 +263,7 @@ class ThreadEnd:
 
 
 class ProgramsEnd:
-    """The end of all threads that are not daemons, for which the main thread waits before the program ends."""
+    """The end of all threads that are not daemons; the main thread waits for it before the program ends."""
 
     def __init__(self) -> None:
         self._group = Several(self._idents, one_is_enough=False)
@@ -278,13 +279,13 @@ class ProgramsEnd:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
         names = [words(guarded("?", getattr, each, "name")) for each in self.threads()]
         shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
         return f"the end of {'Thread' if len(names) == 1 else 'the threads'} {shown} (not daemon), to end the program"
 
     def up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  it does not matter
-        """All of them."""
+        """All of these threads."""
         return self._group
 
 
@@ -296,7 +297,7 @@ Replacement = tuple[Any, str, object]
 
 
 def replacements() -> list[Replacement]:
-    """Make what takes the place of functions of the library: the object, the name of its attribute, and the value."""
+    """Make the replacements of library functions: for each the object, the attribute's name, and the new value."""
     condition_wait = threading.Condition.wait
     join = threading.Thread.join
     is_alive = threading.Thread.is_alive
@@ -355,7 +356,7 @@ def replacements() -> list[Replacement]:
             run(self, *args)
         finally:
             _runners.pop(key, None)
-            del self, args  # the traceback of the task's error leads to this frame, and would be in a cycle with it
+            del self, args  # the traceback of the task's error leads to this frame: avoid a reference cycle
 
     return [
         (threading.Condition, "wait", _dressed(wait, condition_wait)),
@@ -368,5 +369,5 @@ def replacements() -> list[Replacement]:
 
 
 def _dressed(function: Any, like: Any) -> Any:
-    """Give a function the name, the docstring and the signature of the one that it replaces."""
+    """Give a function the name, the docstring and the signature of the function that it replaces."""
     return update_wrapper(function, like)

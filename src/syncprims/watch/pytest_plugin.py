@@ -1,4 +1,4 @@
-"""``pytest --watch-locks``: a test during which threads deadlock fails, with the report in its own section."""
+"""``pytest --watch-locks``: if threads deadlock during a test, it fails, with the report in a section of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MARKER: Final = "may_deadlock"
 _ALSO: Final = {"asleep": ASLEEP, "loop": LOOP, "order": ORDER, "slow": SLOW}
-# How long to wait at the end of a test for the answers of threads that seem stuck: they answer at least once a second.
+# Seconds to wait at the end of a test for the answers of threads that seem stuck: they answer at least once a second.
 _PATIENCE: Final = 3.0
 _PAUSE: Final = 0.02
 
@@ -105,7 +105,7 @@ class LockWatch:
 
     def _note(self, incident: Incident, text: str) -> bool:
         self._found.append((incident, text))
-        return False  # it is also written, for a test that never ends
+        return False  # the report is also written, for a test that never ends
 
     def _settle(self) -> None:
         until = monotonic() + _PATIENCE

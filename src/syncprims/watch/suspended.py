@@ -1,4 +1,4 @@
-"""Suspended: what the tasks of event loops wait for, as each loop says itself when it is asked."""
+"""Suspended: the waits of the tasks of event loops, as each loop reports them when it is asked."""
 
 from __future__ import annotations
 
@@ -31,31 +31,32 @@ from .observed import ObservedLock, ObservedRLock, taker_of, task_holders
 from .parts import FutureResult, Notification, Several, loop_that_brings
 from .with_blocks import BlocksEntered, add_blocks_of
 
-# A task that is suspended can't answer, and another thread must not look at it (see `_core.stacks`). So the loop is
-# asked, by a callback in its own thread: what its tasks wait for, and in which blocks they are. All of one answer is
-# true at one moment. A wait that is in two answers is the same one if the task waits for the same object, so that it
-# was there all the time between them; and like a thread's it counts once it has answered what the search asked.
+# A task that is suspended can't answer, and another thread must not look at its frames (see `_core.stacks`). So a
+# callback asks the loop, in the loop's own thread, what its tasks wait for, and in which blocks they are. All of one
+# answer is true at one moment. A wait in two answers is the same wait if the task waits for the same object: then it
+# has lasted all the time between them. Like the wait of a thread, it counts once it has answered the search's question.
 #
-# A loop is asked only if there is a reason: a task has waited for a lock of asyncio's for long, or a thread for a lock
-# that the loop's thread took, or for a coroutine that was handed to the loop. The longer nothing is found, the more
-# seldom. A loop whose thread blocks can't answer, and needn't: then all is up to that thread.
+# A loop is asked only if there is a reason: a task has waited long for an asyncio lock, or a thread waits long for a
+# lock that the loop's thread took, or for a coroutine that was handed to the loop. The longer no deadlock is found, the
+# less often the loop is asked. A loop whose thread blocks can't answer, and need not: then everything is up to that
+# thread.
 #
-# Any wait of a task can end by `cancel`. A timeout does that, so that a task under one is left out; which timers there
-# are only asyncio's own loops tell. Everything else that cancels is a doubt which the report names.
+# Any wait of a task can end by `cancel`. A timeout cancels, so tasks under a timeout are left out; only asyncio's own
+# loops show which timers there are. Any other cancellation is a doubt, which the report names.
 
 _SOON: Final = 0.05
 _SELDOM: Final = 5.0
 _SLOWER: Final = 1.5
-_MOST: Final = 10_000  # tasks that are looked at
-_SHARE: Final = 50  # how many times as long as an answer took to leave the loop alone
+_MOST: Final = 10_000  # tasks that are examined
+_SHARE: Final = 50  # a loop is not asked again for this many times as long as its answer took
 _TIMERS: Final = ("asyncio.", "async_timeout.", "anyio.")
 
 
 class AwaitedTasks:
-    """The end of other tasks, for which a task waits.
+    """The end of other tasks that a task waits for.
 
     Attributes:
-        name: What reports call it.
+        name: Its name in reports.
         numbers: The numbers of those tasks.
     """
 
@@ -68,7 +69,7 @@ class AwaitedTasks:
         self._up_to: UpTo = numbers[0] if len(tasks) == 1 else Several(lambda: numbers, one_is_enough=True)
 
     def up_to(self, waiter: int) -> UpTo:  # noqa: ARG002  it does not matter
-        """They; one that fails is enough."""
+        """Those tasks; the failure of one is enough."""
         return self._up_to
 
 
@@ -76,10 +77,10 @@ class TaskWait(Blocked):
     """One wait of a suspended task.
 
     Attributes:
-        task: What reports call the task.
+        task: The task's name in reports.
         thread: The ident of the thread that runs its loop.
         stack: Where it is suspended, innermost first.
-        sign: What is waited for, which is the same object as long as it is one wait.
+        sign: An object that stays the same as long as the wait lasts.
     """
 
     __slots__ = ("sign", "stack", "task", "thread")
@@ -93,7 +94,7 @@ class TaskWait(Blocked):
         self.sign: object = sign
 
     def go_on(self, target: Awaitable) -> None:
-        """Note what the same wait is for now, as some of several tasks may have ended."""
+        """Note the present target of the same wait: some of several tasks may have ended."""
         old = self.target
         if isinstance(old, AwaitedTasks) and isinstance(target, AwaitedTasks) and old.numbers != target.numbers:
             self.is_now_for(target)
@@ -105,18 +106,18 @@ class TaskWait(Blocked):
 
 
 class TaskWaits:
-    """The waits of suspended tasks, as far as there is a reason to look at them."""
+    """The waits of suspended tasks, if there is a reason to look at them."""
 
     def __init__(self) -> None:
         self._views: dict[int, _View] = {}
         self._has_failed = False
 
     def look(self, waits: Sequence[Blocked], after: float) -> dict[int, TaskWait]:
-        """Ask the loops that matter; return what is known, by the numbers of tasks.
+        """Ask the loops that matter; return the known waits, by the numbers of the tasks.
 
         Args:
             waits: The waits of threads.
-            after: For how many seconds a wait has to have lasted to be a reason.
+            after: How many seconds a wait must have lasted to be a reason.
         """
         now = monotonic()
         for number, wait in list(lock_waits.items()):
@@ -147,12 +148,12 @@ class TaskWaits:
 
 
 def oldest_lock_wait(now: float) -> float:
-    """For how long the task waits that has waited longest for a lock of asyncio's."""
+    """How many seconds the longest wait of a task for an asyncio lock has lasted."""
     return max((now - wait.since for wait in list(lock_waits.values()) if not wait.is_over), default=0.0)
 
 
 def _forget(number: int, wait: LockWait) -> None:
-    # Its task may have begun another wait.
+    # The task may have begun another wait.
     if lock_waits.get(number) is wait:
         taken = lock_waits.pop(number, None)
         if taken is not None and taken is not wait:
@@ -160,7 +161,7 @@ def _forget(number: int, wait: LockWait) -> None:
 
 
 def _reasons(ident: int, waits: Sequence[Blocked], now: float, after: float) -> tuple[frozenset[int], list[object]]:
-    """What makes it worth to ask a loop, and the locks of which it matters whether a task is in a block of them."""
+    """The waits that are reasons to ask a loop, and the locks for which it matters if a task is in their blocks."""
     reasons = {id(wait) for wait in list(lock_waits.values()) if wait.loop == ident and now - wait.since >= after}
     things: list[object] = []
     for wait in waits:
@@ -177,7 +178,7 @@ def _reasons(ident: int, waits: Sequence[Blocked], now: float, after: float) -> 
 
 
 class _View:
-    """What one loop said last."""
+    """The last answer of one loop."""
 
     def __init__(self, loop: Any, ident: int) -> None:
         self.loop: ref[Any] = ref(loop)
@@ -204,7 +205,7 @@ class _View:
             self._is_asked = False
 
     def _answer(self, question: Question) -> None:
-        """Runs in the thread of the loop."""
+        """Answer, in the thread of the loop."""
         try:
             begun = monotonic()
             holders, waits = _read(self.loop(), self.ident, question.things, self.waits)
@@ -243,7 +244,7 @@ def _read(
             continue
         target, sign, since = awaited
         if isinstance(target, TaskLock) and id(target.lock()) in timed:
-            continue  # a timer releases it
+            continue  # a timer releases the lock
         wait = before.get(number)
         if wait is None or not wait.is_of(sign):
             wait = TaskWait(target, task, ident, sign)
@@ -263,7 +264,7 @@ def _blocks(frames: Iterable[FrameType], things: Sequence[object]) -> BlocksEnte
 
 
 def _awaited(number: int, task: Any, frames: Sequence[FrameType]) -> tuple[Awaitable, object, float | None] | None:
-    """What a task waits for: that, its sign, and since when; None if it is not known to be up to a thread or task."""
+    """The target of a task's wait, its sign, and its beginning; None if no known thread or task can end the wait."""
     lock_wait = lock_waits.get(number)
     if lock_wait is not None and not lock_wait.is_over:
         return lock_wait.lock, lock_wait, lock_wait.since
@@ -284,7 +285,7 @@ def _awaited(number: int, task: Any, frames: Sequence[FrameType]) -> tuple[Await
 
 
 def _several(future: Any, frames: Sequence[FrameType]) -> tuple[list[Any], str] | None:
-    """The tasks that a task waits for by `gather`, in a `TaskGroup` or by `wait`."""
+    """The tasks that a task waits for by `gather`, in a `TaskGroup` or by `wait`, with words for them."""
     found: Iterable[Any]
     if type_name(future) == "asyncio.tasks._GatheringFuture":
         found, words = future._children, "the tasks of a gather()"
@@ -304,7 +305,7 @@ def _several(future: Any, frames: Sequence[FrameType]) -> tuple[list[Any], str] 
 
 
 def _timed(loop: Any, tasks: dict[int, Any]) -> set[int]:
-    """The ids of the tasks that a timer cancels if nothing else ends their wait, and of what else a timer calls."""
+    """The ids of the tasks that a timer cancels if their wait does not end before, and of other objects of timers."""
     timed: set[int] = set()
     futures: set[int] = set()
     none: tuple[Any, ...] = ()
@@ -332,7 +333,7 @@ def _timed(loop: Any, tasks: dict[int, Any]) -> set[int]:
 
 
 def _is_released_by(task: Any, futures: set[int]) -> bool:
-    # Until 3.11 `wait_for` runs what it is given in its own task, which has a callback with the future that the
-    # timer sets.
+    # Until 3.11 `wait_for` runs its argument in a task of its own, which has a callback with the future that the timer
+    # sets.
     callbacks: Iterable[tuple[Callable[..., object], object]] = task._callbacks or ()
     return any(id(arg) in futures for callback, _ in callbacks for arg in getattr(callback, "args", ()))

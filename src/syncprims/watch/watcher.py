@@ -18,19 +18,19 @@ from .incidents import Search
 from .options import WatchOptions
 from .wording import as_object, as_text
 
-# The thread is a raw one that `threading` does not know, so no program finds a thread that it has not started, or waits
-# for it. It begins with the first observed wait: before that there is nothing to look at, and a server that forks in C,
-# without Python's hooks, should have no thread until then. It ends before `os.fork`, which warns about threads (from
-# 3.13 on after the last hook), and begins with the next wait in parent and child.
+# The thread is a raw one that `threading` does not know. So no program finds a thread that it has not started, or waits
+# for it. The thread begins with the first observed wait: before that there is nothing to look at, and a server that
+# forks in C, without Python's hooks, should have no thread until then. It ends before `os.fork`, which warns about
+# threads (from 3.13 on after the last hook), and begins with the next wait in parent and child.
 #
 # An object of the program must end when it ends without the watch, and in the same thread. So between two looks the
-# watch refers to such objects only weakly; a record of a wait does otherwise, but goes with the wait, and is in no
-# cycle; and frames are held only while a report is made (see `codes_of_threads`). `tests/watch/test_lifetimes.py` holds
-# this.
+# watch has only weak references to such objects. A record of a wait has a strong one, but goes away with the wait, and
+# is in no reference cycle. Frames are held only while a report is made (see `codes_of_threads`).
+# `tests/watch/test_lifetimes.py` tests this.
 
 _SHORTEST: Final = 0.05
 _LONGEST: Final = 0.5
-# How long to wait for the system to end the thread: it takes some microseconds, if nothing else runs.
+# Seconds to wait for the system to end the thread: it takes some microseconds, if nothing else runs.
 _PATIENCE: Final = 0.5
 
 
@@ -39,7 +39,7 @@ class IncidentWatcher:
 
     Attributes:
         options: The options.
-        on_incident: Functions that get each incident with its text, before it is written; if one returns True it is
+        on_incident: Functions that get each incident with its text, before it is written. If one returns True, it is
             not written.
         bystanders: The idents of other threads that are not the program's.
     """
@@ -51,8 +51,8 @@ class IncidentWatcher:
         self._search = Search(breaks=options.breaks)
         self._others = tuple(others)
         self._mutex = _thread.allocate_lock()  # one look at a time
-        # While the thread runs: a lock that it waits for, which is released to stop it, and one that it releases when
-        # it ends.
+        # While the thread runs: the lock that it waits for, which is released to stop it, and the lock that it releases
+        # when it ends.
         self._thread: dict[str, tuple[Any, Any]] = {}
         self._ident = 0
         self._native = 0
@@ -77,7 +77,7 @@ class IncidentWatcher:
                 _thread.start_new_thread(self._run, mine)
         except RuntimeError:
             self._thread.clear()
-        except BaseException:  # an interrupt of the program: the next wait starts it, and this one ends, if it runs
+        except BaseException:  # an interrupt of the program: if this thread runs it ends, and the next wait starts one
             if self._thread.get("") is mine:
                 self._thread.clear()
                 stop.release()
@@ -99,7 +99,7 @@ class IncidentWatcher:
             sleep(0)
 
     def forget_thread(self) -> None:
-        """Note in a forked child that there is no such thread, and that a look may have been interrupted."""
+        """Note in a forked child that the thread does not exist there, and that a look may have been interrupted."""
         self._thread = {}
         self._ident = 0
         self._mutex = _thread.allocate_lock()
@@ -132,13 +132,13 @@ class IncidentWatcher:
         return self._ident
 
     def without_it(self, count: int) -> int:
-        """Take it out of a number of threads."""
+        """Subtract the thread from a number of threads."""
         return count - (self._ident != 0)
 
     # -- looking --------------------------------------------------------------------------------------------------
 
     def look(self, after: float | None = None) -> list[Incident]:
-        """Look once, write what is new, and return it."""
+        """Look once, write the new incidents, and return them."""
         options = self.options
         with self._mutex:
             found = list(
@@ -155,13 +155,13 @@ class IncidentWatcher:
         return found
 
     def finish(self) -> None:
-        """End the thread, and write what was found since its last look."""
+        """End the thread, and write the incidents since its last look."""
         self.stop()
         for incident in [incident for other in self._others for incident in other()]:
             self.report(incident)
 
     def has_questions(self) -> bool:
-        """Whether threads that seemed stuck in the last look have yet to answer."""
+        """Whether threads that seemed stuck in the last look have not answered yet."""
         return self._search.has_questions()
 
     def report(self, incident: Incident) -> None:
@@ -183,7 +183,7 @@ class IncidentWatcher:
 
 
 def _append(path: str, text: str) -> None:
-    # One write of the system, so that the lines of several processes do not mix.
+    # One system call, so that the lines of several processes do not mix.
     data = text.encode("utf-8", "backslashreplace")
     if path == "-":
         os.write(1, data)
@@ -196,7 +196,7 @@ def _append(path: str, text: str) -> None:
 
 
 def _print(text: str) -> None:
-    # Not through a lock of the program: the threads may hang at its stream.
+    # Without using a lock of the program: its threads may hang at that stream.
     stream, is_first = sys.stderr, sys.stderr is sys.__stderr__
     if stream is None:
         return

@@ -15,20 +15,21 @@ from .._core.foreign import guarded, type_name
 from .._core.stacks import is_ours, variable_in
 from .origins import position_of, tree_of
 
-# A lock that was taken by a `with` is released when its block is left, and a thread that waits inside the block does
-# not leave it. So of such a lock it is certain whose turn it is, whatever a plain lock may do otherwise. Which blocks a
-# frame is in is read from the source and the position of the instruction that runs; which lock each is of, from the
-# names in its header, without running any code of the program: attributes of instances and modules, items of lists,
-# tuples and dictionaries, sums of integers. What can't be known that way is noted as unknown.
+# If a `with` acquired a lock, leaving its block releases the lock, and a thread that waits inside the block does not
+# leave it. So it is certain which thread must act, although any thread may release a plain lock. The blocks that a
+# frame is in are read from the source and the position of the instruction that runs. The lock of each block is found
+# from the names in its header, without running any code of the program: attributes of instances and modules, items of
+# lists, tuples and dictionaries, sums of integers. A lock that can't be found in this way is noted as unknown.
 #
-# The locks of the compiled core know which instruction took them, and have no stale owner. If that is a `with`, and its
-# code is on the stack of the thread that has the lock, the thread is in the block, as leaving it releases the lock.
+# The locks of the compiled core know which instruction took them, and their owner is never stale. If that instruction
+# is a `with`, and its code is on the stack of the thread that has the lock, the thread is in the block, because leaving
+# the block releases the lock.
 
 _UNKNOWN: Final = object()
-_SUSPENDABLE: Final = 0x20 | 0x80 | 0x200  # a generator's, a coroutine's, or that of a generator in a coroutine
+_SUSPENDABLE: Final = 0x20 | 0x80 | 0x200  # the flags of generators, coroutines and coroutines made of generators
 _BEFORE_WITH: Final = opmap.get("BEFORE_WITH", -1)  # until 3.13
-_LOAD_SPECIAL: Final = opmap.get("LOAD_SPECIAL", -1)  # later, in front of the call
-_WITH_EXCEPT_START: Final = opmap["WITH_EXCEPT_START"]  # what handles an exception in the block of each `with`
+_LOAD_SPECIAL: Final = opmap.get("LOAD_SPECIAL", -1)  # later versions have this in front of the call
+_WITH_EXCEPT_START: Final = opmap["WITH_EXCEPT_START"]  # handles an exception in the block of each `with`
 _PLAIN: Final = (int, str, bool, type(None), float, bytes)
 
 
@@ -37,9 +38,9 @@ class BlocksEntered:
 
     Attributes:
         places: For each thing, by its id, the file, line and function of the `with`.
-        unknown: Whether it is in a block of which can't be known what it is of.
-        tasks: Of the things in whose blocks it is not itself, but a suspended task of the event loop that it runs:
-            what reports call that task.
+        unknown: Whether the thread is in a block whose lock can't be found.
+        tasks: For each thing in whose block not the thread itself is, but a suspended task of its event loop: the name
+            of that task in reports.
     """
 
     __slots__ = ("places", "tasks", "unknown")
@@ -59,14 +60,14 @@ class Enterable(Protocol):
 
 
 def blocks_of(frame: FrameType | None, things: Sequence[object]) -> BlocksEntered:
-    """Look for the blocks of these things that a stack of the calling thread is in."""
+    """Find the blocks of these things that a stack of the calling thread is in."""
     found = BlocksEntered()
     me = get_ident()
     locks = [thing for thing in things if isinstance(thing, Enterable)]
     noted = [(lock, *place) for lock in locks if (place := lock.entered_at(me)) is not None]
     while frame is not None:
         for lock, code, at in noted:
-            # Not of a generator: another one of the same code may be the one that took it.
+            # Not in a generator: another generator with the same code may be the one that took the lock.
             if frame.f_code is code and not code.co_flags & _SUSPENDABLE and _is_with(code, at):
                 found.places.setdefault(id(lock), (code.co_filename, _line_at(code, at), code.co_name))
         if not is_ours(frame.f_code.co_filename):
@@ -76,13 +77,13 @@ def blocks_of(frame: FrameType | None, things: Sequence[object]) -> BlocksEntere
 
 
 def add_blocks_of(frames: Iterable[FrameType], things: Sequence[object], found: BlocksEntered) -> None:
-    """Add the blocks of these things that frames are in, which do not run."""
+    """Add the blocks of these things in which these suspended frames are."""
     for frame in frames:
         guarded(None, _look_at, frame, things, found)
 
 
 def _is_with(code: CodeType, at: int) -> bool:
-    # Not a call of `__enter__` by hand.
+    # Only a `with`, not a call of `__enter__` by hand.
     called = code.co_code[at]
     return called == _BEFORE_WITH or (at >= 2 and code.co_code[at - 2] == _LOAD_SPECIAL)
 
@@ -115,7 +116,7 @@ def _look_at(frame: FrameType, things: Sequence[object], found: BlocksEntered) -
 
 
 def _lock_of(manager: object) -> object:
-    """The lock with which a condition is entered."""
+    """The lock that a `with` on a condition enters."""
     if isinstance(manager, threading.Condition) or type_name(manager) == "asyncio.locks.Condition":
         return guarded(None, getattr, manager, "_lock")
     return None
@@ -134,7 +135,7 @@ class _Header:
         self.owner = owner
 
 
-# By the file, too, which code objects don't compare: two files may have functions of the same code.
+# The key has the file as well, because code objects don't compare it: two files may have functions with equal code.
 _known: dict[tuple[str, CodeType], list[_Header]] = {}
 
 
@@ -144,7 +145,7 @@ def _headers(code: CodeType) -> list[_Header]:
     if found is None:
         tree = tree_of(code.co_filename)
         if tree is None:
-            return []  # this time: the next may find the source
+            return []  # for now: the next call may find the source
         found = _headers_in(tree, code)
         if len(_known) < 10_000:
             _known[key] = found
@@ -152,7 +153,7 @@ def _headers(code: CodeType) -> list[_Header]:
 
 
 def _has_hidden_with(code: CodeType) -> bool:
-    """Whether there is a `with` in code whose source can't be had; the interpreter's own takes no lock of a program."""
+    """Whether code without source has a `with`; the interpreter's own code takes no lock of a program."""
     return _WITH_EXCEPT_START in code.co_code[::2] and not code.co_filename.startswith("<frozen ")
 
 

@@ -16,7 +16,7 @@ from ..facts import Wait
 from .incident_facts import DEADLOCK, Holding, Incident, WaitingThread
 
 _FRAMES: Final = 8
-_PASSED: Final = ("<frozen ", os.path.join(STANDARD_LIBRARY, "asyncio", ""))  # while others are left
+_PASSED: Final = ("<frozen ", os.path.join(STANDARD_LIBRARY, "asyncio", ""))  # left out if others remain
 _THREADS: Final = 12
 SCHEMA: Final = 1
 """The version of the JSON objects; it changes when a field changes its meaning."""
@@ -75,7 +75,7 @@ def _name(name: str, ident: int) -> str:
 
 
 def say_stack(stack: tuple[FrameSummary, ...]) -> list[str]:
-    """The lines of the program that a thread is in, outermost first."""
+    """The lines of the program on a thread's stack, outermost first."""
     shown = programs_own(stack) or without_library(stack)
     shown = tuple(frame for frame in shown if not frame.filename.startswith(_PASSED)) or shown
     left_out = [f"... {len(shown) - _FRAMES} more ..."] if len(shown) > _FRAMES else []
