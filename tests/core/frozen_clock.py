@@ -1,7 +1,7 @@
-"""A program whose clock is stopped: how does each wait with a limit end?
+"""A program whose clock does not move: how does each wait with a limit end?
 
-``python frozen_clock.py HOW`` prints a line for each wait. HOW is ``before`` or ``after`` (the functions of `time` that
-tell the time are replaced, wherever they are an attribute of a module, before this library is imported or after) or
+``python frozen_clock.py HOW`` prints a line for each wait. HOW is ``before`` or ``after``: the functions of `time` that
+return the time are replaced, in every module that has them, before or after this library is imported. Or it is
 ``freezegun``, which replaces them after.
 """
 
@@ -19,13 +19,13 @@ LIMIT = 0.1
 TOO_LONG = 60.0
 
 _CLOCKS = ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")
-# What freezegun leaves alone, as the interpreter's own waits look at the clock there.
+# freezegun does not replace the functions in these modules, because the interpreter's own waits use the clock there.
 _SPARED = ("threading", "queue", "selectors", "multiprocessing")
 
 
 @contextmanager
 def standing_still() -> Iterator[None]:
-    """Replace the clocks, by identity, in every module that has them."""
+    """Replace the clocks, compared by identity, in every module that has them."""
     instead = {id(getattr(time, name)): (lambda value: lambda: value)(getattr(time, name)()) for name in _CLOCKS}
     replaced = [
         (module, name, value)
@@ -41,7 +41,7 @@ def standing_still() -> Iterator[None]:
 
 
 def waits() -> dict[str, Callable[[], object]]:
-    """Every wait with a limit, by its name; each is for something that does not come."""
+    """Every wait with a limit, by its name; each waits for an event that never comes."""
     from syncprims import AtomicCounter, CallbackPool, LockAdapter, OrderedRunner, TimedLock, acquire_all
     from syncprims.testing import Threads, assert_blocks
 
@@ -122,7 +122,7 @@ def waits() -> dict[str, Callable[[], object]]:
         "threads": in_threads,
         "assert_blocks": lambda: assert_blocks(
             lambda: held.acquire(timeout=20 * LIMIT)
-        ).result(),  # it must be seen first
+        ).result(),  # code must look at it first
     }
     return found
 
@@ -146,7 +146,7 @@ def main(how: str) -> None:
             print(wait(), flush=True)
         except Exception as error:
             print(type(error).__name__, flush=True)
-    os._exit(0)  # threads still wait for what never comes
+    os._exit(0)  # threads still wait for events that never come
 
 
 if __name__ == "__main__":

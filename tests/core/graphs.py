@@ -1,4 +1,4 @@
-"""Stand-ins for what threads wait for, waits of threads that do not exist, and what is stuck by the definition."""
+"""Stand-ins for nodes, waits of threads that do not exist, and the stuck threads by the definition."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from syncprims._core.waits import UpTo, Waiting
 
 
 class Group(_waits.Group):
-    """A group whose members are given by a list: one entry for each time it is asked, the last forever."""
+    """A group whose members come from a list: one entry for each call, the last entry forever."""
 
     def __init__(self, one_is_enough: bool, *members: Collection[UpTo]) -> None:
-        """Make it with the members that it will tell."""
+        """Make it with the members that it will return."""
         self.one_is_enough = one_is_enough
         self.answers = [*members]
         self.asked = 0
 
     def members(self) -> Collection[UpTo]:
-        """Who they are now."""
+        """Return the present members."""
         self.asked += 1
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
 def all_of(*members: UpTo) -> Group:
-    """All of them have to act."""
+    """A group whose members all have to act."""
     return Group(False, members)
 
 
 def any_of(*members: UpTo) -> Group:
-    """Any of them will do."""
+    """A group of which any member is enough."""
     return Group(True, members)
 
 
 class Node:
-    """Something to wait for; who it is up to is given by a list: one entry for each time it is asked, the last forever.
+    """A node whose threads come from a list: one entry for each call, the last entry forever.
 
-    As a lock does, it says None to a thread that has it.
+    Like a lock, it returns None to a thread that has it.
     """
 
     def __init__(self, name: str, *answers: UpTo) -> None:
-        """Make it with those that it will tell."""
+        """Make it with the threads that it will return."""
         self.name = name
         self.answers = [*answers]
         self.asked = 0
@@ -55,7 +55,7 @@ class Node:
         return True  # it can't be excluded
 
     def _state(self) -> None:
-        """In no snapshot."""
+        """Return None, so that no snapshot shows it."""
 
 
 def waits(
@@ -67,7 +67,7 @@ def waits(
     victim: bool = True,
     serial: float = _waits.SETTLED,
 ) -> Waiting:
-    """Have a thread that does not exist wait, as if it had published, and looked, long ago."""
+    """Let a thread that does not exist wait, as if it had published and searched long ago."""
     waiting = Waiting(node, deadline_at, takes_part=takes_part, victim=victim)
     waiting.ident = ident
     waiting.below = _waits._innermost.get(ident)
@@ -77,13 +77,13 @@ def waits(
 
 
 def forget(idents: Iterable[int]) -> None:
-    """Have these threads wait no more."""
+    """Let these threads wait no more."""
     for ident in list(idents):
         _waits._innermost.pop(ident, None)
 
 
 def stuck_by_definition(up_to: Mapping[int, Collection[UpTo]]) -> set[int]:
-    """Return the largest set of threads each of which has a wait that only threads of the set could end.
+    """Return the largest set of threads of which each has a wait that only threads of the set could end.
 
     It tries every set, so there should be few threads.
     """

@@ -1,9 +1,9 @@
-"""A deterministic explorer: it runs some threads through every order of the steps that they do on shared things.
+"""A deterministic explorer: it runs some threads through every order of their steps on shared objects.
 
-The threads are real ones and run the library's own code, one at a time. At each step that touches something shared they
-say what it is and whether they change it, and stop until they are asked to go on. Two steps of different threads that
-touch different things, or change nothing, come to the same in both orders, so one of the two orders is enough (sleep
-sets). Apart from that, every order is tried: `Explorer.explore` has no bound but the number of runs.
+The threads are real ones and run the library's own code, one at a time. Before each step on a shared object, a thread
+announces the object and whether it changes it, and stops until it is asked to go on. If two steps of different threads
+are on different objects, or change nothing, both orders have the same result, so one of the two orders is enough (sleep
+sets). Apart from that, every order is tried: the only bound of `Explorer.explore` is the number of runs.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-LIMIT: Final = 20.0  # seconds that no step takes unless it hangs
+LIMIT: Final = 20.0  # seconds; a step that takes longer hangs
 EVERYTHING: Final = "everything"
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a thread is about to do: with which thing, whether it changes that, and whether it can be done now."""
+    """The next step of a thread: on which object, whether it changes the object, and whether it can be done now."""
 
     thing: Hashable
     changes: bool
@@ -33,18 +33,18 @@ class Step:
 
 
 class Stopped(BaseException):
-    """Ends a thread of a run that is given up."""
+    """Ends a thread of a run that is abandoned."""
 
 
 class Scenario(Protocol):
-    """One run: what its threads do, and whether it came out right."""
+    """One run: the functions of its threads, and the check of the result."""
 
     @property
     def actors(self) -> Sequence[Callable[[], object]]:
-        """What each thread does."""
+        """The function of each thread."""
 
     def problem(self) -> str | None:
-        """Say what is wrong at the end, if anything."""
+        """Describe the fault at the end, if there is one."""
 
 
 class _Actor:
@@ -75,7 +75,7 @@ class _Actor:
         self.back.release()
 
     def announce(self, step: Step) -> None:
-        """Say what comes next, and do it when asked to."""
+        """Announce the next step, and do it when asked to."""
         self.next = step
         self.back.release()
         self.pause()
@@ -87,7 +87,7 @@ class _Actor:
             raise Stopped
 
     def step(self) -> None:
-        """Have it do its next step, and wait until it is about to do another, or has ended."""
+        """Let the thread do its next step, and wait until it is about to do another, or has ended."""
         self.go_on.release()
         assert self.back.acquire(timeout=LIMIT), "a step hangs"
 
@@ -101,7 +101,7 @@ _changes = [0]
 
 
 def step(thing: Hashable, *, changes: bool = False, ready: Callable[[], bool] | None = None) -> None:
-    """Be about to touch something shared; does nothing in a thread that is not explored, or is given up."""
+    """Announce a step on a shared object; do nothing in a thread that is not explored, or is abandoned."""
     actor = _here.actor
     if actor is not None and not actor.given_up:
         actor.announce(Step(thing, changes) if ready is None else Step(thing, changes, ready))
@@ -109,7 +109,7 @@ def step(thing: Hashable, *, changes: bool = False, ready: Callable[[], bool] | 
 
 
 def until_something_changes() -> None:
-    """Be about to look again, which makes sense only if something has changed since the last look began."""
+    """Announce another look, which makes sense only if something has changed since the last look began."""
     actor = _here.actor
     assert actor is not None
     step(EVERYTHING, ready=lambda: _changes[0] > actor.looked_at)
@@ -117,11 +117,11 @@ def until_something_changes() -> None:
 
 
 class _Choice:
-    """A point in a run: who could go on, who has to be tried here, who was, and who need not be.
+    """A point in a run: which actors could go on, must be tried here, were tried here, and need not be tried.
 
     Attributes:
         number: The actor that goes on.
-        before: Which points of the run are ordered before its step, as bits.
+        before: The points of the run that are ordered before its step, as bits.
     """
 
     def __init__(self, steps: dict[int, Step], asleep: dict[int, Step]) -> None:
@@ -140,11 +140,11 @@ class _Choice:
         return self.steps[self.number]
 
     def want(self, number: int) -> None:
-        """Have an actor tried here; or all of them, if it could not go on here."""
+        """Mark an actor to be tried here; or all of them, if it could not go on here."""
         self.wanted |= {number} if number in self.steps else self.steps.keys()
 
     def choose(self) -> bool:
-        """Choose the next one to try; False if there is none left."""
+        """Choose the next actor to try; return False if none is left."""
         for number in self.wanted:
             if number not in self.tried and number not in self.asleep:
                 self.number = number
@@ -153,7 +153,7 @@ class _Choice:
         return False
 
     def asleep_after(self) -> dict[int, Step]:
-        """Whom the next point need not try: that order was tried from here, and comes to the same."""
+        """The actors that the next point need not try: that order was tried from here, and has the same result."""
         return {
             number: found
             for number, found in {**self.asleep, **self.tried}.items()
@@ -166,11 +166,11 @@ class Explorer:
 
     Args:
         make: Makes the scenario, the same each time.
-        most: After how many runs to give up.
+        most: The number of runs after which to give up.
     """
 
     def __init__(self, make: Callable[[], Scenario], most: int) -> None:
-        """Begin with nothing explored."""
+        """Begin without any explored order."""
         self._make = make
         self._most = most
         self._path: list[_Choice] = []
@@ -180,7 +180,7 @@ class Explorer:
         self.outcomes: dict[str, int] = {}
 
     def explore(self) -> Explorer:
-        """Go on until every order was tried, a problem was found, or there were too many."""
+        """Go on until every order was tried, a problem was found, or there were too many runs."""
         while self.runs < self._most and self.problem is None:
             self.runs += 1
             self.problem = self._run_once()
@@ -212,7 +212,7 @@ class Explorer:
         return scenario.problem()
 
     def _follow(self, actors: list[_Actor]) -> str | None:
-        """Run to the end; return a problem, or "" if this order need not be looked at."""
+        """Run to the end; return a problem, or "" if this order need not be checked."""
         depth = 0
         while any(actor.next is not None for actor in actors):
             steps = {actor.number: actor.next for actor in actors if actor.next is not None and actor.next.ready()}
@@ -223,7 +223,7 @@ class Explorer:
                 if not choice.choose():
                     return ""
                 self._path.append(choice)
-            if depth == len(self._path) - 1:  # the others are as they were in the run before
+            if depth == len(self._path) - 1:  # the others are the same as in the previous run
                 self._order(depth)
             actors[self._path[depth].number].step()
             depth += 1
@@ -232,7 +232,7 @@ class Explorer:
         return None
 
     def _order(self, depth: int) -> None:
-        """Find out what is ordered before a step, and where it has to be tried earlier than it came."""
+        """Find out which points are ordered before a step, and where the step has to be tried earlier."""
         mine = self._path[depth]
         mine.before = 0
         for earlier in range(depth - 1, -1, -1):

@@ -1,4 +1,4 @@
-"""What arguments may be: bad ones are refused at once, and none has a method called but the one that makes it plain."""
+"""Arguments: bad ones are refused at once, and only the method that converts an argument is called."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from syncprims.testing import Threads
 
 
 def type_name(given: object) -> str:
-    """What pytest is to call a hostile object, which it would put into words."""
+    """The name for a hostile object in pytest, which would otherwise call its methods."""
     return type(given).__name__
 
 
@@ -45,7 +45,7 @@ KINDS = [TimedLock, TimedRLock, lambda **options: LockAdapter(threading.Lock(), 
 @pytest.mark.parametrize("given", [HostileFloat(0.0), HostileInt(0)], ids=type_name)
 @pytest.mark.parametrize("kind", KINDS, ids=["TimedLock", "TimedRLock", "LockAdapter"])
 def test_a_timeout_is_taken_as_a_plain_number(kind: Callable[..., TimedLock], given: Any) -> None:
-    """No method of a subclass of a number is called, when it is given, waited for, or put into a message."""
+    """No method of a subclass of a number is called: not at the call, in the wait, or for a message."""
     lock = kind(timeout=given)
     assert type(lock.timeout) in (int, float)
     with Threads() as threads:
@@ -69,7 +69,7 @@ def test_a_timeout_is_taken_as_a_plain_number(kind: Callable[..., TimedLock], gi
 
 @pytest.mark.parametrize("given", [HostileFloat(0.0), HostileInt(0)], ids=type_name)
 def test_counters_and_runners_take_plain_timeouts_too(given: Any) -> None:
-    """Here, too, no method of a subclass is called."""
+    """Counters and runners don't call a method of a subclass either."""
     with pytest.raises(CounterTimeoutError):
         AtomicCounter().wait_until(1, given)
     with pytest.raises(TimeoutError):
@@ -79,7 +79,7 @@ def test_counters_and_runners_take_plain_timeouts_too(given: Any) -> None:
 
 
 def test_a_numpy_like_number_is_a_timeout() -> None:
-    """Anything with `__index__` counts as seconds, and a subclass of float."""
+    """Any object with `__index__` counts as seconds, and so does a subclass of float."""
 
     class Seconds:
         def __index__(self) -> int:
@@ -95,21 +95,21 @@ def test_a_numpy_like_number_is_a_timeout() -> None:
 
 @pytest.mark.parametrize("bad", [-1, -0.5, math.nan, -math.inf, HostileFloat(-1.0), HostileInt(-7)], ids=type_name)
 def test_a_timeout_that_no_wait_can_have_is_a_value_error(bad: Any) -> None:
-    """Whatever number it is, and however it looks."""
+    """Every such number is refused, in any form."""
     with pytest.raises(ValueError, match="timeout must be None, 0 or a positive number"):
         check_timeout(bad)
 
 
 @pytest.mark.parametrize("bad", [math.inf, 10**30, 10**5000, HostileFloat(math.inf)], ids=type_name)
 def test_a_timeout_that_is_too_large_is_an_overflow_error(bad: Any) -> None:
-    """That of an integer of so many digits that Python refuses to print it, too."""
+    """The same holds for an integer with so many digits that Python refuses to print it."""
     with pytest.raises(OverflowError, match="timeout must be at most"):
         check_timeout(bad)
 
 
 @pytest.mark.parametrize("bad", ["1", b"1", [1], 1j, HostileObject(), object], ids=type_name)
 def test_a_timeout_that_is_no_number_is_a_type_error(bad: Any) -> None:
-    """The message holds though the object can't be put into words."""
+    """The message is right even if the object's `__repr__` raises."""
     with pytest.raises(TypeError, match="timeout must be a number of seconds or None, not "):
         check_timeout(bad)
 
@@ -146,7 +146,7 @@ def test_a_timeout_in_the_place_of_blocking_is_refused(
 
 @pytest.mark.parametrize("kind", KINDS, ids=["TimedLock", "TimedRLock", "LockAdapter"])
 def test_blocking_is_a_bool_or_0_or_1(kind: Callable[..., TimedLock]) -> None:
-    """As programs that were written for `threading` give it."""
+    """Programs written for `threading` pass these values."""
     lock = kind()
     for arguments in ((True,), (1,), (False,), (0,), (True, -1), (True, None), (1, 2.5), (True, HostileFloat(-1.0))):
         assert lock.acquire(*arguments)
@@ -159,7 +159,7 @@ def test_blocking_is_a_bool_or_0_or_1(kind: Callable[..., TimedLock]) -> None:
 
 
 def test_a_name_is_taken_as_a_plain_string() -> None:
-    """No method of a subclass of `str` is called, whatever is done with the name afterwards."""
+    """No method of a subclass of `str` is called, at the call or at any later use of the name."""
     name = HostileStr("mail")
     lock, runner, counter = TimedLock(name=name), OrderedRunner("a", name=name), AtomicCounter(1, maximum=1, name=name)
     for each in (lock, runner, counter):
@@ -172,13 +172,13 @@ def test_a_name_is_taken_as_a_plain_string() -> None:
 
 @pytest.mark.parametrize("bad", [b"mail", 7, HostileObject(), ["a"]], ids=type_name)
 def test_a_name_that_is_no_string_is_a_type_error(bad: Any) -> None:
-    """Whatever it is."""
+    """Every other type is refused."""
     with pytest.raises(TypeError, match="name must be a string or None, not "):
         check_name(bad)
 
 
 def test_a_runners_steps_are_plain_strings() -> None:
-    """So are those that are asked for, that have bodies, and that `_next` returns; each is the same to all of them."""
+    """The steps in calls, in bodies and from `_next` are too, and all of them are equal."""
 
     class Step(enum.StrEnum):
         LOAD = "load"
@@ -198,7 +198,7 @@ def test_a_runners_steps_are_plain_strings() -> None:
 
 @pytest.mark.parametrize("bad", ["save", 7, None, ["load"], HostileObject(), HostileStr("save")], ids=type_name)
 def test_a_step_that_there_is_not_is_named_with_those_that_there_are(bad: Any) -> None:
-    """Whatever it is: what can't be hashed, or put into words, too."""
+    """The message appears for any argument, even one that can't be hashed or printed."""
     runner = OrderedRunner("load", name="jobs")
     for call in (partial(runner.step, bad), partial(runner.serve, bad, print)):
         with pytest.raises(ValueError, match=r"'jobs' has no step .*; it has 'load'"):
@@ -222,7 +222,7 @@ def test_a_counter_takes_plain_integers() -> None:
 
 
 def test_integers_that_python_refuses_to_print_are_counted() -> None:
-    """Messages give the size of one that has too many digits."""
+    """Messages give the size of an integer with too many digits."""
     huge = 10**5000
     counter = AtomicCounter(huge, maximum=huge, name="huge")
     assert repr(counter) == f"<syncprims.AtomicCounter object 'huge' at <an integer of {huge.bit_length()} bits>>"
@@ -252,7 +252,7 @@ async def async_generator(*_: object) -> AsyncIterator[int]:
 
 
 class Called:
-    """Async in all its ways."""
+    """All forms of async functions."""
 
     async def __call__(self, *_: object) -> int:
         return 1
@@ -274,7 +274,7 @@ LAZY = [
 
 @pytest.mark.parametrize(("fn", "kind"), LAZY, ids=type_name)
 def test_a_function_that_would_not_run_is_refused(fn: Any, kind: str) -> None:
-    """As a body, a step or what serves one: it would be called, and nothing of it would run."""
+    """This holds for bodies, steps and functions that serve one: a call would run none of their code."""
     kind = kind.partition(" is ")[2] or kind
     runner = OrderedRunner("a")
     for call in (
@@ -291,7 +291,7 @@ def test_a_function_that_would_not_run_is_refused(fn: Any, kind: str) -> None:
 @pytest.mark.parametrize(("fn", "kind"), LAZY, ids=type_name)
 @pytest.mark.filterwarnings("error")
 def test_a_counter_refuses_an_answer_of_which_nothing_has_run(fn: Any, kind: str) -> None:
-    """The value stays, the wait ends, and nothing warns that it was never awaited."""
+    """The value stays, the wait ends, and no warning says that the coroutine was never awaited."""
     counter = AtomicCounter(5)
     with pytest.raises(TypeError, match=r"the function of update\(\) returned a .*, which has not run"):
         counter.update(fn)
@@ -302,19 +302,19 @@ def test_a_counter_refuses_an_answer_of_which_nothing_has_run(fn: Any, kind: str
 
 @pytest.mark.parametrize("fn", [len, print, int, Called, lambda: 1, partial(len, ""), "".join])
 def test_a_function_that_runs_is_taken(fn: Any) -> None:
-    """In Python or in C, a class, a method, a partial."""
+    """This holds for functions in Python and C, classes, methods and partials."""
     check_runs(fn, "it")
 
 
 def test_generator_functions_are_taken_where_the_generator_is_wanted() -> None:
-    """But coroutine functions are not."""
+    """Coroutine functions are refused there."""
     check_runs(generator, "it", generators=True)
     with pytest.raises(TypeError, match=r"which may call asyncio.run\(\)"):
         check_runs(coroutine, "it", generators=True)
 
 
 def test_an_object_that_can_be_called_but_not_looked_at_is_taken() -> None:
-    """Whether it runs can't be known, so that it is called and says so itself."""
+    """It is not known whether a call runs its code, so the call itself has to show that."""
 
     class Opaque:
         def __getattribute__(self, name: str) -> object:
@@ -329,7 +329,7 @@ def test_an_object_that_can_be_called_but_not_looked_at_is_taken() -> None:
 
 
 def test_a_future_is_no_answer() -> None:
-    """Nothing has run of what has to be awaited."""
+    """An object that must be awaited has not run yet."""
     loop = asyncio.new_event_loop()
     try:
         with pytest.raises(TypeError, match="returned a "):
@@ -344,13 +344,13 @@ def test_a_future_is_no_answer() -> None:
 
 @pytest.mark.parametrize("bad", [HostileObject(), asyncio.Lock(), asyncio.Semaphore(), None, "lock"], ids=type_name)
 def test_only_locks_for_threads_are_adapted(bad: Any) -> None:
-    """One whose `acquire` is a coroutine function would seem to be taken, and was not."""
+    """If `acquire` is a coroutine function, the lock would seem to be acquired, and is not."""
     with pytest.raises(TypeError, match=r"LockAdapter needs an object|a call runs none of its code"):
         LockAdapter(bad)
 
 
 @pytest.mark.parametrize("bad", [HostileObject(), threading.Lock(), [TimedLock()]], ids=type_name)
 def test_acquire_all_takes_locks_of_this_library(bad: Any) -> None:
-    """Whatever else it is given can't keep the message away."""
+    """The message appears whatever the argument is."""
     with pytest.raises(TypeError, match="acquire_all takes locks of this library, not "):
         acquire_all(TimedLock(), bad)

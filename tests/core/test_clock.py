@@ -1,4 +1,4 @@
-"""The clock: waits end though the program's own clock is stopped."""
+"""The clock: waits end even if the program's own clock does not move."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ _needs_freezegun = pytest.mark.skipif(find_spec("freezegun") is None, reason="fr
 
 @pytest.mark.parametrize("how", ["before", "after", pytest.param("freezegun", marks=_needs_freezegun)])
 def test_every_wait_ends_though_the_programs_clock_stands_still(how: str) -> None:
-    """Whether it was replaced before the library was imported or after, by name or wherever it was."""
+    """It makes no difference whether the clock was replaced before or after the import, by name or everywhere."""
     program = [sys.executable, str(Path(__file__).with_name("frozen_clock.py")), how]
     done = subprocess.run(program, capture_output=True, text=True, timeout=90, check=False)
     assert done.stdout == ENDS[1:], done.stderr[-2000:]
 
 
 def test_a_wait_measures_real_time_under_a_clock_of_the_tests() -> None:
-    """A clock that leaps ahead ends no wait too soon either."""
+    """Nor does a clock that leaps ahead end a wait too soon."""
     with patch("time.monotonic", lambda: 1e12), pytest.raises(CounterTimeoutError) as caught:
         AtomicCounter().wait_until(1, timeout=0.05)
     assert 0.05 <= caught.value.waited < 10
 
 
 def test_nothing_in_the_library_has_the_clock_that_tests_replace() -> None:
-    """The clock is imported from one place, where nothing that looks for the functions of `time` finds them."""
+    """The clock is imported from one place, where a search for the functions of `time` does not find them."""
     import time
 
     for name in clock.__all__:

@@ -1,4 +1,4 @@
-"""The core's classes behave as Python's: in help, copies, weak references, frozen garbage and interpreters."""
+"""The core's classes behave like Python's: in help, copies, weak references, frozen garbage and interpreters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def both(kind: str) -> tuple[Any, Any]:
-    """An object of the core, and one of Python alone; a token of that over a lock that is found by its name."""
+    """An object of the core, and one of Python alone; a token of Python is for a lock that is found by its name."""
     ours = KINDS[kind](sys.modules["syncprims"])
     return ours, Hold(TimedLock(name="it"), 1.0) if kind == "token" else KINDS[kind](pure())
 
@@ -45,10 +45,10 @@ def words(text: object) -> str:
 
 @each_kind
 def test_help_is_the_same(kind: str) -> None:
-    """Docstrings, names, parameters with their defaults, and representations are those of the Python class."""
+    """Docstrings, names, parameters with their defaults, and the ``repr`` are those of the Python class."""
     ours, theirs = both(kind)
     assert words(repr(ours)) == words(repr(theirs))
-    if kind != "token":  # whose two classes have two names
+    if kind != "token":  # its two classes have two names
         assert inspect.getdoc(type(ours)) == inspect.getdoc(type(theirs))
         assert str(inspect.signature(type(ours))) == str(inspect.signature(type(theirs)))
     names = [name for name in dir(type(theirs)) if not name.startswith("_")]
@@ -56,7 +56,7 @@ def test_help_is_the_same(kind: str) -> None:
     for name in [*names, "__enter__"] if kind != "counter" else names:
         one, other = (inspect.getattr_static(type(each), name) for each in (ours, theirs))
         if name == ("timeout" if kind == "token" else "release"):
-            continue  # a slot in Python, a member in C; in Python alone, CPython's own method
+            continue  # a slot in Python and a member in C; or, in Python alone, CPython's own method
         found = [inspect.getdoc(getattr(type(each), name)) for each in (ours, theirs)]
         assert found[0] == found[1], name
         if callable(other):
@@ -81,7 +81,7 @@ def test_pickling_is_refused_in_the_same_words(kind: str, protocol: int) -> None
 
 
 def test_a_copied_token_is_another_one_of_the_same_lock() -> None:
-    """As a token of Python alone is."""
+    """A token of Python alone behaves the same."""
     lock = TimedLock()
     again = copy.copy(lock.hold(1.0))
     assert again is not lock.hold(1.0)
@@ -91,14 +91,14 @@ def test_a_copied_token_is_another_one_of_the_same_lock() -> None:
 
 @each_kind
 def test_weak_references_and_attributes_are_as_in_python(kind: str) -> None:
-    """What refers to it weakly is called when it goes; it has no attributes of its own, and a subclass has."""
+    """A weak reference's callback is called when it goes; it has no attributes of its own, but a subclass has."""
     ours, theirs = both(kind)
     assert [outcome(setattr, each, "anything", 1)[0] for each in (ours, theirs)] == ["AttributeError"] * 2
     can = [outcome(weakref.ref, each)[0] for each in (ours, theirs)]
     assert (can[0] == "TypeError") == (can[1] == "TypeError")
     if can[0] != "TypeError":
 
-        class Mine(type(ours)):  # type: ignore[misc]  # a class that is found when it runs
+        class Mine(type(ours)):  # type: ignore[misc]  # the base is known only at run time
             pass
 
         gone: list[object] = []
@@ -111,7 +111,7 @@ def test_weak_references_and_attributes_are_as_in_python(kind: str) -> None:
 
 
 def test_frozen_garbage_is_left_alone_and_used() -> None:
-    """Objects of the core that `gc.freeze` keeps from the collector work, and go once they are thawed."""
+    """Objects of the core that `gc.freeze` hides from the collector work, and go away after `gc.unfreeze`."""
     lock, again, counter = TimedLock(), TimedRLock(), AtomicCounter()
     tokens = [lock.hold(1.0), again.hold(1.0)]
     gone: list[weakref.ref[Any]] = [weakref.ref(lock), weakref.ref(again), weakref.ref(counter)]
@@ -224,7 +224,7 @@ print("done")
 @pytest.mark.untraceable
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="it has no such interpreters")
 def test_each_interpreter_has_a_core_of_its_own() -> None:
-    """Subinterpreters, from 3.12 on with a GIL of their own too, use the core at the same time, and end."""
+    """Subinterpreters, from 3.12 on even with a GIL of their own, use the core at the same time, and end."""
     env = environment()
     script = IN_ANOTHER.replace("PATH", repr(env["PYTHONPATH"].split(os.pathsep)))
     ran = subprocess.run(

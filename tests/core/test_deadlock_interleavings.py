@@ -1,6 +1,6 @@
 """Every interleaving of threads that publish, search and give way: exactly one thread of a deadlock is refused.
 
-What the threads wait for is up to one thread, to all of some, or to any of some.
+The waits are up to one thread, to all of some threads, or to any of some threads.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NAMES: Final = "abcd"
 
 
 class SeenRecords(dict[int, Waiting]):
-    """The published records."""
+    """The published records, with steps."""
 
     def get(self, ident: int, default: Any = None) -> Any:
         step(("record", ident))
@@ -46,12 +46,12 @@ class SeenRecords(dict[int, Waiting]):
 
 
 class SeenWaiting(Waiting):
-    """A record whose serial is seen to be read and written."""
+    """A record whose reads and writes of the serial are steps."""
 
     __slots__ = ()
 
     @property
-    def serial(self) -> Any:  # in the place of a field
+    def serial(self) -> Any:  # in place of a field
         step(("serial", self.ident))
         return _serial.__get__(self)
 
@@ -66,7 +66,7 @@ _serial: Any = vars(Waiting)["serial"]
 
 
 class SeenSerials:
-    """Where serials come from."""
+    """The source of serials, with steps."""
 
     def __init__(self) -> None:
         """Begin at 0."""
@@ -80,7 +80,7 @@ class SeenSerials:
 
 @pytest.fixture(autouse=True)
 def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the explorer see what is shared."""
+    """Make the shared objects visible to the explorer."""
     monkeypatch.setattr(_waits, "_innermost", SeenRecords())
     monkeypatch.setattr(_deadlocks, "_serials", SeenSerials())
     monkeypatch.setattr(_deadlocks, "sleep", lambda seconds: until_something_changes())
@@ -93,26 +93,26 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Acts(_waits.Group):
-    """The threads that have to do something, each as long as it has not done it."""
+    """The threads that have to act, each until it has acted."""
 
     def __init__(self, scenario: Waits, one_is_enough: bool, acts: list[str]) -> None:
-        """Make it of what they have to do."""
+        """Make it from the acts."""
         self.scenario = scenario
         self.one_is_enough = one_is_enough
         self.acts = acts
 
     def members(self) -> list[UpTo]:
-        """Who they are."""
+        """The present members."""
         return [self.scenario.up_to(act) for act in self.acts]
 
 
 class Thing:
-    """What a thread waits for: an act of one thread, or of several."""
+    """The target of a wait: an act of one thread, or of several."""
 
     name = "thing"
 
     def __init__(self, scenario: Waits, up_to: str | Acts) -> None:
-        """Make it of an act, or of several."""
+        """Make it from one act, or from several."""
         self.scenario = scenario
         self.acts = up_to
 
@@ -123,20 +123,20 @@ class Thing:
         return True
 
     def _state(self) -> None:
-        """In no snapshot."""
+        """Return None, so that no snapshot shows it."""
 
 
 class Waits:
     """Threads that follow a program each.
 
-    ``b1?`` waits for that act of b, ``any:b1,c1?`` and ``all:b1,c1?`` for one of several or all of them, and ``a1!``
-    acts. A thread that is refused goes on with its program.
+    ``b1?`` waits for that act of b, ``any:b1,c1?`` and ``all:b1,c1?`` for one of several acts or for all of them, and
+    ``a1!`` acts. A thread that is refused goes on with its program.
     """
 
     programs: ClassVar[tuple[str, ...]] = ()
-    # How many are refused, and which may be.
+    # How many threads are refused, and which ones may be.
     refused_of: ClassVar[tuple[int, str]] = (1, NAMES)
-    # Who has come to wait before the others begin, and need not look any more.
+    # The threads that have begun to wait before the others begin, and have already searched.
     settled: ClassVar[str] = ""
 
     def __init__(self) -> None:
@@ -149,12 +149,12 @@ class Waits:
         self.actors = [partial(self.follow, name, text) for name, text in zip(NAMES, self.programs, strict=False)]
 
     def up_to(self, act: str) -> int | None:
-        """The ident that stands for the thread that has to do it, unless it is done."""
+        """The ident that stands for the thread that has to act, unless it has."""
         step(("done", act))
         return None if act in self.done else -1 - NAMES.index(act[0])
 
     def follow(self, name: str, program: str) -> None:
-        """Be one of the threads."""
+        """The function of one thread."""
         for order in program.split():
             if order.endswith("!"):
                 step(("done", order[:-1]), changes=True)
@@ -164,7 +164,7 @@ class Waits:
         self.ended.append(name)
 
     def publish(self, name: str, order: str) -> Waiting:
-        """Wait already, and have looked."""
+        """Let a thread wait already, and have searched."""
         waiting = self.record(name, order)
         waiting.publish()
         waiting.serial = _waits.SETTLED
@@ -178,7 +178,7 @@ class Waits:
         return waiting
 
     def wait(self, name: str, order: str, settled: Waiting | None) -> None:
-        """Wait as a primitive does, or go on waiting."""
+        """Wait like a primitive, or go on waiting."""
         acts, _, kind = reversed(order[:-1].rpartition(":"))
         several = acts.split(",")
         waiting = settled or self.record(name, order)
@@ -194,7 +194,7 @@ class Waits:
             waiting.withdraw()
 
     def problem(self) -> str | None:
-        """Say so if not as many were refused as should be."""
+        """Report if the number of refused threads is wrong."""
         number, who = self.refused_of
         ok = len(self.refused) == number and set(self.refused) <= set(who) and len(self.ended) == len(self.actors)
         return None if ok else f"refused: {self.refused}, came to their end: {self.ended}"
@@ -219,72 +219,72 @@ class TwoWorkers(Waits):
 
 
 class AnyOfTwoOthers(Waits):
-    """One waits for any of two threads that wait for it."""
+    """One thread waits for any of two threads that wait for it."""
 
     programs = ("any:b1,c1? a1!", "a1? b1!", "a1? c1!")
 
 
 class AllOfTwo(Waits):
-    """One waits for two threads, one of which waits for it; the other acts at once."""
+    """One thread waits for two threads, one of which waits for it; the other acts at once."""
 
     programs = ("all:b1,c1? a1!", "a1? b1!", "c1!")
     refused_of = (1, "ab")
 
 
 class LeadingIn(Waits):
-    """Two threads wait for each other, and a third for one of them: it is no reason, and is never refused."""
+    """Two threads wait for each other, and a third for one of them: it is not a cause, and is never refused."""
 
     programs = ("b1? a1!", "a1? b1!", "a1? c1!")
     refused_of = (1, "ab")
 
 
 class OneIsFree(Waits):
-    """One waits for any of two threads, of which one waits for it; the other acts at once: no deadlock."""
+    """One thread waits for any of two, of which one waits for it; the other acts at once: no deadlock."""
 
     programs = ("any:b1,c1? a1!", "a1? b1!", "c1!")
     refused_of = (0, "")
 
 
 class Handed(Waits):
-    """Of three threads each waits for the next, but never all at once: no deadlock, though it may look like one."""
+    """Each of three threads waits for the next, but never all at once: no deadlock, though it may look like one."""
 
     programs = ("b1? a1!", "c1? b1!", "c1! a1? c2!")
     refused_of = (0, "")
 
 
 class AnyHanded(Waits):
-    """The same with a wait for any of two, of whom the one that could act changes: no deadlock."""
+    """The same with a wait for any of two, of which a different one can act later: no deadlock."""
 
     programs = ("any:c2,b1? a1!", "c1? b1!", "c1! a1? c2!")
     refused_of = (0, "")
 
 
 class LeadingInFirst(LeadingIn):
-    """The third has come first."""
+    """The third thread has begun to wait first."""
 
     settled = "c"
 
 
 class LeadingInLater(LeadingIn):
-    """One of the two has come first, so the other one closes the cycle, while the third looks."""
+    """One of the two has begun first, so the other one closes the cycle while the third searches."""
 
     settled = "b"
 
 
 class LeadingInToTheFirst(LeadingIn):
-    """The same with the one that the third waits for."""
+    """The same, with the third waiting for the one that began first."""
 
     settled = "a"
 
 
 class AnyOfTheFirst(AnyOfTwoOthers):
-    """One of the two others has come first."""
+    """One of the two others has begun first."""
 
     settled = "b"
 
 
 class AnyOfTwoComing(AnyOfTwoOthers):
-    """The one that waits for any of the others has come first."""
+    """The thread that waits for any of the others has begun first."""
 
     settled = "a"
 
@@ -300,8 +300,8 @@ QUICK: Final = [
     AnyOfTheFirst,
 ]
 LONGER: Final = [AllOfTwo, LeadingInFirst, LeadingInToTheFirst, AnyOfTwoComing]
-# All three at once: too many to try them all. Above, one of the three has come to wait, and the other two do all that
-# they can do: each thread's search in the middle of each other one's.
+# All three threads at once have too many orders to try them all. Above, one of the three already waits, and the other
+# two do everything that they can do: each thread's search comes in the middle of the other's.
 LARGE: Final = [LeadingIn, AnyOfTwoOthers]
 
 pytestmark = pytest.mark.untraceable
@@ -310,7 +310,7 @@ slow = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 @pytest.mark.parametrize("scenario", [*QUICK, *(pytest.param(kind, marks=slow) for kind in LONGER)])
 def test_every_interleaving_is_right(scenario: type[Waits], record_property: Note) -> None:
-    """In every order of their steps exactly as many are refused as the scenario says, and all others come through."""
+    """In every order of their steps exactly as many are refused as the scenario says, and all others go on."""
     explorer = Explorer(scenario, 1_000_000).explore()
     assert explorer.problem is None
     assert explorer.complete
@@ -319,7 +319,7 @@ def test_every_interleaving_is_right(scenario: type[Waits], record_property: Not
 
 @pytest.mark.parametrize("scenario", [pytest.param(kind, marks=slow) for kind in LARGE])
 def test_very_many_interleavings_are_right(scenario: type[Waits], record_property: Note) -> None:
-    """The same where three threads wait for each other, and look again and again: too many to try them all."""
+    """Three threads wait for each other, and search repeatedly: there are too many orders to try them all."""
     explorer = Explorer(scenario, 300_000).explore()
     assert explorer.problem is None
     record_property("interleavings of the deadlocks", explorer.runs)
@@ -329,13 +329,13 @@ def test_very_many_interleavings_are_right(scenario: type[Waits], record_propert
 
 
 def believe(first: _deadlocks._Reading, only: object) -> _deadlocks._Confirmed:
-    """Take what was read once for the truth."""
+    """Take the first reading as the truth."""
     waits = {ident: found[0][0] for ident, found in first.waits.items() if found}
     return waits, {vertex: _deadlocks._within(first.arrows[vertex], first.stuck) for vertex in first.stuck}
 
 
 def not_confirmed(patch: pytest.MonkeyPatch) -> None:
-    """Every arrow is looked at once, with no look before that and none after."""
+    """Every arrow is read once, without an earlier or later reading."""
     patch.setattr(_deadlocks, "_leads_on", lambda up_to: True)
     patch.setattr(_deadlocks, "_confirm", believe)
 
@@ -346,12 +346,12 @@ def everyone_gives_way(patch: pytest.MonkeyPatch) -> None:
 
 
 def all_are_taken_for_any(patch: pytest.MonkeyPatch) -> None:
-    """All of some threads are free with the first of them that is."""
+    """A wait for all of some threads counts as free with the first free one."""
     patch.setattr(Acts, "one_is_enough", property(lambda group: True, lambda group, value: None), raising=False)
 
 
 def any_are_taken_for_all(patch: pytest.MonkeyPatch) -> None:
-    """Any of some threads are stuck with the first of them that is."""
+    """A wait for any of some threads counts as stuck with the first stuck one."""
     patch.setattr(Acts, "one_is_enough", property(lambda group: False, lambda group, value: None), raising=False)
 
 
@@ -363,7 +363,7 @@ def searched_first(patch: pytest.MonkeyPatch) -> None:
 
 
 def undrawn_counts_as_last(patch: pytest.MonkeyPatch) -> None:
-    """A thread whose serial is not drawn yet is taken for the last, and it is left to that one."""
+    """A thread without a serial counts as the last, and the decision is left to it."""
     patch.setattr(_deadlocks, "NOT_DRAWN", -5.0)
 
 
@@ -384,7 +384,7 @@ def drawn_first(patch: pytest.MonkeyPatch) -> None:
 
 
 def outsiders_count(patch: pytest.MonkeyPatch) -> None:
-    """A thread that merely waits for threads that are stuck may be the one that gives way."""
+    """A thread that only waits for stuck threads may be the one that gives way."""
     make = _deadlocks.Knot.__init__
 
     def make_all_the_core(knot: _deadlocks.Knot, *args: Any) -> None:
@@ -395,7 +395,7 @@ def outsiders_count(patch: pytest.MonkeyPatch) -> None:
 
 
 def serial_read_twice(patch: pytest.MonkeyPatch) -> None:
-    """The serial of the last one is read again after it was found to be the last."""
+    """The serial of the last thread is read again after it was found to be the last."""
     last = _deadlocks.Knot.last
 
     def read_again(knot: _deadlocks.Knot) -> tuple[Waiting, float]:
@@ -424,6 +424,6 @@ def serial_read_twice(patch: pytest.MonkeyPatch) -> None:
 def test_a_broken_search_is_found_out(
     scenario: type[Waits], control: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With one thing left out or in the wrong order some interleaving goes wrong."""
+    """If one part is missing or comes in the wrong order, some interleaving goes wrong."""
     control(monkeypatch)
     assert Explorer(scenario, 100_000).explore().problem is not None

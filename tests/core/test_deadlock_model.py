@@ -23,7 +23,7 @@ THREADS: Final = 8
 Note = Callable[[str, object], None]
 LONG: Final = float(os.environ.get("SYNCPRIMS_EVIDENCE_SECONDS", "600"))
 
-# -1 to -8: threads that do not exist. Some of what they wait for is shared, as the workers of a pool are.
+# -1 to -8: threads that do not exist. They share some of the nodes that they wait for, like the workers of a pool.
 idents = st.integers(-THREADS, -1)
 members = st.lists(st.one_of(idents, idents, idents, st.none()), max_size=4)
 flat = st.builds(lambda enough, found: Group(enough, found), st.booleans(), members)
@@ -32,7 +32,7 @@ nested = st.builds(
 )
 up_tos: st.SearchStrategy[UpTo] = st.one_of(idents, idents, flat, nested, st.none())
 
-# Of each thread the waits inside one another, the outermost first.
+# The nested waits of each thread, the outermost first.
 Graph = Mapping[int, list[UpTo]]
 stacks_of_waits: st.SearchStrategy[list[list[UpTo]]] = st.lists(
     st.lists(up_tos, max_size=2), min_size=1, max_size=THREADS
@@ -51,14 +51,14 @@ def graph() -> Iterator[None]:
 
 
 class Self(Node):
-    """Says what it is up to, also to a thread that waits for itself."""
+    """A node that returns its threads even to a thread that waits for itself."""
 
     def _up_to(self, waiter: int) -> UpTo:
         return self.answers[0]
 
 
 def publish(stacks: Graph) -> None:
-    """Have threads wait like this."""
+    """Let threads wait like this."""
     forget(ident for ident in _waits._innermost if ident < 0)
     for ident, stack in stacks.items():
         for up_to in stack:
@@ -66,25 +66,25 @@ def publish(stacks: Graph) -> None:
 
 
 def known(up_to: UpTo) -> list[UpTo]:
-    """A wait as the definition takes it."""
+    """A wait in the form that the definition uses."""
     return [] if up_to is None else [up_to]
 
 
 def may_be_stuck(stacks: Graph, mine: int) -> bool:
-    """Whether a thread is stuck if each of its waits counts, and those of others as well."""
+    """Whether a thread is stuck if each of its waits counts, and those of others too."""
     every = {ident: stack if ident != mine else stack[-1:] for ident, stack in stacks.items()}
     return mine in stuck_by_definition(every)
 
 
 def is_stuck(stacks: Graph) -> set[int]:
-    """Who is stuck if the innermost waits alone count."""
+    """The threads that are stuck if only the innermost waits count."""
     return stuck_by_definition({ident: stack[-1:] for ident, stack in stacks.items()})
 
 
 @agreeing
 @given(graphs)
 def test_who_is_stuck_is_found(stacks: Graph) -> None:
-    """The largest set that the definition allows: no thread more, no thread less, and with whom."""
+    """The search finds the largest set that the definition allows, and with which threads each is stuck."""
     publish(stacks)
     stuck = is_stuck(stacks)
     for ident, stack in stacks.items():
@@ -98,7 +98,7 @@ def test_who_is_stuck_is_found(stacks: Graph) -> None:
 
 
 def check_told(found: Knot, ident: int) -> None:
-    """The reported cycle begins with the thread, is closed, and leaves no one out."""
+    """The reported cycle begins with the thread, is closed, and leaves no thread out."""
     edges = found.edges()
     assert edges[0][0].ident == ident
     assert len({wait.ident for wait, _ in edges}) == len(edges) == len(found.waits)
@@ -142,15 +142,15 @@ def test_what_is_found_by_looking_is_stuck(stacks: Graph) -> None:
 
 
 class Grown:
-    """Threads that publish one wait after another, as they would, and get a refusal if one is due."""
+    """Threads that publish one wait after another, like real ones, and get a refusal if one is due."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Begin without waits."""
         self.up_to: dict[int, UpTo] = {}
         self.refused = self.accepted = 0
 
     def wait(self, ident: int, up_to: UpTo) -> None:
-        """Have a thread wait, unless that is refused; which it must be exactly if it would be stuck."""
+        """Let a thread wait, unless that is refused; it must be refused exactly if it would be stuck."""
         waiting = Waiting(Self(f"{ident}", up_to))
         waiting.ident = ident
         waiting.publish()
@@ -167,7 +167,7 @@ class Grown:
         assert caught.value.cycle[0].thread == f"ident {ident}"
 
     def end(self, ident: int) -> None:
-        """Have a thread get what it waits for."""
+        """Let a wait of a thread end."""
         forget([ident])
         self.up_to.pop(ident, None)
 
@@ -175,7 +175,7 @@ class Grown:
 @agreeing
 @given(st.lists(st.tuples(idents, up_tos), max_size=30))
 def test_a_wait_is_refused_exactly_if_its_thread_would_be_stuck(steps: list[tuple[int, UpTo]]) -> None:
-    """One after the other, so the one that closes a deadlock gets the error; all others go on."""
+    """They begin one after the other, so the one that closes a deadlock gets the error; all others go on."""
     forget(ident for ident in _waits._innermost if ident < 0)
     grown = Grown()
     for ident, up_to in steps:
@@ -189,7 +189,7 @@ def test_a_wait_is_refused_exactly_if_its_thread_would_be_stuck(steps: list[tupl
     "seconds", [1.0, pytest.param(LONG / 4, marks=[pytest.mark.slow, pytest.mark.timeout(LONG + 120)])]
 )
 def test_large_random_graphs_agree(seconds: float, record_property: Note) -> None:
-    """Eight threads, again and again, with a generator that is quicker than hypothesis."""
+    """Eight threads, many times, with a generator that is faster than hypothesis."""
     choice = random.Random(seconds)
     end = monotonic() + seconds
     refused = accepted = 0

@@ -1,4 +1,4 @@
-"""The search for deadlocks by itself, with stand-ins for locks and for threads: what is found, and what it costs."""
+"""The search for deadlocks alone, with stand-ins for locks and threads: its results, and its cost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Answer = Knot | bool | None
 
 @pytest.fixture(autouse=True)
 def graph() -> Iterator[None]:
-    """Begin with an empty graph, once the threads of earlier tests have ended; a test leaves it as it makes it."""
+    """Begin with an empty graph, once the threads of earlier tests have ended; a test leaves its own graph."""
     eventually(lambda: not all_waits())
     yield
     forget(ident for ident in _waits._innermost if ident < 0)
@@ -38,7 +38,7 @@ def graph() -> Iterator[None]:
 
 
 def names(found: Answer) -> list[str] | Answer:
-    """The names that the threads wait for, in the reported order; or that there are none, or maybe."""
+    """The names that the threads wait for, in the reported order; or that the thread is free, or may be."""
     return [wait.node.name for wait, _ in found.edges()] if isinstance(found, Knot) else found
 
 
@@ -56,7 +56,7 @@ def test_a_wait_for_a_running_thread_ends() -> None:
 
 
 def test_two_threads_that_wait_for_each_other_are_stuck() -> None:
-    """It begins with the one that asks."""
+    """The result begins with the thread that asks."""
     mine = waits(ME, Node("a", OTHER))
     theirs = waits(OTHER, Node("b", ME))
     assert names(look(mine)) == ["a", "b"]
@@ -64,7 +64,7 @@ def test_two_threads_that_wait_for_each_other_are_stuck() -> None:
 
 
 def test_a_thread_that_waits_for_stuck_threads_is_stuck_and_not_the_reason() -> None:
-    """It is no part of the core, and those who are come after it."""
+    """It is not part of the core; the threads of the core come after it."""
     waits(OTHER, Node("b", THIRD))
     waits(THIRD, Node("c", OTHER))
     found = look(waits(ME, Node("a", OTHER)))
@@ -74,14 +74,14 @@ def test_a_thread_that_waits_for_stuck_threads_is_stuck_and_not_the_reason() -> 
 
 
 def test_a_node_that_its_waiter_has_just_got_is_passed_over() -> None:
-    """A self edge, of the searcher or of another."""
+    """This is an edge from a thread to itself, of the searcher or of another thread."""
     assert look(waits(ME, Node("a", ME))) is FREE
     waits(OTHER, Node("b", OTHER))
     assert look(waits(THIRD, Node("c", OTHER))) is FREE
 
 
 def test_expired_and_monitored_waits_do_not_count() -> None:
-    """A wait whose time is up withdraws by itself, and one that takes no part never counts."""
+    """A wait whose time is up withdraws by itself, and a wait that takes no part never counts."""
     mine = waits(ME, Node("a", OTHER))
     theirs = waits(OTHER, Node("b", ME), deadline_at=monotonic() - 1)
     assert look(mine) is FREE
@@ -93,7 +93,7 @@ def test_expired_and_monitored_waits_do_not_count() -> None:
 
 
 def test_any_of_some_threads_is_stuck_only_with_all_of_them() -> None:
-    """One that can act is enough, also one that is not known."""
+    """One thread that can act is enough, even an unknown one."""
     mine = waits(ME, Node("a", any_of(OTHER, THIRD)))
     waits(OTHER, Node("b", ME))
     assert look(mine) is FREE
@@ -106,7 +106,7 @@ def test_any_of_some_threads_is_stuck_only_with_all_of_them() -> None:
 
 
 def test_all_of_some_threads_is_stuck_with_one_of_them() -> None:
-    """The others don't matter, nor does one that is not known."""
+    """The others don't matter, nor does an unknown thread."""
     mine = waits(ME, Node("a", all_of(OTHER, THIRD, None)))
     assert look(mine) is FREE
     waits(OTHER, Node("b", ME))
@@ -123,7 +123,7 @@ def test_a_thread_may_be_one_of_those_that_it_waits_for() -> None:
 
 
 def test_groups_are_in_groups() -> None:
-    """All of: a dispatcher and any of two workers."""
+    """A wait is for all of a dispatcher and any of two workers."""
     workers = any_of(THIRD, FOURTH)
     mine = waits(ME, Node("a", all_of(OTHER, workers)))
     waits(THIRD, Node("c", ME))
@@ -135,7 +135,7 @@ def test_groups_are_in_groups() -> None:
 
 
 def test_threads_that_are_stuck_for_a_reason_of_their_own_free_nobody() -> None:
-    """Any worker, of whom one is stuck elsewhere: the searcher closes its own deadlock with the other."""
+    """A wait for any worker, one of them stuck elsewhere: the searcher closes its own deadlock with the other."""
     waits(OTHER, Node("b", FOURTH))
     waits(FOURTH, Node("d", OTHER))
     waits(THIRD, Node("c", ME))
@@ -149,7 +149,7 @@ def test_threads_that_are_stuck_for_a_reason_of_their_own_free_nobody() -> None:
 
 
 def test_a_thread_is_stuck_in_its_innermost_wait() -> None:
-    """What it waits for inside the other wait is what has to come first."""
+    """The thing that it waits for inside the other wait has to come first."""
     waits(OTHER, Node("outer", FOURTH))
     waits(OTHER, Node("inner", THIRD))
     waits(THIRD, Node("c", ME))
@@ -157,7 +157,7 @@ def test_a_thread_is_stuck_in_its_innermost_wait() -> None:
 
 
 def test_a_thread_that_is_stuck_in_an_outer_wait_alone_may_be_freed_by_what_it_does_inside() -> None:
-    """So it is not known yet."""
+    """So the result is not known yet."""
     waits(OTHER, Node("outer", ME))
     waits(OTHER, Node("inner", THIRD))
     assert look(waits(ME, Node("a", OTHER))) is UNSURE
@@ -167,35 +167,35 @@ def test_a_thread_that_is_stuck_in_an_outer_wait_alone_may_be_freed_by_what_it_d
 
 
 def owner_that_moved_on() -> Answer:
-    """Look at a wait whose node is free when it is looked at again."""
+    """Search for a wait whose node is free at the second reading."""
     mine = waits(ME, Node("a", OTHER, None))
     waits(OTHER, Node("b", ME))
     return look(mine)
 
 
 def member_that_came() -> Answer:
-    """Look at a wait for any of some threads, of which there is one more when they are looked at again."""
+    """Search for a wait for any of some threads, with one more thread at the second reading."""
     mine = waits(ME, Node("a", Group(True, [OTHER], [OTHER, THIRD])))
     waits(OTHER, Node("b", ME))
     return look(mine)
 
 
 def member_that_left() -> Answer:
-    """Look at a wait for any of some threads, of which one that could act has gone when they are looked at again."""
+    """Search for a wait for any of some threads, without one that could act at the second reading."""
     mine = waits(ME, Node("a", OTHER))
     waits(OTHER, Node("b", all_of(any_of(ME), Group(True, [ME], [ME, THIRD]), Group(False, [ME], []))))
     return look(mine)
 
 
 def member_that_is_not_needed_any_more() -> Answer:
-    """Look at a wait for all of some threads, to which the stuck one does not belong when they are looked at again."""
+    """Search for a wait for all of some threads, without the stuck one at the second reading."""
     mine = waits(ME, Node("a", Group(False, [OTHER, THIRD], [THIRD])))
     waits(OTHER, Node("b", ME))
     return look(mine)
 
 
 def wait_that_ended() -> Answer:
-    """Look at a wait for a thread that has stopped waiting when it is looked at again."""
+    """Search for a wait for a thread that does not wait any more at the second reading."""
 
     class Ending(Node):
         def _up_to(self, waiter: int) -> _waits.UpTo:
@@ -209,7 +209,7 @@ def wait_that_ended() -> Answer:
 
 
 def wait_that_began_again() -> Answer:
-    """Look at a wait for a thread that ended its own and began another like it."""
+    """Search for a wait for a thread that ended its wait and began another, similar one."""
     node = Node("b", ME)
 
     class Renewing(Node):
@@ -225,7 +225,7 @@ def wait_that_began_again() -> Answer:
 
 
 def wait_that_expired() -> Answer:
-    """Look at a wait for a thread whose own wait came to its limit between the two looks."""
+    """Search for a wait for a thread whose wait reached its limit between the two readings."""
     theirs = waits(OTHER, Node("b", ME), deadline_at=monotonic() + 60)
 
     class Late(Node):
@@ -249,7 +249,7 @@ STALE: Final = [
 
 @pytest.mark.parametrize("scenario", STALE)
 def test_what_has_gone_makes_no_deadlock(scenario: Callable[[], Answer]) -> None:
-    """What the first look found and the second did not is not reported."""
+    """A deadlock that only the first reading shows is not reported."""
     assert scenario() is UNSURE
 
 
@@ -257,13 +257,13 @@ def test_what_has_gone_makes_no_deadlock(scenario: Callable[[], Answer]) -> None
 def test_without_confirmation_a_deadlock_would_be_invented(
     scenario: Callable[[], Answer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The scenarios above bite: a search that does not look twice reports every one of them."""
+    """The control: a search that reads only once reports every one of the scenarios above."""
     believe_the_first_look(monkeypatch)
     assert names(scenario()) == ["a", "b"]
 
 
 def believe_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the confirmation out."""
+    """Remove the confirmation."""
 
     def confirm(first: _deadlocks._Reading, only: object) -> _deadlocks._Confirmed:
         waits = {ident: found[0][0] for ident, found in first.waits.items() if found}
@@ -273,14 +273,14 @@ def believe_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_threads_that_come_and_go_beside_a_deadlock_do_not_hide_it() -> None:
-    """Of all tasks that a pool runs one is stuck; which others it runs is another thing at each look."""
+    """Of the tasks that a pool runs one is stuck; the others are different at each reading."""
     mine = waits(ME, Node("a", Group(False, [OTHER, THIRD], [OTHER, FOURTH])))
     waits(OTHER, Node("b", ME))
     assert names(look(mine)) == ["a", "b"]
 
 
 def test_a_worker_that_has_ended_makes_a_deadlock_only_if_it_could_not_act_before() -> None:
-    """One that was free at the first look, and is gone at the second, may have acted in between."""
+    """A worker that was free at the first reading, and is gone at the second, may have acted in between."""
     mine = waits(ME, Node("a", Group(True, [OTHER, THIRD], [OTHER])))
     waits(OTHER, Node("b", ME))
     assert look(mine) is FREE
@@ -288,7 +288,7 @@ def test_a_worker_that_has_ended_makes_a_deadlock_only_if_it_could_not_act_befor
 
 
 def test_who_looks_on_looks_twice_as_well() -> None:
-    """What a second look does not find any more was pieced together of different moments, and is not reported."""
+    """A deadlock that the second reading does not show was pieced together from different moments."""
     waits(ME, Node("a", OTHER, None))
     waits(OTHER, Node("b", ME))
     assert find_deadlocks() == ()
@@ -302,7 +302,7 @@ def test_who_looks_on_looks_twice_as_well() -> None:
 
 @pytest.mark.parametrize("order", [*permutations(range(3))])
 def test_the_last_of_those_that_look_gives_way(order: tuple[int, ...]) -> None:
-    """Every thread that sees it agrees."""
+    """Every thread that sees the deadlock chooses the same one."""
     idents = (ME, OTHER, THIRD)
     ring = [
         waits(ident, Node(str(ident), owner), serial=serial)
@@ -315,7 +315,7 @@ def test_the_last_of_those_that_look_gives_way(order: tuple[int, ...]) -> None:
 
 
 def test_a_thread_that_has_not_drawn_its_serial_counts_as_the_last() -> None:
-    """It is about to look, and a thread that finds it has to look again."""
+    """It is about to search, and a thread that finds it has to search again."""
     mine = waits(ME, Node("a", OTHER), serial=7)
     theirs = waits(OTHER, Node("b", ME), serial=NOT_DRAWN)
     found = look(mine)
@@ -325,7 +325,7 @@ def test_a_thread_that_has_not_drawn_its_serial_counts_as_the_last() -> None:
 
 @pytest.mark.parametrize("serial", [3, 9])
 def test_a_wait_that_cannot_be_refused_leaves_it_to_the_others(serial: int) -> None:
-    """Whether it is the last or not."""
+    """It does so whether it is the last or not."""
     mine = waits(ME, Node("a", OTHER), serial=7)
     theirs = waits(OTHER, Node("b", ME), serial=serial, victim=False)
     for each in (mine, theirs):
@@ -335,7 +335,7 @@ def test_a_wait_that_cannot_be_refused_leaves_it_to_the_others(serial: int) -> N
 
 
 def test_a_wait_that_is_settled_can_not_give_way() -> None:
-    """Its thread blocks already, so the one that looks is the one."""
+    """Its thread is already blocked, so the searching thread gives way."""
     mine = waits(ME, Node("a", OTHER), serial=7)
     waits(OTHER, Node("b", ME), serial=SETTLED)
     found = look(mine)
@@ -347,7 +347,7 @@ def test_a_wait_that_is_settled_can_not_give_way() -> None:
 
 
 def refuse(waiting: Waiting, *, then: Callable[[], object] = int) -> DeadlockError | None:
-    """Publish a wait of this thread and withdraw it; return the error that it got."""
+    """Publish a wait of this thread and withdraw it; return the error that this raised."""
     waiting.publish()
     try:
         refuse_deadlock(waiting)
@@ -373,10 +373,10 @@ def test_what_closes_a_cycle_is_refused() -> None:
 
 
 class Result(Awaited):
-    """Something that another thread has to bring."""
+    """A result that another thread has to bring."""
 
     def __init__(self, of: Node) -> None:
-        """Make it of something."""
+        """Make it for a name."""
         self.of = of
         self.group = any_of(OTHER)
 
@@ -392,7 +392,7 @@ class Result(Awaited):
 
 
 def test_a_wait_for_several_threads_says_so_in_words() -> None:
-    """What is sought, by whom it is to be brought, and how to get out of it."""
+    """They say what is awaited, which threads bring it, and how to avoid the deadlock."""
     waits(OTHER, Node("b", get_ident()))
     error = refuse(Waiting(Result(Node("pool", None))))
     assert error is not None
@@ -408,7 +408,7 @@ def test_a_wait_for_several_threads_says_so_in_words() -> None:
 
 
 def test_a_deadlock_of_very_many_threads_makes_a_short_message() -> None:
-    """It shows the first and the last few; all of them are there as data."""
+    """It shows the first and the last few threads; the data has all of them."""
     many = 5000
     for number in range(1, many):
         waits(-number, Node(f"{number}", -number - 1 if number < many - 1 else get_ident()))
@@ -421,7 +421,7 @@ def test_a_deadlock_of_very_many_threads_makes_a_short_message() -> None:
 
 
 def test_a_wait_leaves_it_to_another_that_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who finds a deadlock that a later one is about to break goes on, and blocks."""
+    """A thread that finds a deadlock which a later one is about to break goes on, and blocks."""
     waits(OTHER, Node("b", get_ident()), serial=1 << 60)
     mine = Waiting(Node("a", OTHER))
     assert refuse(mine) is None
@@ -429,7 +429,7 @@ def test_a_wait_leaves_it_to_another_that_gives_way(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_wait_looks_again_at_one_that_has_not_drawn_its_serial(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once that is known to be later, it is left to it; once it is known to be earlier, this one is refused."""
+    """If that one turns out to be later, it decides; if it turns out to be earlier, this one is refused."""
     theirs = waits(OTHER, Node("b", get_ident()), serial=NOT_DRAWN)
     monkeypatch.setattr(_deadlocks, "sleep", lambda seconds: setattr(theirs, "serial", 1 << 60))
     assert refuse(Waiting(Node("a", OTHER))) is None
@@ -439,7 +439,7 @@ def test_a_wait_looks_again_at_one_that_has_not_drawn_its_serial(monkeypatch: py
 
 
 def test_who_gives_way_in_one_deadlock_does_not_hide_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of two threads: one of them is about to give way, with the other it is a deadlock still."""
+    """A wait is for two threads: one is about to give way, and with the other there is still a deadlock."""
     waits(OTHER, Node("b", get_ident()), serial=1 << 60)
     waits(THIRD, Node("c", get_ident()))
     error = refuse(Waiting(Node("a", all_of(OTHER, THIRD))))
@@ -448,7 +448,7 @@ def test_who_gives_way_in_one_deadlock_does_not_hide_another(monkeypatch: pytest
 
 
 def test_what_cannot_be_refused_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The deadlock is in the log, because it can't be raised, and later waits know that there may be some."""
+    """The deadlock is in the log, because it can't be raised; later waits know that there may be stuck threads."""
     waits(OTHER, Node("b", get_ident()), victim=False)
     try:
         assert refuse(Waiting(Node("a", OTHER), victim=False)) is None
@@ -462,7 +462,7 @@ def test_what_cannot_be_refused_is_logged(caplog: pytest.LogCaptureFixture) -> N
 def test_what_cannot_be_refused_is_not_logged_if_another_gives_way(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It looks again until that has gone."""
+    """It searches again until the deadlock is gone."""
     waits(OTHER, Node("b", get_ident()), serial=0)
     monkeypatch.setattr(_deadlocks, "sleep", lambda seconds: forget([OTHER]))
     assert refuse(Waiting(Node("a", OTHER), victim=False)) is None
@@ -480,7 +480,7 @@ def test_a_wait_for_threads_that_are_stuck_already_is_refused() -> None:
 
 
 def test_a_wait_for_threads_of_which_one_gives_way_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as one of them has not settled, it looks again."""
+    """It searches again as long as one of them has not settled."""
     waits(OTHER, Node("b", THIRD))
     waits(THIRD, Node("c", OTHER), serial=5)
     monkeypatch.setattr(_deadlocks, "sleep", lambda seconds: forget([THIRD]))
@@ -488,7 +488,7 @@ def test_a_wait_for_threads_of_which_one_gives_way_is_not_refused(monkeypatch: p
 
 
 def test_a_wait_for_threads_of_which_one_gives_up_by_itself_is_not_refused() -> None:
-    """A limit of one of them ends it all."""
+    """A limit of one of them ends all of it."""
     waits(OTHER, Node("b", THIRD))
     waits(THIRD, Node("c", OTHER), deadline_at=monotonic() + 60)
     assert refuse(Waiting(Node("a", OTHER))) is None
@@ -508,7 +508,7 @@ def test_a_wait_that_expires_while_it_looks_is_not_refused(monkeypatch: pytest.M
 def test_waits_of_one_thread_are_a_stack() -> None:
     """The innermost comes first, and withdrawing it uncovers the one below."""
     outer, inner = Waiting(Node("outer", None)), Waiting(Node("inner", None))
-    outer.withdraw()  # before it is published, this does nothing
+    outer.withdraw()  # before the wait is published, this does nothing
     outer.publish()
     inner.publish()
     assert waits_of(get_ident()) == [inner, outer]
@@ -543,7 +543,7 @@ def test_waits_of_threads_are_apart() -> None:
 
 @pytest.mark.parametrize("length", [1, 10, 1000])
 def test_a_search_asks_each_node_of_a_chain_once(length: int) -> None:
-    """The cost is linear in the chain that ends, and no recursion limit stands in the way."""
+    """The cost is linear in a chain that ends, and no recursion limit matters."""
     nodes = [Node(f"{number}", -number - 2) for number in range(length)]
     records = [waits(-number - 1, node) for number, node in enumerate(nodes)]
     assert look(records[0]) is FREE
@@ -573,7 +573,7 @@ def test_a_group_is_asked_once_however_many_wait_for_it(threads: int) -> None:
 
 
 def test_a_long_chain_is_left_where_nobody_waits_for_the_searcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing can come back to it, so the rest of the chain does not matter."""
+    """No path can lead back to the searcher, so the rest of the chain does not matter."""
     length = 1000
     nodes = [Node(f"{number}", -number - 2) for number in range(length)]
     records = [waits(-number - 1, node) for number, node in enumerate(nodes)]
@@ -585,7 +585,7 @@ def test_a_long_chain_is_left_where_nobody_waits_for_the_searcher(monkeypatch: p
 
 
 def test_a_long_chain_is_followed_where_threads_may_be_stuck_already(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also by a thread for which no thread waits, because it would wait forever."""
+    """Even a thread that no thread waits for does so, because it would wait forever."""
     length = 1000
     nodes = [Node(f"{number}", -number - 2 if number < length - 1 else -2) for number in range(length)]
     records = [waits(-number - 1, node) for number, node in enumerate(nodes)]
@@ -618,7 +618,7 @@ def test_a_thread_reached_on_many_paths_is_looked_at_once() -> None:
 
 
 def test_threads_without_names_are_told_apart_in_plain_words() -> None:
-    """Their idents do that, in the data as in the words; a name is quoted, and such words are not."""
+    """Their idents distinguish them, in the data and in the text; names are quoted, and idents are not."""
     wait = Wait(nameless(-2), "a", nameless(-1))
     assert str(wait) == "a thread without a name (ident -2) waits for 'a' held by a thread without a name (ident -1)"
     assert str(Wait("ident card", "a", "b")) == "Thread 'ident card' waits for 'a' held by 'b'"

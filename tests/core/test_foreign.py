@@ -1,4 +1,4 @@
-"""Objects of the user's that raise, lie or refuse at any touch: the one place that touches them gets through."""
+"""Objects of the user's that raise, lie or refuse at any touch: the one place that touches them survives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from syncprims.testing import Threads
 
 
 class Exits:
-    """Raises what ends a thread, wherever it is put into words."""
+    """Raises an exception that ends a thread, whenever it is put into words."""
 
     def __repr__(self) -> str:
         raise SystemExit("from __repr__")
@@ -32,13 +32,13 @@ class Exits:
 
 @dataclasses.dataclass(frozen=True)
 class FrozenError(Exception):
-    """RefusesError that any attribute be set."""
+    """Refuses that any attribute is set."""
 
     text: str
 
 
 class RefusesError(Exception):
-    """RefusesError in its own words, and has no text."""
+    """Raises for its own text and ``repr``."""
 
     def __setattr__(self, name: str, value: object) -> None:
         raise SystemExit(f"no {name}")
@@ -55,13 +55,13 @@ class RefusesError(Exception):
 
 
 class OddNotesError(Exception):
-    """Has notes that are no list."""
+    """Has notes that are not a list."""
 
     __notes__ = "not a list"  # type: ignore[assignment]
 
 
 class FalsyError(Exception):
-    """Is false, and equal to everything."""
+    """Is false, and equal to every object."""
 
     def __bool__(self) -> bool:
         return False
@@ -82,7 +82,7 @@ class Meta(type):
 
 
 def nameless() -> BaseException:
-    """An exception whose class says no name; made here, as pytest asks all that a module has for its name."""
+    """An exception whose class has no name; made here, because pytest asks all objects of a module for their names."""
 
     class NamelessError(Exception, metaclass=Meta):
         pass
@@ -118,7 +118,7 @@ each_hostile = pytest.mark.parametrize("make", HOSTILE)
 
 @each_hostile
 def test_every_exception_comes_into_words_of_one_line(make: Callable[[], BaseException]) -> None:
-    """With its type's name, whatever its text does."""
+    """The words contain the name of its type, whatever its text is."""
     said = foreign.error_words(make())
     assert said.isprintable()
     assert type.__dict__["__name__"].__get__(type(make())) in said
@@ -129,7 +129,7 @@ def test_every_exception_comes_into_words_of_one_line(make: Callable[[], BaseExc
 
 @each_hostile
 def test_every_exception_can_be_chained(make: Callable[[], BaseException]) -> None:
-    """A class that refuses attributes has a cause and a context all the same."""
+    """A class that refuses attributes gets a cause and a context nevertheless."""
     error, cause, context = make(), ValueError("the cause"), ValueError("the context")
     foreign.set_context(foreign.chain(error, cause), context)
     assert BaseException.__dict__["__cause__"].__get__(error) is cause
@@ -138,7 +138,7 @@ def test_every_exception_can_be_chained(make: Callable[[], BaseException]) -> No
 
 @each_hostile
 def test_every_exception_can_be_copied(make: Callable[[], BaseException]) -> None:
-    """Without its own code: such a class refuses attributes, comparison, and to say its name."""
+    """None of its own code runs: such a class refuses attributes and comparison, and does not give its name."""
     error, cause = make(), ValueError("the cause")
     made = foreign.own_copy(foreign.chain(error, cause))
     assert made is not error
@@ -149,7 +149,7 @@ def test_every_exception_can_be_copied(make: Callable[[], BaseException]) -> Non
 
 
 class SlottedError(Exception):
-    """Takes other arguments than those that it passes on, and keeps one in a slot, and leaves one empty."""
+    """Takes other arguments than it passes on, stores one in a slot, and leaves a slot empty."""
 
     __slots__ = ("code", "empty")
 
@@ -167,7 +167,7 @@ class FileError(OSError):
 
 
 class OpaqueError(Exception):
-    """Has a field that nothing in Python tells of, as a class in C may, and its own way to be copied."""
+    """Has a field that Python can't see, like a class in C, and its own way to be copied."""
 
     __slots__ = ("field",)
 
@@ -203,7 +203,7 @@ class RefusesCopiesError(OpaqueError):
     ],
 )
 def test_a_copy_has_all_fields(error: BaseException, fields: list[str]) -> None:
-    """Those in C, in slots and in the dictionary, with the notes, however its constructor is called."""
+    """It has the fields in C, in slots and in the dictionary, and the notes, whatever its constructor takes."""
     error.add_note("a note")
     before = str(error), repr(error), error.args
     made = foreign.own_copy(error)
@@ -216,7 +216,7 @@ def test_a_copy_has_all_fields(error: BaseException, fields: list[str]) -> None:
 
 
 def test_a_class_with_fields_of_which_only_it_knows_is_asked_for_the_copy() -> None:
-    """If it refuses, the exception itself must do."""
+    """If that class refuses, the exception itself is used."""
     assert foreign.own_copy(OpaqueError("original")).args == ("copied",)
     error = RefusesCopiesError("original")
     assert foreign.own_copy(error) is error
@@ -224,7 +224,7 @@ def test_a_class_with_fields_of_which_only_it_knows_is_asked_for_the_copy() -> N
 
 @pytest.mark.parametrize("make", [make for make in HOSTILE if make not in (RefusesError, OddNotesError)])
 def test_a_note_is_added_once(make: Callable[[], BaseException]) -> None:
-    """Also to what refuses attributes, and next to notes that it has."""
+    """This holds for exceptions that refuse attributes, and for those that have notes."""
     error = make()
     assert foreign.note(error, "first")
     assert foreign.note(error, "second")
@@ -234,13 +234,13 @@ def test_a_note_is_added_once(make: Callable[[], BaseException]) -> None:
 
 @pytest.mark.parametrize("make", [RefusesError, OddNotesError])
 def test_a_note_that_can_not_be_added_is_let_be(make: Callable[[], BaseException]) -> None:
-    """What the user keeps there stays."""
+    """The value that the user keeps there stays."""
     assert not foreign.note(make(), "a note")
     assert foreign.notes_of(make()) == ()
 
 
 def test_a_note_does_not_reach_the_class() -> None:
-    """Notes that a class keeps for all its exceptions are its own: the list is the same, and ours is one of them."""
+    """A class may have notes for all its exceptions: that list does not change, and its notes are kept."""
     first = FrozenError("first")
     foreign.note(first, "only here")
     assert foreign.notes_of(FrozenError("second")) == ()
@@ -248,7 +248,7 @@ def test_a_note_does_not_reach_the_class() -> None:
 
 @given(st.text(alphabet=st.characters(codec=None)))
 def test_printable_is_one_line_and_reversible(text: str) -> None:
-    """Any text at all; what is printable stays as it is."""
+    """This holds for any text; the printable characters stay as they are."""
     shown = foreign.printable(text)
     assert shown.isprintable()
     if text.isprintable():
@@ -263,7 +263,7 @@ def test_a_string_that_lies_is_read_past_its_methods() -> None:
 
 
 def test_long_objects_are_cut_short() -> None:
-    """However much is in them, and without looking at all of it."""
+    """This does not depend on their size, and only the beginning is read."""
 
     class Looked:
         seen = 0
@@ -281,7 +281,7 @@ def test_long_objects_are_cut_short() -> None:
 
 
 def test_an_interrupt_is_not_swallowed_in_the_main_thread() -> None:
-    """Ctrl-C, and what a handler of the program raises, while an object is put into words."""
+    """It may be Ctrl-C, or an exception of a handler of the program, while an object is put into words."""
 
     class StopError(BaseException):
         pass
@@ -309,7 +309,7 @@ def test_an_interrupt_is_not_swallowed_in_the_main_thread() -> None:
 
 
 def test_a_thread_outlives_whatever_an_object_raises() -> None:
-    """In another thread no signal handler runs: there all is the object's own doing."""
+    """In another thread no signal handler runs, so every exception there comes from the object."""
 
     class Interrupts:
         def __repr__(self) -> str:
@@ -338,7 +338,7 @@ def failing_handler() -> Iterator[None]:
 
 @pytest.mark.usefixtures("failing_handler")
 def test_a_log_handler_that_fails_loses_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It comes out on stderr instead, with the traceback."""
+    """The message appears on stderr instead, with the traceback."""
     stream = StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     foreign.log(logging.ERROR, "something failed", FrozenError("the error"))
@@ -350,7 +350,7 @@ def test_a_log_handler_that_fails_loses_no_message(monkeypatch: pytest.MonkeyPat
 
 @each_hostile
 def test_every_exception_can_be_logged(make: Callable[[], BaseException], caplog: pytest.LogCaptureFixture) -> None:
-    """The record has the exception itself, a falsy one too."""
+    """The record has the exception itself, even if it is false."""
     error = make()
     foreign.log(logging.ERROR, "something failed", error)
     (record,) = caplog.records
@@ -360,6 +360,6 @@ def test_every_exception_can_be_logged(make: Callable[[], BaseException], caplog
 
 
 def test_the_threads_module_is_not_needed() -> None:
-    """A program that never imported threading has only its main thread; nothing fails there."""
+    """A program that never imported threading has only its main thread, and nothing fails there."""
     assert threading.main_thread() is threading.current_thread()
     assert foreign.guarded(7, int, "no number") == 7

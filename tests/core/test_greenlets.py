@@ -1,4 +1,4 @@
-"""Where gevent or eventlet has put greenlets in the place of threads, nothing pretends to work."""
+"""If gevent or eventlet has put greenlets in place of threads, every primitive refuses to work."""
 
 from __future__ import annotations
 
@@ -81,18 +81,18 @@ def here(name: str) -> object:
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("threads", [True, False])
 def test_programs_that_are_patched(which: str, when: str, threads: bool) -> None:
-    """Importing works in any case; making works if threads are left alone, and is refused with a word otherwise."""
+    """The import always works; a primitive works if threads are not replaced, and otherwise refuses with a reason."""
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, which, when, *(["threads"] if threads else [])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     expected = ["refused True" if threads else "made"] * 6
     if when == "after":
-        # eventlet puts its own lock in the place of every one that it finds.
+        # eventlet replaces every lock that it finds by its own.
         expected.append(("replaced" if which == "eventlet" else "refused too") if threads else "taken again")
     assert done.stdout.splitlines() == expected, done.stderr[-2000:]
 
 
 def get_ident() -> int:
-    """What gevent puts in the place of the system's: the ident of a greenlet."""
+    """The function that gevent puts in place of the system's: it returns the ident of a greenlet."""
     return 1
 
 
@@ -101,7 +101,7 @@ get_ident.__module__ = "gevent.thread"
 
 @pytest.fixture
 def patched(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """What replaces threads, as gevent does, for the rest of the test."""
+    """Replace threads, like gevent, for the rest of the test."""
     return lambda: monkeypatch.setattr(_thread, "get_ident", get_ident)
 
 
@@ -116,7 +116,7 @@ def test_nothing_is_made_there(kind: str, patched: Callable[[], None]) -> None:
 
 
 def test_another_culprit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever replaces the idea of a thread, it does not go with these locks."""
+    """Any library with its own idea of a thread does not work with these locks."""
 
     def other() -> int:
         return 1
@@ -128,7 +128,7 @@ def test_another_culprit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_locks_from_before_let_no_greenlet_in_a_second_time(patched: Callable[[], None]) -> None:
-    """To them all greenlets of a thread are one; what is held is released all the same."""
+    """All greenlets of a thread are one thread for these locks; a lock that is held can be released nevertheless."""
     lock, relock, adapter = TimedLock(), TimedRLock(), LockAdapter(threading.RLock())
     with lock, relock, adapter:
         patched()
@@ -148,7 +148,7 @@ def test_locks_from_before_let_no_greenlet_in_a_second_time(patched: Callable[[]
 
 
 def test_nothing_waits_that_would_stop_all_greenlets(patched: Callable[[], None]) -> None:
-    """Not for a lock of another thread, a value or a turn; and no wait is left behind."""
+    """There is no wait for a lock of another thread, a value or a turn, and no wait is left behind."""
     lock, counter, runner = TimedLock(), AtomicCounter(), OrderedRunner("a", "b")
     held, done = threading.Event(), threading.Event()
 

@@ -1,7 +1,7 @@
-"""What only an interrupt reaches, reached by a fault in its place: an exception that comes out of a call or a `yield`.
+"""Code that only an interrupt reaches, reached by a fault instead: an exception that a call or a `yield` raises.
 
-The sweeps of the `*_interrupts` tests send real interrupts to every point there is. Coverage can't look on there; and
-they tell that nothing is left behind, not which handler saw to it.
+The sweeps of the `*_interrupts` tests send real interrupts to every point there is. Coverage can't observe them; and
+they show that nothing is left behind, but not which handler prevented it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from syncprims.testing import assert_blocks, patience
 
 
 class Failing:
-    """A lock that is released, and then raises."""
+    """A lock whose release works, and then raises."""
 
     def __init__(self, failure: BaseException) -> None:
         self.lock = threading.Lock()
@@ -49,7 +49,7 @@ class Failing:
 
 
 def cut_off(leave: Any) -> BaseException:
-    """Interrupt a leaving where it waits for its beginning, which is where `with` enters it; return what comes out."""
+    """Interrupt a leaving where it waits for its start, which is where `with` enters it; return what it raises."""
     leaving: Generator[int, Any, None] = leave.keywords["key"].__self__
     with pytest.raises(BaseException) as caught:  # noqa: PT011  which one is the question
         leaving.throw(KeyboardInterrupt())
@@ -60,7 +60,7 @@ def cut_off(leave: Any) -> BaseException:
 
 
 def test_acquire_all_that_is_interrupted_while_leaving_lets_go_of_all() -> None:
-    """Each lock is free, and a release that fails on the way is a note of the interrupt."""
+    """Each lock is free, and the error of a failed release is a note of the interrupt."""
     failing = LockAdapter(Failing(ConnectionError("gone")))
     locks: list[TimedLock | LockAdapter] = [TimedLock(), failing, TimedLock()]
     together: Any = acquire_all(*locks)
@@ -73,7 +73,7 @@ def test_acquire_all_that_is_interrupted_while_leaving_lets_go_of_all() -> None:
 
 @pytest.mark.parametrize("late", [False, True], ids=["entering", "leaving"])
 def test_acquire_all_lets_an_interrupt_of_a_release_out(late: bool) -> None:
-    """A second interrupt, in the release that the first one led to, comes out instead, and all locks are free."""
+    """A second interrupt, in a release after the first, is raised instead, and all locks are free."""
 
     class Interrupted(TimedLock):
         def _on_acquired(self, waited: float) -> None:
@@ -96,7 +96,7 @@ def test_acquire_all_lets_an_interrupt_of_a_release_out(late: bool) -> None:
 
 @pytest.mark.parametrize("failure", [None, ConnectionError("gone")])
 def test_an_adapter_that_is_interrupted_while_leaving_lets_go(failure: Exception | None) -> None:
-    """The lock is free and the thread is struck off, whether its release fails or not."""
+    """The lock is free and the thread is not a holder any more, whether the release fails or not."""
     inner = threading.Lock() if failure is None else Failing(failure)
     lock = LockAdapter(inner)
     assert lock.acquire()
@@ -112,7 +112,7 @@ def test_an_adapter_that_is_interrupted_while_leaving_lets_go(failure: Exception
 
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_turn_that_came_with_an_interrupt_is_left_to_others(monkeypatch: pytest.MonkeyPatch, stopped: bool) -> None:
-    """A thread that has got its gate and is interrupted before it is in opens it again, and ends what was to stop."""
+    """A thread that got its gate and is interrupted before it is in opens the gate again, and completes a stop()."""
     runner = OrderedRunner("a", "b")
 
     class Interrupted:
@@ -145,13 +145,13 @@ def test_a_turn_that_came_with_an_interrupt_is_left_to_others(monkeypatch: pytes
 
 
 def busy(begun: threading.Event, go: threading.Event) -> bool:
-    """Be a task that says that it runs, and goes on when asked."""
+    """A task that reports that it runs, and goes on when asked."""
     begun.set()
     return go.wait(patience())
 
 
 def test_a_pool_that_is_interrupted_while_leaving_is_aborted() -> None:
-    """Waiting tasks are cancelled, running ones are dropped, and every callback is called."""
+    """Waiting tasks are cancelled, running ones are left behind, and every callback is called."""
     told: list[object] = []
     go = threading.Event()
     pool = CallbackPool(max_workers=1)
@@ -169,7 +169,7 @@ def test_a_pool_that_is_interrupted_while_leaving_is_aborted() -> None:
 
 
 def test_a_map_whose_items_are_interrupted_leaves_nothing_behind() -> None:
-    """An exception out of the iterable cancels what was submitted of it and has not begun."""
+    """After an exception of the iterable, the tasks that were submitted and have not begun are cancelled."""
     ran: list[int] = []
     go = threading.Event()
 
@@ -197,14 +197,14 @@ class CutOff(Future[Any]):
 
 
 class Idle(Executor):
-    """Runs nothing."""
+    """Runs no job."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         return CutOff()
 
 
 def test_a_cancelling_that_is_interrupted_is_completed_for_it() -> None:
-    """Cut off in the executor's half of it, the task is cancelled all the same, and its callback is called."""
+    """If an interrupt comes in the executor's part of it, the task is cancelled nevertheless, and its callback runs."""
     told = SimpleQueue[object]()
     with CallbackPool(Idle(), envelope=False) as pool:
         task = pool.apply_async(bool, error_callback=told.put)
@@ -216,7 +216,7 @@ def test_a_cancelling_that_is_interrupted_is_completed_for_it() -> None:
 
 
 def test_a_cancelling_that_is_interrupted_in_the_middle_calls_everybody_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut off between the new state and the threads that wait for it, they hear of it all the same."""
+    """If an interrupt comes between the new state and the notification of waiters, they are notified nevertheless."""
     told, done = SimpleQueue[object](), SimpleQueue[object]()
     go = threading.Event()
     call_back = Task._invoke_callbacks
@@ -246,7 +246,7 @@ def test_a_cancelling_that_is_interrupted_in_the_middle_calls_everybody_back(mon
 def test_the_programs_end_drains_the_pools_or_aborts_them(
     monkeypatch: pytest.MonkeyPatch, interrupt: BaseException | None
 ) -> None:
-    """At exit an open pool is waited for, and a Ctrl-C of that aborts it; either way its callbacks and threads end."""
+    """At exit an open pool drains; Ctrl-C during that aborts the pool; either way its callbacks and threads end."""
     told: list[object] = []
     last: list[str] = []
     begun, go = threading.Event(), threading.Event()

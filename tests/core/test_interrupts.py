@@ -1,4 +1,4 @@
-"""Each idiom of `_core.interrupts` keeps its promise at every interruption point, and what is shorter does not."""
+"""Each idiom of `_core.interrupts` keeps its promise at every interruption point, and shorter code does not."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def by_a_plain_call(locks: list[Any]) -> None:
 @each_mode
 @pytest.mark.parametrize("scenario", [by_attempt, by_attempt_in_place, by_attempt_prepared])
 def test_an_attempt_is_stored_before_an_interrupt_comes(scenario: Callable[[list[Any]], None], mode: Mode) -> None:
-    """What was taken is known to be taken, however it is written; so it is released."""
+    """The outcome of the call is known in every form of the idiom, so that it can be released."""
     interrupts(lambda: [Lock()], scenario, still_locked, mode=mode).check()
 
 
@@ -127,7 +127,7 @@ def test_what_is_exhausted_is_one_piece(mode: Mode) -> None:
 
 @each_mode
 def test_a_loop_is_cut_off(mode: Mode) -> None:
-    """The control: an interrupt comes where the loop jumps back."""
+    """The control: an interrupt comes at the loop's jump back."""
     assert interrupts(taken_locks, by_a_loop, all_or_none, mode=mode).leaks
 
 
@@ -135,7 +135,7 @@ def test_a_loop_is_cut_off(mode: Mode) -> None:
 
 
 class Door:
-    """What `leaving` is written for: something entered in Python, which is released in C."""
+    """An object for `leaving`: it is entered in Python and released in C."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -154,7 +154,7 @@ class Door:
                 try:
                     self.lock.release()
                 finally:
-                    self.mine *= 0  # no call
+                    self.mine *= 0  # not a call
             raise
 
     def _leave(self) -> Leave:
@@ -192,13 +192,13 @@ def go_through(door: Door) -> None:
 
 @each_mode
 def test_a_block_is_left_wherever_an_interrupt_comes(mode: Mode) -> None:
-    """Before, in and after the block; what was entered is left."""
+    """The interrupt comes before, in or after the block; an entry is always left."""
     interrupts(Door, go_through, Door.broken, mode=mode).check()
 
 
 @each_mode
 def test_an_exit_in_python_is_cut_off_on_entry(mode: Mode) -> None:
-    """The control: the hole that leaving in C closes."""
+    """The control: the gap that leaving in C closes."""
     assert interrupts(PythonDoor, go_through, Door.broken, mode=mode).leaks
 
 
@@ -206,7 +206,7 @@ def test_an_exit_in_python_is_cut_off_on_entry(mode: Mode) -> None:
 
 
 class Gate:
-    """What is entered by one store, and left by one call of C."""
+    """An object that is entered by one store, and left by one call of C."""
 
     def __init__(self) -> None:
         self.inside: list[int] = []
@@ -237,7 +237,7 @@ def pass_gate(gate: Gate) -> None:
 
 @each_mode
 def test_a_block_that_is_left_at_once_is_left_wherever_an_interrupt_comes(mode: Mode) -> None:
-    """Before, in and after the block."""
+    """The interrupt comes before, in or after the block."""
     interrupts(Gate, pass_gate, Gate.broken, mode=mode).check()
 
 
@@ -248,7 +248,7 @@ def test_the_same_in_python_is_cut_off(mode: Mode) -> None:
 
 
 def test_what_leaves_at_once_drops_no_exception_and_does_nothing_when_it_goes() -> None:
-    """It may be used again; an exception of the block comes out, and so does one of what lets go."""
+    """It may be used again; exceptions of the block and of the release propagate."""
     calls: list[int] = []
     leave = leave_at_once(partial(calls.append, 1))
     for _ in range(2):
@@ -266,7 +266,7 @@ def generator_of(leave: Any) -> Generator[int, Any, None]:
 
 
 def test_what_leaves_lets_go_when_it_is_dropped_instead_of_called() -> None:
-    """As where C has no memory to call it: but only of a block that was entered after it was looked up."""
+    """C drops it if it has no memory to call it. It releases only a block that was entered after the look-up."""
     door = Door()
     unused = door.__exit__
     del unused
@@ -281,7 +281,7 @@ def test_what_leaves_lets_go_when_it_is_dropped_instead_of_called() -> None:
 
 
 def test_what_was_looked_up_before_belongs_to_no_later_block() -> None:
-    """Something that was looked up, kept and dropped in a block of another releases nothing."""
+    """If it is looked up, kept, and dropped in a later block, it releases nothing."""
     door = Door()
     kept = door.__exit__
     with door:
@@ -291,7 +291,7 @@ def test_what_was_looked_up_before_belongs_to_no_later_block() -> None:
 
 
 def test_what_leaves_may_be_used_again_and_late() -> None:
-    """It leaves one block after another, also one that was entered before it was looked up."""
+    """It leaves one block after another, even one that was entered before it was looked up."""
     door = Door()
     leave = door.__exit__
     for _ in range(3):
@@ -328,7 +328,7 @@ def failing(*errors: BaseException | None) -> tuple[Iterator[object], list[int]]
 
 
 def test_all_is_let_go_of_whatever_fails() -> None:
-    """The first failure is raised, with the others noted on it."""
+    """The first failure is raised, with the others as its notes."""
     first, second = OSError("first"), OSError("second")
     door, (steps, made) = Door(), failing(None, second, None)
     with pytest.raises(OSError, match="first") as caught:
@@ -339,7 +339,7 @@ def test_all_is_let_go_of_whatever_fails() -> None:
 
 
 def test_failures_are_notes_of_the_exception_that_is_on_its_way() -> None:
-    """That one is not replaced, even by one that is false."""
+    """That exception is not replaced, even if it is false."""
 
     class FalseError(Exception):
         def __bool__(self) -> bool:
@@ -353,7 +353,7 @@ def test_failures_are_notes_of_the_exception_that_is_on_its_way() -> None:
 
 
 def test_an_interrupt_among_the_failures_comes_out() -> None:
-    """It is no failure that could be a note."""
+    """It is not a failure that could be a note."""
     error, failure, interrupt = ValueError(), OSError(), KeyboardInterrupt()
     door, (steps, made) = Door(), failing(interrupt, None)
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -365,7 +365,7 @@ def test_an_interrupt_among_the_failures_comes_out() -> None:
 
 @pytest.mark.parametrize("kind", [MemoryError, RecursionError])
 def test_it_gives_up_where_nothing_can_be_called(kind: type[Exception]) -> None:
-    """A call that never gets anywhere is not made forever."""
+    """A call that never succeeds is not repeated forever."""
 
     class Endless:
         def __iter__(self) -> Self:

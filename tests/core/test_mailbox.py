@@ -1,4 +1,4 @@
-"""A mailbox: what its reader gets, that a writer always wakes it, and that its waits end whatever signals come."""
+"""A mailbox: what its reader gets, that a writer always wakes it, and that its waits end despite signals."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from syncprims.testing import Threads, patience
 
 
 def test_items_come_out_in_order() -> None:
-    """By both ways to put them in."""
+    """This holds for both methods that add items."""
     box: Mailbox[int] = Mailbox()
     put_3 = box.putting(3)
     box.put(1)
     box.put(2)
     for _ in range(2):
-        assert put_3() is None  # an `__exit__` may end with it
+        assert put_3() is None  # an `__exit__` may end with its result
     assert [box.get(0), box.get(None), box.get_nowait(), box.get(1)] == [1, 2, 3, 3]
 
 
 def test_an_empty_one_says_so() -> None:
-    """At once, or after the time."""
+    """It does so at once, or after the time."""
     box: Mailbox[int] = Mailbox()
     with pytest.raises(Empty):
         box.get_nowait()
@@ -44,7 +44,7 @@ def test_an_empty_one_says_so() -> None:
 
 @pytest.mark.parametrize("seconds", [None, 30.0])
 def test_a_reader_is_woken(seconds: float | None) -> None:
-    """In the main thread and in others, by each item."""
+    """Each item wakes it, in the main thread and in others."""
     for reads_here in (True, False):
         box, back = Mailbox[int](), Mailbox[int]()
 
@@ -63,7 +63,7 @@ def test_a_reader_is_woken(seconds: float | None) -> None:
 
 
 def test_a_signal_handler_may_put() -> None:
-    """What it puts ends the wait that it interrupted."""
+    """An item from a handler ends the wait that the handler interrupted."""
     box: Mailbox[str] = Mailbox()
     before = signal.signal(signal.SIGALRM, lambda *_: box.put("from the handler"))
     try:
@@ -123,7 +123,7 @@ class SeenGate:
 
 
 class SeenMailbox(Mailbox[int]):
-    """One that the explorer sees."""
+    """A mailbox whose steps the explorer sees."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class TellsTooEarly(SeenMailbox):
 
 
 class TwoWriters:
-    """Two threads put an item each, and a third one takes both."""
+    """Two threads add an item each, and a third one takes both."""
 
     def __init__(self, kind: type[SeenMailbox]) -> None:
         self._box = kind()
@@ -168,7 +168,7 @@ class TwoWriters:
 
 @pytest.mark.parametrize("kind", [SeenMailbox, LooksTooEarly, TellsTooEarly])
 def test_no_order_of_the_steps_leaves_a_reader_asleep(kind: type[SeenMailbox], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the GIL, so each step of the calls in C counts; the two controls are caught."""
+    """Each step of the calls in C counts, as without the GIL; the two controls are caught."""
     monkeypatch.setattr(_mailbox, "allocate_lock", SeenGate)
     found = Explorer(lambda: TwoWriters(kind), most=20_000).explore()
     if kind is SeenMailbox:
@@ -239,9 +239,9 @@ PROGRAM = """
 
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
 def test_signals_do_not_prolong_a_wait(wait: str) -> None:
-    """A wait ends at its limit, although handlers run in it all the time, and thus also just when it ends.
+    """A wait ends at its limit even if handlers run all the time, and so also at the moment when it ends.
 
-    Before Python 3.13, `SimpleQueue.get` does not, after some ten waits.
+    Before Python 3.13, a wait of `SimpleQueue.get` does not end, after about ten waits.
     """
     program = dedent(PROGRAM).format(wait=wait)
     ran = subprocess.run(

@@ -35,7 +35,7 @@ needs_signals = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="
 
 
 def take(lock: TimedLock) -> bool:
-    """Take the lock, and return whether that was refused as a deadlock."""
+    """Acquire the lock, and return whether that was refused as a deadlock."""
     try:
         with lock.hold(LIMIT):
             return False
@@ -47,7 +47,7 @@ def take(lock: TimedLock) -> bool:
 
 
 class Handled:
-    """The main thread waits for `outer`, which another thread has; in a signal handler on top of it it has `inner`."""
+    """The main thread waits for `outer`, which another thread has; a handler on top of that wait has `inner`."""
 
     def __init__(self, kind: type[TimedLock]) -> None:
         """Make the locks."""
@@ -56,7 +56,7 @@ class Handled:
         self.searches = 0
 
     def other(self) -> bool:
-        """Have `outer` and want `inner`, when asked to."""
+        """Acquire `outer` and wait for `inner`, when asked to."""
         with self.outer:
             self.owns_outer.set()
             wait_for(self.wants_inner)
@@ -68,7 +68,7 @@ class Handled:
         interrupt()
 
     def counting(self, look: Callable[..., Answer]) -> Callable[..., Answer]:
-        """Count how often what looks like a deadlock is found."""
+        """Count how often a seeming deadlock is found."""
 
         def look_and_count(*arguments: object) -> Answer:
             found = look(*arguments)
@@ -78,7 +78,7 @@ class Handled:
         return look_and_count
 
     def the_cycle_is_seen_twice(self) -> None:
-        """Wait until the other thread has found what looks like a cycle, and has looked again."""
+        """Wait until the other thread has found a seeming cycle, and has searched again."""
         self.wants_inner.set()
         eventually(lambda: self.searches >= 2)
 
@@ -86,7 +86,7 @@ class Handled:
 @needs_signals
 @both
 def test_what_a_handler_will_give_back_is_waited_for(kind: type[TimedLock], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lock that a handler holds on top of a wait depends on the handler alone: who wants it gets it after that."""
+    """A lock that a handler holds on top of a wait depends on the handler alone: a waiter gets it afterwards."""
     scene = Handled(kind)
     monkeypatch.setattr(_deadlocks, "look", scene.counting(_deadlocks.look))
 
@@ -104,7 +104,7 @@ def test_what_a_handler_will_give_back_is_waited_for(kind: type[TimedLock], monk
 
 @needs_signals
 def test_what_a_handler_does_not_give_back_is_a_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As soon as the handler has ended without releasing, the cycle is real, and is reported."""
+    """As soon as the handler has ended without releasing the lock, the cycle is real, and is reported."""
     scene = Handled(TimedLock)
     monkeypatch.setattr(_deadlocks, "look", scene.counting(_deadlocks.look))
 
@@ -123,7 +123,7 @@ def test_what_a_handler_does_not_give_back_is_a_deadlock(monkeypatch: pytest.Mon
 
 @needs_signals
 def test_who_looks_again_gives_up_when_its_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A handler that goes on and on does not keep a wait with a limit from ending, by a timeout."""
+    """A handler that runs on and on does not keep a wait with a limit from its timeout."""
     scene, given_up = Handled(TimedLock), Event()
 
     def give_up() -> None:
@@ -148,7 +148,7 @@ def test_who_looks_again_gives_up_when_its_time_is_up(monkeypatch: pytest.Monkey
 
 @needs_signals
 def test_a_handler_that_waits_hides_the_wait_below(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it waits for another lock, which it will get, what it holds is no part of a cycle either."""
+    """While the handler waits for another lock, which it will get, its locks are not part of a cycle either."""
     scene, third = Handled(TimedLock), TimedLock(name="third")
     monkeypatch.setattr(_deadlocks, "look", scene.counting(_deadlocks.look))
 
@@ -178,16 +178,16 @@ def test_a_handler_that_waits_hides_the_wait_below(monkeypatch: pytest.MonkeyPat
 
 
 class Sluggish:
-    """A lock whose waiter takes its time to go on after it has got it."""
+    """A lock whose waiter goes on a little late after it has got the lock."""
 
     def __init__(self) -> None:
-        """Make it taken."""
+        """Make it acquired."""
         self.lock = threading.Lock()
         self.lock.acquire()
         self.got, self.go_on = Event(), Event()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take it, and stay here for a while."""
+        """Acquire it, and stay here for a while."""
         took = self.lock.acquire(blocking, timeout)
         if took and blocking:
             self.got.set()
@@ -200,9 +200,9 @@ class Sluggish:
 
 
 def test_a_step_of_a_sequence_that_has_ended_holds_up_nobody() -> None:
-    """Who waited for a turn of it will wake up, so what that thread holds can be waited for by who is in the step."""
+    """A thread that waited for a turn will wake up, so a thread in a step can wait for a lock that it holds."""
     runner, lock, gate = OrderedRunner("a", "b"), TimedLock(name="lock"), Sluggish()
-    runner._sequence.gates["b"] = gate  # type: ignore[assignment]  # it does what is used of a lock
+    runner._sequence.gates["b"] = gate  # type: ignore[assignment]  # it has the methods of a lock that are used
 
     def wait_for_the_turn() -> None:
         with lock, pytest.raises(BrokenSequenceError), runner.step("b"):
@@ -221,7 +221,7 @@ def test_a_step_of_a_sequence_that_has_ended_holds_up_nobody() -> None:
 
 
 def test_who_has_been_told_that_the_round_is_over_waits_for_no_later_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread in which `wait` has not returned yet is held up by no thread, whichever is in the next step by now."""
+    """A thread in which `wait` has not returned yet is up to no thread, whichever thread is in the next step."""
     runner, lock, bell = OrderedRunner("a", rounds=2), TimedLock(name="lock"), Sluggish()
     monkeypatch.setattr(_sequence, "_locked", lambda: bell)
 
@@ -244,7 +244,7 @@ def test_who_has_been_told_that_the_round_is_over_waits_for_no_later_step(monkey
 
 @pytest.mark.parametrize("through", ["turn", "round"])
 def test_before_that_it_is_a_deadlock(through: str) -> None:
-    """The control: while the sequence goes on, and the round, the same cycle is reported."""
+    """The control: while the sequence and the round go on, the same cycle is reported."""
     runner, lock = OrderedRunner("a", "b"), TimedLock(name="lock")
 
     def wait_for_the_runner() -> None:
@@ -275,13 +275,13 @@ class Free:
     name = "free"
 
     def _up_to(self, waiter: int) -> None:
-        """No thread has to act."""
+        """Return None: no thread has to act."""
 
     def _is_mine(self) -> bool:
         return False
 
     def _state(self) -> None:
-        """In no snapshot."""
+        """Return None, so that no snapshot shows it."""
 
 
 @pytest.mark.skipif(
@@ -289,7 +289,7 @@ class Free:
 )
 @pytest.mark.parametrize("on_top", [False, True], ids=["the wait itself", "a handler"])
 def test_who_publishes_is_told_by_the_frame_below(on_top: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A handler that is about to wait is on top of the wait below, though it stands where that once stood."""
+    """A handler that is about to wait is on top of the wait below, although its frame has the old one's place."""
     going_on = allocate_lock()
     going_on.acquire()
     waits: SimpleQueue[Waiting] = SimpleQueue()
@@ -307,7 +307,7 @@ def test_who_publishes_is_told_by_the_frame_below(on_top: bool, monkeypatch: pyt
         handle() if on_top else waiting.publish()
         waiting.withdraw()
 
-    # The clock is read as the first thing, here by a C function that takes its time.
+    # Reading the clock comes first; here a C function does it slowly.
     monkeypatch.setattr(_waits, "monotonic", partial(going_on.acquire, True, LIMIT))
     with Actors() as actors:
         actors.start(wait)

@@ -12,7 +12,7 @@ from syncprims._core.registry import live
 
 
 def test_live_primitives_come_in_the_order_of_their_creation() -> None:
-    """Those that are gone are not among them."""
+    """Primitives that are gone are not among them."""
     locks = [TimedLock(), TimedRLock(), TimedLock()]
     assert [lock for lock in live() if lock in locks] == locks
     del locks[1]
@@ -21,7 +21,7 @@ def test_live_primitives_come_in_the_order_of_their_creation() -> None:
 
 @pytest.mark.usefixtures("restless")
 def test_looking_while_others_make_and_drop_locks() -> None:
-    """What lives all the time is found every time, in order, and nothing is raised."""
+    """Primitives that live all the time are always found, in order, and nothing is raised."""
     locks = [TimedLock() for _ in range(1000)]
     ids = [id(lock) for lock in locks]
     stop = Event()

@@ -1,4 +1,4 @@
-"""What a report prints: its first line, the stacks of the program alone, and every thread if asked for."""
+"""The text of a report: its first line, the stacks of the program alone, and every thread on demand."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def block_of(text: str, head: str) -> list[str]:
 
 
 def test_the_first_line_has_date_process_interpreter_and_how_many_wait() -> None:
-    """A report that was found in a log says when and where it was made, and how bad it looks."""
+    """A report in a log says when and where it was made, and how many threads wait."""
     lock = TimedLock(name="ledger")
     with Actors() as actors, held_elsewhere(lock) as let_go:
         for _ in range(2):
@@ -64,7 +64,7 @@ def test_the_first_line_has_date_process_interpreter_and_how_many_wait() -> None
 
 
 def test_no_frame_of_the_library_is_printed() -> None:
-    """Neither at the end of a stack nor in its middle, where the library calls the program, is there one."""
+    """There is none at the end of a stack or in its middle, where the library calls the program."""
     lock, begun, end = TimedLock(name="ledger"), Event(), Event()
 
     def grind() -> None:
@@ -91,7 +91,7 @@ def test_no_frame_of_the_library_is_printed() -> None:
 
 
 def test_other_threads_are_added_on_demand() -> None:
-    """A thread that has nothing to do with this library is there with its stack, and so is the one that reports."""
+    """A thread without this library appears with its stack, and so does the thread that makes the report."""
     begun, end = Event(), Event()
 
     def far_away() -> None:
@@ -121,7 +121,7 @@ def test_other_threads_are_added_on_demand() -> None:
 
 
 def test_a_thread_is_listed_once() -> None:
-    """A thread that holds something or waits is with that, and not among the other threads."""
+    """A thread that holds a lock or waits is listed with that, and not among the other threads."""
     lock = TimedLock(name="ledger")
 
     def want_the_ledger() -> None:
@@ -137,7 +137,7 @@ def test_a_thread_is_listed_once() -> None:
 
 
 def test_an_idle_thread_of_the_library_has_no_stack() -> None:
-    """A worker that waits for work is in no code of the program, and the report says so."""
+    """A worker that waits for work runs no code of the program, and the report says so."""
     with CallbackPool(max_workers=1, name="mill") as pool:
         pool.submit(int).result(LIMIT)
         eventually(lambda: len(block_of(report(all_threads=True), "Thread 'mill-worker-1'")) == 1)
@@ -147,7 +147,7 @@ def test_an_idle_thread_of_the_library_has_no_stack() -> None:
 
 
 def test_a_running_task_has_its_thread_age_and_stack() -> None:
-    """Of each task that runs the report and the snapshot say where and for how long, as of a thread that waits."""
+    """The report and the snapshot say where each running task is, and for how long, as for a waiting thread."""
     begun, end = Event(), Event()
 
     def grind() -> None:
@@ -179,7 +179,7 @@ def test_a_running_task_has_its_thread_age_and_stack() -> None:
 
 @pytest.mark.parametrize("which", ["callback", "error_callback", "on_progress", "_on_settled"])
 def test_the_dispatcher_says_what_it_runs(which: str) -> None:
-    """While a callback or a hook holds up the others, the report shows which one of which task, and where it is."""
+    """While a callback or a hook blocks the others, the report names it and its task, and shows where it is."""
     begun, end = Event(), Event()
 
     def hold_up(*args: object) -> None:
@@ -214,7 +214,7 @@ def test_the_dispatcher_says_what_it_runs(which: str) -> None:
 
 
 def test_a_task_in_a_process_has_its_pid_and_age(tmp_path: Path) -> None:
-    """What runs in a worker process has no stack here; the report says in which process, and for how long."""
+    """A task in a worker process has no stack here; the report names the process, and says for how long."""
     end = tmp_path / "end"
     with CallbackPool("process", max_workers=1, name="mill") as pool:
         worker = pool.submit(pid).result(LIMIT)
@@ -231,7 +231,7 @@ def test_a_task_in_a_process_has_its_pid_and_age(tmp_path: Path) -> None:
 
 
 def test_a_task_in_an_executor_of_the_users_has_its_pid_if_it_has_a_timeout(tmp_path: Path) -> None:
-    """Workers of an executor that was handed in note their process where they note the start of a task."""
+    """Workers of an executor that was passed in record their process together with the start of a task."""
     end = tmp_path / "end"
     with ProcessPoolExecutor(1, get_context("spawn")) as executor, CallbackPool(executor, name="mill") as pool:
         worker = pool.submit(pid).result(LIMIT)
@@ -252,12 +252,12 @@ class Shy(threading.Thread):
 
     @property
     def name(self) -> str:  # type: ignore[override]  # read-only
-        """Nothing."""
+        """Raise."""
         raise LookupError("no name")
 
 
 def test_a_name_that_fails_spoils_no_report() -> None:
-    """A thread whose name raises is listed all the same, and so are the others."""
+    """A thread whose name raises is listed nevertheless, and so are the others."""
     lock = TimedLock(name="ledger")
 
     def want_the_ledger() -> None:
@@ -275,7 +275,7 @@ def test_a_name_that_fails_spoils_no_report() -> None:
 
 
 def test_of_very_many_primitives_those_are_shown_that_most_wait_for() -> None:
-    """A report of thousands of locks stays short, says how many it leaves out, and has what is jammed."""
+    """A report of thousands of locks stays short, says how many it leaves out, and has those with most waiters."""
     many = [TimedLock(name=f"many-{number}") for number in range(1000)]
     jammed = TimedLock(name="jammed")
     with Actors() as actors, held_elsewhere(jammed) as let_go, ExitStack() as held:
@@ -293,11 +293,11 @@ def test_of_very_many_primitives_those_are_shown_that_most_wait_for() -> None:
     busy = int(re.findall(r": (\d+) are busy", lines[0])[0])
     assert f"and {busy - 100} more, that fewer threads wait for; snapshot() has them all" in lines
     assert {lock.name for lock in many} <= {state.name for state in states}
-    assert len(re.sub(r"/\S*/", "", text)) < 100_000  # wherever this file and the test runner are
+    assert len(re.sub(r"/\S*/", "", text)) < 100_000  # without the paths, which depend on the machine
 
 
 def test_the_threads_are_listed_once_for_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has to stop the world is not done again for each holder and waiter."""
+    """Listing the frames stops all threads, so it is not repeated for each holder and waiter."""
     times: list[int] = []
     look = sys._current_frames
 
@@ -315,7 +315,7 @@ def test_the_threads_are_listed_once_for_a_snapshot(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_snapshot_keeps_nothing_of_other_threads_alive() -> None:
-    """What other threads have in their frames is not kept by a cycle that only the collector would find."""
+    """The frames of other threads are not kept in a cycle that only the collector would find."""
 
     class Thing:
         pass
@@ -343,7 +343,7 @@ def test_a_snapshot_keeps_nothing_of_other_threads_alive() -> None:
 
 
 def test_a_report_is_attached_to_exceptions_alone() -> None:
-    """One that refuses notes gets it all the same; what is not an exception is an error at once."""
+    """An exception that refuses notes gets it nevertheless; another object is an error at once."""
 
     class Frozen(Exception):  # noqa: N818  as its name says
         def add_note(self, note: str) -> None:

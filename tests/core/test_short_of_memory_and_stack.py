@@ -1,4 +1,4 @@
-"""Where memory or the stack runs out, entering fails or leaving succeeds: nothing stays taken, and nothing loops."""
+"""Without memory or stack, entering fails or leaving succeeds: no lock stays acquired, and no code loops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Case = tuple[AbstractContextManager[Any], State]
 
 
 class PythonLock:
-    """A lock whose ``acquire`` and ``release`` are Python functions, as one on a server has them."""
+    """A lock whose ``acquire`` and ``release`` are Python functions, as for one on a server."""
 
     def __init__(self) -> None:
         self.inside = threading.Lock()
@@ -50,10 +50,11 @@ def hold() -> Case:
 
 
 def taken_again() -> Case:
-    """A lock that is held already, where there is enough of the stack.
+    """Acquire a lock that is held already, if the stack is enough.
 
-    Not two in one ``with``: on 3.14 a body that fails there may keep any lock, a bare one too. Leaving by an exception
-    takes some more bytes of C's stack than entering, and CPython refuses to call even C's ``__exit__`` without them.
+    There are not two in one ``with``: on 3.14 a body that fails there may keep any lock, even a bare one. Leaving by an
+    exception takes a few more bytes of C's stack than entering, and CPython refuses to call even C's ``__exit__``
+    without them.
     """
     lock = TimedRLock()
     lock.acquire()
@@ -121,7 +122,7 @@ def step() -> Case:
 
 
 def next_step() -> Case:
-    """A step of a thread that has left one: what leaves it is that which left the first."""
+    """Take a step in a thread that has left one: the same `__exit__` leaves both."""
     runner = OrderedRunner("a", "b", rounds=None)
     with runner.step("a"):
         pass
@@ -129,7 +130,7 @@ def next_step() -> Case:
 
 
 def owned(runner: OrderedRunner) -> object:
-    """Say what is wrong if this thread seems to be in a step, or others would wait for what will not come."""
+    """Report if this thread seems to be in a step, or other threads would wait forever."""
     if runner._sequence.owner is not None or runner._places[threading.get_ident()].seat.sequence is not None:
         return "a thread is in a step still"
     if runner.state == "broken" and not all(gate.acquire(False) for gate in runner._sequence.gates.values()):
@@ -151,8 +152,8 @@ CASES: Final = [
     next_step,
 ]
 each_case = pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
-# CPython's list asks for memory when it becomes shorter, and what is short of that keeps its place in the list. That a
-# smaller piece of memory is refused happens here alone.
+# A list of CPython's asks for memory when it becomes shorter; without it, the removed item stays in the list. Only here
+# can a request for a smaller block fail.
 of_the_stack = pytest.mark.parametrize(
     "make", [*CASES, permit, permit_by_hold, reading, writing], ids=lambda make: make.__name__
 )
@@ -181,7 +182,7 @@ def down_in_c(depth: int, fn: Callable[[], None]) -> None:
 
 
 def at_every_depth(descend: Callable[[int, Callable[[], None]], None], depths: range, make: Callable[[], Case]) -> None:
-    """Enter and leave at each depth, and one, two and three calls of C deeper; some have to work and some to fail."""
+    """Enter and leave at each depth, and at one to three calls of C more; some must work and some must fail."""
     outcomes = set()
     for depth in depths:
         for deeper in range(4):
@@ -200,7 +201,7 @@ def at_every_depth(descend: Callable[[int, Callable[[], None]], None], depths: r
 
 @of_the_stack
 def test_at_every_depth_near_the_recursion_limit_nothing_stays_taken(make: Callable[[], Case]) -> None:
-    """A `with` that finds too little of the stack fails before it has taken anything, or leaves it."""
+    """A `with` that has too little stack fails before it has acquired anything, or is left properly."""
     limit = sys.getrecursionlimit()
     here = len_of_stack()
     sys.setrecursionlimit(here + 150)
@@ -220,7 +221,7 @@ def len_of_stack() -> int:
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="3.11 has one limit for both kinds of calls")
 @of_the_stack
 def test_at_every_depth_near_the_end_of_c_s_stack_nothing_stays_taken(make: Callable[[], Case]) -> None:
-    """The same with calls that go through C, whose limit is another."""
+    """The same with calls through C, which has another limit."""
     run_program(f"import {__name__} as tests; tests.in_c(tests.{make.__name__})")
 
 
@@ -231,7 +232,7 @@ def run_program(program: str) -> None:
 
 
 def in_c(make: Callable[[], Case]) -> None:
-    """Be the program of the test above: the limit of Python's own calls can't be lowered again near the other."""
+    """The program of the test above, because the limit of Python's own calls can't be lowered again near the other."""
     sys.setrecursionlimit(10**7)
     low, high = 10, 400_000
     while high - low > 1:
@@ -247,13 +248,13 @@ def in_c(make: Callable[[], Case]) -> None:
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
-# Each in its own program: an allocation fails in whichever thread asks for it, and a test runner has threads.
+# Each runs as its own program: an allocation fails in whichever thread asks for it, and a test runner has threads.
 
 
 @pytest.mark.parametrize("failing", [1, 2, 5])
 @pytest.mark.parametrize("when", ["leave", "enter"])
 def test_without_memory_nothing_stays_taken(when: str, failing: int) -> None:
-    """Whichever allocations fail on the way in, it is entered or nothing was taken; on the way out, it is left."""
+    """Whichever allocations fail, it is entered or nothing was acquired; and it can always be left."""
     module = pytest.importorskip("_testcapi", reason="this Python came without its tests' modules")
     if not hasattr(module, "set_nomemory"):
         pytest.skip("this Python can't let allocations fail")
@@ -261,7 +262,7 @@ def test_without_memory_nothing_stays_taken(when: str, failing: int) -> None:
 
 
 def without_memory_to_leave(failing: int) -> None:
-    """Be the program of the test above: let so many allocations in a row fail from the end of the block on."""
+    """The program of the test above: let so many allocations in a row fail, from the end of the block on."""
     testcapi = import_module("_testcapi")
     for make in CASES:
         failed = 0
@@ -275,12 +276,12 @@ def without_memory_to_leave(failing: int) -> None:
             finally:
                 testcapi.remove_mem_hooks()
             assert not taken(), f"{make.__name__}: allocations {first} to {first + failing}"
-        # On 3.15 the way out allocates nothing, and on the others not that of a lock which is C's own.
+        # On 3.15 leaving allocates nothing; on the others, leaving a lock with C's own `__exit__` does not.
         assert failed or sys.version_info >= (3, 15) or make in (timed_lock, hold, taken_again), make.__name__
 
 
 def without_memory_to_enter(failing: int) -> None:
-    """The same from before the block on."""
+    """The same, from before the block on."""
     testcapi = import_module("_testcapi")
     for make in CASES:
         for first in range(60):
@@ -297,7 +298,7 @@ def without_memory_to_enter(failing: int) -> None:
 
 
 def test_a_step_that_is_dropped_breaks_the_sequence() -> None:
-    """By a fault in place of the memory: others get the error, and not with a GeneratorExit for a cause."""
+    """A fault replaces the lack of memory: others get the error, and its cause is not a GeneratorExit."""
     runner = OrderedRunner("a", "b", name="order")
     context = runner.step("a")
     leave = context.__exit__
@@ -313,7 +314,7 @@ def test_a_step_that_is_dropped_breaks_the_sequence() -> None:
 
 
 def test_a_recursion_error_does_not_open_gates_forever() -> None:
-    """It is a RuntimeError, as of a gate that was opened already, but would come again and again."""
+    """It is a RuntimeError, like the error for an open gate, but would come again and again."""
 
     class Deep:
         def __iter__(self) -> Self:
@@ -331,7 +332,7 @@ def test_a_recursion_error_does_not_open_gates_forever() -> None:
 
 
 def test_a_nested_step_that_is_refused_leaves_the_outer_one() -> None:
-    """What was looked up inside of a step, and is dropped as entering fails, breaks nothing."""
+    """An `__exit__` that was looked up inside a step, and is dropped because entering fails, breaks nothing."""
     runner = OrderedRunner("a", "b")
     with runner.step("a"):
         with pytest.raises(RuntimeError), runner.step("b"):
@@ -341,7 +342,7 @@ def test_a_nested_step_that_is_refused_leaves_the_outer_one() -> None:
 
 
 def test_a_condition_gives_its_lock_back_at_every_depth() -> None:
-    """Its wait is left with the lock, or was never begun."""
+    """Its wait ends with the lock acquired, or did not begin."""
     limit = sys.getrecursionlimit()
     unheld = []
 

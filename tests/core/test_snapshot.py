@@ -1,4 +1,4 @@
-"""Snapshots, reports and cycles: what is going on, without disturbing it."""
+"""Snapshots, reports and cycles: they show the state without disturbing it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from syncprims._core.state import State
 from syncprims._core.waits import Waiting
 from syncprims.diagnostics import PrimitiveState, attach_report, find_deadlocks, report, snapshot
 
-# Without the GIL, of another thread's stack only the innermost frame can be had safely, unless it waits.
+# Without the GIL, only the innermost frame of another thread's stack can be read safely, unless that thread waits.
 WHOLE_STACKS = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
@@ -40,7 +40,7 @@ def state_of(name: str) -> PrimitiveState | None:
 
 @pytest.mark.parametrize("use", ["syncprims.diagnostics.report()", "syncprims.testing.Threads()"])
 def test_the_package_alone_is_enough_to_reach_it(use: str) -> None:
-    """After `import syncprims`, as in a debugger, the modules beside it are there, and imported only when used."""
+    """After `import syncprims`, as in a debugger, the other modules are available, and imported only when used."""
     program = (
         "import sys, syncprims\n"
         "assert {'diagnostics', 'testing'} <= set(dir(syncprims))\n"
@@ -119,13 +119,13 @@ def test_a_runner_tells_whose_turn_it_is() -> None:
 
 
 def test_what_belongs_to_no_primitive_is_shown_while_somebody_waits_for_it() -> None:
-    """A thread that waits for something that is gone, like a runner's sequence before its reset, is not forgotten."""
+    """A thread that waits for a vanished thing, like a runner's sequence before its reset, is not forgotten."""
 
     class Orphan:
         name = "orphan"
 
         def _up_to(self, waiter: int) -> None:
-            """No thread."""
+            """Return None: no thread."""
 
         def _is_mine(self) -> bool:
             return False
@@ -162,7 +162,7 @@ def test_who_waits_in_a_former_pass_of_a_runner_is_shown() -> None:
 
 
 def test_one_primitive_that_fails_when_it_is_asked_spoils_no_snapshot() -> None:
-    """A subclass whose name raises is listed without its name while threads wait for it, and the others as ever."""
+    """A subclass whose name raises is listed without its name while threads wait for it; the others as usual."""
 
     class Nameless(TimedLock):
         @property
@@ -182,7 +182,7 @@ def test_one_primitive_that_fails_when_it_is_asked_spoils_no_snapshot() -> None:
 
 
 def test_a_pool_tells_what_is_pending_and_running() -> None:
-    """A pool with open tasks is in the snapshot, with what runs and for how long."""
+    """A pool with open tasks is in the snapshot, with its running tasks and their age."""
     begun, end = Event(), Event()
 
     def crunch() -> None:
@@ -219,7 +219,7 @@ def test_a_counter_tells_who_waits_for_its_value() -> None:
 
 
 def test_a_snapshot_asks_no_foreign_lock() -> None:
-    """Of an adapted lock the snapshot shows what the adapter knows; it calls nothing that might block."""
+    """For an adapted lock the snapshot shows the adapter's knowledge; it calls no method that might block."""
 
     class Remote:
         """A lock that can't be asked."""
@@ -241,7 +241,7 @@ def test_a_snapshot_asks_no_foreign_lock() -> None:
 
 
 def test_the_report_says_who_holds_and_who_waits() -> None:
-    """A report names lock, holder and waiters, with the places in the program, and no frame of the library."""
+    """A report has the lock, its holder and waiters, with the places in the program, and no frame of the library."""
     lock = TimedLock(name="ledger")
 
     def want_the_ledger() -> None:
@@ -261,7 +261,7 @@ def test_the_report_says_who_holds_and_who_waits() -> None:
 
 
 def test_only_of_a_lock_it_is_news_that_its_holder_is_not_known() -> None:
-    """A lock that was taken past its adapter is held by no known thread; a counter is never held."""
+    """If a lock was acquired without its adapter, its holder is unknown; a counter never has a holder."""
     inner = threading.Lock()
     adapter, counter = LockAdapter(inner, name="past"), AtomicCounter(name="number")
     inner.acquire()
@@ -277,7 +277,7 @@ def test_only_of_a_lock_it_is_news_that_its_holder_is_not_known() -> None:
 
 
 def test_many_waiters_make_no_endless_report() -> None:
-    """Of a crowd the report shows some, and says how many more there are."""
+    """If there are many, the report shows some of them, and says how many more there are."""
     lock = TimedLock(name="crowded")
 
     def queue() -> None:
@@ -295,7 +295,7 @@ def test_many_waiters_make_no_endless_report() -> None:
 
 @pytest.mark.usefixtures("restless")
 def test_snapshots_are_safe_while_everything_runs() -> None:
-    """While threads make, take and drop locks, turns and tasks, snapshots and reports neither fail nor disturb."""
+    """While threads make, use and drop primitives, snapshots and reports neither fail nor disturb."""
     done = Event()
 
     def churn() -> None:
@@ -319,7 +319,7 @@ def test_snapshots_are_safe_while_everything_runs() -> None:
 
 
 def test_a_cycle_of_adapted_locks_is_found() -> None:
-    """Two threads that wait for each other's adapted locks, which nothing prevents, are found, and reported, as one."""
+    """Two threads that wait for each other's adapted locks, which nothing prevents, are reported as a cycle."""
     locks = [LockAdapter(threading.Lock(), name=name) for name in ("red", "blue")]
     barrier = Barrier(2)
     way_out = Event()
@@ -349,7 +349,7 @@ def test_a_cycle_of_adapted_locks_is_found() -> None:
 
 @pytest.mark.parametrize("make", [TimedLock, lambda: LockAdapter(threading.Lock())], ids=["TimedLock", "LockAdapter"])
 def test_timed_acquires_that_wait_for_each_other_are_no_deadlock(make: Callable[[], TimedLock | LockAdapter]) -> None:
-    """A cycle that a timeout of acquire() will end is no deadlock; nor is such a wait for the thread's own lock."""
+    """A cycle that a timeout of acquire() will end is not a deadlock; nor is such a wait for the thread's own lock."""
     locks = [make(), make()]
     barrier = Barrier(3)
     over = Event()

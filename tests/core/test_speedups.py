@@ -16,7 +16,7 @@ SHOW = "import syncprims; print(syncprims.compiled, type(syncprims.AtomicCounter
 
 
 def shown(**variables: str) -> str:
-    """What a program finds that is started with these variables."""
+    """The output of a program that is started with these variables."""
     env = environment(without=["SYNCPRIMS_PURE"]) | variables
     return subprocess.run(
         [sys.executable, "-c", SHOW], env=env, capture_output=True, text=True, timeout=60, check=True
@@ -25,20 +25,20 @@ def shown(**variables: str) -> str:
 
 @pytest.mark.parametrize("value", ["1", "yes", "true"])
 def test_a_variable_refuses_the_core(value: str) -> None:
-    """With SYNCPRIMS_PURE there is Python alone."""
+    """With SYNCPRIMS_PURE, Python does all the work."""
     assert shown(SYNCPRIMS_PURE=value) == "False function"
 
 
 @needs_the_core
 @pytest.mark.parametrize("value", ["", "0"])
 def test_the_core_is_used_when_it_is_there(value: str) -> None:
-    """Without the variable, or with what means no, the core is used, and says so."""
+    """Without the variable, or with a value that means no, the core is used, and the output says so."""
     assert shown(SYNCPRIMS_PURE=value) == "True method_descriptor"
 
 
 @needs_the_core
 def test_a_core_of_another_revision_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A core that was compiled from another version of the sources is not used: the two would not fit together."""
+    """A core that was compiled from another version of the sources is not used, because they would not fit together."""
     monkeypatch.delenv("SYNCPRIMS_PURE", raising=False)
     assert speedups._choose() is speedups.core
     monkeypatch.setattr(speedups.core, "REVISION", speedups._REVISION - 1)
@@ -46,7 +46,7 @@ def test_a_core_of_another_revision_is_left_alone(monkeypatch: pytest.MonkeyPatc
 
 
 def test_no_core_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a compiled file there is Python alone."""
+    """Without a compiled file, Python does all the work."""
     monkeypatch.delenv("SYNCPRIMS_PURE", raising=False)
     monkeypatch.setitem(sys.modules, "syncprims._speedups", None)
     monkeypatch.delattr("syncprims._speedups", raising=False)
@@ -55,7 +55,7 @@ def test_no_core_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_the_core
 def test_what_looks_into_python_holds_without_the_core() -> None:
-    """The tests that have nothing to look at in compiled code pass in a program that refuses the core."""
+    """The tests that need Python code to inspect pass in a program that refuses the core."""
     folders = sorted({path.parent for path in TESTS.rglob("test_*.py") if "mark.pure" in path.read_text("utf-8")})
     assert folders != [Path(__file__).parent]
     ran = subprocess.run(
@@ -79,5 +79,5 @@ def test_what_looks_into_python_holds_without_the_core() -> None:
         timeout=150,
         check=False,
     )
-    nothing_to_run = 5  # as where there is no frontrun
+    nothing_to_run = 5  # the exit code if there is no frontrun
     assert ran.returncode in (0, nothing_to_run), ran.stdout + ran.stderr

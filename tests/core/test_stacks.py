@@ -1,4 +1,4 @@
-"""Where threads are: whole stacks of all that wait, with the GIL and without, and only what is useful."""
+"""The places of threads: whole stacks of all waiting threads, with and without the GIL, and only useful frames."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def names(stack: tuple[FrameSummary, ...]) -> list[str]:
 
 @pytest.mark.inverts
 def test_a_deadlock_tells_the_whole_stack_of_each_thread() -> None:
-    """Both threads are shown down to the call that waits, the one that gets the error and the one that does not."""
+    """Both threads appear down to the call that waits, the one that gets the error and the other one."""
     red, blue = TimedLock(name="red"), TimedLock(name="blue")
     barrier = Barrier(2)
 
@@ -61,7 +61,7 @@ def test_a_deadlock_tells_the_whole_stack_of_each_thread() -> None:
 
 
 def test_a_holder_that_waits_itself_is_shown_where_it_waits() -> None:
-    """The error of a time-out has the holder's whole stack, and its text the place in the program."""
+    """The error of a timeout has the holder's whole stack, and its text the place in the program."""
     accounts, ledger = TimedLock(name="accounts"), TimedLock(name="ledger")
 
     def charge() -> None:
@@ -83,7 +83,7 @@ def test_a_holder_that_waits_itself_is_shown_where_it_waits() -> None:
 
 
 def test_the_standard_library_in_between_is_no_place() -> None:
-    """A thread that waits for a task is shown where it asked for the result, not inside the standard library."""
+    """For a thread that waits for a task, the place is where it asked for the result, not in the standard library."""
     end = Event()
 
     def ask() -> None:
@@ -104,7 +104,7 @@ def test_the_standard_library_in_between_is_no_place() -> None:
 
 @pytest.fixture
 def busy_collector() -> Iterator[None]:
-    """Collect at each chance, where that can be at any time, and call something in Python then, as finalizers do."""
+    """Collect at each chance, wherever that can be, and call Python code then, like finalizers."""
     before = gc.get_threshold()
 
     def call(phase: str, info: dict[str, int]) -> None:
@@ -121,7 +121,7 @@ def busy_collector() -> Iterator[None]:
 
 @pytest.mark.usefixtures("busy_collector", "restless")
 def test_looking_at_threads_that_wake_up_is_safe() -> None:
-    """Deep stacks of threads that wait for moments are looked at without end, and the interpreter survives it."""
+    """Deep stacks of threads with very short waits are read all the time, and the interpreter survives."""
     lock = TimedLock()
     over = Event()
 
@@ -149,7 +149,7 @@ def test_looking_at_threads_that_wake_up_is_safe() -> None:
 
 
 def test_the_collector_is_left_as_it_was() -> None:
-    """Looking at threads pauses the collector at most: who has switched it off finds it off, and else it is on."""
+    """Reading frames only pauses the collector: afterwards it is off if the program had turned it off, else on."""
     gc.disable()
     try:
         report()
@@ -162,7 +162,7 @@ def test_the_collector_is_left_as_it_was() -> None:
 
 @pytest.mark.usefixtures("small_heap")
 def test_threads_that_look_at_each_other_keep_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each lists the other's frames just when that one does. What their callers had dies all the same."""
+    """Each lists the other's frames at the same time. The variables of their callers go away nevertheless."""
     enters, first_has_listed, both_have_listed = Event(), Event(), Event()
     list_frames, name_of_thread = frames_of_threads, holders.thread_name
     kept: list[weakref.ref[object]] = []

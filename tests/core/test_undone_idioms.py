@@ -22,14 +22,14 @@ COUNTER: Final = "counter/test_counter_interrupts.py"
 
 
 class Undone(NamedTuple):
-    """One use, what is written in its place, and the sweep that has to notice."""
+    """One use of an idiom, the code in its place, and the sweep that has to notice."""
 
     name: str
     file: str
     old: str
     new: str
     test: str
-    only: str  # of its parameters, as for ``pytest -k``
+    only: str  # of the sweep's parameters, as for ``pytest -k``
 
 
 HANDLER: Final = """        except BaseException:
@@ -405,7 +405,7 @@ UNDONE: Final = [
 
 
 def swept(package: Path, test: str, only: str) -> subprocess.CompletedProcess[str]:
-    """Run the sweep against a copy of the package, up to its first leak; the worker's mode would take too long."""
+    """Run the sweep with a copy of the package, up to its first leak; the worker's mode would take too long."""
     path = os.pathsep.join([str(package.parent), str(TESTS)])
     expression = f"not worker and ({only})" if only else "not worker"
     options = [
@@ -434,14 +434,14 @@ def swept(package: Path, test: str, only: str) -> subprocess.CompletedProcess[st
 
 
 def copied(folder: Path) -> Path:
-    # Without the compiled core, which goes past what is undone here.
+    # Without the compiled core, which bypasses the changed code.
     ignored = shutil.ignore_patterns("__pycache__", "*.so", "*.pyd")
     return Path(shutil.copytree(Path(syncprims.__file__).parent, folder / "syncprims", ignore=ignored))
 
 
 @pytest.mark.parametrize("undone", UNDONE, ids=lambda undone: undone.name)
 def test_a_sweep_notices_what_is_undone(undone: Undone, tmp_path: Path) -> None:
-    """Some interruption point leaves something broken then, in a mode of the project's own sweeps."""
+    """After the change, some interruption point leaves something broken, in a mode of the project's own sweeps."""
     package = copied(tmp_path)
     file = package / undone.file
     text = file.read_text(encoding="utf-8")
@@ -454,6 +454,6 @@ def test_a_sweep_notices_what_is_undone(undone: Undone, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("test", "only"), sorted({(undone.test, undone.only) for undone in UNDONE}))
 def test_the_same_sweeps_find_nothing_where_nothing_is_undone(test: str, only: str, tmp_path: Path) -> None:
-    """The control: so what they notice above is what was undone."""
+    """The control: what the sweeps notice above is the change."""
     run = swept(copied(tmp_path), test, only)
     assert run.returncode == 0, run.stdout[-3000:]
