@@ -65,6 +65,20 @@ def test_a_program_finds_what_it_finds_without_the_watch(program: Path, argument
     assert watched.returncode == 0
 
 
+def test_a_zip_file_is_reported_like_a_folder(tmp_path: Path) -> None:
+    """With the names of variables and the places of `with`, of its main module and of others."""
+    hang = (HERE / "hangs" / "two_accounts.py").read_text(encoding="utf-8")
+    with zipfile.ZipFile(tmp_path / "archive.pyz", "w") as archive:
+        archive.writestr("bank.py", hang)
+        archive.writestr("__main__.py", "import runpy\nrunpy.run_module('bank', run_name='__main__')\n")
+    with zipfile.ZipFile(tmp_path / "alone.pyz", "w") as archive:
+        archive.writestr("__main__.py", hang)
+    for program, file in (("archive.pyz", "bank.py"), ("alone.pyz", "__main__.py")):
+        block = block_of(*WATCH, *QUICK, str(tmp_path / program), env={"SYNCPRIMS_PURE": "1"})
+        assert f"for Account._lock ({file}:12) no. 1" in block
+        assert f"taken at {file}:20 in transfer" in block
+
+
 ENDS = {
     "exit with a number": "import sys; sys.exit(3)",
     "exit with a message": "import sys; sys.exit('bad')",

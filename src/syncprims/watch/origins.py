@@ -9,6 +9,7 @@ import queue
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
+from importlib.machinery import ModuleSpec
 from itertools import count, islice
 from types import CodeType, FrameType
 from typing import Final
@@ -120,6 +121,7 @@ def origin_here() -> Origin:
     key = (frame.f_code.co_filename, frame.f_code, frame.f_lasti, part)
     found = _origins.get(key)
     if found is None:
+        note_source(frame)
         found = Origin(frame.f_code, frame.f_lineno or 0, part, position_of(frame)[1])
         if len(_origins) < _MOST:
             found = _origins.setdefault(key, found)
@@ -154,6 +156,14 @@ def name_made(origin: Origin, number: int, kind: str) -> str:
 # -- the source --------------------------------------------------------------------------------------------------------
 
 _trees: dict[str, ast.Module] = {}
+
+
+def note_source(frame: FrameType) -> None:
+    """Let the source of a module be found later that has no file of its own, as in a zip archive."""
+    filename, spec = frame.f_code.co_filename, dict.get(frame.f_globals, "__spec__")
+    if type(spec) is ModuleSpec and type(spec.origin) is str and spec.origin == filename:
+        # By the name in the spec: runpy gives modules another one.
+        guarded(None, linecache.lazycache, filename, {"__name__": spec.name, "__loader__": spec.loader})
 
 
 def tree_of(filename: str) -> ast.Module | None:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from .._core.foreign import guarded, type_name
 from .._core.stacks import is_ours, variable_in
-from .origins import position_of, tree_of
+from .origins import note_source, position_of, tree_of
 
 # If a `with` acquired a lock, leaving its block releases the lock, and a thread that waits inside the block does not
 # leave it. So it is certain which thread must act, although any thread may release a plain lock. The blocks that a
@@ -93,7 +93,7 @@ def _line_at(code: CodeType, at: int) -> int:
 
 
 def _look_at(frame: FrameType, things: Sequence[object], found: BlocksEntered) -> None:
-    headers = _headers(frame.f_code)
+    headers = _headers(frame)
     if not headers:
         found.unknown = found.unknown or _has_hidden_with(frame.f_code)
         return
@@ -139,10 +139,12 @@ class _Header:
 _known: dict[tuple[str, CodeType], list[_Header]] = {}
 
 
-def _headers(code: CodeType) -> list[_Header]:
+def _headers(frame: FrameType) -> list[_Header]:
+    code = frame.f_code
     key = code.co_filename, code
     found = _known.get(key)
     if found is None:
+        note_source(frame)
         tree = tree_of(code.co_filename)
         if tree is None:
             return []  # for now: the next call may find the source
