@@ -20,6 +20,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse ``--cov tests/watch``, which takes the tests for a source to measure, and runs all tests instead."""
+    for source in config.getoption("cov_source", None) or ():
+        if isinstance(source, str) and os.path.exists(source):
+            raise pytest.UsageError(f"--cov takes {source} for a source: name the tests before it")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what coverage's tracer would disturb or not see, where coverage is measured.
 
