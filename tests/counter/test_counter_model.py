@@ -196,5 +196,5 @@ BY_HAND: list[tuple[str, list[Call[int]], bool]] = [
     ("history", "verdict"), [case[1:] for case in BY_HAND], ids=[case[0].replace(" ", "-") for case in BY_HAND]
 )
 def test_the_check_itself(history: list[Call[int]], verdict: bool) -> None:
-    """Histories whose verdict is known get it."""
+    """Histories with a known verdict get that verdict."""
     assert linearizable(history, 0, follow) is verdict

@@ -113,7 +113,7 @@ def test_a_timeout_and_a_report_say_where_the_holder_took_the_lock(make: Callabl
 
 
 class Rooms(QueuedLock):
-    """Those of one kind together."""
+    """Lets in threads of one kind together."""
 
     def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
         return all(each == kind for each in kinds)

@@ -1,4 +1,4 @@
-"""Threads for the tests of the locks: their outcome is looked at, and every wait for them has a limit."""
+"""Threads for the tests of the locks: their errors are not lost, and every wait for them has a limit."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from syncprims import LockAdapter, TimedLock
 
 T = TypeVar("T")
 
-LIMIT: Final = 20.0  # seconds that nothing here takes unless it hangs
+LIMIT: Final = 20.0  # seconds; whatever takes longer here hangs
 
 
 class Job(Generic[T]):
-    """A function that runs in its own thread, and what became of it."""
+    """A function that runs in its own thread, and its outcome."""
 
     def __init__(self, body: Callable[[], T], name: str | None = None) -> None:
         """Start the thread."""
@@ -38,14 +38,14 @@ class Job(Generic[T]):
             self._error = error
 
     def error(self) -> BaseException | None:
-        """What the function raised, if anything; waits for its end."""
+        """The exception that the function raised, or None; waits for its end."""
         self.thread.join(LIMIT)
         assert not self.thread.is_alive(), f"{self.thread.name} hangs"
         self.seen = True
         return self._error
 
     def result(self) -> T:
-        """What the function returned; waits for its end and raises what it raised."""
+        """The result of the function; waits for its end and raises the function's exception."""
         error = self.error()
         if error is not None:
             raise error
@@ -53,7 +53,7 @@ class Job(Generic[T]):
 
 
 class Actors:
-    """Jobs that have all ended when the ``with`` has: an error that no code looked at is raised there."""
+    """Jobs that have all ended when the ``with`` ends; an error that no code looked at is raised then."""
 
     def __init__(self) -> None:
         """Begin with no job."""
@@ -78,12 +78,12 @@ class Actors:
 
 
 def wait_for(event: Event) -> None:
-    """Wait for the event, which has to come."""
+    """Wait for an event that has to come."""
     assert event.wait(LIMIT), "the event did not come"
 
 
 def eventually(condition: Callable[[], object]) -> None:
-    """Wait for what sets no event, such as a thread that blocks."""
+    """Wait for a condition without an event, such as a thread that blocks."""
     end = monotonic() + LIMIT
     pause = Event()
     while not condition():
@@ -92,7 +92,7 @@ def eventually(condition: Callable[[], object]) -> None:
 
 
 def take_and_let_go(lock: TimedLock | LockAdapter, *arguments: Any) -> bool:
-    """Acquire the lock, release it if that went well, and return whether it did."""
+    """Acquire the lock, release it if that succeeded, and return whether it did."""
     taken = lock.acquire(*arguments)
     if taken:
         lock.release()
@@ -106,7 +106,7 @@ def condition_over(lock: TimedLock | LockAdapter) -> Condition:
 
 @contextmanager
 def held_elsewhere(lock: TimedLock | LockAdapter, name: str = "holder") -> Iterator[Callable[[], None]]:
-    """Have another thread hold the lock; calling what comes makes it let go, and leaving does so too."""
+    """Another thread holds the lock; the yielded function makes it release the lock, and so does leaving."""
     entered, leave = Event(), Event()
 
     def charge() -> None:
@@ -124,7 +124,7 @@ def held_elsewhere(lock: TimedLock | LockAdapter, name: str = "holder") -> Itera
 
 
 def gets_it_in_the_end(lock: TimedLock | LockAdapter, take: Callable[[], T]) -> T:
-    """Have a thread take the lock while another one holds it, which it lets go once that waits; return its result."""
+    """Let a thread acquire the lock while another one holds it, which releases it then; return the result."""
     with Actors() as actors, held_elsewhere(lock) as let_go:
         waiter = actors.start(take)
         eventually(lambda: lock.waiting == 1)
@@ -140,7 +140,7 @@ def held_in(entering: AbstractContextManager[object], lock: TimedLock | LockAdap
 
 @contextmanager
 def on_signal(handle: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    """Have the main thread call the function, wherever it is; what comes sends the signal until it has begun."""
+    """Let the main thread call the function, wherever it is; the yielded function sends signals until that begins."""
     begun = over = False
     mutex = Lock()
 
@@ -151,7 +151,7 @@ def on_signal(handle: Callable[[], None]) -> Iterator[Callable[[], None]]:
             handle()
 
     def send() -> None:
-        # Again and again: a signal that comes just before a wait begins does not end that.
+        # Repeatedly: a signal that comes just before a wait begins does not end the wait.
         def begins() -> bool:
             with mutex:
                 if not over:  # afterwards it would end the process
@@ -170,7 +170,7 @@ def on_signal(handle: Callable[[], None]) -> Iterator[Callable[[], None]]:
 
 
 class Worker:
-    """A thread that does what it is asked, one thing at a time, and says how that ended."""
+    """A thread that does one thing at a time when asked, and reports the outcome."""
 
     def __init__(self, name: str) -> None:
         """Start it."""
@@ -188,15 +188,15 @@ class Worker:
             self._outcomes.put(outcome)
 
     def begin(self, order: Callable[[], Any]) -> None:
-        """Have it do something that may take its time."""
+        """Let it begin something that may take long."""
         self._orders.put(order)
 
     def outcome(self, timeout: float = LIMIT) -> Any:
-        """How that ended: what was returned, or the error that was raised."""
+        """The outcome of that: the result, or the exception."""
         return self._outcomes.get(timeout=timeout)
 
     def do(self, order: Callable[[], Any]) -> Any:
-        """Have it do something that ends at once, and return how that ended."""
+        """Let it do something that ends at once, and return the outcome."""
         self.begin(order)
         return self.outcome()
 

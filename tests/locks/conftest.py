@@ -1,4 +1,4 @@
-"""What of this folder is no test."""
+"""The files of this folder that are not tests."""
 
-# Programs that put a model in the place of the C lock as they start: collecting doctests must not import them.
+# Programs that replace the C lock by a model when they start: collecting doctests must not import them.
 collect_ignore = ["explore_calls.py", "explore_locks.py", "explore_shared.py"]

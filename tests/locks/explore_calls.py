@@ -1,4 +1,4 @@
-"""Explore interleavings at what is built on `TimedLock`: ``explore_calls.py SCENARIO PREEMPTIONS SECONDS``.
+"""Explore interleavings of the classes that build on `TimedLock`: ``explore_calls.py SCENARIO PREEMPTIONS SECONDS``.
 
 These are `KeyedLock`, `Guarded`, `once` and `SingleFlight`. The C lock under `TimedLock` is the model of
 `explore_locks`, which has to be imported first.
@@ -24,8 +24,8 @@ from syncprims._locks import once as once_module
 
 Worker = Callable[[Any], None]
 
-# frontrun sees that two instructions touch the same attribute, and not what a method written in C does. So what the
-# threads share is touched before each such method, which comes right after it.
+# frontrun sees that two instructions touch the same attribute, but not the effect of a method in C. So before each such
+# method, the shared object is touched.
 
 
 class SeenDict(dict[Any, Any]):
@@ -39,7 +39,7 @@ class SeenDict(dict[Any, Any]):
         return super().get(key, default)
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
-        """Look for a key, and put it in if it is not there."""
+        """Look for a key, and insert it if it is missing."""
         self.touched = 1
         return super().setdefault(key, default)
 
@@ -48,7 +48,7 @@ class SeenDict(dict[Any, Any]):
         super().__setitem__(key, value)
 
     def clear(self) -> None:
-        """Take everything out."""
+        """Remove all items."""
         self.touched = 1
         super().clear()
 
@@ -59,17 +59,17 @@ class SeenDeque(deque[Any]):
     touched: int = 0
 
     def append(self, item: Any) -> None:
-        """Add one at the right."""
+        """Add an item at the right."""
         self.touched = 1
         super().append(item)
 
     def popleft(self) -> Any:
-        """Take the leftmost one."""
+        """Remove the leftmost item."""
         self.touched = 1
         return super().popleft()
 
     def remove(self, item: Any) -> None:
-        """Take that one out."""
+        """Remove that item."""
         self.touched = 1
         super().remove(item)
 
@@ -79,7 +79,7 @@ class SeenDeque(deque[Any]):
 
 
 def seen(kind: Any, field: str) -> None:
-    """Have a dictionary of each object of this kind be seen."""
+    """Give each object of this kind a dictionary that frontrun sees."""
     init = kind.__init__
 
     def initialize(self: Any, *args: Any) -> None:
@@ -95,7 +95,7 @@ in_use.deque = keyed.deque = SeenDeque  # type: ignore[attr-defined]
 
 
 class ByKey:
-    """Two threads add to one sum under the lock of one key, which both ask for; nothing else keeps the sum right."""
+    """Two threads add to one sum under the lock of one key, which each looks up; no other lock keeps the sum right."""
 
     def __init__(self) -> None:
         """Make the state of one execution."""
@@ -103,7 +103,7 @@ class ByKey:
         self.total = 0
 
     def add(self) -> None:
-        """What each thread does."""
+        """The work of each thread."""
         with self.keyed["a"]:
             before = self.total
             self.total = before + 1
@@ -111,15 +111,15 @@ class ByKey:
     workers: ClassVar[tuple[Worker, ...]] = (add, add)
 
     def holds(self) -> bool:
-        """Nothing is lost, and nothing is left."""
+        """No addition is lost, and no lock is left."""
         return self.total == 2 and len(self.keyed) == 0 and not self.keyed._refs
 
 
 class ByKeyBare(ByKey):
-    """The same by `acquire` and `release`, each of a lock that is asked for again."""
+    """The same by `acquire` and `release`, each of a lock that is looked up again."""
 
     def add(self) -> None:
-        """What each thread does."""
+        """The work of each thread."""
         self.keyed["a"].acquire()
         before = self.total
         self.total = before + 1
@@ -129,13 +129,13 @@ class ByKeyBare(ByKey):
 
 
 class ByKeyBothWays(ByKeyBare):
-    """One thread in the one way, the other in the other."""
+    """One thread uses `with`, the other `acquire` and `release`."""
 
     workers = (ByKey.add, ByKeyBare.add)
 
 
 class StoresKeys(ByKey):
-    """A mutation: the lock of a key is stored, whatever another thread has stored."""
+    """A mutation: the lock of a key is stored even if another thread has stored one."""
 
     @staticmethod
     def mutate() -> None:
@@ -152,7 +152,7 @@ class StoresKeys(ByKey):
 
 
 class NotesNothing(ByKeyBare):
-    """A mutation: what is acquired is not noted, so the lock goes while it is held."""
+    """A mutation: an acquired lock is not noted, so it goes away while it is held."""
 
     @staticmethod
     def mutate() -> None:
@@ -161,7 +161,7 @@ class NotesNothing(ByKeyBare):
 
 
 class Value:
-    """Two threads replace one value by the next number, one of them within a limit; then each reads it."""
+    """Two threads replace one value by the next number, one of them with a limit; then each reads the value."""
 
     def __init__(self) -> None:
         """Make the state of one execution."""
@@ -188,7 +188,7 @@ class Value:
     workers: ClassVar[tuple[Worker, ...]] = (step, step_at_once)
 
     def holds(self) -> bool:
-        """Nothing is lost: who misses the value misses it as a whole, and the value is free."""
+        """No change is lost: a thread that gets no lock changes nothing, and the lock is free."""
         with self.guarded as value:
             outcome = f"{value}: " + " ".join(sorted(map(str, self.got)))
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
@@ -199,7 +199,7 @@ class Updated(Value):
     """Both use `update`."""
 
     def update(self) -> None:
-        """What each thread does."""
+        """The work of each thread."""
         self.got.append(self.guarded.update(lambda before: before + 1))
 
     workers: ClassVar[tuple[Worker, ...]] = (update, update)
@@ -210,10 +210,10 @@ class Updated(Value):
 
 
 class Replaced(Updated):
-    """Both set it to what follows what `with` gave them."""
+    """Both set the value to the number after the one that `with` gave them."""
 
     def replace(self) -> None:
-        """What each thread does."""
+        """The work of each thread."""
         with self.guarded as before:
             self.guarded.value = before + 1
         self.got.append(before + 1)
@@ -222,7 +222,7 @@ class Replaced(Updated):
 
 
 class ReadsOutside(Replaced):
-    """A mutation: `with` gives the value from before it had the lock."""
+    """A mutation: `with` gives the value from before the lock was acquired."""
 
     @staticmethod
     def mutate() -> None:
@@ -253,7 +253,7 @@ class UpdatesOutside(Updated):
 
 
 class Once:
-    """Two threads call a function that is to run once."""
+    """Two threads call a function that has to run once."""
 
     def __init__(self) -> None:
         """Make the state of one execution."""
@@ -262,23 +262,23 @@ class Once:
         self.call = once(self.load)
 
     def load(self) -> object:
-        """Run, and give something that is new each time."""
+        """Run, and return a new object each time."""
         self.runs += 1
         return object()
 
     def work(self) -> None:
-        """What each thread does."""
+        """The work of each thread."""
         self.got.append(self.call())
 
     workers: ClassVar[tuple[Worker, ...]] = (work, work)
 
     def holds(self) -> bool:
-        """It ran once, and both have its result."""
+        """The function ran once, and both have its result."""
         return self.runs == 1 and len(self.got) == 2 and self.got[0] is self.got[1]
 
 
 class OnceFailing(Once):
-    """It fails at first: both get the error, or one does and the other's call tries again."""
+    """The function fails at first: both get the error, or one does and the other's call tries again."""
 
     def load(self) -> object:
         """Fail the first time."""
@@ -288,7 +288,7 @@ class OnceFailing(Once):
         return "done"
 
     def work(self) -> None:
-        """What each thread does."""
+        """The work of each thread."""
         try:
             self.got.append(self.call())
         except LookupError:
@@ -297,7 +297,7 @@ class OnceFailing(Once):
     workers = (work, work)
 
     def holds(self) -> bool:
-        """It ran as often as it had to."""
+        """The function ran as often as necessary."""
         outcome = str(sorted(map(str, self.got)))
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
         return (self.runs, outcome) in ((1, "['failed', 'failed']"), (2, "['done', 'failed']"))
@@ -308,17 +308,17 @@ class CutOffError(BaseException):
 
 
 class OnceCutOff(Once):
-    """The first run is cut off: the other thread runs it again, whether it waited or comes later."""
+    """An interrupt ends the first run: the other thread runs the function again, whether it waited or comes later."""
 
     def load(self) -> object:
-        """Be cut off the first time."""
+        """Be interrupted the first time."""
         self.runs += 1
         if self.runs == 1:
             raise CutOffError
         return "done"
 
     def work(self) -> None:
-        """What each thread does."""
+        """The work of each thread."""
         try:
             self.got.append(self.call())
         except CutOffError:
@@ -327,7 +327,7 @@ class OnceCutOff(Once):
     workers = (work, work)
 
     def holds(self) -> bool:
-        """One was cut off, and the other has a result."""
+        """One was interrupted, and the other has a result."""
         return self.runs == 2 and sorted(map(str, self.got)) == ["cut off", "done"]
 
 
@@ -342,7 +342,7 @@ class Flight:
         self.got: list[tuple[int, int]] = []
 
     def fetch(self) -> int:
-        """Note whether another call runs; give the number of this one."""
+        """Note whether another call runs; return the number of this one."""
         self.running += 1
         self.together = self.together or self.running > 1
         self.runs += 1
@@ -351,14 +351,14 @@ class Flight:
         return number
 
     def ask(self) -> None:
-        """What each thread does."""
+        """The work of each thread."""
         before = self.runs
         self.got.append((before, self.flight.do("a", self.fetch)))
 
     workers: ClassVar[tuple[Worker, ...]] = (ask, ask)
 
     def holds(self) -> bool:
-        """No two calls met, both may have shared one, and each has one that was not over when it asked."""
+        """No two calls overlapped, they may have shared one, and each result is of a call that had not ended before."""
         outcome = str(self.runs)
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
         fresh = all(before <= number for before, number in self.got)
@@ -366,10 +366,10 @@ class Flight:
 
 
 class FlightTwice(Flight):
-    """One of them asks again: that is a later call, even while the other has yet to fetch its outcome."""
+    """One of them asks again: that is a later call, even if the other has not fetched its outcome yet."""
 
     def again(self) -> None:
-        """What one thread does."""
+        """The work of one thread."""
         self.ask()
         over = self.runs
         number = self.flight.do("a", self.fetch)
@@ -379,12 +379,12 @@ class FlightTwice(Flight):
     workers = (again, Flight.ask)
 
     def holds(self) -> bool:
-        """The second call of the one thread is not the one that it had before."""
+        """The second call of the one thread has another result than its first."""
         return not self.together and len(self.got) == 3 and not self.stale
 
 
 class OpensTwo(Flight):
-    """A mutation: a call is stored, whatever another thread has stored."""
+    """A mutation: a call is stored even if another thread has stored one."""
 
     @staticmethod
     def mutate() -> None:
@@ -404,7 +404,7 @@ class OpensTwo(Flight):
 
 
 class ClosesEarly(Flight):
-    """A mutation: a call is taken out before it has its outcome."""
+    """A mutation: a call is removed before it has its outcome."""
 
     @staticmethod
     def mutate() -> None:
@@ -419,7 +419,7 @@ class ClosesEarly(Flight):
 
 
 class ClosesLate(FlightTwice):
-    """A mutation: a call is taken out by the next one that finds it over."""
+    """A mutation: a call is removed only by the next thread that finds it over."""
 
     @staticmethod
     def mutate() -> None:
@@ -433,7 +433,7 @@ class ClosesLate(FlightTwice):
 
 
 class NoLock(Once):
-    """A mutation: a call is run without its lock."""
+    """A mutation: a call runs without its lock."""
 
     @staticmethod
     def mutate() -> None:
@@ -446,7 +446,7 @@ class NoLock(Once):
 
 
 class Unchecked(Once):
-    """A mutation: once it is its turn, a thread does not look again whether the function has run."""
+    """A mutation: a thread that has the lock does not check again whether the function has run."""
 
     @staticmethod
     def mutate() -> None:
@@ -460,7 +460,7 @@ class Unchecked(Once):
 
 
 class KeepsTheCutOff(OnceCutOff):
-    """A mutation: what cuts a call off is shared as an error is."""
+    """A mutation: an interrupt is shared like an error."""
 
     @staticmethod
     def mutate() -> None:

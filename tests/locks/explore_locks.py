@@ -1,8 +1,8 @@
 """Explore interleavings of threads at the locks, run as a program: ``explore_locks.py SCENARIO PREEMPTIONS SECONDS``.
 
-frontrun schedules what is written in Python, so the C lock under `TimedLock` is replaced, before the library is
-imported, by a model of it in Python. Everything above it is the library's own code: the two tries, the wait-for graph
-with its publication, walk and confirmation, the undoing.
+frontrun schedules Python code, so a model in Python replaces the C lock under `TimedLock` before the library is
+imported. Everything above it is the library's own code: the two tries, the wait-for graph with its publication, search
+and confirmation, and the undoing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from exploring import main
 
 
 class ModelOfCLock:
-    """What `_thread.RLock` does, over a lock at which frontrun can switch threads."""
+    """The behaviour of `_thread.RLock`, with a lock at which frontrun can switch threads."""
 
     __slots__ = ("__weakref__", "c_count", "c_lock", "c_owner")
 
@@ -45,7 +45,7 @@ class ModelOfCLock:
         return self
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take it once more where it is the caller's."""
+        """Acquire it again if the caller holds it."""
         if self.c_owner == get_ident():
             self.c_count += 1
             return True
@@ -93,16 +93,16 @@ from syncprims._core import deadlocks as _deadlocks  # noqa: E402  the same
 from syncprims._core import waits as _waits  # noqa: E402  the same
 from syncprims._locks import timed_lock  # noqa: E402  the same
 
-_thread.RLock = _true  # type: ignore[misc]  # imports take it too, from 3.12 on
-# They have imported the function; under frontrun's clock it is another one.
+_thread.RLock = _true  # type: ignore[misc]  # imports use it too, from 3.12 on
+# They have imported the function; under frontrun's clock it is a different one.
 _waits.monotonic = timed_lock.monotonic = lambda: time.monotonic()  # type: ignore[attr-defined]
 _deadlocks.sleep = lambda seconds: time.sleep(seconds)  # type: ignore[attr-defined]
-# A thread that is not its turn is in frontrun's code, which looks like a handler on top of its wait.
+# A thread whose turn it is not runs frontrun's code, which looks like a handler on top of its wait.
 _deadlocks._stands_in = lambda waiting, frame: True
 
 
 class Exclusion:
-    """Two threads add to one counter under a lock, without anything else that would keep the sum right."""
+    """Two threads add to one counter under a lock; nothing else keeps the sum right."""
 
     def __init__(self) -> None:
         """Make the state of one execution."""
@@ -110,7 +110,7 @@ class Exclusion:
         self.total = 0
 
     def add(self) -> None:
-        """What each thread does."""
+        """The work of each thread."""
         with self.lock:
             before = self.total
             self.total = before + 1
@@ -118,15 +118,15 @@ class Exclusion:
     workers: ClassVar[tuple[Callable[[Any], None], ...]] = (add, add)
 
     def holds(self) -> bool:
-        """Nothing is lost, and the lock is free."""
+        """No addition is lost, and the lock is free."""
         return self.total == 2 and not self.lock.locked() and not self.lock.waiting
 
 
 class NoExclusion(Exclusion):
-    """The same without the lock: an exploration that finds nothing here explores nothing."""
+    """The same without the lock: an exploration that finds no fault here explores nothing."""
 
     def add(self) -> None:
-        """What each thread does."""
+        """The work of each thread."""
         before = self.total
         self.total = before + 1
 
@@ -134,7 +134,7 @@ class NoExclusion(Exclusion):
 
 
 class Crossing:
-    """Two threads take two locks in opposite order."""
+    """Two threads acquire two locks in opposite order."""
 
     def __init__(self) -> None:
         """Make the state of one execution."""
@@ -143,7 +143,7 @@ class Crossing:
         self.victims: list[int] = []
 
     def take(self, first: TimedLock, second: TimedLock, me: str) -> None:
-        """Take both, or be the victim."""
+        """Acquire both, or be the victim."""
         try:
             with first, second:
                 self.done.append(me)
@@ -151,22 +151,22 @@ class Crossing:
             self.victims.append(len(error.cycle))
 
     def forth(self) -> None:
-        """What one thread does."""
+        """The work of one thread."""
         self.take(self.one, self.other, "forth")
 
     def back(self) -> None:
-        """What the other does."""
+        """The work of the other."""
         self.take(self.other, self.one, "back")
 
     workers: ClassVar[tuple[Callable[[Any], None], ...]] = (forth, back)
 
     def holds(self) -> bool:
-        """At most one was the victim, of a cycle of two, and all others got through."""
+        """At most one thread was the victim, of a cycle of two, and all others succeeded."""
         self.note()
         return self.are_free(self.one, self.other) and (len(self.done), self.victims) in ((2, []), (1, [2]))
 
     def note(self) -> None:
-        """Note how it came out."""
+        """Note the outcome."""
         outcome = str((len(self.done), self.victims))
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
 
@@ -176,7 +176,7 @@ class Crossing:
 
 
 class Meeting(Crossing):
-    """The same, and each waits until the other has its first lock: always a deadlock, always with one victim."""
+    """The same, and each waits until the other has its first lock: always a deadlock, with exactly one victim."""
 
     def __init__(self) -> None:
         """Make the state of one execution."""
@@ -184,7 +184,7 @@ class Meeting(Crossing):
         self.has_come = {"forth": CooperativeSemaphore(0), "back": CooperativeSemaphore(0)}
 
     def take(self, first: TimedLock, second: TimedLock, me: str) -> None:
-        """Take both, or be the victim."""
+        """Acquire both, or be the victim."""
         (other,) = self.has_come.keys() - {me}
         try:
             with first:
@@ -200,21 +200,21 @@ class Order(Crossing):
     """The same in one order: no interleaving is a deadlock."""
 
     def back(self) -> None:
-        """What the other does."""
+        """The work of the other."""
         self.take(self.one, self.other, "back")
 
     workers = (Crossing.forth, back)
 
     def holds(self) -> bool:
-        """Both came through."""
+        """Both succeeded."""
         return super().holds() and len(self.done) == 2
 
 
 class OneAfterTheOther(Crossing):
-    """One thread never has a lock while it wants another: nothing is a deadlock, though it may look like one."""
+    """One thread never has a lock while it wants another: no deadlock, though it may look like one."""
 
     def forth(self) -> None:
-        """What one thread does."""
+        """The work of one thread."""
         with self.one:
             pass
         with self.other:
@@ -223,15 +223,15 @@ class OneAfterTheOther(Crossing):
     workers = (forth, Crossing.back)
 
     def holds(self) -> bool:
-        """Both came through."""
+        """Both succeeded."""
         return super().holds() and len(self.done) == 2
 
 
 class BackingOff(Crossing):
-    """One thread waits for its second lock for a while only, by a method that is never told of a deadlock."""
+    """One thread waits for its second lock with a limit, by a method that never raises a DeadlockError."""
 
     def forth(self) -> None:
-        """What one thread does."""
+        """The work of one thread."""
         with self.one:
             if self.other.acquire(timeout=1.0):
                 self.other.release()
@@ -240,17 +240,17 @@ class BackingOff(Crossing):
     workers = (forth, Crossing.back)
 
     def holds(self) -> bool:
-        """Both came through."""
+        """Both succeeded."""
         return super().holds() and len(self.done) == 2
 
 
 class Expiring(Crossing):
-    """The time of one thread may be up at any moment, even while the other looks whether there is a cycle."""
+    """The time of one thread may be up at any moment, even while the other searches for a cycle."""
 
     clock = "explored"
 
     def forth(self) -> None:
-        """What one thread does."""
+        """The work of one thread."""
         try:
             with self.one, self.other.hold(1.0):
                 self.done.append("forth")
@@ -263,7 +263,7 @@ class Expiring(Crossing):
 
 
 class Ring(Crossing):
-    """Three threads take three locks, each the next one's second: a cycle of three, if all have their first."""
+    """Three threads acquire three locks, each the next one's second: a cycle of three, if all have their first."""
 
     def __init__(self) -> None:
         """Make the state of one execution."""
@@ -271,21 +271,21 @@ class Ring(Crossing):
         self.third = TimedLock(name="third")
 
     def first(self) -> None:
-        """What one thread does."""
+        """The work of one thread."""
         self.take(self.one, self.other, "first")
 
     def second(self) -> None:
-        """What the next one does."""
+        """The work of the next one."""
         self.take(self.other, self.third, "second")
 
     def last(self) -> None:
-        """What closes the ring."""
+        """The work of the thread that closes the ring."""
         self.take(self.third, self.one, "last")
 
     workers = (first, second, last)
 
     def holds(self) -> bool:
-        """At most one was the victim, of a cycle of three, and all others got through."""
+        """At most one thread was the victim, of a cycle of three, and all others succeeded."""
         self.note()
         return self.are_free(self.one, self.other, self.third) and (len(self.done), self.victims) in ((3, []), (2, [3]))
 
@@ -300,7 +300,7 @@ class TwoVictims(Meeting):
 
 
 class NotConfirmed(OneAfterTheOther):
-    """A mutation: each arrow is looked at once, by one search, with no look before it and none after."""
+    """A mutation: each arrow is read once, by one search, without an earlier or later reading."""
 
     @staticmethod
     def mutate() -> None:
@@ -310,7 +310,7 @@ class NotConfirmed(OneAfterTheOther):
 
 
 def believe(first: _deadlocks._Reading, only: object) -> _deadlocks._Confirmed:
-    """Take what was read once for the truth."""
+    """Take the first reading as the truth."""
     waits = {ident: found[0][0] for ident, found in first.waits.items() if found}
     return waits, {vertex: _deadlocks._within(first.arrows[vertex], first.stuck) for vertex in first.stuck}
 
@@ -332,7 +332,7 @@ class OwnerClearedLate(Exclusion):
 
 
 class WakeUpDropped(Exclusion):
-    """A mutation: a release clears the owner, and frees no waiter."""
+    """A mutation: a release clears the owner, and wakes no waiter."""
 
     @staticmethod
     def mutate() -> None:
@@ -356,7 +356,7 @@ class NoVictim(Meeting):
 
 
 class Serials(Meeting):
-    """A mutation: who finds a serial that is not drawn yet takes it for the highest, and leaves it to that thread."""
+    """A mutation: a thread that finds a serial not drawn yet takes it for the highest, and leaves it to that thread."""
 
     @staticmethod
     def mutate() -> None:

@@ -1,10 +1,9 @@
 """Explore interleavings of threads at the shared locks, run as a program: ``explore_shared.py SCENARIO BOUND SECONDS``.
 
-frontrun schedules what is written in Python, and changes threads between any two instructions. So the C lock under the
-guard, and the mailbox that a waiter reads, are replaced by models of them in Python before the library is imported.
-What is explored is what happens without the GIL: the fast path, with threads that change in the middle of it, and tries
-that take the slow path. A release is one call of C there as here, but the bell that it rings is a model's, so threads
-change in the middle of it.
+frontrun schedules Python code, and changes threads between any two instructions. So models in Python replace the C lock
+under the guard, and the mailbox that a waiter reads, before the library is imported. The exploration shows the
+behaviour without the GIL: the fast path, with changes of threads in the middle of it, and tries that take the slow
+path. A release is one call of C here too, but the bell that it rings is a model, so threads change in the middle of it.
 """
 
 from __future__ import annotations
@@ -36,21 +35,21 @@ from syncprims._core import waits as _waits  # noqa: E402  the same
 from syncprims._core.interrupts import exhaust  # noqa: E402  the same
 from syncprims._locks import shared_lock  # noqa: E402  the same
 
-_thread.RLock = _true  # type: ignore[misc]  # imports take it too, from 3.12 on
+_thread.RLock = _true  # type: ignore[misc]  # imports use it too, from 3.12 on
 _waits.monotonic = shared_lock.monotonic = lambda: time.monotonic()  # type: ignore[attr-defined]
 _deadlocks.sleep = lambda seconds: time.sleep(seconds)  # type: ignore[attr-defined]
 _deadlocks._stands_in = lambda waiting, frame: True
 
 
 class ModelOfMailbox:
-    """What `Mailbox` does for one reader."""
+    """The behaviour of `Mailbox` for one reader."""
 
     def __init__(self) -> None:
         """Begin empty."""
         self._rung = CooperativeSemaphore(0)
 
     def putting(self, item: object) -> Callable[[], None]:
-        """What rings."""
+        """Return the function that rings."""
         return partial(self._rung.release)
 
     def get(self, seconds: float) -> None:
@@ -60,7 +59,7 @@ class ModelOfMailbox:
 
 
 class SeenList(list[Any]):
-    """A list of which frontrun sees each use: it sees who reads and who writes an attribute."""
+    """A list whose uses frontrun sees: it sees each read and write of an attribute."""
 
     __slots__ = ("c_version",)
 
@@ -88,17 +87,17 @@ class SeenList(list[Any]):
         self._write()
         super().__setitem__(index, items)
 
-    def __iadd__(self, items: Any) -> Any:  # type: ignore[misc]  # it is added in no other way
+    def __iadd__(self, items: Any) -> Any:  # type: ignore[misc]  # no other form of adding is used
         self._write()
         return super().__iadd__(items)
 
     def insert(self, index: Any, item: Any) -> None:
-        """Put the item in."""
+        """Insert the item."""
         self._write()
         super().insert(index, item)
 
     def remove(self, item: Any) -> None:
-        """Take the item out."""
+        """Remove the item."""
         self._write()
         super().remove(item)
 
@@ -107,7 +106,7 @@ _init = shared_lock.SharedLock.__init__
 
 
 def init_with_seen_lists(lock: Any, *args: Any) -> None:
-    """Make a shared lock whose two lists are seen."""
+    """Make a shared lock with two such lists."""
     _init(lock, *args)
     lock._held, lock._line = SeenList(), SeenList(lock._line)
     lock._held.c_version = lock._line.c_version = None
@@ -116,12 +115,12 @@ def init_with_seen_lists(lock: Any, *args: Any) -> None:
 
 shared_lock.SharedLock.__init__ = init_with_seen_lists  # type: ignore[method-assign,assignment]
 shared_lock.Mailbox = ModelOfMailbox  # type: ignore[attr-defined,assignment]
-# The slices of a wait are there for signals alone; a wait of this length stands for one without a limit.
+# Waits have slices only because of signals. Here a wait of this length stands for one without a limit.
 shared_lock._SLICE = 1e9  # type: ignore[misc]
 
 
 class Sharing:
-    """What each thread notes: who is inside together, and how it came out."""
+    """The notes of each thread: which threads are inside together, and the outcomes."""
 
     def __init__(self) -> None:
         """Make the state of one execution."""
@@ -130,7 +129,7 @@ class Sharing:
         self.ends: list[str] = []
 
     def visit(self, entering: AbstractContextManager[object], what: str) -> None:
-        """Enter, and note who is inside; or why not."""
+        """Enter, and note which threads are inside; or note why this failed."""
         try:
             with entering:
                 self.inside += (what,)
@@ -143,13 +142,13 @@ class Sharing:
             self.ends += (f"{what} late",)
 
     def note(self) -> None:
-        """Note how it came out."""
+        """Note the outcome."""
         outcome = " ".join(sorted(self.ends))
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
 
 
 class Permit(Sharing):
-    """Threads want the one permit."""
+    """Threads that want the only permit."""
 
     permits = 1
 
@@ -159,13 +158,13 @@ class Permit(Sharing):
         self.semaphore = TimedSemaphore(self.permits)
 
     def take(self) -> None:
-        """What each thread does."""
+        """The work of each thread."""
         self.visit(self.semaphore, "in")
 
     workers: ClassVar[tuple[Callable[[Any], None], ...]] = (take, take)
 
     def holds(self) -> bool:
-        """No more than there are permits were inside, and all of them came through."""
+        """There were never more threads inside than permits, and all of them succeeded."""
         self.note()
         crowded = max(map(len, self.crowds), default=0) > self.permits
         free = self.semaphore.value == self.permits and not self.semaphore.waiting
@@ -185,7 +184,7 @@ class LatePermit(Permit):
     clock = "explored"
 
     def take_in_time(self) -> None:
-        """What one thread does."""
+        """The work of one thread."""
         self.visit(self.semaphore.hold(1.0), "timed")
 
     workers = (Permit.take, take_in_time)
@@ -200,7 +199,7 @@ class LentPermit(Permit):
         assert self.semaphore.acquire()
 
     def give_back(self) -> None:
-        """What one thread does."""
+        """The work of one thread."""
         self.semaphore.release()
         self.ends += ("gave",)
 
@@ -216,17 +215,17 @@ class Sides(Sharing):
         self.lock = TimedRWLock()
 
     def read(self) -> None:
-        """What a reader does."""
+        """The work of a reader."""
         self.visit(self.lock.read(), "r")
 
     def write(self) -> None:
-        """What a writer does."""
+        """The work of a writer."""
         self.visit(self.lock.write(), "w")
 
     workers: ClassVar[tuple[Callable[[Any], None], ...]] = (read, write)
 
     def holds(self) -> bool:
-        """No writer was inside with any other thread, and all of them came through."""
+        """No writer was inside with any other thread, and all of them succeeded."""
         self.note()
         beside = any("w" in crowd and len(crowd) > 1 for crowd in self.crowds)
         return not beside and not self.lock.holders and not self.lock.waiting and len(self.ends) == len(self.workers)
@@ -250,23 +249,23 @@ class LateWriter(Sides):
     clock = "explored"
 
     def write_in_time(self) -> None:
-        """What the writer does."""
+        """The work of the writer."""
         self.visit(self.lock.write(1.0), "w")
 
     workers = (Sides.read, write_in_time)
 
 
 class Tries(Permit):
-    """One thread lets go and tries again at once, while the other one tries too."""
+    """One thread releases and tries again at once, while the other one tries too."""
 
     def take_and_try_again(self) -> None:
-        """What one thread does."""
+        """The work of one thread."""
         self.visit(self.semaphore, "in")
         self.visit(self.semaphore.hold(0), "again")
         self.visit(self.semaphore, "in")
 
     def try_once(self) -> None:
-        """What the other one does."""
+        """The work of the other one."""
         self.visit(self.semaphore.hold(0), "other")
 
     workers = (take_and_try_again, try_once)
@@ -293,26 +292,26 @@ class Crossed(Sharing):
             self.visit(theirs.write(), what)
 
     def forth(self) -> None:
-        """What one thread does."""
+        """The work of one thread."""
         self.take(self.one, self.other, "a")
 
     def back(self) -> None:
-        """What the other does."""
+        """The work of the other."""
         self.take(self.other, self.one, "b")
 
     workers: ClassVar[tuple[Callable[[Any], None], ...]] = (forth, back)
 
     def holds(self) -> bool:
-        """At most one was refused, and the other one came through."""
+        """At most one was refused, and the other one succeeded."""
         self.note()
         free = not any(lock.holders or lock.waiting for lock in (self.one, self.other))
         return free and sorted(self.ends) in (["a", "b"], ["a", "b refused"], ["a refused", "b"])
 
 
 class Opened(Sharing):
-    """One thread lets another one's hold go, while others join the line, wait, go in, and leave it."""
+    """One thread releases another one's hold, while others join the line, wait, go in, and leave it."""
 
-    # No thread has this ident; the sign makes a permit that any thread gives back, or a hold for writing.
+    # No thread has this ident; the sign makes it a permit that any thread may give back, or a hold for writing.
     token = -1
     workers: ClassVar[tuple[Callable[[Any], None], ...]] = ()
 
@@ -328,16 +327,16 @@ class Opened(Sharing):
         return TimedSemaphore(1)
 
     def open(self) -> None:
-        """What one thread does."""
+        """The work of one thread."""
         self.open_it()
         self.ends += ("opened",)
 
     def take(self) -> None:
-        """What another one does."""
+        """The work of another one."""
         self.visit(self.lock, "in")
 
     def holds(self) -> bool:
-        """At most one was inside, all of them came through, and none is left in the line or behind it."""
+        """At most one was inside, all of them succeeded, and none is left in the line or behind it."""
         self.note()
         alone = max(map(len, self.crowds), default=0) <= 1
         left = list(self.lock._line) == [shared_lock._nobody] and not list(self.lock._held)
@@ -357,7 +356,7 @@ class LatePermitLine(Opened):
     clock = "explored"
 
     def take_in_time(self) -> None:
-        """What one thread does."""
+        """The work of one thread."""
         self.visit(self.lock.hold(1.0), "timed")
 
     workers = (Opened.open, Opened.take, take_in_time)
@@ -371,7 +370,7 @@ class WriterLine(Opened):
         return TimedRWLock()
 
     def write(self) -> None:
-        """What a writer does."""
+        """The work of a writer."""
         self.visit(self.lock.write(), "w")
 
     workers: ClassVar[tuple[Callable[[Any], None], ...]] = (Opened.open, write, write)
@@ -383,14 +382,14 @@ class LateWriterLine(WriterLine):
     clock = "explored"
 
     def write_in_time(self) -> None:
-        """What one writer does."""
+        """The work of one writer."""
         self.visit(self.lock.write(1.0), "timed")
 
     workers = (Opened.open, WriterLine.write, write_in_time)
 
 
 class Urgent(QueuedLock):
-    """One at a time, the lowest kind first."""
+    """Lets in one thread at a time, the lowest kind first."""
 
     def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
         return not kinds
@@ -400,7 +399,7 @@ class Urgent(QueuedLock):
 
 
 class UrgentLine(Opened):
-    """The same for a lock of the user's own, in which one goes before the other."""
+    """The same for a lock of the user's own, in which one thread goes before the other."""
 
     token = 1
 
@@ -411,35 +410,35 @@ class UrgentLine(Opened):
         return lock
 
     def early(self) -> None:
-        """What the one does that goes before the other."""
+        """The work of the one that goes first."""
         self.visit(self.lock.of(1), "early")
 
     def late(self) -> None:
-        """What the other one does."""
+        """The work of the other one."""
         self.visit(self.lock.of(2), "late")
 
     workers: ClassVar[tuple[Callable[[Any], None], ...]] = (Opened.open, early, late)
 
 
 class LateUrgentLine(UrgentLine):
-    """The one that goes before the other may give up."""
+    """The thread that goes before the other may give up."""
 
     clock = "explored"
 
     def early_in_time(self) -> None:
-        """What that one does."""
+        """The work of that one."""
         self.visit(self.lock.of(1, 1.0), "timed")
 
     workers = (Opened.open, early_in_time, UrgentLine.late)
 
 
 class Jumped(UrgentLine):
-    """The one behind may give up."""
+    """The thread behind may give up."""
 
     clock = "explored"
 
     def late_in_time(self) -> None:
-        """What that one does."""
+        """The work of that one."""
         self.visit(self.lock.of(2, 1.0), "timed")
 
     workers = (Opened.open, UrgentLine.early, late_in_time)
@@ -448,7 +447,7 @@ class Jumped(UrgentLine):
 class Left(Sharing):
     """A waiter that is ahead leaves the line, as if it were interrupted, while another one joins.
 
-    Of the two that leave, the one that would be behind a waiter in the middle does so first.
+    Of the two that leave, the one that would be behind a waiter in the middle leaves first.
     """
 
     def __init__(self) -> None:
@@ -462,27 +461,27 @@ class Left(Sharing):
         return TimedSemaphore(1)
 
     def queue_up(self) -> list[Any]:
-        """Put waiters into the line, and return them in the order in which they leave."""
+        """Add waiters to the line, and return them in the order in which they leave."""
         queued = shared_lock.Queued(self.lock, -1, True)
         self.lock._open = False
         self.lock._line.insert(0, queued)
         return [queued]
 
     def leave(self) -> None:
-        """What one thread does."""
+        """The work of one thread."""
         for leave in self.leaves:
             last = leave is self.leaves[-1]
             self.ends += ("left",) if last else ()
             leave()
 
     def join(self) -> None:
-        """What the other one does."""
+        """The work of the other one."""
         self.visit(self.lock, "in")
 
     workers: ClassVar[tuple[Callable[[Any], None], ...]] = (leave, join)
 
     def holds(self) -> bool:
-        """The one that joined went in after those ahead of it had left, and none is left in the line or behind it."""
+        """The thread that joined went in after those ahead of it had left; none is left in the line or behind it."""
         self.note()
         left = list(self.lock._line) == [shared_lock._nobody] and not list(self.lock._held)
         return left and self.ends == ["left", "in"]
@@ -500,21 +499,21 @@ class WriterLeft(Left):
         return TimedRWLock()
 
     def join(self) -> None:
-        """What a writer does."""
+        """The work of a writer."""
         self.visit(self.lock.write(), "in")
 
     workers = (Left.leave, join)
 
 
 class UrgentLeft(Left):
-    """At a lock of the user's own, whose place in the line is between two that leave."""
+    """At a lock of the user's own, where its place in the line is between two that leave."""
 
     def make(self) -> Any:
         """Make the lock."""
         return Urgent()
 
     def queue_up(self) -> list[Any]:
-        """Put waiters into the line, and return them in the order in which they leave."""
+        """Add waiters to the line, and return them in the order in which they leave."""
         self.lock._open = False
         ahead, behind = (shared_lock.Queued(self.lock, kind << 64 | 1, True) for kind in (1, 3))
         self.lock._line.insert(0, behind)
@@ -522,19 +521,19 @@ class UrgentLeft(Left):
         return [behind, ahead]
 
     def join(self) -> None:
-        """What the other one does."""
+        """The work of the other one."""
         self.visit(self.lock.of(2), "in")
 
     workers: ClassVar[tuple[Callable[[Any], None], ...]] = (Left.leave, join)
 
 
 class LateUrgentLeft(UrgentLeft):
-    """The one that joins has a limit."""
+    """The thread that joins has a limit."""
 
     clock = "explored"
 
     def join_in_time(self) -> None:
-        """What that one does."""
+        """The work of that one."""
         self.visit(self.lock.of(2, 1.0), "in")
 
     workers = (Left.leave, join_in_time)
@@ -568,7 +567,7 @@ class OneLook(Sides):
 
 
 class RingsFirst(Permit):
-    """A mutation: a release looks for the one to ring before it gives back."""
+    """A mutation: a release looks for the waiter to ring before it removes the hold."""
 
     @staticmethod
     def mutate() -> None:
@@ -648,7 +647,7 @@ class CountsBeforeUrgent(UrgentLeft):
 
 
 class StaysTooFarAhead(UrgentLeft):
-    """A mutation: a waiter that joins the line does not look who is behind it."""
+    """A mutation: a waiter that joins the line does not check which waiters are behind it."""
 
     @staticmethod
     def mutate() -> None:
@@ -661,7 +660,7 @@ class StaysTooFarAhead(UrgentLeft):
 
 
 class LeavesOnce(UrgentLeft):
-    """A mutation: what leaves the line works once."""
+    """A mutation: the function that leaves the line works only once."""
 
     @staticmethod
     def mutate() -> None:

@@ -1,4 +1,4 @@
-"""The tests of CPython's that don't apply to the locks, each with the documented difference that is the reason."""
+"""The tests of CPython that don't apply to the locks, each with the documented difference that is the reason."""
 
 from __future__ import annotations
 

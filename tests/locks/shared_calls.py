@@ -19,7 +19,7 @@ MODES_OF_A_WAIT: Final = ["warm", "cold", "storm", "cold storm", pytest.param("w
 
 
 class Slow:
-    """A function that begins and then waits to be let go, and counts how often it ran."""
+    """A function that begins, waits until it may go on, and counts its runs."""
 
     def __init__(self, *outcomes: Any) -> None:
         self.outcomes = list(outcomes)
@@ -37,12 +37,12 @@ class Slow:
 
 
 def waiting() -> int:
-    """How many threads wait for a call of another thread; what is left of other tests does not count."""
+    """How many threads wait for a call of another thread; the waits of other tests don't count."""
     return sum(type(wait.node).__name__ == "_SharedCall" for wait in all_waits())
 
 
 def callers(call: Callable[[], Any], number: int, slow: Slow, then: Callable[[], object] | None = None) -> list[Any]:
-    """Call in one thread, and once it runs in some others, which wait; let it go; return what all got."""
+    """Call in one thread, and while it runs in others, which wait; let it go on; return the outcomes."""
     with Actors() as actors:
         jobs = [actors.start(partial(outcome_of, call))]
         wait_for(slow.begun)
@@ -55,7 +55,7 @@ def callers(call: Callable[[], Any], number: int, slow: Slow, then: Callable[[],
 
 
 def outcome_of(call: Callable[[], Any]) -> Any:
-    """What it returns, or the exception that it raises."""
+    """The result of the call, or the exception that it raises."""
     try:
         return call()
     except BaseException as error:
@@ -63,7 +63,7 @@ def outcome_of(call: Callable[[], Any]) -> Any:
 
 
 def is_raised_in_all(error: BaseException, outcomes: list[Any]) -> bool:
-    """Whether the threads, of which the first ran the function, got this exception, or a copy where they must not."""
+    """Whether the threads, the first of which ran the function, got this exception, or copies if they must."""
     if foreign.SEVERAL_MAY_RAISE:
         return all(each is error for each in outcomes)
     first, *others = outcomes
@@ -72,25 +72,25 @@ def is_raised_in_all(error: BaseException, outcomes: list[Any]) -> bool:
 
 
 def is_copy(copied: BaseException, error: BaseException) -> bool:
-    """Whether another exception has the class, the arguments, the attributes and the cause of this one."""
+    """Whether another exception has the same class, arguments, attributes and cause."""
     same = [type(copied) is type(error), list(map(id, copied.args)) == list(map(id, error.args))]
     same += [vars(copied) == vars(error), copied.__cause__ is error.__cause__, copied.__context__ is error.__context__]
     return copied is not error and all(same)
 
 
 def depth(error: BaseException) -> int:
-    """How many frames its traceback has."""
+    """The number of frames in its traceback."""
     return len(traceback.extract_tb(error.__traceback__))
 
 
 class Followed:
-    """A subject of sweeps: another thread waits for its call, which is interrupted."""
+    """A subject of sweeps: its call is interrupted while another thread waits for it."""
 
     def __init__(self) -> None:
         """Begin without the other thread."""
         super().__init__()
         self.inside = False
-        # No event: an interrupt would leave it locked.
+        # Not an event: an interrupt would leave its lock acquired.
         self.gate = threading.Lock()
         self.gate.acquire()
 
@@ -113,7 +113,7 @@ class Followed:
             self.gate.acquire()
 
     def somebody_waits(self) -> bool:
-        """Whether the other thread does."""
+        """Whether the other thread waits."""
         return self.inside and waiting() == 1
 
     def let_go(self) -> None:
@@ -121,8 +121,8 @@ class Followed:
         self.gate.release()
 
     def what_the_follower_lacks(self) -> str | None:
-        """What is wrong with what the other thread got."""
-        self.inside = True  # the call may have been cut off before
+        """The fault in the outcome of the other thread."""
+        self.inside = True  # an interrupt may have ended the call before
         outcome = self.follower.error() or self.follower.result()
         return None if outcome == "done" else f"the follower gets {outcome!r}"
 

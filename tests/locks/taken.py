@@ -1,4 +1,4 @@
-"""Subjects of sweeps that another thread has taken: it releases them when it is asked to."""
+"""Subjects of sweeps that another thread holds: it releases them when it is asked to."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from syncprims.testing import InterruptReport, Mode, interrupts, patience
 
 
 class Waited(Protocol):
-    """What threads wait for."""
+    """An object that threads wait for."""
 
     @property
     def waiting(self) -> int:
-        """How many do."""
+        """The number of waiting threads."""
 
 
 class Taken:
-    """One thread is inside, and a second one may come behind the thread that is interrupted."""
+    """One thread is inside, and a second one may wait behind the thread that is interrupted."""
 
     def be_taken(self, lock: Waited, entering: AbstractContextManager[object]) -> None:
-        """Have a thread enter the lock, and stay."""
+        """Let a thread enter the lock, and stay."""
         self._lock = lock
         self._taken, self._go = threading.Event(), threading.Event()
         self._next: threading.Thread | None = None
@@ -40,12 +40,12 @@ class Taken:
         return self._lock.waiting == 1
 
     def let_go(self) -> None:
-        """Have the thread leave."""
+        """Let the thread leave."""
         self._go.set()
         self._holder.join(patience())
 
     def both_wait(self, entering: AbstractContextManager[object]) -> bool:
-        """Start a second waiter, which enters this, once there is a first one; whether both wait."""
+        """Start a second waiter, once there is a first one; return whether both wait."""
         if self._next is None and self.somebody_waits():
             self._next = threading.Thread(target=_pass, args=(entering,), daemon=True)
             self._next.start()
@@ -64,7 +64,7 @@ def _pass(entering: AbstractContextManager[object]) -> None:
 
 
 class InTheWay(Protocol):
-    """A subject with a thread for which another one waits, until it is let go."""
+    """A subject with a thread that another one waits for, until it is released."""
 
     def somebody_waits(self) -> bool:
         """Whether a thread waits."""
@@ -79,7 +79,7 @@ S = TypeVar("S", bound=InTheWay)
 def interrupted_in_a_wait(
     make: Callable[[], S], scenario: Callable[[S], None], broken: Callable[[S], str | None], mode: Mode
 ) -> InterruptReport:
-    """Interrupt a scenario before, in and after a wait for what another thread has, or its own while one waits."""
+    """Interrupt a scenario before, in and after a wait for another thread's hold; or its own hold while one waits."""
     return interrupts(
         make,
         scenario,

@@ -19,7 +19,7 @@ from syncprims import DeadlockError, LockAdapter, LockTimeoutError, TimedLock, T
 
 
 def recording(kind: type[TimedLock], taken: list[str], name: str) -> TimedLock:
-    """A lock that writes down when it is taken."""
+    """A lock that records when it is acquired."""
 
     class Recording(kind):  # type: ignore[misc,valid-type]  # a parameter
         def _on_acquired(self, waited: float) -> None:
@@ -30,7 +30,7 @@ def recording(kind: type[TimedLock], taken: list[str], name: str) -> TimedLock:
 
 @pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
 def test_locks_are_taken_in_the_order_of_their_creation(kind: type[TimedLock]) -> None:
-    """However they are listed."""
+    """The order in the call does not matter."""
     taken: list[str] = []
     locks = [recording(kind, taken, name) for name in "abc"]
     for listed in permutations(locks):
@@ -49,13 +49,13 @@ def test_none_is_taken_before_entering() -> None:
 
 
 def test_no_locks_at_all_are_taken_at_once() -> None:
-    """Nothing is a fine number of locks, and the body runs."""
+    """Without locks, the body simply runs."""
     with acquire_all() as got:
         assert got is None
 
 
 def test_a_lock_given_twice_is_an_error() -> None:
-    """It is a ValueError that names it, before anything is taken."""
+    """The ValueError names it, and comes before any lock is acquired."""
     lock, other = TimedLock(name="accounts"), TimedLock()
     for listed in ((lock, lock), (lock, other, lock)):
         with pytest.raises(ValueError, match="'accounts'"):
@@ -77,7 +77,7 @@ def test_what_is_no_lock_of_ours_is_an_error() -> None:
     ("timeout", "error"), [(-1, ValueError), (float("nan"), ValueError), (1e100, OverflowError), ("1", TypeError)]
 )
 def test_impossible_timeouts_are_errors(timeout: Any, error: type[Exception]) -> None:
-    """They are those of every wait."""
+    """They are the errors of every wait."""
     with pytest.raises(error):
         acquire_all(TimedLock(), timeout=timeout)
 
@@ -85,7 +85,7 @@ def test_impossible_timeouts_are_errors(timeout: Any, error: type[Exception]) ->
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("timeout", [0, 0.02])
 def test_a_timeout_releases_what_was_taken(place: int, timeout: float) -> None:
-    """Whichever of the locks was not free in time, none is held, and the error names it and its holder."""
+    """Whichever lock was not free in time, none is held, and the error names that lock and its holder."""
     locks = [TimedLock(name=name) for name in "abc"]
     with held_elsewhere(locks[place], "owner"):
         with pytest.raises(LockTimeoutError) as caught, acquire_all(*locks, timeout=timeout):
@@ -100,14 +100,14 @@ def test_a_timeout_releases_what_was_taken(place: int, timeout: float) -> None:
 
 
 def test_one_deadline_is_for_all_locks_together() -> None:
-    """The time that the first one takes is not there for the second."""
+    """The time that the first one takes is not available for the second."""
     first, second = TimedLock(), TimedLock()
     with Actors() as actors, held_elsewhere(first) as free_first, held_elsewhere(second):
 
         def let_go_late() -> None:
             eventually(lambda: first.waiting == 1)
             pause = Event()
-            pause.wait(0.2)  # a part of the time, which has to pass
+            pause.wait(0.2)  # this uses up a part of the time
             free_first()
 
         actors.start(let_go_late)
@@ -117,7 +117,7 @@ def test_one_deadline_is_for_all_locks_together() -> None:
         assert monotonic() - started >= 0.39
     assert caught.value.lock_name == second.name
     assert caught.value.waited < 0.3
-    assert caught.value.timeout == 0.4  # what was asked for, of which the first has taken a part
+    assert caught.value.timeout == 0.4  # the given timeout, of which the first lock has used a part
     assert caught.value.__notes__ == ["acquire_all() had 0.4 s for all 2 locks together"]
 
 
@@ -129,7 +129,7 @@ def test_the_locks_own_timeouts_have_no_part(timeout: float | None) -> None:
 
 
 def test_a_lock_that_is_held_already_is_a_deadlock() -> None:
-    """The outer block keeps its lock, and the others are let go."""
+    """The outer block keeps its lock, and the others are released."""
     one, held, third = (TimedLock(name=name) for name in ("one", "held", "third"))
     with held:
         with pytest.raises(DeadlockError, match="'held'"), acquire_all(one, held, third):
@@ -140,7 +140,7 @@ def test_a_lock_that_is_held_already_is_a_deadlock() -> None:
 
 
 def test_a_reentrant_lock_may_be_held_already() -> None:
-    """It is taken once more, and let go once."""
+    """It is acquired once more, and released once."""
     lock = TimedRLock()
     with lock:
         with acquire_all(lock, TimedLock()):
@@ -150,7 +150,7 @@ def test_a_reentrant_lock_may_be_held_already() -> None:
 
 
 def test_what_it_returns_nests_and_is_used_again() -> None:
-    """One token may be entered within itself where the locks are re-entrant, and again afterwards."""
+    """One token may be entered again inside itself if the locks are reentrant, and again afterwards."""
     one, other = TimedRLock(), TimedRLock()
     both = acquire_all(one, other)
     for _ in range(2):
@@ -164,7 +164,7 @@ def test_what_it_returns_nests_and_is_used_again() -> None:
 
 
 def test_threads_share_what_it_returns() -> None:
-    """Each releases its own, and they exclude each other."""
+    """Each thread releases its own holds, and they exclude each other."""
     one, other = TimedLock(), TimedLock()
     both = acquire_all(one, other, timeout=LIMIT)
     start = Barrier(4)
@@ -189,7 +189,7 @@ def test_threads_share_what_it_returns() -> None:
 
 
 def test_leaving_by_an_exception_lets_go_of_all() -> None:
-    """The exception goes on; through an ExitStack too."""
+    """The exception propagates, also through an ExitStack."""
     locks = [TimedLock() for _ in range(3)]
     with pytest.raises(ZeroDivisionError), acquire_all(*locks):
         raise ZeroDivisionError
@@ -203,7 +203,7 @@ def test_leaving_by_an_exception_lets_go_of_all() -> None:
 
 @pytest.mark.usefixtures("restless")
 def test_threads_that_list_locks_in_every_order_come_through() -> None:
-    """No cycle arises, whatever subset each takes in whatever order."""
+    """There is never a cycle, whatever subset each thread acquires in whatever order."""
     locks: list[TimedLock | LockAdapter] = [TimedLock(), TimedRLock(), LockAdapter(threading.Lock()), TimedLock()]
     start = Barrier(4)
 
@@ -222,7 +222,7 @@ def test_threads_that_list_locks_in_every_order_come_through() -> None:
 
 @pytest.mark.parametrize("broken", [0, 1, 2])
 def test_a_release_that_fails_keeps_no_other_lock(broken: int) -> None:
-    """Where the release of a foreign lock raises, the rest are let go all the same, and the error comes out."""
+    """If the release of a foreign lock raises, the others are released nevertheless, and the error is raised."""
 
     class Broken:
         def acquire(self, *, timeout: float = -1) -> bool:
@@ -242,7 +242,7 @@ def test_a_release_that_fails_keeps_no_other_lock(broken: int) -> None:
 
 
 def test_a_thread_that_waits_keeps_the_earlier_locks() -> None:
-    """While it waits for a later one it holds those before, which is why the order matters."""
+    """While it waits for a later lock it holds the earlier ones, which is why the order matters."""
     first, second = TimedLock(), TimedLock()
     entered = Event()
 
@@ -260,6 +260,6 @@ def test_a_thread_that_waits_keeps_the_earlier_locks() -> None:
 
 
 def test_the_repr_names_the_locks() -> None:
-    """In the order in which they are taken."""
+    """They appear in the order in which they are acquired."""
     one, other = TimedLock(name="one"), TimedLock(name="other")
     assert repr(acquire_all(other, one, timeout=2.0)) == "acquire_all('one', 'other', timeout=2.0)"

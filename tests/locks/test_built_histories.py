@@ -1,4 +1,4 @@
-"""Several threads do at once what they like with `KeyedLock`, `Guarded` and `once`, as if one after another."""
+"""Several threads use `KeyedLock`, `Guarded` and `once` at the same time, as if one after another."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ERRORS: Final = (DeadlockError, TimeoutError, RuntimeError, LookupError)
 
 
 def do(act: Callable[[], Hashable]) -> Hashable:
-    """Do it, and return how it came out."""
+    """Do it, and return the outcome."""
     try:
         return act()
     except ERRORS as error:
@@ -32,7 +32,7 @@ def do(act: Callable[[], Hashable]) -> Hashable:
 
 # -- KeyedLock: which thread holds the lock of which key ---------------------------------------------------------------
 
-Holders = frozenset[tuple[str, int]]  # keys, and who holds the lock of each
+Holders = frozenset[tuple[str, int]]  # keys, and the holder of the lock of each
 
 KEYS: Final = "ab"
 TAKING: Final[dict[str, Callable[[TimedLock], bool]]] = {
@@ -48,7 +48,7 @@ GIVING: Final[dict[str, Callable[[TimedLock], None]]] = {
 
 
 def act_on_key(keyed: KeyedLock, how: str, key: str, blocks: dict[str, TimedLock]) -> Hashable:
-    """Do one thing; `blocks` refers to what was entered, as a `with` does."""
+    """Do one thing; `blocks` holds the entered objects, as a `with` does."""
     if how == "len":
         return len(keyed)
     lock = keyed[key]
@@ -64,13 +64,13 @@ def act_on_key(keyed: KeyedLock, how: str, key: str, blocks: dict[str, TimedLock
 
 
 def keyed_model(state: Holders, call: Call[Holders]) -> Holders | None:
-    """What the locks are when their callers come one after another."""
+    """The state of the locks if their callers come one after another."""
     how, key = cast("tuple[str, str]", call.what)
     me = call.thread
     holder = dict(state).get(key)
     if how == "len":
-        # A lock counts as long as anything refers to it, so a call of another thread may add to what is held; and the
-        # locks are looked at one by one. Sure are those of the caller itself.
+        # A lock counts as long as anything refers to it, so a call of another thread may add to the held locks; and the
+        # locks are counted one by one. Only the caller's own locks are certain.
         assert isinstance(call.outcome, int)
         return state if sum(each == me for _, each in state) <= call.outcome <= len(KEYS) else None
     if how == "mine":
@@ -88,7 +88,7 @@ def keyed_model(state: Holders, call: Call[Holders]) -> Holders | None:
 
 
 def keyed_fits(make: Make, seed: int) -> bool:
-    """Let some threads use two keys, and judge what came out."""
+    """Let some threads use two keys, and judge the outcomes."""
     random = Random(seed)
     keyed: KeyedLock = make()
 
@@ -111,12 +111,12 @@ def keyed_fits(make: Make, seed: int) -> bool:
     ways = [(how, key) for how in (*TAKING, *GIVING, "mine", "len") for key in KEYS]
     plans = [random.choices(ways, k=random.randint(2, 7)) for _ in range(random.randint(2, 3))]
     history = record([carrying_out(plan) for plan in plans], random)
-    # No error of a deadlock or a time limit leaves a reference to a lock behind.
+    # The error of a deadlock or a timeout leaves no reference to a lock behind.
     return linearizable(history, frozenset(), keyed_model) and len(keyed) == 0
 
 
 class ForgetsTheHeld(KeyedLock):
-    """Broken: what `acquire` took is not noted, so the lock goes while it is held."""
+    """Broken: a lock acquired by `acquire` is not noted, so it goes away while it is held."""
 
     def _note_acquired(self, lock: TimedLock) -> None:
         pass
@@ -163,7 +163,7 @@ def act_on_value(guarded: Guarded[int], how: str, number: int, limit: float | No
 
 
 def guarded_model(state: Value, call: Call[Value]) -> Value | None:
-    """What the value is. A call takes the lock, and later does what it does and gives it back."""
+    """The state of the value. A call acquires the lock, and later does its work and releases the lock."""
     part, how, number = cast("tuple[str, str, int]", call.what)
     value, holder = state
     if how == "reach":
@@ -183,10 +183,10 @@ def guarded_model(state: Value, call: Call[Value]) -> Value | None:
 
 
 def guarded_fits(make: Make, seed: int) -> bool:
-    """Let some threads read and write a value, and judge what came out."""
+    """Let some threads read and write a value, and judge the outcomes."""
     random = Random(seed)
     guarded: Guarded[int] = make(0)
-    numbers = count(1)  # so that each value comes from one call only
+    numbers = count(1)  # so that each value comes from only one call
 
     def carrying_out(plan: list[tuple[str, int, float | None]]) -> Callable[[Recorder[Value]], None]:
         def carry_out(note: Recorder[Value]) -> None:
@@ -207,7 +207,7 @@ def guarded_fits(make: Make, seed: int) -> bool:
 
 
 class ReadsTooEarly(Guarded[int]):
-    """Broken: `with` gives the value from before it had the lock."""
+    """Broken: `with` gives the value from before the lock was acquired."""
 
     def __enter__(self) -> int:  # type: ignore[override]  # as `Guarded` itself
         early = self._value
@@ -228,7 +228,7 @@ class UpdatesOutside(Guarded[int]):
 
 # -- once: how often the function ran, and how that came out -----------------------------------------------------------
 
-Runs = tuple[int, frozenset[tuple[int, int]]]  # how many, and how many there had been when a thread that waits asked
+Runs = tuple[int, frozenset[tuple[int, int]]]  # how many, and how many there were when each waiting thread asked
 
 
 class CutOffError(BaseException):
@@ -236,7 +236,7 @@ class CutOffError(BaseException):
 
 
 def once_model(state: Runs, call: Call[Runs], *, fates: tuple[str, ...]) -> Runs | None:
-    """What a function has done that runs until it returns. A call asks, and later gets the outcome of a run."""
+    """The runs of a function that runs until it returns. A call asks, and later gets the outcome of a run."""
     runs, asked = state
     me = call.thread
     if call.what == "asks":
@@ -250,11 +250,11 @@ def once_model(state: Runs, call: Call[Runs], *, fates: tuple[str, ...]) -> Runs
         return after if number == len(fates) + 1 else None
     if fate == "failed":  # for all that asked before the run was over, and for no later call
         return after if before < number and runs <= number else None
-    return after if runs == number - 1 else None  # an interrupt is for its own thread
+    return after if runs == number - 1 else None  # an interrupt belongs to its own thread
 
 
 def once_fits(make: Make, seed: int) -> bool:
-    """Let some threads call a function whose first runs may fail or be cut off, and judge what came out."""
+    """Let some threads call a function whose first runs may fail or be interrupted, and judge the outcomes."""
     random = Random(seed)
     fates = tuple(random.choices(("failed", "cut off"), k=random.randint(0, 3)))
     runs = count(1)
@@ -274,7 +274,7 @@ def once_fits(make: Make, seed: int) -> bool:
 
     def ask() -> Hashable:
         try:
-            return call()  # type: ignore[no-any-return]  # what it loads
+            return call()  # type: ignore[no-any-return]  # the function's result
         except LookupError as error:
             return "failed", error.args[0]
         except CutOffError as error:
@@ -322,7 +322,7 @@ def keeps_errors(fn: Callable[[], object]) -> Callable[[], object]:
 
 
 def test_a_refused_deadlock_leaves_no_lock_behind() -> None:
-    """The locks of a cycle go when their threads are done, without the garbage collector's help."""
+    """The locks of a cycle go away when their threads are done, without the garbage collector."""
     keyed = KeyedLock()
     both = threading.Barrier(2)
     refused: list[str] = []
@@ -361,7 +361,7 @@ def judge(fits: Callable[[Make, int], bool], make: Make, number: int) -> None:
 
 @each_one
 def test_histories_are_linearizable(fits: Callable[[Make, int], bool], make: Make) -> None:
-    """Whatever two or three threads do at once came out as if they had done it one after another."""
+    """The calls of two or three threads at once have outcomes as if they had come one after another."""
     judge(fits, make, 40)
 
 
@@ -386,12 +386,12 @@ def test_a_thousand_histories_are_linearizable(fits: Callable[[Make, int], bool]
     ids=lambda it: it.__name__,
 )
 def test_histories_of_broken_versions_do_not_fit(fits: Callable[[Make, int], bool], make: Make) -> None:
-    """Within some histories: otherwise the judgement proves nothing."""
+    """Some histories show it; otherwise the judgement would prove nothing."""
     assert not all(fits(make, seed) for seed in range(1000))
 
 
 def one(thread: int, what: Hashable, outcome: Hashable, *then: Hashable) -> Call[Any]:
-    """A call that ended before the next one began, as each has its own time below."""
+    """A call that ended before the next one began, because each has its own time below."""
     return Call(thread, what, outcome, 0, 0, then)
 
 
@@ -428,5 +428,5 @@ FIRST: Final[Runs] = (0, frozenset())
     ],
 )
 def test_the_models_themselves(model: Model, start: Hashable, calls: list[Call[Any]], verdict: bool) -> None:
-    """Histories whose verdict is known get it."""
+    """Histories with a known verdict get that verdict."""
     assert linearizable(in_turn(calls), start, model) is verdict

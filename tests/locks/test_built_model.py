@@ -25,7 +25,7 @@ numbers = st.integers(-5, 5)
 
 
 class Values(RuleBasedStateMachine):
-    """The model of a guarded value: what it is, which thread holds it, and which updates wait."""
+    """The model of a guarded value: the value, its holder, and the waiting updates."""
 
     def __init__(self) -> None:
         """Begin with 0, free."""
@@ -38,7 +38,7 @@ class Values(RuleBasedStateMachine):
 
     @rule(worker=workers, number=numbers)
     def update(self, worker: int, number: int) -> None:
-        """At once if it is free, a deadlock if this thread holds it, and later if another one does."""
+        """It happens at once if the value is free; it is a deadlock if this thread holds it, and waits otherwise."""
         if worker in self.updates:
             return
         if self.holder is None:
@@ -53,13 +53,13 @@ class Values(RuleBasedStateMachine):
 
     @rule(worker=workers)
     def fail_to_update(self, worker: int) -> None:
-        """What the function raises comes out, and changes nothing."""
+        """The function's exception is raised, and the value does not change."""
         if worker not in self.updates and self.holder is None:
             assert isinstance(self.workers[worker].do(lambda: self.guarded.update(lambda _: 1 // 0)), ZeroDivisionError)
 
     @rule(worker=workers, timeout=st.sampled_from([0, 0.001]))
     def enter(self, worker: int, timeout: float) -> None:
-        """It gives the value if it is free."""
+        """The value is returned if it is free."""
         if worker in self.updates:
             return
         outcome = self.workers[worker].do(self.guarded.hold(timeout).__enter__)
@@ -71,7 +71,7 @@ class Values(RuleBasedStateMachine):
 
     @rule(worker=workers, number=numbers)
     def replace(self, worker: int, number: int) -> None:
-        """Only the thread that holds it sets the value, or gets it."""
+        """Only the thread that holds the value can set or get it."""
         if worker in self.updates:
             return
         outcome = self.workers[worker].do(lambda: self.set_and_get(number))
@@ -88,7 +88,7 @@ class Values(RuleBasedStateMachine):
 
     @rule(worker=workers)
     def leave(self, worker: int) -> None:
-        """The updates that wait are made, one after the other in any order."""
+        """The waiting updates happen, one after the other in any order."""
         if worker in self.updates:
             return
         outcome = self.workers[worker].do(lambda: self.guarded.__exit__(None, None, None))
@@ -103,19 +103,19 @@ class Values(RuleBasedStateMachine):
         self.updates = {}
 
     def results(self, order: tuple[int, ...]) -> dict[int, int]:
-        """What updates in this order return."""
+        """The results of the updates in this order."""
         value = self.value
         return {worker: (value := value + self.updates[worker]) for worker in order}
 
     @invariant()
     def it_is_as_the_model_says(self) -> None:
-        """Who holds it, and how many wait."""
+        """The holder and the number of waiting threads are right."""
         holder = self.guarded.holder
         assert (holder and holder.name) == (None if self.holder is None else f"caller {self.holder}")
         assert self.guarded.waiting == len(self.updates)
 
     def teardown(self) -> None:
-        """Leave, so that all updates are made."""
+        """Leave, so that all updates happen."""
         if self.holder is not None:
             self.leave(self.holder)
         with self.guarded as value:
@@ -125,7 +125,7 @@ class Values(RuleBasedStateMachine):
 
 
 class Run:
-    """A run of a shared function: it ends when it is told to."""
+    """A run of a shared function, which ends when it is told to."""
 
     def __init__(self) -> None:
         """Begin."""
@@ -143,7 +143,7 @@ class Run:
 
 
 class Calls(RuleBasedStateMachine):
-    """The model of calls that are shared: which thread runs the function of a key, and which threads wait for it."""
+    """The model of shared calls: which thread runs the function of a key, and which threads wait for it."""
 
     keeps: ClassVar[bool]  # whether a result is kept
 
@@ -156,12 +156,12 @@ class Calls(RuleBasedStateMachine):
         self.results: dict[int, object] = {}
 
     def call(self, key: int) -> Any:
-        """What a thread does that asks for it."""
+        """The call of a thread."""
         raise NotImplementedError
 
     @rule(worker=workers, key=keys)
     def ask(self, worker: int, key: int) -> None:
-        """Get the result that is kept, wait for the run, or be the thread that runs it."""
+        """Get the kept result, wait for the run, or be the thread that runs the function."""
         if any(worker in callers for callers in self.callers.values()):
             return
         if key in self.results:
@@ -194,7 +194,7 @@ class Calls(RuleBasedStateMachine):
 
     @invariant()
     def all_others_wait(self) -> None:
-        """For each run, all callers but one."""
+        """In each run, all callers but one wait."""
         assert waiting() == self.waiters()
 
     def teardown(self) -> None:
@@ -246,7 +246,7 @@ each_machine = pytest.mark.parametrize("machine", [Values, Flights, Onces])
 
 @each_machine
 def test_random_programs_agree_with_the_model(machine: type[RuleBasedStateMachine]) -> None:
-    """Each step of each program ends as the model says."""
+    """Each step of each program has the outcome of the model."""
     from hypothesis.stateful import run_state_machine_as_test
 
     run_state_machine_as_test(machine, settings=some)
@@ -282,12 +282,12 @@ class RunsAgain(SingleFlight[int, object]):
 
 @pytest.mark.parametrize("machine", [Values, Flights])
 def test_broken_versions_do_not_agree(machine: type[RuleBasedStateMachine], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The controls."""
+    """These are the controls."""
     from hypothesis.stateful import run_state_machine_as_test
 
     monkeypatch.setitem(globals(), "Guarded", LosesUpdates)
     monkeypatch.setitem(globals(), "SingleFlight", RunsAgain)
-    monkeypatch.setattr("locks.actors.LIMIT", 0.5)  # what has to come never does
-    with pytest.raises((AssertionError, ExceptionGroup)) as caught:  # a group of several
+    monkeypatch.setattr("locks.actors.LIMIT", 0.5)  # the awaited event never comes
+    with pytest.raises((AssertionError, ExceptionGroup)) as caught:  # a group if there are several
         run_state_machine_as_test(machine, settings=settings(some, max_examples=50, phases=[Phase.generate]))
     assert {type(each) for each in getattr(caught.value, "exceptions", [caught.value])} == {AssertionError}

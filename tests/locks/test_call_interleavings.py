@@ -1,4 +1,4 @@
-"""Every interleaving of two threads at what is built on `TimedLock`, up to a number of preemptions.
+"""Every interleaving of two threads at the classes that build on `TimedLock`, up to a number of preemptions.
 
 The explorations run in processes of their own: see `explore_calls`.
 """
@@ -47,7 +47,7 @@ def long(*values: object) -> object:
 def test_every_interleaving_is_right(
     scenario: str, preemptions: int, outcomes: set[str], record_property: Note
 ) -> None:
-    """However the threads interleave, it comes out as the scenario says, and in each of the ways that there are."""
+    """Every interleaving ends as the scenario says, and each possible outcome occurs."""
     report = explore(SCRIPT, scenario, preemptions=preemptions, seconds=600)
     assert report.holds is True, report.explanation
     assert report.complete
@@ -71,6 +71,6 @@ def test_every_interleaving_is_right(
     ],
 )
 def test_mutations_are_caught(scenario: str, preemptions: int, record_property: Note) -> None:
-    """With one step left out or in the wrong place, some interleaving is found that shows it."""
+    """If a step is missing or in the wrong place, some interleaving shows it."""
     assert explore(SCRIPT, scenario, preemptions=preemptions, seconds=600).holds is False
     record_property("mutations caught", 1)

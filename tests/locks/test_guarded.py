@@ -1,4 +1,4 @@
-"""`Guarded`: the value is reached under the lock alone, and `update` replaces it whole or not at all."""
+"""`Guarded`: the value can be reached only under the lock, and `update` replaces it completely or not at all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ each_mode_but_slow = pytest.mark.parametrize("mode", [*MODES[:-1], pytest.param(
 
 
 def gives_the_value(kind: type[Guarded[Any]]) -> None:
-    """Each way in gives the very value, with the lock held."""
+    """Each way to enter gives the value itself, with the lock held."""
     shelves = {"bolts": 3}
     stock = kind(shelves, timeout=LIMIT, name="stock")
     for entrance in (stock, stock.hold(LIMIT), stock.hold(None)):
@@ -39,7 +39,7 @@ def gives_the_value(kind: type[Guarded[Any]]) -> None:
 
 
 def replaces_the_value(kind: type[Guarded[Any]]) -> None:
-    """`update` returns what the function made, and that is the value then."""
+    """`update` returns the function's result, which is the value then."""
     total = kind(1)
     assert total.update(lambda n: n + 5) == 6
     assert not total.locked()
@@ -50,7 +50,7 @@ def replaces_the_value(kind: type[Guarded[Any]]) -> None:
 
 
 def keeps_the_value_on_errors(kind: type[Guarded[Any]]) -> None:
-    """A function that raises changes nothing, and leaves the lock free."""
+    """If the function raises, the value does not change, and the lock is free."""
     total = kind(1)
     for error in (ValueError("no"), KeyboardInterrupt()):
 
@@ -65,7 +65,7 @@ def keeps_the_value_on_errors(kind: type[Guarded[Any]]) -> None:
 
 
 def runs_the_function_under_the_lock(kind: type[Guarded[Any]]) -> None:
-    """No other thread is let in between the look at the value and its replacement."""
+    """No other thread gets in between the read of the value and its replacement."""
     total = kind(0)
 
     def add(value: int) -> int:
@@ -83,7 +83,7 @@ def runs_the_function_under_the_lock(kind: type[Guarded[Any]]) -> None:
 
 
 def is_not_reached_without_the_lock(kind: type[Guarded[Any]]) -> None:
-    """Reading or setting `value` without it is refused, even while another thread holds it."""
+    """Reading or setting `value` without the lock is refused, even while another thread holds it."""
     secret = kind("secret", name="safe")
 
     def refused() -> None:
@@ -100,7 +100,7 @@ def is_not_reached_without_the_lock(kind: type[Guarded[Any]]) -> None:
 
 
 def waits_no_longer_than_it_says(kind: type[Guarded[Any]]) -> None:
-    """Each way in has a limit, and the error names the holder; the function of `update` is not called."""
+    """Each way to enter has a limit, and the error names the holder; the function of `update` is not called."""
     stock = kind({}, timeout=0.01, name="stock")
     called: list[object] = []
     with held_elsewhere(stock, "keeper"):
@@ -113,7 +113,7 @@ def waits_no_longer_than_it_says(kind: type[Guarded[Any]]) -> None:
 
 
 def refuses_to_wait_for_itself(kind: type[Guarded[Any]]) -> None:
-    """Entering it again, and an `update` in an `update`, is a deadlock."""
+    """Entering again, or an `update` inside an `update`, is a deadlock."""
     total = kind(0, name="total")
     with total, pytest.raises(DeadlockError, match="'total'"):
         total.update(lambda n: n + 1)
@@ -135,7 +135,7 @@ CLAIMS = [
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_it_keeps_its_promises(claim: Callable[[type[Guarded[Any]]], None]) -> None:
-    """Each of them."""
+    """Every promise above holds."""
     claim(Guarded)
 
 
@@ -143,14 +143,14 @@ def test_it_keeps_its_promises(claim: Callable[[type[Guarded[Any]]], None]) -> N
 
 
 class GivesACopy(Guarded[Any]):
-    """Gives something else than the value."""
+    """Gives another object than the value."""
 
     def __enter__(self) -> Any:
         return dict(super().__enter__())
 
 
 class GivesTheLock(Guarded[Any]):
-    """Is entered as a lock is."""
+    """Gives the lock itself."""
 
     def _enter_within(self, timeout: float | None) -> Any:
         super()._enter_within(timeout)
@@ -166,7 +166,7 @@ class ForgetsToStore(Guarded[Any]):
 
 
 class ReturnsTheOld(Guarded[Any]):
-    """Returns what the value was."""
+    """Returns the old value."""
 
     def update(self, fn: Callable[[Any], Any]) -> Any:
         with self as value:
@@ -175,7 +175,7 @@ class ReturnsTheOld(Guarded[Any]):
 
 
 class KeepsTheLockOnErrors(Guarded[Any]):
-    """Releases only if all went well."""
+    """Releases only after success."""
 
     def update(self, fn: Callable[[Any], Any]) -> Any:
         value = self.__enter__()
@@ -185,7 +185,7 @@ class KeepsTheLockOnErrors(Guarded[Any]):
 
 
 class SetsNoneOnErrors(Guarded[Any]):
-    """Stores something before the function has returned."""
+    """Stores a value before the function has returned."""
 
     def update(self, fn: Callable[[Any], Any]) -> Any:
         with self as value:
@@ -214,7 +214,7 @@ class IsOpen(Guarded[Any]):
 
 
 class IgnoresALimit(Guarded[Any]):
-    """Does not wait at all, and lets itself in."""
+    """Does not wait at all, and goes in."""
 
     def update(self, fn: Callable[[Any], Any]) -> Any:
         self._value = fn(self._value)
@@ -222,7 +222,7 @@ class IgnoresALimit(Guarded[Any]):
 
 
 class HoldsACopy(Guarded[Any]):
-    """Keeps a copy of what it was given."""
+    """Keeps a copy of the value that it was given."""
 
     def __init__(self, value: Any, timeout: float | None = None, *, name: str | None = None) -> None:
         super().__init__(copy.copy(value), timeout, name=name)
@@ -238,7 +238,7 @@ class StoresTwice(Guarded[Any]):
 
 
 class SwallowsErrors(Guarded[Any]):
-    """Says nothing of what the function raised."""
+    """Drops the exceptions of the function."""
 
     def update(self, fn: Callable[[Any], Any]) -> Any:
         with self as value:
@@ -250,7 +250,7 @@ class SwallowsErrors(Guarded[Any]):
 
 
 class ReadsOutside(Guarded[Any]):
-    """Looks at the value before it has the lock."""
+    """Reads the value before it has the lock."""
 
     def update(self, fn: Callable[[Any], Any]) -> Any:
         value = self._value
@@ -261,7 +261,7 @@ class ReadsOutside(Guarded[Any]):
 
 
 class OpensToRead(Guarded[Any]):
-    """Gives the value to every thread that only reads it."""
+    """Lets every thread read the value."""
 
     @property
     def value(self) -> Any:
@@ -274,7 +274,7 @@ class OpensToRead(Guarded[Any]):
 
 
 class OpensWhileHeld(Guarded[Any]):
-    """Asks whether any thread holds it."""
+    """Checks whether any thread holds it."""
 
     def _check_held(self) -> None:
         if not self.locked():
@@ -282,7 +282,7 @@ class OpensWhileHeld(Guarded[Any]):
 
 
 class TakesItsTime(Guarded[Any]):
-    """Waits without limit in `hold`."""
+    """Waits without a limit in `hold`."""
 
     def _enter_within(self, timeout: float | None) -> Any:
         return super()._enter_within(None)
@@ -296,7 +296,7 @@ class NamesNobody(Guarded[Any]):
 
 
 class GivesUpOnItself(Guarded[Any]):
-    """Takes itself for another thread."""
+    """Takes the calling thread for another thread."""
 
     def _enter_again(self) -> Any:
         raise LockTimeoutError("too late")
@@ -331,8 +331,8 @@ BROKEN = [
 def test_broken_versions_are_caught(
     kind: type[Guarded[Any]], claim: Callable[[type[Guarded[Any]]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each fault is noticed by the claim that it breaks."""
-    monkeypatch.setattr("locks.actors.LIMIT", 0.2)  # the holder lets go then
+    """The test of each claim detects the fault that breaks it."""
+    monkeypatch.setattr("locks.actors.LIMIT", 0.2)  # then the holder releases it
     with pytest.raises((AssertionError, pytest.fail.Exception, BaseExceptionGroup, LockTimeoutError)):
         claim(kind)
 
@@ -383,12 +383,12 @@ def both_at_once(subject: Subject) -> None:
 @each_mode_but_slow
 @pytest.mark.parametrize("scenario", [by_with, by_hold, by_update, both_at_once])
 def test_an_interrupt_leaks_nothing(scenario: Callable[[Subject], None], mode: Mode) -> None:
-    """The lock is free afterwards, and the value is the old or the new one."""
+    """Afterwards the lock is free, and the value is the old or the new one."""
     interrupts(Subject, scenario, Subject.broken, mode=mode).check()
 
 
 class Drained:
-    """A queue that a function of C takes the next one from: what it has taken must be the value."""
+    """A queue from which a C function takes items: a removed item must become the value."""
 
     def __init__(self, kind: type[Guarded[Any]] = Guarded) -> None:
         self.left = [2]
@@ -406,12 +406,12 @@ def draining(subject: Drained) -> None:
 @pytest.mark.untraceable
 @each_mode
 def test_what_the_function_has_returned_is_not_lost(mode: Mode) -> None:
-    """If the function has returned, its value is stored before an interrupt comes."""
+    """Once the function has returned, its result is stored before an interrupt comes."""
     interrupts(Drained, draining, Drained.broken, mode=mode).check()
 
 
 class StoresLater(Guarded[Any]):
-    """Stores by an assignment after a call, where an interrupt gets in."""
+    """Stores by an assignment after a call, where an interrupt can come."""
 
     def update(self, fn: Callable[[Any], Any]) -> Any:
         with self:
@@ -420,7 +420,7 @@ class StoresLater(Guarded[Any]):
 
 
 class TakesBare(Guarded[Any]):
-    """Takes and releases by hand."""
+    """Acquires and releases by hand."""
 
     def update(self, fn: Callable[[Any], Any]) -> Any:
         self.acquire()
@@ -432,7 +432,7 @@ class TakesBare(Guarded[Any]):
 
 @pytest.mark.untraceable
 def test_the_sweeps_find_leaks_in_broken_versions() -> None:
-    """The controls."""
+    """These are the controls."""
     assert interrupts(partial(Drained, StoresLater), draining, Drained.broken).leaks
     assert interrupts(partial(Subject, TakesBare), by_update, Subject.broken).leaks
 
@@ -445,13 +445,13 @@ HOLD_GIVES_IT = "hold() holds the lock for the body, and can be kept and used ag
 
 
 def test_it_keeps_the_contract_of_a_lock() -> None:
-    """All of `check_lock` but that a ``with`` gives the lock."""
+    """It passes `check_lock`, except that a ``with`` gives the lock."""
     report = check_lock(lambda: Guarded(None), without=(WITH_GIVES_IT, HOLD_GIVES_IT))
     assert set(report.not_kept) == {WITH_GIVES_IT, HOLD_GIVES_IT}
 
 
 def test_acquire_all_takes_several() -> None:
-    """And `value` reaches each of them inside."""
+    """`value` reaches each of them inside."""
     mine, yours, gate = Guarded(30), Guarded(0), TimedLock()
     with acquire_all(yours, gate, mine, timeout=LIMIT):
         mine.value, yours.value = mine.value - 10, yours.value + 10
@@ -460,7 +460,7 @@ def test_acquire_all_takes_several() -> None:
 
 
 def test_values_are_never_touched() -> None:
-    """Neither by its constructor nor by the ways in, nor by `update`, `repr`, a snapshot or an error."""
+    """The constructor, entering, `update`, `repr`, snapshots and errors call no method of a value."""
     value, other = HostileObject(), HostileObject()
     guarded: Guarded[object] = Guarded(value, timeout=0)
     with guarded as inside:
@@ -482,7 +482,7 @@ def test_a_function_that_would_not_run_is_refused() -> None:
         return value
 
     with pytest.raises(TypeError, match=r"function of update\(\).*coroutine function"):
-        total.update(later)  # type: ignore[arg-type]  # that is what is refused
+        total.update(later)  # type: ignore[arg-type]  # this is refused
     with pytest.raises(TypeError, match="must be callable"):
         total.update(5)  # type: ignore[arg-type]
     assert not total.locked()
@@ -496,7 +496,7 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], type[Exception]]] = [
 
 
 def test_bad_arguments_are_refused() -> None:
-    """As those of a lock."""
+    """They are the same errors as for a lock."""
     for arguments, error in BAD_ARGUMENTS:
         with pytest.raises(error):
             Guarded(0, **arguments)
@@ -506,7 +506,7 @@ def test_bad_arguments_are_refused() -> None:
 
 @pytest.mark.inverts
 def test_two_threads_that_wait_for_each_other_are_a_deadlock() -> None:
-    """One gets the error, and the other one's update is made."""
+    """One gets the error, and the other one's update happens."""
     one, other = Guarded(0, name="one"), Guarded(0, name="other")
     outcomes: list[str] = []
 
@@ -525,7 +525,7 @@ def test_two_threads_that_wait_for_each_other_are_a_deadlock() -> None:
 
 
 def test_observers_see_it() -> None:
-    """Recordings and the check of lock orders see it as they see a lock."""
+    """Recordings and the check of lock orders see it like any lock."""
     one, other = Guarded(0, name="one"), Guarded(0, name="other")
     with record() as recording, check_lock_order("warn") as check:
         with one, other:
@@ -542,7 +542,7 @@ def test_observers_see_it() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_has_value_and_lock() -> None:
-    """What another thread held is free there, and the value is as it was at the fork."""
+    """A lock that another thread held is free there, and the value is the one at the fork."""
     from locks.test_lock_fork import in_child
 
     stock = Guarded({"bolts": 3})
@@ -558,7 +558,7 @@ def test_a_forked_child_has_value_and_lock() -> None:
 
 
 def test_a_function_that_raises_stop_iteration_is_a_clear_error() -> None:
-    """In `update`, `once` and `SingleFlight`, as in a generator; nothing is changed, and the next call works."""
+    """This holds in `update`, `once` and `SingleFlight`, as in generators; nothing changes, and the next call works."""
     empty: Iterator[int] = iter(())
     guarded = Guarded(1)
     flight: SingleFlight[str, int] = SingleFlight()

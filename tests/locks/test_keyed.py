@@ -1,4 +1,4 @@
-"""`KeyedLock`: a lock for each key that is the same for all who use it, and gone when no thread does."""
+"""`KeyedLock`: a lock for each key, the same for all users, and gone when no thread uses it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Make = Callable[..., KeyedLock]
 
 
 def gives_equal_keys_one_lock(make: Make) -> None:
-    """As long as any code refers to it; other keys have others."""
+    """This lasts as long as any code refers to the lock; other keys have other locks."""
     keyed = make()
     lock = keyed["alice"]
     assert isinstance(lock, TimedLock)
@@ -41,7 +41,7 @@ def gives_equal_keys_one_lock(make: Make) -> None:
 
 
 def excludes_by_key_alone(make: Make) -> None:
-    """One holder for a key, and none is kept out by another key's."""
+    """There is one holder for each key, and no thread has to wait for another key's holder."""
     keyed = make()
     with held_elsewhere(keyed["alice"]):
         assert not keyed["alice"].acquire(timeout=0.001)
@@ -53,7 +53,7 @@ def excludes_by_key_alone(make: Make) -> None:
 
 
 def keeps_a_lock_that_is_only_held(make: Make) -> None:
-    """What `acquire` took is the same lock until it is released, though no variable refers to it."""
+    """A lock that `acquire` took stays the same until it is released, even without a variable that refers to it."""
     keyed = make()
     for _ in range(3):
         assert keyed["alice"].acquire()
@@ -71,7 +71,7 @@ def keeps_a_lock_that_is_only_held(make: Make) -> None:
 
 
 def keeps_a_lock_that_is_held_by_with(make: Make) -> None:
-    """Also while nothing but the block refers to it."""
+    """This holds even if only the block refers to it."""
     keyed = make()
     for enter in (lambda: keyed["a"], lambda: keyed["a"].hold(1), lambda: acquire_all(keyed["a"], keyed["b"])):
         with enter():
@@ -87,7 +87,7 @@ def keeps_a_lock_that_is_held_by_with(make: Make) -> None:
 
 
 def keeps_a_lock_that_is_waited_for(make: Make) -> None:
-    """A thread that waits gets the lock that the others have."""
+    """A waiting thread gets the same lock as the others."""
     keyed = make()
     waited = 0
 
@@ -105,7 +105,7 @@ def keeps_a_lock_that_is_waited_for(make: Make) -> None:
 
 
 def leaves_nothing_behind(make: Make) -> None:
-    """Neither locks nor keys, without the garbage collector's help."""
+    """No lock or key is left, without the garbage collector."""
     keyed = make()
     lock = weakref.ref(keyed["alice"])
     assert lock() is None
@@ -131,7 +131,7 @@ def leaves_nothing_behind(make: Make) -> None:
 
 
 def names_locks_by_keyed_lock_and_key(make: Make) -> None:
-    """In the lock, in errors, in snapshots and reports."""
+    """The name appears in the lock, in errors, in snapshots and reports."""
     keyed = make(timeout=0.01, name="accounts")
     with held_elsewhere(keyed["alice"], "teller"):
         with pytest.raises(LockTimeoutError, match=r"\"accounts\['alice'\]\", held by Thread 'teller'") as caught:
@@ -156,12 +156,12 @@ CLAIMS = [
 @pytest.mark.usefixtures("small_heap")
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_it_keeps_its_promises(claim: Callable[[Make], None]) -> None:
-    """Each of them."""
+    """Every promise above holds."""
     claim(KeyedLock)
 
 
 class Key:
-    """A key of the user's, which goes by its value and whose methods may be asked to fail."""
+    """A key of the user's, which is compared by value and whose methods can be made to fail."""
 
     failing: str | None = None
 
@@ -202,14 +202,14 @@ class Grows(KeyedLock):
 
 
 class Forgets(KeyedLock):
-    """A weak dictionary of plain locks: one that was acquired without a reference is lost."""
+    """A weak dictionary of plain locks: a lock acquired without a reference is lost."""
 
     def _make(self, key: Hashable) -> TimedLock:
         return TimedLock(self.timeout, name=f"{self.name}[{key!r}]")
 
 
 class Fresh(KeyedLock):
-    """A lock for each that asks."""
+    """A new lock for each call."""
 
     def __getitem__(self, key: Hashable) -> TimedLock:
         return self._make(key)
@@ -230,21 +230,21 @@ class ByIdentity(KeyedLock):
 
 
 class NeverLooks(KeyedLock):
-    """Keeps what was acquired forever."""
+    """Keeps acquired locks forever."""
 
     def _look_at_acquired(self, most: int) -> None:
         pass
 
 
 class DropsWhatIsHeld(KeyedLock):
-    """Looks at what was acquired, and keeps none of it."""
+    """Looks at acquired locks, and keeps none of them."""
 
     def _look_at_acquired(self, most: int) -> None:
         self._acquired.clear()
 
 
 class NeverForgets(KeyedLock):
-    """Lets the keys stay."""
+    """Never drops a key."""
 
     def _forget_gone(self) -> None:
         pass
@@ -258,14 +258,14 @@ class Nameless(KeyedLock):
 
 
 class CountsKeys(KeyedLock):
-    """Counts what is in the dictionary, dead or alive."""
+    """Counts the items of the dictionary, dead or alive."""
 
     def __len__(self) -> int:
         return len(self._refs)
 
 
 class Striped(KeyedLock):
-    """A fixed number of locks, among which the keys are spread."""
+    """A fixed number of locks, over which the keys are distributed."""
 
     def __getitem__(self, key: Hashable) -> TimedLock:
         return super().__getitem__(hash(key) % 1)
@@ -306,8 +306,8 @@ BROKEN = [
 
 @pytest.mark.parametrize(("kind", "claim"), BROKEN)
 def test_broken_versions_are_caught(kind: Make, claim: Callable[[Make], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each fault is noticed by the claim that it breaks."""
-    monkeypatch.setattr("locks.actors.LIMIT", 0.2)  # some never come to what is waited for
+    """The test of each claim detects the fault that breaks it."""
+    monkeypatch.setattr("locks.actors.LIMIT", 0.2)  # some never reach the event that is awaited
     with pytest.raises((AssertionError, pytest.fail.Exception, DeadlockError, RuntimeError)):
         claim(kind)
 
@@ -316,7 +316,7 @@ def test_broken_versions_are_caught(kind: Make, claim: Callable[[Make], None], m
 
 
 def test_a_key_that_can_not_be_hashed_is_refused() -> None:
-    """At once, as by a dictionary; nothing is changed."""
+    """This happens at once, as with a dictionary; nothing is changed."""
     keyed = KeyedLock()
     with pytest.raises(TypeError, match="unhashable"):
         keyed[[]]  # type: ignore[index]
@@ -328,7 +328,7 @@ def test_a_key_that_can_not_be_hashed_is_refused() -> None:
 
 
 def test_what_a_key_raises_comes_out_where_it_is_asked_for() -> None:
-    """Whether its hash fails or its comparison; the locks of others are none the worse."""
+    """This may be its hash or its comparison; the locks of other keys are not affected."""
     keyed = KeyedLock()
     kept, asking = Key("a"), Key("a")
     held = keyed[kept]
@@ -362,7 +362,7 @@ def test_a_key_whose_methods_fail_later_disturbs_nobody() -> None:
 def test_what_a_dead_key_raises_is_given_up_at_last(
     error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another key that is asked for gets at most one such error, and only one that might be an interrupt."""
+    """Asking for another key raises at most one such error, and only one that might be an interrupt."""
     keyed = KeyedLock()
     key = Key("a")
     with keyed[key]:
@@ -378,7 +378,7 @@ def test_what_a_dead_key_raises_is_given_up_at_last(
 
 
 def raised_by(call: Callable[[], object]) -> BaseException | None:
-    """What it raises, if anything."""
+    """The exception that it raises, or None."""
     try:
         call()
     except BaseException as error:
@@ -387,7 +387,7 @@ def raised_by(call: Callable[[], object]) -> BaseException | None:
 
 
 def test_a_key_that_can_not_be_shown_has_a_name_all_the_same() -> None:
-    """Its type stands for it; a long one is cut off."""
+    """Its type is shown instead; a long key is shortened."""
     keyed = KeyedLock(name="files")
     key = Key("a")
     key.failing = "repr"
@@ -411,7 +411,7 @@ def test_keys_methods_run_without_any_lock() -> None:
 
 
 def test_it_is_no_collection() -> None:
-    """Python would try 0, 1, 2, … without end; and an empty one is not false, as ``keyed or KeyedLock()`` asks."""
+    """Python would try 0, 1, 2, … without end; and an empty one is true, for ``keyed or KeyedLock()``."""
     keyed = KeyedLock()
     with pytest.raises(TypeError):
         iter(keyed)
@@ -422,7 +422,7 @@ def test_it_is_no_collection() -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
-    """As those of a lock; and it can't be copied or sent elsewhere."""
+    """The errors are those of a lock; and it can't be copied or pickled."""
     with pytest.raises(ValueError, match="timeout"):
         KeyedLock(-1)
     with pytest.raises(TypeError, match="name"):
@@ -442,7 +442,7 @@ def test_bad_arguments_are_refused() -> None:
 
 @pytest.mark.usefixtures("restless")
 def test_threads_exclude_each_other_by_key() -> None:
-    """Whatever way they take, sums under a key's lock are right, and nothing is left."""
+    """However they acquire it, sums under a key's lock are right, and no lock is left."""
     keyed = KeyedLock(LIMIT)
     sums = dict.fromkeys(range(3), 0)
 
@@ -473,7 +473,7 @@ def test_threads_exclude_each_other_by_key() -> None:
 
 @pytest.mark.usefixtures("restless")
 def test_threads_that_ask_at_once_get_one_lock() -> None:
-    """Also while the last reference to the former one is just going."""
+    """This holds even while the last reference to the former lock goes away."""
     keyed = KeyedLock()
     together = threading.Barrier(4)
 
@@ -495,7 +495,7 @@ def test_threads_that_ask_at_once_get_one_lock() -> None:
 
 @pytest.mark.inverts
 def test_two_keys_in_both_orders_are_a_deadlock() -> None:
-    """One thread gets the error, which names keys; and `acquire_all` has none."""
+    """One thread gets the error, which names the keys; `acquire_all` has no deadlock."""
     keyed = KeyedLock(name="accounts")
     come = {"alice": threading.Event(), "bob": threading.Event()}
     errors: list[DeadlockError] = []
@@ -524,12 +524,12 @@ def test_two_keys_in_both_orders_are_a_deadlock() -> None:
         actors.start(lambda: transfer("alice", "bob"))
         actors.start(lambda: transfer("bob", "alice"))
     del error, errors[:]
-    gc.collect()  # an error's traceback has frames that have the error
+    gc.collect()  # an error's traceback has frames that refer to the error
     assert len(keyed) == 0
 
 
 def test_a_condition_works_over_the_lock_of_a_key() -> None:
-    """It gives it up and takes it back."""
+    """It releases the lock and acquires it again."""
     keyed = KeyedLock()
     condition = condition_over(keyed["a"])
 
@@ -544,7 +544,7 @@ def test_a_condition_works_over_the_lock_of_a_key() -> None:
 
 
 def test_observers_see_the_locks() -> None:
-    """Recordings, and the check of lock orders as long as the locks are in use."""
+    """Recordings see them, and so does the check of lock orders as long as the locks are in use."""
     keyed = KeyedLock(name="accounts")
     one, other = keyed["one"], keyed["other"]
     with record() as recording, check_lock_order("warn") as check:
@@ -562,7 +562,7 @@ def test_observers_see_the_locks() -> None:
 
 
 class Subject:
-    """Keys and what the bodies saw."""
+    """Keys, and the notes of the bodies."""
 
     def __init__(self, make: Make = KeyedLock) -> None:
         self.keyed = make()
@@ -574,7 +574,7 @@ class Subject:
             self.unlocked_bodies += not self.keyed[key].held_by_me()
 
     def broken(self) -> str | None:
-        # No key in Python is asked for again, or one that was left would go by that.
+        # No key in Python is asked for again, because that would drop a key that was left.
         if self.keyed["a"].locked() or self.keyed["b"].locked():
             return "still locked"
         if len(self.keyed):
@@ -619,7 +619,7 @@ def by_keys_in_python(subject: Subject) -> None:
 @each_mode_but_slow
 @pytest.mark.parametrize("scenario", [by_with, by_hold, by_acquire, by_acquire_all, by_keys_in_python])
 def test_an_interrupt_leaks_nothing(scenario: Callable[[Subject], None], mode: Mode) -> None:
-    """No lock is taken, and neither a lock nor a key is left."""
+    """No lock is acquired, and neither a lock nor a key is left."""
     interrupts(Subject, scenario, Subject.broken, mode=mode).check()
 
 
@@ -642,12 +642,12 @@ def bare(subject: Bare) -> None:
 @pytest.mark.untraceable
 @each_mode
 def test_an_interrupt_loses_no_lock_that_is_only_held(mode: Mode) -> None:
-    """Also while what was acquired is looked through."""
+    """This holds even while the acquired locks are examined."""
     interrupts(Bare, bare, Bare.broken, mode=mode).check()
 
 
 class TakenSubject(Subject):
-    """The lock of a key is held by a thread, until it is asked to release it."""
+    """A thread holds the lock of a key until it is asked to release it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -675,7 +675,7 @@ class TakenSubject(Subject):
 )
 @pytest.mark.parametrize("scenario", [by_with, by_acquire])
 def test_an_interrupted_wait_leaks_nothing(scenario: Callable[[Subject], None], mode: Mode) -> None:
-    """Before, in and after a wait."""
+    """The interrupt comes before, in or after the wait."""
     interrupts(
         TakenSubject,
         scenario,
@@ -687,7 +687,7 @@ def test_an_interrupted_wait_leaks_nothing(scenario: Callable[[Subject], None], 
 
 
 class CountsUses(KeyedLock):
-    """Counts who uses each key, and drops those that none uses, as people write it."""
+    """Counts the users of each key, and drops keys without users, as people write it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -717,7 +717,7 @@ class Use:
 
 
 class PythonCallback(KeyedLock):
-    """Takes a key out in Python as its lock goes, as `weakref.WeakValueDictionary` does."""
+    """Removes a key in Python when its lock goes away, like `weakref.WeakValueDictionary`."""
 
     def _add(self, key: Hashable) -> TimedLock:
         lock = self._make(key)
@@ -729,7 +729,7 @@ class PythonCallback(KeyedLock):
 
 
 class ForgetsInALoop(KeyedLock):
-    """Takes out one dead key after the other by plain calls."""
+    """Removes one dead key after the other by plain calls."""
 
     def _forget_gone(self) -> None:
         while self._gone:
@@ -760,16 +760,16 @@ def keys_left(subject: Subject) -> str | None:
 
 
 @pytest.mark.untraceable
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # which is what is wrong with it
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # this is its fault
 def test_the_sweeps_find_leaks_in_broken_versions() -> None:
-    """The controls."""
+    """These are the controls."""
     assert interrupts(lambda: Subject(CountsUses), only_by_with, uses_left).leaks
     assert interrupts(lambda: Subject(PythonCallback), only_by_with, keys_left).leaks
     assert interrupts(lambda: Subject(ForgetsInALoop), two_after_each_other, keys_left).leaks
 
 
 def test_the_lock_of_a_key_keeps_the_contract_of_a_lock() -> None:
-    """All of `check_lock`."""
+    """It passes `check_lock`."""
     report = check_lock(lambda: KeyedLock(name="keyed")["a"])
     assert (report.broken, report.not_kept) == ((), ())
 
@@ -777,7 +777,7 @@ def test_the_lock_of_a_key_keeps_the_contract_of_a_lock() -> None:
 @pytest.mark.untraceable
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_finds_free_what_others_held() -> None:
-    """And has what the forking thread held; the keys work on."""
+    """The locks that the forking thread held are still held; the keys go on working."""
     fork = pytest.importorskip("locks.test_lock_fork")
     keyed = KeyedLock(LIMIT)
 

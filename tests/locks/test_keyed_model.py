@@ -1,4 +1,4 @@
-"""Random programs of two threads and a few keys at a `KeyedLock`, against a model that says which locks there are."""
+"""Random programs of two threads and a few keys at a `KeyedLock`, against a model of which locks exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ keys = st.integers(0, len(KEYS) - 1)
 
 
 class Programs(RuleBasedStateMachine):
-    """The model: who holds the lock of each key and how it was taken, who waits for it, and which are referred to."""
+    """The model: the holder of each key's lock and how it was acquired, the waiters, and the references."""
 
     def __init__(self) -> None:
         """Begin with no lock and idle workers."""
@@ -33,7 +33,7 @@ class Programs(RuleBasedStateMachine):
         self.serials: dict[int, int] = {}
 
     def in_use(self) -> set[int]:
-        """The keys whose locks the model says there are."""
+        """The keys whose locks exist in the model."""
         return {*self.holder, *self.awaited.values(), *self.kept}
 
     @rule(key=keys)
@@ -43,12 +43,12 @@ class Programs(RuleBasedStateMachine):
 
     @rule(key=keys)
     def drop(self, key: int) -> None:
-        """Refer to it no more."""
+        """Drop the reference to it."""
         self.kept.pop(key, None)
 
     @rule(worker=workers, key=keys)
     def take(self, worker: int, key: int) -> None:
-        """Take the lock of a key without referring to it afterwards, or wait for it."""
+        """Acquire the lock of a key without keeping a reference, or wait for it."""
         if worker in self.awaited or self.holder.get(key) == worker:
             return
         if self.would_deadlock(worker, key):
@@ -62,13 +62,13 @@ class Programs(RuleBasedStateMachine):
             self.holder[key] = worker
 
     def would_deadlock(self, worker: int, key: int) -> bool:
-        """Whether the holder waits for what the worker holds."""
+        """Whether the holder waits for a lock that the worker holds."""
         holder = self.holder.get(key)
         return holder is not None and self.holder.get(self.awaited.get(holder, -1)) == worker
 
     @rule(worker=workers, key=keys)
     def give(self, worker: int, key: int) -> None:
-        """Release it; who waits for it has it then."""
+        """Release it; a waiting thread has it then."""
         if worker in self.awaited or self.holder.get(key) != worker:
             return
         assert self.workers[worker].do(lambda: self.keyed[KEYS[key]].release()) is None
@@ -95,7 +95,7 @@ class Programs(RuleBasedStateMachine):
 
     @invariant()
     def there_are_the_locks_that_the_model_says(self) -> None:
-        """As many as are in use, each with its holder, and no dead key among them."""
+        """There are as many as are in use, each with its holder, and no dead key among them."""
         assert len(self.keyed) == len(self.in_use())
         assert len(self.keyed._refs) == len(self.in_use())
         for number, key in enumerate(KEYS):
@@ -105,7 +105,7 @@ class Programs(RuleBasedStateMachine):
 
     @invariant()
     def a_lock_is_the_same_as_long_as_it_is_in_use(self) -> None:
-        """The serial number of its creation tells."""
+        """The serial number of its creation shows that."""
         for number, key in enumerate(KEYS):
             if number in self.in_use():
                 serial = self.keyed[key]._serial
@@ -114,7 +114,7 @@ class Programs(RuleBasedStateMachine):
                 self.serials.pop(number, None)
 
     def teardown(self) -> None:
-        """Release everything: nothing is left."""
+        """Release everything; then nothing is left."""
         while self.holder:
             for key, worker in list(self.holder.items()):
                 self.give(worker, key)
@@ -126,5 +126,5 @@ class Programs(RuleBasedStateMachine):
 
 
 TestKeyedLock = Programs.TestCase
-# Without a database: it would be a folder that the tests leave behind.
+# Without a database, which would be a folder that the tests leave behind.
 TestKeyedLock.settings = settings(max_examples=12, stateful_step_count=20, deadline=None, database=None)

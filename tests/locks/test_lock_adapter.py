@@ -1,4 +1,4 @@
-"""`LockAdapter`: the surface of a `TimedLock` over locks that are not ours."""
+"""`LockAdapter`: the methods of a `TimedLock` over locks that are not ours."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from syncprims.adapters import LockLike
 
 
 class Strict:
-    """A lock in Python that takes only what the protocol says, and writes down how it is called."""
+    """A lock in Python that accepts only the protocol's arguments, and records its calls."""
 
     def __init__(self) -> None:
         """Make it free."""
@@ -31,7 +31,7 @@ class Strict:
         self.calls: list[dict[str, Any]] = []
 
     def acquire(self, **options: Any) -> bool:
-        """Take it."""
+        """Acquire it."""
         self.calls.append(options)
         assert set(options) <= {"timeout"}
         if "timeout" not in options:
@@ -42,7 +42,7 @@ class Strict:
         return self.lock.acquire(timeout=timeout)
 
     def release(self) -> str:
-        """Let go; what it returns does not matter."""
+        """Release it; the result does not matter."""
         self.lock.release()
         return "released"
 
@@ -60,7 +60,7 @@ over_each = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
 @over_each
 def test_with_and_hold_take_the_lock_inside(make: Callable[[], LockLike]) -> None:
-    """In the block it is taken, after it free, however the block is left."""
+    """In the block it is acquired, after it free, however the block is left."""
     inside = make()
     lock = LockAdapter(inside, timeout=1.0)
     for manager in (lock, lock.hold(0.5), lock.hold(None), lock.hold(0)):
@@ -79,7 +79,7 @@ def test_with_and_hold_take_the_lock_inside(make: Callable[[], LockLike]) -> Non
 
 @over_each
 def test_acquire_and_release_are_those_of_threading(make: Callable[[], LockLike]) -> None:
-    """Acquire returns a bool, waits no longer than it should, and the constructor's timeout has no part."""
+    """Acquire returns a bool and waits no longer than its timeout; the constructor's timeout is not used."""
     lock = LockAdapter(make(), timeout=0)
     assert lock.acquire() is True
     lock.release()
@@ -103,7 +103,7 @@ def test_acquire_and_release_are_those_of_threading(make: Callable[[], LockLike]
 
 @over_each
 def test_release_by_a_stranger_is_an_error_and_changes_nothing(make: Callable[[], LockLike]) -> None:
-    """Only who took it through the adapter may release it through the adapter."""
+    """Only a thread that acquired it through the adapter may release it through the adapter."""
     lock = LockAdapter(make())
     with pytest.raises(RuntimeError):
         lock.release()
@@ -116,7 +116,7 @@ def test_release_by_a_stranger_is_an_error_and_changes_nothing(make: Callable[[]
 
 @over_each
 def test_a_timeout_names_the_holder(make: Callable[[], LockLike]) -> None:
-    """The error is that of a TimedLock, and pickles."""
+    """The error is the same as that of a TimedLock, and can be pickled."""
     lock = LockAdapter(make(), timeout=0.02, name="theirs")
     with held_elsewhere(lock, "billing"):
         for manager, timeout in ((lock, 0.02), (lock.hold(0.01), 0.01), (lock.hold(0), 0)):
@@ -132,7 +132,7 @@ def test_a_timeout_names_the_holder(make: Callable[[], LockLike]) -> None:
 
 @over_each
 def test_a_holder_outside_the_adapter_is_not_known(make: Callable[[], LockLike]) -> None:
-    """The error says so instead of naming a thread."""
+    """The error says so and names no thread."""
     inside = make()
     lock = LockAdapter(inside, name="theirs")
     taken, leave = Event(), Event()
@@ -157,7 +157,7 @@ def test_a_holder_outside_the_adapter_is_not_known(make: Callable[[], LockLike])
 
 
 def test_the_lock_inside_is_called_as_the_protocol_says() -> None:
-    """Only acquire() and acquire(timeout=seconds), whichever way the adapter is used."""
+    """The calls are only acquire() and acquire(timeout=seconds), however the adapter is used."""
     inside = Strict()
     lock = LockAdapter(inside, timeout=5.0)
     with lock, pytest.raises(LockTimeoutError), lock.hold(0.01):
@@ -177,11 +177,11 @@ def test_the_lock_inside_is_called_as_the_protocol_says() -> None:
                 assert job.result() is False
             let_go()
     assert {} in inside.calls
-    assert any(call.get("timeout", 0) > 1 for call in inside.calls)  # that they were called right, Strict asserts
+    assert any(call.get("timeout", 0) > 1 for call in inside.calls)  # Strict asserts that they were right
 
 
 def test_over_a_reentrant_lock_it_is_reentrant() -> None:
-    """Whether a thread may take it twice is as with the lock inside."""
+    """Whether a thread may acquire it twice depends on the lock inside."""
     lock = LockAdapter(threading.RLock())
     with lock, lock, lock.hold(0):
         assert lock.acquire(False)
@@ -194,7 +194,7 @@ def test_over_a_reentrant_lock_it_is_reentrant() -> None:
 
 @pytest.mark.parametrize("timeout", [None, 0.01, LIMIT])
 def test_over_a_plain_lock_waiting_for_oneself_is_noticed(timeout: float | None) -> None:
-    """A with on a threading.Lock that the thread has taken is a deadlock at once; acquire with a limit is False."""
+    """A `with` on a threading.Lock that the thread holds is a deadlock at once; acquire with a limit returns False."""
     lock = LockAdapter(threading.Lock(), timeout, name="theirs")
     with lock:
         with pytest.raises(DeadlockError, match="'theirs'"), lock:
@@ -209,7 +209,7 @@ def test_over_a_plain_lock_waiting_for_oneself_is_noticed(timeout: float | None)
 
 @pytest.mark.parametrize("thing", [None, 3, object(), Event()])
 def test_what_is_no_lock_is_refused(thing: Any) -> None:
-    """It is a TypeError that says what is needed."""
+    """The TypeError says what is needed."""
     with pytest.raises(TypeError, match=r"acquire.*release"):
         LockAdapter(thing)
 
@@ -218,7 +218,7 @@ def test_what_is_no_lock_is_refused(thing: Any) -> None:
     ("timeout", "error"), [(-1, ValueError), (float("nan"), ValueError), (1e100, OverflowError), ("1", TypeError)]
 )
 def test_impossible_timeouts_are_refused(timeout: Any, error: type[Exception]) -> None:
-    """They are those of every wait."""
+    """They are the errors of every wait."""
     with pytest.raises(error):
         LockAdapter(threading.Lock(), timeout)
     with pytest.raises(error):
@@ -239,7 +239,7 @@ def test_wrong_arguments_of_acquire_are_wrong_to_threading_too(arguments: tuple[
 
 
 def test_names_reprs_and_attributes() -> None:
-    """They are like a TimedLock's."""
+    """They are like those of a TimedLock."""
     lock = LockAdapter(threading.Lock(), 2.0, name="theirs")
     assert (lock.name, lock.timeout, lock.waiting, lock.holder) == ("theirs", 2.0, 0, None)
     assert repr(lock).startswith("<unlocked syncprims.LockAdapter object 'theirs' over ")
@@ -258,12 +258,12 @@ def test_names_reprs_and_attributes() -> None:
         LockAdapter(threading.Lock(), name=3)  # type: ignore[arg-type]  # the point of the test
     reference = weakref.ref(lock)
     del lock
-    gc.collect()  # the errors above refer to it, through their tracebacks
+    gc.collect()  # the tracebacks of the errors above refer to it
     assert reference() is None
 
 
 def test_an_exit_stack_enters_and_leaves_it() -> None:
-    """Directly, and by hold()."""
+    """This works directly, and by hold()."""
     one, other = LockAdapter(threading.Lock()), LockAdapter(Strict())
     with ExitStack() as stack:
         assert stack.enter_context(one) is one
@@ -275,7 +275,7 @@ def test_an_exit_stack_enters_and_leaves_it() -> None:
 
 
 def test_acquire_all_takes_locks_of_all_kinds_together() -> None:
-    """All or none, ours and theirs."""
+    """It acquires all or none, ours and others."""
     locks = [LockAdapter(make()) for make in MAKERS.values()]
     ours = TimedLock()
     with acquire_all(ours, *locks, timeout=1.0):
@@ -288,7 +288,7 @@ def test_acquire_all_takes_locks_of_all_kinds_together() -> None:
 
 
 def test_its_hooks_are_those_of_the_timed_lock() -> None:
-    """They are called in the same situations, and one that raises leaves the lock untaken."""
+    """They are called in the same situations, and if one raises, the lock is not acquired."""
     calls: list[tuple[str, object]] = []
 
     class Observed(LockAdapter):
@@ -326,7 +326,7 @@ def test_its_hooks_are_those_of_the_timed_lock() -> None:
 
 
 def test_an_error_of_the_lock_inside_is_the_callers() -> None:
-    """What acquire raises comes out and nothing counts as held; what release raises too, and nothing counts either."""
+    """If acquire raises, the lock does not count as held; if release raises, it does not count as held either."""
 
     class Failing:
         def acquire(self, *, timeout: float = -1) -> bool:

@@ -1,4 +1,4 @@
-"""Locks of others that answer, raise or are written oddly: what `LockAdapter` makes of them."""
+"""Foreign locks with unusual answers, errors or code: how `LockAdapter` treats them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from syncprims import LockAdapter, LockTimeoutError, TimedLock, TimedRLock, acqu
 
 
 class Answering:
-    """A lock whose `acquire` says it in its own way."""
+    """A lock whose `acquire` returns an unusual answer."""
 
     def __init__(self, yes: object, no: object) -> None:
         self.lock = threading.Lock()
@@ -29,11 +29,11 @@ class Answering:
 
 
 class Thing:
-    """True, as any object is."""
+    """True, like any object."""
 
 
 class Empty:
-    """False, as an empty container is."""
+    """False, like an empty container."""
 
     def __len__(self) -> int:
         return 0
@@ -41,7 +41,7 @@ class Empty:
 
 @pytest.mark.parametrize(("yes", "no"), [(1, 0), (Thing(), None), ("taken", ""), (Thing(), Empty())])
 def test_an_answer_counts_by_its_truth(yes: object, no: object) -> None:
-    """As `threading`'s own code takes it."""
+    """The same holds for `threading`'s own code."""
     inner = Answering(yes, no)
     lock = LockAdapter(inner)
     assert lock.acquire(False) is True
@@ -56,7 +56,7 @@ def test_an_answer_counts_by_its_truth(yes: object, no: object) -> None:
 
 
 class Undecided:
-    """Raises when it is asked whether it is true."""
+    """Raises when its truth is tested."""
 
     def __bool__(self) -> bool:
         raise ValueError("I don't know")
@@ -64,7 +64,7 @@ class Undecided:
 
 @pytest.mark.parametrize("timeout", [0, 0.05, None])
 def test_an_answer_that_is_neither_true_nor_false_is_an_error(timeout: float | None) -> None:
-    """It says whose answer it was, and the lock is not left taken."""
+    """It names the lock whose answer it was, and the lock is not left acquired."""
     inner = Answering(Undecided(), False)
     lock = LockAdapter(inner, timeout)
     for attempt in (lock.__enter__, lock.hold(timeout).__enter__, acquire_all(lock, timeout=timeout).__enter__):
@@ -78,7 +78,7 @@ def test_an_answer_that_is_neither_true_nor_false_is_an_error(timeout: float | N
 
 
 def test_an_answer_that_ends_threads_leaves_nothing_taken() -> None:
-    """An exception that is not an `Exception` comes out as it is."""
+    """An exception that is not an `Exception` propagates unchanged."""
     inner = Answering(HostileObject(), False)
     with pytest.raises(Touched):
         LockAdapter(inner).acquire()
@@ -86,7 +86,7 @@ def test_an_answer_that_ends_threads_leaves_nothing_taken() -> None:
 
 
 def test_a_release_that_raises_something_odd_is_a_note_of_the_blocks_error() -> None:
-    """An exception that can't be put into words loses no other one."""
+    """An exception that can't be put into words hides no other one."""
 
     class WordlessError(Exception):
         def __str__(self) -> str:
@@ -106,7 +106,7 @@ def test_a_release_that_raises_something_odd_is_a_note_of_the_blocks_error() -> 
 
 
 def test_a_strangers_release_is_told_who_holds_the_lock() -> None:
-    """By name, with what that thread does."""
+    """It gives the holder's name, and what that thread does."""
     lock = LockAdapter(threading.Lock(), name="ledger")
     held, done = threading.Event(), threading.Event()
 
@@ -142,7 +142,7 @@ NESTED = [threading.RLock, multiprocessing.get_context("spawn").RLock, TimedRLoc
 @pytest.mark.parametrize("make", INNER)
 @pytest.mark.parametrize("limit", [LIMIT, 0.01])
 def test_a_condition_over_it_gives_it_up_and_gets_it_back(make: Callable[[], Any], limit: float) -> None:
-    """Over a lock that may be taken twice, too, of which a Condition by itself does not know whether it is held."""
+    """This holds also for a reentrant lock, for which a Condition by itself does not know whether it is held."""
     lock = LockAdapter(make())
     condition = condition_over(lock)
     ready = threading.Event()
@@ -168,7 +168,7 @@ def test_a_condition_over_it_gives_it_up_and_gets_it_back(make: Callable[[], Any
 
 @pytest.mark.parametrize("make", INNER)
 def test_a_condition_over_it_needs_the_lock(make: Callable[[], Any]) -> None:
-    """Without it `wait` and `notify` are a RuntimeError, and nothing is taken or released."""
+    """Without it `wait` and `notify` raise a RuntimeError, and no lock is acquired or released."""
     lock = LockAdapter(make())
     condition = condition_over(lock)
     for attempt in (condition.wait, condition.notify, condition.notify_all):
@@ -182,7 +182,7 @@ def test_a_condition_over_it_needs_the_lock(make: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("make", NESTED)
 def test_a_nested_lock_is_given_up_wholly_and_got_back_as_often(make: Callable[[], Any]) -> None:
-    """However often it was taken through the adapter, others can take it during the wait."""
+    """However often the adapter acquired it, others can acquire it during the wait."""
     lock = LockAdapter(make())
     condition = condition_over(lock)
     ready = threading.Event()
@@ -202,14 +202,14 @@ def test_a_nested_lock_is_given_up_wholly_and_got_back_as_often(make: Callable[[
         wait_for(ready)
         with lock.hold(LIMIT):
             condition.notify()
-            eventually(lambda: lock.waiting == 1)  # it is seen waiting to get the lock back
+            eventually(lambda: lock.waiting == 1)  # reports show that it waits to acquire the lock again
         waiter.result()
     assert not lock.held_by_me()
     assert lock.acquire(False)
 
 
 def test_a_release_that_fails_in_a_wait_leaves_the_lock_with_its_holder() -> None:
-    """The error comes out of `wait`, and the block is left as it was entered."""
+    """`wait` raises the error, and the block is left properly."""
 
     class FailsOnce:
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A compiled lock and one in Python alone do the same, whatever two threads call: outcomes, errors and their texts."""
+"""A compiled lock and one in Python alone do the same for all calls of two threads: outcomes, errors and texts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from syncprims.testing import Threads, patience
 
 pytestmark = needs_the_core
 
-# What is called, with arguments that are right and wrong. Every wait has a limit: a thread holds what it has taken.
+# The calls, with right and wrong arguments. Every wait has a limit, because a thread keeps the locks that it acquires.
 SHORT = 0.001
 arguments = st.sampled_from([True, False, 0, 1, -1, None, SHORT, 5, "1", 1e300, -2, float("nan"), 0.0])
 calls: st.SearchStrategy[tuple[str, tuple[Any, ...], dict[str, Any]]] = st.one_of(
@@ -110,7 +110,7 @@ def other() -> Iterator[ThreadPoolExecutor]:
 
 
 def known(lock: Any, entered: object) -> object:
-    """What entering returned, in words that are the same for both forms."""
+    """The result of entering, in words that are the same for both forms."""
     return "itself" if entered is lock else entered
 
 
@@ -118,7 +118,7 @@ kept: dict[int, Any] = {}  # a token of each lock
 
 
 def do(lock: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-    """Make one call, and put what came of it into words without times, places and numbers."""
+    """Make one call, and put its outcome into words without times, places and numbers."""
     if name == "enter hold":
         came = outcome(lambda: known(lock, lock.hold(*args).__enter__()))
     elif name == "keep hold":
@@ -132,14 +132,14 @@ def do(lock: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> o
         came = outcome(lambda: lock.hold(*args).__exit__(None, None, None))
     elif name == "__enter__":
         came = outcome(lambda: known(lock, lock.__enter__(*args)))
-    elif name == "_release_save":  # as `threading.Condition` does
+    elif name == "_release_save":  # as `threading.Condition` calls it
         came = outcome(lambda: lock._acquire_restore(lock._release_save()))
     elif name == "hold":
         came = outcome(lambda: repr(lock.hold(*args)))
     else:
         came = outcome(getattr(lock, name), *args, **kwargs)
     text = re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", repr(came))
-    # The core also says who has it.
+    # The core also names the holder.
     text = re.sub(r"(['\"])(cannot release un-acquired lock).*?\1", r"'\2'", text)
     return re.sub(r"TimedLock\.|_thread\.RLock\.|Lock\.|RLock\.", "", text)
 
@@ -149,12 +149,12 @@ def do(lock: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> o
 def test_both_forms_do_the_same(
     other: ThreadPoolExecutor, kind: str, steps: list[tuple[bool, tuple[str, tuple[Any, ...], dict[str, Any]]]]
 ) -> None:
-    """Two threads call anything in turn: the same outcome, the same error with the same words, the same state."""
+    """Two threads make any calls in turn: the outcomes, errors, their texts and the states are the same."""
     ours, theirs = (form[kind](timeout=SHORT, name="it") for form in (COMPILED, PURE))
     kept.clear()
     for elsewhere, (name, args, kwargs) in steps:
         if name == "_release_save" and (elsewhere or not ours.held_by_me()):
-            continue  # some of CPython's locks are given up by any thread
+            continue  # any thread may release some of CPython's locks
         came = [
             other.submit(do, lock, name, args, kwargs).result(patience()) if elsewhere else do(lock, name, args, kwargs)
             for lock in (ours, theirs)
@@ -183,7 +183,7 @@ def test_who_releases_what_another_has_is_told_who(kind: type[TimedLock]) -> Non
 
 
 def test_a_waiter_is_not_overtaken_for_ever() -> None:
-    """A thread that takes the lock again as soon as it has released it lets one that waits have its turn."""
+    """A thread that acquires the lock again right after its release lets a waiting thread have its turn."""
     lock, over = TimedLock(), threading.Event()
 
     def hog() -> None:
@@ -203,7 +203,7 @@ def test_a_waiter_is_not_overtaken_for_ever() -> None:
 
 
 def test_a_lock_that_is_acquired_again_at_once_goes_to_a_waiter() -> None:
-    """Although the thread that releases it keeps the GIL, it does not get a lock that it has handed over."""
+    """The releasing thread keeps the GIL, but does not get a lock that it has handed over."""
     lock, had = TimedLock(), threading.Event()
 
     def wait() -> None:
@@ -215,7 +215,7 @@ def test_a_lock_that_is_acquired_again_at_once_goes_to_a_waiter() -> None:
     try:
         with Threads() as threads, lock:
             threads.start(wait)
-            for _ in range(300):  # up to 40 were seen: it may be the next to pass the gate
+            for _ in range(300):  # up to 40 were observed: it may be the next to pass the gate
                 if had.wait(0.01):
                     break
                 lock.release()
@@ -226,7 +226,7 @@ def test_a_lock_that_is_acquired_again_at_once_goes_to_a_waiter() -> None:
 
 
 def test_a_lock_goes_with_all_that_it_has() -> None:
-    """Locks that were waited for leave nothing behind, whichever way the wait ended."""
+    """Locks that were waited for leave nothing behind, however the wait ended."""
 
     def use() -> weakref.ref[TimedLock]:
         lock = TimedLock(timeout=30)
@@ -245,7 +245,7 @@ def test_a_lock_goes_with_all_that_it_has() -> None:
 
 
 def test_a_lock_that_was_not_made_whole_is_no_hazard() -> None:
-    """Without its constructor a lock of the core works or raises as that of Python alone does, and does not crash."""
+    """Without its constructor a lock of the core works or raises like one of Python alone, and does not crash."""
     for kind in ("TimedLock", "TimedRLock"):
         ours, theirs = (cls.__new__(cls) for cls in (COMPILED[kind.lower()[5:]], PURE[kind.lower()[5:]]))
         for name in ("locked", "__enter__", "release", "held_by_me"):
@@ -263,7 +263,7 @@ def test_a_lock_that_was_not_made_whole_is_no_hazard() -> None:
 @pytest.mark.parametrize("take", ["with", "hold", "acquire"])
 @pytest.mark.usefixtures("restless")
 def test_under_load_one_thread_has_the_lock_and_none_is_forgotten(take: str) -> None:
-    """Many threads that wait with and without limits, and give up, exclude each other and all come to an end."""
+    """Many threads that wait with and without limits, and give up, exclude each other and all end."""
     lock, counts, rounds = TimedLock(), [0], 150
     gave_up = [0] * 6
 
@@ -296,7 +296,7 @@ def test_under_load_one_thread_has_the_lock_and_none_is_forgotten(take: str) -> 
 
 
 def test_the_token_of_an_equal_timeout_is_the_same() -> None:
-    """Whatever equals the timeout of the last token gets that token, in C or by the Python method."""
+    """Any timeout equal to that of the last token gets that token, in C and in the Python method."""
     lock = TimedLock()
     first = lock.hold(1.0)
     assert lock.hold(1.0) is lock.hold(float("1.0")) is lock.hold(1) is first
@@ -316,7 +316,7 @@ def test_the_token_of_an_equal_timeout_is_the_same() -> None:
 
 
 def test_a_lock_and_its_token_go_together() -> None:
-    """A lock that has a token is a cycle with it, which the garbage collector finds, whichever of the two was kept."""
+    """A lock and its token are in a reference cycle, which the garbage collector finds whichever was kept."""
 
     def use() -> list[weakref.ref[TimedLock]]:
         locks = [TimedLock(), TimedRLock()]
@@ -369,7 +369,7 @@ print(type(vars(TimedLock)["__enter__"]).__name__)
 @pytest.mark.untraceable
 @pytest.mark.parametrize("subclassed", [False, True])
 def test_an_interrupt_leaves_nothing_taken_by_either_way_in(subclassed: bool) -> None:
-    """Before a subclass needs Python's `__enter__` and after that, no point of a `with` or a `hold` leaves it taken."""
+    """Before and after a subclass needs Python's `__enter__`, no point of a `with` or a `hold` leaves it acquired."""
     ran = subprocess.run(
         [sys.executable, "-c", SWEEPS, *["subclassed"] * subclassed],
         env=environment(without=["SYNCPRIMS_PURE"]),

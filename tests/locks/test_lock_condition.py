@@ -1,4 +1,4 @@
-"""`threading.Condition` over our locks: it gives the lock up while it waits, and always gets it back."""
+"""`threading.Condition` over our locks: it releases the lock while it waits, and always acquires it again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMEOUTS: Final = [None, 0, 0.01]
 @both
 @pytest.mark.parametrize("timeout", TIMEOUTS)
 def test_a_notified_thread_has_the_lock_again(kind: type[TimedLock], timeout: float | None) -> None:
-    """It waits for the lock as long as that takes, whatever the lock's own timeout."""
+    """It waits for the lock as long as necessary, whatever the lock's own timeout."""
     lock = kind(timeout)
     condition = condition_over(lock)
     ready, finished = Event(), []
@@ -33,7 +33,7 @@ def test_a_notified_thread_has_the_lock_again(kind: type[TimedLock], timeout: fl
     with Actors() as actors:
         actors.start(wait)
         wait_for(ready)
-        with lock.hold(LIMIT):  # which is only possible while the thread waits
+        with lock.hold(LIMIT):  # possible only while the thread waits
             condition.notify()
             eventually(lambda: lock.waiting == 1)  # longer than its timeout, if this takes a while
             assert not finished
@@ -44,7 +44,7 @@ def test_a_notified_thread_has_the_lock_again(kind: type[TimedLock], timeout: fl
 @both
 @pytest.mark.parametrize("timeout", TIMEOUTS)
 def test_a_wait_that_times_out_has_the_lock_again(kind: type[TimedLock], timeout: float | None) -> None:
-    """Its limit is for the notification, not for getting the lock back."""
+    """Its limit is for the notification, not for acquiring the lock again."""
     lock = kind(timeout)
     condition = condition_over(lock)
     ready, seen = Event(), Event()
@@ -52,7 +52,7 @@ def test_a_wait_that_times_out_has_the_lock_again(kind: type[TimedLock], timeout
     def wait() -> None:
         with condition:
             ready.set()
-            while not seen.is_set():  # again where its time was up before the lock was taken
+            while not seen.is_set():  # again if its time was up before the lock was acquired
                 assert not condition.wait(0.05)
                 assert lock.held_by_me()
 
@@ -68,7 +68,7 @@ def test_a_wait_that_times_out_has_the_lock_again(kind: type[TimedLock], timeout
 
 @both
 def test_wait_and_notify_need_the_lock(kind: type[TimedLock]) -> None:
-    """Without it they are a RuntimeError, whether it is free or another's, and nothing is taken."""
+    """Without it they raise a RuntimeError, whether it is free or another's, and no lock is acquired."""
     lock = kind()
     condition = condition_over(lock)
     for attempt in (condition.wait, condition.notify, condition.notify_all):
@@ -81,7 +81,7 @@ def test_wait_and_notify_need_the_lock(kind: type[TimedLock]) -> None:
 
 @both
 def test_giving_up_a_lock_that_is_not_held_is_an_error(kind: type[TimedLock]) -> None:
-    """What a Condition asks for is refused as threading refuses it, and the lock still works."""
+    """The Condition's call is refused as in threading, and the lock still works."""
     lock = kind()
     with pytest.raises(RuntimeError):
         lock._release_save()
@@ -92,7 +92,7 @@ def test_giving_up_a_lock_that_is_not_held_is_an_error(kind: type[TimedLock]) ->
 
 
 def test_a_nested_lock_is_given_up_wholly_and_got_back_as_often() -> None:
-    """However deep a TimedRLock is held, others can take it during the wait."""
+    """However often a TimedRLock is held, others can acquire it during the wait."""
     lock = TimedRLock()
     condition = condition_over(lock)
     ready = Event()
@@ -119,7 +119,7 @@ def test_a_nested_lock_is_given_up_wholly_and_got_back_as_often() -> None:
 
 @both
 def test_conditions_share_a_lock(kind: type[TimedLock]) -> None:
-    """A bounded buffer with two conditions over one lock hands over everything in order."""
+    """A bounded buffer with two conditions over one lock passes everything on in order."""
     lock = kind(timeout=LIMIT)
     not_empty, not_full = condition_over(lock), condition_over(lock)
     buffer: list[int] = []
@@ -151,7 +151,7 @@ def test_conditions_share_a_lock(kind: type[TimedLock]) -> None:
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="the system has no pthread_kill")
 @pytest.mark.parametrize("when", ["waiting for the notification", "waiting for the lock"])
 def test_an_interrupted_wait_gets_the_lock_back(kind: type[TimedLock], when: str) -> None:
-    """An exception out of a signal handler leaves wait(), but not before the lock is taken again."""
+    """An exception of a signal handler leaves wait(), but not before the lock is acquired again."""
     lock = kind(timeout=0.01)
     condition = condition_over(lock)
     entered = Event()
@@ -168,7 +168,7 @@ def test_an_interrupted_wait_gets_the_lock_back(kind: type[TimedLock], when: str
             if when == "waiting for the lock":
                 condition.notify()
                 eventually(lambda: lock.waiting == 1)
-                # The signal is looked at when the lock is back, for which there is no way out.
+                # The signal is handled when the lock is acquired again, which can't be prevented.
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
             else:
                 send()
@@ -187,7 +187,7 @@ def test_an_interrupted_wait_gets_the_lock_back(kind: type[TimedLock], when: str
 
 
 def test_a_condition_refuses_to_wait_for_itself() -> None:
-    """Entering it twice over a lock that is not re-entrant gets the error at once."""
+    """Entering it twice over a lock that is not reentrant raises the error at once."""
     condition = condition_over(TimedLock())
     with condition, pytest.raises(DeadlockError):
         condition.acquire()
@@ -195,7 +195,7 @@ def test_a_condition_refuses_to_wait_for_itself() -> None:
 
 @both
 def test_condition_acquire_keeps_the_locks_channel(kind: type[TimedLock]) -> None:
-    """Condition.acquire and release are the lock's."""
+    """Condition.acquire and release are the lock's own."""
     lock = kind()
     condition = condition_over(lock)
     with held_elsewhere(lock):

@@ -36,7 +36,7 @@ def free(lock: TimedLock) -> bool:
 @both
 @pytest.mark.parametrize("arguments", [(False,), (False, -1), (True, 0), (True, 0.01)])
 def test_acquire_returns_false_where_it_fails(kind: type[TimedLock], arguments: tuple[Any, ...]) -> None:
-    """A try, or a wait whose time is up, is False and no error."""
+    """A try that fails, or a wait whose time is up, returns False and raises nothing."""
     lock = kind()
     with held_elsewhere(lock):
         assert lock.acquire(*arguments) is False
@@ -48,7 +48,7 @@ def test_acquire_returns_false_where_it_fails(kind: type[TimedLock], arguments: 
     "arguments", [(), (True,), (True, -1), (True, -1.0), (True, None), (1,), (True, LIMIT), (True, TIMEOUT_MAX)]
 )
 def test_acquire_waits_whatever_the_constructor_said(kind: type[TimedLock], arguments: tuple[Any, ...]) -> None:
-    """The constructor's timeout, 0 here, has no part in acquire()."""
+    """acquire() does not use the constructor's timeout, which is 0 here."""
     lock = kind(timeout=0)
     assert gets_it_in_the_end(lock, lambda: lock.acquire(*arguments)) is True
 
@@ -64,7 +64,7 @@ def test_acquire_waits_whatever_the_constructor_said(kind: type[TimedLock], argu
 def test_wrong_arguments_of_acquire_are_wrong_to_threading_too(
     kind: type[TimedLock], arguments: tuple[Any, ...], state: str
 ) -> None:
-    """They are the same kind of error as with threading.Lock, in whatever state the lock is, and change nothing."""
+    """They raise the same kind of error as with threading.Lock, in any state of the lock, and change nothing."""
     with pytest.raises((ValueError, OverflowError, TypeError)) as theirs:
         threading.Lock().acquire(*arguments)
     lock = kind()
@@ -80,7 +80,7 @@ def test_wrong_arguments_of_acquire_are_wrong_to_threading_too(
 
 @both
 def test_acquire_takes_its_arguments_by_position_and_by_name(kind: type[TimedLock]) -> None:
-    """Both are called as in threading."""
+    """Both calls work as in threading."""
     lock = kind()
     assert lock.acquire(blocking=False)
     lock.release()
@@ -113,7 +113,7 @@ def test_with_waits_for_the_constructors_timeout(kind: type[TimedLock], timeout:
 
 @both
 def test_with_waits_for_ever_by_default(kind: type[TimedLock]) -> None:
-    """Without a timeout it gets the lock once that is free."""
+    """Without a timeout it gets the lock once the lock is free."""
     lock = kind()
     assert lock.timeout is None
     assert gets_it_in_the_end(lock, lambda: held_in(lock, lock))
@@ -201,7 +201,7 @@ def test_a_lock_without_a_name_is_called_by_kind_and_serial(kind: type[TimedLock
 
 @both
 def test_repr_shows_state_and_name(kind: type[TimedLock]) -> None:
-    """It distinguishes taken from free, for the holder and for others, and does not block."""
+    """It distinguishes acquired from free, for the holder and for others, and does not block."""
     lock = kind(name="accounts")
     pattern = rf"<%s syncprims\.{kind.__name__} object 'accounts' at {id(lock):#x}>"
     assert re.fullmatch(pattern % "unlocked", repr(lock))
@@ -214,7 +214,7 @@ def test_repr_shows_state_and_name(kind: type[TimedLock]) -> None:
 @both
 @pytest.mark.parametrize("attribute", ["name", "timeout", "holder", "waiting"])
 def test_attributes_are_read_only(kind: type[TimedLock], attribute: str) -> None:
-    """What a lock is can't be changed from outside."""
+    """Its properties can't be changed from outside."""
     lock = kind(1.0)
     with pytest.raises(AttributeError):
         setattr(lock, attribute, 3)
@@ -224,7 +224,7 @@ def test_attributes_are_read_only(kind: type[TimedLock], attribute: str) -> None
 
 @both
 def test_waiting_counts_those_who_wait(kind: type[TimedLock]) -> None:
-    """All ways of waiting count, and none is left when they are over."""
+    """All kinds of waits count, and none is left when they are over."""
     lock = kind()
 
     def enter(within: float | None) -> None:
@@ -254,7 +254,7 @@ def test_a_lock_is_neither_pickled_nor_copied(kind: type[TimedLock], send: Any) 
 @both
 @pytest.mark.usefixtures("small_heap")
 def test_a_lock_can_be_referred_to_weakly(kind: type[TimedLock]) -> None:
-    """Nothing in the library keeps a lock alive."""
+    """The library keeps no lock alive."""
     lock = kind()
     reference = weakref.ref(lock)
     with lock:
@@ -263,7 +263,7 @@ def test_a_lock_can_be_referred_to_weakly(kind: type[TimedLock]) -> None:
     assert reference() is None
     lock = kind()
     reference = weakref.ref(lock)
-    with lock.hold(1.0):  # its token refers to the lock, which keeps the token
+    with lock.hold(1.0):  # its token refers to the lock, and the lock to the token
         pass
     del lock
     gc.collect()
@@ -284,7 +284,7 @@ def test_a_lock_can_be_referred_to_weakly(kind: type[TimedLock]) -> None:
 @both
 @pytest.mark.usefixtures("small_heap")
 def test_a_with_keeps_its_lock_alive(kind: type[TimedLock], enter: Callable[[TimedLock], Any]) -> None:
-    """A lock out of a weak dictionary is the one for its key as long as the `with` lasts, as `threading`'s is."""
+    """As with `threading`, a lock from a weak dictionary stays the one for its key as long as the `with` lasts."""
     locks: weakref.WeakValueDictionary[str, TimedLock] = weakref.WeakValueDictionary()
     with enter(locks.setdefault("key", kind())):
         gc.collect()

@@ -1,4 +1,4 @@
-"""Deadlocks of living threads: each is noticed by exactly one of them, and nothing else is called one."""
+"""Deadlocks of living threads: exactly one of them notices, and nothing else counts as one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Enter = Callable[[TimedLock], AbstractContextManager[object]]
 
 @contextmanager
 def acquired(lock: TimedLock) -> Iterator[None]:
-    """The lock, taken by acquire() without a limit."""
+    """The lock, acquired by acquire() without a limit."""
     lock.acquire()
     try:
         yield
@@ -55,7 +55,7 @@ each_way = pytest.mark.parametrize("enter", WAYS.values(), ids=WAYS)
 
 @each_way
 def test_waiting_for_oneself_is_a_deadlock_at_once(enter: Enter) -> None:
-    """The error comes without a wait, the lock stays the holder's, and one release frees it."""
+    """The error comes without a wait, the lock stays with the holder, and one release frees it."""
     lock = TimedLock(name="accounts")
     with lock:
         with pytest.raises(DeadlockError) as caught, enter(lock):
@@ -80,7 +80,7 @@ def test_a_timed_with_waits_for_oneself_no_longer_than_an_untimed_one(timeout: f
 
 @each_way
 def test_a_reentrant_lock_is_no_deadlock_with_oneself(enter: Enter) -> None:
-    """Its holder just enters again."""
+    """Its holder enters again."""
     lock = TimedRLock()
     with lock, enter(lock), enter(lock):
         assert lock.held_by_me()
@@ -91,7 +91,7 @@ def test_a_reentrant_lock_is_no_deadlock_with_oneself(enter: Enter) -> None:
 
 
 def dine(locks: list[TimedLock], enter: Enter) -> list[BaseException | None]:
-    """Let a thread for each lock take it and, when all have theirs, wait for the next one's; return how each ended."""
+    """Let a thread for each lock acquire it and then wait for the next one's; return the outcome of each."""
     ready = Barrier(len(locks))
 
     def take(mine: TimedLock, next_one: TimedLock) -> None:
@@ -113,7 +113,7 @@ def dine(locks: list[TimedLock], enter: Enter) -> list[BaseException | None]:
 @each_way
 @pytest.mark.parametrize("size", [2, 3, 8])
 def test_a_cycle_has_exactly_one_victim(kind: type[TimedLock], enter: Enter, size: int) -> None:
-    """All others get their locks once it lets go, and its error has the cycle."""
+    """All others get their locks once it releases its own, and its error has the cycle."""
     for _ in range(3):
         locks = [kind(name=f"fork {number}") for number in range(size)]
         errors = dine(locks, enter)
@@ -132,24 +132,24 @@ def test_a_cycle_has_exactly_one_victim(kind: type[TimedLock], enter: Enter, siz
 @pytest.mark.usefixtures("restless")
 @pytest.mark.parametrize("size", [2, 3, 8])
 def test_a_cycle_closed_at_once_has_exactly_one_victim(size: int) -> None:
-    """However the threads that close it together are interleaved."""
+    """This holds for any interleaving of the threads that close it together."""
     for _ in range(25):
         errors = dine([TimedLock() for _ in range(size)], plainly)
         assert [type(error) for error in errors if error is not None] == [DeadlockError]
 
 
 def test_a_cycle_goes_through_locks_of_both_kinds() -> None:
-    """A TimedRLock, held twice, is an edge as a TimedLock is."""
+    """A TimedRLock that is held twice is an edge like a TimedLock."""
     for _ in range(5):
         plain, reentrant = TimedLock(), TimedRLock()
-        with reentrant:  # and let go again: only its present holder matters
+        with reentrant:  # and released again: only its present holder matters
             pass
         errors = dine([plain, reentrant, TimedLock()], plainly)
         assert [type(error) for error in errors if error is not None] == [DeadlockError]
 
 
 def test_the_error_tells_every_edge_and_where_its_thread_stands() -> None:
-    """Who waits for what and who holds it is said once, the last line says what to do; everything survives pickling."""
+    """Each wait and its holder appear once, the last line says what to do; everything survives pickling."""
     error = next(error for error in dine([TimedLock(name="salt"), TimedLock(name="pepper")], plainly) if error)
     assert isinstance(error, DeadlockError)
     lines = str(error).splitlines()
@@ -163,7 +163,7 @@ def test_the_error_tells_every_edge_and_where_its_thread_stands() -> None:
     assert any(line.endswith(" in take") for line in lines)
     assert not [line for line in lines if "threading.py" in line]  # every thread begins there
     assert len(error.stacks) == 2
-    # The victim's own stack ends where it called the library, with and without the GIL.
+    # The victim's own stack ends at its call of the library, with and without the GIL.
     assert error.stacks[0][-1].name == "take"
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), vars(copy)) == (str(error), vars(error))
@@ -174,7 +174,7 @@ def test_the_error_tells_every_edge_and_where_its_thread_stands() -> None:
 
 @both
 def test_acquire_with_a_limit_is_never_an_edge(kind: type[TimedLock]) -> None:
-    """Neither of two threads that wait crosswise gets a DeadlockError if one of them waits by acquire(timeout=)."""
+    """Neither of two threads that wait for each other gets a DeadlockError if one waits by acquire(timeout=)."""
     one, other = kind(name="one"), kind(name="other")
     both_held = Barrier(2)
     give_up = Event()
@@ -249,7 +249,7 @@ def test_a_timed_with_that_has_given_up_is_no_edge() -> None:
 
 
 def test_a_chain_that_ends_is_no_deadlock() -> None:
-    """Eight threads that each wait for the next all come through when the last lets go."""
+    """Eight threads that each wait for the next all succeed when the last one releases its lock."""
     locks = [TimedLock() for _ in range(9)]
 
     def take(mine: TimedLock, next_one: TimedLock) -> None:
@@ -268,7 +268,7 @@ def test_a_chain_that_ends_is_no_deadlock() -> None:
 
 @pytest.mark.usefixtures("restless")
 def test_ordered_acquisition_is_never_called_a_deadlock() -> None:
-    """A second of six threads that take random locks in one order, in all ways, report nothing."""
+    """In one second, six threads that acquire random locks in one order, in all ways, report no deadlock."""
     locks = [kind(name=f"{number}") for number, kind in enumerate([TimedLock, TimedRLock] * 3)]
     end = monotonic() + 1.0
     ways = [*WAYS.values()]

@@ -1,4 +1,4 @@
-"""Deadlocks through waits that others hide: of a Condition that takes its lock back, and of signal handlers."""
+"""Deadlocks through hidden waits: of a Condition that acquires its lock again, and of signal handlers."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ pytestmark = pytest.mark.inverts  # each deadlock is an inversion
 
 
 def innermost(thread: Thread) -> CodeType | None:
-    """What the thread runs at this moment."""
+    """The function that the thread runs at this moment."""
     frame = sys._current_frames().get(thread.ident or 0)
     return None if frame is None else frame.f_code
 
 
 # -- Condition ----------------------------------------------------------------------------------------------------
-# A condition gives its lock up by _release_save() and takes it back by _acquire_restore(); between the two calls a
-# test can arrange who waits for what.
+# A condition releases its lock by _release_save() and acquires it again by _acquire_restore(). Between the two calls a
+# test can arrange the waits.
 
 
 @both
 def test_taking_a_lock_back_is_logged_and_not_raised(kind: type[TimedLock], caplog: pytest.LogCaptureFixture) -> None:
-    """A wait of a Condition that closes a cycle when it takes its lock back gets it, as soon as the other gives up."""
+    """A Condition whose second acquisition closes a cycle gets its lock as soon as the other thread gives up."""
     guard, resource = kind(name="guard"), kind(name="resource")
     given_up, wanted = Event(), Event()
 
@@ -41,7 +41,7 @@ def test_taking_a_lock_back_is_logged_and_not_raised(kind: type[TimedLock], capl
             state = guard._release_save()
             given_up.set()
             wait_for(wanted)
-            # Once it has looked for cycles, and found none: the next one is for the keeper to find.
+            # Once it has searched for cycles, and found none: the keeper has to find the next one.
             eventually(lambda: resource.waiting == 1 and innermost(wanter.thread) is TimedLock._wait.__code__)
             guard._acquire_restore(state)
             return guard.held_by_me() and resource.held_by_me()
@@ -65,7 +65,7 @@ def test_taking_a_lock_back_is_logged_and_not_raised(kind: type[TimedLock], capl
 
 @both
 def test_taking_a_lock_back_is_an_edge_for_others(kind: type[TimedLock], caplog: pytest.LogCaptureFixture) -> None:
-    """The thread that closes a cycle with it is the victim, and the other one gets its lock back."""
+    """The thread that closes a cycle with it is the victim, and the other one gets its lock again."""
     guard, resource = kind(name="guard"), kind(name="resource")
     given_up, go_on = Event(), Event()
 
@@ -99,7 +99,7 @@ needs_signals = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="
 @needs_signals
 @both
 def test_a_signal_handler_waits_inside_a_wait(kind: type[TimedLock]) -> None:
-    """Both waits are seen while they last, both end with their lock, and none is left."""
+    """Both waits are visible while they last, both end with their lock, and none is left."""
     outer, inner = kind(name="outer"), kind(name="inner")
     handled: list[bool] = []
 

@@ -1,4 +1,4 @@
-"""Locks in a forked child: those of threads that do not exist there are free, one's own stay one's own."""
+"""Locks in a forked child: those of vanished threads are free, and the forking thread keeps its own."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from syncprims.testing import Mode, interrupts
 pytestmark = [
     pytest.mark.untraceable,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork"),
-    # It is what is tested here.
+    # This is the subject of the test.
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]
 both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
 
 
 def in_child(check: Callable[[], None]) -> None:
-    """Fork, run the check in the child, and fail if that fails or hangs."""
+    """Fork, run the check in the child, and fail if the check fails or hangs."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -74,7 +74,7 @@ def in_thread(body: Callable[[], object]) -> None:
 
 
 def assert_usable(lock: TimedLock) -> None:
-    """Take the lock in every way, and see that it still excludes."""
+    """Acquire the lock in every way, and check that it still excludes."""
     assert not lock.locked()
     assert lock.holder is None
     assert lock.waiting == 0
@@ -95,7 +95,7 @@ def assert_usable(lock: TimedLock) -> None:
 
 @both
 def test_a_lock_of_a_vanished_thread_is_free(kind: type[TimedLock]) -> None:
-    """It can be taken in the child, and is still held in the parent."""
+    """It can be acquired in the child, and is still held in the parent."""
     lock = kind()
     with held_elsewhere(lock, "owner"):
         in_child(lambda: assert_usable(lock))
@@ -107,7 +107,7 @@ def test_a_lock_of_a_vanished_thread_is_free(kind: type[TimedLock]) -> None:
 
 @both
 def test_a_lock_that_vanished_threads_wait_for_works(kind: type[TimedLock]) -> None:
-    """No wait of theirs is left over, whether another thread holds it or the one that forks."""
+    """None of their waits is left, whether another thread holds it or the forking one."""
     lock = kind()
 
     def enter() -> None:
@@ -134,7 +134,7 @@ def test_a_lock_that_vanished_threads_wait_for_works(kind: type[TimedLock]) -> N
 
 
 def test_ones_own_lock_stays_ones_own() -> None:
-    """The thread that forks holds in the child what it held, as often as it held it."""
+    """The forking thread holds in the child what it held, as many times as before."""
     plain, reentrant = TimedLock(), TimedRLock()
 
     def check() -> None:
@@ -157,7 +157,7 @@ def test_ones_own_lock_stays_ones_own() -> None:
 
 
 def test_a_thread_may_fork() -> None:
-    """The thread that forks is the one whose locks stay taken, and it need not be the main thread."""
+    """The forking thread keeps its locks, and it need not be the main thread."""
     mine, mains = TimedLock(), TimedLock()
 
     def check() -> None:
@@ -174,7 +174,7 @@ def test_a_thread_may_fork() -> None:
 
 @pytest.mark.inverts
 def test_no_deadlock_is_seen_with_threads_that_vanished() -> None:
-    """Their waits are gone, so that none of them closes a cycle."""
+    """Their waits are gone, so none of them closes a cycle."""
     mine, theirs = TimedLock(), TimedLock()
 
     def insist() -> None:
@@ -192,9 +192,9 @@ def test_no_deadlock_is_seen_with_threads_that_vanished() -> None:
 
 
 def in_thread_with_ident(ident: int, body: Callable[[], object]) -> None:
-    """Run the function in a new thread that has this ident, which a vanished thread had: the first ones get those.
+    """Run the function in a new thread with this ident, which a vanished thread had: the first threads get such idents.
 
-    From 3.14 on none of the first ones may.
+    From 3.14 on, perhaps none of the first threads gets it.
     """
     for _ in range(100):
         with Actors() as actors:
@@ -204,7 +204,7 @@ def in_thread_with_ident(ident: int, body: Callable[[], object]) -> None:
 
 
 def test_a_new_thread_with_a_vanished_holders_ident_holds_nothing() -> None:
-    """The system gives its ident to one of the first threads of the child, which must not pass for the holder."""
+    """The system gives the ident to one of the first threads of the child, which must not look like the holder."""
     locks = [TimedLock(), TimedRLock()]
     adapters = [LockAdapter(Lock()), LockAdapter(RLock())]
     counter = AtomicCounter()
@@ -256,12 +256,12 @@ MAKERS: list[Callable[[], Primitive]] = [
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the registry have nothing but what the test makes, whatever other tests have left."""
+    """Leave only the test's own primitives in the registry, whatever other tests have left."""
     monkeypatch.setattr(registry, "_live", {})
 
 
 def assert_repaired(made: Sequence[Primitive]) -> None:
-    """See that each of these works in a child, or refuses to."""
+    """Check that each of these works in a child, or refuses to."""
     for primitive in made:
         if isinstance(primitive, OrderedRunner):
             with pytest.raises(ForkedError), primitive.step("a"):
@@ -280,7 +280,7 @@ def assert_repaired(made: Sequence[Primitive]) -> None:
 
 @pytest.mark.usefixtures("few")
 def test_a_primitive_that_was_just_going_disturbs_no_repair() -> None:
-    """A fork may come from a finalizer, between the end of a primitive and its leaving the registry."""
+    """A fork may come from a finalizer, between the end of a primitive and its removal from the registry."""
     made = [make() for make in MAKERS for _ in range(3)]
 
     def check() -> None:
@@ -298,7 +298,7 @@ def test_a_primitive_that_was_just_going_disturbs_no_repair() -> None:
 
 
 class Cycle:
-    """Garbage for the collector, with a finalizer that uses what it can reach."""
+    """Garbage for the collector, with a finalizer that uses everything that it can reach."""
 
     def __init__(self, primitive: Primitive, finalize: Callable[[], object] = bool) -> None:
         self.primitive = primitive
@@ -311,7 +311,7 @@ class Cycle:
 
 @pytest.mark.usefixtures("few")
 def test_the_collector_takes_nothing_away_in_the_middle_of_a_repair() -> None:
-    """It used to come during the repair, take a runner away, and leave all the others as they were in the parent."""
+    """If it ran during the repair, a runner could go away, and all others would stay unrepaired."""
     lock = TimedLock()
     made = [make() for make in MAKERS for _ in range(3)]
     seen: list[bool] = []
@@ -339,7 +339,7 @@ def test_the_collector_takes_nothing_away_in_the_middle_of_a_repair() -> None:
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("mode", ["warm", "cold"])
 def test_an_interrupt_during_a_repair_leaves_nothing_unrepaired(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CPython prints it and goes on, as this does; what was cut off is done by the second call."""
+    """CPython prints it and goes on, and so does this; the second call repairs the rest."""
 
     def make() -> list[Primitive]:
         registry._live.clear()
@@ -375,15 +375,16 @@ def test_an_interrupt_during_a_repair_leaves_nothing_unrepaired(mode: Mode, monk
             pass
         return "a counter stays in update()" if counter._updating else None
 
-    # No storm: it would hit the second call as well. And not in another thread, which might have the holder's ident.
+    # Not a storm: it would interrupt the second call as well. And not another thread, which might have the holder's
+    # ident.
     report = interrupts(make, come_through_fork, unrepaired, mode=mode, timeout=LIMIT)
-    # An interrupt that comes to this file comes before the first call or after the last one.
+    # An interrupt in this file comes before the first call or after the last one.
     assert not [leak for leak in report.leaks if "come_through_fork" not in leak.where]
     assert report.points > 3
 
 
 def test_what_was_off_before_a_fork_is_off_after_it() -> None:
-    """The collector rests during the repair only."""
+    """The collector pauses only during the repair."""
 
     def check() -> None:
         assert not gc.isenabled()
@@ -397,7 +398,7 @@ def test_what_was_off_before_a_fork_is_off_after_it() -> None:
 
 @pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="without the GIL all are listed before")
 def test_a_hundred_thousand_locks_do_not_hold_up_a_fork() -> None:
-    """Repairing them takes hardly longer than touching each of them once: most of it is the copying of their pages."""
+    """Repairing them takes hardly longer than touching each of them once: most of it is the copying of pages."""
     locks = [TimedLock() for _ in range(100_000)]
 
     def seconds_in_child(work: Callable[[], object]) -> float:
@@ -405,7 +406,7 @@ def test_a_hundred_thousand_locks_do_not_hold_up_a_fork() -> None:
         pid = os.fork()
         if pid == 0:
             work()
-            os.write(childs, str(process_time()).encode())  # since the fork
+            os.write(childs, str(process_time()).encode())  # the time since the fork
             os._exit(0)
         os.waitpid(pid, 0)
         os.close(childs)
@@ -418,14 +419,14 @@ def test_a_hundred_thousand_locks_do_not_hold_up_a_fork() -> None:
         touching = min(seconds_in_child(lambda: [lock._is_owned() for lock in locks]) for _ in range(3))
     finally:
         registry._live = registered
-    assert with_locks < 3 * touching  # 1.4 where this was written; one by one, in Python, it was 8.5
+    assert with_locks < 3 * touching  # 1.4 on the author's machine; one by one, in Python, it was 8.5
 
 
 @pytest.mark.skipif(not FRAMES_ARE_SHARED, reason="without the GIL a fork may leave the mutex of any object locked")
 @pytest.mark.parametrize("forks", [25, pytest.param(300, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
 def test_forks_under_load(forks: int, record_property: Callable[[str, object], None]) -> None:
-    """Whatever the other threads are doing at the moment of the fork, every lock works in the child."""
-    # A tuple: without the GIL a list has a mutex, which a vanished thread may have had.
+    """Whatever the other threads do at the moment of the fork, every lock works in the child."""
+    # A tuple: without the GIL a list has a mutex, which a vanished thread may hold.
     locks = tuple(kind() for kind in (TimedLock, TimedRLock) * 3)
     stop = Event()
 
@@ -457,7 +458,7 @@ def test_forks_under_load(forks: int, record_property: Callable[[str, object], N
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="such a child ends at once by a fatal error of Python itself")
 def test_a_fork_by_c_code_that_calls_only_the_hooks_of_the_child() -> None:
-    """The child works as after any other fork, and prints no exception: uWSGI forks so with --py-call-osafterfork."""
+    """The child works as after any other fork, and prints no exception: uWSGI with --py-call-osafterfork forks so."""
     code = """
 import ctypes, os, threading
 from syncprims import TimedLock

@@ -1,4 +1,4 @@
-"""Several threads do at once what they like with one lock: it came out as if they had done it one after another."""
+"""Several threads use one lock at the same time, with outcomes as if they had used it one after another."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from history import Call, Recorder, linearizable, overlaps, record
 from syncprims import DeadlockError, TimedLock, TimedRLock
 
-# Who has the lock, and how often.
+# The holder of the lock, and how often it holds it.
 State = tuple[int | None, int]
 FREE: State = (None, 0)
 
-# `locked()` is not among them: CPython's own lock may be taken a moment before its state says so.
+# `locked()` is not among them: CPython's own lock may be acquired a moment before its state says so.
 WAYS: dict[str, Callable[[Any], Hashable]] = {
     "try": lambda lock: lock.acquire(False),
     "try for a moment": lambda lock: lock.acquire(timeout=0.0005),
@@ -31,7 +31,7 @@ WAYS: dict[str, Callable[[Any], Hashable]] = {
 
 
 def do(lock: Any, way: str) -> Hashable:
-    """Do it, and return how it came out."""
+    """Do it, and return the outcome."""
     try:
         return WAYS[way](lock)
     except (DeadlockError, RuntimeError, TimeoutError) as error:
@@ -39,7 +39,7 @@ def do(lock: Any, way: str) -> Hashable:
 
 
 def model(state: State, call: Call[State], *, reentrant: bool) -> State | None:
-    """What a lock is when its callers come one after another."""
+    """The state of a lock if its callers come one after another."""
     owner, depth = state
     me = call.thread
     if call.what == "is it mine":
@@ -58,7 +58,7 @@ def model(state: State, call: Call[State], *, reentrant: bool) -> State | None:
 
 
 def carrying_out(lock: Any, plan: list[str]) -> Callable[[Recorder[State]], None]:
-    """Return what does all of the plan, and lets go in the end of what it has."""
+    """Return a function that carries out the plan, and finally releases its locks."""
 
     def carry_out(note: Recorder[State]) -> None:
         for way in plan:
@@ -82,7 +82,7 @@ def history_of(lock: Any, ways: list[list[str]], seed: int) -> list[Call[State]]
 
 
 def check(kind: type[TimedLock], ways: list[list[str]], seed: int) -> None:
-    """Carry out the plans, and look for an order in which the model would have done the same."""
+    """Carry out the plans, and search for an order in which the model has the same outcomes."""
     lock = kind()
     history = history_of(lock, ways, seed)
     reentrant = issubclass(kind, TimedRLock)
@@ -95,7 +95,7 @@ def check(kind: type[TimedLock], ways: list[list[str]], seed: int) -> None:
 @some
 @given(plans, st.integers(0, 1 << 16))
 def test_histories_are_linearizable(kind: type[TimedLock], ways: list[list[str]], seed: int) -> None:
-    """Whatever two or three threads do at once came out as if they had done it one after another."""
+    """The calls of two or three threads at once have outcomes as if they had come one after another."""
     check(kind, ways, seed)
 
 
@@ -113,14 +113,14 @@ def test_a_thousand_histories_are_linearizable(kind: type[TimedLock], ways: list
 
 
 class LooksBeforeItTakes:
-    """A lock whose look and take are two steps, so that two threads may both find it free."""
+    """A lock that looks and acquires in two steps, so that two threads may both find it free."""
 
     def __init__(self) -> None:
         """Make it free."""
         self.owner: Any = None
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take it, if it is free."""
+        """Acquire it, if it is free."""
         me = object()
         if self.owner is not None:
             return False
@@ -135,7 +135,7 @@ class LooksBeforeItTakes:
 
 
 def test_a_lock_that_looks_before_it_takes_is_not_linearizable() -> None:
-    """Two threads that both got it, without a release in between, are detected."""
+    """Two threads that both acquired it, without a release in between, are detected."""
     random = Random(3)
     for _ in range(300):
         history = history_of_tries(LooksBeforeItTakes(), random)
@@ -146,12 +146,12 @@ def test_a_lock_that_looks_before_it_takes_is_not_linearizable() -> None:
 
 
 def history_of_tries(lock: Any, random: Random) -> list[Call[State]]:
-    """Let two threads try to take the lock at once."""
+    """Let two threads try to acquire the lock at once."""
     return record([lambda note: note("try", lambda: lock.acquire(False))] * 2, random)
 
 
 def one(thread: int, what: str, outcome: Hashable, began: int, ended: int) -> Call[State]:
-    """A call as it would be noted."""
+    """A call in the form of a note."""
     return Call(thread, what, outcome, began, ended)
 
 
@@ -180,5 +180,5 @@ BY_HAND: list[tuple[str, list[Call[State]], bool]] = [
     ("history", "verdict"), [case[1:] for case in BY_HAND], ids=[case[0].replace(" ", "-") for case in BY_HAND]
 )
 def test_the_check_itself(history: list[Call[State]], verdict: bool) -> None:
-    """Histories whose verdict is known get it."""
+    """Histories with a known verdict get that verdict."""
     assert linearizable(history, FREE, lambda state, call: model(state, call, reentrant=False)) is verdict

@@ -16,7 +16,7 @@ both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
 
 @both
 def test_hold_does_not_take_the_lock(kind: type[TimedLock]) -> None:
-    """Only entering does."""
+    """Only entering acquires it."""
     lock = kind()
     token = lock.hold(1.0)
     assert not lock.locked()
@@ -28,7 +28,7 @@ def test_hold_does_not_take_the_lock(kind: type[TimedLock]) -> None:
 
 @both
 def test_the_last_token_is_kept(kind: type[TimedLock]) -> None:
-    """The same timeout gives the same token; another timeout another one, and the first still works."""
+    """The same timeout gives the same token; another timeout gives another one, and the first still works."""
     lock = kind()
     first = lock.hold(1.0)
     assert lock.hold(1.0) is first
@@ -43,7 +43,7 @@ def test_the_last_token_is_kept(kind: type[TimedLock]) -> None:
 
 @both
 def test_tokens_of_two_locks_are_not_mixed_up(kind: type[TimedLock]) -> None:
-    """A token holds the lock that it was asked from."""
+    """A token acquires the lock that it came from."""
     one, other = kind(), kind()
     with one.hold(1.0):
         assert (one.locked(), other.locked()) == (True, False)
@@ -52,7 +52,7 @@ def test_tokens_of_two_locks_are_not_mixed_up(kind: type[TimedLock]) -> None:
 @both
 @pytest.mark.parametrize("timeout", [0, 0.02])
 def test_hold_replaces_the_constructors_timeout(kind: type[TimedLock], timeout: float) -> None:
-    """It may be shorter, and the error says which it was."""
+    """It may be shorter, and the error shows which it was."""
     lock = kind(LIMIT)
     with held_elsewhere(lock):
         with pytest.raises(LockTimeoutError) as caught, lock.hold(timeout):
@@ -105,7 +105,7 @@ def test_a_token_of_a_reentrant_lock_nests() -> None:
 
 
 def test_a_token_of_a_plain_lock_does_not_nest() -> None:
-    """Entering again is a deadlock with oneself, reported at once, and the outer block keeps the lock."""
+    """Entering again is a deadlock with itself, reported at once, and the outer block keeps the lock."""
     lock = TimedLock()
     token = lock.hold(LIMIT)
     with token:
@@ -117,7 +117,7 @@ def test_a_token_of_a_plain_lock_does_not_nest() -> None:
 
 @both
 def test_the_repr_of_a_token_names_its_lock_and_time(kind: type[TimedLock]) -> None:
-    """It can be distinguished from others in a log."""
+    """A log can distinguish it from others."""
     text = repr(kind(name="accounts").hold(1.5))
     assert "accounts" in text
     assert "1.5" in text

@@ -1,4 +1,4 @@
-"""Who holds a lock: the `Holder` snapshot, and the error that carries it when a wait has failed."""
+"""The holder of a lock: the `Holder` snapshot, and the error of a failed wait that has one."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from syncprims import Holder, LockTimeoutError, TimedLock, TimedRLock
 
 both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
 
-# Without the GIL a thread goes on while it is looked at, so that of its stack only the innermost frame is known, unless
-# it waits for something of ours; where that frame is one of threading's, the place is unknown.
+# Without the GIL a thread goes on while it is examined. So only the innermost frame of its stack is known, unless it
+# waits for something of this library; if that frame is one of threading's, the place is unknown.
 WHOLE_STACKS = getattr(sys, "_is_gil_enabled", lambda: True)()
 FILE = os.path.basename(__file__)
 
 
 def timeout_of(entering: AbstractContextManager[object]) -> LockTimeoutError:
-    """The error that entering ends with."""
+    """The error that entering raises."""
     with pytest.raises(LockTimeoutError) as caught, entering:
         pytest.fail("the body ran without the lock")
     return caught.value
@@ -35,7 +35,7 @@ def timeout_of(entering: AbstractContextManager[object]) -> LockTimeoutError:
 
 @both
 def test_the_holder_is_who_took_it(kind: type[TimedLock]) -> None:
-    """Its name, ident and whether it lives, from inside and from outside."""
+    """It has its name, its ident and whether it is alive, from inside and from outside."""
     lock = kind()
     with lock:
         mine = lock.holder
@@ -50,7 +50,7 @@ def test_the_holder_is_who_took_it(kind: type[TimedLock]) -> None:
 
 @both
 def test_a_holder_is_a_frozen_snapshot(kind: type[TimedLock]) -> None:
-    """It can't be changed, and stays as it was when the lock is let go."""
+    """It can't be changed, and stays the same when the lock is released."""
     lock = kind()
     with held_elsewhere(lock, "billing"):
         holder = lock.holder
@@ -63,10 +63,10 @@ def test_a_holder_is_a_frozen_snapshot(kind: type[TimedLock]) -> None:
 
 
 def charge(lock: TimedLock, entered: Event, leave: Event) -> None:
-    """What a thread does that holds a lock for a while."""
+    """The work of a thread that holds a lock for a while."""
     with lock:
         entered.set()
-        leave.wait(LIMIT)  # it is here
+        leave.wait(LIMIT)  # here it is
 
 
 @both
@@ -78,7 +78,7 @@ def test_the_error_says_who_holds_the_lock_and_where_it_is(kind: type[TimedLock]
         actors.start(lambda: charge(lock, entered, leave), "billing")
         wait_for(entered)
         here = charge.__code__.co_firstlineno + 4
-        # The holder may have got no further than the `set` of the event when we look.
+        # The holder may have come only to the `set` of the event by now.
         error = timeout_of(lock)
         leave.set()
     holder = error.holder
@@ -99,7 +99,7 @@ def test_the_error_says_who_holds_the_lock_and_where_it_is(kind: type[TimedLock]
 @both
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_the_error_survives_pickling(kind: type[TimedLock], protocol: int) -> None:
-    """Text and every attribute, the stack included, arrive on the other side."""
+    """The text and every attribute, including the stack, are the same after unpickling."""
     lock = kind(name="accounts")
     with held_elsewhere(lock, "billing"):
         error = timeout_of(lock.hold(0.01))
@@ -115,7 +115,7 @@ def test_the_error_survives_pickling(kind: type[TimedLock], protocol: int) -> No
 @both
 @pytest.mark.parametrize("start", [threading.Thread, None])
 def test_a_holder_that_ended_is_said_to_have_ended(kind: type[TimedLock], start: Callable[..., object] | None) -> None:
-    """The error says so, admits that it may be wrong, and names the cure; the lock stays taken."""
+    """The error says so, admits that it may be wrong, and advises a remedy; the lock stays acquired."""
     lock = kind(name="accounts")
     ended = Event()
 
@@ -130,7 +130,7 @@ def test_a_holder_that_ended_is_said_to_have_ended(kind: type[TimedLock], start:
     else:
         with Actors() as actors:
             actors.start(take_and_end)
-    # No thread may start here: the system might give it the ident of the one that ended.
+    # No thread may start here: the system might give it the ident of the thread that ended.
     error = timeout_of(lock.hold(0.01))
     assert error.holder is not None
     assert not error.holder.alive
@@ -142,7 +142,7 @@ def test_a_holder_that_ended_is_said_to_have_ended(kind: type[TimedLock], start:
 
 
 def test_a_holder_that_threading_does_not_know_is_alive() -> None:
-    """A thread that was not started by threading has no name, but an ident and a place."""
+    """A thread that threading did not start has no name, but an ident and a place."""
     lock = TimedLock()
     entered, leave, left = Event(), Event(), Event()
 
@@ -164,7 +164,7 @@ def test_a_holder_that_threading_does_not_know_is_alive() -> None:
 
 
 def test_a_holder_that_waits_for_another_lock_is_shown_where_it_called() -> None:
-    """A holder that waits inside the library is shown where it called it, not inside."""
+    """A holder that waits inside the library is shown at its call of the library."""
     outer, inner = TimedLock(name="outer"), TimedLock(name="inner")
 
     def nested() -> None:
@@ -180,7 +180,7 @@ def test_a_holder_that_waits_for_another_lock_is_shown_where_it_called() -> None
 
 @both
 def test_nobody_is_named_where_the_holder_is_gone(kind: type[TimedLock]) -> None:
-    """Where the holder let go just as the time was up, the error has none and says so."""
+    """If the holder releases the lock just when the time is up, the error has no holder and says so."""
 
     class Vanishing(kind):  # type: ignore[misc,valid-type]  # a parameter
         def _owner(self) -> int | None:
@@ -194,7 +194,7 @@ def test_nobody_is_named_where_the_holder_is_gone(kind: type[TimedLock]) -> None
 
 
 def test_a_holder_without_a_name_is_called_that() -> None:
-    """A thread that `threading` knows nothing of has an ident, and no name to be quoted."""
+    """A thread that `threading` does not know has an ident, and no name to quote."""
     lock = TimedLock(name="ledger")
     held, done, ended = Event(), Event(), Event()
 

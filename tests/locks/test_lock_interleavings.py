@@ -1,6 +1,6 @@
-"""Every interleaving of two or three threads, up to a number of preemptions: nothing is lost, a cycle has one victim.
+"""Every interleaving of two or three threads, up to some preemptions: no update is lost, and a cycle has one victim.
 
-The explorations run in processes of their own, because they put a model in the place of the C lock: see `exploration`.
+The explorations run in processes of their own, because they replace the C lock by a model: see `exploration`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from exploring import explore
 
 pytest.importorskip("frontrun", reason="explores interleavings, and is not there for every interpreter")
 
-# Each is bounded by what there is to explore, which on a busy machine takes a while.
+# Each is bounded by the number of interleavings, which take a while on a busy machine.
 pytestmark = [pytest.mark.untraceable, pytest.mark.timeout(300)]
 
 SCRIPT: Final = Path(__file__).with_name("explore_locks.py")
@@ -49,7 +49,7 @@ def long(*values: object) -> object:
 def test_every_interleaving_is_right(
     scenario: str, preemptions: int, outcomes: set[str], record_property: Note
 ) -> None:
-    """However the threads interleave, it comes out as the scenario says, and in each of the ways that there are."""
+    """Every interleaving ends as the scenario says, and each possible outcome occurs."""
     report = explore(SCRIPT, scenario, preemptions=preemptions, seconds=600)
     assert report.holds is True, report.explanation
     assert report.complete
@@ -70,6 +70,6 @@ def test_every_interleaving_is_right(
     ],
 )
 def test_mutations_are_caught(scenario: str, preemptions: int, record_property: Note) -> None:
-    """Without the lock, and with one step left out or in the wrong place, some interleaving is found that shows it."""
+    """Without the lock, or with a step missing or in the wrong place, some interleaving shows it."""
     assert explore(SCRIPT, scenario, preemptions=preemptions, seconds=600).holds is False
     record_property("mutations caught", 1)

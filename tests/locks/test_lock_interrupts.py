@@ -1,4 +1,4 @@
-"""An interrupt at any point leaves no lock taken, no wait published, and runs no body without the lock."""
+"""An interrupt at any point leaves no lock acquired and no wait published, and runs no body without the lock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ each_kind = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
 
 
 class Subject:
-    """Two locks, and what the body saw."""
+    """Two locks, and the notes of the body."""
 
     def __init__(self, kind: type[TimedLock]) -> None:
         self.lock, self.other = kind(), kind()
@@ -42,7 +42,7 @@ class Subject:
 
 
 class TakenSubject(Taken, Subject):
-    """Its lock is held by a thread, until it is asked to release it."""
+    """A thread holds its lock until it is asked to release it."""
 
     def __init__(self, kind: type[TimedLock]) -> None:
         super().__init__(kind)
@@ -129,7 +129,7 @@ WAYS = [by_with, by_hold, by_acquire, by_timed_acquire, by_acquire_all]
 @each_kind
 @pytest.mark.parametrize("scenario", WAYS)
 def test_free_lock_never_leaks(scenario: Callable[[Subject], None], kind: type[TimedLock], mode: Mode) -> None:
-    """Taking a free lock either completes or undoes itself, and leaving always completes."""
+    """Acquiring a free lock either completes or undoes itself, and leaving always completes."""
     interrupts(lambda: Subject(kind), scenario, Subject.broken, mode=mode).check()
 
 
@@ -137,20 +137,20 @@ def test_free_lock_never_leaks(scenario: Callable[[Subject], None], kind: type[T
 @each_kind
 @pytest.mark.parametrize("scenario", WAYS)
 def test_contended_lock_never_leaks(scenario: Callable[[Subject], None], kind: type[TimedLock], mode: Mode) -> None:
-    """Before, in and after a wait, and on the way out of an interrupted one, nothing is left behind."""
+    """An interrupt before, in or after a wait, or on the way out of one, leaves nothing behind."""
     interrupted_in_a_wait(lambda: TakenSubject(kind), scenario, TakenSubject.broken, mode).check()
 
 
 @each_mode
 def test_lock_taken_again_never_leaks(mode: Mode) -> None:
-    """An interrupt never changes how often a re-entrant lock is held."""
+    """An interrupt never changes how often a reentrant lock is held."""
     interrupts(lambda: Subject(TimedRLock), by_taking_it_again, Subject.broken, mode=mode).check()
 
 
 @each_mode_of_a_wait
 @each_kind
 def test_wait_that_gives_up_never_leaks(kind: type[TimedLock], mode: Mode) -> None:
-    """A wait that times out is withdrawn, whatever happens while its error is made."""
+    """A wait that times out is withdrawn, even if an interrupt comes while its error is made."""
 
     def broken(subject: TakenSubject) -> str | None:
         subject.let_go()
@@ -180,12 +180,12 @@ def adapted_rlock() -> LockAdapter:
     ],
 )
 def test_condition_never_leaks(kind: Any, scenario: Callable[[Subject], None], mode: Mode) -> None:
-    """A `threading.Condition` never keeps the lock, and its wait is never left without it, by an interrupt or not."""
+    """With or without interrupts, a `threading.Condition` never keeps the lock, and its wait never ends without it."""
     interrupts(lambda: Subject(kind), scenario, Subject.broken, mode=mode).check()
 
 
 class Foreign:
-    """Adapters over two locks of C and one whose release fails, and locks of our own before, between and after."""
+    """Adapters over two C locks and one whose release fails, with locks of our own before, between and after."""
 
     def __init__(self) -> None:
         self.inside = threading.Lock(), threading.Lock()
@@ -202,7 +202,7 @@ class Foreign:
 
 
 class FailingLock:
-    """A lock in Python, which may be left locked by an interrupt, and can't be released without an error."""
+    """A lock in Python, which an interrupt may leave acquired, and whose release always raises."""
 
     def acquire(self, *, timeout: float = -1) -> bool:
         return True
@@ -247,7 +247,7 @@ def one_of_all_fails(subject: Foreign) -> None:
     "scenario", [adapter_by_with, adapter_by_hold, adapters_together, one_that_fails, one_of_all_fails]
 )
 def test_adapters_of_locks_in_c_never_leak(scenario: Callable[[Foreign], None], mode: Mode) -> None:
-    """Alone and together with others they are left free, even if the release of another one fails."""
+    """Alone and together with others they are free afterwards, even if the release of another one fails."""
     interrupts(Foreign, scenario, Foreign.broken, mode=mode).check()
 
 
@@ -263,12 +263,12 @@ def all_or_none(subject: Foreign) -> str | None:
 
 @main_modes
 def test_entering_by_hand_takes_all_or_none(mode: Mode) -> None:
-    """Even if nothing that leaves was looked up before, as by an `ExitStack`."""
+    """This holds even if no `__exit__` was looked up before, as with an `ExitStack`."""
     interrupts(Foreign, entered_by_hand, all_or_none, mode=mode).check()
 
 
 class TakenOutside:
-    """An adapter over a lock that its thread has taken once before."""
+    """An adapter over a lock that its thread has acquired once before."""
 
     def __init__(self) -> None:
         self.inside = threading.RLock()
@@ -291,7 +291,7 @@ def taken_inside(subject: TakenOutside) -> None:
 
 @main_modes
 def test_an_adapted_lock_is_released_as_often_as_it_was_taken(mode: Mode) -> None:
-    """Not once more either: that would be another's hold."""
+    """It is not released once more, because that would release another's hold."""
     interrupts(TakenOutside, taken_inside, TakenOutside.broken, mode=mode).check()
 
 
@@ -304,7 +304,7 @@ class LeavingInPython(TimedLock):
 
 @each_mode
 def test_exit_in_python_leaks(mode: Mode) -> None:
-    """The control: a Python `__exit__` opens the hole that the documentation names, and the sweep finds it."""
+    """The control: a Python `__exit__` opens the gap that the documentation names, and the sweep finds it."""
     report = interrupts(lambda: Subject(LeavingInPython), by_with, Subject.broken, mode=mode)
     assert report.leaks
     if mode in ("warm", "cold"):  # a storm may begin before, and a worker's exception is set before

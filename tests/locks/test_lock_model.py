@@ -1,4 +1,4 @@
-"""Random programs of three threads and two locks, against a model that says how each step must end."""
+"""Random programs of three threads and two locks, against a model of the outcome of each step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ locks = st.integers(0, LOCKS - 1)
 
 
 class Programs(RuleBasedStateMachine):
-    """The model: who holds which lock how often, and who waits for which."""
+    """The model: which threads hold each lock and how often, and which lock each waits for."""
 
     kind: type[TimedLock] = TimedLock
 
@@ -42,7 +42,7 @@ class Programs(RuleBasedStateMachine):
         return issubclass(self.kind, TimedRLock)
 
     def takes(self, worker: int, lock: int) -> bool:
-        """Whether the worker gets the lock without waiting; then it does in the model, too."""
+        """Whether the worker gets the lock without waiting; then it has it in the model, too."""
         if self.holder[lock] is None or (self.holder[lock] == worker and self.reentrant):
             self.holder[lock] = worker
             self.depth[lock] += 1
@@ -50,7 +50,7 @@ class Programs(RuleBasedStateMachine):
         return False
 
     def cycle(self, worker: int, lock: int) -> list[int]:
-        """The workers of the cycle that this wait would close, if it would."""
+        """The workers of the cycle that this wait would close; none if it closes none."""
         path = [worker]
         while (holder := self.holder[lock]) is not None:
             if holder == worker:
@@ -72,7 +72,7 @@ class Programs(RuleBasedStateMachine):
 
     @rule(worker=workers, lock=locks, timeout=st.sampled_from([0, 0.001]))
     def enter_within(self, worker: int, lock: int, timeout: float) -> None:
-        """A with and a timeout that no thread ends: the lock, a timeout, or a deadlock."""
+        """A `with` and a timeout that no thread ends: the lock, a timeout, or a deadlock."""
         if worker in self.awaited:
             return
         held_by = self.holder[lock]
@@ -85,7 +85,7 @@ class Programs(RuleBasedStateMachine):
             assert outcome is self.locks[lock]
         elif held_by == worker or (cycle and timeout):
             self.check_deadlock(outcome, cycle)
-        elif cycle:  # a try does not wait, so that it closes nothing
+        elif cycle:  # a try does not wait, so it closes no cycle
             assert isinstance(outcome, LockTimeoutError)
         else:
             assert isinstance(outcome, LockTimeoutError)
@@ -94,7 +94,7 @@ class Programs(RuleBasedStateMachine):
 
     @rule(worker=workers, lock=locks, way=st.sampled_from(["enter", "hold", "acquire"]))
     def wait(self, worker: int, lock: int, way: str) -> None:
-        """A wait without limit: the lock, a deadlock reported at once, or a thread that blocks."""
+        """A wait without a limit: the lock, a deadlock reported at once, or a thread that blocks."""
         if worker in self.awaited:
             return
         target = self.locks[lock]
@@ -121,7 +121,7 @@ class Programs(RuleBasedStateMachine):
 
     @rule(worker=workers, lock=locks, leaves=st.booleans())
     def let_go(self, worker: int, lock: int, leaves: bool) -> None:
-        """A release: of the holder it hands over to exactly one of the threads that wait, of others it is an error."""
+        """A release: the holder's hands the lock to exactly one waiting thread; by others it is an error."""
         if worker in self.awaited:
             return
         target = self.locks[lock]
@@ -158,12 +158,12 @@ class Programs(RuleBasedStateMachine):
         assert self.takes(worker, lock)
 
     def waiting_for(self, lock: int) -> int:
-        """How many wait for the lock in the model."""
+        """The number of threads that wait for the lock in the model."""
         return sum(awaited == lock for awaited in self.awaited.values())
 
     @invariant()
     def the_locks_are_as_the_model_says(self) -> None:
-        """State, holder and number of the threads that wait."""
+        """State, holder and number of waiting threads are right."""
         for number, lock in enumerate(self.locks):
             worker = self.holder[number]
             assert lock.locked() == (worker is not None)
@@ -173,7 +173,7 @@ class Programs(RuleBasedStateMachine):
             assert not lock.held_by_me()
 
     def teardown(self) -> None:
-        """Release everything; then every waiter must get through."""
+        """Release everything; then every waiter must succeed."""
         for _ in range(WORKERS * LOCKS * 100):
             for lock in range(LOCKS):
                 worker = self.holder[lock]
@@ -187,13 +187,13 @@ class Programs(RuleBasedStateMachine):
 
 
 class ReentrantPrograms(Programs):
-    """The same with locks that may be taken again."""
+    """The same with reentrant locks."""
 
     kind = TimedRLock
 
 
-pytestmark = pytest.mark.inverts  # the programs deadlock as they like
-# Without a database: it would be a folder that the tests leave behind.
+pytestmark = pytest.mark.inverts  # the programs deadlock at random
+# Without a database, which would be a folder that the tests leave behind.
 few = settings(max_examples=60, stateful_step_count=25, deadline=None, database=None)
 TestTimedLock = Programs.TestCase
 TestTimedLock.settings = few

@@ -1,4 +1,4 @@
-"""CPython's own tests of its locks, run on ours; `left_out` lists the ones of what is documented to differ."""
+"""CPython's own tests of its locks, run on ours; `left_out` lists those about documented differences."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class TestConditionOverTimedRLock(lock_tests.ConditionTests):  # type: ignore[mi
 
 
 def test_what_is_left_out_is_listed_with_its_reason() -> None:
-    """Nothing is left out but what the list says, which the documentation shows."""
+    """Only the tests in the list are left out, and the documentation shows the list."""
     suites = {
         "TimedLock": TestTimedLock,
         "TimedRLock": TestTimedRLock,

@@ -1,8 +1,8 @@
-"""The protocol of the compiled lock, step by step: all interleavings of a model of it, and of mutations of that.
+"""The protocol of the compiled lock, step by step: all interleavings of a model of it, and of mutations of the model.
 
-No tool looks into C code for interleavings. So this is a model of `let_go`, `let_go_of` and `wait_for` in
-`_speedups.c`. Each step is one access to what threads share, and a change there needs the same change here. The steps
-are small enough to go through every state that some threads can get into.
+No tool explores interleavings inside C code. So this is a model of `let_go`, `let_go_of` and `wait_for` in
+`_speedups.c`. Each step is one access to shared data, and a change there needs the same change here. There are so few
+steps that every state which some threads can reach can be visited.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from typing import Final, NamedTuple
 
 import pytest
 
-HANDED: Final = -1  # the lock is promised to a thread that waits
+HANDED: Final = -1  # the lock is promised to a waiting thread
 FREE: Final = 0
 
 
 class Thread(NamedTuple):
-    """One thread: where it is, what it knows, and how often it is still to take the lock."""
+    """One thread: its position, its knowledge, and how often it still has to acquire the lock."""
 
     at: str
     rounds: int
-    patient: bool  # it waits without limit, and nothing interrupts it
+    patient: bool  # it waits without a limit, and no interrupt comes
     passed: bool = False
     expired: bool = False
     seen: int = 0
 
 
 class State(NamedTuple):
-    """What the threads share, and the threads; threads are called 1, 2, 3."""
+    """The shared data, and the threads, which are called 1, 2, 3."""
 
     threads: tuple[Thread, ...]
     owner: int = FREE
@@ -41,7 +41,7 @@ class State(NamedTuple):
 
 
 class BrokenError(Exception):
-    """Raised where the model comes to what must not be."""
+    """Raised if the model reaches a forbidden state."""
 
 
 MUTATIONS: Final = (
@@ -125,7 +125,7 @@ def steps(state: State, number: int, mutation: str = "") -> Iterator[State]:
         case "uncount":
             done = not state.by_any or mutation == ANY_MUTATION
             yield to("held" if done else "unhand own", waiters=state.waiters - 1)
-        # It may have been released by another thread, which then saw this one among the waiters.
+        # Another thread may have released it, and then saw this one among the waiters.
         case "unhand own":
             yield to("look at own", owner=FREE if state.owner == HANDED else state.owner)
         case "look at own":
@@ -145,7 +145,7 @@ def steps(state: State, number: int, mutation: str = "") -> Iterator[State]:
                 yield to("post")
             else:
                 yield to("", over=True)
-        # -- releasing it, whichever thread has it; only if that is still the one that was seen
+        # -- releasing it, whichever thread has it; but only the hold that was seen
         case "held" | "any" if state.by_any:
             if state.owner in (FREE, HANDED):
                 yield to("", over=True)  # an error: another thread has released it
@@ -191,7 +191,7 @@ def steps(state: State, number: int, mutation: str = "") -> Iterator[State]:
 
 
 def explore(threads: list[Thread], mutation: str = "", *, by_any: bool = False) -> int:
-    """Go through all states, and return how many there are; raise for one that must not be."""
+    """Visit all states, and return their number; raise for a forbidden one."""
     start = State(tuple(threads), by_any=by_any)
     seen, left = {start}, [start]
     while left:
@@ -215,7 +215,7 @@ def patient(rounds: int = 1) -> Thread:
 
 
 def hasty(rounds: int = 1) -> Thread:
-    """A thread whose waits may end at any time, by a limit or by an interrupt."""
+    """A thread whose waits may end at any time, by a limit or an interrupt."""
     return Thread("begin", rounds, patient=False)
 
 
@@ -234,7 +234,7 @@ def hasty(rounds: int = 1) -> Thread:
 def test_in_every_order_of_steps_one_thread_has_the_lock_and_all_come_to_an_end(
     threads: list[Thread], record_property: Callable[[str, object], None]
 ) -> None:
-    """Never two holders, never a thread asleep with none to wake it, and never a promise that is not kept."""
+    """There are never two holders, a sleeping thread that none will wake, or a promise that is not kept."""
     states = explore(threads)
     assert states > 100
     record_property("states of the protocol", states)
@@ -249,7 +249,7 @@ def meddler() -> Thread:
 def test_if_any_thread_may_release_it_all_come_to_an_end_too(
     threads: list[Thread], record_property: Callable[[str, object], None]
 ) -> None:
-    """Threads that release what others have taken leave no thread asleep, and no promise that is not kept."""
+    """Threads that release the holds of others leave no thread asleep, and no promise that is not kept."""
     states = explore(threads, by_any=True)
     assert states > 100
     record_property("states of the protocol", states)
@@ -259,7 +259,7 @@ def test_if_any_thread_may_release_it_all_come_to_an_end_too(
 def test_a_step_in_the_wrong_place_is_caught_there_too(
     mutation: str, record_property: Callable[[str, object], None]
 ) -> None:
-    """The steps that the two kinds of release share matter in both, and so does the one that only this kind needs."""
+    """The steps that both kinds of release share matter in both, and so does the step that only this kind needs."""
     with pytest.raises(BrokenError):
         explore([patient(2), patient() if mutation != MUTATIONS[4] else hasty(), meddler()], mutation, by_any=True)
     record_property("mutations of the protocol caught", 1)
@@ -267,7 +267,7 @@ def test_a_step_in_the_wrong_place_is_caught_there_too(
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_a_step_in_the_wrong_place_is_caught(mutation: str, record_property: Callable[[str, object], None]) -> None:
-    """Each step is where it is for a reason: moved or left out, some order of steps goes wrong."""
+    """Each step has its place for a reason: if it is moved or missing, some order of steps goes wrong."""
     caught = 0
     for threads in ([patient(2), patient(2)], [patient(2), hasty(2)], [patient(2), patient(), hasty()]):
         try:

@@ -1,4 +1,4 @@
-"""What a subclass of the locks can rely on: its hooks, and which of its overrides is reached from where."""
+"""The guarantees for a subclass of the locks: its hooks, and which methods call its overrides."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ each_with = pytest.mark.parametrize("enter", [WITH, HOLD, ALL], ids=["with", "ho
 
 
 class Interrupt(BaseException):
-    """What no `except Exception` catches."""
+    """An exception that no `except Exception` catches."""
 
 
 def observed(kind: type[TimedLock]) -> tuple[type[TimedLock], list[tuple[Any, ...]]]:
-    """A subclass whose hooks write down what they are called with, in which thread, and what the lock is then."""
+    """A subclass whose hooks record their arguments, their thread, and the state of the lock."""
     calls: list[tuple[Any, ...]] = []
 
     class Observed(kind):  # type: ignore[misc,valid-type]  # a parameter
@@ -62,7 +62,7 @@ def observed(kind: type[TimedLock]) -> tuple[type[TimedLock], list[tuple[Any, ..
 @both
 @each_with
 def test_an_acquisition_without_a_wait_calls_on_acquired_with_zero(kind: type[TimedLock], enter: Enter) -> None:
-    """Exactly 0.0, in the thread that has the lock, and no other hook."""
+    """It is exactly 0.0, in the thread that has the lock, and no other hook is called."""
     observed_kind, calls = observed(kind)
     lock = observed_kind()
     with enter(lock):
@@ -77,7 +77,7 @@ def test_an_acquisition_without_a_wait_calls_on_acquired_with_zero(kind: type[Ti
 
 @both
 def test_a_wait_calls_on_wait_then_on_acquired(kind: type[TimedLock]) -> None:
-    """First with the holder, before it blocks; then, holding the lock, with the time that it took."""
+    """The first gets the holder, before the thread blocks; the second, with the lock held, gets the waiting time."""
     observed_kind, calls = observed(kind)
     lock = observed_kind()
 
@@ -99,7 +99,7 @@ def test_a_wait_calls_on_wait_then_on_acquired(kind: type[TimedLock]) -> None:
 @both
 @each_with
 def test_a_timeout_calls_on_timeout_with_the_error_that_is_raised(kind: type[TimedLock], enter: Enter) -> None:
-    """The same object, in the thread that gets it, which does not hold the lock."""
+    """It is the same object, in the thread that gets it, which does not hold the lock."""
     observed_kind, calls = observed(kind)
     lock = observed_kind(timeout=0.02)
     with held_elsewhere(lock, "owner"):
@@ -112,7 +112,7 @@ def test_a_timeout_calls_on_timeout_with_the_error_that_is_raised(kind: type[Tim
 
 @both
 def test_acquire_that_fails_calls_no_on_timeout(kind: type[TimedLock]) -> None:
-    """It raises nothing that the hook could be before; a try does not wait either."""
+    """It raises no error that the hook could get before; a try does not wait either."""
     observed_kind, calls = observed(kind)
     lock = observed_kind()
     with held_elsewhere(lock):
@@ -125,7 +125,7 @@ def test_acquire_that_fails_calls_no_on_timeout(kind: type[TimedLock]) -> None:
 
 
 def test_entering_again_calls_on_acquired_where_the_lock_is_reentrant() -> None:
-    """Each acquisition counts, the repeated ones too."""
+    """Each acquisition counts, including the repeated ones."""
     observed_kind, calls = observed(TimedRLock)
     lock = observed_kind()
     with lock, lock.hold(1.0):
@@ -141,7 +141,7 @@ def test_entering_again_calls_on_acquired_where_the_lock_is_reentrant() -> None:
 def test_a_hook_that_raises_leaves_the_lock_untaken(
     kind: type[TimedLock], hook: str, error: type[BaseException], enter: Enter
 ) -> None:
-    """The caller gets its exception, no thread is left waiting, and the lock works as before."""
+    """The caller gets its exception, no thread keeps waiting, and the lock works as before."""
 
     def fail(self: TimedLock, *arguments: object) -> None:
         raise error
@@ -168,7 +168,7 @@ def test_a_hook_that_raises_leaves_the_lock_untaken(
 
 
 def test_on_acquired_that_raises_undoes_only_its_own_acquisition() -> None:
-    """A re-entrant lock stays held as often as before."""
+    """A reentrant lock stays held as often as before."""
 
     class Twice(TimedRLock):
         def _on_acquired(self, waited: float) -> None:
@@ -189,7 +189,7 @@ def test_on_acquired_that_raises_undoes_only_its_own_acquisition() -> None:
 
 @both
 def test_hooks_of_a_mixin_count(kind: type[TimedLock]) -> None:
-    """They may come from any base, and from a base of a base."""
+    """They may come from any base, also an indirect one."""
     waits: list[float] = []
 
     class Mixin:
@@ -208,7 +208,7 @@ def test_hooks_of_a_mixin_count(kind: type[TimedLock]) -> None:
 
 @both
 def test_a_hook_may_use_other_locks_and_the_public_surface(kind: type[TimedLock]) -> None:
-    """None of the library's locks is held in the meantime."""
+    """None of the library's locks is held while a hook runs."""
     other = TimedLock()
     seen: list[object] = []
 
@@ -252,7 +252,7 @@ def test_what_is_not_overridden_costs_nothing(kind: type[TimedLock]) -> None:
 
 @both
 def test_a_lock_has_no_dictionary(kind: type[TimedLock]) -> None:
-    """Its own class is slotted; a subclass may have attributes."""
+    """Its own class has slots; a subclass may have attributes."""
     with pytest.raises(AttributeError):
         kind().anything = 1  # type: ignore[attr-defined]  # the point of the test
 
@@ -266,7 +266,7 @@ def test_a_lock_has_no_dictionary(kind: type[TimedLock]) -> None:
 
 @both
 def test_a_subclass_may_have_a_constructor_of_its_own(kind: type[TimedLock]) -> None:
-    """Its arguments are its own, by position and by name."""
+    """It has its own arguments, by position and by name."""
 
     class Ledger(kind):  # type: ignore[misc,valid-type]  # a parameter
         def __init__(self, owner: str, *, limit: float) -> None:
@@ -282,7 +282,7 @@ def test_a_subclass_may_have_a_constructor_of_its_own(kind: type[TimedLock]) -> 
 
 
 def overriding(kind: type[TimedLock]) -> tuple[TimedLock, list[str]]:
-    """A lock that writes down which of its overridden public methods is called."""
+    """A lock that records which of its overridden public methods are called."""
     calls: list[str] = []
 
     class Overriding(kind):  # type: ignore[misc,valid-type]  # a parameter
@@ -312,7 +312,7 @@ def overriding(kind: type[TimedLock]) -> tuple[TimedLock, list[str]]:
 
 @both
 def test_overridden_methods_are_reached_as_documented(kind: type[TimedLock]) -> None:
-    """They do not call each other: each way in reaches what the Subclassing section says, and no more."""
+    """They do not call each other: each way to enter calls those that the Subclassing section lists, and no more."""
     lock, calls = overriding(kind)
 
     def of(action: Callable[[], object]) -> list[str]:
@@ -349,7 +349,7 @@ def test_overridden_methods_are_reached_as_documented(kind: type[TimedLock]) -> 
 
 
 def test_an_override_may_refuse() -> None:
-    """An __enter__ that raises before it took the lock leaves it free; a deadlock is reported through it."""
+    """If an `__enter__` raises before it acquired the lock, the lock stays free; it also passes a deadlock error on."""
 
     class Closed(TimedLock):
         def __enter__(self) -> Self:
@@ -366,7 +366,7 @@ def test_an_override_may_refuse() -> None:
 # -- documentation ------------------------------------------------------------------------------------------------
 
 
-# Results of the primitives' methods: users don't make them, so they don't derive from them.
+# Results of the primitives' methods: users don't make these objects, so they don't derive from the classes.
 RETURNED = {"Holder", "LeaseHolder", "Lost", "PoolStats", "StepContext", "Task", "Turn", "Wait"}
 
 
@@ -395,5 +395,5 @@ def test_every_public_class_has_its_sections(kind: type, section: str) -> None:
 
 
 def test_the_sections_are_looked_for_where_they_are() -> None:
-    """The locks are among the classes that the test above looks at."""
+    """The locks are among the classes that the test above checks."""
     assert {TimedLock, TimedRLock, LockAdapter} <= set(primitives())

@@ -1,4 +1,4 @@
-"""Releasing what this thread does not hold, in every way that the locks have: an error, and nothing is changed."""
+"""Releasing a lock that this thread does not hold, in every way: an error, and nothing is changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 
 
 class Exclusive(QueuedLock):
-    """One at a time."""
+    """Lets in one thread at a time."""
 
     def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
         return not kinds
@@ -38,7 +38,7 @@ def leave_by_class(manager: AbstractContextManager[object]) -> None:
 
 @dataclass
 class Way:
-    """One way to release a lock, and what its error says."""
+    """One way to release a lock, and the text of its error."""
 
     make: Callable[[], Any]
     held: Callable[[Any], AbstractContextManager[object]]
@@ -48,7 +48,7 @@ class Way:
 
 
 def keyed() -> Any:
-    """The lock of a key; what made it is dropped, and the lock is kept."""
+    """The lock of a key; its `KeyedLock` is dropped, and the lock is kept."""
     return KeyedLock(name="accounts")["alice"]
 
 
@@ -57,7 +57,7 @@ def adapter() -> LockAdapter:
     return LockAdapter(Semaphore(1), name="theirs")
 
 
-# The way out of these is one call of C that makes no check; see "What is not promised" on the page on shared locks.
+# Leaving these is one call of C without a check; see "What is not promised" on the page on shared locks.
 OF_THE_LIST: Final = (ValueError, "not in list")
 UNACQUIRED: Final = (RuntimeError, "cannot release un-acquired lock")
 PERMITS: Final = (lambda: TimedSemaphore(3, name="permits"), lambda lock: lock)
@@ -94,13 +94,13 @@ each_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 
 
 def look(lock: Any) -> tuple[object, ...]:
-    """All that may be seen of it."""
+    """All of its visible state."""
     holders = [lock.holder, *getattr(lock, "holders", ())]
     return (repr(lock), [each and each.ident for each in holders], lock.waiting, lock.held_by_me())
 
 
 def refuses(way: Way, lock: Any) -> None:
-    """It is refused, and nothing is changed."""
+    """The release is refused, and nothing is changed."""
     before = look(lock)
     with pytest.raises(way.error, match=way.says):
         way.release(lock)
@@ -108,7 +108,7 @@ def refuses(way: Way, lock: Any) -> None:
 
 
 def works(way: Way, lock: Any) -> None:
-    """It can be acquired and released as ever."""
+    """It can be acquired and released as usual."""
     with way.held(lock):
         assert lock.held_by_me()
     assert not lock.held_by_me()
@@ -154,7 +154,7 @@ def test_of_another_thread(way: Way) -> None:
     ids=["a reader leaves write()", "a writer leaves read()"],
 )
 def test_the_other_side_of_ones_own(held: Callable[[Any], Any], release: Callable[[Any], Any]) -> None:
-    """A thread leaves only the side that it has entered."""
+    """A thread can leave only the side that it has entered."""
     lock = TimedRWLock()
     with held(lock):
         before = look(lock)
@@ -165,7 +165,7 @@ def test_the_other_side_of_ones_own(held: Callable[[Any], Any], release: Callabl
 
 
 def test_a_permit_of_the_other_kind() -> None:
-    """What `acquire` took is not left, and what `with` took is not given back."""
+    """`with` can't release a permit from `acquire`, and `release` can't give back one from `with`."""
     permits = TimedSemaphore(2)
     assert permits.acquire()
     with pytest.raises(ValueError, match="not in list"):
@@ -183,7 +183,7 @@ def test_a_permit_of_the_other_kind() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
 @pytest.mark.parametrize("names", [[*WAYS][::2], [*WAYS][1::2]], ids=["half of them", "the others"])
 def test_what_another_thread_held_before_a_fork(names: list[str]) -> None:
-    """In the child it is free, so its hold can't be released, and the lock works."""
+    """In the child it is free, so that hold can't be released, and the lock works."""
     ways = [WAYS[name] for name in names]
     locks = [way.make() for way in ways]
     held, go = Event(), Event()
@@ -197,7 +197,7 @@ def test_what_another_thread_held_before_a_fork(names: list[str]) -> None:
 
     def check() -> None:
         for way, lock in zip(ways, locks, strict=True):
-            if not isinstance(lock, LockAdapter):  # what is around a lock of others knows what they do about forks
+            if not isinstance(lock, LockAdapter):  # the lock inside decides what happens at a fork
                 assert lock.holder is None
                 refuses(way, lock)
                 works(way, lock)

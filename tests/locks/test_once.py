@@ -1,4 +1,4 @@
-"""`once`: the function runs once, waiting threads get its error, and no thread hangs, whatever interrupts it."""
+"""`once`: the function runs once, waiting threads get its error, and no thread hangs despite interrupts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Once = Callable[[Callable[[], Any]], Callable[[], Any]]
 
 
 def runs_once_for_all(make: Once) -> None:
-    """Threads that come at the same time and threads that come later get the very same result."""
+    """Threads that come at the same time and threads that come later get the same object."""
     result = object()
     slow = Slow(result)
     call = make(lambda: slow())
@@ -51,7 +51,7 @@ def runs_once_for_all(make: Once) -> None:
 
 
 def runs_once_whatever_it_returns(make: Once) -> None:
-    """None, and what is false or can't be compared, are results."""
+    """None, false values and values that can't be compared are results too."""
     results: list[Any] = [None, False, [], NotImplemented]
     for result in results:
         runs: list[None] = []
@@ -68,7 +68,7 @@ def noting(runs: list[None], result: object) -> object:
 
 
 def shares_an_error_and_tries_again(make: Once) -> None:
-    """The same exception for all threads that wait; the next call runs the function again."""
+    """All waiting threads get the same exception; the next call runs the function again."""
     error = ValueError("not yet")
     slow = Slow(error, "done")
     call = make(lambda: slow())
@@ -102,7 +102,7 @@ def refuses_itself(make: Once) -> None:
 
 
 def refuses_a_cycle(make: Once) -> None:
-    """Two functions that wait for each other's result, in two threads, are a deadlock: one of them gets the error."""
+    """Two functions in two threads that wait for each other's result are a deadlock: one of them gets the error."""
     begun = threading.Barrier(2)
 
     def one() -> Any:
@@ -122,7 +122,7 @@ def refuses_a_cycle(make: Once) -> None:
         begun.abort()
         errors = [job.result() for job in jobs]
     assert {type(each) for each in errors} == {DeadlockError}
-    # The error of the one call is what the other function raises.
+    # The error of the one call is the exception of the other function.
     assert is_raised_in_all(errors[0], errors) or is_raised_in_all(errors[1], errors[::-1])
     assert len(errors[0].cycle) == 2
 
@@ -140,7 +140,7 @@ CLAIMS = [
 @pytest.mark.inverts
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_it_keeps_its_promises(claim: Callable[[Once], None]) -> None:
-    """Each of them."""
+    """Every promise above holds."""
     claim(once)
 
 
@@ -148,12 +148,12 @@ def test_it_keeps_its_promises(claim: Callable[[Once], None]) -> None:
 
 
 def cached(fn: Callable[[], Any]) -> Callable[[], Any]:
-    """What `functools.cache` does: two threads at once both run it."""
+    """Like `functools.cache`: two threads at once both run it."""
     return functools.cache(fn)
 
 
 def by_truth(fn: Callable[[], Any]) -> Callable[[], Any]:
-    """Takes a result that is false for none."""
+    """Takes a false result for no result."""
     lock = TimedLock()
     kept: list[Any] = [None]
 
@@ -166,7 +166,7 @@ def by_truth(fn: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def one_after_the_other(fn: Callable[[], Any]) -> Callable[[], Any]:
-    """A lock and a flag, as people write it: after an error each of the threads that wait tries again."""
+    """A lock and a flag, as people write it: after an error each waiting thread tries again."""
     lock = TimedLock()
     kept: list[Any] = []
 
@@ -196,7 +196,7 @@ def keeps_errors(fn: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def runs_again_inside(fn: Callable[[], Any]) -> Callable[[], Any]:
-    """Has no lock at all: calls within calls until the stack ends."""
+    """Has no lock at all: calls within calls until the stack is full."""
     kept: list[Any] = []
 
     def call() -> Any:
@@ -221,7 +221,7 @@ def copies_errors(fn: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def without_none(fn: Callable[[], Any]) -> Callable[[], Any]:
-    """Takes None for nothing yet."""
+    """Takes None for no result."""
     lock = TimedLock()
     kept: list[Any] = []
 
@@ -249,7 +249,7 @@ def by_comparison(fn: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def gives_all_the_interrupt(fn: Callable[[], Any]) -> Callable[[], Any]:
-    """Raises an interrupt in every thread that waits."""
+    """Raises an interrupt in every waiting thread."""
     call = once(partial(outcome_of, fn))
 
     def raising() -> Any:
@@ -262,7 +262,7 @@ def gives_all_the_interrupt(fn: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def with_a_limit(fn: Callable[[], Any]) -> Callable[[], Any]:
-    """Has a limit in place of a sense for deadlocks."""
+    """Has a limit instead of a check for deadlocks."""
     lock = threading.RLock()
     kept: list[Any] = []
 
@@ -305,8 +305,8 @@ BROKEN = [
 @pytest.mark.inverts
 @pytest.mark.parametrize(("make", "claim"), BROKEN)
 def test_broken_versions_are_caught(make: Once, claim: Callable[[Once], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each fault is noticed by the claim that it breaks."""
-    monkeypatch.setattr("locks.actors.LIMIT", 0.2)  # some never come to what is waited for
+    """The test of each claim detects the fault that breaks it."""
+    monkeypatch.setattr("locks.actors.LIMIT", 0.2)  # some never reach the event that is awaited
     with pytest.raises((AssertionError, IndexError, RecursionError, DeadlockError, ValueError, LockTimeoutError)):
         claim(make)
 
@@ -317,7 +317,7 @@ def test_broken_versions_are_caught(make: Once, claim: Callable[[Once], None], m
 def test_a_wait_that_is_too_long_names_the_thread_that_runs_it() -> None:
     """The run goes on, and the others get its result."""
     slow = Slow("done")
-    gc.collect()  # locks of other tests that are garbage and still held would fill the report
+    gc.collect()  # otherwise locks of other tests that are garbage and still held would fill the report
 
     @once(timeout=0.01)
     def load() -> Any:
@@ -342,7 +342,7 @@ def test_a_wait_that_is_too_long_names_the_thread_that_runs_it() -> None:
 
 
 def test_its_own_run_has_no_limit() -> None:
-    """A timeout of 0 is for the wait alone."""
+    """A timeout of 0 is only for the wait."""
     call = once(lambda: "done", timeout=0)
     assert call() == "done"
 
@@ -352,7 +352,7 @@ def test_its_own_run_has_no_limit() -> None:
 
 @pytest.mark.parametrize("with_gil", [foreign.SEVERAL_MAY_RAISE, False])
 def test_the_traceback_of_a_shared_error_does_not_grow(with_gil: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many threads raise it; nor do they give it a context of their own."""
+    """This holds for any number of threads that raise it; nor do they give it a context of their own."""
     monkeypatch.setattr(foreign, "SEVERAL_MAY_RAISE", with_gil)
     error, original = ValueError("shared"), KeyError("original")
     slow = Slow("raise")
@@ -379,7 +379,7 @@ def test_the_traceback_of_a_shared_error_does_not_grow(with_gil: bool, monkeypat
 
 @pytest.mark.usefixtures("small_heap")
 def test_nothing_keeps_an_error_alive() -> None:
-    """Without the garbage collector's help."""
+    """This needs no garbage collector."""
 
     class OwnError(Exception):
         pass
@@ -403,7 +403,7 @@ def test_nothing_keeps_an_error_alive() -> None:
 
 @pytest.mark.parametrize("with_gil", [foreign.SEVERAL_MAY_RAISE, False])
 def test_exceptions_that_refuse_any_touch_are_shared(with_gil: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their class may refuse attributes, truth and comparison; so are their copies, which Python 3.13t needs."""
+    """Their class may refuse attributes, truth and comparison; so may their copies, which Python 3.13t needs."""
     monkeypatch.setattr(foreign, "SEVERAL_MAY_RAISE", with_gil)
 
     class Refusing(Exception):  # noqa: N818  it is about the refusal
@@ -437,7 +437,7 @@ def load_table() -> list[int]:
 
 
 def test_it_keeps_what_functools_wraps_keeps() -> None:
-    """Name, docstring, module, and the function itself; so it can be pickled by its name."""
+    """It keeps the name, docstring, module, and the function itself, so it can be pickled by its name."""
     assert load_table.__name__ == "load_table"
     assert load_table.__doc__ == "Load the table."
     assert load_table.__module__ == __name__
@@ -447,7 +447,7 @@ def test_it_keeps_what_functools_wraps_keeps() -> None:
 
 
 def test_both_forms_of_the_decorator_work() -> None:
-    """Bare and with a timeout, also without one in the parentheses, and on functions that take none after all."""
+    """It works bare, with a timeout, with empty parentheses, and on functions that turn out to take no argument."""
 
     @once()
     def one() -> int:
@@ -469,7 +469,7 @@ def test_both_forms_of_the_decorator_work() -> None:
 
 
 def test_static_methods_work() -> None:
-    """Under `staticmethod`; the result is the class's."""
+    """It works under `staticmethod`; the result is the class's."""
 
     class Shop:
         @staticmethod
@@ -481,7 +481,7 @@ def test_static_methods_work() -> None:
 
 
 class Account:
-    """Has methods."""
+    """A class with methods."""
 
     def load(self) -> None:
         """Take an argument, self."""
@@ -489,15 +489,15 @@ class Account:
     @staticmethod
     @functools.wraps(load)
     def wrapped(*args: Any) -> None:
-        """Take what the wrapped function takes."""
+        """Take the same arguments as the wrapped function."""
 
 
 async def later() -> None:
-    """Run only if it is awaited."""
+    """Run only if awaited."""
 
 
 def with_default(path: str = "table") -> str:
-    """Take an argument that may be left out."""
+    """Take an optional argument."""
     return path
 
 
@@ -516,7 +516,7 @@ def with_default(path: str = "table") -> str:
     ],
 )
 def test_what_takes_arguments_is_refused_at_once(fn: Any, words: str) -> None:
-    """In words that say which, and what to use instead."""
+    """The error says which argument, and what to use instead."""
     with pytest.raises(TypeError, match=words):
         once(fn)
     with pytest.raises(TypeError, match=words):
@@ -524,7 +524,7 @@ def test_what_takes_arguments_is_refused_at_once(fn: Any, words: str) -> None:
 
 
 def test_a_bad_timeout_is_refused_at_once() -> None:
-    """Before there is a function."""
+    """This happens before there is a function."""
     with pytest.raises(ValueError, match="timeout"):
         once(timeout=-1)
     with pytest.raises(TypeError, match="timeout"):
@@ -535,7 +535,7 @@ def test_a_bad_timeout_is_refused_at_once() -> None:
 
 
 class Subject:
-    """A function that is to run once, and how often it ran to its end."""
+    """A function to be run once, and how often it ran to its end."""
 
     def __init__(self) -> None:
         self.ended = 0
@@ -555,7 +555,7 @@ class Subject:
 
 
 class InC(Subject):
-    """The function is one of C, which has ended when an interrupt comes: its result must not be lost."""
+    """The function is in C, and has ended when an interrupt comes: its result must not be lost."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -570,7 +570,7 @@ def calling(subject: Subject) -> None:
 @pytest.mark.untraceable
 @each_mode
 def test_an_interrupt_leaks_nothing(mode: Mode) -> None:
-    """The next thread gets a result, and at most one run was cut off."""
+    """The next thread gets a result, and at most one run was interrupted."""
     interrupts(Subject, calling, Subject.broken, mode=mode).check()
 
 
@@ -600,7 +600,7 @@ def failing(subject: Subject) -> None:
 @pytest.mark.untraceable
 @pytest.mark.parametrize("mode", MODES_OF_A_WAIT)
 def test_an_interrupt_leaves_no_error(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever it comes, the error of a run goes to no later caller."""
+    """Wherever the interrupt comes, no later caller gets the error of a run."""
     # Each signal is asked for its handler, which would be most of the points.
     monkeypatch.setattr(signal, "valid_signals", lambda: {signal.SIGINT})
     interrupts(FailingFirst, failing, FailingFirst.broken, mode=mode).check()
@@ -609,16 +609,16 @@ def test_an_interrupt_leaves_no_error(mode: Mode, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.untraceable
 @pytest.mark.parametrize("mode", MODES_OF_A_WAIT)
 def test_what_has_returned_is_never_run_again(mode: Mode) -> None:
-    """Its result is kept before an interrupt comes."""
+    """Its result is stored before an interrupt comes."""
     interrupts(InC, calling, InC.broken, mode=mode).check()
 
 
 class FollowedOnce(Followed, Subject):
-    """Another thread waits for the run, which is interrupted."""
+    """The run is interrupted while another thread waits for it."""
 
     def __init__(self, make: Once = once) -> None:
         super().__init__()
-        self.call = make(self.load)  # type: ignore[method-assign]  # it is what is called
+        self.call = make(self.load)  # type: ignore[method-assign]  # the test calls this
         self.start_follower()
 
     def load(self) -> str:
@@ -657,12 +657,12 @@ class FollowingOnce(Following, Subject):
 @pytest.mark.untraceable
 @pytest.mark.parametrize("mode", MODES_OF_A_WAIT)
 def test_an_interrupted_wait_disturbs_nobody(mode: Mode) -> None:
-    """The run goes on, and who comes later gets its result."""
+    """The run goes on, and later callers get its result."""
     interrupted_in_a_wait(FollowingOnce, calling, FollowingOnce.broken, mode).check()
 
 
 def by_hand(fn: Callable[[], Any]) -> Callable[[], Any]:
-    """Takes a lock and releases it by hand, as people write it: an interrupt in between leaves it taken."""
+    """Acquires and releases a lock by hand, as people write it: an interrupt in between leaves it acquired."""
     lock = TimedLock()
     kept: list[Any] = []
 
@@ -679,7 +679,7 @@ def by_hand(fn: Callable[[], Any]) -> Callable[[], Any]:
 
 @pytest.mark.untraceable
 def test_the_sweeps_find_leaks_in_broken_versions() -> None:
-    """The controls."""
+    """These are the controls."""
 
     class Bare(Subject):
         def __init__(self) -> None:
@@ -726,7 +726,7 @@ def test_a_signal_handler_may_call_it_while_the_thread_waits() -> None:
 
 
 def test_an_exception_of_a_signal_handler_is_not_shared() -> None:
-    """It is no error of the function, though it is an `Exception`."""
+    """It is not an error of the function, although it is an `Exception`."""
     slow = Slow("cut off", "done")
 
     class AlarmError(Exception):
@@ -762,7 +762,7 @@ def test_an_exception_of_a_signal_handler_is_not_shared() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_runs_what_another_thread_ran() -> None:
-    """That thread is not there; what has a result keeps it, and what the forking thread runs stays its own."""
+    """The other thread does not exist there; results are kept, and a run of the forking thread goes on."""
     from locks.test_lock_fork import in_child, in_thread
 
     slow = Slow("parent's", "child's")
@@ -800,7 +800,7 @@ def test_a_forked_child_runs_what_another_thread_ran() -> None:
 
 
 def test_recordings_show_who_waited() -> None:
-    """A run is a hold, and the others' waits are waits."""
+    """A run is a hold, and the waits of the others are waits."""
     slow = Slow("done")
 
     @once
@@ -815,7 +815,7 @@ def test_recordings_show_who_waited() -> None:
 
 @pytest.mark.usefixtures("restless")
 def test_many_threads_run_many_functions_once() -> None:
-    """Under stress, some of them failing at first: each runs to a result exactly once."""
+    """Under stress, with some failures at first, each runs to a result exactly once."""
     runs = [0] * 50
     fails = [number % 3 == 0 for number in range(50)]
 

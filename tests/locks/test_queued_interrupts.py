@@ -1,4 +1,4 @@
-"""An interrupt at every point of a lock of the user's own: no hold is left, and no thread is left in the line."""
+"""An interrupt at every point of a lock of the user's own leaves no hold, and no thread in the line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ each_mode_of_a_wait = pytest.mark.parametrize(
 
 
 class Urgent(QueuedLock):
-    """One at a time, the lowest kind first."""
+    """Lets in one thread at a time, the lowest kind first."""
 
     def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
         return not kinds
@@ -52,7 +52,7 @@ def broken(lock: QueuedLock) -> str | None:
 @each_mode
 @pytest.mark.parametrize("scenario", [by_with, by_kind, by_hold])
 def test_a_free_lock_is_never_left_taken(scenario: Callable[[QueuedLock], None], mode: Mode) -> None:
-    """Wherever an interrupt comes, in entering and leaving."""
+    """This holds wherever an interrupt comes, in entering and leaving."""
     interrupts(Urgent, scenario, broken, mode=mode).check()
 
 
@@ -65,20 +65,20 @@ class TakenUrgent(Taken):
         self.be_taken(self.lock, self.lock)
 
     def broken(self) -> str | None:
-        """What is left of a wait."""
+        """The remains of a wait, if there are any."""
         self.let_go()
         return broken(self.lock)
 
 
 @each_mode_of_a_wait
 def test_a_lock_that_was_waited_for_is_never_left_taken(mode: Mode) -> None:
-    """Wherever an interrupt comes, before, in and after the wait."""
+    """This holds wherever an interrupt comes, before, in and after the wait."""
     interrupted_in_a_wait(TakenUrgent, lambda subject: by_kind(subject.lock), TakenUrgent.broken, mode).check()
 
 
 @each_mode_of_a_wait
 def test_a_wait_that_gives_up_leaves_the_line(mode: Mode) -> None:
-    """Wherever an interrupt comes on the way."""
+    """This holds wherever an interrupt comes on the way."""
 
     def wait_in_vain(subject: TakenUrgent) -> None:
         with suppress(LockTimeoutError), subject.lock.of(3, 0.002):
@@ -89,7 +89,7 @@ def test_a_wait_that_gives_up_leaves_the_line(mode: Mode) -> None:
 
 @each_mode_of_a_wait
 def test_a_second_hold_that_is_refused_leaves_the_first(mode: Mode) -> None:
-    """Wherever an interrupt comes on the way."""
+    """This holds wherever an interrupt comes on the way."""
 
     def hold_twice(lock: QueuedLock) -> None:
         with lock, suppress(DeadlockError), lock.of(3):
@@ -99,7 +99,7 @@ def test_a_second_hold_that_is_refused_leaves_the_first(mode: Mode) -> None:
 
 
 class LeavesTheLineInPython(Urgent):
-    """A broken control: what leaves the line is written in Python."""
+    """A broken control: the function that leaves the line is in Python."""
 
     def _removing(self, items: list[object], which: object) -> Callable[[], object]:
         remove = super()._removing(items, which)  # type: ignore[arg-type]
@@ -116,7 +116,7 @@ class TakenInPython(TakenUrgent):
 
 
 def test_a_thread_that_leaves_the_line_in_python_is_found_in_it() -> None:
-    """The test of the test."""
+    """The control: it shows that the test works."""
 
     def wait_in_vain(subject: TakenUrgent) -> None:
         with suppress(LockTimeoutError), subject.lock.of(3, 0.002):

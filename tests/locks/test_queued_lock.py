@@ -1,4 +1,4 @@
-"""`QueuedLock`, the base for locks of the user's own: its rule, its line, and subclasses that misbehave."""
+"""`QueuedLock`, the base for locks of the user's own: its rule, its line, and faulty subclasses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from syncprims.testing import check_lock
 
 
 class Urgent(QueuedLock):
-    """One at a time, the lowest kind first."""
+    """Lets in one thread at a time, the lowest kind first."""
 
     def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
         return not kinds
@@ -25,21 +25,21 @@ class Urgent(QueuedLock):
 
 
 class Rooms(QueuedLock):
-    """Those of one kind together."""
+    """Lets in threads of one kind together."""
 
     def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
         return all(each == kind for each in kinds)
 
 
 class Weighed(QueuedLock):
-    """Kinds are weights, of which there may be ten."""
+    """Kinds are weights, with a sum of at most ten."""
 
     def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
         return sum(kinds) + kind <= 10
 
 
 def order_of(lock: QueuedLock, kinds: list[int]) -> list[int]:
-    """Have threads wait one after another while the lock is held; return in which order they came in."""
+    """Let threads wait one after another while the lock is held; return the order in which they came in."""
     came: list[int] = []
 
     def come(kind: int) -> None:
@@ -57,13 +57,13 @@ def order_of(lock: QueuedLock, kinds: list[int]) -> list[int]:
 
 
 def test_those_who_wait_come_in_in_the_order_of_the_line() -> None:
-    """As `_place` says, and else in order of arrival."""
+    """The order is that of `_place`, and otherwise the order of arrival."""
     assert order_of(Urgent(), [5, 9, 1, 5, 3]) == [1, 3, 5, 5, 9]
     assert order_of(Naughty(), [5, 9, 1, 5, 3]) == [5, 9, 1, 5, 3]
 
 
 def test_those_who_fit_are_in_together_and_others_wait() -> None:
-    """As `_fits` says, and each is a holder."""
+    """`_fits` decides this, and each is a holder."""
     rooms, together, go = Rooms(), Barrier(3), Event()
 
     def stay() -> None:
@@ -84,7 +84,7 @@ def test_those_who_fit_are_in_together_and_others_wait() -> None:
 
 
 def test_weights_add_up() -> None:
-    """The kind may be a number to compute with."""
+    """A rule may compute with the kinds."""
     lock = Weighed()
     with lock.of(7), Actors() as actors:
         with pytest.raises(LockTimeoutError):
@@ -93,7 +93,7 @@ def test_weights_add_up() -> None:
 
 
 def test_a_second_hold_of_the_same_thread_is_refused() -> None:
-    """Also if it would fit; and nothing is changed."""
+    """It is refused even if it would fit, and nothing is changed."""
     rooms = Rooms()
     with rooms.of(1):
         for attempt in (rooms.of(1).__enter__, rooms.__enter__, rooms.acquire):
@@ -128,7 +128,7 @@ def test_a_cycle_with_other_locks_is_refused() -> None:
 
 
 def test_it_is_taken_together_with_others_and_recorded() -> None:
-    """Whatever its kind; a recording sees it taken and given."""
+    """This holds for any kind; a recording shows its acquisition and release."""
     lock, other = Urgent(name="urgent"), TimedLock()
     with record() as recording, acquire_all(lock.of(4), other, timeout=LIMIT):
         assert lock.held_by_me()
@@ -138,7 +138,7 @@ def test_it_is_taken_together_with_others_and_recorded() -> None:
 
 
 class Naughty(QueuedLock):
-    """Gives the answer that it was given."""
+    """Returns the answers that it was given."""
 
     fits: Any = staticmethod(lambda kind, kinds: not kinds)
     place: Any = staticmethod(lambda kind, kinds: len(kinds))
@@ -174,14 +174,14 @@ def test_what_a_rule_raises_is_raised_in_the_thread_that_acquires(hook: str) -> 
 
 @pytest.mark.parametrize("place", [-5, 10**30, True])
 def test_a_place_beyond_the_line_is_its_end(place: int) -> None:
-    """A thread that waits is never lost."""
+    """A waiting thread is never lost."""
     lock = Naughty()
     lock.place = lambda kind, kinds: place
     assert sorted(order_of(lock, [1, 2])) == [1, 2]
 
 
 def test_a_place_that_is_no_integer_is_an_error() -> None:
-    """In the thread that wanted to wait."""
+    """The error is raised in the thread that wanted to wait."""
     lock = Naughty()
     lock.place = lambda kind, kinds: "first"
     with lock, Actors() as actors:
@@ -191,19 +191,19 @@ def test_a_place_that_is_no_integer_is_an_error() -> None:
 
 @pytest.mark.parametrize(("kind", "error"), [(-1, ValueError), (1.5, TypeError), ("1", TypeError)])
 def test_a_kind_is_an_integer_that_is_not_negative(kind: Any, error: type[Exception]) -> None:
-    """Anything else is an error at once."""
+    """Any other kind is an error at once."""
     with pytest.raises(error, match="the kind of a hold"):
         Urgent().of(kind)
 
 
 def test_a_subclass_without_a_rule_says_what_is_missing() -> None:
-    """At the first acquisition."""
+    """The error comes at the first acquisition."""
     with pytest.raises(NotImplementedError, match=r"QueuedLock has to define _fits\(kind, kinds\)"):
         QueuedLock().acquire()
 
 
 def test_it_can_be_neither_pickled_nor_copied() -> None:
-    """As all locks."""
+    """This is the same for all locks."""
     with pytest.raises(TypeError, match="cannot pickle"):
         pickle.dumps(Urgent())
 
@@ -231,6 +231,6 @@ def test_a_condition_over_a_lock_for_one_at_a_time_waits_and_is_notified() -> No
 @pytest.mark.untraceable
 @pytest.mark.timeout(300)
 def test_the_kit_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All clauses of a lock. In turns, threads take longer than with a lock that the next best one may grab."""
+    """It passes all clauses of a lock. In turns, threads take longer than with a lock that any thread may grab next."""
     monkeypatch.setenv("SYNCPRIMS_TEST_DELAY_FACTOR", "5")
     assert check_lock(Urgent).broken == ()

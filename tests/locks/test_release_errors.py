@@ -1,4 +1,4 @@
-"""A lock whose release fails, as one on a server may: nothing is masked, and nothing stays held."""
+"""A lock whose release fails, as one on a server may: no error is hidden, and no lock stays held."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from syncprims.testing import MODES, Threads, interrupts
 
 
 class Failing:
-    """A lock that is released, and then says that something went wrong."""
+    """A lock whose release works, and then raises an error."""
 
     def __init__(self) -> None:
         """Make it free."""
@@ -21,11 +21,11 @@ class Failing:
         self.failure: BaseException = ConnectionError("the server has gone")
 
     def acquire(self, *, timeout: float = -1) -> bool:
-        """Take it."""
+        """Acquire it."""
         return self.lock.acquire(timeout=timeout)
 
     def release(self) -> None:
-        """Release it, and fail."""
+        """Release it, and raise."""
         self.lock.release()
         raise self.failure
 
@@ -39,7 +39,7 @@ each_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 
 @each_way
 def test_a_failed_release_comes_out_of_the_block(way: Callable[[LockAdapter], AbstractContextManager[object]]) -> None:
-    """Where the block itself went well, and the adapter regards the lock as released."""
+    """It is raised if the block itself succeeded, and the adapter regards the lock as released."""
     lock = LockAdapter(Failing(), name="theirs")
     with pytest.raises(ConnectionError, match="the server has gone"), way(lock):
         assert lock.held_by_me()
@@ -50,7 +50,7 @@ def test_a_failed_release_comes_out_of_the_block(way: Callable[[LockAdapter], Ab
 def test_a_failed_release_does_not_mask_what_the_block_raised(
     way: Callable[[LockAdapter], AbstractContextManager[object]],
 ) -> None:
-    """The block's exception comes out, unchanged except for a note."""
+    """The block's exception is raised, unchanged except for a note."""
     lock = LockAdapter(Failing(), name="theirs")
     raised = ZeroDivisionError("in the block")
     with pytest.raises(ZeroDivisionError) as caught, way(lock):
@@ -61,7 +61,7 @@ def test_a_failed_release_does_not_mask_what_the_block_raised(
 
 
 def test_an_interrupt_of_the_release_is_not_made_a_note() -> None:
-    """An exception that is not an Exception comes out, whatever the block raised."""
+    """If it is not an `Exception` it is raised, whatever the block raised."""
     inside = Failing()
     inside.failure = KeyboardInterrupt()
     lock = LockAdapter(inside)
@@ -72,7 +72,7 @@ def test_an_interrupt_of_the_release_is_not_made_a_note() -> None:
 
 
 def test_a_failed_release_does_not_mask_what_a_hook_raised() -> None:
-    """The lock is given back, and the hook's exception comes out with a note."""
+    """The lock is released, and the hook's exception is raised with a note."""
 
     class Refusing(LockAdapter):
         def _on_acquired(self, waited: float) -> None:
@@ -86,7 +86,7 @@ def test_a_failed_release_does_not_mask_what_a_hook_raised() -> None:
 
 
 def test_acquire_all_releases_all_others_where_one_release_fails() -> None:
-    """Those before it and those after it, two failures included."""
+    """This holds for locks before it and after it, and for two failures."""
     first, last = TimedLock(), TimedLock()
     failing = [LockAdapter(Failing()) for _ in range(2)]
     locks: list[TimedLock | LockAdapter] = [first, *failing, last]
@@ -96,7 +96,7 @@ def test_acquire_all_releases_all_others_where_one_release_fails() -> None:
 
 
 def test_acquire_all_does_not_mask_what_the_block_raised() -> None:
-    """The block's exception comes out, with each failed release as a note to it or to the first of them."""
+    """The block's exception is raised, with each failed release as a note on it or on the first of them."""
     failing = [LockAdapter(Failing()) for _ in range(2)]
     raised = ZeroDivisionError("in the block")
     with pytest.raises(ZeroDivisionError) as caught, acquire_all(*failing):
@@ -107,7 +107,7 @@ def test_acquire_all_does_not_mask_what_the_block_raised() -> None:
 
 
 def test_acquire_all_does_not_mask_why_it_could_not_enter() -> None:
-    """A timeout is reported as one, with the failed release of what it had already as a note."""
+    """A timeout is reported as one, with a failed release of an acquired lock as a note."""
     had, taken = LockAdapter(Failing()), TimedLock()
     late = LockAdapter(taken)
     with Threads() as threads, taken:
@@ -118,7 +118,7 @@ def test_acquire_all_does_not_mask_why_it_could_not_enter() -> None:
 
 
 def test_acquire_all_lets_an_interrupt_of_a_release_out() -> None:
-    """An exception that is not an Exception comes out, and the other locks are free."""
+    """If it is not an `Exception` it is raised, and the other locks are free."""
     interrupted, failing = Failing(), LockAdapter(Failing())
     interrupted.failure = KeyboardInterrupt()
     lock = LockAdapter(interrupted)
@@ -130,7 +130,7 @@ def test_acquire_all_lets_an_interrupt_of_a_release_out() -> None:
 
 
 def test_an_interrupt_anywhere_leaves_a_lock_of_c_free() -> None:
-    """Looking at the block's exception has opened no hole: a threading.Lock is released whatever comes."""
+    """Checking the block's exception has opened no gap: a threading.Lock is always released."""
 
     def scenario(lock: LockAdapter) -> None:
         try:

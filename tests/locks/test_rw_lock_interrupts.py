@@ -1,4 +1,4 @@
-"""An interrupt anywhere leaves no reader and no writer behind, and no thread in the line of a `TimedRWLock`."""
+"""An interrupt anywhere leaves no reader, no writer, and no thread in the line of a `TimedRWLock`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ each_mode_of_a_wait = pytest.mark.parametrize("mode", ["warm", "cold storm", *lo
 
 
 class Board:
-    """A lock, another one beside it, and what the bodies saw."""
+    """A lock, another one beside it, and the notes of the bodies."""
 
     def __init__(self) -> None:
         self.lock, self.other = TimedRWLock(), TimedLock()
@@ -39,7 +39,7 @@ class Board:
 
 
 class TakenBoard(Taken, Board):
-    """A thread writes, until it is asked to release it; or it reads."""
+    """A thread writes or reads until it is asked to release it."""
 
     def __init__(self, how: str = "write") -> None:
         super().__init__()
@@ -92,20 +92,20 @@ def nested(subject: Board) -> None:
 @each_mode
 @pytest.mark.parametrize("scenario", WAYS)
 def test_a_free_lock_is_never_left_taken(scenario: Callable[[Board], None], mode: Mode) -> None:
-    """Taking it either completes or undoes itself, and leaving always completes."""
+    """Acquiring it either completes or undoes itself, and leaving always completes."""
     interrupts(Board, scenario, Board.broken, mode=mode).check()
 
 
 @each_mode_of_a_wait
 def test_how_often_it_is_held_never_changes(mode: Mode) -> None:
-    """Reading and writing again, reading as a writer, and the refusal to write as a reader leave the count right."""
+    """Reading and writing again, reading as a writer, and the refusal to write as a reader keep the count right."""
     interrupts(Board, nested, Board.broken, mode=mode).check()
 
 
 @each_mode_of_a_wait
 @pytest.mark.parametrize("scenario", [reading, writing, writing_beside])
 def test_a_lock_that_was_waited_for_is_never_left_taken(scenario: Callable[[Board], None], mode: Mode) -> None:
-    """Before, in and after a wait, and on the way out of an interrupted one, nothing is left behind."""
+    """An interrupt before, in or after a wait, or on the way out of one, leaves nothing behind."""
     interrupted_in_a_wait(TakenBoard, scenario, TakenBoard.broken, mode).check()
 
 
@@ -120,7 +120,7 @@ def giving_up(subject: Board) -> None:
 
 @each_mode_of_a_wait
 def test_a_wait_that_gives_up_leaves_the_line(mode: Mode) -> None:
-    """A wait that times out is withdrawn, whatever happens while its error is made."""
+    """A wait that times out is withdrawn, even if an interrupt comes while its error is made."""
     interrupts(TakenBoard, giving_up, TakenBoard.broken_after_all, mode=mode).check()
 
 
@@ -139,7 +139,7 @@ class Queue(TakenBoard):
 
 @pytest.mark.parametrize("mode", ["warm", *long[:2]])
 def test_readers_are_let_in_when_the_writer_before_them_is_interrupted(mode: Mode) -> None:
-    """A writer that is interrupted passes the bell on, in its wait and at its turn."""
+    """A writer that is interrupted in its wait or at its turn rings the next one."""
     sweep = interrupts(
         Queue, writing, Queue.broken, mode=mode, when_blocked=Queue.a_reader_waits_too, unblock=Queue.let_go
     )

@@ -19,7 +19,7 @@ each_mode_of_a_wait = pytest.mark.parametrize("mode", ["warm", "cold storm", *lo
 
 
 class Permits:
-    """A semaphore with one permit, a lock beside it, and what the body saw."""
+    """A semaphore with one permit, a lock beside it, and the notes of the body."""
 
     def __init__(self) -> None:
         self.semaphore, self.other = TimedSemaphore(1), TimedLock()
@@ -40,7 +40,7 @@ class Permits:
 
 
 class TakenPermits(Taken, Permits):
-    """Its permit is taken by a thread, until that is asked to give it back."""
+    """A thread has its permit until it is asked to give it back."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def test_a_free_permit_is_never_lost(scenario: Callable[[Permits], None], mode: 
 @each_mode_of_a_wait
 @pytest.mark.parametrize("scenario", WAYS)
 def test_a_permit_that_was_waited_for_is_never_lost(scenario: Callable[[Permits], None], mode: Mode) -> None:
-    """Before, in and after a wait, and on the way out of an interrupted one, nothing is left behind."""
+    """An interrupt before, in or after a wait, or on the way out of one, leaves nothing behind."""
     interrupted_in_a_wait(TakenPermits, scenario, TakenPermits.broken, mode).check()
 
 
@@ -99,7 +99,7 @@ def by_trying(subject: Permits) -> None:
 @each_mode_of_a_wait
 @pytest.mark.parametrize("scenario", [by_giving_up, by_trying])
 def test_a_wait_that_gives_up_leaves_the_line(scenario: Callable[[Permits], None], mode: Mode) -> None:
-    """A wait that times out is withdrawn, whatever happens while its error is made."""
+    """A wait that times out is withdrawn, even if an interrupt comes while its error is made."""
     interrupts(TakenPermits, scenario, TakenPermits.broken_after_all, mode=mode).check()
 
 
@@ -114,7 +114,7 @@ def by_deadlock(subject: Permits) -> None:
 
 @pytest.mark.parametrize("mode", ["cold storm", pytest.param("warm", marks=pytest.mark.slow), *long])
 def test_a_refused_wait_leaves_the_line(mode: Mode) -> None:
-    """A thread that would wait for its own permit leaves nothing behind, and keeps the one that it has to the end."""
+    """A thread that would wait for its own permit leaves nothing behind, and keeps its permit to the end."""
     interrupts(Permits, by_deadlock, Permits.broken, mode=mode).check()
 
 
@@ -130,7 +130,7 @@ class Handed(TakenPermits):
 
 @pytest.mark.parametrize("mode", ["warm", *long[:2]])
 def test_the_next_one_is_let_in_whoever_is_interrupted(mode: Mode) -> None:
-    """A waiter that is interrupted passes the bell on, even if it was its own turn just then."""
+    """A waiter that is interrupted rings the next one, even if it was its own turn just then."""
     sweep = interrupts(
         Handed, by_with, Handed.broken, mode=mode, when_blocked=Handed.one_more_waits, unblock=Handed.let_go
     )
@@ -150,7 +150,7 @@ def by_acquire(subject: Permits) -> None:
 
 @each_mode
 def test_acquire_loses_nothing_but_at_the_entry_of_release(mode: Mode) -> None:
-    """As the documentation says: `release` is written in Python, and an interrupt right at its call comes first."""
+    """As documented: `release` is in Python, and an interrupt right at its call comes first."""
     report = interrupts(Permits, by_acquire, Permits.broken, mode=mode)
     if mode in ("warm", "cold"):  # a storm may begin before, and a worker's exception is set before
         assert {leak.where.rpartition(" ")[2] for leak in report.leaks} == {RELEASE}, report
@@ -165,7 +165,7 @@ class LeavingInPythonToo(TimedSemaphore):
 
 @each_mode
 def test_an_exit_in_python_loses_a_permit(mode: Mode) -> None:
-    """The control: a Python `__exit__` opens the hole that the documentation names, and the sweep finds it."""
+    """The control: a Python `__exit__` opens the gap that the documentation names, and the sweep finds it."""
 
     def make() -> Permits:
         subject = Permits()

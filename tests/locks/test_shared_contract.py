@@ -1,4 +1,4 @@
-"""What semaphores and reader-writer locks promise beside the kit: hooks, turns, records of holds, arguments."""
+"""Guarantees of semaphores and reader-writer locks beside the kit: hooks, turns, records of holds, arguments."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ToldBoard(TimedRWLock):
 
 
 def test_hooks_are_told_as_those_of_a_lock() -> None:
-    """Before a wait with the holder, after it with how long it was, and of a wait without success with its error."""
+    """They are called before a wait with the holder, after it with its length, and after a failure with the error."""
     semaphore, leave = ToldSemaphore(), Event()
 
     def hold() -> None:
@@ -81,7 +81,7 @@ def test_hooks_are_told_as_those_of_a_lock() -> None:
 
 
 def test_a_hook_that_fails_leaves_nothing_taken() -> None:
-    """What was taken is given back, the repeated hold of a reader and a writer alone."""
+    """The acquired hold is released, and only that one if a reader or writer has another."""
     semaphore, board = ToldSemaphore(), ToldBoard()
     semaphore.fails = True
     for enter in (semaphore.__enter__, semaphore.hold(1.0).__enter__, semaphore.acquire):
@@ -126,12 +126,12 @@ def test_a_writer_waits_for_no_more_turns_than_there_are_readers_before_it() -> 
         stop.set()
         for reader in readers:
             reader.result()
-    # Each reader may have gone in before the writer came, and say so only now.
+    # Each reader may have gone in before the writer came, and reports it only now.
     assert max(turns) <= 4
 
 
 def test_a_newcomer_never_overtakes_the_line() -> None:
-    """Neither a with nor a try, even if a permit is free that the first in the line has not taken yet."""
+    """This holds for a `with` and a try, even if a permit is free that the first in the line has not taken yet."""
     semaphore = TimedSemaphore(1)
     order: list[int] = []
 
@@ -142,13 +142,13 @@ def test_a_newcomer_never_overtakes_the_line() -> None:
     with Actors() as actors, semaphore:
         for number in range(5):
             actors.start(lambda number=number: take(number))  # type: ignore[misc]  # bound now
-            eventually(lambda number=number: semaphore.waiting == number + 1)  # type: ignore[misc]  # the same
+            eventually(lambda number=number: semaphore.waiting == number + 1)  # type: ignore[misc]  # bound now
         assert not semaphore.acquire(False)
     assert order == list(range(5))
 
 
 def test_holds_are_recorded_and_shown_and_their_order_is_checked() -> None:
-    """Spans have their thread and name, reports all holders, and an inversion is reported whichever side is taken."""
+    """Spans have their thread and name, reports all holders, and an inversion is reported for either side."""
     semaphore, board = TimedSemaphore(2, name="permits"), TimedRWLock(name="board")
     lock = TimedLock(name="lock")
     with record() as recording, record_sites():
@@ -171,7 +171,7 @@ def test_holds_are_recorded_and_shown_and_their_order_is_checked() -> None:
 
 
 def test_a_report_shows_all_who_hold_it() -> None:
-    """The first one in its line, and each further one below."""
+    """The first holder is in the lock's line, and each other one on a line below."""
     board, leave = TimedRWLock(name="board"), Event()
 
     def read() -> None:
@@ -190,20 +190,20 @@ def test_a_report_shows_all_who_hold_it() -> None:
 
 @pytest.mark.parametrize("permits", [0, -1])
 def test_a_semaphore_has_at_least_one_permit(permits: int) -> None:
-    """None, or less, is an error at once."""
+    """None or less is an error at once."""
     with pytest.raises(ValueError, match="permits must be 1 or more"):
         TimedSemaphore(permits)
 
 
 @pytest.mark.parametrize("permits", [1.5, "2", None, True])
 def test_permits_are_an_integer(permits: Any) -> None:
-    """Anything else is a TypeError."""
+    """Any other type is a TypeError."""
     with pytest.raises(TypeError, match="permits must be an integer"):
         TimedSemaphore(permits)
 
 
 def test_an_adapter_and_a_condition_take_a_semaphore_as_a_lock() -> None:
-    """Its acquire and release are those of threading's."""
+    """Its acquire and release are like those of threading's."""
     adapter = LockAdapter(TimedSemaphore(1))
     with adapter, pytest.raises(LockTimeoutError):
         adapter.hold(0.001).__enter__()
@@ -213,7 +213,7 @@ def test_an_adapter_and_a_condition_take_a_semaphore_as_a_lock() -> None:
 
 
 def test_both_go_when_nobody_has_them() -> None:
-    """A semaphore at once; a reader-writer lock with the next collection."""
+    """A semaphore goes at once; a reader-writer lock with the next collection."""
     semaphore, board = TimedSemaphore(1), TimedRWLock()
     with semaphore, board.read(), ExitStack() as stack:
         stack.enter_context(board.read())

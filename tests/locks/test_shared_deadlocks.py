@@ -1,4 +1,4 @@
-"""The graph of waits of semaphores and reader-writer locks: all of some threads, any of some, or none that is known."""
+"""The wait-for graph with semaphores and reader-writer locks: all of some threads, any of some, or an unknown one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from syncprims._core import deadlocks
 from syncprims._core.stacks import FRAMES_ARE_SHARED
 from syncprims.diagnostics import find_deadlocks
 
-pytestmark = pytest.mark.inverts  # the threads deadlock as they like
+pytestmark = pytest.mark.inverts  # the threads deadlock at random
 
 Entering = AbstractContextManager[object]
 
 
 def holding_then(first: list[Entering], meet: Barrier, then: Entering) -> Callable[[], None]:
-    """Return what enters all of the first, meets the others, and enters the last."""
+    """Return a function that enters all of the first, meets the others, and enters the last."""
 
     def run() -> None:
         with ExitStack() as stack:
@@ -48,7 +48,7 @@ def victims(errors: list[BaseException | None]) -> list[DeadlockError]:
 def test_a_ring_of_semaphores_has_exactly_one_victim(
     size: int, frames_are_shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each thread has the permit that the one before it waits for. Without the GIL, frames can't be walked."""
+    """Each thread has the permit that the previous one waits for. Without the GIL, frames can't be walked."""
     monkeypatch.setattr(deadlocks, "FRAMES_ARE_SHARED", frames_are_shared and FRAMES_ARE_SHARED)
     ring = [TimedSemaphore(1, name=f"{number}") for number in range(size)]
     meet = Barrier(size)
@@ -63,7 +63,7 @@ def test_a_ring_of_semaphores_has_exactly_one_victim(
 
 
 def test_every_holder_of_a_permit_has_to_be_stuck() -> None:
-    """Two threads have a permit each and want a lock that a third has, which wants a permit: all three are stuck."""
+    """Two threads have permits and want a lock that a third has, which wants a permit: all three are stuck."""
     permits, lock = TimedSemaphore(2, name="permits"), TimedLock(name="lock")
     meet = Barrier(3)
     with Actors() as actors:
@@ -75,7 +75,7 @@ def test_every_holder_of_a_permit_has_to_be_stuck() -> None:
 
 
 def test_one_holder_of_a_permit_that_can_go_on_is_enough() -> None:
-    """The same, with one of the two at work: no deadlock, and when it is done the others come through."""
+    """The same, with one of the two at work: no deadlock, and when it is done the others succeed."""
     permits, lock = TimedSemaphore(2, name="permits"), TimedLock(name="lock")
     meet, done = Barrier(2), Event()
 
@@ -95,7 +95,7 @@ def test_one_holder_of_a_permit_that_can_go_on_is_enough() -> None:
 
 
 def test_a_permit_of_acquire_is_anybodys_to_give_back() -> None:
-    """A thread that waits for the permit that it took by acquire() is in no deadlock: another one lets it in."""
+    """A thread that waits for its own permit of acquire() is in no deadlock: another thread may give it back."""
     permits = TimedSemaphore(1)
 
     def wait_for_oneself() -> None:
@@ -113,7 +113,7 @@ def test_a_permit_of_acquire_is_anybodys_to_give_back() -> None:
 
 
 def test_all_permits_of_ones_own_are_a_deadlock_at_once() -> None:
-    """By with, hold and acquire(); what is left of the permits makes none."""
+    """This holds for with, hold and acquire(); if a permit is left, there is no deadlock."""
     permits = TimedSemaphore(3, name="permits")
     with permits, permits.hold(1.0):
         with permits:
@@ -128,7 +128,7 @@ def test_all_permits_of_ones_own_are_a_deadlock_at_once() -> None:
 
 @pytest.mark.parametrize("first", ["read", "write"])
 def test_a_ring_of_rw_locks_has_exactly_one_victim(first: str) -> None:
-    """Each thread reads, or writes, what the one before it wants to write."""
+    """Each thread reads or writes the lock that the previous one wants to write."""
     ring = [TimedRWLock(name=f"{number}") for number in range(3)]
     meet = Barrier(3)
     with Actors() as actors:
@@ -142,7 +142,7 @@ def test_a_ring_of_rw_locks_has_exactly_one_victim(first: str) -> None:
 
 
 def test_a_writer_waits_for_all_readers() -> None:
-    """One reader of two wants what the writer holds: that is enough for a deadlock, whatever the other one does."""
+    """One of two readers wants a lock that the writer holds: that is enough for a deadlock, whatever the other does."""
     board, lock = TimedRWLock(name="board"), TimedLock(name="lock")
     meet, done = Barrier(2), Event()
 
@@ -192,7 +192,7 @@ def test_a_reader_waits_for_the_writer_that_waits_before_it() -> None:
 
 
 def test_a_writer_with_a_limit_holds_nobody_up_for_good() -> None:
-    """The same, with writers that give up: no deadlock, and the readers come through when they have."""
+    """The same, with writers that give up: no deadlock, and the readers succeed after that."""
     one, other = TimedRWLock(name="one"), TimedRWLock(name="other")
     begin = Event()
 
@@ -222,7 +222,7 @@ def test_a_writer_with_a_limit_holds_nobody_up_for_good() -> None:
 
 
 def test_a_reader_that_wants_to_write_is_refused_with_and_without_a_limit() -> None:
-    """At once, with what to do instead; it goes on as a reader."""
+    """The error comes at once, with advice; the thread goes on as a reader."""
     board = TimedRWLock(name="board")
     with board.read():
         for entering in (board.write(), board.write(None), board.write(LIMIT), board.write(0)):
@@ -234,7 +234,7 @@ def test_a_reader_that_wants_to_write_is_refused_with_and_without_a_limit() -> N
 
 
 def test_acquire_all_takes_them_in_one_order() -> None:
-    """Threads that list a lock, a semaphore and a board in any order come through, whatever the others do."""
+    """Threads that list a lock, a semaphore and a board in any order succeed, whatever the others do."""
     board, permits, lock = TimedRWLock(), TimedSemaphore(1), TimedLock()
     begin = Barrier(3)
 

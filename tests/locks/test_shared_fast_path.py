@@ -1,4 +1,4 @@
-"""On the fast path into a shared lock no interrupt comes between a token and the look whether it fits."""
+"""On the fast path of a shared lock no interrupt comes between adding a token and checking whether it fits."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 from locks.actors import LIMIT, Actors, eventually, held_in, wait_for
 from syncprims import LockTimeoutError, TimedRWLock, TimedSemaphore
 
-# An interrupt may be delivered, and with the GIL a thread changes: after a call, at a jump back, and on entry.
+# An interrupt may be delivered, and with the GIL threads may change: after a call, at a jump back, and on entry.
 PLACES = ("CALL", "JUMP_BACKWARD", "RESUME", "SEND", "YIELD", "FOR_ITER", "SEND")
 
 
 def steps(function: FunctionType) -> list[str]:
-    """The instructions from each adding in place to the first return behind it, and to what takes it out again."""
+    """The instructions from each adding in place to the first return after it, and to the removal of the token."""
     found = list(dis.get_instructions(function))
     begins = [at for at, each in enumerate(found) if each.opname == "BINARY_OP" and each.argrepr == "+="]
     assert begins, "the way in adds to a list in place"
@@ -42,13 +42,13 @@ def steps(function: FunctionType) -> list[str]:
     ],
 )
 def test_going_in_and_looking_are_one_step(function: Callable[..., object]) -> None:
-    """No call and no jump back is between the place among the threads that are in and the look whether it fits."""
+    """There is no call and no jump back between adding a token to the holds and checking whether it fits."""
     assert isinstance(function, FunctionType)
     assert [name for name in steps(function) if name.startswith(PLACES)] == []
 
 
 def test_a_call_on_the_way_is_found() -> None:
-    """The test of the test."""
+    """The control: it shows that the test works."""
 
     def careless(held: list[int]) -> bool:
         held += (1,)
@@ -59,7 +59,7 @@ def test_a_call_on_the_way_is_found() -> None:
 
 
 def test_the_fast_path_is_taken_without_hooks_and_without_a_line() -> None:
-    """A class that has to be told of each acquisition goes the other way."""
+    """A class with a hook for each acquisition takes the slow path."""
 
     class Told(TimedSemaphore):
         def _on_acquired(self, waited: float, /) -> None:
@@ -76,13 +76,13 @@ def test_tries_go_the_slow_way() -> None:
 
 
 class Slow(list[int]):
-    """The tokens of the threads that are in, of which a thread takes one out only when it is asked to."""
+    """The tokens of the holders, of which a thread removes one only when it is asked to."""
 
     ident = 0
     begun, go = Event(), Event()
 
     def remove(self, token: int) -> None:
-        """Take it out."""
+        """Remove it."""
         if abs(token) == self.ident:
             self.begun.set()
             wait_for(self.go)
@@ -106,7 +106,7 @@ class FastTries(TimedSemaphore):
 
 
 class Between(list[int]):
-    """The tokens of the holders; after a thread has added one, and before it looks, something else happens once."""
+    """The tokens of the holders; after a thread has added one, and before it checks, something else happens once."""
 
     def __init__(self, tokens: list[int], happens: Callable[[], object]) -> None:
         super().__init__(tokens)
@@ -121,14 +121,14 @@ class Between(list[int]):
 
 
 def replace_tokens(lock: Any, happens: Callable[[], object]) -> None:
-    """Let something happen when the next token is added; what releases is made again, for these tokens."""
+    """Let something happen when the next token is added; the releasing functions are made again, for these tokens."""
     lock._held = Between(lock._held, happens)
     lock._releases.clear()
     lock._leaves.clear()
 
 
 def test_a_thread_that_takes_its_first_token_back_lets_no_third_one_in() -> None:
-    """Equal tokens are equally good: who removes one again removes the first, and the places of the others change."""
+    """Equal tokens are interchangeable: the first of them is removed, and the places of the others change."""
     semaphore: Any = TimedSemaphore(2)
     mine, theirs = semaphore.hold(0.001), semaphore.hold(0.002)
     with Actors() as actors:
@@ -160,7 +160,7 @@ def test_a_thread_that_takes_its_first_token_back_lets_no_third_one_in() -> None
 
 
 def test_a_writer_that_writes_again_keeps_its_first_place() -> None:
-    """A reader that comes then goes in only if the first token is a reader's: that of a writer must stay first."""
+    """A reader that comes then goes in only if the first token is a reader's, so a writer's token must stay first."""
     lock: Any = TimedRWLock()
     with Actors() as actors:
         writes, again, done = Event(), Event(), Event()
@@ -190,7 +190,7 @@ def test_a_writer_that_writes_again_keeps_its_first_place() -> None:
 
 @pytest.mark.parametrize("kind", [TimedSemaphore, FastTries])
 def test_no_try_fails_because_of_another_one_that_fails(kind: type[TimedSemaphore]) -> None:
-    """As it could if tries took the fast path."""
+    """That could happen if tries took the fast path."""
     fast = kind is FastTries
     semaphore: Any = kind(1)
     held = Slow()
@@ -225,7 +225,7 @@ def test_no_try_fails_because_of_another_one_that_fails(kind: type[TimedSemaphor
 
 
 def test_the_fast_path_is_taken_again_when_no_thread_waits_any_more() -> None:
-    """A wait closes it, and the next one who finds no line opens it."""
+    """A wait closes it, and the next thread that finds no line opens it."""
     lock = TimedRWLock()
     with lock.read(), Actors() as actors:
         assert isinstance(actors.start(lambda: lock.write(0.001).__enter__()).error(), LockTimeoutError)

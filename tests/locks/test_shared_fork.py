@@ -1,4 +1,4 @@
-"""Locks that several threads hold in a forked child: what vanished threads held is free, one's own stays."""
+"""Shared locks in a forked child: the holds of vanished threads are gone, and the forking thread keeps its own."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from syncprims import QueuedLock, TimedRWLock, TimedSemaphore
 pytestmark = [
     pytest.mark.untraceable,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork"),
-    # It is what is tested here.
+    # This is the subject of the test.
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]
 
 
 def stay(entering: AbstractContextManager[object], leave: Event) -> Callable[[], None]:
-    """Return what enters, and stays until it is asked to leave."""
+    """Return a function that enters, and stays until it is asked to leave."""
 
     def run() -> None:
         with entering:
@@ -32,7 +32,7 @@ def stay(entering: AbstractContextManager[object], leave: Event) -> Callable[[],
 
 
 def test_permits_of_vanished_threads_are_free() -> None:
-    """Those of with and of acquire() alike; those of the thread that forks stay, and no wait of others is left."""
+    """This holds for with and acquire(); the forking thread keeps its permits, and no wait of others is left."""
     permits, leave = TimedSemaphore(4), Event()
 
     def acquire_and_stay() -> None:
@@ -87,14 +87,14 @@ def test_what_vanished_threads_read_or_wrote_is_free(how: str) -> None:
 
 
 class Rooms(QueuedLock):
-    """Those of one kind together."""
+    """Lets in threads of one kind together."""
 
     def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
         return all(each == kind for each in kinds)
 
 
 def test_a_lock_of_ones_own_that_vanished_threads_held_is_free() -> None:
-    """For any kind of hold; and no wait of others is left."""
+    """This holds for any kind of hold; and no wait of others is left."""
     rooms, leave = Rooms(), Event()
 
     def check() -> None:
@@ -116,7 +116,7 @@ def test_a_lock_of_ones_own_that_vanished_threads_held_is_free() -> None:
 
 
 def test_ones_own_hold_stays_ones_own() -> None:
-    """A writer writes on in the child, and leaves what it entered before the fork."""
+    """A writer writes on in the child, and leaves the block that it entered before the fork."""
     board, permits, rooms = TimedRWLock(), TimedSemaphore(1), Rooms()
     pid = 0
     with board.write(), permits, board.read(), rooms.of(3):

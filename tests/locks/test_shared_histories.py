@@ -1,4 +1,4 @@
-"""Several threads do at once what they like with a lock that several may hold, as if one after another."""
+"""Several threads use a lock that several may hold at the same time, as if one after another."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PERMITS: Final = 2
 
 
 class State(NamedTuple):
-    """What each thread holds, and who waits.
+    """The holds of each thread, and the waiting threads.
 
-    A wait is a call of two parts, as others may see that a thread waits: a try fails then.
+    A wait is a call of two parts, because other threads may see that a thread waits: then a try fails.
     """
 
     held: tuple[tuple[int, str], ...] = ()
@@ -44,19 +44,19 @@ class State(NamedTuple):
         return self._replace(waiting=self.waiting - {thread})
 
 
-Way = tuple[str, str]  # how, and what
+Way = tuple[str, str]  # the method, and its argument
 ERRORS: Final = (DeadlockError, TimeoutError, ValueError, RuntimeError)
 
 
 class Rooms(QueuedLock):
-    """Those of one kind together."""
+    """Lets in threads of one kind together."""
 
     def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
         return all(each == kind for each in kinds)
 
 
 def do(act: Callable[[], object]) -> Hashable:
-    """Do it, and return how it came out."""
+    """Do it, and return the outcome."""
     try:
         outcome = act()
     except ERRORS as error:
@@ -82,7 +82,7 @@ def act_of(thing: Any, way: Way) -> Callable[[], object]:
 
 
 def model(state: State, call: Call[State], *, fits: Callable[[State, int, str], bool]) -> State | None:
-    """What it is when its callers come one after another."""
+    """The state of the lock if its callers come one after another."""
     how, what = cast(Way, call.what)
     me, failed = call.thread, call.outcome in ("TimeoutError", False)
     if how == "leave":
@@ -121,7 +121,7 @@ def room_fits(state: State, thread: int, what: str) -> bool:
 
 
 def room_model(state: State, call: Call[State]) -> State | None:
-    """A thread leaves the room that it is in, by whatever it leaves."""
+    """A thread leaves the room that it is in, by any way to leave."""
     how, what = cast(Way, call.what)
     if how == "leave":
         what = next((each for thread, each in state.held if thread == call.thread), what)
@@ -129,14 +129,14 @@ def room_model(state: State, call: Call[State]) -> State | None:
 
 
 def carrying_out(thing: Any, plan: list[Way]) -> Callable[[Recorder[State]], None]:
-    """Return what does all of the plan, and leaves in the end what it has."""
+    """Return a function that carries out the plan, and finally leaves all holds."""
 
     def carry_out(note: Recorder[State]) -> None:
         for way in plan:
             parts: tuple[Way, ...] = (("asks", way[1]), ("gets", way[1])) if way[0] == "wait" else (way,)
             note(parts[0], lambda way=way: do(act_of(thing, way)), parts[1:])  # type: ignore[misc]  # bound now
         for what in {what for how, what in plan if how in ("try", "wait")}:
-            while note(("leave", what), lambda what=what: do(act_of(thing, ("leave", what)))) is None:  # type: ignore[misc]  # the same
+            while note(("leave", what), lambda what=what: do(act_of(thing, ("leave", what)))) is None:  # type: ignore[misc]  # bound now
                 pass
 
     return carry_out
@@ -156,7 +156,7 @@ def plans(ways: list[Way]) -> st.SearchStrategy[Plan]:
 
 
 def planned(ways: list[Way], random: Random) -> Plan:
-    """One of these, by chance."""
+    """One of these, at random."""
     return [random.choices(ways, k=random.randint(FEWEST, MOST)) for _ in range(random.randint(2, 3))]
 
 
@@ -196,7 +196,7 @@ Note = Callable[[str, object], None]
 
 @each_lock
 def test_histories_are_linearizable(check: Check, ways: list[Way], record_property: Note) -> None:
-    """Whatever two or three threads do at once came out as if they had done it one after another."""
+    """The calls of two or three threads at once have outcomes as if they had come one after another."""
 
     @some
     @given(plans(ways), st.integers(0, 1 << 16))
@@ -208,7 +208,7 @@ def test_histories_are_linearizable(check: Check, ways: list[Way], record_proper
 
 
 # Nearly all of the time goes into the runs, whose threads let others run before every third line; the search takes less
-# than a millisecond for most histories. So how many there are in a given time depends on what else the machine does.
+# than a millisecond for most histories. So the number of histories in a given time depends on the machine's other work.
 SECONDS: Final = 300
 
 
@@ -216,7 +216,7 @@ SECONDS: Final = 300
 @pytest.mark.timeout(2 * SECONDS)
 @each_lock
 def test_a_thousand_histories_are_linearizable(check: Check, ways: list[Way], record_property: Note) -> None:
-    """The same up to a thousand times, as many as there is time for; the number is the seed of what is done."""
+    """The same up to a thousand times, as many as there is time for; the number is the seed."""
     end = monotonic() + SECONDS
     judged = 0
     while judged < 1000 and monotonic() < end:
@@ -249,7 +249,7 @@ def one(thread: int, way: Way, outcome: Hashable, began: int, ended: int) -> Cal
     ],
 )
 def test_the_model_itself(history: list[Call[State]], verdict: bool) -> None:
-    """Histories whose verdict is known get it."""
+    """Histories with a known verdict get that verdict."""
     assert linearizable(history, State(), lambda state, call: model(state, call, fits=side_fits)) is verdict
 
 

@@ -1,7 +1,6 @@
 """Every interleaving of two or three threads at the shared locks, up to a number of preemptions.
 
-The explorations run in processes of their own, because they put models in the place of what is written in C: see
-`explore_shared`.
+The explorations run in processes of their own, because they replace C code by models: see `explore_shared`.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from exploring import explore
 
 pytest.importorskip("frontrun", reason="explores interleavings, and is not there for every interpreter")
 
-# Each is bounded by what there is to explore, which on a busy machine takes a while.
+# Each is bounded by the number of interleavings, which take a while on a busy machine.
 pytestmark = [pytest.mark.untraceable, pytest.mark.timeout(300)]
 
 SCRIPT: Final = Path(__file__).with_name("explore_shared.py")
 Note = Callable[[str, object], None]
 
 
-# The longest takes a minute on a quiet machine. One that does not end in this time is not complete, and fails.
+# The longest takes a minute on a quiet machine. An exploration that does not end in this time is incomplete, and fails.
 SECONDS: Final = 1500
 
 
@@ -57,7 +56,7 @@ def long(*values: object) -> object:
 def test_every_interleaving_is_right(
     scenario: str, preemptions: int, outcomes: set[str], record_property: Note
 ) -> None:
-    """However the threads interleave, it comes out as the scenario says, and in each of the ways that there are."""
+    """Every interleaving ends as the scenario says, and each possible outcome occurs."""
     report = explore(SCRIPT, scenario, preemptions=preemptions, seconds=SECONDS)
     assert report.holds is True, report.explanation
     assert report.complete
@@ -81,6 +80,6 @@ def test_every_interleaving_is_right(
     ],
 )
 def test_mutations_are_caught(scenario: str, preemptions: int, record_property: Note) -> None:
-    """With one step left out or in the wrong place, some interleaving is found that shows it."""
+    """If a step is missing or in the wrong place, some interleaving shows it."""
     assert explore(SCRIPT, scenario, preemptions=preemptions, seconds=250).holds is False
     record_property("mutations caught", 1)

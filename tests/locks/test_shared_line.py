@@ -1,4 +1,4 @@
-"""The line of the shared locks while threads leave it: who joins is never lost, and nothing is read in two steps."""
+"""The line of the shared locks while threads leave it: no joining thread is lost, and reads are one step."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Bell(Mailbox[Any]):
 
 
 class Urgent(QueuedLock):
-    """One at a time, the lowest kind first; while a place is looked for, something else may happen once."""
+    """Lets in one thread at a time, the lowest kind first; while a place is sought, something else may happen once."""
 
     happens: Callable[[], object] | None = None
 
@@ -69,7 +69,7 @@ class Urgent(QueuedLock):
         self.lines.append([kind_of(each) if isinstance(each, shared_lock.Queued) else None for each in self._line])
 
     def join_line(self, queued: Any, leave_line: Callable[[], object]) -> None:
-        """What is controlled."""
+        """The method that the controls replace."""
         super()._join_line(queued, leave_line)
 
 
@@ -83,7 +83,7 @@ class CountsBefore(Urgent):
 
 
 class StaysTooFarAhead(Urgent):
-    """A broken control: a thread that joins does not look who is behind it."""
+    """A broken control: a thread that joins does not check which threads are behind it."""
 
     def join_line(self, queued: Any, leave_line: Callable[[], object]) -> None:
         """Join."""
@@ -99,7 +99,7 @@ class LeavesOnce(Urgent):
 
 
 def kind_of(queued: Any) -> int:
-    """The kind of hold that it waits for."""
+    """The kind of hold that a waiter wants."""
     return int(queued.token >> 64)
 
 
@@ -107,10 +107,10 @@ WAITING: Final = (2, 4, 6)
 
 
 class Joining:
-    """What happens when a thread joins a line that others leave at this moment."""
+    """A thread joins a line that others leave at this moment."""
 
     def __init__(self, lock: Urgent, newcomer: int, leaving: tuple[int, ...]) -> None:
-        """Let it happen; in the end interrupt all that did not come in."""
+        """Let it happen; finally interrupt all threads that did not come in."""
         self.came: list[int] = []
         self.lock = lock
         self.stay = sorted({*WAITING, newcomer} - {*leaving})
@@ -119,7 +119,7 @@ class Joining:
             for number, kind in enumerate(WAITING, start=1):
                 actors.start(partial(self.come, kind))
                 eventually(lambda number=number: len(lock.lines) == number)  # type: ignore[misc]  # bound now
-            # From then on they don't need the mutex to leave, which the newcomer has while they do.
+            # From then on they don't need the mutex to leave. The newcomer has the mutex at that time.
             eventually(lambda: all(queued.bell.listens for queued in self.waiters()))
             lock.happens = partial(self.interrupt, leaving)
             actors.start(partial(self.come, newcomer))
@@ -133,7 +133,7 @@ class Joining:
         self.left_over = lock._line[:-1]
 
     def come(self, kind: int) -> None:
-        """What each thread does."""
+        """The work of each thread."""
         with suppress(Interrupt), self.lock.of(kind, LIMIT):
             self.came.append(kind)
 
@@ -145,7 +145,7 @@ class Joining:
         eventually(lambda: not {*kinds} & {*map(kind_of, self.waiters())})
 
     def waiters(self) -> list[Any]:
-        """All in the line, also behind its end."""
+        """All waiters in the line, also behind its end."""
         return [each for each in self.lock._line[:] if isinstance(each, shared_lock.Queued)]
 
 
@@ -183,7 +183,7 @@ def test_one_that_joins_while_others_leave_gets_its_place(newcomer: int, leaving
 def test_what_would_lose_it_is_noticed(
     control: type[Urgent], newcomer: int, leaving: tuple[int, ...], line: list[int | None]
 ) -> None:
-    """The test of the test."""
+    """The control: it shows that the test works."""
     joining = Joining(control(), newcomer, leaving)
     assert joining.line == line
     assert line != [*joining.stay, None] or joining.left_over != []
@@ -193,7 +193,7 @@ def test_what_would_lose_it_is_noticed(
 
 
 class Missing(list[Any]):
-    """A list in which the search for an item may miss it without the GIL, because other threads move it."""
+    """A list in which a search may miss an item without the GIL, because other threads move it."""
 
     def __contains__(self, item: object) -> bool:
         return False
@@ -202,11 +202,11 @@ class Missing(list[Any]):
         return iter(())
 
     def index(self, *args: Any) -> int:
-        """Find nothing."""
+        """Find no item."""
         raise ValueError("missed")
 
     def count(self, item: object) -> int:
-        """Count nothing."""
+        """Count no item."""
         return 0
 
 
@@ -224,7 +224,7 @@ def missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def waits_behind(lock: Any, holding: Entering, entering: Entering, how: Callable[[], object]) -> object:
-    """Have one thread wait for another one's hold; return how the first one has the lock when it is in."""
+    """Let one thread wait for another one's hold; return how the first one has the lock when it is in."""
     ins: list[object] = []
 
     def enter() -> None:
@@ -256,14 +256,14 @@ def test_no_permit_is_missed() -> None:
 
 @contextmanager
 def permits_of(permits: TimedSemaphore) -> Iterator[None]:
-    """Give the lent permit back in the end."""
+    """Finally give the lent permit back."""
     yield
     permits.release()
 
 
 @pytest.mark.usefixtures("missing")
 def test_no_side_is_missed() -> None:
-    """A thread that reads or writes may read again, or write again, and knows how it holds the lock."""
+    """A thread that reads or writes may do so again, and knows how it holds the lock."""
     lock = TimedRWLock(LIMIT)
     with lock.read(), lock.read():
         assert lock.held_by_me() == "read"
@@ -280,7 +280,7 @@ def test_no_side_is_missed() -> None:
 
 @pytest.mark.usefixtures("missing")
 def test_no_hold_of_a_lock_of_ones_own_is_missed() -> None:
-    """It is found when it is released, and when it is taken again."""
+    """It is found when it is released, and when it is acquired again."""
     lock = Urgent()
     with lock:
         with pytest.raises(DeadlockError, match="release it first"):
@@ -295,7 +295,7 @@ def test_no_hold_of_a_lock_of_ones_own_is_missed() -> None:
 
 
 class Shared(QueuedLock):
-    """For any number of threads."""
+    """Lets in any number of threads."""
 
     def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
         return True
@@ -303,7 +303,7 @@ class Shared(QueuedLock):
 
 @pytest.mark.parametrize("rounds", [1000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_a_hold_is_found_while_other_threads_come_and_go(rounds: int) -> None:
-    """Without the GIL, `in` a list misses about one hold in a million."""
+    """Without the GIL, `in` misses about one hold in a million in a list."""
     lock, board, together = Shared(), TimedRWLock(), Barrier(4)
 
     def come_and_go() -> None:
@@ -337,7 +337,7 @@ class Racing(list[int]):
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_permit_that_its_own_thread_gives_back_at_the_same_time_is_not_counted_twice(number: int) -> None:
-    """There are enough others, so none of the two is one too many."""
+    """There are enough other permits, so both may be given back."""
     semaphore: Any = TimedSemaphore(3)
     acquired, give_back, given = Event(), Event(), Event()
 
@@ -371,7 +371,7 @@ def test_a_permit_that_its_own_thread_gives_back_at_the_same_time_is_not_counted
 
 
 class Stopping:
-    """The guard of a lock; the thread that has gone in under it stops behind it."""
+    """The guard of a lock; a thread that has gone in under it stops after it."""
 
     def __init__(self, lock: Any) -> None:
         self.lock, self.guard = lock, lock._guard
@@ -402,7 +402,7 @@ CASES: Final[dict[str, tuple[Callable[[], Any], Callable[[Any], Entering]]]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_waiter_that_has_gone_in_waits_for_no_thread(case: str) -> None:
-    """It is in the line for another moment. A thread that begins to wait then waits for it, and not in a cycle."""
+    """It is in the line for another moment. A thread that waits for it then is not in a cycle."""
     make, entering = CASES[case]
     lock = make()
 
@@ -446,7 +446,7 @@ class Interrupted(Stopping):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_handler_on_top_of_the_mutex_goes_first(case: str) -> None:
-    """Those before it in the line need the mutex to go in, which its thread has until it ends."""
+    """The threads before it in the line need the mutex to go in, which its thread has until it ends."""
     make, entering = CASES[case]
     lock = make()
     came: list[str] = []

@@ -1,4 +1,4 @@
-"""Random programs of four threads and a lock that several of them may hold at once, against a model of its line."""
+"""Random programs of four threads and a lock that several may hold at once, against a model of its line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ workers = st.integers(0, WORKERS - 1)
 
 
 class Lines(RuleBasedStateMachine):
-    """The model: who holds what, and who waits for what, in the order in which they came."""
+    """The model: the holds, and the waits in the order of arrival."""
 
     kinds: ClassVar[tuple[str, ...]] = ()
 
@@ -35,19 +35,19 @@ class Lines(RuleBasedStateMachine):
         self.line: list[tuple[int, str]] = []
 
     def make(self) -> Any:
-        """Make the thing."""
+        """Make the lock."""
         raise NotImplementedError
 
     def entering(self, kind: str, timeout: float | None) -> Any:
-        """What is entered."""
+        """The object to enter."""
         raise NotImplementedError
 
     def fits(self, worker: int, kind: str) -> bool:
-        """Whether one more hold fits, whichever thread waits."""
+        """Whether one more hold fits, even if threads wait."""
         raise NotImplementedError
 
     def overtakes(self, worker: int) -> bool:
-        """Whether the worker goes in though others wait."""
+        """Whether the worker goes in even if others wait."""
         raise NotImplementedError
 
     def refused(self, worker: int, kind: str) -> bool:
@@ -55,11 +55,11 @@ class Lines(RuleBasedStateMachine):
         raise NotImplementedError
 
     def is_waiting(self, worker: int) -> bool:
-        """Whether it waits in the model."""
+        """Whether the worker waits in the model."""
         return any(each == worker for each, _ in self.line)
 
     def goes_in(self, worker: int, kind: str) -> bool:
-        """Whether it goes in at once; then it does in the model too."""
+        """Whether the worker goes in at once; then it does in the model too."""
         if self.overtakes(worker) or (not self.line and self.fits(worker, kind)):
             self.held.append((worker, kind))
             return True
@@ -101,13 +101,13 @@ class Lines(RuleBasedStateMachine):
 
     @rule(worker=workers, data=st.data())
     def leave(self, worker: int, data: st.DataObject) -> None:
-        """Leave what it holds, which lets in those at the front of the line that fit; or an error."""
+        """Leave a hold, which lets in those at the front of the line that fit; or an error."""
         kind = data.draw(st.sampled_from(self.kinds))
         if not self.is_waiting(worker):
             self.let_go(worker, kind)
 
     def let_go(self, worker: int, kind: str) -> None:
-        """Leave in the model and in truth."""
+        """Leave in the model and in fact."""
         token = self.entering(kind, 0)
         outcome = self.workers[worker].do(lambda: token.__exit__(None, None, None))
         if (worker, kind) not in self.held:
@@ -121,7 +121,7 @@ class Lines(RuleBasedStateMachine):
             self.held.append((first, what))
 
     def outcome_of(self, worker: int) -> object:
-        """What came of its wait."""
+        """The outcome of its wait."""
         found: list[object] = []
 
         def look() -> bool:
@@ -136,12 +136,12 @@ class Lines(RuleBasedStateMachine):
 
     @invariant()
     def it_is_as_the_model_says(self) -> None:
-        """Holders and number of the threads that wait."""
+        """The holders and the number of waiting threads are right."""
         assert {holder.name for holder in self.thing.holders} == {f"worker {each}" for each, _ in self.held}
         assert self.thing.waiting == len(self.line)
 
     def teardown(self) -> None:
-        """Release everything, and then all threads that wait must come through."""
+        """Release everything; then all waiting threads must succeed."""
         while self.held:
             worker, kind = next(each for each in self.held if not self.is_waiting(each[0]))
             self.let_go(worker, kind)
@@ -161,7 +161,7 @@ class Permits(Lines):
         return TimedSemaphore(PERMITS)
 
     def entering(self, kind: str, timeout: float | None) -> Any:
-        """What is entered."""
+        """The object to enter."""
         return self.thing.hold(timeout)
 
     def fits(self, worker: int, kind: str) -> bool:
@@ -173,7 +173,7 @@ class Permits(Lines):
         return False
 
     def refused(self, worker: int, kind: str) -> bool:
-        """All permits belong to threads that wait, or to this one."""
+        """All permits belong to waiting threads, or to this one."""
         return len(self.held) == PERMITS and all(each == worker or self.is_waiting(each) for each, _ in self.held)
 
     @invariant()
@@ -192,21 +192,21 @@ class Boards(Lines):
         return TimedRWLock()
 
     def entering(self, kind: str, timeout: float | None) -> Any:
-        """What is entered."""
+        """The object to enter."""
         method: Callable[[float | None], Any] = getattr(self.thing, kind)
         return method(timeout)
 
     def mine(self, worker: int) -> set[str]:
-        """What it holds."""
+        """The side that it holds."""
         return {kind for each, kind in self.held if each == worker}
 
     def fits(self, worker: int, kind: str) -> bool:
-        """Whether it may be in beside the others."""
+        """Whether it fits beside the others."""
         others = {what for each, what in self.held if each != worker}
         return "write" not in others if kind == "read" else not others
 
     def goes_in(self, worker: int, kind: str) -> bool:
-        """As for all; but a reader does not become a writer."""
+        """As in the base class; but a reader does not become a writer."""
         return not self.refused(worker, kind) and super().goes_in(worker, kind)
 
     def overtakes(self, worker: int) -> bool:
@@ -219,13 +219,13 @@ class Boards(Lines):
 
     @invariant()
     def sides_are_told(self) -> None:
-        """Whether any thread reads or writes."""
+        """The two properties say whether any thread reads or writes."""
         kinds = [kind for _, kind in self.held]
         assert (self.thing.read_locked(), self.thing.write_locked()) == ("read" in kinds, "write" in kinds)
 
 
 class Rooms(QueuedLock):
-    """Those of one kind together."""
+    """Lets in threads of one kind together."""
 
     def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
         return all(each == kind for each in kinds)
@@ -241,15 +241,15 @@ class Doors(Lines):
         return Rooms()
 
     def entering(self, kind: str, timeout: float | None) -> Any:
-        """What is entered."""
+        """The object to enter."""
         return self.thing.of(int(kind), timeout)
 
     def fits(self, worker: int, kind: str) -> bool:
-        """Whether only those of its kind are in."""
+        """Whether only holds of its kind are in."""
         return all(what == kind for _, what in self.held)
 
     def goes_in(self, worker: int, kind: str) -> bool:
-        """As for all; but once."""
+        """As in the base class; but only once."""
         return not self.refused(worker, kind) and super().goes_in(worker, kind)
 
     def overtakes(self, worker: int) -> bool:
@@ -257,27 +257,27 @@ class Doors(Lines):
         return False
 
     def refused(self, worker: int, kind: str) -> bool:
-        """It is in."""
+        """The worker is in."""
         return any(each == worker for each, _ in self.held)
 
     def let_go(self, worker: int, kind: str) -> None:
-        """A thread leaves the room that it is in, by whatever door."""
+        """A thread leaves the room that it is in, by any door."""
         super().let_go(worker, next((what for each, what in self.held if each == worker), kind))
 
     @invariant()
     def it_is_locked_if_any_thread_is_in(self) -> None:
-        """And otherwise free."""
+        """Otherwise it is free."""
         assert self.thing.locked() is bool(self.held)
 
 
-pytestmark = pytest.mark.inverts  # the programs deadlock as they like
+pytestmark = pytest.mark.inverts  # the programs deadlock at random
 some = settings(max_examples=12, stateful_step_count=30, deadline=None, database=None)
 many = settings(some, max_examples=200, stateful_step_count=60)
 
 
 @pytest.mark.parametrize("machine", [Permits, Boards, Doors])
 def test_random_programs_agree_with_the_model(machine: type[Lines]) -> None:
-    """Each step of each program ends as the model says."""
+    """Each step of each program has the outcome of the model."""
     from hypothesis.stateful import run_state_machine_as_test
 
     run_state_machine_as_test(machine, settings=some)

@@ -17,7 +17,7 @@ from syncprims import LockTimeoutError, TimedRWLock, TimedSemaphore
 
 Way = Callable[[Any], AbstractContextManager[object]]
 
-# A moment and not no time at all, since tries go under a mutex, where no rival comes between.
+# A short time, not none: tries run under a mutex, where no rival comes in between.
 MOMENT = 0.001
 permit: Way = lambda semaphore: semaphore.hold(MOMENT)  # noqa: E731  these differ by their names
 reading: Way = lambda lock: lock.read(MOMENT)  # noqa: E731
@@ -51,7 +51,7 @@ class Rival:
 
 
 def enter_while_a_rival_does(thing: object, mine: Way, rival: Rival, line: int) -> tuple[bool, bool, bool]:
-    """Enter, and let the rival try before the given line of the library; return who got in, and if there was a line."""
+    """Enter, and let the rival try before a line of the library; return which got in, and if there was such a line."""
     seen, rival_is_in = 0, False
 
     def trace(frame: FrameType, event: str, arg: object) -> Any:
@@ -94,7 +94,7 @@ def enter_while_a_rival_does(thing: object, mine: Way, rival: Rival, line: int) 
 def test_a_thread_that_comes_between_two_lines_keeps_the_other_out(
     make: Callable[[], Any], mine: Way, theirs: Way
 ) -> None:
-    """Whichever line it is, at most one of the two is in."""
+    """At any line, at most one of the two is in."""
     outcomes = set()
     line = 0
     reached = True

@@ -45,7 +45,7 @@ Make = Callable[..., SingleFlight[Any, Any]]
 
 
 def shares_a_call(make: Make) -> None:
-    """Threads that come while it runs get the very same result, whatever function they bring."""
+    """Threads that come while it runs get the same object, whatever function they bring."""
     flight = make()
     result = object()
     slow = Slow(result)
@@ -54,7 +54,7 @@ def shares_a_call(make: Make) -> None:
 
 
 def makes_another_later(make: Make) -> None:
-    """It keeps no result, neither a good one nor an error."""
+    """It keeps neither a result nor an error."""
     flight = make()
     outcomes = iter([1, ValueError("no"), 3])
 
@@ -71,7 +71,7 @@ def makes_another_later(make: Make) -> None:
 
 
 def makes_another_while_the_first_wake_up(make: Make) -> None:
-    """Also if some that waited for the former call have not gone on yet."""
+    """This holds even if some threads that waited for the former call have not gone on yet."""
     flight = make()
     slow = Slow("first", "second")
     with Actors() as actors:
@@ -86,7 +86,7 @@ def makes_another_while_the_first_wake_up(make: Make) -> None:
 
 
 def keeps_keys_apart(make: Make) -> None:
-    """A call for one key is in no other's way, also from inside its function."""
+    """A call for one key never waits for another's, even if it is made inside the other's function."""
     flight = make(LIMIT)
     slow = Slow("slow")
     with Actors() as actors:
@@ -98,7 +98,7 @@ def keeps_keys_apart(make: Make) -> None:
 
 
 def shares_errors(make: Make) -> None:
-    """The same exception for all threads that wait."""
+    """All waiting threads get the same exception."""
     flight = make()
     error = ValueError("no")
     slow = Slow(error, "done")
@@ -108,7 +108,7 @@ def shares_errors(make: Make) -> None:
 
 
 def keeps_an_interrupt_to_its_thread(make: Make) -> None:
-    """One of the threads that wait makes another call, for all of them."""
+    """One of the waiting threads makes another call, for all of them."""
     flight = make()
     interrupt = KeyboardInterrupt()
     slow = Slow(interrupt, "done", "twice")
@@ -127,7 +127,7 @@ def refuses_itself(make: Make) -> None:
 
 
 def leaves_nothing_behind(make: Make) -> None:
-    """Neither keys nor results, nor functions."""
+    """No keys, results or functions are left."""
     flight = make()
 
     class Page:
@@ -159,7 +159,7 @@ CLAIMS = [
 @pytest.mark.inverts
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_it_keeps_its_promises(claim: Callable[[Make], None]) -> None:
-    """Each of them."""
+    """Every promise above holds."""
     claim(SingleFlight)
 
 
@@ -167,14 +167,14 @@ def test_it_keeps_its_promises(claim: Callable[[Make], None]) -> None:
 
 
 class CallsEach(SingleFlight[Any, Any]):
-    """Shares nothing."""
+    """Shares no call."""
 
     def do(self, key: Any, fn: Callable[[], Any]) -> Any:
         return fn()
 
 
 class Caches(SingleFlight[Any, Any]):
-    """Keeps what came out."""
+    """Keeps the outcome."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -189,7 +189,7 @@ class Caches(SingleFlight[Any, Any]):
 
 
 class OneForAll(SingleFlight[Any, Any]):
-    """Takes all keys for the same."""
+    """Treats all keys as the same."""
 
     def do(self, key: Any, fn: Callable[[], Any]) -> Any:
         return super().do(None, fn)
@@ -218,7 +218,7 @@ class SharesInterrupts(SingleFlight[Any, Any]):
 
 
 class Lingers(SingleFlight[Any, Any]):
-    """Keeps a call for a while after its end, and gives its result to the threads that come then."""
+    """Keeps a call for a while after its end, and gives its result to later threads."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -261,7 +261,7 @@ class Remembers(SingleFlight[Any, Any]):
 
 
 class OneAtATime(SingleFlight[Any, Any]):
-    """Makes one call at a time, of whatever key."""
+    """Makes one call at a time, whatever the key is."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -277,7 +277,7 @@ class OneAtATime(SingleFlight[Any, Any]):
 
 
 class RunsInside(SingleFlight[Any, Any]):
-    """Lets a thread call again what it runs."""
+    """Lets a thread call again inside its own call."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -294,7 +294,7 @@ class RunsInside(SingleFlight[Any, Any]):
 
 
 class SharesByKeyAndThread(SingleFlight[Any, Any]):
-    """Knows calls by key and thread."""
+    """Identifies calls by key and thread."""
 
     def do(self, key: Any, fn: Callable[[], Any]) -> Any:
         return super().do((key, threading.get_ident()), fn)
@@ -332,8 +332,8 @@ BROKEN = [
 @pytest.mark.inverts
 @pytest.mark.parametrize(("kind", "claim"), BROKEN)
 def test_broken_versions_are_caught(kind: Make, claim: Callable[[Make], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each fault is noticed by the claim that it breaks."""
-    monkeypatch.setattr("locks.actors.LIMIT", 0.2)  # some never come to what is waited for
+    """The test of each claim detects the fault that breaks it."""
+    monkeypatch.setattr("locks.actors.LIMIT", 0.2)  # some never reach the event that is awaited
     with pytest.raises((AssertionError, IndexError, RecursionError, DeadlockError, ValueError, pytest.fail.Exception)):
         claim(kind)
 
@@ -342,7 +342,7 @@ def test_broken_versions_are_caught(kind: Make, claim: Callable[[Make], None], m
 
 
 def fits(history: list[Call[Any]]) -> bool:
-    """Whether each caller got the result of a call that was not over when it asked, and no two calls met.
+    """Whether each caller got the result of a call that was not over when it asked, and no two calls overlapped.
 
     The outcome of each is the key, the begin and the end of the function that it got, and the thread that ran it. The
     call is over when that thread has its own result.
@@ -368,7 +368,7 @@ def fits(history: list[Call[Any]]) -> bool:
 
 
 def some_history(make: Make, seed: int) -> list[Call[Any]]:
-    """What three threads got that asked for two keys at once."""
+    """The outcomes of three threads that asked for two keys at the same time."""
     flight = make(LIMIT)
     random = Random(seed)
 
@@ -387,7 +387,7 @@ def some_history(make: Make, seed: int) -> list[Call[Any]]:
 
 
 def test_histories_fit_the_model() -> None:
-    """Of each key the calls come one after the other, and none is shared by a caller that came later."""
+    """The calls of each key come one after the other, and no later caller shares one."""
     histories = [some_history(SingleFlight, seed) for seed in range(12)]
     assert all(map(fits, histories))
     assert any(map(overlaps, histories))
@@ -395,7 +395,7 @@ def test_histories_fit_the_model() -> None:
 
 @pytest.mark.parametrize("kind", [CallsEach, Caches, OneForAll])
 def test_histories_of_broken_versions_do_not_fit(kind: Make) -> None:
-    """Within some runs."""
+    """Some runs show it."""
     assert not all(fits(some_history(kind, seed)) for seed in range(40))
 
 
@@ -425,7 +425,7 @@ def test_a_wait_that_is_too_long_names_the_thread_that_runs_the_call() -> None:
 
 
 def test_the_time_limit_is_one_for_all_the_calls_that_are_waited_for() -> None:
-    """Also if the first one was interrupted, and another thread makes the next."""
+    """This holds even if the first one was interrupted, and another thread makes the next."""
     flight: SingleFlight[str, Any] = SingleFlight(timeout=0.2)
     slow, slower = Slow(KeyboardInterrupt()), Slow("done")
     with Actors() as actors:
@@ -445,14 +445,14 @@ def test_the_time_limit_is_one_for_all_the_calls_that_are_waited_for() -> None:
 
 
 def test_without_the_gil_no_two_threads_raise_the_same_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CPython 3.13 may crash if they do. So all but the thread that made the call get a copy."""
+    """CPython 3.13 may crash if they do. So all threads except the one that made the call get a copy."""
     monkeypatch.setattr(foreign, "SEVERAL_MAY_RAISE", False)
     shares_errors(SingleFlight)
 
 
 @pytest.mark.inverts
 def test_two_keys_whose_functions_ask_for_each_other_are_a_deadlock() -> None:
-    """One thread gets the error; it is what its call came to, so the other gets it as well."""
+    """One thread gets the error, which is the outcome of its call, so the other gets it as well."""
     flight: SingleFlight[str, Any] = SingleFlight(name="pages")
     meet = threading.Barrier(2)
 
@@ -486,7 +486,7 @@ def test_recordings_show_who_waited() -> None:
 
 
 def test_keys_and_functions_that_can_not_be_are_refused_at_once() -> None:
-    """Nothing is called."""
+    """No function is called."""
     flight: SingleFlight[Any, Any] = SingleFlight()
     called: list[object] = []
 
@@ -508,7 +508,7 @@ def test_keys_and_functions_that_can_not_be_are_refused_at_once() -> None:
 
 
 def test_results_are_never_touched() -> None:
-    """Nor are keys, except their hash and comparison, unless something is put into words."""
+    """Nor are keys, except their hash and comparison, unless a message has to show one."""
     flight: SingleFlight[Any, Any] = SingleFlight()
     result = HostileObject()
     assert flight.do("a", lambda: result) is result
@@ -517,7 +517,7 @@ def test_results_are_never_touched() -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
-    """As those of a lock; and it can't be copied or sent elsewhere."""
+    """The errors are those of a lock; and it can't be copied or pickled."""
     with pytest.raises(ValueError, match="timeout"):
         SingleFlight(-1)
     with pytest.raises(TypeError, match="name"):
@@ -576,12 +576,12 @@ def calling_inside(subject: Subject) -> None:
 @pytest.mark.parametrize("mode", MODES_OF_A_WAIT)
 @pytest.mark.parametrize("scenario", [calling, calling_inside])
 def test_an_interrupt_leaks_nothing(scenario: Callable[[Subject], None], mode: Mode) -> None:
-    """The next call of the key is made, and no key is left."""
+    """The next call of the key runs, and no key is left."""
     interrupts(Subject, scenario, Subject.broken, mode=mode).check()
 
 
 class FollowedFlight(Subject, Followed):
-    """Another thread waits for the call, which is interrupted."""
+    """The call is interrupted while another thread waits for it."""
 
     def __init__(self, make: Make = SingleFlight) -> None:
         Followed.__init__(self)
@@ -626,7 +626,7 @@ def test_an_interrupted_wait_disturbs_nobody(mode: Mode) -> None:
 
 
 class ByHand(SingleFlight[Any, Any]):
-    """Takes its lock and releases it by hand."""
+    """Acquires and releases its lock by hand."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -643,7 +643,7 @@ class ByHand(SingleFlight[Any, Any]):
 
 
 class Leaves(SingleFlight[Any, Any]):
-    """A dictionary of calls, from which each takes its own out in the end."""
+    """A dictionary of calls, from which each finally removes its own."""
 
     def do(self, key: Any, fn: Callable[[], Any]) -> Any:
         calls: Any = self._calls._refs
@@ -673,7 +673,7 @@ class Notes(SingleFlight[Any, Any]):
 @pytest.mark.untraceable
 @pytest.mark.parametrize("kind", [ByHand, Leaves, Notes])
 def test_the_sweeps_find_leaks_in_broken_versions(kind: Make) -> None:
-    """The controls."""
+    """These are the controls."""
     assert interrupts(partial(Subject, kind), calling, Subject.broken).leaks
 
 
@@ -681,7 +681,7 @@ def test_the_sweeps_find_leaks_in_broken_versions(kind: Make) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_makes_its_own_calls() -> None:
-    """What another thread ran is not run there; what the forking thread runs stays its own."""
+    """A call of another thread does not go on there; a call of the forking thread does."""
     from locks.test_lock_fork import in_child, in_thread
 
     flight: SingleFlight[str, Any] = SingleFlight(LIMIT)
@@ -711,7 +711,7 @@ def test_a_forked_child_makes_its_own_calls() -> None:
 
 @pytest.mark.usefixtures("restless")
 def test_under_stress_a_call_is_shared_only_while_it_runs() -> None:
-    """Many threads, few keys, some errors: no two calls of a key meet, and each caller gets one of its own time."""
+    """Many threads, few keys, some errors: no two calls of a key overlap, and each caller shares a current one."""
     flight: SingleFlight[int, tuple[int, int]] = SingleFlight(LIMIT)
     running, made = dict.fromkeys(range(3), 0), dict.fromkeys(range(3), 0)
     problems: list[str] = []

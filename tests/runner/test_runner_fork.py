@@ -17,7 +17,7 @@ from syncprims.testing import Running, Threads, assert_blocks, patience
 pytestmark = [
     pytest.mark.untraceable,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork"),
-    # It is what is tested here.
+    # This is the subject of the test.
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]
 

@@ -171,7 +171,7 @@ def check(ways: list[Plan], seed: int) -> None:
 @some
 @given(plans, st.integers(0, 1 << 16))
 def test_histories_are_linearizable(ways: list[Plan], seed: int) -> None:
-    """Whatever two or three threads do at once came out as if they had done it one after another."""
+    """The calls of two or three threads at once have outcomes as if they had come one after another."""
     check(ways, seed)
 
 
@@ -274,5 +274,5 @@ BY_HAND: list[tuple[str, list[Call[State]], bool]] = [
     ("history", "verdict"), [case[1:] for case in BY_HAND], ids=[case[0].replace(" ", "-") for case in BY_HAND]
 )
 def test_the_check_itself(history: list[Call[State]], verdict: bool) -> None:
-    """Histories whose verdict is known get it."""
+    """Histories with a known verdict get that verdict."""
     assert linearizable(history, State(), model) is verdict

@@ -15,7 +15,7 @@ from exploring import explore
 
 pytest.importorskip("frontrun", reason="explores interleavings, and is not there for every interpreter")
 
-# Each is bounded by what there is to explore, which on a busy machine takes a while.
+# Each is bounded by the number of interleavings, which take a while on a busy machine.
 pytestmark = [pytest.mark.untraceable, pytest.mark.timeout(300)]
 
 SCRIPT: Final = Path(__file__).with_name("explore_runner.py")
