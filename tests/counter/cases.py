@@ -1,4 +1,4 @@
-"""The changes of a counter, and the kinds of counter, that several of the tests here go through."""
+"""The changes of a counter, and the kinds of counter, that several tests use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Recording(AtomicCounter):
         self.told.append((old, new))
 
 
-# Each change with what it returns and the value that it leaves, beginning at 7 (which is the initial value too).
+# Each change with its result and the value that it leaves, beginning at 7 (which is also the initial value).
 CHANGES: list[tuple[str, Change, object, int]] = [
     ("increment", lambda c: c.increment(), 8, 8),
     ("increment by", lambda c: c.increment(5), 12, 12),
@@ -53,7 +53,7 @@ each_change = pytest.mark.parametrize(
 each_unchanging = pytest.mark.parametrize(
     ("change", "returned"), [case[1:] for case in UNCHANGING], ids=[case[0] for case in UNCHANGING]
 )
-# The plain counter takes the short way and the two others the long one; all must do the same.
+# The plain counter takes the fast path and the two others the slow one; all must do the same.
 each_kind = pytest.mark.parametrize(
     "make",
     [lambda: AtomicCounter(7), lambda: AtomicCounter(7, minimum=-1000, maximum=1000), lambda: Recording(7)],
@@ -62,7 +62,7 @@ each_kind = pytest.mark.parametrize(
 
 
 def nothing() -> None:
-    """Be entered: there CPython may let another thread go on."""
+    """Do nothing; CPython may let another thread go on when a function is entered."""
 
 
 # Each way to add one.
@@ -78,7 +78,7 @@ each_exact = pytest.mark.parametrize("change", [case[1] for case in EXACT], ids=
 
 
 def add_by_comparing(counter: AtomicCounter) -> None:
-    """Add one as lock-free programs do."""
+    """Add one like a lock-free program."""
     while not counter.compare_and_set(value := counter.value, value + 1):
         pass
 

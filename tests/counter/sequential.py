@@ -1,4 +1,4 @@
-"""What a counter is when one thread has it to itself: the model that the real one is compared with."""
+"""The state of a counter that only one thread uses: the model to compare the real one with."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Sequential:
 
 
 def outcome(counter: object, operation: Operation) -> Outcome:
-    """Do it, and return what came of it in a form that can be compared."""
+    """Do it, and return the outcome in a form that can be compared."""
     name, arguments = operation
     try:
         return "returned", getattr(counter, name)(*arguments)

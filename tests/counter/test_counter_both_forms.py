@@ -1,4 +1,4 @@
-"""A compiled counter and one in Python alone do the same, whatever they are given: outcomes, errors and their texts."""
+"""A compiled counter and one in Python alone do the same with any arguments: outcomes, errors and their texts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Own(int):
     __hash__ = None  # type: ignore[assignment]
 
 
-# The edges of what is compact for CPython, fits the word, fits 64 bits, and is more than that.
+# The limits of CPython's compact integers, of the core's word, and of 64 bits, and numbers beyond them.
 EDGES = [sign * (2**bits + off) for bits in (30, 60, 61, 62, 63, 64, 200) for off in (-1, 0, 1) for sign in (1, -1)]
 numbers = st.one_of(st.integers(-3, 3), st.sampled_from(EDGES), st.integers())
 arguments = st.one_of(
@@ -94,7 +94,7 @@ COMPILED, PURE = kinds(sys.modules["syncprims"]), kinds(pure())
 
 
 def _timeless(came: object) -> str:
-    # How long a wait took depends on the machine, even of one that gives up at once.
+    # The length of a wait depends on the machine, even if the wait gives up at once.
     return re.sub(r"waited \d+\.\d s", "waited", repr(came))
 
 
@@ -110,7 +110,7 @@ def _timeless(came: object) -> str:
 def test_both_forms_do_the_same(
     kind: str, value: int, minimum: Any, maximum: Any, bounded: bool, calls: list[tuple[str, Any, Any]]
 ) -> None:
-    """Whatever is called with whatever: the same outcome, the same error with the same words, the same value."""
+    """Any call with any arguments has the same outcome, the same error with the same text, and the same value."""
     limits = {"minimum": minimum, "maximum": maximum} if bounded else {}
     made = [outcome(partial(form[kind], value, name="it", **limits)) for form in (COMPILED, PURE)]
     counters: list[Any] = [one[1] for one in made]
@@ -121,7 +121,7 @@ def test_both_forms_do_the_same(
         if name == "wait_until":
             kwargs = {**kwargs, "timeout": 0}
         if name == "__init__":
-            kwargs = {**kwargs, "name": "it"}  # else it would get one with a serial
+            kwargs = {**kwargs, "name": "it"}  # otherwise it would get a name with a serial
         given = [[c.value if type(arg) is str and arg == "the value" else arg for arg in args] for c in counters]
         ours, theirs = (outcome(getattr(c, name), *arg, **kwargs) for c, arg in zip(counters, given, strict=True))
         assert _timeless(ours) == _timeless(theirs), (name, args, kwargs)
@@ -181,7 +181,7 @@ def test_an_unfinished_counter_is_no_hazard() -> None:
 
 
 def test_no_reference_is_lost_or_kept() -> None:
-    """Counters, their numbers and their classes go when nothing refers to them any more."""
+    """Counters, their numbers and their classes go away when nothing refers to them any more."""
     number = 2**200 + 1
     before = sys.getrefcount(number)
 
@@ -208,7 +208,7 @@ def test_no_reference_is_lost_or_kept() -> None:
 
 
 def test_nothing_is_lost_on_the_way_between_word_and_big_number() -> None:
-    """Threads that add across the edge of the word, in both directions, lose nothing, and readers see whole numbers."""
+    """Threads that add across the limit of the word, in both directions, lose nothing; readers see whole numbers."""
     edge, rounds = 2**61, 2000
     counter = AtomicCounter(edge - 3)
     sums = [0] * 4
@@ -227,7 +227,7 @@ def test_nothing_is_lost_on_the_way_between_word_and_big_number() -> None:
 
 
 def test_waits_miss_no_change_of_the_core() -> None:
-    """A thread that waits while others take the short way gets every value that it waits for."""
+    """A waiting thread gets every value that it waits for while others take the fast path."""
     counter = AtomicCounter()
 
     def push() -> None:

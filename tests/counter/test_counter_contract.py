@@ -1,4 +1,4 @@
-"""What `AtomicCounter` promises to a single thread: what changes return, bounds, and what an integer is."""
+"""The guarantees of `AtomicCounter` to a single thread: results of changes, bounds, and allowed integers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ HUGE = 10**40
 
 
 class Index:
-    """An integer by its ``__index__`` only."""
+    """An object that is an integer only by its ``__index__``."""
 
     def __init__(self, value: object) -> None:
         self.value = value
 
     def __index__(self) -> int:
-        return self.value  # type: ignore[return-value]  # some tests return what they must not
+        return self.value  # type: ignore[return-value]  # some tests return a wrong type on purpose
 
 
 class Score(int):
-    """A subclass of `int` whose arithmetic is not to be trusted."""
+    """A subclass of `int` with wrong arithmetic."""
 
     def __add__(self, other: int) -> int:
         raise AssertionError("the counter's arithmetic must be int's own")
@@ -48,7 +48,7 @@ def test_changes_return_what_their_names_say(
 @each_kind
 @each_unchanging
 def test_changes_that_change_nothing(make: Callable[[], AtomicCounter], change: Change, returned: object) -> None:
-    """A change to the present value, or a comparison that fails, leaves the value and says so."""
+    """A change to the present value, or a comparison that fails, leaves the value and reports that."""
     counter = make()
     assert change(counter) == returned
     assert type(change(counter)) is type(returned)
@@ -82,14 +82,14 @@ OUT_OF_BOUNDS: list[Change] = [
     lambda c: c.set(11),
     lambda c: c.get_and_set(-1),
     lambda c: c.compare_and_set(7, 11),
-    lambda c: c.compare_and_set(0, 11),  # out of bounds, whatever the present value is
+    lambda c: c.compare_and_set(0, 11),  # out of bounds, for any present value
     lambda c: c.update(lambda value: value - 8),
 ]
 
 
 @pytest.mark.parametrize("change", OUT_OF_BOUNDS)
 def test_bounds_are_all_or_nothing(change: Change) -> None:
-    """A change out of bounds raises with all the facts, changes nothing, and calls no hook."""
+    """A change out of bounds raises an error with all facts, changes nothing, and calls no hook."""
     counter = Recording(7, minimum=0, maximum=10)
     with pytest.raises(CounterBoundsError) as caught:
         change(counter)
@@ -115,7 +115,7 @@ def test_bounds_themselves_are_allowed() -> None:
 
 @pytest.mark.parametrize(("minimum", "maximum"), [(0, None), (None, 0), (0, 0)])
 def test_a_bound_of_zero_is_one(minimum: int | None, maximum: int | None) -> None:
-    """Zero limits like every other number."""
+    """Zero is a limit like every other number."""
     counter = AtomicCounter(minimum=minimum, maximum=maximum)
     assert (counter.minimum, counter.maximum) == (minimum, maximum)
     with pytest.raises(CounterBoundsError):
@@ -125,7 +125,7 @@ def test_a_bound_of_zero_is_one(minimum: int | None, maximum: int | None) -> Non
 
 @pytest.mark.parametrize(("value", "bounds"), [(11, {"maximum": 10}), (-1, {"minimum": 0})])
 def test_it_cannot_start_out_of_bounds(value: int, bounds: dict[str, Any]) -> None:
-    """A start out of bounds is the bounds' error, and its message does not speak of a value that stays."""
+    """The error is the one for bounds, and its message does not mention a value that stays."""
     with pytest.raises(CounterBoundsError, match=rf"can't become {value}.*") as caught:
         AtomicCounter(value, **bounds)
     assert caught.value.value == value
@@ -156,14 +156,14 @@ TAKES_AN_INTEGER: list[Callable[[AtomicCounter, object], object]] = [
     lambda c, n: c.update(lambda value: n),  # type: ignore[arg-type, return-value]
     lambda c, n: c.wait_until(n, timeout=0),  # type: ignore[arg-type]
 ]
-# `None` is the one that a constructor's bounds take.
+# `None` is allowed for the bounds of a constructor.
 WRONG = [True, False, 1.0, "1", b"1", [], 1j, object(), Index("1"), Index(1.0), Index]
 
 
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("use", TAKES_AN_INTEGER)
 def test_only_integers_are_taken(use: Callable[[AtomicCounter, object], object], wrong: object) -> None:
-    """A bool, a float, a string and whatever else is no integer is a TypeError everywhere, and changes nothing."""
+    """A bool, a float, a string and anything else that is not an integer is a TypeError, and changes nothing."""
     counter = AtomicCounter(7)
     with pytest.raises(TypeError):
         use(counter, wrong)
@@ -176,7 +176,7 @@ def test_only_integers_are_taken(use: Callable[[AtomicCounter, object], object],
 def test_whatever_has_an_index_is_taken(
     use: Callable[[AtomicCounter, object], object], good: object, value: int
 ) -> None:
-    """An object with ``__index__`` and a subclass of int count as the integer that they are."""
+    """An object with ``__index__`` and a subclass of int count as the integer that they represent."""
     counter = AtomicCounter(7, name="same")
     expected = AtomicCounter(7, name="same")
     try:
@@ -185,7 +185,7 @@ def test_whatever_has_an_index_is_taken(
         with pytest.raises(type(error)):
             use(counter, good)
     else:
-        if "AtomicCounter" not in outcome:  # two constructed counters have names of their own
+        if "AtomicCounter" not in outcome:  # two constructed counters have their own names
             assert repr(use(counter, good)) == outcome
         else:
             use(counter, good)
@@ -193,7 +193,7 @@ def test_whatever_has_an_index_is_taken(
 
 
 def test_the_value_is_always_an_exact_int() -> None:
-    """What comes in as a subclass of int comes out as an int, whichever way it came in."""
+    """A subclass of int becomes an int, whichever method it was given to."""
     counter = AtomicCounter(Score(1))
     assert type(counter.value) is int
     assert type(counter.increment(Score(1))) is int

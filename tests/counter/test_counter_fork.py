@@ -1,4 +1,4 @@
-"""After a fork a counter works in the child, whatever the threads that did not come along were doing with it."""
+"""After a fork a counter works in the child, whatever the vanished threads were doing with it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def in_child(fn: Callable[[], object]) -> object:
 
 @each_kind
 def test_parent_and_child_count_for_themselves(make: Callable[[], AtomicCounter]) -> None:
-    """The child begins with the parent's value, and from then on the two have nothing to do with each other."""
+    """The child begins with the parent's value, and from then on the two are independent."""
     counter = make()
     counter.increment()
     assert in_child(lambda: (counter.increment(5), counter.reset(), counter.wait_until(7, timeout=0))) == (13, 13, 7)
@@ -60,7 +60,7 @@ def test_parent_and_child_count_for_themselves(make: Callable[[], AtomicCounter]
 
 
 def test_a_hook_works_in_the_child() -> None:
-    """Nothing about a hook is lost."""
+    """The hook works there as before."""
     counter = Recording()
 
     def child() -> list[tuple[int, int]]:
@@ -72,7 +72,7 @@ def test_a_hook_works_in_the_child() -> None:
 
 @each_kind
 def test_an_update_of_a_thread_that_is_gone_is_over(make: Callable[[], AtomicCounter]) -> None:
-    """A fork in the middle of another thread's update leaves the child a free counter with the value of before."""
+    """If another thread's update runs at the fork, the child gets a free counter with the old value."""
     counter = make()
     inside, go = threading.Event(), threading.Event()
 
@@ -96,7 +96,7 @@ def test_an_update_of_a_thread_that_is_gone_is_over(make: Callable[[], AtomicCou
 
 
 def test_the_waits_of_threads_that_are_gone_are_forgotten() -> None:
-    """A thread of the parent does not wait in the child: changes there take the short way, and new waits work."""
+    """A thread of the parent does not wait in the child: changes there take the fast path, and new waits work."""
     counter = AtomicCounter()
     waiting = assert_blocks(partial(counter.wait_until, 1), until=lambda: len(counter._waiters) == 1)
 
@@ -113,7 +113,7 @@ def test_the_waits_of_threads_that_are_gone_are_forgotten() -> None:
 
 
 def test_a_thread_that_forks_in_its_wait_waits_on() -> None:
-    """A predicate that forks finds its own wait alive in the child: a thread made there can end it."""
+    """A predicate that forks finds its own wait in the child, and a thread made there can end it."""
     counter = AtomicCounter()
 
     def forks(value: int) -> bool:
@@ -122,7 +122,7 @@ def test_a_thread_that_forks_in_its_wait_waits_on() -> None:
         return value == 1
 
     def child() -> int:
-        # What the wait would do now, were this not a test: sleep until it is woken.
+        # What the wait would do now, outside of a test: sleep until it is woken.
         (waiter,) = counter._waiters
         with Threads() as threads:
             threads.start(counter.increment)
@@ -136,11 +136,11 @@ def test_a_thread_that_forks_in_its_wait_waits_on() -> None:
 
 
 def test_an_update_that_forks_is_in_both() -> None:
-    """A function that forks inside an update goes on in both, and each ends its own update."""
+    """A function that forks inside an update goes on in both processes, and each ends its own update."""
     counter = AtomicCounter(1)
 
     def child() -> object:
-        # The child is still inside this update; what it returns here is not its end.
+        # The child is still inside this update; its end is not here.
         with pytest.raises(RuntimeError, match="has used the same counter"):
             counter.increment()
         return counter.value
@@ -156,11 +156,11 @@ def test_an_update_that_forks_is_in_both() -> None:
 
 
 # Without the GIL each object has a mutex, which may just have been handed to a waiting thread when the process forks.
-# That thread vanishes, and the first use of the object in the child hangs. So it is with a plain object of no library:
-# about one child in a thousand under full load, on 3.13.
+# That thread vanishes, and the first use of the object in the child hangs. This also happens with a plain object
+# without any library: in about one child of a thousand under full load, on 3.13.
 @pytest.mark.skipif(not FRAMES_ARE_SHARED, reason="without the GIL a fork may leave the mutex of any object locked")
 def test_children_forked_under_load_all_work() -> None:
-    """Wherever the parent's threads are in their changes and waits, each child's counter is whole."""
+    """Wherever the parent's threads are in their changes and waits, each child's counter works."""
     counter = AtomicCounter()
     over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""No change is lost in signal handlers and finalizers, wherever in a change of the same counter they come in."""
+"""No change of a signal handler or finalizer is lost, wherever it comes in a change of the same counter."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def at_each_point(
 ) -> Iterator[tuple[AtomicCounter, Exception | None]]:
     """Run the scenario with the intruder in a signal handler, at the next delivery point in each run.
 
-    Yields the counter and what the scenario raised.
+    Yields the counter and the exception of the scenario.
     """
     rearm = _Rearm()
     for point in range(1, 1000):
@@ -46,7 +46,7 @@ def at_each_point(
                     run.armed = False
                     intrude(run.counter)
                 else:
-                    _ = -rearm  # from here on no call, or this handler would be called in itself
+                    _ = -rearm  # no call from here on, or this handler would be called inside itself
 
         before = signal.signal(signal.SIGINT, handle)
         error = None
@@ -57,7 +57,7 @@ def at_each_point(
             except Exception as raised:
                 error = raised
             reached, run.armed = not run.armed, False
-            nothing()  # takes the last one
+            nothing()  # delivers the last one
         finally:
             signal.signal(signal.SIGINT, before)
         if not reached:
@@ -79,7 +79,7 @@ class _Run:
 @pytest.mark.parametrize("watched", [False, True], ids=["alone", "watched"])
 @each_exact
 def test_a_handler_may_come_in_anywhere(make: Callable[[], AtomicCounter], watched: bool, change: Change) -> None:
-    """A handler that adds 10 at any point of any change adds it, or is refused by an update that is undone itself."""
+    """A handler that adds 10 at any point of a change adds it, or an update refuses it and is undone itself."""
     waiters: list[ValueWaiter] = []
 
     def prepare() -> AtomicCounter:
@@ -106,7 +106,7 @@ def test_a_handler_may_come_in_anywhere(make: Callable[[], AtomicCounter], watch
 
 @each_exact
 def test_only_an_update_refuses_a_handler(change: Change) -> None:
-    """A handler's change is refused while an update's function runs or its value is not yet stored, and never else."""
+    """It is refused while an update's function runs or its value is not stored yet, and never otherwise."""
     errors = [error for _, error in at_each_point(AtomicCounter, change, lambda counter: counter.increment())]
     is_update = change is dict(EXACT)["update"]
     assert any(errors) == is_update
@@ -115,13 +115,13 @@ def test_only_an_update_refuses_a_handler(change: Change) -> None:
 
 @each_exact
 def test_a_handler_may_update_anywhere(change: Change) -> None:
-    """A handler's update at any point sees a value that is whole, and what it makes of it is not undone."""
+    """A handler's update at any point sees a whole value, and its result is not undone."""
     for counter, error in at_each_point(AtomicCounter, change, lambda c: c.update(lambda value: value + 10)):
         assert counter.value == (0 if error else 11)
 
 
 def test_a_handler_by_timer_loses_nothing() -> None:
-    """A timer's handler that changes the counter in the middle of the main thread's changes neither hangs nor loses."""
+    """A timer's handler that changes the counter during the main thread's changes neither hangs nor loses a change."""
     counter, hooked = AtomicCounter(), Recording()
     came = AtomicCounter()
 
@@ -159,7 +159,7 @@ def test_a_handler_by_timer_loses_nothing() -> None:
 @each_exact
 @pytest.mark.usefixtures("small_heap")
 def test_a_finalizer_may_come_in_anywhere(make: Callable[[], AtomicCounter], change: Change) -> None:
-    """Finalizers that the garbage collector runs in the middle of changes neither hang nor lose."""
+    """Finalizers that the garbage collector runs during changes neither hang nor lose a change."""
     counter = make()
     refused: list[object] = []
     alive: list[object] = []
@@ -191,7 +191,7 @@ def test_a_finalizer_may_come_in_anywhere(make: Callable[[], AtomicCounter], cha
 
 
 def test_a_finalizer_in_an_update_is_refused_and_heard() -> None:
-    """A finalizer that changes the counter in the counter's own update gets the error where finalizers' errors go."""
+    """A finalizer that changes the counter inside the counter's own update gets the error, which is printed."""
     counter = AtomicCounter(7)
     heard: list[object] = []
 

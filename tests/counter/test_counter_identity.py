@@ -1,4 +1,4 @@
-"""What a counter is: how it reads, its names, its identity, and what it refuses."""
+"""The appearance of a counter: as a number, its names, its identity, and the operations that it refuses."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_options_are_keyword_only() -> None:
 
 
 def test_properties_are_read_only() -> None:
-    """Nothing about a counter is changed by assignment, and there is no attribute to invent."""
+    """No property can be assigned, and no attribute can be added."""
     counter = AtomicCounter()
     for name in ("value", "minimum", "maximum", "name", "vlaue"):
         with pytest.raises(AttributeError):
@@ -65,7 +65,7 @@ def test_properties_are_read_only() -> None:
 
 
 def test_there_is_no_arithmetic_on_it() -> None:
-    """``+=`` would read as a racing ``c = c + 1``, so there is none; nor are there the others."""
+    """``+=`` would look like a racing ``c = c + 1``, so it does not exist; nor do the others."""
     counter = AtomicCounter(7)
     with pytest.raises(TypeError):
         counter += 1  # type: ignore[assignment, operator]
@@ -77,7 +77,7 @@ def test_there_is_no_arithmetic_on_it() -> None:
 
 
 def kind_of(given: object) -> str:
-    """What pytest is to call it, without touching it."""
+    """The name of an object for pytest, without calling the object's methods."""
     return type(given).__name__
 
 
@@ -99,7 +99,7 @@ def test_it_is_compared_by_identity() -> None:
     "number", [7, 0, True, 7.0, HostileInt(7), HostileFloat(7.0)], ids=lambda each: type(each).__name__
 )
 def test_comparing_it_with_a_number_says_what_to_write(number: Any) -> None:
-    """On either side, and where something else compares: the answer would always be that they differ."""
+    """On either side, and in comparisons by other code: otherwise they would always differ."""
     counter = AtomicCounter(7, name="served")
     for compare, advice in (
         (lambda: counter == number, "write `counter.value == "),
@@ -114,7 +114,7 @@ def test_comparing_it_with_a_number_says_what_to_write(number: Any) -> None:
 
 @pytest.mark.parametrize("other", ["7", None, 7j, [7], HostileObject(), ANY], ids=kind_of)
 def test_anything_else_it_is_compared_with_decides_itself(other: Any) -> None:
-    """A counter has no opinion about objects that are not numbers."""
+    """With objects that are not numbers, the other object decides."""
     counter = AtomicCounter(7)
     assert counter.__eq__(other) is NotImplemented
     assert counter.__ne__(other) is NotImplemented
@@ -123,7 +123,7 @@ def test_anything_else_it_is_compared_with_decides_itself(other: Any) -> None:
 
 @pytest.mark.parametrize("value", [0, 7])
 def test_asking_whether_it_is_true_says_what_to_write(value: int) -> None:
-    """It would be true at 0, too."""
+    """Otherwise it would be true even at 0."""
     counter: Any = AtomicCounter(value, name="left")
     asking: list[Callable[[], object]] = [partial(bool, counter), partial(all, [counter]), lambda: counter or None]
     for ask in asking:
@@ -142,7 +142,7 @@ def test_it_is_not_pickled_or_copied(use: Callable[[object], object], kind: type
 
 
 def test_it_can_be_referenced_weakly_and_goes_away() -> None:
-    """A counter can be referenced weakly, and nothing in the library keeps it."""
+    """A counter can be referenced weakly, and the library does not keep it alive."""
     counter = AtomicCounter()
     with pytest.raises(TimeoutError):
         counter.wait_until(1, timeout=0)

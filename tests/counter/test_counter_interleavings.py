@@ -1,4 +1,4 @@
-"""Every interleaving, instruction by instruction, of two or three threads at a counter; and mutations are caught."""
+"""Every interleaving, instruction by instruction, of two or three threads at a counter; mutations are caught."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ pytestmark = [
     ),
 ]
 
-# frontrun runs one thread at a time and decides at each bytecode who is next, so no thread may block in C. It brings
-# locks that tell it who waits for whom instead, and under its virtual clock it knows at once that all are blocked.
+# frontrun runs one thread at a time and decides at each bytecode which is next, so no thread may block in C. It has its
+# own locks, which report to it which thread waits for which, and under its virtual clock it knows at once if all block.
 #
-# It tries every order of those instructions that touch the same attribute or lock, as far as it sees them. How far that
-# is must not be overrated: of its verdicts with threads, `exhausted` is always None, and one of the mutations below
-# passes if the waiter is the first of the threads, and not if it is the last. So each set of threads is explored in
-# both orders, without a bound on preemptions, executions or time, and what it is worth the mutations show.
+# It tries every order of the instructions that touch the same attribute or lock, as far as it sees them. That must not
+# be overrated: of its verdicts with threads, `exhausted` is always None, and one of the mutations below passes if the
+# waiter is the first of the threads, but not if it is the last. So each set of threads is explored in both orders,
+# without a bound on preemptions, executions or time, and the mutations show how much that is worth.
 
 
 class NeverToldError(Exception):
@@ -40,7 +40,7 @@ class NeverToldError(Exception):
 
 
 class Bell:
-    """`Mailbox`, made of what frontrun can see."""
+    """`Mailbox`, made of parts that frontrun sees."""
 
     def __init__(self) -> None:
         self._items: list[int] = []
@@ -70,7 +70,7 @@ def _seen_by_frontrun(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Noting(AtomicCounter):
-    """A counter that has room for what came of the threads."""
+    """A counter with a list for the outcomes of the threads."""
 
     def __init__(self, value: int = 0) -> None:
         self.came: list[object] = []
@@ -81,7 +81,7 @@ Work = Callable[[Any], object]
 
 
 def noting(work: Work) -> Work:
-    """Have the result of the work noted."""
+    """Let the result of the work be noted."""
 
     def run(counter: Noting) -> None:
         counter.came.append(work(counter))
@@ -92,7 +92,7 @@ def noting(work: Work) -> Work:
 def explore(
     make: type[Noting], works: Sequence[Work], invariant: Callable[[Any], bool], preemptions: int | None = None
 ) -> tuple[bool | None, int]:
-    """Return frontrun's verdict, and how many interleavings it is about."""
+    """Return frontrun's verdict, and the number of interleavings that it explored."""
     explored = 0
     for order in (works, works[::-1]):
         try:
@@ -152,7 +152,7 @@ def for_2(counter: AtomicCounter) -> int:
 
 
 def set_and_leave(counter: AtomicCounter) -> int:
-    """Set 1, and go back at once if a thread waits for it already."""
+    """Set 1, and set the old value again at once if a thread already waits for 1."""
     waited_for = bool(counter._waiters)
     counter.set(1)
     return counter.reset() if waited_for else 1
@@ -169,7 +169,7 @@ EXACT: list[tuple[list[Work], Callable[[Any], bool]]] = [
     ([until_1, set_and_leave], lambda c: c.came == [1, 1]),
     ([for_1, set_to_1], lambda c: c.came in ([True, 1], [1, True])),
 ]
-# Three threads have more interleavings than there is time for: these are all that have so many preemptions at most.
+# Three threads have more interleavings than there is time for: these are all with at most so many preemptions.
 LONG: list[tuple[list[Work], Callable[[Any], bool], int | None]] = [
     ([increment, double, reset], lambda c: c.value in (0, 1, 2), None),
     ([until_2, increment, increment], lambda c: sorted(c.came) == [1, 2, 2], 1),
@@ -207,7 +207,7 @@ def test_every_interleaving_is_right(
 
 
 class WithoutLock(Noting):
-    """Its change is one read and one write, and no lock around them."""
+    """Its change is one read and one write, without a lock."""
 
     def increment(self, n: int = 1) -> int:
         value = self._value + n
@@ -226,7 +226,7 @@ class ComparesTooEarly(Noting):
 
 
 class TellsTooEarly(Noting):
-    """It tells the threads that wait before it changes what they wait for."""
+    """It notifies the waiting threads before it changes the value."""
 
     def increment(self, n: int = 1) -> int:
         exhaust(telling(self._waiters, self._value + n))
@@ -236,7 +236,7 @@ class TellsTooEarly(Noting):
 
 
 class TellsTooFew(Noting):
-    """It looks for the threads that wait before it takes the lock."""
+    """It looks for the waiting threads before it acquires the lock."""
 
     def increment(self, n: int = 1) -> int:
         waiters = dict(self._waiters)
@@ -247,7 +247,7 @@ class TellsTooFew(Noting):
 
 
 class LooksTooEarly(Noting):
-    """A thread that waits looks first and registers afterwards."""
+    """A waiting thread looks first and registers afterwards."""
 
     def wait_for(self, predicate: Callable[[int], bool], timeout: float | None = None) -> int:
         value = self._value
@@ -276,7 +276,7 @@ def test_mutations_are_caught(
     invariant: Callable[[Any], bool],
     record_property: Callable[[str, object], None],
 ) -> None:
-    """A counter with one step in the wrong place loses a change or hangs in some interleaving, and it is found."""
+    """If one step has the wrong place, some interleaving loses a change or hangs, and it is found."""
     verdict, _ = explore(mutation, works, invariant)
     assert verdict is False
     record_property("mutations caught", 1)

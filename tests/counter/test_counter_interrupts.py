@@ -14,14 +14,14 @@ from syncprims.testing import MODES, Mode, Running, WedgeError, assert_blocks, i
 
 pytestmark = pytest.mark.untraceable
 
-# Every opcode of a worker takes long: that one is in the slow part.
+# Every opcode of a worker takes long, so that mode is in the slow part.
 each_mode = pytest.mark.parametrize(
     "mode", [pytest.param(mode, marks=pytest.mark.slow) if mode == "worker" else mode for mode in MODES]
 )
 
 
 def broken(counter: AtomicCounter, *allowed: int) -> str | None:
-    """Say what is wrong with the counter, whose value must be one of these."""
+    """Return the fault of the counter, whose value must be one of these, or None."""
     if counter._lock._is_owned():
         return "its lock is still taken"
     if counter.value not in allowed:
@@ -107,7 +107,7 @@ def is_there(counter: AtomicCounter) -> None:
 @each_mode
 @pytest.mark.parametrize("scenario", [to_and_fro, refused_by_bounds, refused_by_update, times_out, is_there])
 def test_what_changes_nothing_leaves_nothing(scenario: Change, mode: Mode) -> None:
-    """Interrupted refusals, timeouts and waits that were over at once leave a whole counter."""
+    """Interrupted refusals, timeouts and waits that end at once leave a working counter."""
     interrupts(
         lambda: AtomicCounter(7, minimum=-100, maximum=100), scenario, lambda c: broken(c, 7, 9), mode=mode
     ).check()
@@ -154,7 +154,7 @@ def by_predicate_in_time(counter: Waited) -> None:
     ],
 )
 def test_interrupted_waits_leave_nothing(scenario: Callable[[Waited], None], mode: Mode) -> None:
-    """Before, in and after a wait, and on the way out of an interrupted one, no waiter stays registered."""
+    """An interrupt before, in or after a wait, or on the way out of one, leaves no waiter registered."""
 
     def wrong(counter: Waited) -> str | None:
         if counter.got not in (None, 5):
@@ -165,7 +165,7 @@ def test_interrupted_waits_leave_nothing(scenario: Callable[[Waited], None], mod
 
 
 class Waker(Waited):
-    """A counter for which two threads wait, that a scenario is to wake: telling one of them is not enough."""
+    """A counter that two threads wait for and a scenario has to wake: one notification is not enough."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -189,7 +189,7 @@ def test_an_interrupted_change_never_loses_a_wake_up(change: Change, mode: Mode)
         try:
             got = [waiting.result() for waiting in counter.waiting]
         except WedgeError:
-            counter.increment()  # so that it ends
+            counter.increment()  # so that the wait ends
             return "a waiter was not woken"
         return broken(counter, 1) if got == [1, 1] else f"the waiters got {got}"
 
@@ -197,7 +197,7 @@ def test_an_interrupted_change_never_loses_a_wake_up(change: Change, mode: Mode)
 
 
 class Leaky(AtomicCounter):
-    """The control: it takes its lock and gives it back by hand, without a `finally`."""
+    """The control: it acquires its lock and releases it by hand, without a `finally`."""
 
     def increment(self, n: int = 1) -> int:
         self._lock.acquire()
@@ -220,7 +220,7 @@ def test_a_careless_counter_is_caught(mode: Mode) -> None:
 
 
 def test_hooks_are_told_of_no_change_that_was_not_made() -> None:
-    """A hook that was told was told the truth, wherever an interrupt came."""
+    """Every call of a hook reports a real change, wherever an interrupt came."""
 
     def wrong(counter: Recording) -> str | None:
         return f"told {counter.told} at {counter.value}" if counter.told not in ([], [(7, counter.value)]) else None

@@ -1,4 +1,4 @@
-"""The counter against a model: whatever one thread does, and whatever several do at once."""
+"""The counter against a model: any calls of one thread, and of several at once."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ TestCounterMachine.settings = settings(
 
 
 def run(counter: object, plans: list[list[Operation]], random: Random) -> list[Call[int]]:
-    """Let each thread carry out its plan, all at once, and return what came of it."""
+    """Let each thread carry out its plan, all at once, and return the outcomes."""
 
     def carry_out(plan: list[Operation], do: Recorder[int]) -> None:
         for operation in plan:
@@ -94,8 +94,8 @@ def run(counter: object, plans: list[list[Operation]], random: Random) -> list[C
 
 
 def follow(value: int, call: Call[int], minimum: int | None = None, maximum: int | None = None) -> int | None:
-    """The value after the call, or None if it can't come out like that at this value."""
-    # The initial value, to which reset() goes back, is 0 for all of these models, whatever the value is now.
+    """The value after the call, or None if the call can't have that outcome at this value."""
+    # The initial value, which reset() restores, is 0 for all of these models, whatever the value is now.
     model = Sequential(0, minimum, maximum)
     model.value = value
     return model.value if outcome(model, cast(Operation, call.what)) == call.outcome else None
@@ -139,7 +139,7 @@ def test_histories_are_linearizable(seed: int, bounds: tuple[int | None, int | N
 
 
 def test_a_counter_without_a_lock_is_not_linearizable() -> None:
-    """The check finds fault with the histories of the model itself, which has no lock."""
+    """The check finds a fault in the histories of the model itself, which has no lock."""
     random = Random(0)
     for _ in range(200):
         plans = [[("get_and_add", (random.randint(1, 3),)) for _ in range(8)] for _ in range(3)]

@@ -1,4 +1,4 @@
-"""No change is lost among threads; and a counter that does lose is caught."""
+"""Threads lose no change; and a counter that does lose changes is detected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROUNDS = 400
 
 
 def race(work: Callable[[], object], threads: int = THREADS, rounds: int = ROUNDS) -> None:
-    """Run the work again and again in several threads that begin together."""
+    """Run the work repeatedly in several threads that begin at the same time."""
     start = threading.Barrier(threads)
 
     def run() -> None:
@@ -33,7 +33,7 @@ def race(work: Callable[[], object], threads: int = THREADS, rounds: int = ROUND
 
 
 class Losing:
-    """The control: what a counter would be without its lock."""
+    """The control: a counter without its lock."""
 
     def __init__(self) -> None:
         self.value = 0
@@ -45,8 +45,8 @@ class Losing:
 
 
 def test_a_counter_without_a_lock_loses_here() -> None:
-    """The race of these tests is one: a counter that reads and writes without a lock loses changes in it."""
-    for _ in range(5000):  # on a machine with nothing else to do threads seldom meet in the middle
+    """The control: a counter that reads and writes without a lock loses changes in the race of these tests."""
+    for _ in range(5000):  # on an idle machine threads seldom meet in the middle
         control = Losing()
         race(control.increment)
         if control.value < THREADS * ROUNDS:
@@ -64,7 +64,7 @@ def test_threads_lose_no_change(make: Callable[[], AtomicCounter], change: Chang
 
 
 def test_threads_lose_no_change_while_others_wait() -> None:
-    """With waiters the changes take the long way, and are as exact."""
+    """With waiters the changes take the slow path, and are as exact."""
     counter = AtomicCounter()
     with Threads() as threads:
         waiting = threads.start(counter.wait_until, THREADS * ROUNDS, patience(30))
@@ -101,7 +101,7 @@ def test_tickets_are_unique() -> None:
 
 
 def test_exchanged_values_go_round() -> None:
-    """What one thread sets another gets, exactly once: nothing is lost or doubled in `get_and_set`."""
+    """Each value that a thread sets, another gets exactly once: `get_and_set` neither loses nor doubles one."""
     counter, tickets = AtomicCounter(), AtomicCounter()
     got: list[int] = []
     race(lambda: got.append(counter.get_and_set(tickets.increment())))
@@ -109,7 +109,7 @@ def test_exchanged_values_go_round() -> None:
 
 
 def test_bounds_hold_at_every_moment() -> None:
-    """Threads that take and give back never see or make a value out of bounds, and refused ones change nothing."""
+    """Threads that add and subtract never see or make a value out of bounds, and refused changes change nothing."""
     counter = AtomicCounter(minimum=0, maximum=3)
     taken = AtomicCounter()
 
@@ -126,7 +126,7 @@ def test_bounds_hold_at_every_moment() -> None:
 
 
 def test_hooks_are_told_of_every_change_once() -> None:
-    """Each change of each thread is reported once; laid end to end, the hooks' pairs are the counter's history."""
+    """Each change of each thread is reported once; put in order, the hooks' pairs are the counter's history."""
     counter = Recording()
     race(counter.increment)
     assert sorted(counter.told) == [(value, value + 1) for value in range(THREADS * ROUNDS)]

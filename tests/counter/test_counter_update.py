@@ -1,4 +1,4 @@
-"""`update` runs its function once and lets no thread in, and the hook gets the changes."""
+"""`update` runs its function once and alone, and the hook gets the changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from syncprims import AtomicCounter, DeadlockError
 
 @each_kind
 def test_update_calls_its_function_once(make: Callable[[], AtomicCounter]) -> None:
-    """The function sees the value once, and what it returns is the new value and the result."""
+    """The function sees the value once, and its result is the new value and the result of the call."""
     seen: list[int] = []
     counter = make()
 
@@ -27,7 +27,7 @@ def test_update_calls_its_function_once(make: Callable[[], AtomicCounter]) -> No
 @each_kind
 @pytest.mark.parametrize("error", [ZeroDivisionError(), KeyboardInterrupt(), SystemExit(3), StopIteration()])
 def test_update_whose_function_raises_changes_nothing(make: Callable[[], AtomicCounter], error: BaseException) -> None:
-    """Whatever the function raises comes out, the value stays, and the counter works on."""
+    """The function's exception is raised, the value stays, and the counter goes on working."""
     counter = make()
 
     def fail(value: int) -> int:
@@ -51,7 +51,7 @@ INSIDE: list[Change] = [case[1] for case in CHANGES] + [
 @each_kind
 @pytest.mark.parametrize("change", INSIDE)
 def test_using_a_counter_inside_its_own_update_raises(make: Callable[[], AtomicCounter], change: Change) -> None:
-    """A change of the counter, or a wait for it, from inside its update is a DeadlockError, and nothing changes."""
+    """A change of the counter, or a wait for it, inside its update is a DeadlockError, and nothing changes."""
     counter = make()
 
     def reenter(value: int) -> int:
@@ -65,7 +65,7 @@ def test_using_a_counter_inside_its_own_update_raises(make: Callable[[], AtomicC
 
 
 def test_an_update_that_survives_its_own_misuse() -> None:
-    """A function that catches the DeadlockError still gets its value in, and only that."""
+    """If the function catches the DeadlockError, its value is set, and only that."""
     counter = AtomicCounter(7)
 
     def stubborn(value: int) -> int:
@@ -80,7 +80,7 @@ def test_an_update_that_survives_its_own_misuse() -> None:
 
 
 def test_inside_an_update_the_value_can_be_read_and_other_counters_used() -> None:
-    """Reading the same counter and changing another one are no re-entry."""
+    """Reading the same counter and changing another one is allowed."""
     counter, other = AtomicCounter(7), AtomicCounter()
 
     def fn(value: int) -> int:
@@ -91,7 +91,7 @@ def test_inside_an_update_the_value_can_be_read_and_other_counters_used() -> Non
 
 @pytest.mark.parametrize("wrong", [None, 1, "f"])
 def test_what_cannot_be_called_is_refused(wrong: object) -> None:
-    """A function that is none is a TypeError at once, even if the wait would have been over."""
+    """An object that is not callable is a TypeError at once, even if the wait would have been over."""
     counter = AtomicCounter(1)
     with pytest.raises(TypeError, match="update needs a function"):
         counter.update(wrong)  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ def test_what_cannot_be_called_is_refused(wrong: object) -> None:
 
 @each_change
 def test_the_hook_is_told_of_each_change(change: Change, returned: object, left: int) -> None:
-    """Each change that is one is reported once, with the old and the new value."""
+    """Each call that changes the value is reported once, with the old and the new value."""
     counter = Recording(7)
     change(counter)
     assert counter.told == [(7, left)]
@@ -112,7 +112,7 @@ def test_the_hook_is_told_of_each_change(change: Change, returned: object, left:
 
 @each_unchanging
 def test_the_hook_is_not_told_of_no_change(change: Change, returned: object) -> None:
-    """Where the value stays the same there is nothing to tell."""
+    """If the value stays the same, the hook is not called."""
     counter = Recording(7)
     change(counter)
     assert counter.told == []
@@ -127,7 +127,7 @@ def test_reset_is_told_to_the_hook() -> None:
 
 
 def test_the_hook_may_use_the_counter() -> None:
-    """The hook runs after the change, outside update's own time, so it may change the counter again."""
+    """The hook runs after the change, outside of an update, so it may change the counter again."""
 
     class Echo(Recording):
         def _on_change(self, old: int, new: int) -> None:
@@ -137,13 +137,13 @@ def test_the_hook_may_use_the_counter() -> None:
                 self.update(lambda value: value + 1)
 
     counter = Echo(7)
-    assert counter.increment() == 8  # what this call made, whatever the hook makes of it
+    assert counter.increment() == 8  # the value that this call made, whatever the hook does
     assert counter.value == 10
     assert counter.told == [(7, 8), (8, 9), (9, 10)]
 
 
 def test_a_hook_that_raises_leaves_the_change_made() -> None:
-    """The hook's exception is the caller's; the change is made, and the counter works on."""
+    """The caller gets the hook's exception; the change is made, and the counter goes on working."""
 
     class Failing(AtomicCounter):
         def _on_change(self, old: int, new: int) -> None:
@@ -157,7 +157,7 @@ def test_a_hook_that_raises_leaves_the_change_made() -> None:
 
 
 def test_the_hook_costs_nothing_unless_overridden() -> None:
-    """A subclass without the hook takes the short way: the very code that a counter without bounds takes."""
+    """A subclass without the hook takes the fast path: the same code as a counter without bounds."""
 
     class Plain(AtomicCounter):
         pass

@@ -1,4 +1,4 @@
-"""Waiting for a counter: who waits is woken, never misses what it waits for, and leaves no trace."""
+"""Waiting for a counter: a waiter is woken, never misses its value, and leaves no trace."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from syncprims.testing import Running, Threads, assert_blocks, patience
 @pytest.fixture(autouse=True)
 def _no_ghosts() -> Iterator[None]:
     """After each test no thread is left in the wait-for graph."""
-    before = set(_waits._innermost)  # of threads that other tests have left hanging, as those of broken locks
+    before = set(_waits._innermost)  # threads that other tests have left hanging, such as those of broken locks
     yield
     assert set(_waits._innermost) <= before
 
 
 def blocked(counter: AtomicCounter, wait: Callable[[], int], waiters: int = 1) -> Running[int]:
-    """Run the wait in a thread, and come back when it has registered."""
+    """Run the wait in a thread, and return when it has registered."""
     return assert_blocks(wait, until=lambda: len(counter._waiters) == waiters)
 
 
@@ -46,7 +46,7 @@ def odd(value: int) -> bool:
 @each_kind
 @pytest.mark.parametrize("timeout", [None, 0, 10.0])
 def test_what_is_there_already_is_not_waited_for(make: Callable[[], AtomicCounter], timeout: float | None) -> None:
-    """A value that fits at once is returned at once, whatever the timeout."""
+    """A value that fits is returned at once, with any timeout."""
     counter = make()
     assert counter.wait_for(odd, timeout) == 7
     assert counter.wait_for(predicate=odd, timeout=timeout) == 7
@@ -56,14 +56,14 @@ def test_what_is_there_already_is_not_waited_for(make: Callable[[], AtomicCounte
 
 
 def test_the_predicate_sees_the_value_once_where_it_fits() -> None:
-    """A predicate that is content is not asked again."""
+    """A predicate that has returned true is not called again."""
     seen: list[int] = []
     assert AtomicCounter(7).wait_for(partial(looks, seen, True)) == 7
     assert seen == [7]
 
 
 def test_any_true_value_will_do() -> None:
-    """What the predicate returns counts by its truth, as in an ``if``."""
+    """The predicate's result counts by its truth, as in an ``if``."""
     counter = AtomicCounter(7)
     assert counter.wait_for(lambda value: "yes", timeout=0) == 7  # type: ignore[arg-type, return-value]
     with pytest.raises(CounterTimeoutError):
@@ -75,7 +75,7 @@ def test_any_true_value_will_do() -> None:
 
 @each_kind
 def test_timeout_zero_looks_once(make: Callable[[], AtomicCounter]) -> None:
-    """With a timeout of 0 the predicate is asked once, and nothing blocks."""
+    """With a timeout of 0 the predicate is called once, and nothing blocks."""
     seen: list[int] = []
     counter = make()
     with pytest.raises(CounterTimeoutError) as caught:
@@ -124,7 +124,7 @@ def test_a_timeout_tells_the_value_at_its_end() -> None:
     [(-1, ValueError), (-0.001, ValueError), (math.nan, ValueError), (math.inf, OverflowError), ("1", TypeError)],
 )
 def test_impossible_timeouts_are_refused(timeout: float, error: type[Exception]) -> None:
-    """A timeout that is none is refused at once, even if there is nothing to wait for."""
+    """An invalid timeout is refused at once, even if the wait would end at once."""
     counter = AtomicCounter(7)
     for wait in (partial(counter.wait_for, odd), partial(counter.wait_until, 0)):
         with pytest.raises(error):
@@ -140,7 +140,7 @@ WAKING: list[tuple[str, Change, int]] = [(name, change, left) for name, change, 
 @each_kind
 @pytest.mark.parametrize(("change", "left"), [case[1:] for case in WAKING], ids=[case[0] for case in WAKING])
 def test_every_change_wakes_who_waits(make: Callable[[], AtomicCounter], change: Change, left: int) -> None:
-    """Whichever way the value changes, who waits for the new one gets it."""
+    """Whichever method changes the value, a thread that waits for the new value gets it."""
     counter = make()
     waiting = blocked(counter, partial(counter.wait_for, lambda value: value != 7))
     change(counter)
@@ -161,7 +161,7 @@ def test_a_reset_wakes_who_waits(make: Callable[[], AtomicCounter]) -> None:
 
 @each_kind
 def test_a_latch_that_is_passed_and_left_is_not_missed(make: Callable[[], AtomicCounter]) -> None:
-    """A value that reached the goal counts, even if it was gone again before the waiter could look."""
+    """A value that reached the goal counts, even if it was gone before the waiter could look."""
     counter = make()
     for _ in range(20):
         waiting = blocked(counter, partial(counter.wait_until, 50))
@@ -185,7 +185,7 @@ def test_a_latch_is_not_missed_before_the_first_look(timeout: float | None) -> N
 
 
 def test_a_predicate_is_asked_again_until_it_is_content() -> None:
-    """Each look sees the value of that moment, and never the same change twice without need."""
+    """Each call gets the value of that moment, and never the same change twice without need."""
     counter = AtomicCounter()
     seen: list[int] = []
     looked = threading.Semaphore(0)
@@ -207,7 +207,7 @@ def test_a_predicate_is_asked_again_until_it_is_content() -> None:
 
 
 def test_many_waiters_with_goals_of_their_own() -> None:
-    """Each of many waiters is woken by the value that it waits for, none before, and all together by a jump."""
+    """Each of many waiters is woken by the value that it waits for, not before, and all together by a jump."""
     counter = AtomicCounter()
     waiting = []
     for goal in range(1, 21):
@@ -223,7 +223,7 @@ def test_many_waiters_with_goals_of_their_own() -> None:
 
 
 def test_a_signal_handler_wakes_the_thread_that_it_interrupts() -> None:
-    """A handler that changes the counter which its own thread waits for ends that wait."""
+    """If a handler changes the counter that its own thread waits for, that wait ends."""
     counter = AtomicCounter()
     main, woken = threading.get_ident(), threading.Event()
 
@@ -246,7 +246,7 @@ def test_a_signal_handler_wakes_the_thread_that_it_interrupts() -> None:
 
 
 def test_a_hook_can_be_waited_for() -> None:
-    """The hook runs after who waits was let go: it may itself wait for what they do."""
+    """The hook runs after the waiting threads are woken, so it may itself wait for them."""
     done = AtomicCounter()
 
     class Patient(AtomicCounter):
@@ -309,7 +309,7 @@ def test_waits_within_waits() -> None:
 
 
 def test_waits_are_seen_while_they_last() -> None:
-    """A wait is in the graph of waits, for reports, and as no part of a deadlock, from its start to its end."""
+    """From its start to its end, a wait is in the wait-for graph, for reports, and never part of a deadlock."""
     counter = AtomicCounter()
     waiting = assert_blocks(partial(counter.wait_until, 1), until=lambda: _waits.count_waits(counter) == 1)
     (wait,) = [wait for wait in _waits.all_waits() if wait.node is counter]
@@ -320,7 +320,7 @@ def test_waits_are_seen_while_they_last() -> None:
 
 
 def test_what_need_not_wait_enters_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A value that is there already, or that is not waited for, is not a wait that others could see."""
+    """A wait for a value that is there, or with a timeout of 0, is not a wait that others can see."""
     published: list[_waits.Waiting] = []
     monkeypatch.setattr(_waits.Waiting, "publish", published.append)
     counter = AtomicCounter(3)
@@ -346,7 +346,7 @@ def test_waiting_costs_only_while_somebody_waits() -> None:
 
 
 def test_an_update_while_somebody_waits_puts_everything_back() -> None:
-    """An update under the eyes of a waiter wakes it, and an update that fails does not end its wait."""
+    """An update wakes a waiter, and an update that fails does not end the waiter's wait."""
     counter = Recording()
     waiting = blocked(counter, partial(counter.wait_until, 1))
     with pytest.raises(ZeroDivisionError):
@@ -359,7 +359,7 @@ def test_an_update_while_somebody_waits_puts_everything_back() -> None:
 
 @pytest.mark.usefixtures("restless")
 def test_waiters_come_and_go_while_others_change() -> None:
-    """Waits that begin and end at any moment disturb no change, lose none, and see no value that never was."""
+    """Waits that begin and end at any moment disturb and lose no change, and see no value that never existed."""
     counter = AtomicCounter()
     rounds = 300
     start = threading.Barrier(6)

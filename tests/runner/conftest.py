@@ -1,4 +1,4 @@
-"""What of this folder is no test."""
+"""The files of this folder that are not tests."""
 
-# A program that replaces what the library stands on as it starts: collecting doctests must not import it.
+# A program that replaces parts of the library when it starts: collecting doctests must not import it.
 collect_ignore = ["explore_runner.py"]

@@ -24,19 +24,19 @@ from syncprims._runner.sequence import Comers, End, Sequence, go_on
 
 
 class Gate:
-    """A lock at which frontrun can switch threads, and of which it does not think that who took it will release it."""
+    """A lock at which frontrun can switch threads, without assuming that the thread which took it will release it."""
 
     def __init__(self) -> None:
         """Make it free."""
         self._free = CooperativeBoundedSemaphore(1)
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take it."""
+        """Acquire it."""
         took: bool = self._free.acquire(blocking, None if timeout == -1 else timeout)
         return took
 
     def release(self) -> None:
-        """Free it, whichever thread took it."""
+        """Release it, whichever thread acquired it."""
         try:
             self._free.release()
         except ValueError:
@@ -44,7 +44,7 @@ class Gate:
 
 
 class SeenEnds(list[End]):
-    """The ends, whose reading and changing frontrun can see: it does not look into a list."""
+    """The ends, with reads and changes that frontrun sees, because it does not look into a list."""
 
     def __init__(self) -> None:
         """Make it empty."""
@@ -68,26 +68,26 @@ class Lenient(OrderedRunner):
 
 
 def make_seen(sequence: Sequence, name: str, steps: tuple[str, ...], comers: Comers) -> None:
-    """Make a sequence as it is made, with ends that are seen."""
+    """Make a sequence as usual, with ends that frontrun sees."""
     make(sequence, name, steps, comers)
     sequence.ends = SeenEnds()
     sequence.opening = sequence.prepare_opening(sequence.breaking)
 
 
 make, Sequence.__init__ = Sequence.__init__, make_seen  # type: ignore[assignment,method-assign]
-# A thread that is not its turn is in frontrun's code, which looks like a handler on top of its wait.
+# A thread whose turn it is not runs frontrun's code, which looks like a handler on top of its wait.
 _deadlocks._stands_in = lambda waiting, frame: True
-_sequence.allocate_lock = Gate  # type: ignore[assignment,attr-defined]  # it does what is used of a lock
+_sequence.allocate_lock = Gate  # type: ignore[assignment,attr-defined]  # it has the methods that are used
 
 outcomes: dict[str, int] = {}
 
 
 class OwnError(Exception):
-    """What a step fails with."""
+    """The failure of a step."""
 
 
 class Scene:
-    """A runner, and what its threads saw, in the order in which they saw it."""
+    """A runner, and the observations of its threads, in order."""
 
     steps: ClassVar[tuple[str, ...]] = ("a", "b")
     kind: ClassVar[type[OrderedRunner]] = OrderedRunner
@@ -117,7 +117,7 @@ class Scene:
             self.log.append("failed")
 
     def holds(self) -> bool:
-        """The end and what the threads saw are of those that may be, and nothing is left behind."""
+        """The end and the observations are among the allowed ones, and nothing is left behind."""
         runner = self.runner
         outcome = f"{runner.state}: {' '.join(self.log)}"
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
@@ -179,7 +179,7 @@ class HandOff(Scene):
 
 
 class Stop(Scene):
-    """A stop comes before the turn, or it is the last."""
+    """A stop comes before the turn, or the turn is the last."""
 
     workers = (a, stops)
     logs = ("a", FINISHED)
@@ -225,7 +225,7 @@ class Failure(Scene):
 
 
 class LetPass(Scene):
-    """Where a failure is let pass, the turn is handed on."""
+    """If a failure is let pass, the turn goes on to the next step."""
 
     workers = (b, a_fails)
     logs = ("a failed b", "a b failed")
@@ -234,7 +234,7 @@ class LetPass(Scene):
 
 
 class Reset(Scene):
-    """A turn is of the sequence before the reset or of the one after it."""
+    """A turn belongs to the sequence before the reset or to the one after it."""
 
     workers = (a, resets)
     ends = ("open",)
@@ -242,7 +242,7 @@ class Reset(Scene):
 
 
 class ResetAndWaiter(Scene):
-    """A waiting thread came before the reset, and gets the error, or came after it, and gets its turn."""
+    """A waiting thread that came before the reset gets the error; one that came after it gets its turn."""
 
     workers = (b, resets_and_begins)
     ends = ("open", "finished")
@@ -276,7 +276,7 @@ class StoppedHandOff(Scene):
 
 
 class TwoWaiters(Scene):
-    """Of two that wait for the same turn one gets it, and the other gets the error that there is no other."""
+    """Of two threads that wait for the same turn one gets it, and the other gets the error of the end."""
 
     workers = (b, b, a)
     logs = (f"a b {FINISHED}",)
@@ -286,7 +286,7 @@ class TwoWaiters(Scene):
 
 
 class DropsWakeUp(HandOff):
-    """Leaving a step does not open the next gate."""
+    """A mutation: leaving a step does not open the next gate."""
 
     @staticmethod
     def mutate() -> None:
@@ -300,7 +300,7 @@ class DropsWakeUp(HandOff):
 
 
 class ClearsOwnerLate(HandOff):
-    """A gate is opened before the owner of the turn that is over is cleared."""
+    """A mutation: a gate is opened before the owner of the previous turn is cleared."""
 
     def __init__(self) -> None:
         """Make gates that do so."""
@@ -315,12 +315,12 @@ class ClearsOwnerLate(HandOff):
         for name in sequence.gates:
             gate = LateGate()
             gate.acquire()
-            sequence.gates[name] = gate  # type: ignore[assignment]  # it does what is used of a lock
+            sequence.gates[name] = gate  # type: ignore[assignment]  # it has the methods that are used
             sequence.tries[name] = map(gate.acquire, repeat(False))
 
 
 class MarksAfterTrying(Stop):
-    """A stop tries the gate before it leaves its mark for who opens it."""
+    """A mutation: a stop tries the gate before it sets its mark for the thread that opens the gate."""
 
     @staticmethod
     def mutate() -> None:
@@ -337,7 +337,7 @@ class MarksAfterTrying(Stop):
 
 
 class OpensBeforeTheEnd(AbortAndWaiter):
-    """An abort opens the gates before it says that it is over."""
+    """A mutation: an abort opens the gates before it announces the end."""
 
     @staticmethod
     def mutate() -> None:

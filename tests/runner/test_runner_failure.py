@@ -1,4 +1,4 @@
-"""A step that fails, and abort(), stop() and reset(), reach every waiting thread, whenever it comes."""
+"""A failing step, and abort(), stop() and reset(), reach every waiting thread, whenever it comes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from syncprims.testing import Running, Threads, assert_blocks, patience
 
 
 class Lenient(OrderedRunner):
-    """A runner that lets ValueErrors pass, and remembers what it was asked."""
+    """A runner that lets ValueErrors pass, and records the calls of its hook."""
 
     def __init__(self, *steps: str, rounds: int | None = 1) -> None:
         self.asked: list[tuple[Turn, Exception]] = []
@@ -46,7 +46,7 @@ def waiters(runner: OrderedRunner, step: str, count: int) -> list[Running[Turn]]
 
 @pytest.mark.parametrize("failure", [ValueError("bad"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
 def test_a_failing_step_breaks_the_sequence(failure: BaseException) -> None:
-    """Its own thread sees the original; the threads that wait and the threads that come later see it as a cause."""
+    """Its own thread gets the original; waiting threads and later ones get it as a cause."""
     runner = OrderedRunner("a", "b", "c", name="order")
     waiting: list[Running[Turn]] = []
     with pytest.raises(type(failure)) as caught, runner.step("a"):  # noqa: PT012  others wait meanwhile
@@ -68,7 +68,7 @@ def test_a_failing_step_breaks_the_sequence(failure: BaseException) -> None:
 
 
 def test_on_error_lets_a_failure_pass() -> None:
-    """Where `_on_error` says so the next step goes on, and the failing thread sees its error all the same."""
+    """If `_on_error` says so the next step goes on, and the failing thread gets its error nevertheless."""
     runner = Lenient("a", "b")
     failure = ValueError("bad")
     with pytest.raises(ValueError, match="bad"), runner.step("a") as turn:
@@ -88,7 +88,7 @@ def test_on_error_is_asked_about_exceptions_only(failure: BaseException) -> None
 
 
 def test_serve_goes_on_after_what_passes_and_raises_it_at_the_end() -> None:
-    """All turns are served; the first failure is raised then, with the others as its notes."""
+    """All turns are served; then the first failure is raised, with the others as its notes."""
     runner = Lenient("a", rounds=4)
     served: list[int] = []
 
@@ -105,7 +105,7 @@ def test_serve_goes_on_after_what_passes_and_raises_it_at_the_end() -> None:
 
 
 def test_serve_raises_what_breaks_the_sequence_at_once() -> None:
-    """A failure that does not pass ends the serving; errors of another sequence are not taken for the own one's."""
+    """A failure that does not pass ends the serving; errors of another sequence are not confused with its own."""
     over = OrderedRunner("x")
     over.stop()
     for runner in (OrderedRunner("a", rounds=3), Lenient("a", rounds=3)):
@@ -116,7 +116,7 @@ def test_serve_raises_what_breaks_the_sequence_at_once() -> None:
 
 @pytest.mark.parametrize("hook", ["_next", "_on_error"])
 def test_a_hook_that_raises_breaks_the_sequence(hook: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its thread gets the hook's error, and everyone else has it as a cause."""
+    """Its thread gets the hook's error, and all others have it as a cause."""
 
     def fail(self: OrderedRunner, *args: object) -> str:
         if args == (None,):
@@ -134,7 +134,7 @@ def test_a_hook_that_raises_breaks_the_sequence(hook: str, monkeypatch: pytest.M
 
 
 def test_abort_tells_everyone_and_lets_the_step_in_progress_end() -> None:
-    """Threads that wait get the cause; the step in progress ends without harm and hands nothing on."""
+    """Waiting threads get the cause; the step in progress ends normally and releases no next step."""
     runner = OrderedRunner("a", "b", name="order")
     cause = OSError("disk full")
     with runner.step("a"):
@@ -164,7 +164,7 @@ def test_abort_needs_no_cause_and_no_start() -> None:
 
 
 def test_abort_does_nothing_to_a_finished_sequence() -> None:
-    """What is over stays as it ended."""
+    """A sequence that is over stays as it ended."""
     runner = OrderedRunner("a")
     runner.serve("a", print)
     runner.abort()
@@ -198,7 +198,7 @@ def test_stop_finishes_now_if_nobody_is_in_a_step(started: bool) -> None:
 
 
 def test_reset_starts_afresh() -> None:
-    """Threads that wait in the old sequence get the error; a step in progress ends without touching the new one."""
+    """Waiting threads of the old sequence get the error; a step in progress ends without effect on the new one."""
     runner = OrderedRunner("a", "b", rounds=2)
     with runner.step("a"):
         waiting = waiters(runner, "b", 2)
@@ -214,7 +214,7 @@ def test_reset_starts_afresh() -> None:
 
 
 def test_a_failure_in_a_step_of_the_old_sequence_does_no_harm() -> None:
-    """After reset() the old step's exception is its own thread's alone."""
+    """After reset() only the old step's own thread gets its exception."""
     runner = OrderedRunner("a")
     with pytest.raises(ValueError, match="old"), runner.step("a"):  # noqa: PT012  it resets inside
         runner.reset()
@@ -224,7 +224,7 @@ def test_a_failure_in_a_step_of_the_old_sequence_does_no_harm() -> None:
 
 @pytest.mark.parametrize("end", ["abort", "stop", "finish", "fail"])
 def test_reset_makes_any_state_open(end: str) -> None:
-    """However it ended, the order can be gone through again."""
+    """However the sequence ended, it can begin again."""
     runner = Lenient("a", rounds=2)
     if end == "fail":
         with pytest.raises(KeyError), runner.step("a"):
@@ -240,7 +240,7 @@ def test_reset_makes_any_state_open(end: str) -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_ending_races_with_arrivals(seed: int) -> None:
-    """Whatever ends the sequence, at any moment, no thread is left waiting and all get the same error."""
+    """Whatever ends the sequence, at any moment, no thread keeps waiting and all get the same error."""
     chance = random.Random(seed)
     runner = OrderedRunner("a", "b", "c", rounds=None, timeout=patience())
     enders = [runner.abort, runner.stop]
@@ -320,7 +320,7 @@ def test_reset_races_with_arrivals_and_resets(seed: int) -> None:
 
 
 def test_a_cycle_of_steps_and_locks_is_a_deadlock() -> None:
-    """A thread that holds a lock and waits for a step, whose thread waits for the lock: one of them gets the error."""
+    """One thread holds a lock and waits for a step, whose thread waits for the lock: one of them gets the error."""
     runner, lock = OrderedRunner("a", "b", name="order"), TimedLock(name="ledger")
     entered = Event()
 
@@ -349,7 +349,7 @@ def test_a_cycle_of_steps_and_locks_is_a_deadlock() -> None:
 
 
 def test_waiting_for_the_end_may_close_a_cycle() -> None:
-    """wait() and run() are part of the graph: who holds what a step needs can't wait for the sequence."""
+    """wait() and run() are in the graph: a thread with a lock that a step needs can't wait for the sequence."""
     runner, lock = OrderedRunner("a", name="order"), TimedLock(name="ledger")
     with lock, pytest.raises(DeadlockError) as caught:
         runner.run({"a": lambda turn: lock.__enter__()}, timeout=patience())

@@ -1,4 +1,4 @@
-"""A runner in a forked child, where the threads of its steps did not come along."""
+"""A runner in a forked child, which does not have the threads of its steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [
 
 
 def test_a_runner_in_a_forked_child_refuses_to_work() -> None:
-    """The threads of its steps did not come along, so every method says so, even inside a step."""
+    """The child does not have the threads of its steps, so every method raises, even inside a step."""
     runner = OrderedRunner("a", "b")
     uses: list[Callable[[], object]] = [
         runner.step("a").__enter__,
@@ -57,7 +57,7 @@ def test_a_runner_in_a_forked_child_refuses_to_work() -> None:
 
 @pytest.mark.parametrize("stage", ["new", "begun", "in a step", "waiting", "stopping", "finished", "broken"])
 def test_a_runner_refuses_every_thread_of_a_forked_child(stage: str) -> None:
-    """However far it was: no thread waits there for a turn, by a new context or by one that was made before."""
+    """In any state of the runner, no thread there waits for a turn, by a new context or an older one."""
     runner = OrderedRunner("a", "b", rounds=None if stage in ("in a step", "waiting", "stopping") else 1)
     contexts = [runner.step("a"), runner.step("b", timeout=None)]
     inside, go = Event(), Event()
@@ -94,7 +94,7 @@ def test_a_runner_refuses_every_thread_of_a_forked_child(stage: str) -> None:
         child = os.fork()
         if not child:
             code = 1
-            signal.alarm(int(patience(20.0)))  # which ends a child that hangs
+            signal.alarm(int(patience(20.0)))  # this ends a child that hangs
             try:
                 for context in [*contexts, runner.step("a"), runner.step("b")]:
                     assert refused(context)

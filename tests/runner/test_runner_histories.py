@@ -1,4 +1,4 @@
-"""Several threads take turns, fail, stop, abort and reset at once: as if they had done it one after another."""
+"""Several threads take turns, fail, stop, abort and reset at once, as if one after another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENDS = {BrokenSequenceError: "broken", SequenceFinishedError: "finished", StepTi
 
 
 class State(NamedTuple):
-    """What a runner is when its callers come one after another."""
+    """The state of a runner whose callers come one after another."""
 
     sequence: int = 0
     """How often it was reset."""
@@ -40,7 +40,7 @@ class State(NamedTuple):
 
 
 def model(state: State, call: Call[State]) -> State | None:
-    """The state after the call, or None if it can't come out like that."""
+    """The state after the call, or None if the call can't have that outcome."""
     name, *arguments = call.what if isinstance(call.what, tuple) else (call.what,)
     match name:
         case "arrive" if state.status == "open" and not state.started and state.starting is None:
@@ -67,12 +67,12 @@ def model(state: State, call: Call[State]) -> State | None:
 
 
 def busy(state: State) -> bool:
-    """Whether there is a thread that will look at `stopping` when it is done."""
+    """Whether there is a thread that will check `stopping` when it is done."""
     return any(thread is not None for thread in (state.inside, state.starting, state.ending))
 
 
 def stopped(state: State, thread: int) -> State | None:
-    """After a stop, which is in effect at once unless some thread is busy."""
+    """The state after a stop, which takes effect at once unless some thread is busy."""
     if thread in state.left_over:
         return state._replace(left_over=state.left_over - {thread})
     if state.status != "open":
@@ -83,7 +83,7 @@ def stopped(state: State, thread: int) -> State | None:
 
 
 def entered(state: State, call: Call[State], step: str) -> State | None:
-    """After a try to enter the step."""
+    """The state after a try to enter the step."""
     free = state.started and not state.stopping and not busy(state)
     may_enter = state.status == "open" and free and ORDER[state.turn % len(ORDER)] == step
     if isinstance(call.outcome, tuple):
@@ -94,7 +94,7 @@ def entered(state: State, call: Call[State], step: str) -> State | None:
 
 
 def left(state: State, thread: int, how: str) -> State | None:
-    """After the leaving of a step, which may be of a sequence that is past."""
+    """The state after leaving the step, which may belong to an earlier sequence."""
     if thread in state.left_over:
         return state._replace(left_over=state.left_over - {thread})
     assert state.inside == thread
@@ -110,14 +110,14 @@ def left(state: State, thread: int, how: str) -> State | None:
 
 
 class OwnError(Exception):
-    """What a step fails with."""
+    """The failure of a step."""
 
 
 Plan = list[tuple[str, ...]]
 
 
 def carrying_out(runner: OrderedRunner, plan: Plan) -> Callable[[Recorder[State]], None]:
-    """Return what does all of the plan."""
+    """Return a function that carries out the plan."""
 
     def carry_out(note: Recorder[State]) -> None:
         for name, *arguments in plan:
@@ -137,7 +137,7 @@ def carrying_out(runner: OrderedRunner, plan: Plan) -> Callable[[Recorder[State]
 
 
 def take_a_turn(note: Recorder[State], runner: OrderedRunner, step: str, how: str) -> None:
-    """Enter the step and leave it in that manner, if it can be entered."""
+    """Enter the step, if possible, and leave it in that manner."""
     context = runner.step(step, timeout=0.003)
     came = note("arrive", lambda: enter(context.__enter__), then=("start", ("enter", step)))
     if isinstance(came, tuple):
@@ -146,7 +146,7 @@ def take_a_turn(note: Recorder[State], runner: OrderedRunner, step: str, how: st
 
 
 def enter(take: Callable[[], Turn]) -> Hashable:
-    """Which turn it was, or why there was none."""
+    """Return which turn it was, or why there was none."""
     try:
         turn = take()
     except (BrokenSequenceError, SequenceFinishedError, StepTimeoutError) as error:
@@ -161,7 +161,7 @@ some = settings(max_examples=60, deadline=None, database=None)
 
 
 def check(ways: list[Plan], seed: int) -> None:
-    """Let a thread for each plan carry it out, and look for an order in which the model would have done the same."""
+    """Let a thread for each plan carry it out, and search for an order in which the model has the same outcomes."""
     runner = OrderedRunner(*ORDER, rounds=ROUNDS)
     history = record([carrying_out(runner, plan) for plan in ways], Random(seed))
     assert linearizable(history, State(), model), history
@@ -187,7 +187,7 @@ def test_a_thousand_histories_are_linearizable(ways: list[Plan], seed: int) -> N
 @settings(some, max_examples=30)
 @given(st.integers(0, 1 << 16))
 def test_all_turns_of_threads_that_keep_to_the_order_are_taken(seed: int) -> None:
-    """Three threads that come for their own steps' turns, however they meet, take every one of them in order."""
+    """Three threads that come for the turns of their own steps take every one of them in order, however they meet."""
     runner = OrderedRunner(*ORDER, rounds=ROUNDS, timeout=patience())
 
     def serve(step: str) -> Callable[[Recorder[State]], None]:
@@ -208,7 +208,7 @@ def test_all_turns_of_threads_that_keep_to_the_order_are_taken(seed: int) -> Non
 
 
 def call(thread: int, what: Hashable, outcome: Hashable, began: int, ended: int) -> Call[State]:
-    """A call as it would be noted."""
+    """A call in the form of a note."""
     first, *then = {A: ("arrive", "start", A), B: ("arrive", "start", B), **WHOLE}.get(what, (what,))
     return Call(thread, first, outcome, began, ended, tuple(then))
 

@@ -1,6 +1,6 @@
 """Every interleaving of two or three threads at a runner, up to a number of preemptions: the order is kept, none hangs.
 
-What the threads do, and what may come of it, is in `exploration`.
+The threads and the allowed outcomes are in `exploration`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def long(*values: object) -> object:
     ],
 )
 def test_every_interleaving_keeps_the_order(scenario: str, preemptions: int, record_property: Note) -> None:
-    """However the threads interleave, none hangs, and all see what fits the end."""
+    """In every interleaving no thread hangs, and all observations fit the end."""
     report = explore(SCRIPT, scenario, preemptions=preemptions, seconds=600)
     assert report.holds is True, (report.outcomes, report.explanation)
     assert report.complete
@@ -67,6 +67,6 @@ def test_every_interleaving_keeps_the_order(scenario: str, preemptions: int, rec
     [("DropsWakeUp", 1), ("ClearsOwnerLate", 2), ("MarksAfterTrying", 2), ("OpensBeforeTheEnd", 2)],
 )
 def test_mutations_are_caught(scenario: str, preemptions: int, record_property: Note) -> None:
-    """With one step left out or in the wrong place, some interleaving hangs or ends wrongly, and it is found."""
+    """If a step is missing or in the wrong place, some interleaving hangs or ends wrongly, and it is found."""
     assert explore(SCRIPT, scenario, preemptions=preemptions, seconds=100).holds is False
     record_property("mutations caught", 1)

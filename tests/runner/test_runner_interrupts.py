@@ -1,4 +1,4 @@
-"""An interrupt at any point of a step leaves no thread waiting for what will not come."""
+"""An interrupt at any point of a step leaves no thread waiting forever."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from syncprims.testing import MODES, Mode, interrupts, patience
 
 pytestmark = pytest.mark.untraceable
 
-# Every opcode of a worker takes long: that one is in the slow part.
+# Every opcode of a worker takes long, so that mode is in the slow part.
 MOST_MODES = [pytest.param(mode, marks=pytest.mark.slow) if mode == "worker" else mode for mode in MODES]
 
 
 def wedged(runner: OrderedRunner) -> str | None:
-    """Say what is wrong if the sequence neither is over nor can be brought to its end."""
+    """Return a problem if the sequence is not over and can't be completed."""
     seats = {ident: place.seat for ident, place in runner._places.items()}
     taken = [ident for ident, seat in seats.items() if seat.sequence is not None or seat.context is not None]
     if taken or runner._sequence.owner is not None:
@@ -32,7 +32,7 @@ def wedged(runner: OrderedRunner) -> str | None:
         while runner.state == "open":
             with runner.step(runner.current or "a", timeout=0):
                 pass
-    except SequenceFinishedError:  # the interrupt hit a stop() before its end, which was made up for now
+    except SequenceFinishedError:  # the interrupt ended a stop() early, which the call above has completed
         pass
     except (SyncError, RuntimeError, StopIteration) as error:
         return f"{type(error).__name__}: {error}"
@@ -80,12 +80,12 @@ def steered(runner: OrderedRunner) -> None:
 @pytest.mark.parametrize("mode", MOST_MODES)
 @pytest.mark.parametrize("scenario", [two_rounds, one_context, failing_step, stopped_step, steered])
 def test_interrupt_anywhere_never_wedges_the_sequence(scenario: Callable[[OrderedRunner], None], mode: Mode) -> None:
-    """After an interrupt at any point the sequence is over or can be gone through to its end."""
+    """After an interrupt at any point the sequence is over or can be completed."""
     interrupts(partial(OrderedRunner, "a", "b", rounds=2), scenario, wedged, mode=mode).check()
 
 
 class Occupied:
-    """A runner with a thread in step "a" that leaves it on command, so that "b" has to be waited for."""
+    """A runner with a thread in step "a" that leaves it on command, so that another has to wait for "b"."""
 
     def __init__(self) -> None:
         self.runner = OrderedRunner("a", "b", name="occupied")
@@ -159,7 +159,7 @@ def test_interrupt_of_a_waiting_thread_leaves_its_turn_untaken(
 
 
 class PythonExit(StepContext):
-    """What a step would be if its ``__exit__`` were a Python method."""
+    """A step whose ``__exit__`` is a Python method."""
 
     def __exit__(self, *exc_info: object) -> None:
         super().__exit__(*exc_info)
@@ -167,7 +167,7 @@ class PythonExit(StepContext):
 
 @pytest.mark.parametrize("mode", ["warm", "cold", "storm", "cold storm"])
 def test_the_sweep_finds_the_hole_of_a_python_exit(mode: Mode) -> None:
-    """The control: a leaving that is not a C function leaves the others waiting at some point."""
+    """The control: if leaving is not a C function, other threads keep waiting after an interrupt at some point."""
 
     def scenario(runner: OrderedRunner) -> None:
         with PythonExit(runner, "a", None):

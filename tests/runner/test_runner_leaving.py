@@ -1,4 +1,4 @@
-"""What leaves a step is kept for the next time, and never used in the middle of its work."""
+"""The function that leaves a step is kept for the next step, and never used while it is running."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def turns(runner: OrderedRunner, number: int) -> list[int]:
 
 
 def test_a_thread_leaves_all_its_steps_by_the_same() -> None:
-    """Many turns, by whatever contexts, make one generator for each thread."""
+    """Many turns, by any contexts, make only one generator for each thread."""
     runner = OrderedRunner("a", rounds=None)
     turns(runner, 1)
     (place,) = runner._places.values()
@@ -53,7 +53,7 @@ def test_a_thread_leaves_all_its_steps_by_the_same() -> None:
 
 
 def test_a_with_that_comes_between_looking_up_and_entering_does_no_harm() -> None:
-    """A signal handler that takes a turn there, or looks and does not enter, takes nothing from the ``with``."""
+    """A handler that takes a turn there, or only looks up an `__exit__`, takes nothing from the ``with``."""
     runner = OrderedRunner("a", rounds=None)
     turns(runner, 1)
     context = runner.step("a")
@@ -67,16 +67,16 @@ def test_a_with_that_comes_between_looking_up_and_entering_does_no_harm() -> Non
 
 
 class Odd:
-    """A gate that is opened by a function of the test."""
+    """A gate whose release calls a function of the test."""
 
     def __init__(self, gate: Any, release: Callable[[Any], object]) -> None:
-        """Stand before `gate`, which `release` is called with."""
+        """Replace `gate`, which is passed to `release`."""
         self.acquire, self.locked = gate.acquire, gate.locked
         self.release = partial(release, gate)
 
 
 def test_a_with_in_the_middle_of_a_leaving_gets_its_own() -> None:
-    """A signal handler that takes a turn while its thread is on its way out of another one disturbs neither."""
+    """A handler that takes a turn while its thread is leaving another one disturbs neither."""
     runner = OrderedRunner("a", "b", rounds=3)
     taken = []
 
@@ -86,14 +86,14 @@ def test_a_with_in_the_middle_of_a_leaving_gets_its_own() -> None:
             taken.append(turn.index)
 
     gates = runner._sequence.gates
-    gates["b"] = Odd(gates["b"], open_and_take_b)  # type: ignore[assignment]  # it does what is used of a lock
+    gates["b"] = Odd(gates["b"], open_and_take_b)  # type: ignore[assignment]  # it has the methods that are used
     assert turns(runner, 3) == [0, 2, 4]
     assert taken == [1, 3, 5]
     assert runner.state == "finished"
 
 
 def test_a_leaving_that_is_interrupted_after_the_opening_still_looks_for_a_stop() -> None:
-    """A stop() that came just before the next gate was opened, and an interrupt just after it, end the sequence."""
+    """A stop() just before the next gate is opened, and an interrupt just after it, end the sequence."""
     runner = OrderedRunner("a", "b", rounds=None)
     gates = runner._sequence.gates
 
@@ -111,7 +111,7 @@ def test_a_leaving_that_is_interrupted_after_the_opening_still_looks_for_a_stop(
 
 
 def test_a_leaving_that_failed_is_replaced() -> None:
-    """After a step that broke the sequence, and a reset, the same thread takes and leaves turns as ever."""
+    """After a step that broke the sequence, and a reset, the same thread takes and leaves turns as usual."""
     runner = OrderedRunner("a", rounds=None)
     turns(runner, 1)
     with pytest.raises(ZeroDivisionError), runner.step("a"):
@@ -124,7 +124,7 @@ def test_a_leaving_that_failed_is_replaced() -> None:
 
 
 def test_nothing_is_kept_alive_between_two_steps() -> None:
-    """A runner that is not needed any more, and an error that left a step, are gone at once."""
+    """A runner that is not needed any more, and an error that left a step, go away at once."""
     runner = OrderedRunner("a", rounds=None)
     error = ZeroDivisionError()
     seen = ref(runner)

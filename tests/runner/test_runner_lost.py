@@ -1,4 +1,4 @@
-"""A step is due for which every thread that came has ended: nothing is refused, but waiting threads are notified."""
+"""A step is due whose threads have all ended: nothing is refused, but waiting threads are notified."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOST = "Thread 'b-server', the only thread that has come for it, has ended"
 
 
 class Lines(logging.Handler):
-    """What is logged."""
+    """The logged lines."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Lines(logging.Handler):
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue[str]]:
-    """The lines that are logged, after a moment in which a thread may come."""
+    """The logged lines, after a moment in which a thread may come."""
     monkeypatch.setattr(places, "_PATIENCE", 0.05)
     handler = Lines()
     logger = logging.getLogger("syncprims")
@@ -48,7 +48,7 @@ def turn(runner: OrderedRunner, step: str) -> None:
 
 
 def in_thread(do: Callable[[], object], name: str = "b-server") -> None:
-    """Do it in a thread that has ended then."""
+    """Do it in a thread, and wait until the thread has ended."""
     thread = threading.Thread(target=do, name=name, daemon=True)
     thread.start()
     thread.join(patience())
@@ -56,7 +56,7 @@ def in_thread(do: Callable[[], object], name: str = "b-server") -> None:
 
 
 def lost_runner() -> OrderedRunner:
-    """Make a runner of a, b, c in which it is the turn of b, for which one thread has come before; that has ended."""
+    """Make a runner of a, b, c in which it is the turn of b; the only thread that came for b has ended."""
     runner = OrderedRunner("a", "b", "c", rounds=None, name="etl")
     for step in "abca":
         if step == "b":
@@ -85,7 +85,7 @@ def test_a_timeout_names_the_thread_that_has_ended() -> None:
 
 
 def test_a_report_names_it_too_and_no_deadlock_is_reported() -> None:
-    """Another thread may come, so it is no deadlock; and when one has come the words are gone."""
+    """Another thread may come, so it is not a deadlock; once one has come, the text is gone."""
     runner = lost_runner()
     waiter = waiting_for_c(runner)
     assert f"turn of 'b'; {LOST}" in report()
@@ -98,7 +98,7 @@ def test_a_report_names_it_too_and_no_deadlock_is_reported() -> None:
 
 @pytest.mark.parametrize("first", ["the thread ends", "the others wait"])
 def test_those_who_wait_are_warned_once(first: str, logged: Queue[str]) -> None:
-    """Whichever comes first: that the last thread of the step ends, or that another thread begins to wait."""
+    """Either event may come first: the last thread of the step ends, or another thread begins to wait."""
     runner = OrderedRunner("a", "b", "c", rounds=None, name="etl")
     go = threading.Event()
     turns = threading.Event()
@@ -131,12 +131,12 @@ def test_those_who_wait_are_warned_once(first: str, logged: Queue[str]) -> None:
     waiter.result()
     another.result()
     assert logged.empty()
-    # Whatever is done in a thread that ends, `threading` knows no more threads than there are.
+    # Whatever a thread does at its end, `threading` must not keep an object for it.
     assert not [each for each in threading.enumerate() if isinstance(each, threading._DummyThread)]
 
 
 def test_a_thread_that_has_not_ended_may_come(logged: Queue[str]) -> None:
-    """A control: the thread is there, does other things, and nothing is said; nor if a new thread comes in time."""
+    """A control: the thread lives and does other things, so there is no warning; nor if a new thread comes in time."""
     runner = lost_runner()
     with pytest.raises(StepTimeoutError, match="the only thread that has come for it"), runner.step("c", timeout=0):
         pass
@@ -155,7 +155,7 @@ def test_a_thread_that_has_not_ended_may_come(logged: Queue[str]) -> None:
 
 
 def test_a_thread_for_each_turn_is_no_reason_to_warn(logged: Queue[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each has ended when the next comes, which it does in time; nothing is kept of them but some names."""
+    """Each has ended when the next one comes, in time; nothing is kept of them except some names."""
     monkeypatch.setattr(places, "_PATIENCE", patience(5.0))
     runner = OrderedRunner("a", "b", rounds=20, name="etl")
     waiter = assert_blocks(runner.wait, until=lambda: runner.waiting == 1)
@@ -172,7 +172,7 @@ def test_a_thread_for_each_turn_is_no_reason_to_warn(logged: Queue[str], monkeyp
 
 
 def test_a_thread_that_python_did_not_start_is_not_known_to_end() -> None:
-    """Whether it has ended can't be known, so nothing is said of its step."""
+    """It can't be known whether it has ended, so there is no warning about its step."""
     runner = OrderedRunner("a", "b", rounds=None)
     over = threading.Event()
 
@@ -202,7 +202,7 @@ def test_a_thread_that_ends_within_its_step_keeps_it() -> None:
 
 
 def test_a_lost_step_makes_no_edge() -> None:
-    """A thread that waits for a turn of a lost step holds a lock: who wants that waits, and no deadlock is seen."""
+    """A thread that waits for a turn of a lost step holds a lock: a waiter for the lock is in no deadlock."""
     runner, lock = lost_runner(), TimedLock()
 
     def hold_and_wait() -> None:
@@ -220,7 +220,7 @@ def test_a_lost_step_makes_no_edge() -> None:
 
 
 def test_broken_controls_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a look at the threads that live it would be said falsely; without one at those that end, never."""
+    """Without a check for living threads the warning would be wrong; without one for ended threads, there is none."""
     runner = lost_runner()
     for step in "bca":
         turn(runner, step)

@@ -1,4 +1,4 @@
-"""Random programs of three threads at one runner, against a model that says how each step must end."""
+"""Random programs of three threads at one runner, against a model of the outcome of each step."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ steps = st.sampled_from(["next", "next", "a", "b", "c"])
 
 
 class OwnError(Exception):
-    """What a step fails with."""
+    """The failure of a step."""
 
 
 class Programs(RuleBasedStateMachine):
-    """The model: whose turn it is, who has it, and who waits for which step."""
+    """The model: the current turn, its thread, and the step that each thread waits for."""
 
     def __init__(self) -> None:
         """Begin with a runner to which no thread has come, and idle workers."""
@@ -38,7 +38,7 @@ class Programs(RuleBasedStateMachine):
         self.begin()
 
     def begin(self) -> None:
-        """What a fresh sequence is."""
+        """The state of a fresh sequence."""
         self.status = "open"
         self.turn = 0
         self.inside: int | None = None
@@ -78,7 +78,7 @@ class Programs(RuleBasedStateMachine):
             eventually(lambda: self.runner.waiting == len(self.awaited))
 
     def takes(self, worker: int, context: AbstractContextManager[Turn], outcome: object) -> None:
-        """The worker has the turn that is next."""
+        """The worker takes the next turn."""
         assert outcome == Turn(ORDER[self.turn % len(ORDER)], self.turn, self.turn // len(ORDER))
         self.inside = worker
         self.contexts[worker] = context
@@ -91,7 +91,7 @@ class Programs(RuleBasedStateMachine):
             self.leaves(inside[0 if first else -1], fails)
 
     def leaves(self, worker: int, fails: bool) -> None:
-        """The end of a step hands on, finishes or breaks; that of a sequence which is over does nothing."""
+        """The end of a step releases the next, finishes or breaks; in a sequence that is over it does nothing."""
         context = self.contexts.pop(worker)
         failure = (OwnError, OwnError(), None) if fails else (None, None, None)
         assert not self.workers[worker].do(lambda: context.__exit__(*failure))
@@ -129,7 +129,7 @@ class Programs(RuleBasedStateMachine):
             self.takes(worker, self.contexts[worker], outcome)
 
     def end(self, status: str, error: type[Exception]) -> None:
-        """Every waiting thread learns how it ended."""
+        """Every waiting thread gets the error of the end."""
         self.status = status
         self.tell(error)
 
@@ -141,7 +141,7 @@ class Programs(RuleBasedStateMachine):
 
     @rule(worker=workers, way=st.sampled_from(["stop", "abort", "reset"]))
     def end_it(self, worker: int, way: str) -> None:
-        """Some thread ends it or begins it again, unless that thread waits."""
+        """Some thread ends the sequence or resets it, unless that thread waits."""
         if worker not in self.awaited:
             getattr(self, way)(worker)
 
@@ -160,14 +160,14 @@ class Programs(RuleBasedStateMachine):
             self.end("broken", BrokenSequenceError)
 
     def reset(self, worker: int) -> None:
-        """Waiting threads get the error, and all begins again, even if a thread is still in a step."""
+        """Waiting threads get the error, and the sequence begins again, even if a thread is still in a step."""
         assert self.workers[worker].do(self.runner.reset) is None
         self.tell(BrokenSequenceError)
         self.begin()
 
     @invariant()
     def the_runner_is_as_the_model_says(self) -> None:
-        """State, and number of the threads that wait."""
+        """The state and the number of waiting threads are right."""
         assert self.runner.state == self.status
         assert self.runner.waiting == len(self.awaited)
 

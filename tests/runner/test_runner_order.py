@@ -24,7 +24,7 @@ def waited_for_by(runner: OrderedRunner, count: int) -> bool:
     "steps", [("a",), ("a", "b"), ("zero", "odd", "zero", "even"), tuple("abcdefgh")], ids=lambda steps: "-".join(steps)
 )
 def test_threads_take_turns_in_the_order_of_the_steps(steps: tuple[str, ...]) -> None:
-    """Whatever the system does, the turns are those of the order, each once, and never two at a time."""
+    """Whatever the scheduler does, the turns are those of the order, each once, and never two at a time."""
     rounds = 400 // len(steps)
     runner = OrderedRunner(*steps, rounds=rounds, timeout=patience())
     names = sorted(set(steps), reverse=True)
@@ -49,7 +49,7 @@ def test_threads_take_turns_in_the_order_of_the_steps(steps: tuple[str, ...]) ->
 
 @pytest.mark.usefixtures("restless")
 def test_many_threads_share_the_turns_of_one_step() -> None:
-    """Several threads may serve a step: each turn goes to one of them, and all come to an end."""
+    """Several threads may serve a step: each turn goes to one of them, and all of them end."""
     runner = OrderedRunner("in", "out", rounds=100, timeout=patience())
     log: list[Turn] = []
     with Threads() as threads:
@@ -60,7 +60,7 @@ def test_many_threads_share_the_turns_of_one_step() -> None:
 
 
 def test_coming_after_the_last_round_is_an_error() -> None:
-    """A thread that comes when all is over gets an error that says so, at once."""
+    """A thread that comes after the end gets an error that says so, at once."""
     runner = OrderedRunner("only", name="short")
     with runner.step("only"):
         pass
@@ -131,7 +131,7 @@ def test_exit_stack_leaves_the_step() -> None:
 
 
 def test_leaving_a_step_that_was_not_entered_is_an_error() -> None:
-    """Only who has entered can leave, and trying changes nothing."""
+    """Only a thread that has entered can leave, and trying changes nothing."""
     runner = OrderedRunner("a")
     with pytest.raises(RuntimeError, match="in no step of this runner"):
         runner.step("a").__exit__(None, None, None)
@@ -140,7 +140,7 @@ def test_leaving_a_step_that_was_not_entered_is_an_error() -> None:
 
 @pytest.mark.parametrize("timeout", [0, 0.01])
 def test_a_timeout_names_the_holder_and_changes_nothing(timeout: float) -> None:
-    """The error says whose turn it is, who has it and where that thread is; trying again works."""
+    """The error says whose turn it is, which thread has it and where that thread is; trying again works."""
     runner = OrderedRunner("first", "second", name="order")
     with runner.step("first"), Threads() as threads:
         error = threads.start(runner.step("second", timeout=timeout).__enter__).exception()
@@ -177,7 +177,7 @@ def test_the_constructors_timeout_is_the_default() -> None:
 
 
 def test_entering_a_step_inside_a_step_is_an_error_at_once() -> None:
-    """A thread would wait for itself: it gets the error, whichever way it tries, and keeps its turn."""
+    """A thread would wait for itself: it gets the error in every way to enter, and keeps its turn."""
     runner = OrderedRunner("a", "b", name="order")
     with runner.step("a"):
         attempts: list[Callable[[], object]] = [
@@ -196,7 +196,7 @@ def test_entering_a_step_inside_a_step_is_an_error_at_once() -> None:
 
 
 def test_bad_arguments_are_refused_at_once() -> None:
-    """What makes no sense raises where it is said."""
+    """A wrong argument raises in the call that gets it."""
     with pytest.raises(ValueError, match="at least one step"):
         OrderedRunner()
     for rounds in (0, -1):
@@ -259,7 +259,7 @@ def test_turns_are_frozen_and_picklable() -> None:
 
 
 class Recorded(OrderedRunner):
-    """A runner that goes back and forth, and remembers who asked for the next step."""
+    """A runner that goes back and forth, and records which threads asked for the next step."""
 
     def __init__(self, *steps: str) -> None:
         self.asked: list[tuple[Turn | None, int]] = []
@@ -273,7 +273,7 @@ class Recorded(OrderedRunner):
 
 
 def test_a_subclass_decides_the_order() -> None:
-    """`_next` is asked once for each turn, not before a thread comes, in the thread that ends the turn before."""
+    """`_next` is called once for each turn, not before a thread comes, in the thread that ends the turn before."""
     runner = Recorded("left", "right")
     assert runner.asked == []
     log: list[Turn] = []
@@ -296,7 +296,7 @@ def test_a_subclass_decides_the_order() -> None:
 
 
 class Broken(OrderedRunner):
-    """A runner whose `_next` does what it is asked."""
+    """A runner whose `_next` does what the test says."""
 
     answer: Callable[[Turn | None], str | None]
 
@@ -315,7 +315,7 @@ def test_an_unknown_next_step_breaks_the_sequence(at_start: bool) -> None:
 
 
 def test_a_start_with_no_step_finishes() -> None:
-    """A `_next` that has nothing to begin with finishes the sequence."""
+    """If `_next` has no first step, the sequence is finished."""
     runner = Broken("a")
     runner.answer = lambda done: None
     with pytest.raises(SequenceFinishedError):
@@ -324,7 +324,7 @@ def test_a_start_with_no_step_finishes() -> None:
 
 
 def test_current_is_the_first_step_before_anyone_has_come() -> None:
-    """It is the first step's turn from the start; if `_next` decides, it is unknown before the call."""
+    """It is the first step's turn from the start; if `_next` is overridden, it is unknown before the call."""
 
     class Computed(OrderedRunner):
         def _next(self, done: Turn | None) -> str | None:

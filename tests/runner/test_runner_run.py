@@ -20,11 +20,11 @@ Bodies = dict[str, Callable[[Turn], object]]
 
 
 def nothing(turn: Turn) -> None:
-    """Be a body."""
+    """A body that does nothing."""
 
 
 class Immediate(Executor):
-    """An executor that runs everything in the submitting thread, and counts."""
+    """An executor that runs everything in the submitting thread, and counts calls."""
 
     def __init__(self) -> None:
         self.open = self.most = self.submitted = 0
@@ -51,7 +51,7 @@ class Lenient(OrderedRunner):
 
 @pytest.fixture(autouse=True)
 def nobody_left() -> Iterator[None]:
-    """Hold that no thread of a run outlives its test."""
+    """Assert that no thread of a run outlives its test."""
     before = threading.enumerate()
     yield
     for thread in threading.enumerate():
@@ -80,21 +80,21 @@ def test_results_come_in_the_order_of_the_turns(executor: Executor | None) -> No
 
 
 def test_each_step_has_a_thread_of_its_own() -> None:
-    """A step's turns are all in one thread, with the step in its name."""
+    """All turns of a step are in one thread, with the step in its name."""
     runner = OrderedRunner("a", "b", rounds=3, name="order")
     names = runner.run({"a": lambda turn: current_thread().name, "b": lambda turn: current_thread().name})
     assert names == ["order:a", "order:b"] * 3
 
 
 def test_with_an_executor_one_body_runs_at_a_time() -> None:
-    """The order stays here: the next is submitted when the last is done, and the pool stays open."""
+    """The order is kept here: the next body is submitted when the last is done, and the pool stays open."""
     pool = Immediate()
     OrderedRunner("a", "b", rounds=5).run({"a": nothing, "b": nothing}, executor=pool)
     assert (pool.most, pool.submitted) == (1, 10)
 
 
 def test_bodies_may_run_in_processes() -> None:
-    """Turns and results travel, and the order holds."""
+    """Turns and results are pickled, and the order is kept."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         runner = OrderedRunner("a", "b", rounds=2)
         assert runner.run({"a": repr, "b": repr}, executor=pool)[::2] == [
@@ -104,7 +104,7 @@ def test_bodies_may_run_in_processes() -> None:
 
 
 def test_the_first_failure_is_raised(executor: Executor | None) -> None:
-    """A body that fails ends the run, and nothing after it is run."""
+    """A body that fails ends the run, and nothing runs after it."""
     runner = OrderedRunner("a", "b", "c", rounds=2)
     ran: list[str] = []
     failure = ValueError("bad")
@@ -122,7 +122,7 @@ def test_the_first_failure_is_raised(executor: Executor | None) -> None:
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), SystemExit(2)], ids=repr)
 def test_what_is_no_exception_is_raised_too(failure: BaseException, executor: Executor | None) -> None:
-    """An exit in a body comes out of run()."""
+    """run() raises a SystemExit of a body."""
 
     def fail(turn: Turn) -> None:
         raise failure
@@ -132,7 +132,7 @@ def test_what_is_no_exception_is_raised_too(failure: BaseException, executor: Ex
 
 
 def test_failures_that_pass_are_raised_at_the_end(executor: Executor | None) -> None:
-    """Where `_on_error` lets them pass all turns are run; then the first is raised, with the rest as notes."""
+    """If `_on_error` lets them pass all turns run; then the first is raised, with the others as notes."""
     runner = Lenient("a", "b", rounds=2)
     ran: list[int] = []
 
@@ -166,7 +166,7 @@ def test_bodies_are_checked_before_anything_starts(
 
 
 def test_what_is_no_executor_is_refused_before_anything_starts() -> None:
-    """Something without ``submit`` is no executor, and the sequence has not begun."""
+    """An object without ``submit`` is not an executor, and the sequence has not begun."""
     runner = OrderedRunner("a")
     with pytest.raises(TypeError, match="executor must be"):
         runner.run({"a": nothing}, executor=3)  # type: ignore[arg-type]
@@ -174,7 +174,7 @@ def test_what_is_no_executor_is_refused_before_anything_starts() -> None:
 
 
 def test_a_body_that_outlives_the_timeout_is_named() -> None:
-    """The run comes back in time, aborts, and says which thread is still at it."""
+    """The run returns in time, aborts, and says which thread still runs."""
     runner = OrderedRunner("a", "slow", name="order")
     go, ended = Event(), Event()
 
@@ -198,7 +198,7 @@ def test_a_body_that_outlives_the_timeout_is_named() -> None:
 
 
 def test_a_body_that_outlives_the_timeout_in_an_executor() -> None:
-    """There it is aborted too, whatever `_on_error` says, and no further body is submitted."""
+    """It is aborted there too, whatever `_on_error` says, and no further body is submitted."""
     go = Event()
     runner = Lenient("a", "b", timeout=0.05)
     ran: list[Turn] = []
@@ -211,7 +211,7 @@ def test_a_body_that_outlives_the_timeout_in_an_executor() -> None:
 
 
 def test_a_body_that_raises_timeout_error_is_not_taken_for_a_timeout(executor: Executor | None) -> None:
-    """Its error is its own."""
+    """The error is its own."""
 
     def fail(turn: Turn) -> None:
         raise TimeoutError("mine")
@@ -233,7 +233,7 @@ def test_the_runs_timeout_replaces_the_steps() -> None:
 
 
 def test_abort_and_reset_end_a_run() -> None:
-    """From outside, too: the run reports that it was broken, and waits for its body in progress."""
+    """They may come from outside: the run reports that it was broken, and waits for its body in progress."""
     for end in ("abort", "reset"):
         runner = OrderedRunner("a", "b", rounds=None)
         entered, go, ended = Event(), Event(), Event()
@@ -253,7 +253,7 @@ def test_abort_and_reset_end_a_run() -> None:
 
 
 def test_stop_ends_a_run_cleanly(executor: Executor | None) -> None:
-    """The results so far come back."""
+    """The results so far are returned."""
     runner = OrderedRunner("a", "b", rounds=None)
 
     def body(turn: Turn) -> int:
@@ -266,7 +266,7 @@ def test_stop_ends_a_run_cleanly(executor: Executor | None) -> None:
 
 
 def test_a_run_goes_on_from_where_the_sequence_is(executor: Executor | None) -> None:
-    """Turns that were taken before are not run again; a sequence that is over is refused."""
+    """Turns that were taken before don't run again; a sequence that is over is refused."""
     runner = OrderedRunner("a", "b", rounds=2)
     with runner.step("a"):
         pass
@@ -283,7 +283,7 @@ def test_a_run_goes_on_from_where_the_sequence_is(executor: Executor | None) -> 
 
 
 def test_an_executor_run_does_not_wait_for_a_turn_that_another_thread_has() -> None:
-    """Another thread that takes part would make it wait for something that may never come, so it says so."""
+    """If another thread takes part, the run might wait forever, so it raises."""
     runner = OrderedRunner("a", "b")
     with runner.step("a"), Threads() as threads:
         running = threads.start(runner.run, {"a": nothing, "b": nothing}, executor=Immediate())
@@ -300,7 +300,7 @@ def test_a_body_may_not_take_a_step_of_its_own_runner() -> None:
 
 
 def test_ctrl_c_aborts_a_run() -> None:
-    """An interrupt in the waiting thread breaks the sequence and comes out; the waiting threads end."""
+    """An interrupt in the waiting thread breaks the sequence and is raised; the waiting threads end."""
     runner = OrderedRunner("a", "b", name="order")
     go, main = Event(), get_ident()
 
@@ -319,7 +319,7 @@ def test_ctrl_c_aborts_a_run() -> None:
 
 
 def test_ctrl_c_aborts_a_run_in_an_executor() -> None:
-    """There too: the interrupt comes out at once, and nothing further is submitted."""
+    """The interrupt is raised at once there too, and nothing further is submitted."""
     runner = OrderedRunner("a", "b")
     go, main = Event(), get_ident()
     ran: list[Turn] = []
@@ -351,7 +351,7 @@ def test_a_body_that_outlives_an_aborted_run_is_named() -> None:
 
 @pytest.mark.untraceable
 def test_a_thread_that_ends_before_its_turn_breaks_the_order() -> None:
-    """An interrupt that comes out between two turns ends the thread of a step: the run fails with it, and ends."""
+    """An interrupt between two turns ends the thread of a step: the run fails with it, and ends."""
 
     class StruckError(BaseException):
         pass
@@ -376,7 +376,7 @@ def test_a_thread_that_ends_before_its_turn_breaks_the_order() -> None:
 
 
 def test_a_thread_that_cannot_start_aborts_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The threads that did start come out again."""
+    """The threads that did start end."""
     start = threading.Thread.start
 
     def fail_for_b(self: threading.Thread) -> None:

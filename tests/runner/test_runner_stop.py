@@ -1,4 +1,4 @@
-"""`stop` is in effect when it has returned, whatever other threads are just about to do."""
+"""`stop` has taken effect when it returns, whatever other threads are about to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from syncprims.testing import Threads, patience
 
 
 class Gate:
-    """A gate at which the thread that has just opened or taken it can be held up."""
+    """A gate at which the thread that has just opened or acquired it can be made to wait."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -22,7 +22,7 @@ class Gate:
         self.holds_up: Event | None = None
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take it."""
+        """Acquire it."""
         took = self._lock.acquire(blocking, timeout)
         if took:
             self._pass(self.taken)
@@ -36,21 +36,21 @@ class Gate:
     def _pass(self, where: Event) -> None:
         where.set()
         if self.holds_up is where:
-            self.holds_up = None  # the next one goes on
+            self.holds_up = None  # the next thread goes on
             assert self.go_on.wait(patience())
 
 
 def with_gate(*steps: str) -> tuple[OrderedRunner, Gate]:
     """Make a runner whose first step has such a gate."""
     runner, gate = OrderedRunner(*steps, rounds=None), Gate()
-    runner._sequence.gates[steps[0]] = gate  # type: ignore[assignment]  # it does what is used of a lock
+    runner._sequence.gates[steps[0]] = gate  # type: ignore[assignment]  # it has the methods that are used
     runner._sequence.tries[steps[0]] = map(gate.acquire, repeat(False))
     return runner, gate
 
 
 @pytest.mark.parametrize("opener", ["who comes first", "who leaves a step"])
 def test_no_turn_begins_after_stop(opener: str) -> None:
-    """A gate that another thread has opened, but without a check whether to stop, lets no thread in."""
+    """A gate that another thread has opened, without checking yet whether to stop, lets no thread in."""
     runner, gate = with_gate("a", "b")
 
     def open_it() -> None:
@@ -70,7 +70,7 @@ def test_no_turn_begins_after_stop(opener: str) -> None:
     with Threads() as threads:
         threads.start(open_it)
         assert gate.opened.wait(patience())
-        # stop() as it is before the gate is opened: it can't take it, and leaves the end to the opener.
+        # stop() before the gate is opened: it can't acquire the gate, and leaves the end to the opener.
         runner._sequence.stopping = True
         with pytest.raises(SequenceFinishedError), runner.step("a"):
             pytest.fail("a turn began")
@@ -80,7 +80,7 @@ def test_no_turn_begins_after_stop(opener: str) -> None:
 
 @pytest.mark.parametrize("timeout", [0, 0.01])
 def test_after_the_end_nobody_times_out(timeout: float) -> None:
-    """If another thread has a gate for a moment, to see that it is over, no thread that comes then waits for it."""
+    """If another thread has a gate for a moment, to see that it is over, no later thread waits for it."""
     runner, gate = with_gate("a")
     runner.stop()
     gate.holds_up = gate.taken

@@ -1,4 +1,4 @@
-"""`wait` returns when the sequence, or so many rounds of it, are done, and says why where they are not."""
+"""`wait` returns when the sequence, or some rounds of it, are done, and otherwise says why not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from syncprims.testing import Threads, assert_blocks
 
 
 def test_wait_counts_rounds() -> None:
-    """It returns when so many are done, even if the sequence breaks after that; else it says why not."""
+    """It returns when so many are done, even if the sequence breaks after that; otherwise it says why not."""
     runner = OrderedRunner("a", "b", rounds=3)
     runner.wait(rounds=0)
     with pytest.raises(StepTimeoutError) as caught:
@@ -35,7 +35,7 @@ def test_wait_counts_rounds() -> None:
 
 
 class Intruding(list[Watch | None]):
-    """What the waiting threads are noted in, with something that happens just before or just after the noting."""
+    """The list of waiting threads; something else happens just before or just after a thread is added."""
 
     def __init__(self, before: Callable[[], None], after: Callable[[], None]) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Intruding(list[Watch | None]):
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("how", ["stop", "abort", "turn"])
 def test_wait_misses_no_end(how: str, when: str, rounds: int | None) -> None:
-    """An end, or the end of the round, at the very moment at which a thread begins to wait for it is not missed."""
+    """An end, or the end of the round, at the moment at which a thread begins to wait for it is not missed."""
     runner = OrderedRunner("a", rounds=rounds or 1)
 
     def turn() -> None:

@@ -1,4 +1,4 @@
-"""Deliberately broken subclasses, each with one fault that people make: the conformance kit has to name it."""
+"""Deliberately broken subclasses, each with one common fault, which the conformance kit has to name."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ class KeepsOnError(TimedLock):
 
 
 class SwallowsException(TimedLock):
-    """Releases, and says that the exception is dealt with."""
+    """Releases, and swallows the exception."""
 
-    def __exit__(self, *exc_info: object) -> bool:  # type: ignore[override]  # that is what is wrong with it
+    def __exit__(self, *exc_info: object) -> bool:  # type: ignore[override]  # this is its fault
         super().__exit__(*exc_info)
         return True
 
 
 class LeaksOnInterrupt(TimedLock):
-    """Has an ``__exit__`` in Python, where an interrupt gets in before the release."""
+    """Has an ``__exit__`` in Python, where an interrupt can come before the release."""
 
     def __exit__(self, *exc_info: object) -> None:
         super().__exit__(*exc_info)
@@ -63,7 +63,7 @@ class WaitsNaively(TimedLock):
 
 
 class IgnoresTimeout(TimedLock):
-    """Waits for as long as it takes."""
+    """Waits as long as it takes."""
 
     def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
         return super().acquire() if blocking and timeout != 0 else super().acquire(False)
@@ -77,7 +77,7 @@ class GivesUpEarly(TimedLock):
 
 
 class RaisesInAcquire(TimedLock):
-    """Has a failure channel of its own."""
+    """Reports failures in its own way."""
 
     def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
         if not super().acquire(blocking, timeout):
@@ -93,7 +93,7 @@ class StrangersRelease(TimedLock):
 
 
 class ForgivesRelease(TimedLock):
-    """Takes a release of a free lock for a mere slip."""
+    """Accepts a release of a free lock."""
 
     def release(self) -> None:
         try:
@@ -103,7 +103,7 @@ class ForgivesRelease(TimedLock):
 
 
 class WakesTwo(TimedLock):
-    """Wakes two waiters at each release, and neither looks again."""
+    """Wakes two waiters at each release, and neither checks again."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class WakesTwo(TimedLock):
 
 
 class LosesWakeup(TimedLock):
-    """Never hands the lock to a thread that waits already."""
+    """Never hands the lock to a thread that already waits."""
 
     def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
         if super().acquire(False) or not blocking:
@@ -131,7 +131,7 @@ class LosesWakeup(TimedLock):
 
 
 class HoldsNothing(TimedLock):
-    """Its ``hold`` is a promise only."""
+    """Its ``hold`` does not acquire."""
 
     def hold(self, timeout: float | None) -> AbstractContextManager[Self]:
         super().hold(timeout)
@@ -139,7 +139,7 @@ class HoldsNothing(TimedLock):
 
 
 class ForgetsHolder(TimedLock):
-    """Can't say who holds it."""
+    """Can't say which thread holds it."""
 
     @property
     def holder(self) -> Holder | None:
@@ -147,7 +147,7 @@ class ForgetsHolder(TimedLock):
 
 
 class BlocksInRepr(TimedLock):
-    """Takes itself to describe itself."""
+    """Acquires itself to describe itself."""
 
     def __repr__(self) -> str:
         with self.hold(1.0):
@@ -163,7 +163,7 @@ class FalseDeadlock(TimedLock):
 
 
 class BlindToDeadlock(TimedLock):
-    """Waits by trying again and again, so that no report sees that it waits."""
+    """Waits by trying again and again, so that no report sees its wait."""
 
     @contextmanager
     def hold(self, timeout: float | None) -> Generator[Self]:
@@ -176,11 +176,11 @@ class BlindToDeadlock(TimedLock):
 
 
 class ReentersSilently(TimedRLock):
-    """Lets its holder in again, where it should not."""
+    """Lets its holder in again, although it should not."""
 
 
 class ReleasesTwice(TimedRLock):
-    """Releases the outer hold with the inner one."""
+    """Releases the outer hold together with the inner one."""
 
     def __exit__(self, *exc_info: object) -> None:
         super().__exit__(*exc_info)
@@ -202,14 +202,14 @@ class LosesUpdate(AtomicCounter):
 
 
 class ReturnsOld(AtomicCounter):
-    """Returns the value before, under the name that promises the one after."""
+    """Returns the old value from a method that should return the new one."""
 
     def add(self, n: int) -> int:
         return self.get_and_add(n)
 
 
 class ClampsAtBounds(AtomicCounter):
-    """Goes as far as it may, and says nothing."""
+    """Goes up to the bound, and reports no error."""
 
     def decrement(self, n: int = 1) -> int:
         try:
@@ -220,7 +220,7 @@ class ClampsAtBounds(AtomicCounter):
 
 
 class UpdatesTwice(AtomicCounter):
-    """Calls the function of an update once to see whether it works."""
+    """Calls the function of an update once more to see whether it works."""
 
     def update(self, fn: Callable[[int], int]) -> int:
         fn(self.value)
@@ -237,7 +237,7 @@ class UpdatesOutside(AtomicCounter):
 
 
 class WakesNobody(AtomicCounter):
-    """Changes the value behind the back of the threads that wait."""
+    """Changes the value without notifying the waiting threads."""
 
     def set(self, new: int) -> None:
         self._value = new
@@ -257,7 +257,7 @@ class WaitsForNothing(AtomicCounter):
 
 
 class ReordersSteps(OrderedRunner):
-    """Goes through the steps from the end."""
+    """Goes through the steps in the reverse order."""
 
     def _next(self, done: Turn | None) -> str | None:
         step = super()._next(done)
@@ -272,7 +272,7 @@ class NeverFinishes(OrderedRunner):
 
 
 class GoesOnAfterError(OrderedRunner):
-    """Lets the next step go, though one has failed."""
+    """Lets the next step go on although one has failed."""
 
     def _on_error(self, turn: Turn, exc: Exception) -> bool:
         return True
@@ -286,14 +286,14 @@ class DeafToAbort(OrderedRunner):
 
 
 class ForgetsCause(OrderedRunner):
-    """Breaks, and does not say why."""
+    """Breaks, and does not give the cause."""
 
     def abort(self, cause: BaseException | None = None) -> None:
         super().abort()
 
 
 class ServesOnce(OrderedRunner):
-    """Serves one turn of all that remain."""
+    """Serves only one of the remaining turns."""
 
     def serve(self, name: str, fn: Callable[[Turn], object]) -> int:
         with self.step(name) as turn:
@@ -305,7 +305,7 @@ class ServesOnce(OrderedRunner):
 
 
 class WrapsCallback(CallbackPool):
-    """Base of pools that do something wrong with callbacks."""
+    """Base of pools with a fault in their callbacks."""
 
     def apply_async(
         self,
@@ -379,7 +379,7 @@ class CallsBackInThreads(WrapsCallback):
 
 
 class DropsErrors(CallbackPool):
-    """Joins in silence."""
+    """Joins without raising errors."""
 
     def join(self, timeout: float | None = None) -> None:
         try:
@@ -389,7 +389,7 @@ class DropsErrors(CallbackPool):
 
 
 class ForgetsMaps(CallbackPool):
-    """Reads a map's first result itself, and keeps quiet about its error."""
+    """Reads a map's first result itself, and hides its error."""
 
     def map(self, fn: Callable[..., T], *iterables: Iterable[Any], **kwargs: Any) -> Iterator[T]:
         results = super().map(fn, *iterables, **kwargs)
@@ -400,7 +400,7 @@ class ForgetsMaps(CallbackPool):
 
 
 class ShutsDownLater(CallbackPool):
-    """Shuts down as it closes: when nothing is pending any more."""
+    """Shuts down as it closes: only when nothing is pending any more."""
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self.close()
@@ -414,14 +414,14 @@ class LeavesEarly(CallbackPool):
 
 
 class IgnoresLimit(CallbackPool):
-    """Takes any number of tasks."""
+    """Accepts any number of tasks."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "max_pending": None})
 
 
 class AbortsNothing(CallbackPool):
-    """Lets the queue run on."""
+    """Lets the queue go on running."""
 
     def abort(self) -> list[Task[Any]]:
         self.shutdown(wait=False)
@@ -429,7 +429,7 @@ class AbortsNothing(CallbackPool):
 
 
 class MapsBackwards(CallbackPool):
-    """Gives the results of a map from the end."""
+    """Gives the results of a map in the reverse order."""
 
     def map(self, fn: Callable[..., T], *iterables: Iterable[Any], **kwargs: Any) -> Iterator[T]:
         return reversed(list(super().map(fn, *iterables, **kwargs)))

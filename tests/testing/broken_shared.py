@@ -1,4 +1,4 @@
-"""Deliberately broken semaphores, reader-writer locks and locks of one's own, each with one fault that people make."""
+"""Deliberately broken semaphores, reader-writer locks and locks of one's own, each with one common fault."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class KeepsPermitOnError(TimedSemaphore):
 
 
 class LosesPermit(TimedSemaphore):
-    """Has an ``__exit__`` in Python, where an interrupt gets in before the permit is given back."""
+    """Has an ``__exit__`` in Python, where an interrupt can come before the permit is given back."""
 
     def __exit__(self, *exc_info: object) -> None:
         super().__exit__(*exc_info)
@@ -36,12 +36,12 @@ class LetsOneMoreIn(TimedSemaphore):
 
     @property
     def value(self) -> int:
-        """One is kept quiet."""
+        """One fewer than there are."""
         return max(0, super().value - 1)
 
 
 class GrowsWithReleases(TimedSemaphore):
-    """Takes a release too many in silence, as `threading.Semaphore` does."""
+    """Accepts a release too many, as `threading.Semaphore` does."""
 
     def release(self, n: int = 1) -> None:
         try:
@@ -51,23 +51,23 @@ class GrowsWithReleases(TimedSemaphore):
 
 
 class ReleasesOne(TimedSemaphore):
-    """Takes no notice of how many are given back."""
+    """Ignores how many permits are given back."""
 
     def release(self, n: int = 1) -> None:
         super().release(n and 1)
 
 
 class ForgetsTakers(TimedSemaphore):
-    """Can't say who has a permit."""
+    """Can't say which threads have a permit."""
 
     @property
     def holders(self) -> tuple[Holder, ...]:
-        """None that it knows."""
+        """Return none."""
         return ()
 
 
 class OvertakesLine(TimedSemaphore):
-    """Waits by trying again and again: who comes at the right moment goes first, and none is seen to wait."""
+    """Waits by trying again and again: a thread that comes at the right moment goes first, and no wait is seen."""
 
     def __enter__(self) -> Self:
         while not self.acquire(False):
@@ -79,14 +79,14 @@ class OvertakesLine(TimedSemaphore):
 
 
 class BlindToOwnPermits(TimedSemaphore):
-    """Takes every wait for one that some thread will end."""
+    """Assumes that some thread will end every wait."""
 
     def _up_to(self, waiter: int) -> UpTo:
         return None
 
 
 class WaitsWithoutLimit(TimedSemaphore):
-    """Waits for as long as it takes, up to a minute."""
+    """Waits as long as it takes, up to a minute."""
 
     def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
         return super().acquire(timeout=60.0) if blocking and timeout != 0 else super().acquire(False)
@@ -96,7 +96,7 @@ class WaitsWithoutLimit(TimedSemaphore):
 
 
 class OneAtATime(QueuedLock):
-    """Whole: a lock for one thread."""
+    """Correct: a lock for one thread."""
 
     def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
         return not kinds
@@ -126,7 +126,7 @@ class KeepsHoldOnError(OneAtATime):
 
 
 class FreesInSilence(OneAtATime):
-    """It says nothing if it is released although it is free."""
+    """It raises nothing if it is released although it is free."""
 
     def release(self) -> None:
         """Release it, if it is held."""
@@ -135,14 +135,14 @@ class FreesInSilence(OneAtATime):
 
 
 class OneReaderAtATime(TimedRWLock):
-    """Reads as it writes."""
+    """Reads as if it wrote."""
 
     def read(self, timeout: Any = ...) -> Any:
         return self.write(timeout)
 
 
 class WritersSideBySide(TimedRWLock):
-    """Writes as it reads."""
+    """Writes as if it read."""
 
     def write(self, timeout: Any = ...) -> Any:
         return self.read(timeout)
@@ -167,7 +167,7 @@ class ReadersFirst(TimedRWLock):
 
 
 class UpgradesInSilence(TimedRWLock):
-    """Lets a reader wait for itself to stop reading."""
+    """Lets a reader wait for its own read to end."""
 
     def write(self, timeout: Any = ...) -> Any:
         if self.held_by_me() == "read":
@@ -183,7 +183,7 @@ class UpgradesInSilence(TimedRWLock):
 
 
 class LeavesReaderBehind(TimedRWLock):
-    """Has a ``with`` in Python, where an interrupt gets in before the reader has left."""
+    """Has a ``with`` in Python, where an interrupt can come before the reader has left."""
 
     def read(self, timeout: Any = ...) -> Any:
         return ReadingInPython(super().read(timeout))
@@ -203,7 +203,7 @@ class ReadingInPython:
 
 
 class BlindToReaders(TimedRWLock):
-    """Takes the wait of a writer for one that some thread will end."""
+    """Assumes that some thread will end the wait of a writer."""
 
     def _must_act(self, queued: Any, /) -> Collection[UpTo]:
         return ()

@@ -1,4 +1,4 @@
-"""How the tests of the kit look at what it rejects, and which clauses some kinds of lock can't keep."""
+"""Tools for the tests of rejections by the kit, and the clauses that some kinds of lock can't keep."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from syncprims.testing import ConformanceError, ConformanceReport, Threads
 
 Check = Callable[..., ConformanceReport]
 
-# Of a foreign lock it is not known who truly holds it, and a fork leaves it as it is.
+# The true holder of a foreign lock is not known, and a fork leaves the lock as it is.
 NOT_OF_FOREIGN_LOCKS: Final = (
     "a lock that another thread held at a fork is free in the child",
     "of two threads that wait for each other's lock exactly one gets DeadlockError",
     "a DeadlockError names the cycle",
     "an interrupt anywhere in acquire(); try: ... finally: release() leaves the lock free",
 )
-# What is written in Python may be interrupted anywhere.
+# Python code may be interrupted anywhere.
 NOT_OF_LOCKS_IN_PYTHON: Final = (
     "an interrupt anywhere in a with leaves the lock free",
     "an interrupt anywhere in a hold() leaves the lock free",
@@ -40,7 +40,7 @@ def rejection(check: Check, factory: Callable[..., object]) -> ConformanceReport
 
 
 def rejection_aside(check: Check, factory: Callable[..., object], hurry: str = "0.25") -> ConformanceReport:
-    """Do it in a thread, where the clauses that deliver signals are left out, with less time for each: it is slow."""
+    """Do it in a thread, without the clauses that deliver signals, and with less time for each: it is slow."""
     with pytest.MonkeyPatch.context() as patch, Threads(timeout=50.0) as threads:
         patch.setenv("SYNCPRIMS_TEST_DELAY_FACTOR", hurry)
         return threads.start(rejection, check, factory).result(50.0)

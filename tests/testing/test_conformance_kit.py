@@ -1,4 +1,4 @@
-"""The engine under the checks: it reports every clause, hangs never, and takes leaving out at its word."""
+"""The engine under the checks: it reports every clause, never hangs, and leaves out clauses on request."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_good_object_gets_a_frozen_report() -> None:
 
 
 def test_all_broken_clauses_are_reported_together() -> None:
-    """Each broken clause is named, with what was done and what happened, and the last line names them all."""
+    """Each broken clause is named, with the action and the outcome, and the last line names them all."""
 
     class Bad(Good):
         number = 2
@@ -118,7 +118,7 @@ def test_all_broken_clauses_are_reported_together() -> None:
 
 @pytest.mark.usefixtures("hurry")
 def test_hanging_clause_is_broken_and_others_still_run() -> None:
-    """An object that hangs breaks the clause, with the place where it hangs; the later clauses run all the same."""
+    """An object that hangs breaks the clause, with the place where it hangs; the later clauses run nevertheless."""
     go = threading.Event()
 
     class Hangs(Good):
@@ -154,7 +154,7 @@ def test_clause_left_out_is_listed_as_not_kept() -> None:
 
 
 def test_unknown_clause_is_refused_with_a_list() -> None:
-    """A clause that there is not can't be left out; the error lists those that there are."""
+    """An unknown clause can't be left out; the error lists the existing ones."""
     with pytest.raises(ValueError, match=r"no clause 'the number is two'[^$]*\n  the number is one\n"):
         check("check_it", Good, (small,), ["the number is two"])
 
@@ -162,13 +162,13 @@ def test_unknown_clause_is_refused_with_a_list() -> None:
 def test_wrong_arguments_are_refused() -> None:
     """A factory that can't be called is a TypeError, and so is one string for the clauses to leave out."""
     with pytest.raises(TypeError, match="check_lock needs a factory"):
-        check_lock(TimedLock())  # type: ignore[arg-type]  # that is what is wrong
+        check_lock(TimedLock())  # type: ignore[arg-type]  # this is the fault
     with pytest.raises(TypeError, match="one string"):
         check_lock(TimedLock, without=STRANGER)
 
 
 def test_signals_are_left_to_the_main_thread() -> None:
-    """In another thread the clauses that deliver signals are not run, and the report says why."""
+    """In another thread the clauses that deliver signals do not run, and the report says why."""
     with Threads() as threads:
         report = threads.start(check, "check_it", Good, (small,), ()).result()
     (not_run,) = report.not_run
@@ -209,7 +209,7 @@ def test_errors_and_reports_survive_pickling() -> None:
 
 
 def test_expectation_tells_what_came_instead() -> None:
-    """An expected exception that does not come is reported with what came in its place."""
+    """If an expected exception does not come, the report says what came in its place."""
 
     def wrong() -> None:
         raise LookupError("nowhere")
@@ -221,7 +221,7 @@ def test_expectation_tells_what_came_instead() -> None:
 
 
 def test_forked_child_tells_what_it_found() -> None:
-    """What breaks in a forked child breaks the clause in the parent; a child that finds nothing does not."""
+    """A fault in a forked child breaks the clause in the parent; a child without a fault does not."""
 
     def fail() -> None:
         expect("the child", "broken", "kept")
@@ -287,7 +287,7 @@ class Team(CallbackPool):
 def test_a_factory_that_makes_nothing_is_all_that_is_reported(
     check_it: Callable[..., ConformanceReport], cls: type, call: str
 ) -> None:
-    """One cause is one broken clause; the message says what to write, and nothing else is tried."""
+    """One cause is one broken clause; the message says what to write, and no other clause is tried."""
     with pytest.raises(ConformanceError) as caught:
         check_it(cls)
     report = caught.value.report
@@ -304,13 +304,13 @@ def test_a_factory_that_makes_nothing_is_all_that_is_reported(
 
 
 def test_a_factory_that_knows_the_arguments_is_checked_as_any() -> None:
-    """What the message advises works."""
+    """The advice of the message works."""
     assert check_lock(lambda: Ward("north")).broken == ()
 
 
 @pytest.mark.usefixtures("hurry")
 def test_a_factory_that_hangs_is_reported_too() -> None:
-    """It is given the time of a clause, and named with where it is."""
+    """It gets the time of a clause, and the report says where it hangs."""
 
     def hang() -> TimedLock:
         threading.Event().wait(60)

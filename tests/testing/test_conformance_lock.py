@@ -1,4 +1,4 @@
-"""`check_lock` and `check_rlock` reject broken locks, name what is wrong with them, and know what adapters weaken."""
+"""`check_lock` and `check_rlock` reject broken locks, name their faults, and know the weaker clauses of adapters."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def test_broken_lock_is_rejected(cls: type[TimedLock], clause: str) -> None:
 
 @pytest.mark.parametrize(("cls", "clause"), BROKEN_REENTRANT)
 def test_broken_reentrant_lock_is_rejected(cls: type[TimedLock], clause: str) -> None:
-    """A lock with one fault is rejected as re-entrant, and the clause that it breaks is named."""
+    """A lock with one fault is rejected as reentrant, and the clause that it breaks is named."""
     expect_named(check_rlock, cls, clause)
 
 
 @pytest.mark.parametrize(("cls", "clause"), LEAKING)
 def test_leaking_lock_is_rejected(cls: type[TimedLock], clause: str) -> None:
-    """A lock that an interrupt can leave taken keeps all of the contract but that, and the place is named."""
+    """A lock that an interrupt can leave acquired keeps the rest of the contract, and the place is named."""
     report = rejection(check_lock, cls)
     found = {one.clause: one.happened for one in report.broken}
     assert clause in found, str(report)
@@ -74,7 +74,7 @@ def test_leaking_lock_is_rejected(cls: type[TimedLock], clause: str) -> None:
 
 
 def test_faults_that_are_quite_apart_break_nothing_else() -> None:
-    """Where a fault touches one thing only, only its clauses are broken."""
+    """If a fault affects only one thing, only the clauses about it are broken."""
     report = rejection_aside(check_lock, broken.ForgetsHolder, hurry="1")
     assert [one.clause for one in report.broken] == [
         "holder names the thread that holds the lock",

@@ -1,4 +1,4 @@
-"""`check_pool` rejects broken pools, names what is wrong with them, and passes the library's own on all executors."""
+"""`check_pool` rejects broken pools, names their faults, and passes the library's own on all executors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_process_pool_keeps_the_contract() -> None:
 
 
 def test_pool_over_a_foreign_executor_keeps_the_contract() -> None:
-    """The whole contract holds with an executor that was handed in."""
+    """The whole contract holds with an executor that was passed in."""
     executors: list[ThreadPoolExecutor] = []
 
     def make(max_workers: int, **kwargs: Any) -> CallbackPool:

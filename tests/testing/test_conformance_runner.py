@@ -1,4 +1,4 @@
-"""`check_runner` rejects broken runners and names what is wrong with them."""
+"""`check_runner` rejects broken runners and names their faults."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_broken_runner_is_rejected(cls: type[OrderedRunner], clause: str) -> Non
 
 
 def test_clause_that_a_subclass_gives_up_is_left_out() -> None:
-    """A runner that goes on after failures passes, where it says which clauses it gives up."""
+    """A runner that goes on after failures passes if the clauses that it gives up are left out."""
     without = (
         BREAKS,
         "run() raises the first failure, when all its threads have ended",

@@ -1,4 +1,4 @@
-"""`check_semaphore` and `check_rwlock` reject broken ones, and name what is wrong with them."""
+"""`check_semaphore` and `check_rwlock` reject broken ones, and name their faults."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ def test_a_broken_rw_lock_is_rejected(cls: type[TimedRWLock], clause: str) -> No
 
 @pytest.mark.slow
 def test_a_lock_whose_writers_starve_is_rejected() -> None:
-    """Readers who come in one after the other, with one always inside, keep a writer out as long as it is tried."""
+    """Readers that come one after the other, with one always inside, keep a writer out until the check gives up."""
     expect_named(check_rwlock, broken_shared.ReadersFirst, "no stream of readers keeps a writer out", hurry="1")
 
 
 def test_a_leaking_semaphore_is_rejected() -> None:
-    """One that an interrupt can rob of a permit keeps all of the contract but that, and the place is named."""
+    """If an interrupt can lose a permit, the rest of the contract holds, and the place is named."""
     report = rejection(check_semaphore, broken_shared.LosesPermit)
     found = {one.clause: one.happened for one in report.broken}
     assert "broken_shared.py:" in found["an interrupt anywhere in a with loses no permit"]
@@ -80,7 +80,7 @@ def test_a_leaking_semaphore_is_rejected() -> None:
 
 
 def test_a_leaking_rw_lock_is_rejected() -> None:
-    """One that an interrupt can leave taken keeps all of the contract but that, and the place is named."""
+    """If an interrupt can leave it acquired, the rest of the contract holds, and the place is named."""
     report = rejection(check_rwlock, broken_shared.LeavesReaderBehind)
     found = {one.clause: one.happened for one in report.broken}
     assert "the lock is still taken" in found["an interrupt anywhere in a with on read() leaves the lock free"]

@@ -1,4 +1,4 @@
-"""`interrupts` finds the holes that are there, and none that are not."""
+"""`interrupts` finds every gap that exists, and no others."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class NaiveLock:
 
 
 class InheritingLock(type(threading.RLock())):  # type: ignore[misc]  # typeshed calls the C type a function's result
-    """Enters in Python, with a way back, and leaves in C."""
+    """Enters in Python, with an undoing handler, and leaves in C."""
 
     def __enter__(self) -> Self:
         try:
@@ -53,7 +53,7 @@ class InheritingLock(type(threading.RLock())):  # type: ignore[misc]  # typeshed
             return self
         except BaseException:
             try:
-                self.release()  # the first call in the handler: a `suppress` before it would be one hole more
+                self.release()  # the first call in the handler: a `suppress` before it would be one more gap
             except RuntimeError:
                 pass
             raise
@@ -88,14 +88,14 @@ def test_naive_lock_leaks(mode: Mode) -> None:
     report = interrupts(NaiveLock, use, naive_broken, mode=mode)
     where = " ".join(leak.where for leak in report.leaks)
     assert "NaiveLock.__enter__" in where
-    assert "NaiveLock.__exit__" in where or mode == "worker"  # there it is set one opcode earlier
+    assert "NaiveLock.__exit__" in where or mode == "worker"  # there the exception is set one opcode earlier
     assert 2 <= len(report.leaks) < report.points
     assert {leak.problem for leak in report.leaks} == {"still locked"}
 
 
 @each_mode
 def test_bare_lock_does_not_leak(mode: Mode) -> None:
-    """A bare C lock leaks nowhere, but on 3.14 by CPython's own bug, and on 3.15 where tracing makes one point."""
+    """A bare C lock leaks nowhere, except on 3.14 by CPython's own bug, and on 3.15 at one point made by tracing."""
     report = interrupts(threading.Lock, use, bare_broken, mode=mode)
     assert report.points >= 2
     if sys.version_info < (3, 14) or (sys.version_info >= (3, 15) and mode != "worker"):
@@ -110,10 +110,10 @@ def test_c_exit_does_not_leak(mode: Mode) -> None:
 
 @each_mode
 def test_naive_lock_leaks_after_a_wait(mode: Mode) -> None:
-    """With a wait in the middle, the points before, in and after it are swept."""
+    """With a wait in the middle, the sweep covers the points before, in and after it."""
     alone = interrupts(NaiveLock, use, naive_broken, mode=mode)
     points = alone.points + (mode != "worker")  # an asynchronous exception does not end a wait
-    for _ in range(3):  # a thread that is kept from running just before its wait looks as if it waited
+    for _ in range(3):  # a thread that the system stops just before its wait looks as if it waited
         report = interrupts(
             taken_naive_lock,
             use,
@@ -129,7 +129,7 @@ def test_naive_lock_leaks_after_a_wait(mode: Mode) -> None:
 
 
 class ForgetfulQueue:
-    """Withdraws a waiter in two steps in Python, so that a second interrupt finds a way between."""
+    """Withdraws a waiter in two steps in Python, so that a second interrupt can come in between."""
 
     def __init__(self) -> None:
         self.gate = threading.Lock()
@@ -149,7 +149,7 @@ class ForgetfulQueue:
 
 @pytest.mark.parametrize("mode", ["warm", "cold"])
 def test_second_interrupt_reaches_the_withdrawal(mode: Mode) -> None:
-    """After an interrupt in the wait, another comes at each later point, the way out included."""
+    """After an interrupt in the wait, another one comes at each later point, including the way out."""
     report = interrupts(
         ForgetfulQueue,
         ForgetfulQueue.wait,
@@ -162,7 +162,7 @@ def test_second_interrupt_reaches_the_withdrawal(mode: Mode) -> None:
 
 
 def test_scenario_that_swallows_interrupts_is_swept() -> None:
-    """A scenario that handles its interrupt is swept to the end all the same."""
+    """A scenario that handles its interrupt is swept to the end nevertheless."""
 
     def stubborn(lock: threading.Lock) -> None:
         try:
@@ -181,7 +181,7 @@ def test_scenario_that_swallows_interrupts_is_swept() -> None:
 
 
 def enter_python() -> None:
-    """Be entered: that is a delivery point, even if calls of C functions are specialised."""
+    """Do nothing; its entry is a delivery point, even if calls of C functions are specialised."""
 
 
 @each_mode
@@ -211,7 +211,7 @@ def test_everything_is_put_back(mode: Mode) -> None:
 
 
 def test_tracer_misses_calls_and_returns_in_pairs() -> None:
-    """A tracer that keeps a stack, as coverage does, finds it balanced after a sweep."""
+    """A tracer that keeps a stack, like coverage, finds it balanced after a sweep."""
     depth = 0
 
     def trace(frame: FrameType, event: str, arg: object) -> Any:
@@ -230,7 +230,7 @@ def test_tracer_misses_calls_and_returns_in_pairs() -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring came with 3.12")
 def test_monitoring_is_silent_and_comes_back() -> None:
-    """A monitoring tool, as coverage may be one, hears nothing of the scenario, and everything afterwards."""
+    """A monitoring tool, which coverage may be, gets no events of the scenario, and all events afterwards."""
     if sys.version_info >= (3, 12):
         heard: list[str] = []
         monitoring = sys.monitoring
@@ -252,7 +252,7 @@ def test_monitoring_is_silent_and_comes_back() -> None:
 
 
 def test_handler_is_put_back_after_an_error() -> None:
-    """What the scenario raises by itself comes out, with a note, and the handler is restored."""
+    """The scenario's own exception is raised, with a note, and the handler is restored."""
     before = signal.getsignal(signal.SIGINT)
 
     def scenario(lock: object) -> None:
@@ -298,7 +298,7 @@ def test_ctrl_c_between_runs_goes_to_the_old_handler() -> None:
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("mode", MODES)
 def test_code_is_fresh_where_it_says_so(mode: Mode, frozen: bool) -> None:
-    """Cold and worker runs go through code that never ran, also of functions in a frozen heap; and it is put back."""
+    """Cold and worker runs use code that never ran, also in functions of a frozen heap; and it is put back."""
     codes: list[CodeType] = []
 
     def scenario(_: object) -> None:
@@ -317,11 +317,11 @@ def test_code_is_fresh_where_it_says_so(mode: Mode, frozen: bool) -> None:
     assert len(set(map(id, fresh))) == len(fresh)
     assert len(fresh) == (
         len(codes) - 1 if mode in ("cold", "cold storm", "worker") else 0
-    )  # the first run learns what there is
+    )  # the first run finds the functions
 
 
 class Dropped:
-    """Something that is given up in a generator, which takes it back for good when it is dropped too early."""
+    """A resource that a generator gives up, and takes back if the generator is dropped too early."""
 
     def __init__(self) -> None:
         self.over = self.taken = False
@@ -344,19 +344,19 @@ def give_up_and_keep_the_error(subject: Dropped) -> None:
     try:
         give_up(subject)
     except KeyboardInterrupt as error:
-        kept = error  # in a frame that it keeps: a cycle
+        kept = error  # in a frame that it keeps: a reference cycle
         raise kept from None
 
 
 @pytest.mark.parametrize("scenario", [give_up, give_up_and_keep_the_error])
 @each_mode
 def test_subject_is_judged_when_the_exception_has_gone(scenario: Callable[[Dropped], None], mode: Mode) -> None:
-    """What happens only as the exception releases its frames and generators is seen, cycles of references or not."""
+    """Effects of the release of the exception's frames and generators count, with or without reference cycles."""
     assert interrupts(Dropped, scenario, lambda dropped: "taken back" if dropped.taken else None, mode=mode).leaks
 
 
 def test_an_exception_that_the_subject_keeps_stays() -> None:
-    """An error that is part of the subject is there when the subject is judged."""
+    """An error that is part of the subject still exists when the subject is judged."""
     kept: list[BaseException] = []
 
     def scenario(subject: object) -> None:
@@ -375,7 +375,7 @@ def test_an_exception_that_the_subject_keeps_stays() -> None:
 
 @pytest.mark.parametrize("mode", ["warm", "cold"])
 def test_hanging_scenario_is_a_leak(mode: Mode) -> None:
-    """A run that does not come to its end is ended, and is reported as a leak."""
+    """A run that does not end is ended, and is reported as a leak."""
 
     def once_bitten(lock: threading.Lock) -> None:
         try:
@@ -391,7 +391,7 @@ def test_hanging_scenario_is_a_leak(mode: Mode) -> None:
 
 
 def test_hanging_worker_is_a_leak() -> None:
-    """In a worker the thread is left behind, and the report says where it hangs."""
+    """A worker's thread is left behind, and the report says where it hangs."""
     let_go = threading.Event()
 
     def once_bitten(subject: object) -> None:
@@ -408,7 +408,7 @@ def test_hanging_worker_is_a_leak() -> None:
 
 
 def test_fault_without_an_interrupt_ends_the_sweep() -> None:
-    """Where the subject is broken without any interrupt, one leak says so."""
+    """If the subject is broken without any interrupt, one leak says so."""
     report = interrupts(threading.Lock, lambda lock: lock.acquire(), bare_broken)
     assert report.leaks == (Leak(0, "no interrupt", "still locked"),)
     with pytest.raises(InterruptLeakError, match="no interruption point"):
@@ -431,7 +431,7 @@ def test_scenario_that_never_waits_is_refused() -> None:
 
 
 def test_error_in_when_blocked_comes_out() -> None:
-    """What a function that runs in the watching thread raises is raised to the caller."""
+    """If a function raises in the watching thread, the caller gets the exception."""
 
     def when_blocked(lock: NaiveLock) -> bool:
         if lock.waiting:
@@ -444,7 +444,7 @@ def test_error_in_when_blocked_comes_out() -> None:
 
 
 def test_unblock_is_called_once_for_each_subject() -> None:
-    """Whether the run came to its wait or not, its subject is let go once."""
+    """Whether the run reached its wait or not, its subject is unblocked once."""
     calls: dict[int, int] = {}
     kept: list[NaiveLock] = []
 
@@ -487,7 +487,7 @@ def test_other_threads_are_refused() -> None:
 
 
 def test_sweeps_are_quick() -> None:
-    """A hundred runs take far less than the second that a suite would notice."""
+    """A hundred runs take far less than a second."""
     started = time.monotonic()
     interrupts(NaiveLock, use, naive_broken, mode="worker")
     assert time.monotonic() - started < 5

@@ -14,7 +14,7 @@ class TestThreads:
     """Running functions in threads."""
 
     def test_results_come_back(self) -> None:
-        """Each handle has its own function's result, and arguments of both kinds are passed."""
+        """Each handle has its own function's result, and both kinds of arguments are passed."""
         with Threads() as threads:
             handles = [threads.start(divmod, n, 2) for n in range(4)]
             keyword = threads.start(int, "11", base=2)
@@ -31,7 +31,7 @@ class TestThreads:
         assert sorted(handle.result() for handle in handles) == [0, 1, 2]
 
     def test_all_exceptions_come_out_as_one_group(self) -> None:
-        """Leaving the block raises everything, in the order of the starts."""
+        """Leaving the block raises all exceptions, in the order of the starts."""
         threads = Threads()
         threads.start(int, "one")
         threads.start(int, "2")
@@ -41,7 +41,7 @@ class TestThreads:
         assert [type(error) for error in caught.value.exceptions] == [ValueError, KeyError]
 
     def test_exit_in_a_thread_is_not_lost(self) -> None:
-        """A SystemExit comes out too, in a BaseExceptionGroup."""
+        """A SystemExit is raised too, in a BaseExceptionGroup."""
 
         def leave() -> None:
             raise SystemExit(3)
@@ -52,7 +52,7 @@ class TestThreads:
         assert isinstance(caught.value.exceptions[0], SystemExit)
 
     def test_exception_that_was_looked_at_is_not_raised_again(self) -> None:
-        """What `result` or `exception` has shown is dealt with."""
+        """An exception that `result` or `exception` has shown is not raised again."""
         with Threads() as threads:
             first, second = threads.start(int, "one"), threads.start(int, "two")
             with pytest.raises(ValueError, match="one"):
@@ -101,7 +101,7 @@ class TestThreads:
         assert "returned" in repr(handle)
 
     def test_exception_of_the_block_is_the_one_that_comes_out(self) -> None:
-        """The block's own exception stays itself; what the threads did is in its notes."""
+        """The block's own exception stays the same; the exceptions of the threads are its notes."""
         gate = threading.Event()
         threads = Threads(timeout=0.05)
         threads.start(gate.wait)
@@ -130,7 +130,7 @@ class TestThreads:
 
 
 def test_patience_grows_with_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The factor multiplies whatever is asked for, and the default of ten seconds."""
+    """The factor multiplies every given time, and the default of ten seconds."""
     monkeypatch.setenv("SYNCPRIMS_TEST_DELAY_FACTOR", "2.5")
     assert patience() == 25
     assert patience(2) == 5
@@ -151,7 +151,7 @@ class TestAssertBlocks:
         assert blocked.result() is True
 
     def test_until_says_when_it_is_blocked(self) -> None:
-        """With `until` no time is looked, and the function may take some to get there."""
+        """With `until` the function is not watched for a time, and may take a while to block."""
         gate, there = threading.Event(), threading.Event()
 
         def come_and_wait() -> int:
@@ -174,7 +174,7 @@ class TestAssertBlocks:
         assert isinstance(caught.value.__cause__, ValueError)
 
     def test_function_that_returns_before_until_is_not_blocked(self) -> None:
-        """`until` alone does not prove anything."""
+        """`until` alone does not prove that it is blocked."""
         with pytest.raises(AssertionError, match="returned 1"):
             assert_blocks(lambda: 1, until=lambda: False)
 
