@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,19 @@ from pathlib import Path
 import pytest
 
 from watch import kinds
-from watch.suites import DOCS, PACKAGES, of_pytest, of_unittest, results, table_of_costs, table_of_suites
+from watch.suites import (
+    AGAIN,
+    DOCS,
+    PACKAGES,
+    SIDES,
+    note_unsteady,
+    of_pytest,
+    of_unittest,
+    results,
+    run,
+    table_of_costs,
+    table_of_suites,
+)
 from watch.test_hangs import HANGS
 
 STANDARD = {"test_thread", "test_queue", "test_sched", "test_logging", "test_threading", "test_concurrent_futures"}
@@ -67,26 +80,38 @@ def test_outcomes_of_pytest_are_read(tmp_path: Path) -> None:
     )
 
 
-# What the page says of: in pure Python this one fails now and then.
-NOW_AND_THEN = {
-    ("3.14", "cheroot", "pure"): ["cheroot.test.test_conn.test_Content_Length_out[/wrong_cl_unbuffered-200-I too]"]
-}
+def test_tests_that_are_unsteady_by_themselves_are_told_apart() -> None:
+    """A changed outcome that also comes without the watch is not the watch's; how often it came is noted."""
+    plain = {"a": "passed", "b": "passed"}
+    under = {"a": "failed"}
+    row = {side: {"changed": [] if side == "without" else ["a", "b"]} for side in SIDES}
+    outcomes = {side: plain if side == "without" else under for side in SIDES}
+    note_unsteady(row, outcomes, lambda rarer: {"a": "failed" if rarer < 0.45 else "passed", "b": "passed"})
+    for side in SIDES[1:]:
+        assert row[side] == {"changed": ["b"], "unsteady": ["a"]}
+    assert row["again"] == {"a": Counter(passed=len(AGAIN) - 2, failed=2), "b": Counter(passed=len(AGAIN))}
+
+
+def test_collections_come_at_other_moments(tmp_path: Path) -> None:
+    """By a file that the suite's processes import first."""
+    said = run(["-c", "import gc; print(gc.get_threshold()[0])"], tmp_path, "without", tmp_path / "no", 0.5).printed
+    assert int(said) == gc.get_threshold()[0] // 2
 
 
 @pages
 @pytest.mark.parametrize("python", ["3.11", "3.13", "3.13t", "3.14"])
 def test_no_suite_has_a_report_or_another_outcome(python: str) -> None:
-    """Of the standard library's suites of threads, and of five packages at least, in both forms."""
+    """Of the standard library's suites of threads, and of eight packages at least, in both forms."""
     rows = results("suites")[python]
     suites = {row["suite"].partition(".")[0] for row in rows}
     assert suites >= STANDARD
-    assert len(suites & set(PACKAGES)) >= 5
+    assert len(suites & set(PACKAGES)) >= 8
     for row in rows:
         for side in ("compiled", "pure"):
-            known = NOW_AND_THEN.get((python, row["suite"], side), [])
             assert row[side]["reports"] == 0
-            assert set(row[side]["changed"]) <= set(known)
-            assert row[side]["passed"] + len(row[side]["changed"]) == row["without"]["passed"] > 0
+            assert row[side]["changed"] == []
+            assert row["without"]["passed"] > 0
+            assert abs(row[side]["passed"] - row["without"]["passed"]) <= len(row[side].get("unsteady", []))
 
 
 @pages
