@@ -7,7 +7,8 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         untraceable = [item for item in items if item.get_closest_marker("untraceable")]
         config.hook.pytest_deselected(items=untraceable)
         items[:] = [item for item in items if item not in set(untraceable)]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    """Escape the lone surrogates in a report: a worker of xdist would end instead of sending them."""
+    report = yield
+    report.sections = [(title, sendable(text)) for title, text in report.sections]
+    said = str(report.longrepr)
+    if report.failed and sendable(said) != said:
+        report.longrepr = sendable(said)
+    return report
+
+
+def sendable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @pytest.fixture(autouse=True)
