@@ -31,9 +31,9 @@ def once(
     Use it for things that are made on first use: a connection, a table that takes long to load. Think of a mountain
     hut: the first guest lights the stove, guests who come at the same time wait, and later guests find it warm.
 
-    ``@once`` and ``@once(timeout=2.0)`` both work. The function must not take arguments. So it can't be a method; use
-    `functools.cached_property` for a result of each object. The decorated function has the name, the docstring and the
-    ``__wrapped__`` that `functools.wraps` sets.
+    ``@once`` and ``@once(timeout=2.0)`` both work. The function must not take arguments, so it can't be a method. For a
+    result of each object, wrap the bound method in ``__init__``: ``self.table = once(self._load_table)``. The decorated
+    function has the name, the docstring and the ``__wrapped__`` that `functools.wraps` sets.
 
     Args:
         fn: The function.
@@ -62,9 +62,9 @@ def once(
 
     **Errors.** If the function raises an exception, its caller and all threads that wait at that time get this
     exception. (On Python 3.13 without the GIL, those that waited get copies. A StopIteration becomes a RuntimeError, as
-    in a generator.) The next call runs the function again. An
-    interrupt (Ctrl-C, the exception of a signal handler, or any exception that is not an `Exception`) is raised only in
-    the thread in which it came, and one of the waiting threads runs the function again.
+    in a generator.) The next call runs the function again. An interrupt (Ctrl-C, the exception of a signal handler, or
+    any exception that is not an `Exception`) is raised only in the thread in which it came, and one of the waiting
+    threads runs the function again.
 
     **Fairness.** None is needed, because all callers get the same result.
 

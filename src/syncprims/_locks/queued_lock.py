@@ -71,7 +71,7 @@ class QueuedLock(SharedLock):
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. The body of a
     ``with`` never runs without the lock, and an interrupt (Ctrl-C, or any asynchronous exception) never leaves the lock
-    acquired: entering either completes or undoes itself, and leaving is a C function.
+    acquired.
 
     **Differences from threading.** A thread has one hold at most, and only that thread may release it; any other thread
     gets a `RuntimeError`. A thread that would wait forever gets a `DeadlockError`, because it holds the lock already,

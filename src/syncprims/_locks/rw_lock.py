@@ -32,8 +32,8 @@ _ADVICE: Final = (
 class TimedRWLock(SharedLock):
     """A lock for many readers or one writer, with a timeout, which names its holders and refuses to deadlock.
 
-    Use it for data that many threads read, few change, and that takes a while to read: a configuration, a routing
-    table, an index. Think of a notice board: any number of people can read it at the same time. A writer who wants to
+    Use it for data that many threads read and few change, if reading takes a while: a configuration, a routing table,
+    an index. Think of a notice board: any number of people can read it at the same time. A writer who wants to
     pin up a new notice waits until they have gone, and newcomers wait behind the writer.
 
     Args:
@@ -57,14 +57,14 @@ class TimedRWLock(SharedLock):
 
     A reader may read again, even while a writer waits. A writer may write again, and may also read. If it enters
     ``read()`` before it leaves ``write()``, it goes on as a reader, and no other writer comes in between. A reader that
-    wants to write gets a `DeadlockError` at once, because two of them would wait for each other.
+    wants to write gets a `DeadlockError` at once, because two such readers would wait for each other.
 
     **Fairness.** First come, first served: new readers wait behind a waiting writer, and readers that wait next to each
     other go in together. So a stream of readers can't starve a writer, and a stream of writers can't starve a reader.
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. The body of a
     ``with`` never runs without the lock, and an interrupt (Ctrl-C, or any asynchronous exception) never leaves the lock
-    acquired: entering either completes or undoes itself, and leaving is a single C function.
+    acquired.
 
     **Differences from threading.** `threading` has no such lock. A thread that would wait forever gets a
     `DeadlockError`. A writer waits for all readers, and a reader for the writer that writes or waits before it. Readers

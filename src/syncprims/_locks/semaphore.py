@@ -35,7 +35,7 @@ class TimedSemaphore(SharedLock):
     coats hang there.
 
     Args:
-        permits: How many there are; 1 or more.
+        permits: The number of permits; 1 or more.
         timeout: How long ``with`` waits, in seconds. None, the default, waits forever; 0 does not wait.
         name: The semaphore's name in messages. The default is like ``TimedSemaphore-7``.
 
@@ -55,9 +55,8 @@ class TimedSemaphore(SharedLock):
     newcomer overtakes them. A try that does not wait (``acquire(False)``, ``hold(0)``) fails while others wait.
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. The body of a
-    ``with`` never runs without a permit, and an interrupt (Ctrl-C, or any asynchronous exception) never loses one:
-    entering either completes or undoes itself, and leaving is a single C function. `release` is written in Python, so
-    an interrupt on entry to it leaves the permit taken.
+    ``with`` never runs without a permit, and an interrupt (Ctrl-C, or any asynchronous exception) never loses one. But
+    `release` is written in Python, so an interrupt on entry to it leaves the permit taken.
 
     **Differences from threading.** A permit from ``with`` or `hold` belongs to its thread, which gives it back by
     leaving the block. `release` gives back a permit from `acquire`, from any thread. It never raises the number of

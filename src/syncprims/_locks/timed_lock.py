@@ -110,13 +110,13 @@ class TimedLock(LockSurface, _CLock):
 
     **Thread safety.** All methods may be called from any thread, and from signal handlers and finalizers. The body of a
     ``with`` never runs without the lock, and an interrupt (Ctrl-C, or any asynchronous exception) never leaves the lock
-    acquired: entering either completes or undoes itself, and leaving is a single C function.
+    acquired.
 
     **Differences from threading.** Only the thread that acquired the lock may release it, as with `threading.RLock`;
     any other thread gets a `RuntimeError`. A thread gets a `DeadlockError` at once if it waits for a lock that it holds
-    itself, or if its wait would complete a cycle. An `acquire` with a finite timeout never raises this; it returns
-    False when the time is up, as in `threading`. A thread that ends while it holds the lock leaves it locked. The
-    system may give its ident to a new thread, which then looks like the holder. Use ``with``, which avoids this.
+    itself, or if its wait would complete a cycle. An `acquire` with a finite timeout never raises that error; it
+    returns False when the time is up, as in `threading`. A thread that ends while it holds the lock leaves it locked.
+    The system may give its ident to a new thread, which then looks like the holder. Use ``with``, which avoids this.
 
     **Subclassing.** Override any of three hooks: `_on_wait`, `_on_acquired` and `_on_timeout`. A hook runs in the
     thread that waits or acquires, while the thread holds none of the library's internal locks. It must be short, and

@@ -94,8 +94,8 @@ class OrderedRunner:
 
     **Differences from threading.** The closest relative is `threading.Barrier`. As with a barrier, an error or `abort`
     breaks a runner, and `reset` makes it usable again. But a barrier releases all threads at once, and a runner one at
-    a time. A thread that would wait for itself, or whose wait would complete a cycle of threads that wait for each
-    other's steps and locks, gets a `DeadlockError`.
+    a time. A thread gets a `DeadlockError` if it would wait for itself, or if its wait would complete a cycle of
+    threads that wait for each other's steps and locks.
 
     **Subclassing.** Override `_next` for another order and `_on_error` to go on after a failure. Both are called in the
     thread whose turn it is, with no lock of the library held, and before the next thread is released, so they should be

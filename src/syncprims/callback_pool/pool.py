@@ -71,7 +71,7 @@ class CallbackPool(Executor):
         initargs: See ``initializer``.
         mp_context: How the pool's processes start: ``"spawn"``, ``"forkserver"``, ``"fork"`` or a context of
             `multiprocessing`. None means the pool's own fork server, or ``spawn`` on systems without one. With
-            ``"fork"``, a lock that another thread holds at that moment stays locked in the worker.
+            ``"fork"``, a lock that another thread holds at the moment of the fork stays locked in the worker.
         max_tasks_per_child: A process is replaced by a new one after this many tasks; None means never.
         envelope: For an executor that you pass in: whether the pool pickles calls. None means yes, unless the executor
             is known to run threads.
@@ -100,8 +100,8 @@ class CallbackPool(Executor):
 
     **Fairness**: tasks begin in the order of submission; callbacks run in the order of completion. Threads blocked by
     ``max_pending`` go on in no particular order. If you pass in a `concurrent.futures.ThreadPoolExecutor` that has
-    other users, the pool runs short tasks for about a millisecond in one of its threads and then lets other calls run;
-    each longer task waits in the executor's queue like any other call.
+    other users, the pool runs short tasks for about a millisecond in one of the executor's threads and then lets other
+    calls run; each longer task waits in the executor's queue like any other call.
 
     **Thread safety**: every method may be called from any thread. `join`, `close` and ``shutdown(wait=True)`` raise
     `DeadlockError` in a callback or a task of the pool itself.

@@ -66,7 +66,7 @@ class Task(Future[T]):
     **Differences from concurrent.futures.Future**: `concurrent.futures.wait` sees at once that a task is cancelled, not
     only when a worker gets to it. `running` is true only once the call has really begun, if the executor reports that.
     `result` in a forked child raises `ForkedError` instead of waiting for workers that are not there. If a task is
-    dropped before any code looked at its error, the pool raises it when it closes. If a function given to
+    dropped before any code looked at its error, the pool raises that error when the pool closes. If a function given to
     `add_done_callback` raises, the exception is logged, and the other functions are still called.
 
     **Subclassing**: the pool makes the tasks, and there is no hook to make it use a subclass. Override

@@ -251,7 +251,7 @@ def check_lock_order(action: Action = "raise") -> LockOrderCheck:
         def lock_order():
             with syncprims.diagnostics.check_lock_order() as check:
                 yield
-            assert not check.inversions  # those in other threads, which failed no test
+            assert not check.inversions  # also those in other threads, which failed no test
 
     Args:
         action: ``"raise"``, the default, raises a `LockOrderError` in the thread that uses the second order, each time.
