@@ -1,4 +1,4 @@
-"""Which of CPython's own tests of pools and executors are left out, why, and which test of ours looks at the same."""
+"""Which of CPython's own tests of pools and executors are left out, why, and which test of ours checks the same."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 
 class LeftOut(NamedTuple):
-    """Why a test is left out.
+    """The reason why a test is left out.
 
     Attributes:
-        why: What it asks for that `CallbackPool` does otherwise, on purpose.
+        why: The behaviour that `CallbackPool` does not have, on purpose.
         instead: The test of ours for the same, as ``file::function``; or for a fault, ``fault_table::scenario``. Empty
-            if the test is about nothing but private parts.
+            if the test is only about private parts.
     """
 
     why: str
@@ -143,7 +143,7 @@ OF_PROCESS_EXECUTORS = {
         "test_pool_as_executor::test_processes_end_with_their_pool",
     ),
 }
-# Suites of which nothing is run.
+# Suites that don't run at all.
 SUITES_LEFT_OUT = {
     "test_init.FailingInitializerMixin": LeftOut(
         "looks at the private _broken, and for the standard executor's line in the log",

@@ -19,7 +19,7 @@ SUITES = ("_TestPool", "_TestPoolWorkerErrors", "_TestPoolWorkerLifetime")
 KINDS = {"processes": "process", "threads": "thread"}
 
 
-# The ten lines that docs/howto/from-multiprocessing-pool.rst gives, with types; a test holds that they are the same.
+# The ten lines that docs/howto/from-multiprocessing-pool.rst gives, with types; a test checks that they are the same.
 class Pool(CallbackPool):  # noqa: D101  as on the page
     def __init__(
         self,
@@ -38,16 +38,16 @@ class Pool(CallbackPool):  # noqa: D101  as on the page
             mp_context=context,
         )
 
-    def map(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:  # type: ignore[override]  # returns a list, which is the point of it
+    def map(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:  # type: ignore[override]  # it returns a list, which is its purpose
         try:
             task = self.map_async(func, iterable, chunksize)
         except TransportError as error:
-            raise error.__cause__  # type: ignore[misc]  # noqa: B904  it is what the pickler raised
+            raise error.__cause__  # type: ignore[misc]  # noqa: B904  the pickler raised it
         return task.get()
 
 
 class ThreadPool(Pool):
-    """Likewise, for `multiprocessing.pool.ThreadPool`."""
+    """The same for `multiprocessing.pool.ThreadPool`."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class ThreadPool(Pool):
 
 
 def make_cases() -> dict[str, type[unittest.TestCase]]:
-    """Return each suite for each kind that it is for, by name; nothing where they are not shipped."""
+    """Return each suite for each of its kinds, by name; none if the suites are not installed."""
     try:
         module: Any = importlib.import_module("test._test_multiprocessing")
     except ImportError:
@@ -76,17 +76,17 @@ def make_cases() -> dict[str, type[unittest.TestCase]]:
 
 
 CASES = make_cases()
-globals().update(CASES)  # workers look for the methods that are called there
+globals().update(CASES)  # workers look here for the methods that are called
 
 
 def is_left_out(test: unittest.TestCase) -> bool:
-    """Whether the test is different on purpose."""
+    """Whether the test differs on purpose."""
     _, case, name = unittest.TestCase.id(test).rsplit(".", 2)
     return name in OF_POOLS or (case.startswith("threads") and name in OF_THREAD_POOLS)
 
 
 def with_ours(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what runs a program whose one line for the import of multiprocessing's pool is changed."""
+    """Return a function that runs a program with a changed import of multiprocessing's pool."""
     line = f"import sys; sys.path[:] = {sys.path!r}; from {__spec__.name} import Pool"
 
     def run_ours(option: str, program: str) -> Any:
@@ -97,11 +97,11 @@ def with_ours(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def main() -> int:
-    """Run those that are not different on purpose, or all with --all; the last line counts."""
+    """Run those that do not differ on purpose, or all with --all; the last line counts."""
     if not CASES:
         print("not shipped: test._test_multiprocessing")
         return 0
-    multiprocessing.Pool = Pool  # type: ignore[assignment]  # some of the tests ask for it by its name
+    multiprocessing.Pool = Pool  # type: ignore[assignment]  # some of the tests use it by its name
     helper: Any = importlib.import_module("test.support.script_helper")
     helper.assert_python_ok = with_ours(helper.assert_python_ok)
     suite = unittest.TestSuite()

@@ -40,10 +40,10 @@ KINDS = ("thread", "process")
 
 
 class LivingProcesses:
-    """The worker processes that live now, by their ids: in place of the dict that a standard executor has of them."""
+    """The worker processes that live now, by their ids, in place of the dict of a standard executor."""
 
     def values(self) -> list[BaseProcess]:
-        """Return them, without those that other things have started."""
+        """Return them, without those that other code has started."""
         return [each for each in multiprocessing.active_children() if type(each).__name__ == "WorkerOfServer"]
 
     def __len__(self) -> int:
@@ -51,7 +51,7 @@ class LivingProcesses:
 
 
 class Pool(CallbackPool):
-    """A pool with two names under which CPython's tests look for workers, found by what is public."""
+    """A pool with two attributes in which CPython's tests look for workers, found by public means."""
 
     @property
     def _threads(self) -> list[threading.Thread]:
@@ -63,17 +63,17 @@ class Pool(CallbackPool):
 
 
 def thread_executor(max_workers: int | None = None, **options: Any) -> Pool:
-    """Make what takes the place of a ThreadPoolExecutor."""
+    """Make the replacement of a ThreadPoolExecutor."""
     return Pool("thread", max_workers=max_workers, **options)
 
 
 def process_executor(max_workers: int | None = None, **options: Any) -> Pool:
-    """Make what takes the place of a ProcessPoolExecutor."""
+    """Make the replacement of a ProcessPoolExecutor."""
     return Pool("process", max_workers=max_workers, **options)
 
 
 class Futures:
-    """`concurrent.futures` as CPython's tests see it: with our pools by the names of its executors."""
+    """`concurrent.futures` for CPython's tests: with our pools under the names of its executors."""
 
     ThreadPoolExecutor = staticmethod(thread_executor)
     ProcessPoolExecutor = staticmethod(process_executor)
@@ -91,7 +91,7 @@ OURS = {
 
 
 def with_ours(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what runs a program with another first line, by which an executor's name means our pool."""
+    """Return a function that runs a program with another first line, by which an executor's name means our pool."""
 
     def run_ours(option: str, program: str) -> Any:
         def other(line: re.Match[str]) -> str:
@@ -106,10 +106,10 @@ def with_ours(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class FileEvent:
-    """What of an event CPython's suites use, for processes that share nothing but the files."""
+    """The part of an event that CPython's suites use, for processes that share only files."""
 
     def __init__(self, path: Path) -> None:
-        """Be set once there is such a file."""
+        """It is set once such a file exists."""
         self._path = path
 
     def set(self) -> None:
@@ -147,7 +147,7 @@ def make_case(kind: str, module: str, name: str) -> type[unittest.TestCase]:
         del self.executor
 
     def create_event(self: Any) -> Any:
-        """Make an event that tasks can set; since 3.13.5 the suites ask for it."""
+        """Make an event that tasks can set; since 3.13.5 the suites need it."""
         if kind == "thread":
             return threading.Event()
         folder = tempfile.TemporaryDirectory()
@@ -155,7 +155,7 @@ def make_case(kind: str, module: str, name: str) -> type[unittest.TestCase]:
         return FileEvent(Path(folder.name, "is-set"))
 
     def executor_type(max_workers: int | None = None, mp_context: Any = None, **options: Any) -> Pool:
-        # In the pool's own way, which is a fork server as that of the context is.
+        # In the pool's own way: a fork server, as the context has.
         return Pool(kind, max_workers=max_workers, **options)  # type: ignore[arg-type]  # a literal
 
     executor_type.__name__ = f"{kind}_type"
@@ -184,7 +184,7 @@ def main() -> int:
     try:
         support: Any = importlib.import_module("test.support")
         if quick:
-            support.use_resources = []  # leaves out what sleeps for seconds; read when the suites are imported
+            support.use_resources = []  # leaves out tests that sleep for seconds; read when the suites are imported
         importlib.import_module("test.test_concurrent_futures.executor")
     except ImportError as error:
         print(f"not shipped: {error}")

@@ -1,9 +1,9 @@
 """Explore interleavings of submitters and drains, run as a program: ``explore_drains.py SCENARIO PREEMPTIONS SECONDS``.
 
-The queue is one that frontrun can see into; an executor that keeps its calls until a thread comes for them, and tasks
-that only note that they ran, stand for the rest. The clock goes on by a fixed step each time that it is read: on a busy
-machine, a real one would sometimes say that a task was long, and then each task gets its own drain, which hides what a
-mutation does. All else is the library's own code.
+The queue is one that frontrun sees into. Stand-ins for the rest are an executor that keeps its calls until a thread
+comes for them, and tasks that only note that they ran. The clock advances by a fixed step each time that it is read: on
+a busy machine, a real one would sometimes say that a task was long, and then each task gets its own drain, which hides
+the effect of a mutation. Everything else is the library's own code.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from syncprims.callback_pool.workers.drains import Drained
 
 
 class SeenQueue(deque[Any]):
-    """A queue whose reading and changing frontrun can see: it does not look into one."""
+    """A queue whose reads and changes frontrun sees, because it does not look into one."""
 
     def __init__(self) -> None:
         """Make it empty."""
@@ -36,7 +36,7 @@ class SeenQueue(deque[Any]):
         super().append(job)
 
     def popleft(self) -> Any:
-        """Take the first."""
+        """Remove the first item."""
         self.seen += 1
         return super().popleft()
 
@@ -45,7 +45,7 @@ class SeenQueue(deque[Any]):
 
 
 class Call:
-    """What the executor gives back."""
+    """The future that the executor returns."""
 
     def add_done_callback(self, fn: object) -> None:
         """Do nothing: no call fails here."""
@@ -61,7 +61,7 @@ class Executor:
         self.calls: list[Callable[[], object]] = []
 
     def submit(self, fn: Callable[..., object], *args: object) -> Call:
-        """Keep one."""
+        """Keep a call."""
         self.calls.append(lambda: fn(*args))
         return Call()
 
@@ -78,11 +78,11 @@ outcomes: dict[str, int] = {}
 
 
 class Scene:
-    """Submitters and threads of an executor, where a task is queued and all drains are due at first."""
+    """Submitters and threads of an executor, with one queued task and all drains due at first."""
 
     kind: ClassVar[type[Drained]] = Drained
     tasks: ClassVar[int] = 3
-    step: ClassVar[int] = 0  # seconds that go by between two readings of the clock
+    step: ClassVar[int] = 0  # seconds between two readings of the clock
     workers: ClassVar[tuple[Callable[[Any], object], ...]]
 
     def __init__(self) -> None:
@@ -92,8 +92,8 @@ class Scene:
         executor: Any = Executor()
         self.executor = executor
         options: Any = BackendOptions(
-            SimpleNamespace(name="explored"),  # type: ignore[arg-type]  # its name is all that is asked for
-            SimpleNamespace(),  # type: ignore[arg-type]  # nothing has a time limit
+            SimpleNamespace(name="explored"),  # type: ignore[arg-type]  # only its name is used
+            SimpleNamespace(),  # type: ignore[arg-type]  # no task has a time limit
             0,
             None,
             (),
@@ -103,7 +103,7 @@ class Scene:
         )
         self.backend = self.kind(executor, options)
         self.ran: list[object] = []
-        self.backend.run = self.note  # type: ignore[method-assign]  # the tasks are none
+        self.backend.run = self.note  # type: ignore[method-assign]  # the tasks are stand-ins
         self.backend._jobs = SeenQueue()
         self.backend._one_each = False
         self.jobs: list[Any] = [Job() for _ in range(self.tasks)]
@@ -117,12 +117,12 @@ class Scene:
         return True
 
     def work(self) -> None:
-        """Run the next call, as a thread of the executor does."""
+        """Run the next call, like a thread of the executor."""
         if self.executor.calls:
             self.executor.calls.pop(0)()
 
     def holds(self) -> bool:
-        """Each task runs once, if the executor comes to the end of its calls."""
+        """Each task runs once, if the executor reaches the end of its calls."""
         left = len(self.backend._jobs)
         outcomes[f"{left} left"] = outcomes.get(f"{left} left", 0) + 1
         while self.executor.calls:
@@ -160,7 +160,7 @@ class OneSubmitter(Scene):
 
 
 class LongTasks(OneSubmitter):
-    """The same with tasks of which each takes the whole turn of a drain."""
+    """The same with tasks that each take the whole turn of a drain."""
 
     step = 1
 
@@ -178,7 +178,7 @@ class TwoDrains(Scene):
 
 
 class LooksFirst(Drained):
-    """A broken one: it looks whether drains are due before it queues the task."""
+    """A broken one: it checks whether drains are due before it queues the task."""
 
     def start(self, job: Any) -> None:
         """Queue it too late."""
@@ -194,14 +194,14 @@ class LooksBeforeItQueues(OneSubmitter):
 
 
 class StaysDue(Drained):
-    """A broken one: a drain does not say that it is not due any more."""
+    """A broken one: a drain does not mark itself as not due."""
 
     def _drain(self, drain: drains._Drain) -> None:
         super()._drain(drains._Drain(due=False))
 
 
 class SaysNothing(OneSubmitter):
-    """With it too."""
+    """A task may be left with that one too."""
 
     kind = StaysDue
 

@@ -1,4 +1,4 @@
-"""What the pool's tests run in worker processes: a module that the workers can import."""
+"""The functions that the pool's tests run in worker processes: a module that the workers can import."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def identity(value: Any) -> Any:
 
 
 def wait_for_file(path: str) -> str:
-    """Run until the file is there: a task that the test ends when it likes."""
+    """Run until the file exists: a task that the test can end."""
     until_exists(path)
     return path
 
 
 def touch_and_wait(begun: str, go: str) -> str:
-    """Say that it runs, and run until the other file is there."""
+    """Report that it runs, and run until the other file exists."""
     Path(begun).touch()
     return wait_for_file(go)
 
 
 def announce_then_hang(path: str) -> NoReturn:
-    """Say which process this is, then never return."""
+    """Report its process, then never return."""
     partial = Path(path + ".part")
     partial.write_text(str(os.getpid()))
     partial.rename(path)
@@ -87,7 +87,7 @@ def refusing_result() -> Refusing:
 
 
 class SpeechlessError(Exception):
-    """Can't say what it is."""
+    """Raises when it is put into words."""
 
     def __str__(self) -> str:
         raise LookupError("no words")
@@ -98,7 +98,7 @@ def raise_speechless_error() -> NoReturn:
 
 
 class RefusingWithoutWords:
-    """Pickles, and raises when it is unpickled, what can't be printed."""
+    """Can be pickled, and raises an error that can't be printed when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:
         return raise_speechless_error, ()
@@ -109,7 +109,7 @@ def refusing_result_without_words() -> RefusingWithoutWords:
 
 
 class TwoArgumentError(Exception):
-    """Pickles, and does not come back: its __init__ takes other arguments than its args hold."""
+    """Can be pickled, but not unpickled: its __init__ takes other arguments than its args hold."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(f"{code}: {text}")
@@ -143,7 +143,7 @@ def remembered() -> list[object]:
 
 
 def try_remembered() -> bool:
-    """Take the lock that was remembered, if it is free."""
+    """Acquire the remembered lock, if it is free."""
     lock: Any = started_with[-1]
     taken: bool = lock.acquire(block=False)
     return taken
@@ -153,11 +153,11 @@ def fail_to_start() -> NoReturn:
     raise RuntimeError("this initializer always fails")
 
 
-AT_UNPICKLING: list[Any] = []  # what is called here when a `Parcel` arrives
+AT_UNPICKLING: list[Any] = []  # functions to call here when a `Parcel` is unpickled
 
 
 class Parcel:
-    """A result whose arrival runs a function of the program, in the thread that unpickles it."""
+    """A result whose unpickling runs a function of the program, in the thread that does it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return unwrap, ()

@@ -1,4 +1,4 @@
-"""What a pool is given: a wrong argument is an error at once that says what to write, and changes nothing."""
+"""Arguments of a pool: a wrong one is an error at once that says what to write, and changes nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def fetch_many(*_: object) -> AsyncGenerator[int, None]:
 
 
 class Server:
-    """Has what can be called, and runs nothing."""
+    """An object with callables, which run no code of the test."""
 
     async def ask(self, *_: object) -> int:
         """Ask it."""
@@ -48,7 +48,7 @@ class Server:
 COROUTINE_FUNCTIONS: list[Callable[..., Any]] = [
     *(fetch, Server().ask, Server(), functools.partial(fetch, 1), functools.partial(Server().ask, 1)),
 ]
-Pool: Any = CallbackPool  # to be called in ways that type checkers refuse
+Pool: Any = CallbackPool  # so that it can be called in ways that type checkers refuse
 USES: list[Callable[[CallbackPool, Any], object]] = [
     lambda pool, fn: pool.submit(fn),
     lambda pool, fn: pool.apply_async(fn),
@@ -67,14 +67,14 @@ USES: list[Callable[[CallbackPool, Any], object]] = [
 @pytest.mark.parametrize("fn", COROUTINE_FUNCTIONS)
 @pytest.mark.parametrize("use", USES)
 def test_coroutine_functions_are_refused(use: Callable[[CallbackPool, Any], object], fn: Any) -> None:
-    """Whatever takes a function refuses one of which nothing would run, and the message says what to give instead."""
+    """Every parameter for a function refuses one that would not run, and the message says what to pass instead."""
     with CallbackPool(max_workers=1) as pool, pytest.raises(TypeError, match=r"coroutine function.*asyncio\.run"):
         use(pool, fn)
     assert pool.stats.pending == 0
 
 
 def test_async_generator_functions_are_no_callbacks() -> None:
-    """Nothing of them would run either; as a task, one may be what is wanted."""
+    """They would not run either; as a task, one may be intended."""
     with CallbackPool(max_workers=1) as pool:
         with pytest.raises(TypeError, match="async generator function"):
             pool.apply_async(len, ("",), callback=fetch_many)
@@ -82,10 +82,10 @@ def test_async_generator_functions_are_no_callbacks() -> None:
 
 
 def test_hook_that_is_a_coroutine_function_is_refused() -> None:
-    """A subclass finds out when it makes a pool, not by hooks that never run."""
+    """A subclass gets the error when a pool is made; otherwise its hooks would silently never run."""
 
     class Hooked(CallbackPool):
-        async def _on_settled(self, task: Task[Any]) -> None:  # type: ignore[override]  # that is the point
+        async def _on_settled(self, task: Task[Any]) -> None:  # type: ignore[override]  # this is the point
             """Never run."""
 
     with pytest.raises(TypeError, match="_on_settled"):
@@ -93,7 +93,7 @@ def test_hook_that_is_a_coroutine_function_is_refused() -> None:
 
 
 def test_asyncio_run_in_a_task_is_the_way() -> None:
-    """What the message advises works."""
+    """The advice of the message works."""
     with CallbackPool(max_workers=1) as pool:
         assert pool.submit(lambda: asyncio.run(fetch())).result(LIMIT) == 1
 
@@ -122,7 +122,7 @@ def test_asyncio_run_in_a_task_is_the_way() -> None:
     ],
 )
 def test_wrong_arguments_of_the_constructor(make: Callable[[], object], advice: str) -> None:
-    """Words of other pools and wrong types are TypeErrors that say what to write."""
+    """Other pools' names of arguments and wrong types are TypeErrors that say what to write."""
     before = set(threading.enumerate())
     with pytest.raises(TypeError, match=advice):
         make()
@@ -130,7 +130,7 @@ def test_wrong_arguments_of_the_constructor(make: Callable[[], object], advice: 
 
 
 def test_wrong_values_of_the_constructor() -> None:
-    """Strings that are no known kind, and numbers that are too small, are ValueErrors."""
+    """Unknown kinds, and numbers that are too small, are ValueErrors."""
     for make in (
         lambda: Pool("threads"),
         lambda: Pool(on_callback_error="ignore"),
@@ -161,14 +161,14 @@ def test_wrong_values_of_the_constructor() -> None:
     ],
 )
 def test_wrong_arguments_of_a_call(call: Callable[[Any], object], advice: str) -> None:
-    """A missing comma, keywords that are none: an error at once, and no task."""
+    """A missing comma, or keywords that are not a mapping: an error at once, and no task."""
     with CallbackPool(max_workers=1) as pool, pytest.raises(TypeError, match=advice):
         call(pool)
     assert pool.stats.submitted == 0
 
 
 def test_numbers_are_kept_as_exact_integers() -> None:
-    """A subclass of int whose methods raise is no hindrance, and none of them is called."""
+    """A subclass of int with methods that raise is accepted, and none of the methods is called."""
     with CallbackPool(max_workers=HostileInt(2), max_pending=HostileInt(5)) as pool:
         assert pool.submit(len, "abc").result(LIMIT) == 3
 
@@ -194,7 +194,7 @@ def test_get_raises_what_programs_for_multiprocessing_catch() -> None:
 
 
 def test_get_raises_the_calls_own_timeout_as_it_is() -> None:
-    """A TimeoutError of the call itself is not taken for one of the waiting."""
+    """A TimeoutError of the call itself is not confused with one of the wait."""
 
     def fail() -> None:
         raise PoolTimeoutError("of another pool")
@@ -205,7 +205,7 @@ def test_get_raises_the_calls_own_timeout_as_it_is() -> None:
 
 
 def test_get_imports_multiprocessing_only_when_it_is_late() -> None:
-    """A program that gets its results in time does not pay for the error."""
+    """A program that gets its results in time does not import it for the error."""
     program = """
 import sys
 from syncprims import CallbackPool
@@ -218,7 +218,7 @@ assert "multiprocessing" not in sys.modules
 
 
 def test_pool_says_how_many_workers_it_has_as_executors_do() -> None:
-    """Dask's scheduler for threads reads `_max_workers` of the pool that it is given."""
+    """Dask's scheduler for threads reads `_max_workers` of the pool that it gets."""
 
     def workers(pool: Any) -> int:
         most: int = pool._max_workers
@@ -232,7 +232,7 @@ def test_pool_says_how_many_workers_it_has_as_executors_do() -> None:
         assert workers(pool) == 5
 
     class Unknown(Executor):
-        """Does not say."""
+        """Has no number of workers."""
 
     with CallbackPool(Unknown()) as pool:
         assert not hasattr(pool, "_max_workers")

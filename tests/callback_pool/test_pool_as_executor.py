@@ -1,4 +1,4 @@
-"""What CPython's tests of executors look at by private names, looked at by public ones: see `cpython_left_out`."""
+"""Properties that CPython's tests of executors check by private names, checked by public names: `cpython_left_out`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 @both
 def test_threads_are_named_for_their_pool(kind: Any) -> None:
-    """All of them begin with its name, so that stacks and profilers say whose they are."""
+    """All of them begin with its name, so that stacks and profilers show whose they are."""
     before = set(threading.enumerate())
     with CallbackPool(kind, max_workers=2, name="orders") as pool:
         pool.apply_async(abs, (-1,), timeout=LIMIT).wait_settled(LIMIT)
@@ -39,10 +39,10 @@ def test_threads_are_named_for_their_pool(kind: Any) -> None:
 
 @posix
 @with_gil
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the fork beside threads, which is the point
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the fork beside threads is the point
 @pytest.mark.parametrize("cancel", [False, True])
 def test_forks_and_shutdown_while_a_task_submits_itself_again(cancel: bool) -> None:
-    """No child of a fork at whatever moment hangs at its end, and shutdown ends the pool all the same."""
+    """No child of a fork at any moment hangs at its end, and shutdown ends the pool nevertheless."""
     pool = CallbackPool(max_workers=1)
 
     def again() -> None:
@@ -64,7 +64,7 @@ def test_forks_and_shutdown_while_a_task_submits_itself_again(cancel: bool) -> N
 
 
 def test_windows_takes_61_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more is refused, as a wait there takes no more handles; and None is no more than that."""
+    """One more is refused, because a wait there takes no more handles; and None means no more than that."""
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(ValueError, match="at most 61 on Windows, not 62"):
         CallbackPool("process", max_workers=62)
@@ -72,7 +72,7 @@ def test_windows_takes_61_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @both
 def test_shutdown_ends_although_a_call_could_not_be_pickled(kind: Any) -> None:
-    """It is raised by submit where calls travel, and nothing of it is left."""
+    """If calls are pickled, submit raises the error, and nothing of the call is left."""
     before = set(threading.enumerate())
     pool = CallbackPool(kind, max_workers=2)
     assert pool.submit(abs, -42).result(LIMIT) == 42
@@ -87,7 +87,7 @@ def test_shutdown_ends_although_a_call_could_not_be_pickled(kind: Any) -> None:
 
 
 def test_shutdown_cancels_what_is_queued_in_processes(tmp_path: Path) -> None:
-    """What runs comes to its end, and the rest is cancelled and hears of it."""
+    """A running task ends, and the others are cancelled and get their callbacks."""
     go, begun = str(tmp_path / "go"), str(tmp_path / "begun")
     heard: list[object] = []
     pool = CallbackPool("process", max_workers=1)
@@ -103,7 +103,7 @@ def test_shutdown_cancels_what_is_queued_in_processes(tmp_path: Path) -> None:
 
 
 def test_no_more_processes_than_workers() -> None:
-    """However many tasks there are, and no more than one while one is enough."""
+    """This holds for any number of tasks, and there is only one process while one is enough."""
     with CallbackPool("process", max_workers=3) as pool:
         alone = {pool.submit(os.getpid).result(LIMIT) for _ in range(5)}
         assert len(alone) == 1
@@ -120,7 +120,7 @@ WAYS: dict[str, Callable[[list[CallbackPool]], object]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_processes_end_with_their_pool(way: str) -> None:
-    """Busy ones and idle ones, once they have done what was submitted; and so do the pool's threads."""
+    """Busy and idle ones end once the submitted tasks are done; and so do the pool's threads."""
     before = set(threading.enumerate())
     pools = [CallbackPool("process", max_workers=2)]
     pids = {task.result(LIMIT) for task in [pools[0].submit(os.getpid) for _ in range(20)]}

@@ -37,7 +37,7 @@ async def running(task: Task[Any]) -> None:
 
 @both
 def test_asyncios_own_functions_take_tasks(kind: Any) -> None:
-    """`await`, gather, ensure_future, wait and run_in_executor; results and errors alike."""
+    """`await`, gather, ensure_future, wait and run_in_executor work; results and errors too."""
 
     async def main(pool: CallbackPool) -> None:
         assert await pool.submit(pow, 2, 3) == 8
@@ -53,11 +53,11 @@ def test_asyncios_own_functions_take_tasks(kind: Any) -> None:
 
 @both
 def test_asyncio_wait_hears_of_the_end_of_tasks(kind: Any) -> None:
-    """Although they end in other threads, which would not wake the loop; done ones and late ones, and by a limit."""
+    """They end in other threads, which do not wake the loop; done ones, late ones, and a limit work."""
 
     async def main(pool: CallbackPool) -> None:
         tasks = [pool.submit(pow, 2, n) for n in range(5)]
-        done, pending = await asyncio.wait(tasks)  # type: ignore[type-var]  # typeshed knows asyncio's futures alone
+        done, pending = await asyncio.wait(tasks)  # type: ignore[type-var]  # typeshed knows only asyncio's futures
         assert (done, pending) == (set(tasks), set())
         go = threading.Event()
         if kind == "thread":
@@ -74,7 +74,7 @@ def test_asyncio_wait_hears_of_the_end_of_tasks(kind: Any) -> None:
 
 @both
 def test_a_cancelled_coroutine_ends_its_task(kind: Any) -> None:
-    """One that is queued is cancelled; one that runs is killed, or goes on in its thread."""
+    """A queued task is cancelled; a running one is killed, or goes on in its thread."""
     go = threading.Event()
 
     async def main(pool: CallbackPool) -> tuple[Task[Any], Task[Any]]:
@@ -101,7 +101,7 @@ def test_a_cancelled_coroutine_ends_its_task(kind: Any) -> None:
 
 
 def test_functions_can_be_taken_back() -> None:
-    """As asyncio's futures have it: as often as it was given."""
+    """As with asyncio's futures, as many times as they were added."""
     heard: list[object] = []
     go = threading.Event()
     with CallbackPool(max_workers=1) as pool:
@@ -118,12 +118,12 @@ def test_functions_can_be_taken_back() -> None:
 
 
 def test_what_asyncio_refuses_is_an_error_that_names_the_task() -> None:
-    """create_task takes coroutines alone, and set_default_executor standard threads: the how-to says what to write."""
+    """create_task takes only coroutines, and set_default_executor standard threads: the how-to has the alternatives."""
 
     async def main(pool: CallbackPool) -> None:
         task = pool.submit(pow, 2, 3)
         with pytest.raises(TypeError, match=r"coroutine was expected, got <syncprims\.Task pow of 'jobs'"):
-            await asyncio.create_task(task)  # type: ignore[arg-type]  # that is the test
+            await asyncio.create_task(task)  # type: ignore[arg-type]  # this is the test
         assert await asyncio.ensure_future(task) == 8
         loop = asyncio.get_running_loop()
         with pytest.raises(TypeError, match="ThreadPoolExecutor"):
@@ -140,7 +140,7 @@ LOOPS = ["asyncio", "uvloop", "anyio"]
 
 
 def installed(name: str) -> Any:
-    """Return the module, or skip the test and say what to install."""
+    """Return the module, or skip the test and name the package to install."""
     return pytest.importorskip(name, reason=f"{name} is not installed: pip install {name}")
 
 
@@ -162,12 +162,12 @@ def run_in(loops: str, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 @both
 @pytest.mark.parametrize("loops", LOOPS)
 def test_other_loops_take_tasks(loops: str, kind: Any) -> None:
-    """Await, gather, wait, as_completed and run_in_executor; results and errors alike."""
+    """Await, gather, wait, as_completed and run_in_executor work; results and errors too."""
 
     async def main() -> None:
         assert await pool.submit(pow, 2, 3) == 8
         assert list(await asyncio.gather(*(pool.submit(pow, 2, n) for n in range(3)))) == [1, 2, 4]
-        done, late = await asyncio.wait([pool.submit(pow, 2, 3)])  # type: ignore[type-var]  # typeshed knows asyncio's futures alone
+        done, late = await asyncio.wait([pool.submit(pow, 2, 3)])  # type: ignore[type-var]  # typeshed knows only asyncio's futures
         assert (len(done), late) == (1, set())
         tasks = [asyncio.ensure_future(pool.submit(pow, 2, n)) for n in range(3)]
         assert sorted([await each for each in asyncio.as_completed(tasks)]) == [1, 2, 4]
@@ -181,7 +181,7 @@ def test_other_loops_take_tasks(loops: str, kind: Any) -> None:
 
 @pytest.mark.parametrize("loops", LOOPS)
 def test_a_wait_that_is_too_long_kills_the_process(loops: str, tmp_path: Path) -> None:
-    """It is dead when the TimeoutError is there, and the next task has a new one."""
+    """It is dead when the TimeoutError is raised, and the next task has a new one."""
     mark = tmp_path / "pid"
 
     async def main() -> int:
@@ -200,7 +200,7 @@ def test_a_wait_that_is_too_long_kills_the_process(loops: str, tmp_path: Path) -
 
 
 def test_a_cancelled_group_of_anyio_ends_its_tasks(tmp_path: Path) -> None:
-    """The process of the one that runs is killed, and the one that is queued is cancelled."""
+    """The process of the running task is killed, and the queued task is cancelled."""
     anyio = installed("anyio")
     mark = tmp_path / "pid"
 
@@ -226,7 +226,7 @@ def test_a_cancelled_group_of_anyio_ends_its_tasks(tmp_path: Path) -> None:
 
 
 def test_uvloop_takes_a_pool_as_its_default_executor() -> None:
-    """Where asyncio refuses it; to_thread runs in it then, and the loop's end shuts it down."""
+    """Other than asyncio, it accepts the pool: to_thread runs in it, and the loop's end shuts it down."""
     installed("uvloop")
     pool = CallbackPool(max_workers=1, name="default")
 
@@ -239,7 +239,7 @@ def test_uvloop_takes_a_pool_as_its_default_executor() -> None:
 
 
 def test_starlette_serves_what_tasks_compute(tmp_path: Path) -> None:
-    """From coroutines and from its threads; a request that is given up kills its process, and others are served."""
+    """It serves from coroutines and threads; a cancelled request kills its process, and others are served."""
     applications, responses, routing = (
         installed(f"starlette.{part}") for part in ("applications", "responses", "routing")
     )

@@ -1,4 +1,4 @@
-"""Callbacks: one thread, one at a time, in order of completion, exactly once, whatever they do."""
+"""Callbacks: on one thread, one at a time, in order of completion, exactly once, even if they raise."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_wait_settled_in_a_callback_is_an_error_at_once() -> None:
 
 
 def test_callback_errors_are_raised_as_one_group_once() -> None:
-    """What callbacks raise comes out of join as one group, and not again out of close."""
+    """The exceptions of callbacks are raised by join as one group, and not again by close."""
     pool = CallbackPool(max_workers=1)
     pool.apply_async(len, ("a",), callback=lambda _: fail("first"))
     pool.apply_async(fail, ("task",), error_callback=lambda _: fail("second"))
@@ -133,7 +133,7 @@ def test_system_exit_in_callbacks_kills_nothing() -> None:
 
 @pytest.mark.parametrize("look", ["result", "exception", "get"])
 def test_looking_at_an_error_takes_it_out_of_the_group(look: str) -> None:
-    """Code looked at the task before join, so join raises nothing."""
+    """If code looked at the task before join, join raises nothing."""
     with CallbackPool() as pool:
         task = pool.apply_async(fail)
         task.wait_settled(LIMIT)
@@ -153,7 +153,7 @@ def test_errors_go_to_the_log_if_told_so(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_errors_go_to_a_function_if_told_so(caplog: pytest.LogCaptureFixture) -> None:
-    """A function gets each error with its task; what it raises itself is logged."""
+    """A function gets each error with its task; its own exceptions are logged."""
     got: list[tuple[Task[Any], str]] = []
 
     def take(task: Task[Any], error: BaseException) -> None:
@@ -169,7 +169,7 @@ def test_errors_go_to_a_function_if_told_so(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_exception_leaving_with_comes_out_itself_with_the_group_as_a_note() -> None:
-    """Leaving with by an exception aborts, re-raises it, and adds the kept errors as a note."""
+    """An exception that leaves the with aborts, propagates, and gets the kept errors as a note."""
     with pytest.raises(KeyError) as caught, CallbackPool(max_workers=1) as pool:  # noqa: PT012
         pool.apply_async(len, ("a",), callback=lambda _: fail("kept")).wait_settled(LIMIT)
         raise KeyError("body")

@@ -1,4 +1,4 @@
-"""CPython's own executor tests pass on `CallbackPool`, where the interpreter ships them."""
+"""CPython's own executor tests pass on `CallbackPool`, if the interpreter has them."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def test_all_of_cpythons_executor_tests_pass(record_property: Note) -> None:
     run_suite(limit=300, note=record_property)
 
 
-PRIVATE_ALONE = 3  # are about nothing but private parts
+PRIVATE_ALONE = 3  # tests that are only about private parts
 
 
 def test_what_is_left_out_has_a_reason_and_a_test_of_ours() -> None:
-    """Each names what is different on purpose, and the test or the row of the fault table that looks at the same."""
+    """Each entry names the intended difference, and the test or the row of the fault table that checks the same."""
     left_out = [each for table in TABLES for each in table.values()]
     assert len(left_out) > 25
     assert all(len(each.why) > 20 for each in left_out)

@@ -1,4 +1,4 @@
-"""Custody: a process executor that forgets futures when it breaks, as 3.11's does, with its breaking played by hand."""
+"""Custody: a process executor forgets futures when it breaks, as on 3.11; here the test breaks it by hand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIMIT = 15.0
 
 
 class Forgetful(ProcessPoolExecutor):
-    """Takes calls and never runs them; breaks when the test says so, and notifies nothing."""
+    """Accepts calls and never runs them; breaks when the test says so, and notifies no future."""
 
     def __init__(self) -> None:
         super().__init__(1)
@@ -42,7 +42,7 @@ only_where_needed = pytest.mark.skipif(sys.version_info >= (3, 12), reason="forg
 @only_where_needed
 @pytest.mark.parametrize("fails_half_way", [False, True])
 def test_handed_in_executor_that_forgets_is_noticed(fails_half_way: bool) -> None:
-    """The submission that meets the breaking brings every forgotten task its error, and fails as what it is."""
+    """The submission that finds the executor broken fails every forgotten task, and raises its own error."""
     executor = Forgetful()
     pool = CallbackPool(executor)
     told: list[BaseException] = []
@@ -61,7 +61,7 @@ def test_handed_in_executor_that_forgets_is_noticed(fails_half_way: bool) -> Non
 
 @only_where_needed
 def test_other_errors_of_submit_come_out_as_they_are() -> None:
-    """An executor that is not broken raises what it raises."""
+    """If the executor is not broken, its error is raised unchanged."""
     executor = Forgetful()
     executor.fails_half_way = True
     with CallbackPool(executor) as pool, pytest.raises(OSError, match="handle is closed"):
@@ -70,7 +70,7 @@ def test_other_errors_of_submit_come_out_as_they_are() -> None:
 
 @only_where_needed
 def test_cancelled_future_does_not_stop_the_one_who_tells() -> None:
-    """A broken executor may fail a future in custody although it is cancelled."""
+    """A broken executor may fail a future in custody although the future is cancelled."""
     inner: Future[bytes] = Future()
     Custody(Forgetful()).prepare(inner)
     assert inner.cancel()
@@ -79,7 +79,7 @@ def test_cancelled_future_does_not_stop_the_one_who_tells() -> None:
 
 
 def test_custody_ends_with_the_future() -> None:
-    """A future that is done is kept no longer, whether it was when it came or is given back."""
+    """A future that is done is not kept, whether it was done before or is given back."""
     custody = Custody(Forgetful())
     early, late = Future[bytes](), Future[bytes]()
     early.set_result(b"")
@@ -91,7 +91,7 @@ def test_custody_ends_with_the_future() -> None:
 
 
 def test_ending_an_executor_that_waits_for_its_workers_blocks_on_nothing() -> None:
-    """Its own thread holds the lock of `shutdown` while it waits, from 3.13 on: for good, if a worker does not end."""
+    """From 3.13 on its own thread holds the lock of `shutdown` while it waits: forever, if a worker does not end."""
     executor = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
     with executor._shutdown_lock, Threads() as threads:
         threads.start(end, executor).result(LIMIT)

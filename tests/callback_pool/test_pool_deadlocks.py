@@ -1,4 +1,4 @@
-"""Waits for a pool that would never end are refused at once, with who waits for whom and how to get out of it."""
+"""Waits for a pool that would never end are refused at once, with the cycle and how to avoid it."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def pool_of(kind: str, workers: int, **options: Any) -> Iterator[CallbackPool]:
 
 
 def worker(kind: str) -> str:
-    """What the first worker is called."""
+    """The name of the first worker."""
     return "theirs_0" if kind == "handed in" else "jobs-worker-1"
 
 
 def has_settled(ident: int) -> bool:
-    """Whether a thread waits, and has looked: then it is not the last to wait."""
+    """Whether a thread waits, and has searched: then it is not the last to wait."""
     wait = innermost_of(ident)
     return wait is not None and wait.serial == SETTLED
 
@@ -72,7 +72,7 @@ def is_stuck_on(lock: TimedLock) -> Callable[[], bool]:
 
 
 def last_line(error: BaseException) -> str:
-    """What to do about it."""
+    """The advice of the error."""
     return str(error).splitlines()[-1]
 
 
@@ -90,7 +90,7 @@ WAYS: Final[dict[str, Callable[[Task[Any]], object]]] = {
 @here
 @pytest.mark.parametrize("way", WAYS)
 def test_waiting_for_a_task_with_what_it_needs_in_hand(kind: str, way: str) -> None:
-    """The thread that holds the lock gets the error, and when it releases the lock the task comes to its end."""
+    """The thread that holds the lock gets the error, and when it releases the lock the task ends."""
     stock = TimedLock(name="stock")
 
     def use() -> int:
@@ -116,7 +116,7 @@ def test_waiting_for_a_task_with_what_it_needs_in_hand(kind: str, way: str) -> N
 
 @here
 def test_a_task_that_comes_to_need_what_its_waiter_holds(kind: str) -> None:
-    """If the task closes it, it is the task that gets the error, and so does who waits for it."""
+    """If the task closes the cycle, the task gets the error, and so does the thread that waits for it."""
     stock, go = TimedLock(name="stock"), Event()
     main = get_ident()
 
@@ -189,7 +189,7 @@ def test_waiting_for_a_queued_task_in_the_only_worker(kind: str) -> None:
 @here
 @pytest.mark.parametrize("workers", [2, 5])
 def test_every_worker_waits_for_a_queued_task(kind: str, workers: int) -> None:
-    """The last one to wait gets the error; then it is free, and runs what the others wait for."""
+    """The last one to wait gets the error; then it is free, and runs the task that the others wait for."""
     full = threading.Barrier(workers)
 
     def outer() -> int:
@@ -208,7 +208,7 @@ def test_every_worker_waits_for_a_queued_task(kind: str, workers: int) -> None:
 @here
 @pytest.mark.parametrize("name", ["map", "map_unordered"])
 def test_mapping_over_the_pool_in_each_of_its_workers(kind: str, name: str) -> None:
-    """Iterating a map waits for its tasks, which are queued behind those that iterate."""
+    """Iterating a map waits for its tasks, which are queued behind the iterating ones."""
     full = threading.Barrier(2)
 
     def handle(number: int) -> int:
@@ -222,7 +222,7 @@ def test_mapping_over_the_pool_in_each_of_its_workers(kind: str, name: str) -> N
 
 @here
 def test_a_free_worker_is_no_deadlock(kind: str) -> None:
-    """A task may wait for another one as long as there is a worker left, or one may be started."""
+    """A task may wait for another one as long as a worker is free, or may be started."""
     with pool_of(kind, 2) as pool:
         assert pool.submit(lambda: pool.submit(pow, 2, 3).result()).result(LIMIT) == 8
 
@@ -237,13 +237,13 @@ def test_a_worker_whose_task_has_a_limit_is_no_deadlock() -> None:
             return inner[0].result()
 
         task = pool.apply_async(outer, timeout=0.2, error_callback=lambda error: None)
-        # Another worker is started before the task expires, so it may come to its end after all.
+        # Another worker is started before the task expires, so the queued task may end after all.
         assert not isinstance(task.exception(LIMIT), DeadlockError)
         assert inner[0].result(LIMIT) == 8
 
 
 def test_a_task_that_has_a_limit_is_no_deadlock() -> None:
-    """It ends by itself, so who waits for it is not refused."""
+    """It ends by itself, so a wait for it is not refused."""
     stock = TimedLock(name="stock")
     with pool_of("thread", 2) as pool, stock:
         task = pool.apply_async(stock.acquire, timeout=0.2, error_callback=lambda error: None)
@@ -252,7 +252,7 @@ def test_a_task_that_has_a_limit_is_no_deadlock() -> None:
 
 
 def test_a_worker_of_theirs_that_runs_something_else_is_no_deadlock() -> None:
-    """An executor that was handed in has other work; a worker that does that can go on to ours."""
+    """An executor that was passed in has other work; its busy worker can go on to our tasks."""
     busy, go_on = Event(), Event()
     with ThreadPoolExecutor(2) as executor:
 
@@ -271,7 +271,7 @@ def test_a_worker_of_theirs_that_runs_something_else_is_no_deadlock() -> None:
 
 
 def test_the_workers_of_two_pools_on_one_executor_are_the_same() -> None:
-    """Tasks of another pool keep them as busy as those of this one."""
+    """Tasks of another pool keep the workers as busy as tasks of this one."""
     with ThreadPoolExecutor(1) as executor:
         one, other = CallbackPool(executor, name="one"), CallbackPool(executor, name="other")
         error = one.submit(lambda: other.submit(pow, 2, 3).result()).exception(LIMIT)
@@ -295,7 +295,7 @@ ENDS: Final[dict[str, Callable[[CallbackPool], object]]] = {
 @here
 @pytest.mark.parametrize("end", ENDS)
 def test_ending_the_pool_with_what_a_task_needs_in_hand(kind: str, end: str) -> None:
-    """The task comes to its end when the lock is let go."""
+    """The task ends when the lock is released."""
     stock = TimedLock(name="stock")
 
     def use() -> int:
@@ -317,7 +317,7 @@ def test_ending_the_pool_with_what_a_task_needs_in_hand(kind: str, end: str) -> 
 @anywhere
 @pytest.mark.parametrize("end", ENDS)
 def test_ending_the_pool_with_what_a_callback_needs_in_hand(kind: str, end: str) -> None:
-    """Callbacks run in this process, whatever the tasks run in."""
+    """Callbacks run in this process, wherever the tasks run."""
     results, got = TimedLock(name="results"), list[int]()
 
     def note(result: int) -> None:
@@ -395,7 +395,7 @@ def test_waiting_for_room_with_what_a_callback_needs_in_hand(kind: str) -> None:
 
 
 def test_room_comes_with_any_task() -> None:
-    """A task that is stuck does not matter while another one goes on."""
+    """A stuck task does not matter while another one goes on."""
     stock, go_on = TimedLock(name="stock"), Event()
     with pool_of("thread", 2, max_pending=2) as pool, stock, Actors() as actors:
         pool.submit(stock.acquire)
@@ -416,7 +416,7 @@ def test_room_comes_with_any_task() -> None:
 
 @here
 def test_a_wait_with_a_limit_keeps_its_channel(kind: str) -> None:
-    """It gives up when its time is up, with a TimeoutError, which says why it had to."""
+    """It gives up when its time is up, with a TimeoutError that says why the wait could not have succeeded."""
     stock = TimedLock(name="stock")
     with pool_of(kind, 2) as pool:
         with stock:
@@ -451,7 +451,7 @@ def test_a_wait_with_a_limit_is_no_edge() -> None:
 
 
 def test_a_deadlock_does_not_abort_the_pool() -> None:
-    """What is queued stays, and runs when the lock is let go."""
+    """The queued tasks stay, and run when the lock is released."""
     stock = TimedLock(name="stock")
 
     def use() -> int:
@@ -469,8 +469,8 @@ def test_a_deadlock_does_not_abort_the_pool() -> None:
 
 # -- in interpreters ---------------------------------------------------------------------------------------------------
 
-# A task in its own interpreter waits for nothing of this one. But it occupies a known thread, which does what is
-# left to do here when the task is over: unpickling its result, which may run code of the program.
+# A task in its own interpreter waits for nothing of this one. But it occupies a known thread, which unpickles its
+# result here when the task is over, and that may run code of the program.
 
 ENDLESS: Final[dict[str, tuple[str, Callable[[CallbackPool, Task[Any], Task[Any]], object]]]] = {
     "running": ("the result of 'send_parcel', which runs in Thread 'jobs-worker-1'", lambda _, task, __: task.result()),
@@ -533,7 +533,7 @@ def test_the_outcome_of_a_process_needs_what_its_waiter_has(monkeypatch: pytest.
 
 @needs_interpreters
 def test_a_task_in_an_interpreter_goes_on_by_itself() -> None:
-    """A control: what it does over there is not seen here, so a wait for it closes nothing, lock in hand or not."""
+    """A control: its state there is not known here, so a wait for it closes no cycle, with a lock or not."""
     stock = TimedLock(name="stock")
     with pool_of("interpreter", 1) as pool, Actors() as actors:
         with stock:
@@ -549,7 +549,7 @@ def test_a_task_in_an_interpreter_goes_on_by_itself() -> None:
 
 
 def test_a_runner_whose_bodies_run_in_a_pool() -> None:
-    """A body that wants a step of the runner whose turn it is part of gets the error."""
+    """A body that wants a step of the runner that waits for it gets the error."""
     runner = OrderedRunner("load", "store", name="etl")
 
     def load(turn: object) -> None:

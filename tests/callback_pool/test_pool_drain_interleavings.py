@@ -1,6 +1,6 @@
 """Every interleaving of submitters and drains, up to a number of preemptions: no task is left, and none runs twice.
 
-What the threads do is in `explore_drains`.
+The threads are in `explore_drains`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Note = Callable[[str, object], None]
     ],
 )
 def test_no_task_is_left(scenario: str, preemptions: int, record_property: Note) -> None:
-    """However the threads interleave, each task runs once."""
+    """In every interleaving, each task runs once."""
     report = explore(SCRIPT, scenario, preemptions=preemptions, seconds=600)
     assert report.holds is True, (report.outcomes, report.explanation)
     assert report.complete
@@ -45,6 +45,6 @@ def test_no_task_is_left(scenario: str, preemptions: int, record_property: Note)
 
 @pytest.mark.parametrize("scenario", ["LooksBeforeItQueues", "SaysNothing"])
 def test_mutations_are_caught(scenario: str, record_property: Note) -> None:
-    """With two steps in the wrong order, or one left out, some interleaving leaves a task, and it is found."""
+    """If two steps are in the wrong order, or one is missing, some interleaving leaves a task, and it is found."""
     assert explore(SCRIPT, scenario, preemptions=1, seconds=100).holds is False
     record_property("mutations caught", 1)

@@ -1,4 +1,4 @@
-"""Standard threads that were handed in: few calls of their executor run many tasks, and nothing else is different."""
+"""Standard threads that were passed in: few calls of their executor run many tasks; otherwise nothing differs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def long() -> None:
 
 @contextmanager
 def busy(executor: ThreadPoolExecutor, workers: int = 1) -> Iterator[Callable[[], None]]:
-    """Keep an executor busy with calls of another user, until the block ends, or what it yields is called."""
+    """Keep an executor busy with calls of another user, until the block ends, or the yielded function is called."""
     begun, let_go = threading.Barrier(workers + 1), threading.Event()
 
     def occupy() -> None:
@@ -51,7 +51,7 @@ def busy(executor: ThreadPoolExecutor, workers: int = 1) -> Iterator[Callable[[]
 
 
 def learn(pool: CallbackPool, fn: Callable[[], None]) -> None:
-    """Let the pool see how long its tasks take."""
+    """Let the pool learn how long its tasks take."""
     for _ in range(MANY if fn is quick else 2):
         pool.submit(fn)
     pool.join(LIMIT)
@@ -59,19 +59,19 @@ def learn(pool: CallbackPool, fn: Callable[[], None]) -> None:
 
 @contextmanager
 def busy_and_quick(pool: CallbackPool, executor: ThreadPoolExecutor, workers: int = 1) -> Iterator[None]:
-    """Do the same where the pool knows that its tasks are short."""
+    """Do the same after the pool has learnt that its tasks are short."""
     assert isinstance(pool._backend, Drained)
     for _ in range(1000):
         learn(pool, quick)
         with busy(executor, workers):
-            if not pool._backend._one_each:  # a thread that the system holds up takes a short task for a long one
+            if not pool._backend._one_each:  # a thread that the system stops takes a short task for a long one
                 yield
                 return
     pytest.fail("it never knows")
 
 
 def queued(executor: ThreadPoolExecutor) -> int:
-    """How many calls wait in the executor."""
+    """The number of calls that wait in the executor."""
     return executor._work_queue.qsize()
 
 
@@ -80,7 +80,7 @@ each_kind = pytest.mark.parametrize("kind", [quick, long])
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_quick_tasks_share_few_calls(workers: int) -> None:
-    """However many short tasks are queued, one call more waits in the executor than it has threads."""
+    """For any number of queued short tasks, the executor has one call more than it has threads."""
     with ThreadPoolExecutor(workers) as executor, CallbackPool(executor) as pool:
         with busy_and_quick(pool, executor, workers):
             tasks = [pool.submit(quick) for _ in range(100)]
@@ -90,7 +90,7 @@ def test_quick_tasks_share_few_calls(workers: int) -> None:
 
 
 def test_long_tasks_keep_their_place() -> None:
-    """Each task that takes longer than a turn has a call of its own, and comes before what was submitted after it."""
+    """Each task that takes longer than a turn has its own call, and comes before later ones."""
     order: list[int] = []
 
     def note(number: int) -> None:
@@ -168,7 +168,7 @@ def test_cancelling_while_they_run(kind: Callable[[], None]) -> None:
 
 @each_kind
 def test_executor_that_is_shut_down(kind: Callable[[], None]) -> None:
-    """An executor that is shut down runs what is queued, however much that is; a submission raises what it says."""
+    """An executor that is shut down runs all queued tasks; a submission raises the executor's error."""
     with ThreadPoolExecutor(2) as executor, CallbackPool(executor) as pool:
         learn(pool, kind)
         with busy(executor, 2):
@@ -182,7 +182,7 @@ def test_executor_that_is_shut_down(kind: Callable[[], None]) -> None:
 
 
 def test_initializer_that_fails() -> None:
-    """If the executor's initializer raises, each queued task fails by the executor's error; later ones are refused."""
+    """If the executor's initializer raises, queued tasks fail with the executor's error; later ones are refused."""
     go_on = threading.Event()
 
     def fail() -> None:
@@ -202,7 +202,7 @@ def test_initializer_that_fails() -> None:
 
 
 class Seeing(ThreadPoolExecutor):
-    """An executor that sees each call."""
+    """An executor that records each call."""
 
     def __init__(self, workers: int) -> None:
         super().__init__(workers)
@@ -226,7 +226,7 @@ def test_executor_with_its_own_submit_sees_each_task() -> None:
             calls.append(fn)
             return submit(fn, *args)
 
-        plain.submit = see  # type: ignore[method-assign,assignment]  # as programs do that trace calls
+        plain.submit = see  # type: ignore[method-assign,assignment]  # programs that trace calls do so
         learn(before, quick)
         with CallbackPool(plain) as pool:
             calls.clear()
@@ -235,7 +235,7 @@ def test_executor_with_its_own_submit_sees_each_task() -> None:
 
 
 def test_states_of_queued_and_running_tasks() -> None:
-    """A queued task is not running and can be cancelled; one that runs says so and can't be."""
+    """A queued task is not running and can be cancelled; a running one reports that, and can't be."""
     with ThreadPoolExecutor(1) as executor, CallbackPool(executor) as pool:
         learn(pool, quick)
         begun, let_go = threading.Event(), threading.Event()
@@ -260,7 +260,7 @@ def test_states_of_queued_and_running_tasks() -> None:
 # -- what hits a thread of the executor, or a submitter ----------------------------------------------------------------
 
 
-# What the executor itself has does not survive every interrupt. These stand in for it, so that only ours is looked at.
+# The executor's own parts do not survive every interrupt. These replace them, so that only our code is tested.
 
 
 class Sturdy(Future[None]):
@@ -268,14 +268,14 @@ class Sturdy(Future[None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._condition = ConditionInC()  # type: ignore[assignment]  # it does as much as a future asks
+        self._condition = ConditionInC()  # type: ignore[assignment]  # it has all that a future needs
 
 
 class Idle:
-    """For the semaphore: a thread is there always."""
+    """Replaces the semaphore: a thread is always idle."""
 
     def acquire(self, timeout: float) -> bool:
-        """Say so."""
+        """Return True."""
         return True
 
     def release(self) -> None:
@@ -283,12 +283,12 @@ class Idle:
 
 
 class Case:
-    """A pool whose executor's one thread is busy, and tasks that are queued."""
+    """A pool whose executor's only thread is busy, with queued tasks."""
 
     def __init__(self) -> None:
         self.executor = ThreadPoolExecutor(1)
         self.executor.submit(quick).result(LIMIT)
-        self.executor._idle_semaphore = Idle()  # type: ignore[assignment]  # it does as much as the executor asks
+        self.executor._idle_semaphore = Idle()  # type: ignore[assignment]  # it has all that the executor needs
         self.pool = CallbackPool(self.executor)
         self.busy = busy(self.executor)
         self.let_go = self.busy.__enter__()
@@ -304,12 +304,12 @@ class Case:
         self.tasks.append(self.pool.apply_async(quick, callback=heard.append, error_callback=heard.append))
 
     def drain(self) -> None:
-        """Do here what the executor's thread is to do next."""
+        """Do the next work of the executor's thread here."""
         call = self.executor._work_queue.get_nowait()
         call.run()
 
     def broken(self) -> str | None:
-        """Let it go on, and say what has not come to its end."""
+        """Let it go on, and return the tasks that have not ended."""
         self.let_go()
         try:
             self.pool.close(patience())
@@ -335,17 +335,17 @@ class Case:
         for scenario in (Case.submit, Case.drain)
         for mode in MODES
         if scenario is Case.submit
-        or "storm" not in mode  # which would hit the thread while it settles a task that it hit
+        or "storm" not in mode  # a storm would interrupt the thread while it settles an interrupted task
     ],
 )
 def test_interrupt_loses_no_task(scenario: Callable[[Case], None], mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is raised in a submitter, or in a thread of the executor between two tasks, the tasks go on."""
+    """An exception in a submitter, or in a thread of the executor between two tasks, does not stop the tasks."""
     monkeypatch.setattr("concurrent.futures._base.Future", Sturdy)
     interrupts(Case, scenario, Case.broken, mode=mode).check()
 
 
 def test_expired_task_is_abandoned_until_it_ends() -> None:
-    """A task that expires occupies its thread until it ends, which the pool's numbers say; other tasks go on."""
+    """A task that expires occupies its thread until it ends, as the pool's numbers show; other tasks go on."""
     with ThreadPoolExecutor(2) as executor, CallbackPool(executor) as pool:
         let_go = threading.Event()
         late = pool.apply_async(let_go.wait, (LIMIT,), timeout=0.01)

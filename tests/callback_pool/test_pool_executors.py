@@ -1,4 +1,4 @@
-"""Executors that are handed in: what travels in the envelope, what is refused, and the interpreter kind."""
+"""Executors that are passed in: which calls are pickled, which arguments are refused, and the interpreter kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIMIT = 10.0
 
 
 class Inline(Executor):
-    """An executor of a kind that the pool does not know: it runs calls in the submitter's thread."""
+    """An executor of an unknown kind: it runs calls in the submitter's thread."""
 
     def __init__(self) -> None:
         self.got: list[Any] = []
@@ -40,7 +40,7 @@ class Inline(Executor):
 
 
 def test_unknown_executor_gets_packed_calls() -> None:
-    """An executor of unknown kind may cross a process, so calls travel as bytes, and callbacks run elsewhere."""
+    """An executor of unknown kind may use processes, so calls are pickled, and callbacks run elsewhere."""
     executor = Inline()
     seen: list[tuple[int, int]] = []
     with CallbackPool(executor) as pool:
@@ -57,7 +57,7 @@ def test_unknown_executor_gets_packed_calls() -> None:
 
 
 def test_envelope_can_be_left_out() -> None:
-    """envelope=False hands the call itself over; a task run in the submitter's thread still counts as inside."""
+    """envelope=False passes the call itself; a task that runs in the submitter's thread still counts as inside."""
     with CallbackPool(Inline(), envelope=False) as pool:
         assert pool.submit(lambda: 5).result(LIMIT) == 5
         assert isinstance(pool.submit(pool.join).exception(LIMIT), DeadlockError)
@@ -65,14 +65,14 @@ def test_envelope_can_be_left_out() -> None:
 
 
 def test_arguments_that_belong_to_the_executor_are_refused() -> None:
-    """max_workers and initializer can't be changed on an executor that is there already."""
+    """max_workers and initializer can't be changed on an existing executor."""
     for arguments in ({"max_workers": 2}, {"initializer": int}):
         with pytest.raises(ValueError, match="set them there"):
             CallbackPool(Inline(), **arguments)
 
 
 def test_dask_with_pure_calls_is_refused() -> None:
-    """Dask's executor runs equal calls once unless pure=False, so anything else is refused."""
+    """Dask's executor runs equal calls once unless pure=False, so the default is refused."""
     kind = type("ClientExecutor", (Inline,), {"__module__": "distributed.cfexecutor", "_kwargs": {}})
     with pytest.raises(ValueError, match="pure=False"):
         CallbackPool(kind())
@@ -91,17 +91,17 @@ def test_pool_over_a_pool() -> None:
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="there they are")
 def test_interpreters_before_they_exist() -> None:
-    """On older versions the interpreter kind says what it needs."""
+    """On older versions the error says what the interpreter kind needs."""
     with pytest.raises(ValueError, match=r"Python 3\.14"):
         CallbackPool("interpreter")
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="interpreter pools came with 3.14")
 def test_interpreters_run_tasks() -> None:
-    """The interpreter kind runs calls in the envelope, with results, errors and callbacks."""
+    """The interpreter kind runs pickled calls, with results, errors and callbacks."""
     seen: list[int] = []
     with CallbackPool("interpreter", max_workers=1) as pool:
-        # Builtins: an interpreter has its own sys.path, without the tests' folder.
+        # Builtins, because an interpreter has its own sys.path, without the tests' folder.
         pool.apply_async(pow, (2, 3), callback=seen.append)
         with pytest.raises(TransportError):
             pool.submit(lambda: 1)

@@ -1,4 +1,4 @@
-"""Tasks are futures: with concurrent.futures, asyncio and multiprocessing's words; and the two maps."""
+"""Tasks are futures: with concurrent.futures, asyncio and multiprocessing's names; and the two maps."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_wait_and_as_completed_take_tasks() -> None:
 
 
 def test_running_task_cannot_be_cancelled() -> None:
-    """Cancel is False for what runs and for what is done, and running tells which."""
+    """Cancel returns False for a running and for a finished task, and `running` distinguishes them."""
     hold, running = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -59,7 +59,7 @@ def test_running_task_cannot_be_cancelled() -> None:
 
 
 def test_a_wait_for_a_result_that_fails_says_for_which() -> None:
-    """result, exception and get raise at their limit what names the task; a TimeoutError of the call's own stays it."""
+    """At their limit, result, exception and get raise an error that names the task; a call's own TimeoutError stays."""
     hold, own = threading.Event(), TimeoutError("of the call")
 
     def work() -> None:
@@ -82,7 +82,7 @@ def test_a_wait_for_a_result_that_fails_says_for_which() -> None:
 
 
 def test_a_result_that_comes_as_the_time_is_up_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between a wait that failed and the look whether the task is done, it may get done: that is no TimeoutError."""
+    """A task may be done between the end of the wait and the next check: then there is no TimeoutError."""
     hold = threading.Event()
 
     def too_late(gate: LockType, deadline: Deadline) -> None:
@@ -97,13 +97,13 @@ def test_a_result_that_comes_as_the_time_is_up_is_returned(monkeypatch: pytest.M
 
 
 def test_arguments_that_are_no_tuple_are_refused_at_once() -> None:
-    """apply_async(f, (3)), where a comma is missing, says so instead of failing somewhere inside."""
+    """For apply_async(f, (3)), where a comma is missing, the error says so."""
     with CallbackPool(max_workers=1) as pool, pytest.raises(TypeError, match="args must be the arguments in a tuple"):
         pool.apply_async(abs, (3))  # type: ignore[arg-type]
 
 
 def test_tasks_can_be_awaited() -> None:
-    """await, wrap_future and run_in_executor give results and errors, and looking that way counts."""
+    """await, wrap_future and run_in_executor give results and errors, and count as looking."""
 
     async def main(pool: CallbackPool) -> tuple[int, int, int, str]:
         failing = pool.apply_async(int, ("x",))
@@ -129,7 +129,7 @@ def test_tasks_can_be_awaited() -> None:
 
 
 def test_multiprocessings_words() -> None:
-    """get, wait, ready and successful do what they do in multiprocessing."""
+    """get, wait, ready and successful work as in multiprocessing."""
     hold = threading.Event()
     with CallbackPool(max_workers=1) as pool:
         task = pool.apply_async(hold.wait, (LIMIT,))
@@ -152,7 +152,7 @@ def test_multiprocessings_words() -> None:
 
 
 def test_without_the_gil_one_thread_at_most_raises_the_exception_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CPython 3.13 may crash if several do. The others get copies, none of which is another one's traceback."""
+    """CPython 3.13 may crash if several do. The others get copies, none with another's traceback."""
     monkeypatch.setattr(foreign, "SEVERAL_MAY_RAISE", False)
     error = KeyError("no")
 
@@ -181,7 +181,7 @@ def test_repr_tells_what_and_how_far() -> None:
 @pytest.mark.parametrize("chunksize", [1, 3, 64])
 @pytest.mark.parametrize("max_pending", [None, 2])
 def test_map_gives_results_in_order(chunksize: int, max_pending: int | None) -> None:
-    """Map pairs its iterables up to the shortest and gives results in order, whatever the chunks."""
+    """Map pairs its iterables up to the shortest and gives results in order, with any chunk size."""
     with CallbackPool(max_workers=3, max_pending=max_pending) as pool:
         assert list(pool.map(pow, range(20), [2] * 15, chunksize=chunksize)) == [i**2 for i in range(15)]
         assert list(pool.map(abs, [], chunksize=chunksize)) == []
@@ -220,7 +220,7 @@ def test_chunk_is_one_task() -> None:
 
 
 def test_map_unordered_gives_what_is_done_first() -> None:
-    """A slow first item does not hold up the second one's result."""
+    """A slow first item does not delay the second one's result."""
     hold = threading.Event()
 
     def work(i: int) -> int:
@@ -237,7 +237,7 @@ def test_map_unordered_gives_what_is_done_first() -> None:
 
 @pytest.mark.parametrize("name", ["map", "map_unordered"])
 def test_map_times_out_and_cancels_the_rest(name: str) -> None:
-    """A map that is late raises while iterated, and what has not begun is cancelled."""
+    """A map that is late raises during iteration, and tasks that have not begun are cancelled."""
     hold = threading.Event()
     with CallbackPool(max_workers=1) as pool:
         results = getattr(pool, name)(lambda _: hold.wait(LIMIT), range(3), timeout=0.02)
@@ -253,7 +253,7 @@ def test_map_times_out_and_cancels_the_rest(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["map", "map_unordered"])
 def test_map_raises_what_a_call_raised_and_cancels_the_rest(name: str) -> None:
-    """The first failure comes out of the iterator; nothing more is heard of the others."""
+    """The iterator raises the first failure; the others are not raised."""
     with CallbackPool(max_workers=1) as pool:
         results = getattr(pool, name)(int, ["1", "x", "y", "3"])
         assert next(results) == 1

@@ -1,6 +1,6 @@
 """A group of tasks: none outlives its block, and the first that fails cancels the others."""
 
-# ruff: noqa: PT012  the block is what is tested
+# ruff: noqa: PT012  the block is the subject of the test
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ in_threads = pytest.mark.parametrize("kind", ["thread", "threads handed in"])
 
 @contextmanager
 def pool_of(kind: str, workers: int = 2, **options: Any) -> Iterator[CallbackPool]:
-    """A pool of that kind, which is aborted in the end."""
+    """A pool of that kind, which is aborted at the end."""
     with ExitStack() as stack:
         executor: Executor
         if kind == "threads handed in":
@@ -63,7 +63,7 @@ def pool_of(kind: str, workers: int = 2, **options: Any) -> Iterator[CallbackPoo
 
             executor = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
         else:
-            executor, options["max_workers"] = kind, workers  # type: ignore[assignment]  # one of the words
+            executor, options["max_workers"] = kind, workers  # type: ignore[assignment]  # one of the names
         pool = CallbackPool(executor, **options)
         try:
             yield pool
@@ -74,7 +74,7 @@ def pool_of(kind: str, workers: int = 2, **options: Any) -> Iterator[CallbackPoo
 
 
 def kinds_of(failed: BaseExceptionGroup[Any]) -> list[type[BaseException]]:
-    """What is in the group."""
+    """The exceptions in the group."""
     return [type(error) for error in failed.exceptions]
 
 
@@ -83,7 +83,7 @@ def kinds_of(failed: BaseExceptionGroup[Any]) -> list[type[BaseException]]:
 
 @anywhere
 def test_leaving_waits_for_all_tasks_and_callbacks(kind: str) -> None:
-    """All three ways to submit, and the callbacks; then the group takes no more."""
+    """It waits for tasks submitted in all three ways, and for callbacks; then the group takes no more."""
     told: list[object] = []
     with pool_of(kind) as pool:
         with pool.group() as group:
@@ -101,7 +101,7 @@ def test_leaving_waits_for_all_tasks_and_callbacks(kind: str) -> None:
 
 
 def test_an_empty_group_is_left_at_once() -> None:
-    """Nothing is waited for, and nothing raised."""
+    """It does not wait, and raises nothing."""
     with pool_of("thread") as pool, pool.group() as group:
         pass
     assert repr(group) == f"<left syncprims.TaskGroup of {pool.name!r}, 0 open>"
@@ -109,7 +109,7 @@ def test_an_empty_group_is_left_at_once() -> None:
 
 @in_threads
 def test_tasks_and_callbacks_submit_to_their_group(kind: str) -> None:
-    """Leaving waits for what they submit in the meantime, and for what that submits."""
+    """Leaving waits for the tasks that they submit while it waits, and for those that these submit."""
     done: list[int] = []
     with pool_of(kind) as pool, pool.group() as group:
 
@@ -152,7 +152,7 @@ def test_groups_in_groups_and_in_tasks(kind: str) -> None:
 
 
 def test_many_tasks_leave_nothing_behind() -> None:
-    """A group does not keep the tasks that have settled, however many there are."""
+    """A group does not keep settled tasks, however many there are."""
     with pool_of("thread") as pool, pool.group() as group:
         for _ in range(8):
             for _ in range(500):
@@ -166,7 +166,7 @@ def test_many_tasks_leave_nothing_behind() -> None:
 
 @anywhere
 def test_the_first_failure_cancels_what_is_queued(kind: str, tmp_path: Path) -> None:
-    """What runs comes to its end, the rest never begins, and leaving raises what was raised, once."""
+    """Running tasks end, queued ones never begin, and leaving raises the error once."""
     go = str(tmp_path / "go")
     told: list[BaseException] = []
     with pool_of(kind, workers=1) as pool:
@@ -189,7 +189,7 @@ def test_the_first_failure_cancels_what_is_queued(kind: str, tmp_path: Path) -> 
 
 @in_threads
 def test_what_runs_is_told_to_stop(kind: str) -> None:
-    """A task that asks `cancelled` ends early, and its CancelledError is no failure of its own."""
+    """A task that checks `cancelled` ends early, and its CancelledError is not another failure."""
     looped: list[int] = []
     with pool_of(kind) as pool:
         with pytest.raises(ExceptionGroup) as caught, pool.group() as group:
@@ -211,7 +211,7 @@ def test_what_runs_is_told_to_stop(kind: str) -> None:
 
 
 def test_cancelled_in_all_its_words() -> None:
-    """is_set, wait with and without a limit, raise_if_set, and that it can't travel."""
+    """is_set, wait with and without a limit, and raise_if_set work, and it can't be pickled."""
     with pool_of("thread") as pool:
         with pytest.raises(ExceptionGroup), pool.group() as group:
             cancelled = group.cancelled
@@ -238,7 +238,7 @@ def test_cancelled_in_all_its_words() -> None:
 
 @in_threads
 def test_a_failed_group_takes_no_more(kind: str) -> None:
-    """Submitting is a RuntimeError caused by the failure, which is the only error that comes out."""
+    """Submitting is a RuntimeError caused by the failure, which is the only error that is raised."""
     with pool_of(kind) as pool:
         with pytest.raises(ExceptionGroup) as caught, pool.group() as group:
             fails = group.submit(int, "seven")
@@ -255,7 +255,7 @@ def test_a_failed_group_takes_no_more(kind: str) -> None:
 
 
 def test_the_errors_of_the_block_come_first() -> None:
-    """As in asyncio: with those of the tasks, in one group; the block may let out what a task raised, which is one."""
+    """As in asyncio, one group has them and those of the tasks; if the block raises a task's error, that counts once."""
     with pool_of("thread") as pool:
         with pytest.raises(ExceptionGroup) as caught, pool.group() as group:
             group.submit(int, "seven")
@@ -275,7 +275,7 @@ def test_the_errors_of_the_block_come_first() -> None:
 
 
 def test_cancelled_tasks_are_no_failure() -> None:
-    """Neither one that is cancelled, nor a task or block that looks at its result; as in asyncio."""
+    """Neither a cancelled task is one, nor a task or block that looks at its result; as in asyncio."""
     with pool_of("thread", workers=2) as pool:
         go, begun = Event(), Event()
         with pool.group() as group:
@@ -296,7 +296,7 @@ def test_cancelled_tasks_are_no_failure() -> None:
 
 
 def test_what_is_no_exception_comes_wrapped() -> None:
-    """A SystemExit of a task does not end the program; the block's own goes on, with the others as notes."""
+    """A SystemExit of a task does not end the program; the block's own propagates, with the others as notes."""
     with pool_of("thread") as pool:
         with pytest.raises(ExceptionGroup) as caught, pool.group() as group:
             group.submit(sys.exit, 3)
@@ -312,7 +312,7 @@ def test_what_is_no_exception_comes_wrapped() -> None:
 
 
 def test_an_error_of_a_callback_is_the_pools() -> None:
-    """It does not make the group fail; a task fails it though it has an error_callback."""
+    """It does not make the group fail; but a task's error does, even if the task has an error_callback."""
     heard: list[BaseException] = []
     with pool_of("thread") as pool:
         with pool.group() as group:
@@ -325,7 +325,7 @@ def test_an_error_of_a_callback_is_the_pools() -> None:
 
 
 def test_a_group_in_a_task_fails_the_outer_one() -> None:
-    """The inner ExceptionGroup is what the task raised."""
+    """The inner ExceptionGroup is the exception of the task."""
     with pool_of("thread") as pool:
 
         def inner() -> None:
@@ -339,7 +339,7 @@ def test_a_group_in_a_task_fails_the_outer_one() -> None:
 
 
 class RefusingError(Exception):
-    """An exception that can't be put into words, asked or noted."""
+    """An exception that refuses words, questions and notes."""
 
     def __str__(self) -> str:
         raise SystemExit("no words")
@@ -376,7 +376,7 @@ def test_hostile_errors_come_out_as_they_are() -> None:
 
 
 def expire(group: TaskGroup) -> None:
-    """Let the group's time be over now, as a machine under load makes short limits pass too early."""
+    """End the group's time now: on a machine under load, short limits pass too early."""
     assert group._expiry is not None
     group._expiry.expire()
 
@@ -386,7 +386,7 @@ def expire(group: TaskGroup) -> None:
 
 @in_threads
 def test_the_limit_fails_the_group(kind: str) -> None:
-    """Queued tasks are cancelled, running ones notified, and a PoolTimeoutError is in the group that is raised."""
+    """Queued tasks are cancelled, running ones notified, and the group that is raised has a PoolTimeoutError."""
     with pool_of(kind, workers=1) as pool:
         with pytest.raises(ExceptionGroup) as caught, pool.group(timeout=LIMIT) as group:
             runs = group.submit(group.cancelled.wait)
@@ -403,7 +403,7 @@ def test_the_limit_fails_the_group(kind: str) -> None:
 
 
 def test_the_limit_counts_in_the_block() -> None:
-    """A block that does not submit any more gets the error as well, and its group takes no more."""
+    """A block that submits no more gets the error as well, and its group takes no more."""
     with pool_of("thread") as pool, pytest.raises(ExceptionGroup) as caught, pool.group(0.01) as group:
         assert group.cancelled.wait(LIMIT)
         group.submit(abs, 1)
@@ -411,7 +411,7 @@ def test_the_limit_counts_in_the_block() -> None:
 
 
 def test_a_task_that_does_not_heed_the_limit_is_left_behind() -> None:
-    """After the pool's grace it fails as one that expired: no block with a limit hangs."""
+    """After the pool's grace it fails as expired: no block with a limit hangs."""
     go = Event()
     try:
         with pool_of("thread", workers=1, grace=0.05) as pool:
@@ -428,7 +428,7 @@ def test_a_task_that_does_not_heed_the_limit_is_left_behind() -> None:
 
 
 def test_a_group_that_is_done_in_time_does_not_expire() -> None:
-    """The timer finds it left."""
+    """The timer finds that it was left."""
     with pool_of("thread") as pool:
         with pool.group(LIMIT) as group:
             group.submit(abs, 1)
@@ -439,7 +439,7 @@ def test_a_group_that_is_done_in_time_does_not_expire() -> None:
 
 @pytest.mark.parametrize("timeout", [-1, float("nan")])
 def test_a_bad_limit_is_refused(timeout: float) -> None:
-    """At once, like everywhere."""
+    """It is refused at once, as everywhere."""
     with pool_of("thread") as pool, pytest.raises(ValueError, match="timeout"):
         pool.group(timeout)
 
@@ -479,7 +479,7 @@ def test_a_callback_has_no_group_of_its_own_pool() -> None:
 
 
 def test_a_wait_for_a_group_is_an_edge() -> None:
-    """Leaving with a lock that a task needs is refused at once, and says who runs what; the task then gets the lock."""
+    """Leaving with a lock that a task needs is refused at once, with the cycle; the task then gets the lock."""
     stock = TimedLock(name="stock")
 
     def use() -> int:
@@ -496,7 +496,7 @@ def test_a_wait_for_a_group_is_an_edge() -> None:
 
 
 def test_groups_that_starve_each_other_are_refused() -> None:
-    """Two tasks on two workers leave groups whose tasks have no worker left: one gets the error, the other goes on."""
+    """Two tasks on two workers leave groups whose tasks have no worker: one gets the error, the other goes on."""
     both = threading.Barrier(2)
     with pool_of("thread", workers=2) as pool:
 
@@ -531,7 +531,7 @@ def test_a_group_with_a_limit_is_no_edge() -> None:
 
 
 def test_in_a_forked_child_leaving_is_refused() -> None:
-    """The tasks are the parent's."""
+    """The tasks belong to the parent."""
     import os
 
     if not hasattr(os, "fork"):
@@ -572,7 +572,7 @@ def test_in_a_forked_child_leaving_is_refused() -> None:
 
 
 def test_an_interrupt_of_the_wait_comes_out_promptly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Queued tasks are cancelled, running ones notified, and the interrupt comes out even if one does not end."""
+    """Queued tasks are cancelled, running ones notified, and the interrupt is raised even if one does not end."""
     monkeypatch.setattr("syncprims.callback_pool.group._MOMENT", 0.1)
     go = Event()
     with pool_of("thread", workers=2) as pool:
@@ -605,7 +605,7 @@ def test_an_interrupt_of_the_wait_comes_out_promptly(monkeypatch: pytest.MonkeyP
 def test_an_interrupt_of_the_wait_ends_what_runs_elsewhere(
     kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Ctrl-C kills what runs in processes of the pool's own, and leaves behind what can't be killed."""
+    """Ctrl-C kills tasks in processes of the pool's own, and leaves other tasks behind."""
     monkeypatch.setattr("syncprims.callback_pool.group._MOMENT", 0.1)
     go, begun = tmp_path / "go", tmp_path / "begun"
     with pool_of(kind, workers=1) as pool:
@@ -631,14 +631,14 @@ def test_an_interrupt_of_the_wait_ends_what_runs_elsewhere(
 
 
 def settled_waits(lock: TimedLock) -> bool:
-    """Whether a thread waits for the lock that will not be refused any more."""
+    """Whether a thread waits for the lock, and its wait will not be refused any more."""
     from syncprims._core.waits import SETTLED, all_waits, subject
 
     return any(each.serial == SETTLED for each in all_waits() if subject(each)[0] is lock)
 
 
 def waits_for(pool: CallbackPool) -> list[str]:
-    """What the waits for the pool are for."""
+    """The targets of the waits for the pool."""
     from syncprims._core.waits import all_waits, subject
 
     return [subject(each)[1] for each in all_waits() if subject(each)[0].name == pool.name]
@@ -649,14 +649,14 @@ def waits_for(pool: CallbackPool) -> list[str]:
 
 @dataclass(frozen=True)
 class Node:
-    """A task: whether it fails, whether its children have a group of their own, and who they are."""
+    """A task: whether it fails, whether its children have their own group, and the children."""
 
     fails: bool
     own_group: bool
     children: tuple[Node, ...]
 
     def size(self) -> int:
-        """How many tasks it comes to."""
+        """The number of tasks."""
         return 1 + sum(child.size() for child in self.children)
 
     def any_fails(self) -> bool:
@@ -665,7 +665,7 @@ class Node:
 
 
 class NodeError(Exception):
-    """What a node that fails raises."""
+    """The failure of a node."""
 
 
 trees = st.recursive(
@@ -681,7 +681,7 @@ class Run:
     """One walk through a tree, by tasks of a pool."""
 
     def __init__(self, pool: CallbackPool) -> None:
-        """Begin with nothing done."""
+        """Begin without finished tasks."""
         self.pool = pool
         self.begun: list[Node] = []
         self.ended: list[Node] = []
@@ -692,7 +692,7 @@ class Run:
         self.tasks.append(group.submit(self.walk, group, node))
 
     def walk(self, group: TaskGroup, node: Node) -> int:
-        """Be the task of the node."""
+        """The task of the node."""
         self.begun.append(node)
         try:
             if node.own_group:
@@ -720,7 +720,7 @@ def wide_pool() -> Iterator[CallbackPool]:
 @settings(max_examples=60, deadline=None, database=None)
 @given(tree=trees)
 def test_random_trees_keep_the_rules(tree: Node, wide_pool: CallbackPool) -> None:
-    """None outlives its block; errors come out exactly if one fails, and none but theirs; otherwise all have run."""
+    """None outlives its block; errors are raised exactly if a task fails; otherwise all have run."""
     run = Run(wide_pool)
     caught: ExceptionGroup[Any] | None = None
     try:
@@ -742,7 +742,7 @@ def test_random_trees_keep_the_rules(tree: Node, wide_pool: CallbackPool) -> Non
 
 
 def done(tasks: list[Task[int]]) -> list[Task[int]]:
-    """Those that were not cancelled."""
+    """The tasks that were not cancelled."""
     return [task for task in tasks if not task.cancelled()]
 
 
@@ -755,18 +755,18 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-# Where tasks can't submit: the block makes the groups, and tasks are leaves.
+# Here tasks can't submit: the block makes the groups, and tasks are leaves.
 
 
 @pytest.fixture(scope="module", params=["process", *KINDS[2:4]])
 def narrow_pool(request: pytest.FixtureRequest) -> Iterator[CallbackPool]:
-    """A pool of two workers that are no threads of its own."""
+    """A pool of two workers that are not threads of its own."""
     with pool_of(request.param) as pool:
         yield pool
 
 
 def grow(pool: CallbackPool, node: Node, tasks: list[Task[int]]) -> None:
-    """Have a group for the node, with its own task and a group in it for each child."""
+    """Make a group for the node, with its own task and a group in it for each child."""
     with pool.group() as group:
         tasks.append(group.submit(pool_workers.fail, "no") if node.fails else group.submit(pool_workers.add, 1))
         for child in node.children:
@@ -777,7 +777,7 @@ def grow(pool: CallbackPool, node: Node, tasks: list[Task[int]]) -> None:
 @settings(max_examples=12, deadline=None, database=None)
 @given(tree=trees)
 def test_random_groups_keep_the_rules_elsewhere(tree: Node, narrow_pool: CallbackPool) -> None:
-    """In processes, interpreters and threads handed in: none outlives its block, and errors come out if one fails."""
+    """In processes, interpreters and threads passed in: none outlives its block, and errors are raised if one fails."""
     tasks: list[Task[int]] = []
     caught: ExceptionGroup[Any] | None = None
     try:

@@ -1,4 +1,4 @@
-"""Whatever users' objects do while a task is settled, only that task fails, and every thread of the pool lives on."""
+"""Whatever users' objects do while a task is settled, only that task fails, and every thread of the pool survives."""
 
 from __future__ import annotations
 
@@ -29,46 +29,46 @@ SHORT = 0.05
 
 @dataclass(frozen=True)
 class FrozenError(Exception):
-    """Can have no attribute set."""
+    """Refuses every attribute."""
 
     code: int = 3
 
 
 @dataclass(frozen=True, slots=True)
 class SlottedError(Exception):
-    """Can have no attribute set, and has slots."""
+    """Refuses every attribute, and has slots."""
 
     code: int = 3
 
 
 class NotesNoneError(Exception):
-    """Has no list for its notes."""
+    """Its notes are None."""
 
-    __notes__ = None  # type: ignore[assignment]  # that is the point
+    __notes__ = None  # type: ignore[assignment]  # this is the point
 
 
 class NotesTextError(Exception):
-    """Has a text for its notes."""
+    """Its notes are a string."""
 
-    __notes__ = "abc"  # type: ignore[assignment]  # that is the point
+    __notes__ = "abc"  # type: ignore[assignment]  # this is the point
 
 
 class NoNotesError(Exception):
-    """Takes no note."""
+    """Refuses a note."""
 
     def add_note(self, note: str, /) -> None:
         raise SystemExit("no notes")
 
 
 class ImmutableError(Exception):
-    """Refuses attributes by itself."""
+    """Refuses attributes by its own method."""
 
     def __setattr__(self, name: str, value: object) -> None:
         raise RuntimeError("immutable")
 
 
 class NoTextError(Exception):
-    """Can't say what it is."""
+    """Raises when it is put into words."""
 
     def __str__(self) -> str:
         raise SystemExit("no text")
@@ -77,7 +77,7 @@ class NoTextError(Exception):
 
 
 class NoTruthError(Exception):
-    """Is neither true nor false."""
+    """Raises when its truth is tested."""
 
     def __bool__(self) -> bool:
         raise SystemExit("neither true nor false")
@@ -97,24 +97,24 @@ class NothingError(Exception):
 
 
 class UnequalError(Exception):
-    """Can neither be compared nor be hashed."""
+    """Can neither be compared nor hashed."""
 
     def __eq__(self, other: object) -> bool:
         raise SystemExit("equals nothing")
 
-    __hash__ = None  # type: ignore[assignment]  # that is the point
+    __hash__ = None  # type: ignore[assignment]  # this is the point
 
 
 class DisguisedError(Exception):
-    """Says that it is of another class."""
+    """Pretends to be of another class."""
 
-    @property  # type: ignore[misc]  # that is the point
+    @property  # type: ignore[misc]  # this is the point
     def __class__(self) -> type:
         return int
 
 
 class SpeechlessExit(BaseException):
-    """Can't say what it is, and is no Exception."""
+    """Raises when it is put into words, and is not an Exception."""
 
     def __str__(self) -> str:
         raise SystemExit("no text")
@@ -132,13 +132,13 @@ def throw(kind: type[BaseException]) -> NoReturn:
 
 
 def kinds_of(group: CallbackErrors) -> list[type]:
-    """The types of a group's errors, without the wrapping of those that are no Exception."""
+    """The types of a group's errors, without the wrapping of those that are not an Exception."""
     return [type(error if error.__cause__ is None else error.__cause__) for error in group.exceptions]
 
 
 @hostile
 def test_an_error_of_a_callback_that_allows_no_touch_is_one_among_others(kind: type[BaseException]) -> None:
-    """The callbacks after it run, and the group has all errors in their order."""
+    """The callbacks after it run, and the group has all errors in order."""
     told: list[int] = []
     pool = CallbackPool(max_workers=1)
     pool.apply_async(int, callback=lambda _: throw(LookupError))
@@ -154,11 +154,11 @@ def test_an_error_of_a_callback_that_allows_no_touch_is_one_among_others(kind: t
 @hostile
 @pytest.mark.parametrize("where", ["thread", "process"])
 def test_an_error_of_a_task_that_allows_no_touch_is_delivered(kind: type[BaseException], where: Any) -> None:
-    """result() raises it, its error callback gets it, and unseen it is in the group, beside that of another task."""
+    """result() raises it, its error callback gets it, and otherwise it is in the group, beside another task's error."""
     told: list[BaseException] = []
     with CallbackPool(where, max_workers=1) as pool:
         task = pool.apply_async(throw, (kind,), error_callback=told.append)
-        # What can't travel comes as an error that says what it was.
+        # An exception that can't be pickled comes as an error that describes it.
         with pytest.raises(BaseException) as caught:  # noqa: PT011  each kind
             task.result(LIMIT)
         assert type(caught.value) is kind or kind.__name__ in str(caught.value)
@@ -176,7 +176,7 @@ def test_an_error_of_a_task_that_allows_no_touch_is_delivered(kind: type[BaseExc
 @hostile
 @pytest.mark.parametrize("on_error", ["log", lambda task, error: throw(type(error))], ids=["log", "raises"])
 def test_a_function_for_errors_may_raise_what_it_likes(kind: type[BaseException], on_error: Any) -> None:
-    """It is called in the dispatcher for a callback's error, and in close for a task's: both go on."""
+    """The dispatcher calls it for a callback's error, and close for a task's: both go on."""
     told: list[int] = []
     with CallbackPool(max_workers=1, on_callback_error=on_error) as pool:
         pool.apply_async(int, callback=lambda _: throw(kind))
@@ -190,7 +190,7 @@ def test_a_function_for_errors_may_raise_what_it_likes(kind: type[BaseException]
 def test_leaving_by_an_error_that_takes_no_note_loses_nothing(
     kind: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The block's own error comes out, whatever it is; what can't be noted on it is logged."""
+    """The block's own error is raised, whatever it is; errors that can't be noted on it are logged."""
     settled = threading.Event()
     error: BaseException | None = None
     with caplog.at_level(logging.ERROR, "syncprims"):
@@ -208,7 +208,7 @@ def test_leaving_by_an_error_that_takes_no_note_loses_nothing(
 
 @hostile
 def test_a_hook_may_raise_what_it_likes(kind: type[BaseException]) -> None:
-    """Both hooks are called for each task, and what they raise is in the group."""
+    """Both hooks are called for each task, and their exceptions are in the group."""
 
     class Hooked(CallbackPool):
         def _on_settled(self, task: Task[Any]) -> None:
@@ -260,7 +260,7 @@ def _broken_log(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.usefixtures("_broken_log")
 @pytest.mark.parametrize("on_error", ["raise", "log"])
 def test_more_errors_than_are_kept_and_a_log_that_fails(on_error: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """The dispatcher logs what does not fit; a handler that raises ends neither it nor the message."""
+    """The dispatcher logs the errors beyond the limit; a handler that raises stops neither it nor the message."""
     told: list[int] = []
     pool = CallbackPool(max_workers=1, on_callback_error=on_error)
     for number in range(KEPT + 2):
@@ -283,7 +283,7 @@ def test_more_errors_than_are_kept_and_a_log_that_fails(on_error: Any, capsys: p
 def test_what_a_done_callback_raises_ends_no_worker(
     kind: type[BaseException], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The other functions are called, the outcome stands, the worker runs the next task, and it is logged."""
+    """The other functions are called, the outcome stays, the worker runs the next task, and the error is logged."""
     go, called = threading.Event(), threading.Event()
     with caplog.at_level(logging.ERROR, "syncprims"), CallbackPool(max_workers=1) as pool:
         task = pool.submit(go.wait, LIMIT)
@@ -293,7 +293,7 @@ def test_what_a_done_callback_raises_ends_no_worker(
         assert task.result(LIMIT) is True
         assert pool.submit(threading.active_count).result(LIMIT)
         assert called.wait(LIMIT)
-    assert "add_done_callback" in caplog.text + capsys.readouterr().err  # where `logging` itself stumbles over it
+    assert "add_done_callback" in caplog.text + capsys.readouterr().err  # if `logging` itself fails on it
 
 
 def test_what_a_done_callback_raises_keeps_no_timeout_from_firing() -> None:
@@ -311,7 +311,7 @@ def test_what_a_done_callback_raises_keeps_no_timeout_from_firing() -> None:
 
 
 class OddFuture(Future[Any]):
-    """Answers one question in an odd way, from the moment at which the pool has it."""
+    """Answers one question in an odd way, once the pool has it."""
 
     odd: str = ""
     answer: Callable[[], Any]
@@ -377,7 +377,7 @@ class NeitherTrueNorFalse:
 @pytest.mark.parametrize("odd", ["exception", "result", "cancelled", "running", "cancel"])
 @pytest.mark.parametrize("answer", [refuse, lambda: "nonsense", NeitherTrueNorFalse], ids=["raises", "text", "object"])
 def test_future_that_answers_oddly_costs_no_other_task(packs: bool, odd: str, answer: Callable[[], Any]) -> None:
-    """Its task is settled, its callback comes once, and the tasks and timeouts after it go their way."""
+    """Its task is settled, its callback is called once, and later tasks and timeouts work."""
     executor = OddExecutor(odd, answer)
     told: list[object] = []
     tell: Any = told.append
@@ -385,7 +385,7 @@ def test_future_that_answers_oddly_costs_no_other_task(packs: bool, odd: str, an
     task = pool.apply_async(pool_workers.identity, (1,), callback=tell, error_callback=tell, timeout=LIMIT)
     late = pool.apply_async(pool_workers.identity, (2,), error_callback=tell, timeout=SHORT)
     assert isinstance(pool.stats.running, int)
-    if packs:  # a thread executor's tasks begin their time when they begin
+    if packs:  # with a thread executor the time begins with the call
         assert late.running() in (True, False)
     executor.go.set()
     task.wait_settled(LIMIT)
@@ -397,7 +397,7 @@ def test_future_that_answers_oddly_costs_no_other_task(packs: bool, odd: str, an
 
 
 def test_timer_goes_on_when_a_future_refuses_to_say_whether_it_runs() -> None:
-    """Asking an odd future fails for it alone: the other task on the same timer expires in time."""
+    """Only that task fails: the other task on the same timer expires in time."""
     executor = OddExecutor("running", refuse)
     with CallbackPool(executor, envelope=True, on_callback_error="log") as pool:
         pool.apply_async(pool_workers.identity, (1,), timeout=SHORT)
@@ -409,7 +409,7 @@ def test_timer_goes_on_when_a_future_refuses_to_say_whether_it_runs() -> None:
 
 
 def test_backend_that_fails_while_a_task_expires_fails_that_task() -> None:
-    """Rule: what settling one task raises fails that task, and the timer lives."""
+    """An exception while one task is settled fails that task, and the timer survives."""
 
     class Failing(ThreadWorkers):
         def abandon(self, job: Any) -> None:
@@ -425,7 +425,7 @@ def test_backend_that_fails_while_a_task_expires_fails_that_task() -> None:
 
 @pytest.mark.parametrize("what", [None, 3, object()])
 def test_submit_that_returns_no_future_is_a_type_error(what: object) -> None:
-    """The submitter gets to know at once, and no task stays open."""
+    """The submitter gets the error at once, and no task stays open."""
 
     class Wrong(Executor):
         def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -437,7 +437,7 @@ def test_submit_that_returns_no_future_is_a_type_error(what: object) -> None:
 
 
 def test_future_that_is_done_without_having_run_its_call_fails_the_task() -> None:
-    """An executor that says "done" and has run nothing leaves no task open."""
+    """An executor that reports "done" without a run leaves no task open."""
 
     class Lazy(Executor):
         def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -478,7 +478,7 @@ def test_future_that_calls_back_twice_settles_its_task_once() -> None:
 def test_dispatcher_outlives_an_error_of_the_settling_itself(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Were there a fault in the settling, its task would be settled, the fault logged, and the next callback run."""
+    """After a fault in the settling, the task is settled, the fault logged, and the next callback runs."""
     call_back = Dispatcher._call_back
     told: list[int] = []
 
@@ -500,7 +500,7 @@ class Struck(BaseException):
 
 
 def strike(thread: threading.Thread) -> None:
-    """Raise in the thread as soon as it runs Python code, as some programs do to stop what they have started."""
+    """Raise in the thread as soon as it runs Python code, as some programs do to stop their threads."""
     assert thread.ident is not None
     assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Struck)) == 1
 
@@ -512,7 +512,7 @@ def thread_of(pool: CallbackPool, role: str) -> threading.Thread:
 
 @pytest.mark.untraceable
 def test_idle_worker_that_is_struck_from_outside_loses_no_task(caplog: pytest.LogCaptureFixture) -> None:
-    """The task that it takes next fails at most; those after it run, with as many workers as before."""
+    """At most its next task fails; later ones run, with as many workers as before."""
     with caplog.at_level(logging.ERROR, "syncprims"), CallbackPool(max_workers=1) as pool:
         for _ in range(3):
             assert pool.submit(len, "abc").result(LIMIT) == 3
@@ -523,7 +523,7 @@ def test_idle_worker_that_is_struck_from_outside_loses_no_task(caplog: pytest.Lo
 
 @pytest.mark.untraceable
 def test_dispatcher_that_is_struck_from_outside_loses_no_callback(caplog: pytest.LogCaptureFixture) -> None:
-    """It settles the task whose notice it had taken, and goes on."""
+    """It settles the task whose notice it had received, and goes on."""
     told: list[int] = []
     with caplog.at_level(logging.ERROR, "syncprims"), CallbackPool(max_workers=1) as pool:
         for number in range(1, 4):
@@ -536,7 +536,7 @@ def test_dispatcher_that_is_struck_from_outside_loses_no_callback(caplog: pytest
 
 
 def test_stopped_workers_are_not_replaced_while_a_task_runs() -> None:
-    """When a pool has to end, its idle worker leaves, and no other one comes and goes in its place."""
+    """When a pool has to end, its idle worker ends, and no other one comes and goes in its place."""
     begun, go = threading.Barrier(3), threading.Event()
 
     def work(end: threading.Event | None) -> None:
@@ -552,4 +552,4 @@ def test_stopped_workers_are_not_replaced_while_a_task_runs() -> None:
     until(lambda: len([each for each in threading.enumerate() if each.name.startswith(f"{pool.name}-worker")]) == 1)
     go.set()
     pool.close(LIMIT)
-    assert pool._backend._hired == 2  # type: ignore[attr-defined]  # threads' own
+    assert pool._backend._hired == 2  # type: ignore[attr-defined]  # of thread workers

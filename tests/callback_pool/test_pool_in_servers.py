@@ -1,7 +1,7 @@
-"""The programs of the guides, each run by the real thing.
+"""The programs of the guides, each run with the real thing.
 
 They need ``pip install gunicorn uwsgi django fastapi uvicorn celery nbclient ipykernel cloudpickle pyinstaller``. A
-test that lacks something is skipped.
+test without its package is skipped.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def needs(*packages: str) -> None:
 
 
 def programs(page: str) -> dict[str, str]:
-    """The programs on the page that have a caption, by that."""
+    """The programs on the page that have a caption, by the caption."""
     text = (PAGES / page).read_text(encoding="utf-8")
     found = re.findall(r"^\.\. code-block:: python\n   :caption: (.*)\n\n((?:   .*\n|\n)+)", text, re.MULTILINE)
     return {caption: textwrap.dedent(program) for caption, program in found}
@@ -92,7 +92,7 @@ def running(folder: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a program in the folder to its end, which has to be a good one."""
+    """Run a program in the folder to its end, which has to be successful."""
     done = subprocess.run(
         [sys.executable, *command],
         cwd=folder,
@@ -120,7 +120,7 @@ def test_gunicorn(tmp_path: Path, preload: list[str]) -> None:
 
 @pytest.mark.parametrize("lazy", [[], ["--lazy-apps"]], ids=["", "lazy"])
 def test_uwsgi(tmp_path: Path, lazy: list[str]) -> None:
-    """The application answers, even if it was imported before the fork, of which Python does not know."""
+    """The application answers, even if it was imported before a fork that Python does not know of."""
     server = Path(sys.prefix, "bin", "uwsgi")
     if not server.exists():
         pytest.skip("not installed: uwsgi")
@@ -134,7 +134,7 @@ def test_uwsgi(tmp_path: Path, lazy: list[str]) -> None:
 
 
 def test_uwsgi_with_processes(tmp_path: Path) -> None:
-    """The pool of the page has processes, though uWSGI's threads block all signals; and they end with the server."""
+    """The page's pool has processes, although uWSGI's threads block all signals; they end with the server."""
     server = Path(sys.prefix, "bin", "uwsgi")
     if not server.exists():
         pytest.skip("not installed: uwsgi")
@@ -208,7 +208,7 @@ def test_uvicorn(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("closes", [True, False])
 def test_celery(tmp_path: Path, closes: bool) -> None:
-    """A forked child finishes what its pool has, if the pool is closed by the signal; else that is lost."""
+    """A forked child finishes the tasks of its pool if a signal closes the pool; otherwise they are lost."""
     needs("celery")
     program = programs("celery.rst")["jobs.py"]
     inbox = {f"data_folder_{way}": os.fspath(tmp_path / "inbox") for way in ("in", "out")}
@@ -244,7 +244,7 @@ def test_celery(tmp_path: Path, closes: bool) -> None:
 
 
 def test_jupyter(tmp_path: Path) -> None:
-    """Functions of a cell travel with cloudpickle, and the error says so if they can't."""
+    """Functions of a cell are sent with cloudpickle, and without it the error says so."""
     needs("nbclient", "ipykernel", "cloudpickle")
     text = (PAGES / "notebooks-and-frozen-programs.rst").read_text(encoding="utf-8").partition("In a program frozen")[0]
     cells = [

@@ -1,4 +1,4 @@
-"""The interpreter kind: what its workers find, how they end, and that a program ends although one never does."""
+"""The interpreter kind: the modules its workers find, how they end, and that a program ends although one never does."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ with CallbackPool("interpreter", max_workers=1) as pool:
 
 
 def test_module_is_found_where_this_interpreter_finds_it() -> None:
-    """What was put on sys.path here, as pytest does with the tests' folder, is on it over there."""
+    """Entries that were added to sys.path here, such as pytest's of the tests' folder, are on it there."""
     with CallbackPool("interpreter", max_workers=1) as pool:
         assert pool.submit(pool_workers.add, 1, 2).result(LIMIT) == 3
         assert isinstance(pool.submit(pool_workers.fail, "there").exception(LIMIT), ValueError)
 
 
 def test_interpreters_are_closed_with_the_pool() -> None:
-    """Each worker has its own interpreter, which is gone when close returns, as is the watch of the status."""
+    """Each worker has its own interpreter, which is gone when close returns, and so is the watch of the status."""
     from concurrent import interpreters  # type: ignore[attr-defined,unused-ignore]  # from 3.14
 
     before = len(interpreters.list_all())
@@ -97,7 +97,7 @@ def test_interpreters_are_closed_with_the_pool() -> None:
 
 
 def test_initializer_runs_in_each_interpreter() -> None:
-    """Its arguments arrive; one that raises fails what is queued; one that can't travel is refused at once."""
+    """Its arguments arrive; if it raises, queued tasks fail; if it can't be pickled, it is refused at once."""
     with CallbackPool("interpreter", max_workers=1, initializer=pool_workers.remember, initargs=("key",)) as pool:
         assert pool.submit(pool_workers.remembered).result(LIMIT) == ["key"]
     with CallbackPool("interpreter", max_workers=1, initializer=pool_workers.fail_to_start) as pool:
@@ -107,7 +107,7 @@ def test_initializer_runs_in_each_interpreter() -> None:
 
 
 def test_stuck_interpreter_is_replaced(tmp_path: Path) -> None:
-    """With its only interpreter stuck, the pool still runs what is queued, closes, and counts the slot."""
+    """With its only interpreter stuck, the pool still runs queued tasks, closes, and counts the slot."""
     release = tmp_path / "release"
     told: list[BaseException] = []
     pool = CallbackPool("interpreter", max_workers=1)
@@ -160,7 +160,7 @@ def test_status_is_what_it_would_have_been(tmp_path: Path, last: str, status: in
 
 
 def test_abort_leaves_an_endless_task_behind(tmp_path: Path) -> None:
-    """A program that an exception takes out of `with` ends, though a task without a timeout never does."""
+    """A program ends after an exception in `with`, although a task without a timeout never does."""
     body = """
 if __name__ == "__main__":
     with CallbackPool("interpreter", max_workers=1) as pool:
@@ -173,7 +173,7 @@ if __name__ == "__main__":
 
 
 def test_thread_that_a_task_left_behind_holds_nothing_up(tmp_path: Path) -> None:
-    """A thread that goes on in an interpreter is named by close with a limit, and left behind after the grace."""
+    """A close with a limit names a thread that goes on in an interpreter, and the grace's end leaves it behind."""
     body = """
 if __name__ == "__main__":
     from syncprims import PoolTimeoutError
@@ -193,14 +193,14 @@ if __name__ == "__main__":
 
 
 def test_where_nobody_can_watch_the_status_is_that_of_a_failure(tmp_path: Path) -> None:
-    """Where other tools occupy both ids, a program that leaves an interpreter behind says 1 rather than guess."""
+    """If other tools occupy both ids, a program that leaves an interpreter behind ends with 1."""
     body = "for tool in (3, 4):\n    sys.monitoring.use_tool_id(tool, 'other')\n" + ENDLESS
     assert run(tmp_path, body, "spin", "open", "pass")[0] == 1
 
 
 @pytest.mark.parametrize("kind", ["thread", "interpreter"])
 def test_exit_handlers_run_once(tmp_path: Path, kind: str) -> None:
-    """Exit handlers run once each, last registered first, whether or not something stays behind."""
+    """Exit handlers run once each, the newest first, whether or not a thread stays behind."""
     body = """
 if __name__ == "__main__":
     for n in range(3):
@@ -214,7 +214,7 @@ if __name__ == "__main__":
 
 
 def exit_status(call: Callable[[], Any]) -> int:
-    """What the watch makes of an exception."""
+    """The status that the watch computes for an exception."""
     try:
         call()
     except BaseException as error:

@@ -16,7 +16,7 @@ from syncprims.testing import MODES, Mode, interrupts, patience
 
 pytestmark = [
     pytest.mark.untraceable,
-    # An interrupt that comes in the callback of a weak reference, of which threading has some, can only be printed.
+    # An interrupt in the callback of a weak reference, of which threading has some, can only be printed.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
@@ -26,7 +26,7 @@ each_mode = pytest.mark.parametrize(
 
 
 class Case:
-    """A pool of one thread, which a first task may keep busy, and what the callbacks were told."""
+    """A pool of one thread, which a first task may keep busy, and the arguments of the callbacks."""
 
     def __init__(self, *, warm: bool = True, queued: int = 0, max_pending: int | None = None) -> None:
         self.pool = CallbackPool(max_workers=1, max_pending=max_pending)
@@ -56,7 +56,7 @@ class Case:
 
 
 def broken(case: Case) -> str | None:
-    """Let everything go, close the pool, and say what did not come to its end."""
+    """Let everything go on, close the pool, and return the tasks that did not end."""
     case.hold.set()
     pool = case.pool
     try:
@@ -73,7 +73,7 @@ def broken(case: Case) -> str | None:
     for heard in case.told:
         if len(heard) > 1:
             return f"a callback ran twice: {heard}"
-    # The task of an interrupted submission may have run or not; that of any other is settled, and was reported.
+    # The task of an interrupted submission may have run or not; any other is settled, and was reported.
     for task in case.tasks:
         if not task.settled():
             return f"{task} is not settled"
@@ -84,7 +84,7 @@ def broken(case: Case) -> str | None:
         if thread.name.startswith(f"{pool.name}-"):
             try:
                 thread.join(patience())
-            except RuntimeError:  # an interrupted start leaves an entry of a thread that is none
+            except RuntimeError:  # an interrupted start leaves an entry for a thread that does not exist
                 continue
             if thread.is_alive():
                 return f"{thread.name} lives on"
@@ -170,9 +170,9 @@ COLD = (lambda: Case(warm=False),)  # its threads start in the scenario
 )
 @pytest.mark.timeout(300)
 def test_nothing_is_lost(scenario: Callable[[Case], object], make: Callable[[], Case], mode: Mode) -> None:
-    """Wherever the interrupt comes, every task is settled, each callback runs once at most, and close ends it all."""
+    """Wherever the interrupt comes, all tasks are settled, each callback runs at most once, and close ends everything."""
     if make in COLD and (mode == "worker" or sys.version_info >= (3, 14)):
-        # From 3.14 on even a signal can leave the lock over all of threading locked there (gh-148874).
+        # From 3.14 on even a signal can leave threading's own global lock acquired there (gh-148874).
         pytest.skip("threading's own Thread.start does not survive this interrupt")
     interrupts(make, scenario, broken, mode=mode).check()
 
@@ -181,7 +181,7 @@ def test_nothing_is_lost(scenario: Callable[[Case], object], make: Callable[[], 
 @pytest.mark.parametrize("scenario", [join, close, block, shutdown])
 @pytest.mark.timeout(300)
 def test_nothing_is_lost_while_waiting(scenario: Callable[[Case], object], mode: Mode) -> None:
-    """Nor when it comes while tasks are pending and a thread waits for them."""
+    """This holds also while tasks are pending and a thread waits for them."""
     interrupts(
         lambda: Case(queued=3),
         scenario,
@@ -195,7 +195,7 @@ def test_nothing_is_lost_while_waiting(scenario: Callable[[Case], object], mode:
 @each_mode
 @pytest.mark.timeout(300)
 def test_nothing_is_lost_while_waiting_for_a_group(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor in leaving a group, which cancels its tasks then and gives what runs a moment."""
+    """This holds also in leaving a group, which then cancels its tasks and gives running ones a moment."""
     monkeypatch.setattr("syncprims.callback_pool.group._MOMENT", 0.01)
     interrupts(
         lambda: Case(queued=2),
@@ -210,7 +210,7 @@ def test_nothing_is_lost_while_waiting_for_a_group(mode: Mode, monkeypatch: pyte
 @each_mode
 @pytest.mark.timeout(300)
 def test_nothing_is_lost_while_waiting_for_room(mode: Mode) -> None:
-    """Nor in a submission that max_pending holds up."""
+    """This holds also in a submission that waits because of max_pending."""
     interrupts(
         lambda: Case(queued=2, max_pending=2),
         submit,
@@ -222,7 +222,7 @@ def test_nothing_is_lost_while_waiting_for_room(mode: Mode) -> None:
 
 
 def test_lost_task_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sweep's own check finds a task that was taken in and never withdrawn, and a callback that ran twice."""
+    """The sweep's own check finds a task that was never withdrawn, and a callback that ran twice."""
     case = Case()
     case.told[0].append("again")
     assert "ran twice" in str(broken(case))

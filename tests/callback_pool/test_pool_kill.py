@@ -1,6 +1,6 @@
-"""Process workers are independent of each other: late work ends at once, and a death takes one task along."""
+"""Process workers are independent of each other: late tasks end at once, and a death affects one task."""
 
-# ruff: noqa: PT012  the block is what is tested
+# ruff: noqa: PT012  the block is the subject of the test
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="asks the system for proce
 
 @pytest.fixture
 def pool() -> Iterator[CallbackPool]:
-    """Three processes."""
+    """A pool of three processes."""
     with CallbackPool("process", max_workers=3, name="jobs") as made:
         yield made
 
@@ -41,7 +41,7 @@ def begun(pool: CallbackPool, folder: Path, name: str = "pid", **options: Any) -
 
 
 def is_dead(pid: int) -> bool:
-    """Whether there is no such process any more, at this moment."""
+    """Whether this process does not exist any more, at this moment."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -65,7 +65,7 @@ def test_kill_ends_the_process_and_cancels_the_task(pool: CallbackPool, tmp_path
         task.result(0)
     task.wait_settled(LIMIT)
     assert [type(error) for error in told] == [CancelledError]
-    assert task.kill() is True  # as cancel()
+    assert task.kill() is True  # as with cancel()
     assert not is_dead(other_pid)
     assert not other.done()
     assert list(pool.map(abs, range(-6, 0))) == [6, 5, 4, 3, 2, 1]
@@ -75,7 +75,7 @@ def test_kill_ends_the_process_and_cancels_the_task(pool: CallbackPool, tmp_path
 
 
 def test_kill_of_a_queued_task_is_cancel(tmp_path: Path) -> None:
-    """And of one that is done is nothing."""
+    """Killing a finished task does nothing."""
     with CallbackPool("process", max_workers=1) as pool:
         go = tmp_path / "go"
         runs = pool.submit(pool_workers.wait_for_file, str(go))
@@ -91,7 +91,7 @@ def test_kill_of_a_queued_task_is_cancel(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["thread", "handed in"])
 def test_kill_elsewhere_changes_nothing(kind: str) -> None:
-    """A thread can't be killed, nor what runs in an executor that was handed in."""
+    """A thread can't be killed, nor a task in an executor that was passed in."""
     go = threading.Event()
     with ThreadPoolExecutor(1) as executor, CallbackPool("thread" if kind == "thread" else executor) as pool:
         task = pool.submit(go.wait, LIMIT)
@@ -104,7 +104,7 @@ def test_kill_elsewhere_changes_nothing(kind: str) -> None:
 
 @posix
 def test_kill_never_hits_a_process_that_has_gone_on(tmp_path: Path) -> None:
-    """Killing tasks at the moment of their end: each has its result or is cancelled, and no other is hit."""
+    """Tasks are killed at the moment of their end: each has its result or is cancelled, and no other is killed."""
     with CallbackPool("process", max_workers=2) as pool:
         for round_ in range(30):
             tasks = [pool.submit(abs, -n) for n in range(20)]
@@ -119,7 +119,7 @@ def test_kill_never_hits_a_process_that_has_gone_on(tmp_path: Path) -> None:
 
 @posix
 def test_two_may_kill_the_same_task(pool: CallbackPool, tmp_path: Path) -> None:
-    """At once, and while its time is up: each call returns, and the task has one outcome."""
+    """They may do so at once, and while its time is up: each call returns, and the task has one outcome."""
     for n in range(5):
         task, pid = begun(pool, tmp_path, f"pid{n}", timeout=60.0)
         with Threads() as threads:
@@ -131,7 +131,7 @@ def test_two_may_kill_the_same_task(pool: CallbackPool, tmp_path: Path) -> None:
 
 @posix
 def test_what_a_killed_task_holds_is_left_as_it_was(tmp_path: Path) -> None:
-    """A lock of multiprocessing stays taken, as the documentation says."""
+    """A lock of multiprocessing stays acquired, as the documentation says."""
     lock = multiprocessing.get_context("spawn").Lock()
     with CallbackPool("process", max_workers=1, initializer=pool_workers.remember, initargs=(lock,)) as pool:
         assert pool.submit(pool_workers.try_remembered).result(LIMIT) is True
@@ -145,7 +145,7 @@ def test_what_a_killed_task_holds_is_left_as_it_was(tmp_path: Path) -> None:
 
 @posix
 def test_the_process_of_an_expired_task_is_dead_when_that_is_told(tmp_path: Path) -> None:
-    """And innocents in other processes have never heard of it."""
+    """Tasks in other processes are not affected."""
     heard: list[tuple[type, bool]] = []
     with CallbackPool("process", max_workers=2) as pool:
         first, _ = begun(pool, tmp_path)
@@ -172,7 +172,7 @@ def test_the_process_of_an_expired_task_is_dead_when_that_is_told(tmp_path: Path
 
 @posix
 def test_a_death_takes_one_task_along(tmp_path: Path) -> None:
-    """While others work: none of them notices."""
+    """The other tasks do not notice it."""
     go = tmp_path / "go"
     with CallbackPool("process", max_workers=4) as pool:
         works = [pool.submit(pool_workers.wait_for_file, str(go)) for _ in range(3)]
@@ -189,7 +189,7 @@ def test_a_death_takes_one_task_along(tmp_path: Path) -> None:
 
 @posix
 def test_a_group_kills_what_runs_in_processes(pool: CallbackPool, tmp_path: Path) -> None:
-    """By a failure, and by its limit."""
+    """A failure does this, and so does its limit."""
     with pytest.raises(ExceptionGroup) as caught, pool.group() as group:
         mark = tmp_path / "one"
         hangs = group.submit(pool_workers.announce_then_hang, str(mark))
@@ -209,7 +209,7 @@ def test_a_group_kills_what_runs_in_processes(pool: CallbackPool, tmp_path: Path
 
 @pytest.mark.parametrize("most", [1, 3])
 def test_max_tasks_per_child_renews_the_processes(most: int) -> None:
-    """Each runs so many tasks, and the pool neither hangs nor loses one."""
+    """Each runs so many tasks, and the pool neither hangs nor loses a task."""
     with CallbackPool("process", max_workers=2, max_tasks_per_child=most) as pool:
         pids = list(pool.map(pid_of, range(12)))
         assert max(map(pids.count, pids)) <= most
@@ -221,7 +221,7 @@ def pid_of(_: int) -> int:
 
 
 def test_max_tasks_per_child_with_one_worker_and_a_close() -> None:
-    """With which a standard executor hangs; and one that is closed before its tasks are done."""
+    """A standard executor hangs with that; this also closes a pool before its tasks are done."""
     pool = CallbackPool("process", max_workers=1, max_tasks_per_child=2)
     tasks = [pool.submit(abs, -n) for n in range(7)]
     pool.close(60.0)
@@ -245,7 +245,7 @@ METHODS = [
 @pytest.mark.parametrize("given", ["method", "context"])
 @pytest.mark.parametrize("method", METHODS)
 def test_processes_start_as_one_likes(method: str, given: str, tmp_path: Path) -> None:
-    """By each method, and by a context; initializers, errors and deaths are the same everywhere."""
+    """Each method and a context work; initializers, errors and deaths are the same everywhere."""
     context: Any = method if given == "method" else multiprocessing.get_context(method)
     with CallbackPool(
         "process", max_workers=1, mp_context=context, initializer=pool_workers.remember, initargs=("x",)
@@ -260,14 +260,14 @@ def test_processes_start_as_one_likes(method: str, given: str, tmp_path: Path) -
 
 
 def test_what_does_not_go_is_refused_at_once() -> None:
-    """Unknown methods, things that are no context, and both arguments where there are no processes."""
+    """This holds for unknown methods, objects that are not a context, and both arguments without processes."""
     with pytest.raises(ValueError, match="mp_context must be None, a context, or one of"):
-        CallbackPool("process", mp_context="thread")  # type: ignore[arg-type]  # that is the test
+        CallbackPool("process", mp_context="thread")  # type: ignore[arg-type]  # this is the test
     with pytest.raises(TypeError, match="mp_context must be"):
-        CallbackPool("process", mp_context=5)  # type: ignore[arg-type]  # likewise
+        CallbackPool("process", mp_context=5)  # type: ignore[arg-type]  # this is the test
     for value, error in ((0, ValueError), (-1, ValueError), (0.5, TypeError)):
         with pytest.raises(error, match="max_tasks_per_child"):
-            CallbackPool("process", max_tasks_per_child=value)  # type: ignore[arg-type]  # likewise
+            CallbackPool("process", max_tasks_per_child=value)  # type: ignore[arg-type]  # this is the test
     with pytest.raises(ValueError, match="mp_context is for executor='process', not for 'thread'"):
         CallbackPool(mp_context="spawn")
     with pytest.raises(ValueError, match="max_tasks_per_child is for"), ThreadPoolExecutor(1) as executor:
@@ -279,7 +279,7 @@ def test_what_does_not_go_is_refused_at_once() -> None:
 
 @posix
 def test_terminate_kills_and_returns(tmp_path: Path) -> None:
-    """All of its processes, busy and idle, though a task ignores every signal that it can."""
+    """It kills all of its processes, busy and idle, although a task ignores every signal that it can."""
     pool = CallbackPool("process", max_workers=3)
     idle = set(pool.map(pid_of, range(20)))
     task, pid = begun(pool, tmp_path)

@@ -1,4 +1,4 @@
-"""The pool's life: arguments, closing, aborting, backpressure, interrupts, forks and being dropped."""
+"""The life of a pool: arguments, closing, aborting, backpressure, interrupts, forks and being dropped."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ LIMIT = 10.0
     ],
 )
 def test_bad_arguments_are_refused_at_once(arguments: dict[str, Any], error: type[Exception], words: str) -> None:
-    """The constructor names what is wrong, before anything starts."""
+    """The constructor names the wrong argument, before anything starts."""
     with pytest.raises(error, match=words):
         CallbackPool(**arguments)
 
 
 def test_bad_calls_are_refused_with_the_state_unchanged() -> None:
-    """Wrong callbacks, timeouts and chunk sizes raise at once, and nothing was submitted."""
+    """Wrong callbacks, timeouts and chunk sizes raise at once, and no task was submitted."""
     with CallbackPool() as pool:
         with pytest.raises(TypeError, match="callback"):
             pool.apply_async(len, ("a",), callback=3)  # type: ignore[arg-type]
@@ -82,7 +82,7 @@ def test_closed_pool_refuses_outsiders() -> None:
 
 
 def test_close_that_times_out_stays_closed_and_can_be_called_again() -> None:
-    """A close that times out says what is pending; a second one goes on where it stopped."""
+    """A close that times out says what is pending; a second one goes on waiting."""
     hold = threading.Event()
     pool = CallbackPool(max_workers=1)
     pool.submit(hold.wait, LIMIT)
@@ -102,7 +102,7 @@ def test_close_that_times_out_stays_closed_and_can_be_called_again() -> None:
 
 @pytest.mark.parametrize("method", ["abort", "terminate"])
 def test_abort_cancels_what_is_queued_and_tells_every_callback(method: str) -> None:
-    """Six queued tasks are all told, what runs is returned and ends by itself, and the pool takes no more."""
+    """All six queued tasks are reported, running ones are returned and end by themselves; the pool takes no more."""
     hold, running = threading.Event(), threading.Event()
     told: list[BaseException] = []
     finished: list[str] = []
@@ -128,7 +128,7 @@ def test_abort_cancels_what_is_queued_and_tells_every_callback(method: str) -> N
 
 
 def test_shutdown_is_the_executors() -> None:
-    """shutdown(cancel_futures=True) cancels what is queued, waits for the rest and raises no group."""
+    """shutdown(cancel_futures=True) cancels queued tasks, waits for the others and raises no group."""
     running, hold = threading.Event(), threading.Event()
     told: list[BaseException] = []
 
@@ -165,7 +165,7 @@ def test_shutdown_without_waiting_still_runs_everything() -> None:
 
 
 def test_max_pending_never_blocks_callbacks_and_tasks() -> None:
-    """Inside submissions pass the limit, where they would otherwise wait for themselves."""
+    """Submissions from inside exceed the limit, because otherwise they would wait for themselves."""
     seen: list[int] = []
 
     def task() -> int:
@@ -229,7 +229,7 @@ def test_context_is_copied_for_thread_tasks() -> None:
 
 
 def test_initializer_runs_in_each_thread_and_its_failure_fails_the_tasks() -> None:
-    """An initializer that raises turns into an error of the queued tasks, not into a hang."""
+    """If an initializer raises, queued tasks fail and nothing hangs."""
     local = threading.local()
 
     def prepare(value: int) -> None:
@@ -259,7 +259,7 @@ def test_pool_that_is_dropped_ends_its_threads() -> None:
     del pool
 
     def collected() -> bool:
-        gc.collect()  # again, because its own thread may have had it in hand the first time
+        gc.collect()  # again, because its own thread may have referred to it the first time
         return gone() is None
 
     until(collected)
@@ -294,7 +294,7 @@ def test_stats_count_each_end_once() -> None:
 
 
 def test_stats_count_a_settled_task_once_while_its_hook_runs() -> None:
-    """A thread that waited for a task to be settled finds it only among the ended ones."""
+    """A thread that waited until a task was settled finds it only among the ended ones."""
     go_on = threading.Event()
 
     class Hooked(CallbackPool):
@@ -311,7 +311,7 @@ def test_stats_count_a_settled_task_once_while_its_hook_runs() -> None:
 
 @pytest.mark.parametrize("wait", ["join", "close"])
 def test_interrupt_while_waiting_cancels_the_queue_and_comes_out(wait: str) -> None:
-    """Ctrl-C in join or close cancels what is queued, calls every callback and comes out, though a task still runs."""
+    """Ctrl-C in join or close cancels queued tasks, calls every callback and is raised, although a task still runs."""
     hold = threading.Event()
     told: list[BaseException] = []
     pool = CallbackPool(max_workers=1)
@@ -344,7 +344,8 @@ def interrupt_when(ready: Any) -> None:
 def test_forked_child_gets_an_error_from_every_method(fork: str, leave: str) -> None:
     """In a forked child each method raises ForkedError at once, and exit does not hang.
 
-    C code may fork without Python's hooks. Then Python takes the other threads for alive, and its own exit may hang.
+    C code may fork without Python's hooks. Then Python believes that the other threads are alive, and its own exit may
+    hang.
     """
     code = f"""
 import ctypes, os, signal, threading, warnings
@@ -376,7 +377,7 @@ pool.close(10)
 
 
 def test_handed_in_executor_is_used_and_left_open() -> None:
-    """A ThreadPoolExecutor that is handed in runs the tasks, lambdas too, and survives the pool."""
+    """A ThreadPoolExecutor that is passed in runs the tasks, even lambdas, and survives the pool."""
     with ThreadPoolExecutor(1) as executor:
         seen: list[int] = []
         with CallbackPool(executor) as pool:
@@ -420,7 +421,7 @@ def test_shutdown_ends_though_a_task_submits_itself_again(cancel: bool) -> None:
 
 
 def test_shutdown_runs_what_it_has_and_tells_every_callback() -> None:
-    """Nothing that was submitted before is lost."""
+    """No task that was submitted before is lost."""
     go = threading.Event()
     told: list[int] = []
     pool = CallbackPool(max_workers=1)
@@ -456,7 +457,7 @@ def test_close_has_a_way_out_though_a_task_submits_itself_again(way_out: str) ->
 
 
 def test_terminate_kills_what_runs_in_processes(tmp_path: Path) -> None:
-    """The processes are dead soon, error callbacks get a CancelledError, and join has nothing to wait for."""
+    """The processes are soon dead, error callbacks get a CancelledError, and join returns."""
     told: list[BaseException] = []
     pool = CallbackPool("process", max_workers=1)
     path = tmp_path / "pid"
@@ -473,7 +474,7 @@ def test_terminate_kills_what_runs_in_processes(tmp_path: Path) -> None:
 
 
 def test_abort_kills_nothing(tmp_path: Path) -> None:
-    """What runs in a process when the pool is aborted comes to its end, and its callback comes."""
+    """A task that runs in a process when the pool is aborted ends, and its callback is called."""
     told: list[str] = []
     pool = CallbackPool("process", max_workers=1)
     path, begun = tmp_path / "go", pool.submit(pool_workers.add, 1)
@@ -487,7 +488,7 @@ def test_abort_kills_nothing(tmp_path: Path) -> None:
 
 
 def test_terminate_returns_what_runs_in_threads() -> None:
-    """A thread can't be killed: its task is returned, and its callback still comes."""
+    """A thread can't be killed: its task is returned, and its callback is called later."""
     begun, go = threading.Event(), threading.Event()
     told: list[bool] = []
 

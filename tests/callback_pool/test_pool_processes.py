@@ -1,4 +1,4 @@
-"""Process pools: whatever a task, its arguments, its result or its worker do, it is an error of that task only."""
+"""Process pools: an error in a task, its arguments, its result or its worker affects that task only."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ LIMIT = 15.0
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[CallbackPool]:
-    """One pool for all tests that leave it as it was."""
+    """One pool for all tests that leave it unchanged."""
     with CallbackPool("process", max_workers=2, name="shared") as pool:
         yield pool
 
 
 def test_call_with_keywords_and_callback(shared: CallbackPool) -> None:
-    """Arguments, keywords and results travel, and the callback runs here."""
+    """Arguments, keywords and results are sent, and the callback runs here."""
     seen: list[tuple[int, int]] = []
     shared.apply_async(pool_workers.add, (1,), {"b": 2}, callback=lambda n: seen.append((n, os.getpid()))).wait_settled(
         LIMIT
@@ -69,7 +69,7 @@ def test_outcome_that_cannot_travel_is_a_clear_error(
 
 
 def test_argument_that_cannot_be_pickled_is_raised_by_submit(shared: CallbackPool) -> None:
-    """Submit itself refuses what can't be pickled, names it, and nothing was submitted."""
+    """Submit itself refuses the call and names the argument; no task was submitted."""
     before = shared.stats.submitted
     calls: list[tuple[Any, str]] = [
         ((pool_workers.add, threading.Lock()), r"argument 0 \(a _thread.lock\)"),
@@ -99,7 +99,7 @@ def test_system_exit_in_a_task_is_its_error(shared: CallbackPool) -> None:
 
 
 def test_workers_ignore_interrupts(shared: CallbackPool) -> None:
-    """Ctrl-C at the terminal, which reaches the workers too, is the parent's business."""
+    """Ctrl-C at the terminal, which reaches the workers too, is handled by the parent."""
     assert shared.submit(pool_workers.ignores_interrupts).result(LIMIT)
 
 
@@ -110,7 +110,7 @@ def test_map_in_chunks(shared: CallbackPool) -> None:
 
 @pytest.mark.parametrize("death", [pool_workers.die, pool_workers.kill_self])
 def test_worker_death_fails_its_task_and_the_others_go_on(shared: CallbackPool, death: Any) -> None:
-    """A task that takes its worker down has a clear error, and it is the only one."""
+    """The error of a task that kills its worker is clear, and it is the only error."""
     told: list[BaseException] = []
     tasks = [shared.apply_async(death, error_callback=told.append)]
     tasks += [shared.submit(pool_workers.add, i) for i in range(30)]
@@ -136,7 +136,7 @@ def pid_for(_: int) -> int:
 
 
 def test_initializer_runs_in_each_process() -> None:
-    """Initializer and initargs reach the workers, on top of the pool's own set-up."""
+    """Initializer and initargs reach the workers, in addition to the pool's own set-up."""
     with CallbackPool("process", max_workers=1, initializer=pool_workers.remember, initargs=("x",)) as pool:
         assert pool.submit(pool_workers.remembered).result(LIMIT) == ["x"]
         assert pool.submit(pool_workers.ignores_interrupts).result(LIMIT)
@@ -157,11 +157,11 @@ def test_initargs_of_a_context_that_forks_are_refused_with_what_to_write(make: C
 
 
 def test_initargs_may_be_what_only_a_starting_process_gets() -> None:
-    """A lock of multiprocessing, which travels with the start of a process alone, reaches the initializer."""
+    """A lock of multiprocessing, which can be sent only at the start of a process, reaches the initializer."""
     lock = multiprocessing.get_context("spawn").Lock()
     with CallbackPool("process", max_workers=1, initializer=pool_workers.remember, initargs=(lock,)) as pool:
         assert pool.submit(pool_workers.try_remembered).result(LIMIT) is True
-        assert lock.acquire(block=False) is False  # it is one and the same
+        assert lock.acquire(block=False) is False  # it is the same lock
 
 
 def test_initializer_that_fails_fails_the_tasks() -> None:
@@ -175,14 +175,14 @@ def test_initializer_that_fails_fails_the_tasks() -> None:
 
 
 def test_cloudpickle_lets_lambdas_through() -> None:
-    """With cloudpickle's dumps, lambdas travel both ways."""
+    """With cloudpickle's dumps, lambdas can be sent both ways."""
     cloudpickle = pytest.importorskip("cloudpickle")
     with CallbackPool("process", max_workers=1, dumps=cloudpickle.dumps) as pool:
         assert pool.submit(lambda: lambda: 5).result(LIMIT)() == 5
 
 
 def test_abort_tells_the_queue_and_returns_what_was_fetched(tmp_path: Path) -> None:
-    """After abort each task is reported as cancelled or is returned, and those returned end by themselves."""
+    """After abort each task is reported as cancelled or is returned, and the returned ones end by themselves."""
     go = tmp_path / "go"
     told: list[BaseException] = []
     pool = CallbackPool("process", max_workers=1)
@@ -200,7 +200,7 @@ def test_abort_tells_the_queue_and_returns_what_was_fetched(tmp_path: Path) -> N
 
 
 def test_growing_start_board() -> None:
-    """A start board hands out more slots than it began with, each one its own."""
+    """A start board provides more slots than it began with, all distinct."""
     from syncprims.callback_pool.travel.start_board import StartBoard, stamp
 
     board = StartBoard()
@@ -215,7 +215,7 @@ def test_growing_start_board() -> None:
     path = address.partition(":")[2]
     del board
     assert not os.path.exists(path)
-    stamp(address, slots[3] + 10**6)  # the pool is gone, the worker is still there
+    stamp(address, slots[3] + 10**6)  # the pool is gone, the worker still exists
 
 
 def lose_a_worker(pool: CallbackPool, folder: Path) -> None:
@@ -225,7 +225,7 @@ def lose_a_worker(pool: CallbackPool, folder: Path) -> None:
 
 
 def get_stuck(pool: CallbackPool, folder: Path) -> None:
-    """Let a worker be killed at the end."""
+    """Run a task whose worker has to be killed at the end."""
     mark = str(folder / "pid")
     pool.apply_async(pool_workers.announce_then_hang, (mark,), error_callback=lambda _: None, timeout=1.5)
     assert pool.submit(pool_workers.wait_for_file, mark).result(LIMIT) == mark
@@ -237,7 +237,7 @@ def get_stuck(pool: CallbackPool, folder: Path) -> None:
 def test_closed_pool_is_gone_without_a_collection(
     trouble: Callable[[CallbackPool, Path], None], tmp_path: Path
 ) -> None:
-    """Pipes and semaphores of a closed pool go at once: nothing refers to itself, and a kept task holds none."""
+    """Pipes and semaphores of a closed pool go at once: there is no reference cycle, and a kept task keeps none."""
     gc.collect()
     gc.disable()
     try:
@@ -245,7 +245,7 @@ def test_closed_pool_is_gone_without_a_collection(
         kept = pool.submit(pool_workers.add, 1, 2)
         assert kept.result(LIMIT) == 3
         backend = weakref.ref(pool._backend)
-        stations = list(map(weakref.ref, pool._backend._stations.values()))  # type: ignore[attr-defined]  # the processes' own
+        stations = list(map(weakref.ref, pool._backend._stations.values()))  # type: ignore[attr-defined]  # of process workers
         trouble(pool, tmp_path)
         stations += map(weakref.ref, pool._backend._stations.values())  # type: ignore[attr-defined]
         pool.close(LIMIT)
@@ -259,14 +259,14 @@ def test_closed_pool_is_gone_without_a_collection(
 
 @pytest.mark.parametrize("fn", [pool_workers.raise_speechless_error, pool_workers.refusing_result_without_words])
 def test_error_that_cannot_be_printed_is_told_of(shared: CallbackPool, fn: Callable[[], object]) -> None:
-    """An exception whose text raises is an error of its task as any other, wherever it comes up."""
+    """An exception whose text raises is an error of its task like any other, wherever it is raised."""
     told: list[BaseException] = []
     shared.apply_async(fn, error_callback=told.append).wait_settled(LIMIT)
     assert "SpeechlessError" in repr(told[0])
 
 
 def test_error_of_a_result_holds_no_frame(shared: CallbackPool) -> None:
-    """What went wrong while a result was unpickled here is reported as text: frames would hold the executor's pipes."""
+    """An error while a result is unpickled here is reported as text: frames would hold the executor's pipes."""
     error = shared.submit(pool_workers.refusing_result).exception(LIMIT)
     assert isinstance(error, TransportError)
     cause = error.__cause__

@@ -1,4 +1,4 @@
-"""Whole programs: output order, interpreter exit, Ctrl-C, the parent's death, and what importing costs."""
+"""Whole programs: output order, interpreter exit, Ctrl-C, the parent's death, and the cost of imports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from syncprims.callback_pool import CallbackPool
 
 def run(tmp_path: Path, body: str, *arguments: str) -> tuple[int, list[str], str]:
     """Run a program as a file, with its output in pipes; returns status, lines and errors."""
-    # Unbuffered, `print` makes several writes, and the lines of two processes may mix.
+    # Without a buffer, `print` makes several writes, and the lines of two processes may mix.
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     program = start(tmp_path, body, *arguments)
     done = subprocess.run(program, capture_output=True, text=True, timeout=LIMIT, check=False, env=buffered)
@@ -60,7 +60,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("kind", ["thread", "process", "handed in"])
 def test_open_pool_drains_at_exit(tmp_path: Path, kind: str) -> None:
-    """Six tasks of a pool that was not closed all run at exit, with callbacks and what these submit."""
+    """Six tasks of a pool that was not closed all run at exit, with callbacks and the tasks that these submit."""
     body = """
 def again(n):
     print(n, flush=True)
@@ -85,7 +85,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("kind", [kind for kind in ("process", "interpreter") if sys.version_info >= MADE_IN[kind]])
 def test_workers_find_what_a_script_defines_that_has_ended(tmp_path: Path, kind: str) -> None:
-    """Workers that start when the script has come to its end find its functions, as those that started before do."""
+    """Workers that start when the script has ended find its functions, like earlier ones."""
     program = tmp_path / "script.py"
     program.write_text(f"""
 import sys
@@ -114,7 +114,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
 def test_exit_does_not_wait_for_abandoned_tasks(tmp_path: Path, kind: str) -> None:
-    """A program whose expired task never returns ends at once, and its process does not live on."""
+    """A program whose expired task never returns ends at once, and its process ends as well."""
     body = """
 if __name__ == "__main__":
     mark = sys.argv[3]
@@ -133,7 +133,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
 def test_ctrl_c_inside_with_tells_the_queue_and_ends_promptly(tmp_path: Path, kind: str) -> None:
-    """SIGINT in a with block: every callback is called, what runs forever is not waited for."""
+    """SIGINT in a with block: every callback is called, and an endless task is not waited for."""
     body = """
 told = []
 if __name__ == "__main__":
@@ -204,7 +204,7 @@ pool.apply_async(pool_workers.fail, ("unheard",))
 
 
 def test_importing_the_primitives_is_light(tmp_path: Path) -> None:
-    """Importing and using what needs no pool imports nothing heavy, on 3.14 not even by way of `traceback`."""
+    """Importing and using primitives without a pool imports nothing heavy, on 3.14 not even through `traceback`."""
     program = tmp_path / "light.py"
     program.write_text("""
 import sys, threading
@@ -240,12 +240,12 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
 
 # -- pools that are made when the program ends -------------------------------------------------------------------------
 
-STARTS_NO_LATE_THREAD = sys.version_info[:2] == (3, 12)  # which starts no thread once the main thread has ended
+STARTS_NO_LATE_THREAD = sys.version_info[:2] == (3, 12)  # it starts no thread once the main thread has ended
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
 def test_pool_that_is_made_after_the_main_thread_has_ended_loses_nothing(tmp_path: Path, kind: str) -> None:
-    """A thread that outlives the main one makes a pool: its callbacks run, or it gets an error; never silence."""
+    """A thread that outlives the main one makes a pool: its callbacks run, or it gets an error."""
     body = f"""
 def late():
     threading.main_thread().join()
@@ -294,7 +294,7 @@ if __name__ == "__main__":
 
 
 def test_pool_that_is_first_asked_for_in_an_exit_handler_is_refused(tmp_path: Path) -> None:
-    """Nothing could drain it, so making it is an error."""
+    """It could not be drained, so making it is an error."""
     program = tmp_path / "program.py"
     program.write_text("""
 import atexit
@@ -314,7 +314,7 @@ atexit.register(use)
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
 def test_pool_that_was_drained_takes_no_more(tmp_path: Path, kind: str) -> None:
-    """An exit handler that runs after the pools' own gets an error from submit, as from every executor."""
+    """An exit handler that runs after the pools' own gets an error from submit, as with every executor."""
     program = tmp_path / "program.py"
     program.write_text(f"""
 import atexit
@@ -342,7 +342,7 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a worker by its signal")
 def test_broken_executor_that_is_lost_with_its_pool_does_not_keep_the_program(tmp_path: Path) -> None:
-    """The task that expired in it has the last reference, and the executor's thread drops that."""
+    """The expired task has the last reference to it, and the executor's thread drops that."""
     body = """
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context

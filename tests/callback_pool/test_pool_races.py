@@ -1,4 +1,4 @@
-"""Races between submit, callbacks, join, close and abort: every order of their steps, with threads played by hand."""
+"""Races between submit, callbacks, join, close and abort: every order of their steps, with simulated threads."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Play:
         self.accepted[0].cancel()
 
     def serve(self) -> None:
-        """Do as the dispatcher does with its next notice."""
+        """Handle the next notice like the dispatcher."""
         before = enter(self.pool._open_tasks, "callback")
         try:
             notice = self.pool._open_tasks.ended.get_nowait()
@@ -90,7 +90,7 @@ class Play:
             leave(before)
 
     def join(self) -> None:
-        """Join, up to the gate at which it would wait; where it must be let through in the end."""
+        """Join, up to the gate at which it would wait; the gate must open in the end."""
         before = Stage.play
         Stage.play = self
         try:
@@ -114,7 +114,7 @@ class Play:
         leave(before)
 
     def to_the_end(self) -> None:
-        """Let everything come to its end that still can, then close."""
+        """Let everything end that still can, then close."""
         for _ in range(12):
             for index in range(len(self.executor.inner)):
                 self.executor.finish(index)
@@ -123,7 +123,7 @@ class Play:
         self.close()
 
     def problem(self, *, aborted: bool) -> str | None:
-        """Say what is wrong at the end."""
+        """Return the fault at the end, or None."""
         if any(len(heard) != 1 for heard in self.told):
             return f"told {self.told}"
         if self.pool._open_tasks.jobs or not all(one.settled() for one in self.accepted):
@@ -142,13 +142,13 @@ class Play:
 
 
 class Stage:
-    """Which play's join comes to a gate."""
+    """The play whose join comes to a gate."""
 
     play: Play | None = None
 
     @staticmethod
     def come_to(gate: LockType, deadline: Deadline) -> bool:
-        """Wait at the gate, as far as a simulated thread can: it gives up, and another thread looks later."""
+        """Wait at the gate like a simulated thread: it gives up, and another thread looks later."""
         assert Stage.play is not None
         Stage.play.gates.append(gate)
         return False
@@ -175,7 +175,7 @@ def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def problems(length: int) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Play every sequence of so many different steps that begins by submitting; yield those that end badly."""
+    """Play every sequence of so many different steps that begins with a submission; yield those that end badly."""
     for steps in itertools.permutations([name for name in STEPS if name != "submit"], length):
         play = Play()
         play.submit(again=True)
@@ -194,7 +194,7 @@ def test_every_order_of_steps_ends_well(length: int, record_property: Note) -> N
 
 
 def arrivals(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[object, str | None]]:
-    """Let some steps fall into a join, before it has put up its gate or after; yield what they were and the problem."""
+    """Put some steps inside a join, before it has put up its gate or after; yield them and the problem."""
     names = ["finish", "serve", "serve again", "cancel", "close", "abort", "submit another"]
     for steps in itertools.permutations(names, 3):
         for first, second in itertools.combinations_with_replacement(range(4), 2):
@@ -230,7 +230,7 @@ def arrival(
 
 
 def test_steps_that_fall_into_a_join_end_well(monkeypatch: pytest.MonkeyPatch, record_property: Note) -> None:
-    """Wherever three steps fall beside the look and the gate of a join, it is not left waiting."""
+    """Wherever three steps come beside the look and the gate of a join, it does not keep waiting."""
     outcomes = list(arrivals(monkeypatch))
     assert [one for one in outcomes if one[1]] == []
     record_property("interleavings of the pool", len(outcomes))
@@ -242,7 +242,7 @@ def test_join_that_looks_only_once_is_caught(monkeypatch: pytest.MonkeyPatch, re
     def look_once(entrance: opened.OpenTasks[Any, Any], deadline: Deadline) -> bool:
         if not entrance.jobs:
             return True
-        gate = opened.put_up(entrance._idle_gates)  # type: ignore[attr-defined]  # what was put in its place
+        gate = opened.put_up(entrance._idle_gates)  # type: ignore[attr-defined]  # the replacement
         return Stage.come_to(gate, deadline)
 
     monkeypatch.setattr(opened.OpenTasks, "_await_idle", look_once)
@@ -256,7 +256,7 @@ def callback_is_owed(play: Play) -> bool:
 
 
 def test_callback_may_submit_while_the_pool_closes() -> None:
-    """However closing falls between the task's end and its callback, what the callback submits runs."""
+    """Wherever closing comes between the task's end and its callback, a task that the callback submits runs."""
     for steps in itertools.permutations(["finish", "serve", "close", "serve again"]):
         play = Play()
         play.submit(again=True)
@@ -268,14 +268,14 @@ def test_callback_may_submit_while_the_pool_closes() -> None:
 
 
 def test_lost_notice_is_caught(monkeypatch: pytest.MonkeyPatch, record_property: Note) -> None:
-    """Mutation: where tasks that are done give no notice, some order ends with one pending forever."""
+    """Mutation: if finished tasks give no notice, some order ends with one pending forever."""
     monkeypatch.setattr(task.Task, "_invoke_callbacks", lambda one: None)
     assert any("told" in problem or "pending forever" in problem for _, problem in problems(2))
     record_property("mutations caught", 1)
 
 
 def test_pending_dropped_before_the_callback_is_caught(monkeypatch: pytest.MonkeyPatch, record_property: Note) -> None:
-    """Mutation: where a task is dropped before its callback, some order retires the pool under that callback."""
+    """Mutation: if a task is dropped before its callback, some order retires the pool during that callback."""
     call_back = Dispatcher._call_back
 
     def too_early(self: Dispatcher, one: Job[Any], outcome: str, value: object) -> None:
@@ -288,7 +288,7 @@ def test_pending_dropped_before_the_callback_is_caught(monkeypatch: pytest.Monke
 
 
 def test_phase_read_before_the_store_is_caught(monkeypatch: pytest.MonkeyPatch, record_property: Note) -> None:
-    """A submitter that closing overtakes takes its task back; mutation: one that looks too early leaves it behind."""
+    """A submitter takes its task back if the pool closes first; mutation: one that looks too early leaves it behind."""
 
     def overtaken(play: Play, look: Callable[[], None]) -> None:
         """Close between the submitter's first look at the phase and its store."""

@@ -44,7 +44,7 @@ def test_tqdm_recipe() -> None:
 
 
 def test_rich_recipe() -> None:
-    """The lines of the page make a rich bar whose total follows what is submitted, and which ends full."""
+    """The lines of the page make a rich bar whose total follows the submissions, and which ends full."""
     progress = pytest.importorskip("rich.progress").Progress
     console = pytest.importorskip("rich.console").Console(file=io.StringIO())
     names: dict[str, Any] = {
@@ -59,7 +59,7 @@ def test_rich_recipe() -> None:
 
 
 def test_progress_counts_every_task_once() -> None:
-    """The first number counts up by one to the end; the second is never behind the first, and ends equal."""
+    """The first number counts up by one to the end; the second is never less than the first, and ends equal."""
     seen: list[tuple[int, int]] = []
     with CallbackPool(max_workers=4, on_progress=lambda done, total: seen.append((done, total))) as pool:
         with Threads() as threads:
@@ -101,7 +101,7 @@ def test_tasks_and_callbacks_see_the_submitters_context() -> None:
 
     def tell(value: object) -> None:
         seen.append((value, who.get()))
-        who.set("callback")  # must not reach any other code
+        who.set("callback")  # no other code must see this
 
     with CallbackPool(max_workers=1) as pool:
         for name in ("ada", "bob"):
@@ -114,7 +114,7 @@ def test_tasks_and_callbacks_see_the_submitters_context() -> None:
 
 
 def test_callbacks_of_process_tasks_see_the_submitters_context() -> None:
-    """A call that goes to a process has no context there, but its callback here has the submitter's."""
+    """A call in a process has no context there, but its callback here has the submitter's."""
     seen: list[str] = []
     with CallbackPool("process", max_workers=1) as pool:
         who.set("ada")

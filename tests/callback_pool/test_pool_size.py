@@ -48,7 +48,7 @@ if __name__ == "__main__":
 
 
 def extra_megabytes(kind: str, way: str, tasks: int) -> float:
-    """Run so many tasks in its own program; return how much its peak of memory has grown."""
+    """Run so many tasks in a separate program; return by how much its peak of memory has grown."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, kind, way, str(tasks)],
         capture_output=True,
@@ -69,7 +69,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /
 @linux
 @pytest.mark.parametrize("way", ["submit", "map"])
 def test_many_tasks_stay_small(way: str) -> None:
-    """Ten thousand tasks behind max_pending need next to no extra memory, and all callbacks run."""
+    """Ten thousand tasks with max_pending need almost no extra memory, and all callbacks run."""
     assert extra_megabytes("thread", way, 10_000) < 10
 
 

@@ -1,4 +1,4 @@
-"""What makes the pool quick: fewer wakeups and lighter tasks, with nothing lost for it."""
+"""The pool's speed: fewer wakeups and lighter tasks, and nothing is lost by that."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIMIT = 10.0
 def test_dispatcher_rests_only_while_many_tasks_are_open(
     monkeypatch: pytest.MonkeyPatch, queued: int, rests: int
 ) -> None:
-    """Behind a backend that asks for it, it rests when it has settled what there was and many tasks are left."""
+    """With a backend that asks for it, it rests when its inbox is empty and many tasks are left."""
     rested: SimpleQueue[float] = SimpleQueue()
     monkeypatch.setattr(Backend, "rest", 0.25)
     monkeypatch.setattr(dispatcher, "sleep", rested.put)
@@ -46,7 +46,7 @@ def test_dispatcher_rests_only_while_many_tasks_are_open(
 
 
 def test_task_has_all_that_a_future_has() -> None:
-    """A task stores by itself, or on its class, what the constructor of Future would have stored."""
+    """A task or its class has everything that the constructor of Future would have stored."""
     with CallbackPool(max_workers=1) as pool:
         task = pool.submit(len, "abc")
     for name in vars(Future()):
@@ -70,23 +70,23 @@ def test_two_wait_for_one_task_each_with_a_limit() -> None:
 
 
 class Thing:
-    """Something that can be referred to weakly."""
+    """An object that allows weak references."""
 
 
 @pytest.mark.parametrize("way", ["map", "map_unordered"])
 def test_map_keeps_no_result_that_was_taken(way: str) -> None:
-    """A result of a chunk is its taker's alone as soon as it is taken."""
+    """Once a result of a chunk is taken, only its taker refers to it."""
     with CallbackPool(max_workers=1) as pool:
         results: Iterator[Thing] = getattr(pool, way)(lambda _: Thing(), range(3), chunksize=3)
         taken = weakref.ref(next(results))
-        gc.collect()  # free-threaded builds leave it to that to count what another thread has made
+        gc.collect()  # free-threaded builds leave objects of another thread to the collector
         assert taken() is None
         assert len(list(results)) == 2
 
 
 @pytest.mark.parametrize("iterables", [(), ([],), ([1], [])])
 def test_map_over_nothing(iterables: tuple[list[int], ...]) -> None:
-    """Without items, or without iterables, a map has no results, as the builtin's."""
+    """Without items, or without iterables, a map has no results, like the builtin."""
     with CallbackPool(max_workers=1) as pool:
         assert list(pool.map(lambda *_: 1, *iterables)) == []
 
@@ -96,7 +96,7 @@ def stop(_: int) -> int:
 
 
 def test_map_does_not_end_by_a_call_that_raises_stop_iteration() -> None:
-    """What a call raises is an error of the map, never the silent end of it."""
+    """The exception of a call is an error of the map, never its silent end."""
     with CallbackPool(max_workers=1) as pool, pytest.raises(RuntimeError) as caught:
         list(pool.map(stop, range(3), chunksize=3))
     assert isinstance(caught.value.__cause__, StopIteration)

@@ -1,4 +1,4 @@
-"""Timeouts: reported once, on time, and never for an innocent task; a stuck task holds nothing up."""
+"""Timeouts: reported once, on time, and never for a task that has not begun; a stuck task blocks nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def one_thread(request: pytest.FixtureRequest) -> Iterator[CallbackPool]:
 
 
 def test_expired_task_is_told_once_and_its_late_result_dropped(one_thread: CallbackPool) -> None:
-    """The error callback gets TaskTimeoutError, the callback nothing, when the call returns after all."""
+    """The error callback gets TaskTimeoutError, and the callback is not called when the call returns after all."""
     hold = threading.Event()
     told: list[BaseException] = []
     late: list[object] = []
@@ -64,7 +64,7 @@ def test_timeout_counts_from_the_start(one_thread: CallbackPool) -> None:
 
 
 def test_endless_thread_is_replaced_and_never_waited_for() -> None:
-    """With its only thread stuck, the pool still runs what is queued, closes, and counts the slot."""
+    """With its only thread stuck, the pool still runs queued tasks, closes, and counts the slot."""
     release = threading.Event()
     told: list[BaseException] = []
     with CallbackPool(max_workers=1) as pool:
@@ -82,12 +82,12 @@ def test_endless_thread_is_replaced_and_never_waited_for() -> None:
 
 
 def test_promise_of_a_lost_worker_is_not_believed() -> None:
-    """A worker that leaves after its task expired takes no promise with it that the next task relies on."""
+    """A worker that leaves after its task expired leaves no token that the next task relies on."""
     hold = threading.Event()
     with CallbackPool(max_workers=1) as pool:
         task = pool.apply_async(hold.wait, (LIMIT,), error_callback=lambda _: None, timeout=0.02)
-        # What a worker leaves that is held up between finding the queue empty and saying so.
-        pool._backend._idle.append(None)  # type: ignore[attr-defined]  # threads' own
+        # The token of a worker that is stopped between finding the queue empty and adding the token.
+        pool._backend._idle.append(None)  # type: ignore[attr-defined]  # of thread workers
         task.wait_settled(LIMIT)
         (worker,) = pool._backend._threads  # type: ignore[attr-defined]
         hold.set()
@@ -96,7 +96,7 @@ def test_promise_of_a_lost_worker_is_not_believed() -> None:
 
 
 def test_task_that_is_in_time_does_not_expire() -> None:
-    """A task that ends before its time is up returns its result, and its worker is counted in again."""
+    """A task that ends before its time is up returns its result, and its worker counts again."""
     with CallbackPool(max_workers=1) as pool:
         for _ in range(50):
             assert pool.apply_async(len, ("abc",), timeout=LIMIT).result(LIMIT) == 3
@@ -106,7 +106,7 @@ def test_task_that_is_in_time_does_not_expire() -> None:
 
 @pytest.mark.parametrize("handed_in", [False, True], ids=["own", "handed in"])
 def test_innocent_task_fetched_in_advance_does_not_expire(tmp_path: Path, handed_in: bool) -> None:
-    """A process executor calls fetched tasks running; ours expire only once they have really begun."""
+    """A process executor reports fetched tasks as running; ours expire only once they have really begun."""
     go = tmp_path / "go"
     executor = ProcessPoolExecutor(1, mp_context=get_context("forkserver"))
     expired = threading.Event()

@@ -1,4 +1,4 @@
-"""The one rule for errors: what a task of the pool raised and no code looked at is raised when the pool closes."""
+"""The one rule for errors: if no code looked at a task's exception, the pool raises it when it closes."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def fail(message: str = "bad") -> NoReturn:
 
 
 def texts(group: CallbackErrors) -> list[str]:
-    """What the errors of a group say."""
+    """The texts of a group's errors."""
     return sorted(str(error) for error in group.exceptions)
 
 
 @contextmanager
 def raised_at_the_end(*expected: str) -> Iterator[None]:
-    """Hold that leaving raises a group of just these errors."""
+    """Assert that leaving raises a group of exactly these errors."""
     with pytest.raises(CallbackErrors) as caught:
         yield
     assert texts(caught.value) == sorted(expected)
@@ -41,7 +41,7 @@ def raised_at_the_end(*expected: str) -> Iterator[None]:
 
 @contextmanager
 def nothing_lost_or_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Hold that nothing is logged in the meantime."""
+    """Assert that nothing is logged meanwhile."""
     with caplog.at_level(logging.ERROR, "syncprims"):
         yield
         gc.collect()
@@ -62,7 +62,7 @@ def test_errors_of_a_map_that_was_never_read_are_raised(way: str, chunksize: int
 
 @pytest.mark.parametrize("way", MAPS)
 def test_one_error_of_a_map_that_was_read_stands_for_the_rest(way: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Whether the other chunks have failed by then or will fail, the reader has heard."""
+    """This holds whether the other chunks have failed by then or will fail."""
     begun, go = threading.Event(), threading.Event()
 
     def step(number: int) -> None:
@@ -81,7 +81,7 @@ def test_one_error_of_a_map_that_was_read_stands_for_the_rest(way: str, caplog: 
 
 @pytest.mark.parametrize("way", MAPS)
 def test_results_of_a_map_that_were_given_up_do_not_count_as_seen(way: str) -> None:
-    """A reader that breaks off has looked at what it got, and at nothing else."""
+    """A reader that stops early has looked only at the results that it got."""
     settled = threading.Event()
 
     def step(number: int) -> int:
@@ -99,7 +99,7 @@ def test_results_of_a_map_that_were_given_up_do_not_count_as_seen(way: str) -> N
 
 
 def test_a_map_whose_reader_runs_out_of_time_has_told_of_no_error() -> None:
-    """The timeout is an error of the reading; what the call raises later is still unseen."""
+    """The timeout is an error of the reading; a later exception of the call is still unseen."""
     go = threading.Event()
 
     def late() -> Iterator[None]:
@@ -121,7 +121,7 @@ def test_a_map_whose_reader_runs_out_of_time_has_told_of_no_error() -> None:
 @pytest.mark.parametrize("kind", ["thread", "process"])
 @pytest.mark.parametrize("end", ["join", "close", "with"])
 def test_error_of_a_dropped_submit_is_raised(kind: Any, end: str) -> None:
-    """A task of submit that no one holds is the pool's, like one of apply_async."""
+    """A dropped task of submit belongs to the pool, like one of apply_async."""
     pool = CallbackPool(kind, max_workers=1)
     with raised_at_the_end("lost"):
         if end == "with":
@@ -134,7 +134,7 @@ def test_error_of_a_dropped_submit_is_raised(kind: Any, end: str) -> None:
 
 
 def test_error_of_a_dropped_submit_is_raised_wherever_threads_switch() -> None:
-    """Whatever of the pool still refers to the task for a moment, the error is never missed and logged instead."""
+    """Although parts of the pool refer to the task for a moment, the error is never missed and logged instead."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
@@ -147,7 +147,7 @@ def test_error_of_a_dropped_submit_is_raised_wherever_threads_switch() -> None:
 
 
 def missed(monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Close a pool while its worker is about to return from failing a task that no one holds."""
+    """Close a pool while its worker is about to return from failing a dropped task."""
     failed, go = threading.Event(), threading.Event()
     fail_job = Job.fail
 
@@ -179,7 +179,7 @@ def missed(monkeypatch: pytest.MonkeyPatch) -> bool:
 def test_a_worker_on_its_way_out_holds_no_failed_task(
     monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
 ) -> None:
-    """The job parts from its task; mutation: one that does not makes the error come too late."""
+    """The job drops its reference; mutation: without that, the error comes too late."""
     assert not missed(monkeypatch)
     monkeypatch.setattr(Job, "part", lambda self: None)
     assert missed(monkeypatch)
@@ -204,7 +204,7 @@ def test_error_of_a_submit_that_is_held_belongs_to_its_holder(caplog: pytest.Log
 
 
 def test_a_submit_that_was_looked_at_and_dropped_is_no_ones(caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is raised and nothing is logged for an error that its holder has seen."""
+    """An error that its holder has seen is neither raised nor logged."""
     with nothing_lost_or_logged(caplog), CallbackPool(max_workers=1) as pool:
         assert isinstance(pool.submit(fail).exception(LIMIT), ValueError)
         with pytest.raises(ValueError, match="bad"):
@@ -213,7 +213,7 @@ def test_a_submit_that_was_looked_at_and_dropped_is_no_ones(caplog: pytest.LogCa
 
 @pytest.mark.parametrize("cancel", [False, True])
 def test_shutdown_never_raises_and_logs_instead(cancel: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """As every executor's; each of the errors that close would have raised is in the log, once."""
+    """It is like every executor's; each error that close would have raised is in the log, once."""
     pool = CallbackPool(max_workers=1)
     with caplog.at_level(logging.ERROR, "syncprims"):
         pool.submit(fail, "dropped")
@@ -228,7 +228,7 @@ def test_shutdown_never_raises_and_logs_instead(cancel: bool, caplog: pytest.Log
 
 
 def test_leaving_by_an_exception_adds_the_errors_as_a_note() -> None:
-    """The block's own exception comes out, and says what no code has looked at, dropped tasks included."""
+    """The block's own exception is raised, with the unseen errors as a note, including those of dropped tasks."""
     settled = threading.Semaphore(0)
 
     def leave() -> NoReturn:
@@ -258,7 +258,7 @@ class Curious(CallbackPool):
 
 
 def test_a_hook_that_reads_every_outcome_has_looked_at_none() -> None:
-    """_on_settled sees every task, so what it reads of one is still unseen."""
+    """_on_settled sees every task, so an outcome that it reads is still unseen."""
     with raised_at_the_end("a", "b"), Curious(max_workers=1) as pool:
         pool.apply_async(fail, ("a",))
         pool.map(fail, ["b"])
@@ -303,7 +303,7 @@ async def awaits(task: Task[Any]) -> None:
     ],
 )
 def test_what_counts_as_looking(look: Callable[[Task[Any]], object], caplog: pytest.LogCaptureFixture) -> None:
-    """result(), exception() and get() count, from anywhere but a hook, a function of add_done_callback included."""
+    """result(), exception() and get() count, except in a hook; also in a function of add_done_callback."""
     go = threading.Event()
 
     def wait_and_fail() -> NoReturn:
@@ -317,14 +317,14 @@ def test_what_counts_as_looking(look: Callable[[Task[Any]], object], caplog: pyt
 
 
 def test_a_callback_that_reads_another_task_has_looked_at_it(caplog: pytest.LogCaptureFixture) -> None:
-    """A callback is ordinary code, and no hook."""
+    """A callback is ordinary code, not a hook."""
     with nothing_lost_or_logged(caplog), CallbackPool(max_workers=1) as pool:
         first = pool.apply_async(fail)
         pool.apply_async(len, ("",), callback=lambda _: first.exception(LIMIT))
 
 
 def test_a_task_submitted_by_a_hook_may_be_looked_at_inside_of_it() -> None:
-    """What a hook does in its own task, on a worker, is not the hook's reading."""
+    """A hook's own task runs on a worker, so its reading is not the hook's."""
     seen: list[BaseException | None] = []
 
     class Asking(CallbackPool):
@@ -344,7 +344,7 @@ def test_a_task_submitted_by_a_hook_may_be_looked_at_inside_of_it() -> None:
 
 
 def test_a_function_gets_a_task_for_each_error_also_of_one_that_was_dropped() -> None:
-    """on_callback_error is called with a task that has failed, whatever became of the one that was submitted."""
+    """on_callback_error gets a failed task, even if the submitted one was dropped."""
     got: list[tuple[Task[Any], BaseException]] = []
     with CallbackPool(max_workers=1, on_callback_error=lambda *told: got.append(told)) as pool:
         pool.submit(fail, "dropped")
@@ -354,7 +354,7 @@ def test_a_function_gets_a_task_for_each_error_also_of_one_that_was_dropped() ->
 
 
 def test_the_message_says_which_call_with_its_arguments_cut_short() -> None:
-    """Of a task and of a callback alike; what has no end is cut, and many arguments are counted out."""
+    """This holds for tasks and callbacks; endless arguments are shortened, and the rest of many is counted."""
     with pytest.raises(CallbackErrors) as caught, CallbackPool(max_workers=1) as pool:
         pool.apply_async(fail, ("x" * 10_000,))
     assert len(str(caught.value)) < 1300
@@ -371,14 +371,14 @@ def test_the_message_says_which_call_with_its_arguments_cut_short() -> None:
 
 
 class Unspeakable:
-    """Has no words for itself."""
+    """Raises when it is put into words."""
 
     def __repr__(self) -> str:
         raise SystemExit("no words")
 
 
 def test_an_argument_without_words_is_named_by_its_type() -> None:
-    """A repr that raises, be it SystemExit, neither loses the error nor ends the dispatcher."""
+    """A repr that raises, even SystemExit, neither loses the error nor ends the dispatcher."""
     pool = CallbackPool(max_workers=1)
     pool.apply_async(fail, (Unspeakable(),))
     with pytest.raises(CallbackErrors, match=r"fail\(<.*Unspeakable object>\)"):

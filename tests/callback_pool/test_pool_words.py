@@ -1,4 +1,4 @@
-"""multiprocessing's words: apply, map_async, starmap and imap do there what they do here, and more lazily."""
+"""multiprocessing's names: apply, map_async, starmap and imap work as there, and more lazily."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ both = pytest.mark.parametrize("kind", ["thread", "process"])
 
 @pytest.fixture
 def pool() -> Iterator[CallbackPool]:
-    """Two threads."""
+    """A pool of two threads."""
     with CallbackPool(max_workers=2, name="jobs") as made:
         yield made
 
@@ -49,7 +49,7 @@ def pool() -> Iterator[CallbackPool]:
 
 @both
 def test_all_of_the_words(kind: Any) -> None:
-    """Each gives what multiprocessing's gives."""
+    """Each returns the same as in multiprocessing."""
     heard: list[object] = []
     with CallbackPool(kind, max_workers=2) as pool:
         assert pool.apply(pool_workers.add, (2,), {"b": 3}) == 5
@@ -65,7 +65,7 @@ def test_all_of_the_words(kind: Any) -> None:
 
 
 def test_callbacks_come_before_get_and_wait_return(pool: CallbackPool) -> None:
-    """As in multiprocessing; unless that can't be, as in a callback of the same pool."""
+    """As in multiprocessing; except if that is impossible, as in a callback of the same pool."""
     heard: list[object] = []
     for _ in range(50):
         task = pool.apply_async(abs, (-1,), callback=heard.append)
@@ -88,13 +88,13 @@ def test_callbacks_come_before_get_and_wait_return(pool: CallbackPool) -> None:
         with stock:
             heard.append(result)
 
-    with stock:  # the callback needs that, so it is not waited for without end
+    with stock:  # the callback needs it, so the callback is not waited for without end
         assert pool.apply_async(abs, (-3,), callback=needs_lock).get() == 3
 
 
 @both
 def test_the_first_error_of_a_map_when_all_have_ended(kind: Any) -> None:
-    """It is the one that is raised, given to error_callback, and read for all others."""
+    """It is raised, given to error_callback, and counts as read for all others."""
     heard: list[BaseException] = []
     with CallbackPool(kind, max_workers=2) as pool:
         task = pool.map_async(int, ["1", "two", "3", "four"], 1, None, heard.append)
@@ -107,7 +107,7 @@ def test_the_first_error_of_a_map_when_all_have_ended(kind: Any) -> None:
 
 
 def test_an_unread_error_of_a_map_is_the_pools() -> None:
-    """Once, and not once for each part."""
+    """It is raised once, and not once for each part."""
     pool = CallbackPool(max_workers=2)
     pool.map_async(int, ["one", "two"], 1)
     with pytest.raises(CallbackErrors) as caught:
@@ -117,7 +117,7 @@ def test_an_unread_error_of_a_map_is_the_pools() -> None:
 
 
 def test_cancelling_a_map_cancels_its_parts(pool: CallbackPool) -> None:
-    """What is queued never begins."""
+    """Queued parts never begin."""
     go, begun = Event(), Event()
     ran: list[object] = []
 
@@ -137,7 +137,7 @@ def test_cancelling_a_map_cancels_its_parts(pool: CallbackPool) -> None:
 
 
 def test_a_map_that_is_aborted_is_cancelled() -> None:
-    """Its callback hears of it, and get() does not hang."""
+    """Its callback is called, and get() does not hang."""
     heard: list[BaseException] = []
     go, begun = Event(), Event()
     pool = CallbackPool(max_workers=1)
@@ -164,7 +164,7 @@ def test_a_map_fits_into_a_small_pool() -> None:
 
 
 def test_what_can_not_be_submitted_is_raised_and_leaves_nothing() -> None:
-    """Neither an open task nor one that runs later."""
+    """There is no open task and none that runs later."""
     with CallbackPool("process", max_workers=1) as pool:
         with pytest.raises(TransportError):
             pool.map_async(abs, [1, Event()], 1)
@@ -196,7 +196,7 @@ def test_waits_for_maps_are_edges() -> None:
 
 @pytest.mark.parametrize("word", ["map_async", "starmap_async", "starmap", "imap", "imap_unordered"])
 def test_bad_arguments_are_refused_at_once(pool: CallbackPool, word: str) -> None:
-    """And a closed pool, by an error that programs know from both sides."""
+    """A closed pool raises an error that fits both standard libraries' pools."""
     method: Any = getattr(pool, word)
     with pytest.raises(ValueError, match="chunksize"):
         method(abs, [(1,)], chunksize=0)
@@ -216,7 +216,7 @@ def test_bad_arguments_are_refused_at_once(pool: CallbackPool, word: str) -> Non
 
 
 class Source:
-    """Counts what is pulled from it."""
+    """Counts the items that are read from it."""
 
     def __init__(self, end: int | None = None, error: type[Exception] | None = None) -> None:
         """Give numbers up to the end, and then raise."""
@@ -237,7 +237,7 @@ class Source:
 @pytest.mark.parametrize(("max_pending", "most"), [(None, 3), (2, 2), (10, 3)])
 @pytest.mark.parametrize("word", ["imap", "imap_unordered"])
 def test_imap_is_never_far_ahead(word: str, max_pending: int | None, most: int) -> None:
-    """Nothing is pulled before the first result is asked for, and never more than max_workers + 1 at a time."""
+    """No item is read before the first result is requested, and never more than max_workers + 1 at a time."""
     source = Source(50)
     with CallbackPool(max_workers=2, max_pending=max_pending) as pool:
         results: LazyResults[int] = getattr(pool, word)(abs, source)
@@ -253,11 +253,11 @@ def test_imap_is_never_far_ahead(word: str, max_pending: int | None, most: int) 
 
 @pytest.mark.parametrize("word", ["imap", "imap_unordered"])
 def test_a_result_does_not_wait_for_the_source(pool: CallbackPool, word: str) -> None:
-    """What is finished is yielded before the next item is pulled."""
+    """A finished result is yielded before the next item is read."""
     given = Source()
     results = getattr(pool, word)(abs, given)
     assert next(results) == 0
-    pool.join(LIMIT)  # all that is in flight is done
+    pool.join(LIMIT)  # all tasks in flight are done
     before = given.pulled
     for _ in range(before - 1):
         next(results)
@@ -267,7 +267,7 @@ def test_a_result_does_not_wait_for_the_source(pool: CallbackPool, word: str) ->
 
 
 def test_errors_have_their_turn_and_the_iterator_goes_on(pool: CallbackPool) -> None:
-    """One error that was read stands for the others, of which none is raised by close()."""
+    """One error that was read stands for the others, and close() raises none of them."""
     results = pool.imap(int, ["0", "one", "2", "three", "4"])
     got: list[object] = []
     while True:
@@ -283,7 +283,7 @@ def test_errors_have_their_turn_and_the_iterator_goes_on(pool: CallbackPool) -> 
 
 
 def test_errors_that_were_given_up_are_the_pools() -> None:
-    """Those of results that no reader asked for are raised when the pool closes."""
+    """Errors of results that were not requested are raised when the pool closes."""
     pulled, begun, go = Event(), Event(), Event()
 
     def source() -> Iterator[str]:
@@ -310,7 +310,7 @@ def test_errors_that_were_given_up_are_the_pools() -> None:
 
 @pytest.mark.parametrize("word", ["imap", "imap_unordered"])
 def test_an_error_of_the_source_comes_after_its_results(pool: CallbackPool, word: str) -> None:
-    """And only once; then there is nothing more."""
+    """It is raised only once; then the iterator is exhausted."""
     results = getattr(pool, word)(abs, Source(4, LookupError))
     assert sorted(next(results) for _ in range(4)) == [0, 1, 2, 3]
     with pytest.raises(LookupError):
@@ -321,7 +321,7 @@ def test_an_error_of_the_source_comes_after_its_results(pool: CallbackPool, word
 
 @pytest.mark.parametrize("word", ["imap", "imap_unordered"])
 def test_next_with_a_limit(pool: CallbackPool, word: str) -> None:
-    """Its error is both pools', nothing is lost by it, and one can ask again."""
+    """Its error is that of both pools, nothing is lost by it, and you can ask again."""
     go = Event()
     results = getattr(pool, word)(lambda n: (go.wait(LIMIT), n)[1], [7])
     with pytest.raises(multiprocessing.TimeoutError) as caught:
@@ -335,7 +335,7 @@ def test_next_with_a_limit(pool: CallbackPool, word: str) -> None:
 
 
 def test_results_that_are_dropped_cancel_what_has_not_begun() -> None:
-    """An iterator that is left by break costs no more than what runs."""
+    """An iterator that is left by break costs no more than the running tasks."""
     go, ran = Event(), []
     with CallbackPool(max_workers=1) as pool:
 
@@ -380,7 +380,7 @@ def test_cpythons_tests_of_pools_pass(record_property: Note) -> None:
 
 @pytest.mark.skipif(not HOWTO.exists(), reason="the pages are not there: only the tests were copied")
 def test_the_ten_lines_of_the_howto_are_those_that_cpythons_tests_ran_with() -> None:
-    """But for types; and they are ten."""
+    """They are the same except for types, and there are ten."""
     examples = doctest.DocTestParser().get_examples(HOWTO.read_text(encoding="utf-8"))
     (shown,) = (example.source for example in examples if example.source.startswith("class Pool(CallbackPool):"))
     assert len([line for line in shown.splitlines() if line.strip()]) == 10

@@ -1,4 +1,4 @@
-"""What pickling makes of exceptions, and what is said of objects that can't travel at all."""
+"""Pickling of exceptions, and the messages about objects that can't be pickled at all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from syncprims.callback_pool.travel.exceptions import PackedError, pack_error, u
 
 @pytest.fixture(autouse=True)
 def without_reducers_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away what Dask, once imported, does to every exception that there is: it pickles more of them."""
+    """Undo Dask's change, once it is imported, to every exception: it makes more of them picklable."""
     for kind in [kind for kind in copyreg.dispatch_table if issubclass(kind, BaseException)]:
         monkeypatch.delitem(copyreg.dispatch_table, kind)
 
@@ -44,7 +44,7 @@ def notes(error: BaseException) -> str:
 
 
 class QuotaError(Exception):
-    """Makes its text from another argument than it hands on."""
+    """Makes its text from another argument than it passes on."""
 
     def __init__(self, user: str) -> None:
         super().__init__(f"quota of {user} is used up")
@@ -52,14 +52,14 @@ class QuotaError(Exception):
 
 
 class HttpError(Exception):
-    """Takes more arguments than it hands on."""
+    """Takes more arguments than it passes on."""
 
     def __init__(self, status: int, url: str) -> None:
         super().__init__(f"{status} for {url}")
 
 
 class SlottedError(Exception):
-    """Keeps what pickling makes from the wrong argument."""
+    """Keeps the value that pickling makes from the wrong argument."""
 
     __slots__ = ("code",)
 
@@ -69,14 +69,14 @@ class SlottedError(Exception):
 
 
 class BecomesTextError(Exception):
-    """Comes back as something that is not an exception."""
+    """Becomes an object that is not an exception."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return (str, ("text",))
 
 
 class ForgetfulError(Exception):
-    """Leaves behind, by its own will, what can't be pickled."""
+    """Leaves out attributes that can't be pickled, on purpose."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -100,7 +100,7 @@ class ForgetfulError(Exception):
     ],
 )
 def test_changed_exception_is_another_error_that_says_what_it_was(error: BaseException, text: str, why: str) -> None:
-    """Its text is there once, and a note says why it could not come itself."""
+    """The error has its text once, and a note says why the exception itself was not sent."""
     told = there_and_back(error)
     assert type(told) is TransportError
     assert str(told).count(text) == 1
@@ -111,7 +111,7 @@ def test_changed_exception_is_another_error_that_says_what_it_was(error: BaseExc
 
 
 def test_changed_attribute_is_noted() -> None:
-    """An exception that says the same comes itself; what became of its attributes is in a note."""
+    """An exception with the same text is sent itself; a note lists the changed attributes."""
     told = there_and_back(SlottedError("no", 7))
     assert (type(told), str(told)) == (SlottedError, "no")
     assert "its code was 7 there" in notes(told)
@@ -121,7 +121,7 @@ def test_changed_attribute_is_noted() -> None:
 
 
 def test_changed_exception_in_a_group_is_noted() -> None:
-    """A group comes itself; what is not the same in it any more is in a note."""
+    """A group is sent itself; a note lists the changes in it."""
     told = there_and_back(ExceptionGroup("both", [ValueError("fine"), QuotaError("alice")]))
     assert type(told) is ExceptionGroup
     assert "QuotaError('quota of alice is used up')" in notes(told)
@@ -130,7 +130,7 @@ def test_changed_exception_in_a_group_is_noted() -> None:
 
 
 def test_unchanged_exceptions_travel_without_a_note() -> None:
-    """Neither addresses, nor the order of a set, nor NaN count as a change."""
+    """Addresses, the order of a set and NaN don't count as changes."""
     with_note = ValueError("bad")
     with_note.add_note("row 3")
     errors: list[BaseException] = [
@@ -153,14 +153,14 @@ where = "worker"
 
 
 class PlaceError(Exception):
-    """Says something else on the other side."""
+    """Has another text on the other side."""
 
     def __str__(self) -> str:
         return f"raised in the {where}"
 
 
 def test_text_is_compared_on_this_side_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The class may be another version here."""
+    """The class may have another version here."""
     packed = pack_error(pickle.dumps, PlaceError())
     monkeypatch.setattr(sys.modules[__name__], "where", "parent")
     told = unpack_error(packed)
@@ -173,7 +173,7 @@ def test_text_is_compared_on_this_side_too(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 class RefusingError(Exception):
-    """Lets no attribute be set."""
+    """Refuses every attribute."""
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("frozen")
@@ -181,13 +181,13 @@ class RefusingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FrozenError(Exception):
-    """Lets no attribute be set either."""
+    """Refuses every attribute too."""
 
     user: str
 
 
 class LoudError(Exception):
-    """Ends the process that looks at it."""
+    """Raises SystemExit when it is touched."""
 
     def __str__(self) -> str:
         raise SystemExit("in __str__")
@@ -197,14 +197,14 @@ class LoudError(Exception):
 
 
 class HidingError(Exception):
-    """Shows nothing of itself."""
+    """Hides all its parts."""
 
     def __getattribute__(self, name: str) -> NoReturn:
         raise RuntimeError(name)
 
 
 def test_exception_that_refuses_attributes_has_its_cause_all_the_same() -> None:
-    """The worker's traceback is set by the interpreter's own function."""
+    """The interpreter's own function sets the worker's traceback."""
     for error in (RefusingError("no"), FrozenError("alice")):
         told = there_and_back(error)
         assert type(told) is type(error)
@@ -213,7 +213,7 @@ def test_exception_that_refuses_attributes_has_its_cause_all_the_same() -> None:
 
 @pytest.mark.parametrize("kind", [LoudError, HidingError])
 def test_hostile_exception_is_described(kind: type[Exception]) -> None:
-    """Whatever its methods raise on the way, the outcome is an error of its task that names it."""
+    """Whatever its methods raise, the outcome is an error of its task that names it."""
     told = there_and_back(kind())
     assert kind.__name__ in str(told) + repr(told)
 
@@ -224,7 +224,7 @@ def refuse(kind: type[Exception]) -> NoReturn:
 
 @pytest.mark.parametrize("kind", [RefusingError, FrozenError, LoudError, HidingError, QuotaError])
 def test_task_that_raises_it_settles(kind: type[Exception]) -> None:
-    """In a pool of processes, with the callback called."""
+    """This is in a pool of processes, and the callback is called."""
     told: list[BaseException] = []
     with CallbackPool("process", max_workers=1) as pool:
         task = pool.apply_async(refuse, (kind,), error_callback=told.append)
@@ -240,14 +240,14 @@ def leave() -> NoReturn:
 
 
 class EndsOnArrival:
-    """Raises SystemExit where it is unpickled."""
+    """Raises SystemExit when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return (leave, ())
 
 
 class EndsOnLeaving:
-    """Raises SystemExit where it is pickled."""
+    """Raises SystemExit when it is pickled."""
 
     def __reduce__(self) -> NoReturn:
         leave()
@@ -258,7 +258,7 @@ def outcome(fn: Callable[..., object], *args: object) -> tuple[Any, BaseExceptio
 
 
 def test_system_exit_while_something_is_pickled_is_not_the_tasks_own() -> None:
-    """The task itself never left."""
+    """The task itself did not raise it."""
     _, error = outcome(id, EndsOnArrival())
     assert type(error) is TransportError
     assert "can't be unpickled in the worker: SystemExit: on the way" in str(error)
@@ -278,7 +278,7 @@ class EndingStream(io.StringIO):
 
 
 def test_stream_that_exits_when_flushed_does_not_replace_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a task has put in the place of its worker's stdout."""
+    """This holds for any object that a task has put in place of its worker's stdout."""
     packed = pack(pickle.dumps, max, (2, 7), {})
     monkeypatch.setattr(sys, "stdout", EndingStream())
     result = run_packed(packed, None, None, 0, True)
@@ -290,7 +290,7 @@ def test_stream_that_exits_when_flushed_does_not_replace_the_result(monkeypatch:
 
 
 def test_what_multiprocessing_hands_over_at_a_workers_start_is_said_to_be_initargs() -> None:
-    """And not to be something for cloudpickle."""
+    """They are not something for cloudpickle."""
     context = multiprocessing.get_context("spawn")
     things: list[Any] = [context.Queue(), context.Lock(), context.Event(), context.Value("i", 0), context.SimpleQueue()]
     for thing in (*things, [things[0]]):
@@ -300,7 +300,7 @@ def test_what_multiprocessing_hands_over_at_a_workers_start_is_said_to_be_initar
 
 
 def test_what_works_in_one_process_only_is_said_to_do_so() -> None:
-    """Locks, events and queues of threads, and what holds one."""
+    """This is for locks, events and queues of threads, and objects that contain one."""
     things: list[Any] = [threading.Lock(), threading.RLock(), threading.Event(), queue.Queue(), queue.SimpleQueue()]
     for thing in things:
         with pytest.raises(TransportError, match=r"works in one process only.*initargs.*Manager") as caught:
@@ -309,7 +309,7 @@ def test_what_works_in_one_process_only_is_said_to_do_so() -> None:
 
 
 def test_primitives_of_ours_give_their_own_advice() -> None:
-    """Once, and with nothing added that does not help."""
+    """The advice appears once, without any that does not help."""
     with CallbackPool(max_workers=1) as pool:
         for thing, words in ((TimedLock(), "LockAdapter"), (AtomicCounter(), "send its value"), (pool, "over there")):
             with pytest.raises(TransportError, match=words) as caught:
@@ -318,7 +318,7 @@ def test_primitives_of_ours_give_their_own_advice() -> None:
 
 
 def test_cloudpickle_is_advised_where_it_helps() -> None:
-    """For functions and classes that can't be found by name, and not for files or generators."""
+    """It is advised for functions and classes that can't be found by name, not for files or generators."""
     with pytest.raises(TransportError, match=r"dumps=cloudpickle\.dumps"):
         pack(pickle.dumps, lambda: 1, (), {})
     with open(os.devnull) as file:
@@ -328,6 +328,6 @@ def test_cloudpickle_is_advised_where_it_helps() -> None:
 
 
 def test_packed_error_travels_as_plain_values() -> None:
-    """So that a worker with another version of this library is understood."""
+    """So a worker with another version of this library can read it."""
     assert tuple(pack_error(pickle.dumps, KeyError("k")))[1:3] == ("KeyError", "'k'")
     assert isinstance(unpack_error(PackedError(None, "Odd", "of theirs", "the stack", [])), TransportError)

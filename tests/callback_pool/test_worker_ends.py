@@ -1,4 +1,4 @@
-"""How worker processes start and end when something is in the way: initializers, leftovers, signals, a full machine."""
+"""Start and end of worker processes with obstacles: initializers, leftovers, signals, a full machine."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ posix = pytest.mark.skipif(os.name != "posix", reason="made of what POSIX has")
 
 
 def leave_thread(path: str) -> int:
-    """Leave a thread in the worker that runs until the file is there."""
+    """Leave a thread in the worker that runs until the file exists."""
     threading.Thread(target=until_exists, args=(path, 60.0), name="kafka").start()
     return os.getpid()
 
 
 def leave_process(path: str) -> tuple[int, int]:
-    """Leave a child process of the worker that runs until the file is there."""
+    """Leave a child process of the worker that runs until the file exists."""
     child = multiprocessing.get_context("spawn").Process(target=until_exists, args=(path, 60.0))
     child.start()
     assert child.pid is not None
@@ -53,7 +53,7 @@ def leave_process(path: str) -> tuple[int, int]:
 
 
 def leave_fork(path: str) -> int:
-    """Leave a child process that multiprocessing knows nothing of, and that has all of the worker's descriptors."""
+    """Leave a child process that multiprocessing does not know, and that has all of the worker's descriptors."""
     if os.fork() == 0:
         until_exists(path, 60.0)
         os._exit(0)
@@ -62,7 +62,7 @@ def leave_fork(path: str) -> int:
 
 @posix
 def test_close_with_a_limit_names_what_a_task_has_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Thread or process; and to close again waits on, until the grace is over and the worker is killed."""
+    """This is a thread or a process; closing again waits on, until the grace is over and the worker is killed."""
     go = str(tmp_path / "go")
     pool = CallbackPool("process", max_workers=2, grace=1.0)
     try:
@@ -95,7 +95,7 @@ def test_process_that_a_task_has_left_is_named(tmp_path: Path, caplog: pytest.Lo
 
 @posix
 def test_child_that_a_task_has_forked_holds_nothing_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Although it has all descriptors of its worker."""
+    """It has all descriptors of its worker."""
     go = tmp_path / "go"
     try:
         with CallbackPool("process", max_workers=1) as pool:
@@ -108,7 +108,7 @@ def test_child_that_a_task_has_forked_holds_nothing_up(tmp_path: Path, caplog: p
 
 @posix
 def test_worker_that_ends_within_its_grace_is_not_killed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What it does at its end is done."""
+    """Its work at the end is completed."""
     go, done = tmp_path / "go", tmp_path / "done"
     with Threads() as threads:
         with CallbackPool("process", max_workers=1, grace=LIMIT) as pool:
@@ -128,7 +128,7 @@ def touch_at_exit(go: str, done: str) -> None:
 
 @pytest.mark.parametrize("way", ["open", "with", "abort", "shutdown", "dropped", "terminate", "no limit"])
 def test_program_ends_though_a_task_has_left_a_thread(tmp_path: Path, way: str) -> None:
-    """However its pool ends; without a grace it waits for that thread, as the standard executor does."""
+    """This holds for any end of its pool; without a grace it waits for that thread, like the standard executor."""
     body = """
 import gc
 from callback_pool.test_worker_ends import leave_thread
@@ -167,7 +167,7 @@ if __name__ == "__main__":
 
 @posix
 def test_terminate_kills_the_workers_and_cancels_their_tasks(tmp_path: Path) -> None:
-    """At once; tasks sent in advance do not begin, and every callback is called."""
+    """It does so at once; tasks sent in advance do not begin, and every callback is called."""
     told: list[BaseException] = []
     pool = CallbackPool("process", max_workers=2)
     marks = [str(tmp_path / name) for name in "ab"]
@@ -247,7 +247,7 @@ def hang_in_one(folder: str) -> None:
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
 def test_initializers_error_is_the_cause(kind: Any) -> None:
-    """On processes as on threads; and its text is in the message."""
+    """This holds for processes and threads; and its text is in the message."""
     with CallbackPool(kind, max_workers=1, initializer=refuse_to_start) as pool:
         error = pool.submit(pow, 2, 3).exception(LIMIT)
     assert isinstance(error, BrokenExecutor)
@@ -257,7 +257,7 @@ def test_initializers_error_is_the_cause(kind: Any) -> None:
 
 
 def test_initializer_that_ends_its_process_is_suspected() -> None:
-    """It leaves no error behind, but that it ran is known."""
+    """It leaves no error behind, but it is known to have run."""
     with CallbackPool("process", max_workers=1, initializer=die) as pool:
         error = pool.submit(pow, 2, 3).exception(LIMIT)
     assert isinstance(error, BrokenExecutor)
@@ -266,7 +266,7 @@ def test_initializer_that_ends_its_process_is_suspected() -> None:
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
 def test_program_ends_though_an_initializer_hangs(tmp_path: Path, kind: str) -> None:
-    """Tasks that wait for it fail then, with words that say why; no process is left."""
+    """Then the tasks that wait for it fail, with the reason; no process is left."""
     body = """
 from callback_pool.test_worker_ends import hang
 
@@ -283,7 +283,7 @@ if __name__ == "__main__":
 
 
 def test_slow_initializer_is_waited_for_at_exit(tmp_path: Path) -> None:
-    """Within four times the grace."""
+    """It has four times the grace."""
     body = """
 import time
 
@@ -302,7 +302,7 @@ if __name__ == "__main__":
 def test_worker_that_hangs_in_its_initializer_holds_up_no_end(
     kind: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When another one has done all the tasks."""
+    """Another one has done all the tasks."""
     try:
         pool = CallbackPool(kind, max_workers=2, initializer=hang_in_one, initargs=(str(tmp_path),), grace=0.5)
         tasks = [pool.submit(pow, 2, n) for n in range(4)]
@@ -319,7 +319,7 @@ def test_worker_that_hangs_in_its_initializer_holds_up_no_end(
 def test_wait_for_workers_that_do_not_come_up_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: Any
 ) -> None:
-    """With a limit the error names them; without one, a warning does after a while, and the wait goes on."""
+    """With a limit the error names them; without one, a warning comes after a while, and the wait goes on."""
     go = str(tmp_path / "go")
     worker = r"(thread 'jobs-worker-1'|worker process \d+), whose initializer has not returned"
     pool = CallbackPool(
@@ -345,7 +345,7 @@ def test_wait_for_workers_that_do_not_come_up_says_so(
 
 
 def test_wait_for_workers_that_come_up_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """A task that takes long is none of its business, nor is an initializer that returned in the other worker."""
+    """A long task causes no message, nor does an initializer that returned in the other worker."""
     go = threading.Event()
     with CallbackPool(max_workers=1, initializer=bool, grace=0.01) as pool, Threads() as threads:
         pool.submit(go.wait, LIMIT)
@@ -359,7 +359,7 @@ def test_wait_for_workers_that_come_up_says_nothing(caplog: pytest.LogCaptureFix
 
 
 def test_server_that_hangs_at_its_start_holds_up_no_end(tmp_path: Path) -> None:
-    """As by a `sitecustomize` of the environment."""
+    """A `sitecustomize` of the environment can cause this."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text("import time; time.sleep(60)")
     body = """
@@ -377,23 +377,23 @@ if __name__ == "__main__":
 
 
 def test_grace_is_checked() -> None:
-    """At once, as every number of seconds."""
+    """It is checked at once, like every number of seconds."""
     for value, error in ((-1, ValueError), (float("nan"), ValueError), ("5", TypeError)):
         with pytest.raises(error):
-            CallbackPool(grace=value)  # type: ignore[arg-type]  # that is the test
+            CallbackPool(grace=value)  # type: ignore[arg-type]  # this is the test
 
 
 def exit_but_in_the_first(folder: str, status: int) -> None:
-    """Be an initializer that ends each process but the first that comes here."""
+    """An initializer that ends each process but the first that comes here."""
     try:
         os.mkdir(os.path.join(folder, "first"))
     except FileExistsError:
         os._exit(status)
 
 
-@pytest.mark.parametrize("status", [3, 255])  # which of a fork server's process means that the server has died, too
+@pytest.mark.parametrize("status", [3, 255])  # from a fork server's process, this also means that the server has died
 def test_worker_that_dies_in_its_initializer_hurts_no_other(tmp_path: Path, status: int) -> None:
-    """What waits for it fails; a task that runs in another worker has its result, and that worker goes on."""
+    """Tasks that wait for it fail; a task that runs in another worker has its result, and that worker goes on."""
     initializer = partial(exit_but_in_the_first, str(tmp_path), status)
     with CallbackPool("process", max_workers=2, initializer=initializer) as pool, one_at_work(pool, tmp_path):
         assert "during its initializer" in str(pool.submit(pow, 2, 3).exception(LIMIT))
@@ -401,7 +401,7 @@ def test_worker_that_dies_in_its_initializer_hurts_no_other(tmp_path: Path, stat
 
 @posix
 def test_worker_that_cannot_be_started_hurts_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where no descriptor is free; the error is that of the tasks that wait for it."""
+    """For example, no descriptor is free; the tasks that wait for it get the error."""
 
     def refuse(*_: object) -> NoReturn:
         raise OSError(24, "Too many open files")
@@ -413,7 +413,7 @@ def test_worker_that_cannot_be_started_hurts_no_other(tmp_path: Path, monkeypatc
 
 @contextmanager
 def one_at_work(pool: CallbackPool, tmp_path: Path) -> Iterator[None]:
-    """Have a task run in the first worker, which has its result although the block keeps a second from starting."""
+    """Let a task run in the first worker, which has its result although the block keeps a second from starting."""
     go = str(tmp_path / "go")
     runs = pool.submit(pool_workers.wait_for_file, go)
     until(runs.running)
@@ -467,13 +467,13 @@ if __name__ == "__main__":
 
 
 def interrupt_itself() -> None:
-    """Be in the middle of a task when Ctrl-C comes."""
+    """A task in the middle of which Ctrl-C comes."""
     signal.raise_signal(signal.SIGINT)
 
 
 @posix
 def test_worker_holds_off_after_an_interrupt() -> None:
-    """It begins no task before the pool has had the time to call it off; then it goes on."""
+    """It begins no task before the pool has had the time to cancel it; then it goes on."""
     with CallbackPool("process", max_workers=1) as pool:
         pool.submit(pow, 2, 3).result(LIMIT)
         before = time.monotonic()
@@ -488,7 +488,7 @@ def test_worker_holds_off_after_an_interrupt() -> None:
 
 @posix
 def test_memory_that_is_not_there_is_an_error_and_no_signal(tmp_path: Path) -> None:
-    """With a limit on files, the real one of the system, pools of processes work, and nothing dies of SIGBUS."""
+    """With the system's real limit on files, pools of processes work, and no process dies of SIGBUS."""
     body = """
 import resource, signal
 from syncprims.callback_pool.travel import shared_file
@@ -513,7 +513,7 @@ if __name__ == "__main__":
 
 
 def leave_where_no_board_is() -> None:
-    """Take the privileges away, as an initializer may: no file of the parent can be opened any more."""
+    """Drop the privileges, as an initializer may: no file of the parent can be opened any more."""
 
     def refuse(*args: object, **kwargs: object) -> NoReturn:
         raise PermissionError(13, "Permission denied")
@@ -525,7 +525,7 @@ def leave_where_no_board_is() -> None:
 
 
 def test_initializer_that_drops_privileges_parts_no_worker_from_the_pool(tmp_path: Path) -> None:
-    """Nothing is opened later: a time limit is kept, and what has begun does not run again."""
+    """No file is opened later: a time limit is kept, and a task that has begun does not run again."""
     mark = str(tmp_path / "pid")
     with CallbackPool("process", max_workers=1, initializer=leave_where_no_board_is) as pool:
         task = pool.apply_async(time.sleep, (60.0,), timeout=0.3)
@@ -538,7 +538,7 @@ def test_initializer_that_drops_privileges_parts_no_worker_from_the_pool(tmp_pat
 @posix
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may drop its privileges")
 def test_worker_that_really_drops_its_privileges_tells_its_start() -> None:
-    """Even if it can't read the interpreter's own files any more: all it needs is there before."""
+    """This holds even if it can't read the interpreter's own files any more: it has opened all it needs before."""
     with CallbackPool("process", max_workers=1, initializer=os.setuid, initargs=(65534,)) as pool:
         task = pool.apply_async(time.sleep, (60.0,), timeout=0.3)
         assert isinstance(task.exception(LIMIT), TaskTimeoutError)
@@ -546,20 +546,20 @@ def test_worker_that_really_drops_its_privileges_tells_its_start() -> None:
 
 
 def test_executor_whose_workers_cannot_reach_the_board_keeps_time_limits() -> None:
-    """One that was handed in; its tasks count from when they are first seen to run."""
+    """It was passed in; its tasks' time counts from when they are first seen to run."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=leave_where_no_board_is) as executor:
         with CallbackPool(executor) as pool:
             task = pool.apply_async(pool_workers.wait_for_file, ("/nonexistent/file",), timeout=0.3)
             assert isinstance(task.exception(LIMIT), TaskTimeoutError)
-            board = pool._backend._board  # type: ignore[attr-defined]  # that of executors which are handed in
+            board = pool._backend._board  # type: ignore[attr-defined]  # of executors that are passed in
             assert board.reached is False
         for process in list(executor._processes.values()):
             process.kill()
 
 
 def test_board_that_is_not_the_pools_is_not_written_on(tmp_path: Path) -> None:
-    """In a container of its own, a worker may find another file by the same path."""
+    """In its own container, a worker may find another file under the same path."""
     board = StartBoard()
     slot = board.take()
     other = tmp_path / "other"
@@ -572,7 +572,7 @@ def test_board_that_is_not_the_pools_is_not_written_on(tmp_path: Path) -> None:
 
 
 def test_board_without_memory_files_is_a_temporary_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It is gone with the board; and the pool's own processes need none."""
+    """It goes away with the board; and the pool's own processes need none."""
     monkeypatch.setattr(shared_file, "_in_memory", lambda label: None)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     board = make_board()
@@ -602,7 +602,7 @@ def close_all_and_open(path: str) -> None:
 
 @posix
 def test_pipe_that_a_task_has_closed_is_not_written_to(tmp_path: Path) -> None:
-    """The number is another file's then, which must not get what we write; the task fails, and no other."""
+    """Another file has the number then, and must not get our data; the task fails, and no other."""
     with CallbackPool("process", max_workers=1) as pool:
         error = pool.submit(close_all_and_open, str(tmp_path / "theirs")).exception(LIMIT)
         assert isinstance(error, BrokenExecutor)
@@ -611,7 +611,7 @@ def test_pipe_that_a_task_has_closed_is_not_written_to(tmp_path: Path) -> None:
 
 
 def test_nothing_is_logged_by_a_quiet_pool(caplog: pytest.LogCaptureFixture) -> None:
-    """The ordinary end is no event."""
+    """The ordinary end causes no message."""
     with caplog.at_level(logging.INFO), CallbackPool("process", max_workers=2) as pool:
         assert list(pool.map(abs, range(5))) == [0, 1, 2, 3, 4]
     assert caplog.text == ""

@@ -1,4 +1,4 @@
-"""What a worker does with a call, done here: its outcome travels, and whatever fails comes back as an error."""
+"""The worker's treatment of a call, run here: its outcome is sent, and every failure comes back as an error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIMIT = 10.0
 
 
 def outcome(fn: Callable[..., object], *args: object, dumps_blob: bytes | None = None) -> tuple[Any, Any]:
-    """Send the call through the worker's side, and return what it came to."""
+    """Send the call through the worker's side, and return the outcome."""
     return unpack(run_packed(pack(pickle.dumps, fn, args, {}), dumps_blob, None, 0, True))
 
 
@@ -39,28 +39,28 @@ class NotForTravel:
 
 
 class BrokenOnArrival:
-    """Can be pickled, and not be unpickled."""
+    """Can be pickled, but not unpickled."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return (fail, ())
 
 
 class OneWayError(Exception):
-    """Pickles, and does not come back."""
+    """Can be pickled, but not unpickled."""
 
     def __init__(self, one: str, other: str) -> None:
         super().__init__(one + other)
 
 
 class BecomesTextError(Exception):
-    """Comes back as an object that is not an exception."""
+    """Becomes an object that is not an exception."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return (str, ("text",))
 
 
 class SpeechlessError(Exception):
-    """Can't say what it is."""
+    """Raises when it is put into words."""
 
     def __str__(self) -> str:
         raise RuntimeError("no words")
@@ -79,12 +79,12 @@ def raise_speechless() -> NoReturn:
 
 
 def test_a_result_comes_back() -> None:
-    """The call is made with its arguments, and flushes what it printed."""
+    """The call gets its arguments, and its output is flushed."""
     assert outcome(max, 2, 7) == (7, None)
 
 
 def test_an_error_comes_back_with_the_workers_stack() -> None:
-    """It is the same kind, and where it was raised is its cause, as text."""
+    """It is of the same type, and its cause is the place where it was raised, as text."""
     result, error = outcome(fail)
     assert result is None
     assert type(error) is LookupError
@@ -104,8 +104,8 @@ def test_an_error_comes_back_with_the_workers_stack() -> None:
 def test_what_cannot_travel_is_an_error_that_says_so(
     fn: Callable[[], object], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Results and errors alike; nothing else than this one task fails."""
-    # Dask, once imported, has every error that there is pickled in another way, by which more of them come back.
+    """This holds for results and errors; only this task fails."""
+    # Dask, once imported, pickles every error in another way, by which more of them can be unpickled.
     for error in (OneWayError, BecomesTextError, SpeechlessError):
         monkeypatch.delitem(copyreg.dispatch_table, error, raising=False)
     _, told = outcome(fn)
@@ -115,7 +115,7 @@ def test_what_cannot_travel_is_an_error_that_says_so(
 
 
 def test_a_call_that_the_worker_cannot_load_is_an_error_that_says_so() -> None:
-    """As where it can't import what this process can."""
+    """For example, it can't import a module that this process can."""
     call = pickle.dumps(BrokenOnArrival())
     _, error = unpack(run_packed(call, None, None, 0, False))
     assert type(error) is TransportError
@@ -124,7 +124,7 @@ def test_a_call_that_the_worker_cannot_load_is_an_error_that_says_so() -> None:
 
 @pytest.mark.parametrize("pickled", [pickle.dumps("no error"), pickle.dumps(BrokenOnArrival()), b"", None])
 def test_an_error_that_cannot_be_loaded_here_is_described(pickled: bytes | None) -> None:
-    """The worker could load it; what it was is reported."""
+    """The worker could load it, so its description is reported."""
     _, error = unpack(pickle.dumps((False, pickled, "OddError", "of theirs", "the stack", [])))
     assert type(error) is TransportError
     assert str(error).endswith("this is what it was: OddError: of theirs")
@@ -135,7 +135,7 @@ def dumps_loudly(thing: object) -> bytes:
 
 
 def test_the_pools_own_pickler_serves_the_results_if_it_can_travel() -> None:
-    """The standard one needs not; one that can't is left at home."""
+    """The standard one need not be sent; one that can't be pickled is not sent."""
     assert portable(pickle.dumps) is None
     assert portable(lambda thing: pickle.dumps(NotForTravel())) is None
     blob = portable(dumps_loudly)
@@ -146,7 +146,7 @@ def test_the_pools_own_pickler_serves_the_results_if_it_can_travel() -> None:
 
 
 def test_a_start_is_stamped_where_the_parent_reads_it(tmp_path: Path) -> None:
-    """A slot that lies beyond what the worker has seen of the board is found; a board that is gone does no harm."""
+    """A slot beyond the part of the board that the worker has mapped is found; a board that is gone does no harm."""
     board = starts.StartBoard()
     address = board.address
     slots = [board.take() for _ in range(600)]
@@ -161,7 +161,7 @@ def test_a_start_is_stamped_where_the_parent_reads_it(tmp_path: Path) -> None:
 
 
 def test_a_worker_leaves_ctrl_c_to_its_parent_and_watches_it() -> None:
-    """Ctrl-C is only noted from the arrival on; a process without a parent has none to watch."""
+    """From the arrival on, Ctrl-C is only noted; a process without a parent has none to watch."""
     before = signal.getsignal(signal.SIGINT)
     seen: list[object] = []
     ours, theirs = multiprocessing.Pipe()
@@ -188,6 +188,6 @@ def test_a_worker_leaves_ctrl_c_to_its_parent_and_watches_it() -> None:
 
 
 def test_output_that_cannot_be_flushed_hurts_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process without streams runs calls all the same."""
+    """A process without streams runs calls nevertheless."""
     monkeypatch.setattr(sys, "stdout", None)
     assert outcome(max, 2, 7) == (7, None)

@@ -1,4 +1,4 @@
-"""How worker processes start and end in unusual programs: with signals blocked or ignored, embedded, or killed."""
+"""Start and end of worker processes in unusual programs: with signals blocked or ignored, embedded, or killed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def sampled(quick: int, *cases: Any) -> list[Any]:
 @pytest.mark.parametrize("mp_context", sampled(2, *COMMON_SERVER, *map(repr, METHODS)))
 @pytest.mark.parametrize("how", sampled(1, "blocked", "ignored"))
 def test_death_of_a_worker_is_noticed(tmp_path: Path, mp_context: str, how: str) -> None:
-    """Also in uWSGI, whose threads block all signals, and in a program that ignores SIGCHLD; and none is killed."""
+    """Also in uWSGI, whose threads block all signals, and in a program that ignores SIGCHLD; no other is killed."""
     body = f"""
 import logging, multiprocessing, signal
 
@@ -48,14 +48,14 @@ if __name__ == "__main__":
 """
     status, lines, errors = run(tmp_path, body)
     assert (status, lines) == (0, ["BrokenProcessPool", "3"]), errors
-    # Other things may be said there: from 3.12 on, a fork in a program with threads is warned of.
+    # Other messages may appear there: from 3.12 on, a fork in a program with threads causes a warning.
     assert "kills worker process" not in errors
 
 
 @pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="the system has no sigtimedwait")
 @pytest.mark.parametrize("mp_context", sampled(1, *METHODS))
 def test_program_that_waits_for_its_signals_goes_on_to_get_them(tmp_path: Path, mp_context: str | None) -> None:
-    """No thread of the pool lets in a signal that all threads block: it would end the program."""
+    """No thread of the pool unblocks a signal that all threads block: it would end the program."""
     body = f"""
 import signal
 
@@ -77,7 +77,7 @@ if __name__ == "__main__":
 def test_programs_of_a_task_ignore_interrupts_if_the_program_does(
     tmp_path: Path, mp_context: str | None, ignored: bool
 ) -> None:
-    """A job in the background goes on after Ctrl-C, with all that it has started; another one does not."""
+    """A job in the background goes on after Ctrl-C, with all programs that it has started; another one does not."""
     body = f"""
 import signal, subprocess
 
@@ -99,7 +99,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("mp_context", sampled(1, *OTHERS))
 def test_program_that_is_no_python_is_named_with_what_to_do(tmp_path: Path, mp_context: str | None) -> None:
-    """An embedded Python has the embedding program as its sys.executable, which ends at once: uWSGI, for one."""
+    """In an embedded Python, sys.executable is the embedding program, such as uWSGI, which ends at once."""
     program = shutil.which("false")
     assert program is not None
     body = f"""
@@ -128,7 +128,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("executable", ["", "/nowhere/python"])
 def test_missing_interpreter_is_refused_by_submit(tmp_path: Path, executable: str) -> None:
-    """At once, and nothing is submitted; once it is named, the same pool works."""
+    """This happens at once, and no task is submitted; once the path is set, the same pool works."""
     body = f"""
 import multiprocessing
 

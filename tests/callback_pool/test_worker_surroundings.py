@@ -1,4 +1,4 @@
-"""What worker processes find around them: the surroundings of the pool, its main module, and the guard of that."""
+"""The surroundings of worker processes: those of the pool, its main module, and the main guard."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def surroundings(name: str) -> tuple[str | None, str, int]:
 
 @posix
 def test_workers_have_the_surroundings_of_the_pools_making(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not those of the first pool of the program, nor those of the first task."""
+    """They are not those of the program's first pool, nor those of the first task."""
     with CallbackPool("process", max_workers=1) as first:
         first.submit(surroundings, "SYNCPRIMS_TEST").result(LIMIT)
         before = os.umask(0o027)
@@ -80,7 +80,7 @@ if __name__ == "__main__":
 
 @posix
 def test_closed_streams_are_no_hindrance(tmp_path: Path) -> None:
-    """A daemon has none; and their numbers are not given to other files in the workers."""
+    """A daemon has none; and no other file gets their numbers in the workers."""
     body = """
 def streams():
     return [os.path.samefile(f"/dev/fd/{number}", os.devnull) for number in (0, 1, 2)]
@@ -98,7 +98,7 @@ if __name__ == "__main__":
 
 @posix
 def test_folder_that_has_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers can't start where the pool was made any more, and nothing hangs."""
+    """Workers can't start in the removed folder, and nothing hangs."""
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -172,7 +172,7 @@ def ignored_and_blocked() -> tuple[bool, set[int], tuple[int, int]]:
 
 @posix
 def test_what_the_system_passes_on_is_that_of_the_first_task() -> None:
-    """Ignored and blocked signals and limits; and starting the workers leaves SIGINT as it is here."""
+    """These are ignored and blocked signals and limits; starting the workers does not change SIGINT here."""
     import resource
 
     before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -195,7 +195,7 @@ def test_what_the_system_passes_on_is_that_of_the_first_task() -> None:
 
 @posix
 def test_path_with_odd_entries_reaches_the_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A path object in sys.path, a common mistake, harms nothing."""
+    """A path object in sys.path, a common mistake, does no harm."""
     (tmp_path / "only_there_for_workers.py").write_text("found = 'found'\n")
     monkeypatch.setattr(sys, "path", [*sys.path, tmp_path, str(tmp_path)])
     with CallbackPool("process", max_workers=1) as pool:
@@ -213,7 +213,7 @@ def import_it() -> Any:
 @pytest.mark.parametrize("way", ["closed", "open", "unused"])
 @pytest.mark.parametrize("leaving", ["os._exit(0)", "sys.exit(0)"])
 def test_forked_child_makes_a_pool_of_its_own(tmp_path: Path, way: str, leaving: str) -> None:
-    """After any use of one in the parent, which goes on; and the child ends as it likes, without an error."""
+    """This holds after any use of a pool in the parent, which goes on; the child ends normally, without an error."""
     body = f"""
 import warnings
 
@@ -237,7 +237,7 @@ if __name__ == "__main__":
         print("parent", pool.submit(pow, 2, 6).result(20))
 """
     status, lines, errors = run(tmp_path, body)
-    # In some releases of 3.13 multiprocessing's own tracker says that it can't be waited for by a forked child.
+    # In some releases of 3.13 multiprocessing's own tracker reports that a forked child can't wait for it.
     assert errors == "" or "ResourceTracker.__del__" in errors
     assert (status, lines) == (0, ["child 32", "status 0", *(["parent 16"] if way != "closed" else []), "parent 64"])
 
@@ -261,7 +261,7 @@ if __name__ == "__main__":
 
 
 def test_program_without_its_guard_is_told_so(tmp_path: Path) -> None:
-    """By the error of its task, and in the worker's own words; neither blames an initializer."""
+    """The error of its task and the worker's own message say so; neither blames an initializer."""
     body = """
 with CallbackPool("process", max_workers=1) as pool:
     print(pool.submit(pow, 2, 3).exception(20))
@@ -276,7 +276,7 @@ with CallbackPool("process", max_workers=1) as pool:
 
 
 def test_main_module_that_fails_otherwise_is_named_with_its_error(tmp_path: Path) -> None:
-    """As it does where it is imported only."""
+    """The error is the same as when the module is only imported."""
     body = """
 if __name__ != "__main__":
     raise LookupError("no such thing here")
@@ -293,7 +293,7 @@ print(repr(error.__cause__))
 
 @pytest.mark.parametrize("how", ["-c", "-"])
 def test_program_without_a_file_is_told_what_to_do(how: str) -> None:
-    """Its functions can't be imported; cloudpickle sends them along, and others' functions work."""
+    """Its functions can't be imported; cloudpickle sends them, and functions of other modules work."""
     import subprocess
 
     pytest.importorskip("cloudpickle")
@@ -318,7 +318,7 @@ if __name__ == "__main__":
 
 
 def test_initializer_may_be_a_lambda_with_the_pools_own_pickler() -> None:
-    """As the error for one without says."""
+    """The error without such a pickler advises this."""
     cloudpickle = pytest.importorskip("cloudpickle")
     keep: Any = lambda word: setattr(sys, "kept_word", word)  # noqa: E731  it has to be a lambda
     with CallbackPool("process", max_workers=1, initializer=keep, initargs=("w",)) as pool:
@@ -335,7 +335,7 @@ def kept_word() -> Any:
 
 
 def test_frozen_program_without_freeze_support_gets_no_processes(tmp_path: Path) -> None:
-    """It would start itself, without end; the error has the line to add. To import the name is not to call it."""
+    """It would start itself, without end; the error has the line to add. Importing the name is not calling it."""
     body = """
 from multiprocessing import freeze_support
 sys.frozen = True
@@ -356,7 +356,7 @@ if __name__ == "__main__":
     "call", ["freeze_support()", "multiprocessing.freeze_support()", "prepare()", "later = CallbackPool('process')"]
 )
 def test_frozen_program_with_freeze_support_gets_them(tmp_path: Path, call: str) -> None:
-    """Called anywhere in the main module's code; also if that comes later than the making of a pool."""
+    """The call may be anywhere in the main module's code, even after a pool is made."""
     body = f"""
 import multiprocessing
 from multiprocessing import freeze_support
@@ -375,7 +375,7 @@ if __name__ == "__main__":
 
 
 def test_frozen_worker_that_runs_the_program_again_is_stopped(tmp_path: Path) -> None:
-    """Whatever the parent has found: with a worker's command line, no task is taken."""
+    """Whatever the parent has found, a process with a worker's command line accepts no task."""
     body = """
 import multiprocessing
 sys.frozen = True
