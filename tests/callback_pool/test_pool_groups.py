@@ -255,7 +255,7 @@ def test_a_failed_group_takes_no_more(kind: str) -> None:
 
 
 def test_the_errors_of_the_block_come_first() -> None:
-    """As in asyncio, one group has them and those of the tasks; if the block raises a task's error, that counts once."""
+    """As in asyncio, one group has them and those of the tasks; a task's error that the block raises counts once."""
     with pool_of("thread") as pool:
         with pytest.raises(ExceptionGroup) as caught, pool.group() as group:
             group.submit(int, "seven")

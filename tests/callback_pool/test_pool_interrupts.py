@@ -170,7 +170,7 @@ COLD = (lambda: Case(warm=False),)  # its threads start in the scenario
 )
 @pytest.mark.timeout(300)
 def test_nothing_is_lost(scenario: Callable[[Case], object], make: Callable[[], Case], mode: Mode) -> None:
-    """Wherever the interrupt comes, all tasks are settled, each callback runs at most once, and close ends everything."""
+    """Wherever it comes, every task is settled, each callback runs at most once, and close ends everything."""
     if make in COLD and (mode == "worker" or sys.version_info >= (3, 14)):
         # From 3.14 on even a signal can leave threading's own global lock acquired there (gh-148874).
         pytest.skip("threading's own Thread.start does not survive this interrupt")
