@@ -48,6 +48,7 @@ def run(program: Path, folder: Path) -> tuple[str, str]:
 def form(output: str) -> list[str]:
     """Return the lines without what differs from run to run: order, numbers, units, checksums, widths of columns."""
     output = re.sub(r"\b[0-9a-f]{64}\b", "#", output)
+    output = re.sub(r"\b(python3\.\d+)t\b", r"\1", output)  # a folder of the free-threaded build
     return sorted(
         re.sub(r"[-#\s]+", " ", re.sub(r"\d[\d.,]*( ?[µmn]?s\b)?", "#", line)) for line in output.splitlines()
     )

@@ -41,7 +41,9 @@ class Bell(Mailbox[Any]):
     def get(self, seconds: float | None) -> Any:
         """Wait for a ring."""
         self.listens = True
-        if super().get(seconds) is Interrupt:
+        rung = super().get(seconds)
+        if isinstance(rung, Event):
+            wait_for(rung)
             raise Interrupt
         return None
 
@@ -128,8 +130,10 @@ class Joining:
             lock.release()
             if type(lock) is Urgent:
                 eventually(lambda: len(self.came) == len(self.stay))
+            at_once = Event()
+            at_once.set()
             for queued in self.waiters():  # of a broken control
-                queued.bell.put(Interrupt)
+                queued.bell.put(at_once)
         self.left_over = lock._line[:-1]
 
     def come(self, kind: int) -> None:
@@ -139,9 +143,11 @@ class Joining:
 
     def interrupt(self, kinds: tuple[int, ...]) -> None:
         """Interrupt the waits for these kinds, before any other ring, and wait until their threads have left."""
+        all_are_told = Event()  # the first to leave rings for the next one, which would then wait for the mutex
         for queued in self.waiters():
             if kind_of(queued) in kinds:
-                queued.bell.put(Interrupt)
+                queued.bell.put(all_are_told)
+        all_are_told.set()
         eventually(lambda: not {*kinds} & {*map(kind_of, self.waiters())})
 
     def waiters(self) -> list[Any]:
