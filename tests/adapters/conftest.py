@@ -1,4 +1,4 @@
-"""The servers that the tests of the adapters talk to."""
+"""The servers for the tests of the adapters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _serials = count(1)
 
 @pytest.fixture(scope="session")
 def shared_server() -> Iterator[RedisServer]:
-    """One server for all tests that do it no harm."""
+    """One server for all tests that don't damage it."""
     with RedisServer() as server:
         yield server
 
@@ -47,6 +47,6 @@ def key() -> str:
 
 @pytest.fixture(scope="session")
 def dask_client() -> Iterator[Client]:
-    """A client of a cluster of two workers, for all tests that do it no harm."""
+    """A client of a cluster of two workers, for all tests that don't damage it."""
     with dask_cluster(2) as client:
         yield client

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def dask_cluster(workers: int) -> Iterator[Client]:
-    """Start a scheduler and so many workers of one thread, and connect; skip the test where Dask is missing."""
+    """Start a scheduler and so many workers of one thread, and connect; skip the test without Dask."""
     pytest.importorskip("distributed", reason="needs Dask: pip install 'syncprims[dask]'")
     from distributed import Client, LocalCluster
 
@@ -47,7 +47,7 @@ class Scheduler:
         self._worker = self._start("worker", self.address, "--nthreads", "1", "--no-nanny")
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        # The worker imports what the tests send it.
+        # The worker imports the modules that the tests send it.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         return subprocess.Popen(
             [sys.executable, "-m", "dask", *arguments, "--no-dashboard"],

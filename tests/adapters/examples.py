@@ -1,4 +1,4 @@
-"""Runs the examples of docstrings that need a server: with one, they are tests like any other."""
+"""Runs the docstring examples that need a server: with one, they are tests like any other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from adapters.servers import RedisServer
 
 
 def run_examples(thing: type, server: RedisServer) -> None:
-    """Run all examples of a class's docstring against the server, those too that are skipped without one."""
+    """Run all examples of a class's docstring with the server, including those that are skipped without one."""
     text = (thing.__doc__ or "").replace("# doctest: +SKIP", "").replace("6379", str(server.port))
     examples = doctest.DocTestParser().get_doctest(text, {}, thing.__name__, None, 0)
     assert examples.examples, f"{thing.__name__} has no example"

@@ -1,4 +1,4 @@
-"""What a pool over mpi4py's executor promises, in a program of an MPI job; see `test_mpi`."""
+"""The promises of a pool over mpi4py's executor, in a program of an MPI job; see `test_mpi`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def callbacks(executor: Any, folder: Path) -> None:
 
 
 def errors(executor: Any, folder: Path) -> None:
-    """They come with the traceback of the worker; what can't travel is an error of its own task."""
+    """Errors have the traceback of the worker; one that can't be pickled affects only its own task."""
     heard: list[BaseException] = []
     with CallbackPool(executor) as pool:
         pool.apply_async(pool_workers.fail, ("no such luck",), error_callback=heard.append)
@@ -56,7 +56,7 @@ def errors(executor: Any, folder: Path) -> None:
 
 
 def limits(executor: Any, folder: Path) -> None:
-    """Timeouts are reported in time, what waits can be cancelled, and callbacks may submit and wait."""
+    """Timeouts are reported in time, waiting tasks can be cancelled, and callbacks may submit and wait."""
     go, told = folder / "go", threading.Event()
     heard: list[BaseException] = []
 
@@ -89,7 +89,7 @@ def limits(executor: Any, folder: Path) -> None:
 
 
 def abort(executor: Any, folder: Path) -> None:
-    """It tells all that was queued, and is prompt."""
+    """It notifies all queued tasks, and is prompt."""
     go = folder / "go on"
     told: list[object] = []
     pool = CallbackPool(executor)
@@ -104,7 +104,7 @@ def abort(executor: Any, folder: Path) -> None:
 
 
 def main() -> None:
-    """Check all of it with one executor, which outlives each pool."""
+    """Check all promises with one executor, which outlives each pool."""
     from mpi4py.futures import MPIPoolExecutor
 
     with MPIPoolExecutor() as executor, tempfile.TemporaryDirectory() as folder:

@@ -20,21 +20,21 @@ from polling import until
 if TYPE_CHECKING:
     from redis import Redis
 
-START: Final = 15.0  # seconds for what takes 0.1 s
+START: Final = 15.0  # seconds; it takes 0.1 s
 
 
 def free_port() -> int:
-    """Find a port of this machine on which nothing listens."""
+    """Find a port of this machine on which no server listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class RedisServer:
-    """A server of our own that keeps nothing on disk."""
+    """A server of our own that stores nothing on disk."""
 
     def __init__(self, *options: str, sentinel: Path | None = None, port: int | None = None) -> None:
-        """Start it; skip the test if that can't be done, and say how it could.
+        """Start it; skip the test if that is impossible, and say how it could be made possible.
 
         Args:
             *options: More of the server's options.
@@ -46,7 +46,7 @@ class RedisServer:
         if program is None:
             pytest.skip("needs a Redis server: apt-get install redis-server")
         self.port = free_port() if port is None else port
-        # A replica writes what it gets from its master.
+        # A replica writes the data of its master.
         self._folder = tempfile.TemporaryDirectory()
         address = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder.name]
         ours = [str(sentinel), "--sentinel"] if sentinel else [*address, "--save", "", "--appendonly", "no", *options]
@@ -72,7 +72,7 @@ class RedisServer:
         return Redis("127.0.0.1", self.port, socket_timeout=socket_timeout, decode_responses=decode_responses)
 
     def kill(self) -> None:
-        """End it at once, without a word to its clients."""
+        """End it at once, without a message to its clients."""
         self._process.kill()
         self._process.wait(START)
 

@@ -24,7 +24,7 @@ MOST_LINES: Final = 10
 
 
 def test_the_cluster_takes_at_most_ten_changed_lines() -> None:
-    """A program that outgrows one machine adds no more lines than that, and removes no more."""
+    """A program that outgrows one machine adds at most so many lines, and removes as many at most."""
     lines = list(difflib.ndiff(LOCAL.read_text().splitlines(), CLUSTER.read_text().splitlines()))
     written = [line for line in lines if line.startswith("+ ") and line[2:].strip()]
     taken_out = [line for line in lines if line.startswith("- ") and line[2:].strip()]

@@ -1,4 +1,4 @@
-"""What is Dask's alone: its locks in an adapter, an order across its workers, and the death of its parts."""
+"""Features of Dask only: its locks in an adapter, an order across its workers, and the death of its parts."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Dask's own
 
 
 def step_and_process(turn: Turn) -> tuple[str, int, int]:
-    """Return which turn this is, and who takes it."""
+    """Return which turn this is, and which process takes it."""
     return turn.step, turn.round, os.getpid()
 
 
 def note_then_die_once(notes: str) -> int:
-    """Note that it has begun; the first time, take the worker down."""
+    """Note that it has begun; the first time, kill the worker."""
     with open(notes, "a") as file:
         file.write("begun\n")
     begun = Path(notes).read_text().count("begun")
@@ -40,14 +40,14 @@ def note_then_die_once(notes: str) -> int:
 
 
 def test_an_executor_with_pure_calls_is_refused(dask_client: Client) -> None:
-    """Whether pure was left out or asked for, the error says what to pass."""
+    """Whether pure was left out or given, the error says what to pass."""
     for options in ({}, {"pure": True}):
         with pytest.raises(ValueError, match=r"client\.get_executor\(pure=False\)"):
             CallbackPool(dask_client.get_executor(**options))
 
 
 def test_a_worker_that_is_killed_mid_task_has_its_task_run_again(tmp_path: Path) -> None:
-    """At least once is what Dask gives: the task began twice, and its callback ran once."""
+    """Dask guarantees at least once: the task began twice, and its callback ran once."""
     notes = tmp_path / "notes"
     results: list[int] = []
     with dask_cluster(1) as client, CallbackPool(client.get_executor(pure=False)) as pool:
@@ -59,7 +59,7 @@ def test_a_worker_that_is_killed_mid_task_has_its_task_run_again(tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_task_that_kills_every_worker_is_an_error(tmp_path: Path) -> None:
-    """Dask gives up on it after some workers, and the error callback is called."""
+    """Dask gives up after some workers, and the error callback is called."""
     dask = pytest.importorskip("dask", reason="needs Dask: pip install 'syncprims[dask]'")
     errors: list[BaseException] = []
     with (
@@ -73,7 +73,7 @@ def test_a_task_that_kills_every_worker_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_death_of_the_scheduler_is_told_to_every_task(tmp_path: Path) -> None:
-    """Nothing hangs: running and queued tasks fail, their callbacks run, and close() comes back."""
+    """Nothing hangs: running and queued tasks fail, their callbacks run, and close() returns."""
     pytest.importorskip("distributed", reason="needs Dask: pip install 'syncprims[dask]'")
     from distributed import Client
 
@@ -107,8 +107,8 @@ def dask_lock(request: pytest.FixtureRequest, dask_client: Client) -> object:
 
 
 def test_a_lock_of_dask_has_the_surface_of_ours(dask_lock: object) -> None:
-    """In a with, in hold(), by acquire(): it is taken inside and free after, with limits that hold."""
-    lock = LockAdapter(dask_lock, timeout=patience(), name="shared")  # type: ignore[arg-type]  # one that has both
+    """With `with`, hold() and acquire(), it is acquired inside and free after, and limits are kept."""
+    lock = LockAdapter(dask_lock, timeout=patience(), name="shared")  # type: ignore[arg-type]  # it has both forms
     for manager in (lock, lock.hold(None), lock.hold(0)):
         with manager:
             assert lock.held_by_me()
@@ -125,7 +125,7 @@ def test_a_lock_of_dask_has_the_surface_of_ours(dask_lock: object) -> None:
 
 
 def test_a_waiter_for_a_lock_of_dask_gets_it(dask_lock: object) -> None:
-    """It is handed on when its holder leaves."""
+    """A waiter gets it when its holder leaves."""
     lock = LockAdapter(dask_lock)  # type: ignore[arg-type]  # as above
 
     def take() -> bool:
@@ -148,7 +148,7 @@ def test_acquire_all_takes_locks_of_dask_with_local_ones(dask_lock: object) -> N
 
 
 def test_threads_that_share_a_lock_of_dask_never_meet(dask_lock: object) -> None:
-    """Four threads count in two steps under it, and lose nothing."""
+    """Four threads count in two steps under it, and lose no count."""
     lock = LockAdapter(dask_lock, timeout=patience(30.0))  # type: ignore[arg-type]  # as above
     counts = [0]
 
@@ -169,7 +169,7 @@ def test_threads_that_share_a_lock_of_dask_never_meet(dask_lock: object) -> None
 
 
 def test_an_order_is_kept_across_workers(dask_client: Client) -> None:
-    """Steps run on whichever worker, one after the other, in the order that was given."""
+    """Steps run on any worker, one after the other, in the given order."""
     steps = ("load", "check", "store")
     runner = OrderedRunner(*steps, rounds=4)
     results = runner.run(
@@ -182,7 +182,7 @@ def test_an_order_is_kept_across_workers(dask_client: Client) -> None:
 
 
 def test_more_steps_than_workers_starve_nobody() -> None:
-    """One worker of one thread is enough for any number of steps: only the step whose turn it is gets submitted."""
+    """One worker of one thread is enough for any number of steps, because only the next step is submitted."""
     steps = [f"step-{number}" for number in range(6)]
     with dask_cluster(1) as client:
         results = OrderedRunner(*steps, rounds=2).run(

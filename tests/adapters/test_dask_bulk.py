@@ -1,4 +1,4 @@
-"""How the pool hands calls to Dask, and gets their outcomes: many at a time, and each without waiting for the rest."""
+"""How the pool sends calls to Dask and gets their outcomes: many at a time, each without waiting for the others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MANY: Final = 100
 
 @contextmanager
 def loop_of(client: Any) -> Iterator[None]:
-    """Let the loop of the client do nothing else in the block."""
+    """Block the client's loop during the block."""
     reached, go = threading.Event(), threading.Event()
 
     def block() -> None:
@@ -55,7 +55,7 @@ def sizes_of(method: Callable[..., Any], place: int, sizes: list[int]) -> Callab
 
 
 def test_calls_that_come_together_are_one_graph(dask_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that are submitted while Dask is busy wait for it, and then go in one piece."""
+    """Calls that are submitted while Dask is busy wait for it, and are then sent together."""
     graphs: list[int] = []
     monkeypatch.setattr(dask_client, "map", sizes_of(dask_client.map, 1, graphs))
     with CallbackPool(dask_client.get_executor(pure=False)) as pool:
@@ -67,7 +67,7 @@ def test_calls_that_come_together_are_one_graph(dask_client: Client, monkeypatch
 
 
 def test_no_graph_is_larger_than_is_good_for_dask(dask_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By their number, as the loop makes each at a stretch; and by the size of their arguments, of which Dask warns."""
+    """The number of calls is limited, because the loop makes a graph at a stretch; so is their size: Dask warns of it."""
     graphs: list[int] = []
     monkeypatch.setattr(dask_client, "map", sizes_of(dask_client.map, 1, graphs))
     monkeypatch.setattr(dask_bulk, "_MOST", 5)
@@ -80,7 +80,7 @@ def test_no_graph_is_larger_than_is_good_for_dask(dask_client: Client, monkeypat
 
 
 def test_results_of_a_crowd_are_fetched_together(dask_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a quarter of what is on its way is ready; the last ones, of which there are few, one by one."""
+    """This happens when a quarter of the calls on their way is ready; the last few results are fetched one by one."""
     fetched: list[int] = []
     monkeypatch.setattr(dask_client, "gather", sizes_of(dask_client.gather, 0, fetched))
     monkeypatch.setattr(dask_bulk, "_TOGETHER", patience(60.0))
@@ -94,7 +94,7 @@ def test_results_of_a_crowd_are_fetched_together(dask_client: Client, monkeypatc
 
 
 def test_a_result_of_a_crowd_does_not_wait_for_the_rest(dask_client: Client, tmp_path: Path) -> None:
-    """The others are not done, and it comes all the same."""
+    """The other calls are not done, and the result comes nevertheless."""
     go = tmp_path / "go"
     with CallbackPool(dask_client.get_executor(pure=False)) as pool:
         with loop_of(dask_client):
@@ -108,7 +108,7 @@ def test_a_result_of_a_crowd_does_not_wait_for_the_rest(dask_client: Client, tmp
 def test_a_result_that_can_not_be_fetched_holds_up_no_other(
     dask_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those that were to come with it are fetched by themselves: the lost one comes when its call has run again."""
+    """Results that were to come with it are fetched alone; the lost one comes when its call has run again."""
     client: Any = dask_client
     real, never = client.gather, asyncio.Event()
 
@@ -128,7 +128,7 @@ def test_a_result_that_can_not_be_fetched_holds_up_no_other(
 def test_a_call_that_is_cancelled_before_it_is_sent_is_not_sent(
     dask_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor does Dask hear of it; the others of its graph are not affected."""
+    """Dask never gets it; the other calls of its graph are not affected."""
     graphs: list[int] = []
     monkeypatch.setattr(dask_client, "map", sizes_of(dask_client.map, 1, graphs))
     with CallbackPool(dask_client.get_executor(pure=False)) as pool:
@@ -146,7 +146,7 @@ def _known_to_worker(dask_worker: Any) -> int:
 
 
 def test_a_call_that_is_cancelled_later_is_taken_back(dask_client: Client, tmp_path: Path) -> None:
-    """Dask forgets it, so no worker begins it once all have heard so."""
+    """Dask forgets it, so that no worker begins it after that."""
     go, never = tmp_path / "go", tmp_path / "never"
     with CallbackPool(dask_client.get_executor(pure=False)) as pool:
         begun = [tmp_path / "first", tmp_path / "second"]
@@ -164,7 +164,7 @@ def test_a_call_that_is_cancelled_later_is_taken_back(dask_client: Client, tmp_p
 
 
 def test_nothing_is_left_with_dask_when_all_is_done(dask_client: Client) -> None:
-    """Also after a call has failed, and where its task is kept."""
+    """This holds also after a call has failed, and if its task is kept."""
     with CallbackPool(dask_client.get_executor(pure=False)) as pool:
         tasks = [pool.submit(pool_workers.add, number) for number in range(MANY)]
         tasks.append(pool.submit(pool_workers.fail, "no such luck"))
@@ -174,7 +174,7 @@ def test_nothing_is_left_with_dask_when_all_is_done(dask_client: Client) -> None
 
 
 def test_a_client_that_is_closed_leaves_no_task_behind(tmp_path: Path) -> None:
-    """Whether its call ran, waited or was not sent: all end, callbacks run, and the pool says no to more."""
+    """Whether its call ran, waited or was not sent: all end, callbacks run, and the pool accepts no more."""
     pytest.importorskip("distributed", reason="needs Dask: pip install 'syncprims[dask]'")
     from distributed import Client
 
@@ -196,7 +196,7 @@ def test_a_client_that_is_closed_leaves_no_task_behind(tmp_path: Path) -> None:
 
 
 def test_a_client_that_is_closed_at_any_moment_leaves_no_task_behind(tmp_path: Path) -> None:
-    """Another thread submits while it is closed: each task has an end, or its submission has an error."""
+    """Another thread submits while it is closed: each task ends, or its submission raises an error."""
     pytest.importorskip("distributed", reason="needs Dask: pip install 'syncprims[dask]'")
     from distributed import Client
 

@@ -1,4 +1,4 @@
-"""`CallbackPool` over mpi4py's executor, in real jobs of whatever MPI there is."""
+"""`CallbackPool` over mpi4py's executor, in real jobs of the installed MPI."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from programs import environment
 
 HERE: Final = Path(__file__).parent
 EXAMPLE: Final = HERE.parents[1] / "examples" / "mpi_hashing.py"
-# Open MPI refuses to run as root, and more processes than there are cores.
+# Open MPI refuses to run as root, and refuses more processes than cores.
 OF_OPEN_MPI: Final = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",

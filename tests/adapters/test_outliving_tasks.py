@@ -32,7 +32,7 @@ def run(folder: Path, url: str, *command: str) -> subprocess.CompletedProcess[st
 
 
 def test_what_callbacks_hand_over_is_done_after_the_program(shared_server: RedisServer, tmp_path: Path) -> None:
-    """Each page once, by a worker that starts when nothing is left of the pool."""
+    """A worker that starts after the pool has ended handles each page once."""
     pytest.importorskip("rq", reason="needs RQ: pip install rq")
     url = f"redis://127.0.0.1:{shared_server.port}"
     program = run(tmp_path, url, str(EXAMPLE))
@@ -45,7 +45,7 @@ def test_what_callbacks_hand_over_is_done_after_the_program(shared_server: Redis
 
 
 def test_a_broker_that_is_gone_is_an_error_of_the_pool(tmp_path: Path) -> None:
-    """What could not be handed over is not lost without a word: the program fails, and says for which pages."""
+    """Pages that could not be submitted are reported: the program fails, and names them."""
     pytest.importorskip("rq", reason="needs RQ: pip install rq")
     program = run(tmp_path, f"redis://127.0.0.1:{free_port()}", str(EXAMPLE))
     assert program.returncode == 1

@@ -1,4 +1,4 @@
-"""`CallbackPool` over other people's executors: Dask's, loky's and pebble's keep what the pool promises."""
+"""`CallbackPool` over other libraries' executors: with Dask, loky and pebble it keeps its promises."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
 
 @pytest.fixture
 def pool(executor: Executor) -> Iterator[CallbackPool]:
-    """A pool over it, which has released everything in the end."""
+    """A pool over it, which has released everything at the end."""
     with CallbackPool(executor, name="borrowing") as made:
         yield made
         made.join(patience(30.0))
@@ -67,7 +67,7 @@ def test_each_task_has_its_callback(pool: CallbackPool) -> None:
 
 
 def test_keyword_arguments_arrive(pool: CallbackPool) -> None:
-    """Also those that the executor's own submit() would take for itself."""
+    """This holds even for those that the executor's own submit() has itself."""
     assert pool.submit(dict, key=1, pure=2, workers=3, retries=4, timeout=5).result(patience(30.0)) == {
         "key": 1,
         "pure": 2,
@@ -78,7 +78,7 @@ def test_keyword_arguments_arrive(pool: CallbackPool) -> None:
 
 
 def test_map_keeps_the_order(pool: CallbackPool) -> None:
-    """The results come in the order of the items, in chunks too."""
+    """The results come in the order of the items, also in chunks."""
     assert list(pool.map(add, range(12), range(12), chunksize=5)) == [2 * number for number in range(12)]
     assert sorted(pool.map_unordered(add, range(6), range(6))) == [0, 2, 4, 6, 8, 10]
 
@@ -104,7 +104,7 @@ def test_what_can_not_travel_back_is_that_tasks_error(pool: CallbackPool, task: 
 
 
 def test_what_can_not_travel_there_is_refused_at_once(pool: CallbackPool) -> None:
-    """submit() raises, and names what can't be pickled."""
+    """submit() raises, and names the object that can't be pickled."""
     with pytest.raises(TransportError, match="argument 0"):
         pool.submit(pool_workers.identity, threading.Lock())
 
@@ -116,7 +116,7 @@ def test_a_task_that_exits_fails_alone(pool: CallbackPool) -> None:
 
 
 def test_a_timeout_is_told_in_time(pool: CallbackPool, tmp_path: Path) -> None:
-    """The error callback hears of it while the task still runs, and others go on."""
+    """The error callback is called while the task still runs, and other tasks go on."""
     errors: list[BaseException] = []
     told = threading.Event()
 
@@ -125,7 +125,7 @@ def test_a_timeout_is_told_in_time(pool: CallbackPool, tmp_path: Path) -> None:
         told.set()
 
     go = tmp_path / "go"
-    assert pool.submit(pool_workers.add, 1).result(patience(30.0)) == 1  # the workers are up
+    assert pool.submit(pool_workers.add, 1).result(patience(30.0)) == 1  # the workers have started
     started = time.monotonic()
     pool.apply_async(pool_workers.wait_for_file, (str(go),), error_callback=tell, timeout=0.3)
     heard = told.wait(patience(3.0))
@@ -137,11 +137,11 @@ def test_a_timeout_is_told_in_time(pool: CallbackPool, tmp_path: Path) -> None:
 
 
 def test_abort_tells_what_was_queued_and_does_not_wait_for_what_runs(executor: Executor, tmp_path: Path) -> None:
-    """Every callback hears of its end, queued tasks as cancelled, and abort() is prompt."""
+    """Every callback is called, for queued tasks as cancelled, and abort() is prompt."""
     go = tmp_path / "go"
     told: list[BaseException | str] = []
     pool = CallbackPool(executor)
-    for _ in range(20):  # loky fetches five ahead, pebble more
+    for _ in range(20):  # loky fetches five in advance, pebble more
         pool.apply_async(pool_workers.wait_for_file, (str(go),), callback=told.append, error_callback=told.append)
     started = time.monotonic()
     still_running = pool.abort()
@@ -156,7 +156,7 @@ def test_abort_tells_what_was_queued_and_does_not_wait_for_what_runs(executor: E
 
 
 def test_a_task_can_be_cancelled_before_it_begins(pool: CallbackPool, tmp_path: Path) -> None:
-    """One that waits behind others is cancelled, and its error callback is called."""
+    """A task that waits behind others is cancelled, and its error callback is called."""
     go = tmp_path / "go"
     errors: list[BaseException] = []
     busy = [pool.submit(pool_workers.wait_for_file, str(go)) for _ in range(12)]
@@ -169,7 +169,7 @@ def test_a_task_can_be_cancelled_before_it_begins(pool: CallbackPool, tmp_path: 
 
 
 def test_what_callbacks_raise_is_raised_by_join(pool: CallbackPool) -> None:
-    """And the exceptions of tasks that no code looked at; nothing is lost, and nothing breaks."""
+    """Exceptions of tasks that no code looked at are raised too; nothing is lost, and nothing breaks."""
 
     def refuse(result: int) -> None:
         raise LookupError(result)
@@ -182,7 +182,7 @@ def test_what_callbacks_raise_is_raised_by_join(pool: CallbackPool) -> None:
 
 
 def test_a_callback_may_submit_and_wait(pool: CallbackPool) -> None:
-    """The dispatcher is not the thread that results come in on, so neither deadlocks."""
+    """Results arrive on another thread than the dispatcher, so neither deadlocks."""
     results: list[int] = []
 
     def go_on(result: int) -> None:
@@ -196,13 +196,13 @@ def test_a_callback_may_submit_and_wait(pool: CallbackPool) -> None:
 
 
 def test_equal_calls_all_run(pool: CallbackPool) -> None:
-    """Dask would run equal calls once, if it were let."""
+    """By default, Dask would run equal calls once."""
     before = [pool.submit(os.urandom, 8) for _ in range(5)]
     assert len({task.result(patience(30.0)) for task in before}) == 5
 
 
 def test_the_executor_outlives_the_pool(executor: Executor) -> None:
-    """The pool shuts down only what it made."""
+    """The pool shuts down only what it made itself."""
     with CallbackPool(executor) as pool:
         assert pool.submit(add, 1, 2).result(patience(30.0)) == 3
     with CallbackPool(executor) as pool:
@@ -212,7 +212,7 @@ def test_the_executor_outlives_the_pool(executor: Executor) -> None:
 @pytest.mark.parametrize("how", [pool_workers.kill_self, pool_workers.die])
 @pytest.mark.parametrize("kind", ["loky", "pebble"])
 def test_a_worker_that_dies_is_an_error_and_nothing_hangs(kind: str, how: Callable[[], None]) -> None:
-    """Every task that it took down fails, every callback runs, and join() comes back."""
+    """Every task of the worker fails, every callback runs, and join() returns."""
     module = pytest.importorskip(kind, reason=f"needs {kind}: pip install {kind}")
     made = module.ProcessPoolExecutor(1) if kind == "loky" else module.ProcessPool(1)
     errors: list[BaseException] = []

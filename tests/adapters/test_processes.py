@@ -19,8 +19,8 @@ THREADS: Final = 8
 TIMES: Final = 200
 
 
-# What a lock that does not know its owner can't keep; and release() is in Python, so that an interrupt right at its
-# call leaves the lock taken. In a with, none does.
+# The clauses that a lock without a known owner can't keep. And release() is in Python, so that an interrupt right at
+# its call leaves the lock acquired; a `with` has no such point.
 def test_a_lock_of_multiprocessing_keeps_the_contract_but_for_the_clauses_listed() -> None:
     """The conformance kit passes it."""
     assert check_lock(lambda: LockAdapter(SPAWN.Lock()), without=(*NOT_OF_FOREIGN_LOCKS, ENTERED_TWICE)).broken == ()
@@ -51,7 +51,7 @@ def _hammer(inside: Lock | RLock, count: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["Lock", "RLock"])
 def test_processes_that_share_a_lock_lose_nothing(kind: str) -> None:
-    """Two processes of eight threads count in two steps under it, each with an adapter of its own."""
+    """Two processes of eight threads count in two steps under it, each with its own adapter."""
     inside: Any = getattr(SPAWN, kind)()
     count = SPAWN.RawValue("i", 0)
     crowd = [SPAWN.Process(target=_hammer, args=(inside, count), daemon=True) for _ in range(2)]
@@ -70,7 +70,7 @@ def _hold_until_told(inside: Lock, held: Any, go: Any) -> None:
 
 
 def test_a_holder_in_another_process_is_not_known_and_the_error_says_so() -> None:
-    """The wait has its limit all the same, alone and in acquire_all."""
+    """The wait has its limit nevertheless, alone and in acquire_all."""
     inside, held, go = SPAWN.Lock(), SPAWN.Event(), SPAWN.Event()
     holder = SPAWN.Process(target=_hold_until_told, args=(inside, held, go), daemon=True)
     holder.start()
@@ -92,7 +92,7 @@ def test_a_holder_in_another_process_is_not_known_and_the_error_says_so() -> Non
 
 
 def take_turn(turn: Turn) -> tuple[int, str, int]:
-    """Return which turn this is, and who takes it."""
+    """Return which turn this is, and which process takes it."""
     return turn.index, turn.step, os.getpid()
 
 
@@ -103,7 +103,7 @@ def fail_in_turn(turn: Turn) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_order_is_kept_across_processes_and_starves_no_pool(workers: int) -> None:
-    """Five steps on one worker or two: every turn in its place, none in this process."""
+    """There are five steps on one or two workers: every turn in its place, and none in this process."""
     steps = [f"step-{number}" for number in range(5)]
     with ProcessPoolExecutor(workers, mp_context=SPAWN) as executor:
         turns = OrderedRunner(*steps, rounds=3).run(
@@ -114,7 +114,7 @@ def test_an_order_is_kept_across_processes_and_starves_no_pool(workers: int) -> 
 
 
 def test_a_step_that_fails_in_a_worker_breaks_the_order_here() -> None:
-    """The error comes out of run(), and no further step is submitted."""
+    """run() raises the error, and no further step is submitted."""
     runner = OrderedRunner("good", "bad", "never")
     bodies: dict[str, Any] = {"good": take_turn, "bad": fail_in_turn, "never": take_turn}
     with ProcessPoolExecutor(1, mp_context=SPAWN) as executor, pytest.raises(LookupError, match="bad"):

@@ -1,4 +1,4 @@
-"""The recipes for locks of others, against the real thing: PostgreSQL, filelock, and all kinds together."""
+"""The recipes for other locks, with the real thing: PostgreSQL, filelock, and all kinds together."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def example(name: str) -> ModuleType:
 
 
 def programs_of_postgres() -> str:
-    """The folder of the server's programs; Debian has them where no path leads."""
+    """The folder of the server's programs; on Debian it is not on the PATH."""
     found = shutil.which("initdb")
     folders = [os.path.dirname(found)] if found else sorted(glob.glob("/usr/lib/postgresql/*/bin"))
     if not folders:
@@ -63,11 +63,11 @@ def programs_of_postgres() -> str:
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[str]:
-    """A server of our own, which keeps what it has for as long as these tests run."""
+    """A server of our own, whose data lives as long as these tests run."""
     pytest.importorskip("psycopg", reason="needs psycopg: pip install 'psycopg[binary]'")
     programs = programs_of_postgres()
     options: dict[str, Any] = {}
-    if hasattr(os, "geteuid") and os.geteuid() == 0:  # the server refuses to be run by root
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # the server refuses to run as root
         import pwd
 
         try:
@@ -130,7 +130,7 @@ def answers(url: str, server: subprocess.Popen[bytes]) -> bool:
 
 
 def ask(url: str, query: str) -> Any:
-    """Ask the database something."""
+    """Query the database."""
     import psycopg
 
     with psycopg.connect(url, autocommit=True) as connection:
@@ -148,10 +148,10 @@ def _hold(url: str, pipe: Connection) -> None:
 
 
 def test_an_advisory_lock_of_postgresql(database: str, client: Redis, key: str) -> None:
-    """It excludes, wakes who waits, is free when its holder was killed, says if it was lost, and mixes with others."""
+    """It excludes, wakes waiters, is free after its holder was killed, reports its loss, and mixes with others."""
     postgres_lock: Callable[..., LockAdapter] = example("postgres_lock").postgres_lock
 
-    # In one order with locks of every other kind.
+    # In one order with locks of all other kinds.
     everything: list[TimedLock | LockAdapter] = [
         postgres_lock(database, f"{key}-p"),
         RedisLock(client, f"{key}-r", lease=30.0),
@@ -168,7 +168,7 @@ def test_an_advisory_lock_of_postgresql(database: str, client: Redis, key: str) 
             pytest.fail("the body ran without the locks")
     assert not any(lock.held_by_me() for lock in everything)
 
-    # Waiters hear at once.
+    # Waiters are notified at once.
     lock, other = (postgres_lock(database, key) for _ in range(2))
 
     def take() -> bool:
@@ -191,7 +191,7 @@ def test_an_advisory_lock_of_postgresql(database: str, client: Redis, key: str) 
     with held.hold(patience(30.0)):
         assert held.held_by_me()
 
-    # The server ends the session of the holder: no session has the lock, and the holder hears of it.
+    # The server ends the holder's session: no session has the lock, and the holder gets the loss.
     import psycopg
 
     with pytest.raises(psycopg.Error), held:  # noqa: PT012  the block is what is tested
@@ -200,7 +200,7 @@ def test_an_advisory_lock_of_postgresql(database: str, client: Redis, key: str) 
             pass
     assert not held.held_by_me()
 
-    # The program as it is shown.
+    # The program as shown on the page.
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / "postgres_lock.py")],
         env=environment() | {"DATABASE_URL": database},
@@ -215,7 +215,7 @@ def test_an_advisory_lock_of_postgresql(database: str, client: Redis, key: str) 
 def test_an_advisory_lock_keeps_the_contract_but_for_the_clauses_listed(
     database: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The conformance kit passes it. Each hold is a connection, so it takes its time."""
+    """The conformance kit passes it. Each hold is a connection, so this takes long."""
     monkeypatch.setenv("SYNCPRIMS_TEST_DELAY_FACTOR", str(patience(4.0)))
     serials = iter(range(1_000_000))
     postgres_lock: Callable[..., LockAdapter] = example("postgres_lock").postgres_lock
@@ -243,7 +243,7 @@ def file_lock() -> Callable[..., LockAdapter]:
 def test_a_file_lock_keeps_the_contract_but_for_the_clauses_listed(
     file_lock: Callable[..., LockAdapter], tmp_path: Path
 ) -> None:
-    """The conformance kit passes it: a thread may take it twice."""
+    """The conformance kit passes it: a thread may acquire it twice."""
     serials = iter(range(1_000_000))
     without = (*NOT_OF_FOREIGN_LOCKS, *NOT_OF_LOCKS_IN_PYTHON, *NOT_OF_FOREIGN_REENTRANT_LOCKS)
     report = check_rlock(lambda: file_lock(tmp_path / str(next(serials))), without=without)
@@ -251,7 +251,7 @@ def test_a_file_lock_keeps_the_contract_but_for_the_clauses_listed(
 
 
 def test_a_file_lock_excludes_processes_and_threads(file_lock: Callable[..., LockAdapter], tmp_path: Path) -> None:
-    """A holder that was killed has freed it; and it mixes with local locks."""
+    """If a holder is killed, the lock is free; and it mixes with local locks."""
     path = str(tmp_path / "lock")
     here, there = SPAWN.Pipe()
     holder = SPAWN.Process(target=_hold_file, args=(path, there), daemon=True)

@@ -1,4 +1,4 @@
-"""Redis as it is run: with rights, TLS, Sentinel and failovers, RESP3, small pools; and a Cluster, which is refused."""
+"""Redis in production: with permissions, TLS, Sentinel and failovers, RESP3, small pools; and a refused Cluster."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PAGE: Final = Path(__file__).parents[2] / "docs" / "past-one-machine.rst"
 
 
 def stated(user: str) -> tuple[str, ...]:
-    """The commands that the page allows this user; its keys and channels are the same for all the tests."""
+    """The commands that the page allows this user; its keys and channels are the same for all tests."""
     text = PAGE.read_text(encoding="utf-8")
     words = text[text.index(f"ACL SETUSER {user} on >secret") :].split()[5:]
     rules = list(takewhile(lambda word: word[0] in "+~&r", words))
@@ -43,7 +43,7 @@ def stated(user: str) -> tuple[str, ...]:
 
 
 def waited_for(lock: RedisLock | RedisSemaphore, admin: Redis) -> None:
-    """Take it, have another thread wait for it, and hand it on."""
+    """Acquire it, let another thread wait for it, and pass it on."""
 
     def take() -> bool:
         with lock.hold(patience(30.0)):
@@ -242,7 +242,7 @@ HELD: Final = b"*6\r\n$4\r\nheld\r\n$16\r\n1700000000000000\r\n:0\r\n:0\r\n$14\r
 
 
 def saying_to_waiters(word: bytes) -> Callable[[socket.socket, bytes], object]:
-    """A server on which the lock is held, and which says that to one who subscribes."""
+    """A server on which the lock is held, and which sends this to a client that subscribes."""
 
     def answer(connection: socket.socket, data: bytes) -> None:
         connection.sendall(word if b"SUBSCRIBE" in data else HELD)
@@ -254,7 +254,7 @@ def saying_to_waiters(word: bytes) -> Callable[[socket.socket, bytes], object]:
     "word", [b"+OK\r\n", b":75\r\n", b"*-1\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", 1000 * b"*1\r\n", b"-ERR no\r\n"]
 )
 def test_garbage_in_place_of_a_subscription_is_an_error(word: bytes) -> None:
-    """No thread waits for a word that can't come."""
+    """No thread waits for a message that can't come."""
     from redis.exceptions import RedisError
 
     with peer(saying_to_waiters(word)) as it:
@@ -267,7 +267,7 @@ def test_garbage_in_place_of_a_subscription_is_an_error(word: bytes) -> None:
 @pytest.mark.parametrize("word", ["1 2 another's", "x y z", "", "99999999999999999999 9 ", "1 2 " + "x" * 10_000])
 @pytest.mark.parametrize("kind", ["message", "pmessage"])
 def test_a_word_for_another_or_for_nobody_is_no_lock(kind: str, word: str) -> None:
-    """The waiter goes on to its limit, however much is said."""
+    """The waiter goes on to its limit, however many messages come."""
 
     def answer(connection: socket.socket, data: bytes) -> None:
         if b"SUBSCRIBE" not in data:
@@ -288,7 +288,7 @@ def test_a_word_for_another_or_for_nobody_is_no_lock(kind: str, word: str) -> No
 
 
 def test_a_word_in_slow_motion_is_given_up_in_time() -> None:
-    """Each word has the time of an answer; a wait with a limit ends by one exchange later."""
+    """Each message has the time of an answer; a wait with a limit ends at most one exchange later."""
 
     def answer(connection: socket.socket, data: bytes) -> None:
         if b"SUBSCRIBE" in data:
@@ -307,7 +307,7 @@ def test_a_word_in_slow_motion_is_given_up_in_time() -> None:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[str, str]:
-    """A key and a certificate for this machine, signed by itself."""
+    """A self-signed key and certificate for this machine."""
     program = shutil.which("openssl")
     if program is None:
         pytest.skip("needs openssl, which makes the certificate: apt-get install openssl")
@@ -325,7 +325,7 @@ def certificate(tmp_path: Path) -> tuple[str, str]:
 
 
 def test_it_works_over_tls(certificate: tuple[str, str], key: str) -> None:
-    """Waiting, too; and a certificate that is not trusted is an error, not a lock."""
+    """Waiting works as well; and a certificate that is not trusted is an error, not a lock."""
     from redis import Redis
     from redis.exceptions import ConnectionError as NotTrustedError
 
@@ -345,7 +345,7 @@ def test_it_works_over_tls(certificate: tuple[str, str], key: str) -> None:
 
 
 def tls_answers(port: int) -> bool:
-    """Whether something listens; that this server can do TLS at all."""
+    """Whether a server listens, and can use TLS at all."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
     except OSError:
@@ -379,12 +379,12 @@ def sentinel(tmp_path: Path) -> Iterator[Any]:
 
 
 def info(client: Redis, what: str) -> object:
-    """What a server says of its replication."""
+    """The server's facts about its replication."""
     return client.info("replication").get(what)
 
 
 def test_a_failover_in_the_middle_of_a_hold(sentinel: Any, key: str) -> None:
-    """What the replica has heard of is still held, renewed and handed on; tokens go on growing, and counts stay."""
+    """Locks that the replica knows are still held, renewed and passed on; tokens go on growing, and counts stay."""
     found, master, replica, watching = sentinel
     client = found.master_for("ours", socket_timeout=patience(2.0))
     lock = RedisLock(client, key, lease=LEASE, timeout=patience(60.0), renew=True)
@@ -402,7 +402,7 @@ def test_a_failover_in_the_middle_of_a_hold(sentinel: Any, key: str) -> None:
             tokens = [lock.token, limited.token]
             waiting = [threads.start(take, each) for each in (lock, limited)]
             until(lambda: lock.waiting == limited.waiting == 1)
-            writer.set(f"{key}-written", 1)  # after all the others, and WAIT is only for writes of its own connection
+            writer.set(f"{key}-written", 1)  # the last one, because WAIT is only for writes of its own connection
             until(lambda: writer.wait(1, 1000) == 1)
             master.kill()
             until(lambda: info(replica.client(), "role") == "master", patience(60.0))
@@ -429,8 +429,8 @@ def renewed_at(lock: RedisLock | RedisSemaphore) -> bool:
 
 
 def test_a_lock_that_the_replica_has_not_heard_of_is_lost_with_a_word(key: str) -> None:
-    """A failover before the replication: both may hold the lock; one gets the error, and has the lesser token."""
-    with RedisServer() as master, RedisServer() as replica:  # which has replicated nothing
+    """With a failover before the replication, two may hold the lock; one gets the error, and has the lesser token."""
+    with RedisServer() as master, RedisServer() as replica:  # it has replicated nothing
         from redis import Redis
 
         from syncprims.adapters import LeaseExpiredError
@@ -439,7 +439,7 @@ def test_a_lock_that_the_replica_has_not_heard_of_is_lost_with_a_word(key: str) 
         lock = RedisLock(client, key, lease=LEASE)
         lock.acquire()
         token = lock.token
-        client.connection_pool.connection_kwargs["port"] = replica.port  # what Sentinel would say from now on
+        client.connection_pool.connection_kwargs["port"] = replica.port  # Sentinel would report this from now on
         master.kill()
         other = RedisLock(replica.client(), key, lease=LEASE)
         with other:
@@ -449,7 +449,7 @@ def test_a_lock_that_the_replica_has_not_heard_of_is_lost_with_a_word(key: str) 
 
 
 def told(lock: RedisLock, error: type[Exception]) -> bool:
-    """Whether renewing says that the lock is lost, and releasing as well."""
+    """Whether renewing reports the loss of the lock, and releasing as well."""
     from redis.exceptions import RedisError
 
     try:
@@ -467,7 +467,7 @@ def told(lock: RedisLock, error: type[Exception]) -> bool:
 
 
 def test_a_cluster_is_refused_with_what_to_do(tmp_path: Path, key: str) -> None:
-    """By its client at once, by one of its nodes when it says that the key is elsewhere."""
+    """Its client is refused at once, and one of its nodes when it answers that the key is elsewhere."""
     from redis import Redis
     from redis.cluster import RedisCluster
     from redis.exceptions import RedisError
@@ -505,13 +505,13 @@ def test_a_cluster_is_refused_with_what_to_do(tmp_path: Path, key: str) -> None:
 
 
 def raw_info(client: Redis) -> bytes:
-    """What a node says of the cluster."""
+    """A node's facts about the cluster."""
     answer: Any = client.execute_command("CLUSTER", "INFO")
     return answer if isinstance(answer, bytes) else str(answer).replace("'", "").replace(": ", ":").encode()
 
 
 def test_a_wait_ends_when_the_server_is_gone_for_good(own_server: RedisServer, key: str) -> None:
-    """Threads that wait without limit get the client's error, wherever they are in the queue."""
+    """Threads that wait without a limit get the client's error, wherever they are in the queue."""
     from redis.exceptions import ConnectionError as LostError
 
     lock = RedisLock(own_server.client(), key, lease=LEASE)

@@ -1,4 +1,4 @@
-"""Clocks that are set while leases are held: a client's makes no difference, a server's none that is not told of."""
+"""Clocks that are set while leases are held: a client's makes no difference, and a loss by a server's is reported."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEASE: Final = 6.0  # seconds; renewed after two
 HOUR: Final = 3600
 FOREVER: Final = 60_000  # milliseconds
 
-# Put before the C library in a server: the time of day is that of the system, and the seconds that a file says.
+# Preloaded in a server: the time of day is the system's, plus the seconds in a file.
 SETTABLE: Final = """
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -95,7 +95,7 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
 
 
 def wait_for_renewal(client: Redis, key: str) -> None:
-    """Wait until the lock or the permit there is renewed."""
+    """Wait until the lock or the permit is renewed."""
     if client.type(key) == b"zset":
         before = client.zrange(key, 0, 0, withscores=True)
         until(lambda: client.zrange(key, 0, 0, withscores=True) != before, patience(30.0))
@@ -109,7 +109,7 @@ def wait_for_renewal(client: Redis, key: str) -> None:
 def test_a_clients_clock_makes_no_difference(
     client: Redis, key: str, kind: str, jump: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To leases, their renewal, waits and their limits: they go by clocks that can't be set."""
+    """Leases, their renewal, waits and their limits use clocks that can't be set."""
 
     def make(timeout: float | None = None) -> RedisLock | RedisSemaphore:
         if kind == "lock":
@@ -131,7 +131,7 @@ def test_a_clients_clock_makes_no_difference(
 
 
 def test_a_server_whose_clock_is_put_forward_loses_leases_with_a_word(clock: Clock, key: str) -> None:
-    """All of them run out by its clock: the loss is reported, and the next hold has a greater token."""
+    """All leases run out by its clock: the loss is reported, and the next hold has a greater token."""
     lock = RedisLock(clock.client, key, lease=LEASE, renew=True)
     with pytest.raises(LeaseExpiredError), lock:  # noqa: PT012  the block is what is tested
         token = lock.token
@@ -142,7 +142,7 @@ def test_a_server_whose_clock_is_put_forward_loses_leases_with_a_word(clock: Clo
 
 
 def test_a_server_whose_clock_is_put_forward_loses_permits_with_a_word(clock: Clock, key: str) -> None:
-    """As with locks; and a waiter gets a permit at its next check, also if the one that is lost is not renewed."""
+    """As with locks; and a waiter gets a permit at its next check, even if the lost one is not renewed."""
     renewed = RedisSemaphore(clock.client, key, 2, lease=LEASE, renew=True)
     rigid, waited = (RedisSemaphore(clock.client, key, 2, lease=HOUR / 2) for _ in range(2))
     rigid.acquire()
@@ -164,7 +164,7 @@ def test_a_server_whose_clock_is_put_forward_loses_permits_with_a_word(clock: Cl
 
 
 def test_a_server_whose_clock_is_put_back_keeps_leases_and_order(clock: Clock, key: str) -> None:
-    """A hold that is renewed goes on, waiters get their turn, and tokens grow as before."""
+    """A renewed hold goes on, waiters get their turn, and tokens grow as before."""
     lock = RedisLock(clock.client, key, lease=LEASE, renew=True)
     limited = RedisSemaphore(clock.client, f"{key}-permits", 1, lease=LEASE, renew=True)
     with lock, limited:

@@ -1,4 +1,4 @@
-"""`RedisCounter` on a real server: exact for all who count, within its bounds and within 64 bits."""
+"""`RedisCounter` on a real server: exact for all clients, within its bounds and within 64 bits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MOST: Final = 2**63 - 1
 
-# What is not promised of a counter on a server, and the clauses that go with it.
+# The guarantees that a counter on a server lacks, and their clauses.
 WEAKENED: Final = (
     "an integer of any size is exact",
     "update() calls its function once, with the value, and returns the new one",
@@ -29,12 +29,12 @@ WEAKENED: Final = (
     "a counter is usable in a forked child",  # it forks in the middle of an update()
     "an interrupt anywhere in a change leaves it made or not made, and the counter usable",  # of an update() too
     "wait_until() sees a value that came and went",
-    "a counter shows its name in repr(), can be weakly referenced, and can't be pickled",  # its repr() asks no server
+    "a counter shows its name in repr(), can be weakly referenced, and can't be pickled",  # repr() asks no server
 )
 
 
 class Complete(RedisCounter):
-    """With what is left out on purpose, as far as it can be made of the rest, so that the kit can try the rest."""
+    """It adds the methods that are left out on purpose, as far as possible, so that the kit can try the rest."""
 
     initial = 0
 
@@ -47,7 +47,7 @@ class Complete(RedisCounter):
                 return new
 
     def reset(self) -> int:
-        """Go back to what the factory began with."""
+        """Restore the value that the factory began with."""
         return self.get_and_set(self.initial)
 
 
@@ -67,12 +67,12 @@ def test_it_keeps_the_contract_of_a_counter_but_for_the_clauses_listed(client: R
 
 
 def test_the_examples_of_the_documentation_run(shared_server: RedisServer) -> None:
-    """What the class's docstring shows is what happens."""
+    """The class's docstring shows the true outcomes."""
     run_examples(RedisCounter, shared_server)
 
 
 def test_a_key_that_is_not_there_is_zero_and_two_objects_are_one_counter(client: Redis, key: str) -> None:
-    """The key on the server is the counter; objects are only ways to it."""
+    """The key on the server is the counter; objects only refer to it."""
     one, other = RedisCounter(client, key), RedisCounter(client, key)
     assert (one.value, int(one), f"{one:02}", one.name) == (0, 0, "00", key)
     assert one.increment() == 1
@@ -86,7 +86,7 @@ def test_a_key_that_is_not_there_is_zero_and_two_objects_are_one_counter(client:
 
 
 def test_bounds_are_checked_on_the_server_before_anything_changes(client: Redis, key: str) -> None:
-    """A change out of bounds says where the counter stays, and leaves even a missing key missing."""
+    """A change out of bounds reports the counter's value, and does not create a missing key."""
     counter = RedisCounter(client, key, minimum=-3, maximum=7)
     assert (counter.minimum, counter.maximum) == (-3, 7)
     for change in (lambda: counter.add(8), lambda: counter.decrement(4), lambda: counter.set(8)):
@@ -108,7 +108,7 @@ def test_bounds_are_checked_on_the_server_before_anything_changes(client: Redis,
 
 @pytest.mark.parametrize("start", [2**53 - 1, 2**53, 2**62, MOST - 1, -(2**53) - 1, -MOST + 1, 0, -1])
 def test_it_is_exact_to_64_bits(client: Redis, key: str, start: int) -> None:
-    """Where floating-point numbers would round, it does not, and its comparisons do not either."""
+    """It is exact where floating-point numbers would round, and so are its comparisons."""
     counter = RedisCounter(client, key, minimum=start - 1, maximum=start + 1)
     counter.set(start)
     assert counter.increment() == start + 1
@@ -124,7 +124,7 @@ def test_it_is_exact_to_64_bits(client: Redis, key: str, start: int) -> None:
 
 
 def test_a_sum_beyond_64_bits_is_out_of_bounds(client: Redis, key: str) -> None:
-    """It is refused as any other, and the value stays."""
+    """It is refused like any other, and the value stays."""
     counter = RedisCounter(client, key)
     for end, step in ((MOST, 1), (-MOST, -1), (MOST, MOST), (-MOST, -MOST)):
         counter.set(end)
@@ -140,7 +140,7 @@ def test_a_sum_beyond_64_bits_is_out_of_bounds(client: Redis, key: str) -> None:
 
 
 def test_a_key_with_a_life_of_its_own_keeps_it(client: Redis, key: str) -> None:
-    """Changes, refused ones too, leave the expiry of the key as it is."""
+    """Changes, even refused ones, leave the expiry of the key as it is."""
     counter = RedisCounter(client, key, maximum=5)
     counter.set(1)
     client.expire(key, 1000)
@@ -165,7 +165,7 @@ def test_a_key_that_holds_something_else_is_an_error(client: Redis, key: str, st
 
 
 def test_a_waiter_sees_what_another_counts(client: Redis, key: str) -> None:
-    """wait_until() returns once the value has been reached, and wait_for() once the predicate likes it."""
+    """wait_until() returns once the value has been reached, and wait_for() once the predicate is true."""
     counter = RedisCounter(client, key)
     with Threads() as threads:
         reached = threads.start(counter.wait_until, 3, patience())
@@ -203,15 +203,15 @@ def test_wrong_arguments_are_refused(shared_server: RedisServer, client: Redis, 
     with pytest.raises(ValueError, match="greater than maximum"):
         RedisCounter(client, key, minimum=2, maximum=1)
     with pytest.raises(TypeError):
-        RedisCounter(client, 7)  # type: ignore[arg-type]  # that is the point
+        RedisCounter(client, 7)  # type: ignore[arg-type]  # this is the point
     with pytest.raises(TypeError):
-        RedisCounter(object(), key)  # type: ignore[arg-type]  # that is the point
+        RedisCounter(object(), key)  # type: ignore[arg-type]  # this is the point
     counter = RedisCounter(client, key)
     for wrong in (True, 1.0, "1", None):
         with pytest.raises(TypeError):
-            counter.add(wrong)  # type: ignore[arg-type]  # that is the point
+            counter.add(wrong)  # type: ignore[arg-type]  # this is the point
     with pytest.raises(TypeError, match="a function of the value"):
-        counter.wait_for(3)  # type: ignore[arg-type]  # that is the point
+        counter.wait_for(3)  # type: ignore[arg-type]  # this is the point
     with pytest.raises(ValueError, match="timeout"):
         counter.wait_until(3, -1)
     with pytest.raises(TypeError, match="make one from a client and the same name"):
@@ -221,7 +221,7 @@ def test_wrong_arguments_are_refused(shared_server: RedisServer, client: Redis, 
 
 
 def test_a_change_is_one_round_trip(client: Redis, key: str) -> None:
-    """One command for each, however it is bounded."""
+    """There is one command for each, with any bounds."""
     counter = RedisCounter(client, key, minimum=0, maximum=9)
     counter.set(0)
     before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
@@ -231,7 +231,7 @@ def test_a_change_is_one_round_trip(client: Redis, key: str) -> None:
 
 
 def test_it_needs_nothing_that_the_import_of_the_package_would_load() -> None:
-    """Importing the adapters loads neither redis-py nor the rooms that need it; unknown names are errors."""
+    """Importing the adapters loads neither redis-py nor the modules that need it; unknown names are errors."""
     import subprocess
     import sys
 

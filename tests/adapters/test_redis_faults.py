@@ -1,4 +1,4 @@
-"""What `RedisLock` and `RedisCounter` do when the server or a client fails: an answer in time, always."""
+"""`RedisLock` and `RedisCounter` when the server or a client fails: they always answer in time."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def waiting(lock: RedisLock) -> Callable[[], bool]:
 
 
 def test_a_killed_server_is_an_error_at_once_for_those_who_need_it(own_server: RedisServer, key: str) -> None:
-    """Waits without limit, tries and changes raise the client's error; nothing hangs and nothing is made up."""
+    """Waits without a limit, tries and changes raise the client's error; nothing hangs and no answer is made up."""
     import redis
 
     client = own_server.client(socket_timeout=SOCKET)
@@ -70,7 +70,7 @@ def test_a_killed_server_is_an_error_at_once_for_those_who_need_it(own_server: R
 
 
 def test_a_limited_wait_for_a_killed_server_goes_on_to_its_limit(own_server: RedisServer, key: str) -> None:
-    """It may come back; if it does not, the error has the client's as its cause."""
+    """It may come back; if it does not, the error has the client's error as its cause."""
     import redis
 
     client = own_server.client(socket_timeout=SOCKET)
@@ -105,7 +105,7 @@ def test_a_lock_that_is_held_when_the_server_is_killed_is_lost_with_a_word(own_s
 
 
 def test_a_restarted_server_has_forgotten_its_locks_and_says_so(own_server: RedisServer, key: str) -> None:
-    """The holder gets the error of the loss when it leaves, and does not release what another took in the meantime."""
+    """The holder gets the error of the loss when it leaves, and does not release the lock of a new holder."""
     lock, other = (RedisLock(own_server.client(socket_timeout=SOCKET), key, lease=LEASE) for _ in range(2))
     with pytest.raises(LeaseExpiredError, match="the server lost it"), lock:  # noqa: PT012  the block is what is tested
         own_server.kill()
@@ -149,7 +149,7 @@ def test_a_waiter_without_limit_hears_of_the_end_of_the_server(own_server: Redis
 
 
 def test_a_stalled_server_holds_nobody_longer_than_the_limits(own_server: RedisServer, key: str) -> None:
-    """A wait ends at its limit and one socket timeout, even with a client that would try ten times more."""
+    """A wait ends at its limit plus one socket timeout, even with a client that would try ten times more."""
     import redis
 
     client = own_server.client(socket_timeout=SOCKET)
@@ -169,7 +169,7 @@ def test_a_stalled_server_holds_nobody_longer_than_the_limits(own_server: RedisS
 
 
 def test_a_stall_that_is_over_in_time_is_survived(own_server: RedisServer, key: str) -> None:
-    """What the stalled server took for the first tries is the thread's own, so it has the lock at once."""
+    """The lock that the stalled server gave to the first tries is the thread's own, so it has the lock at once."""
     lock = RedisLock(own_server.client(socket_timeout=SOCKET), key, lease=LEASE)
     own_server.stall()
     blocked = assert_blocks(partial(take_and_release, lock), look=3 * SOCKET)
@@ -179,29 +179,29 @@ def test_a_stall_that_is_over_in_time_is_survived(own_server: RedisServer, key: 
 
 
 def test_a_try_that_went_unanswered_is_the_same_threads_when_it_tries_again(own_server: RedisServer, key: str) -> None:
-    """The server may have given it the lock without its hearing of it: then it gets just that."""
+    """The server may have given it the lock without its knowledge: then it gets that hold."""
     import redis
 
     lock = RedisLock(own_server.client(socket_timeout=SOCKET), key, lease=LEASE)
-    with lock:  # connected now, so that the try itself is what the stalled server gets, and it knows the script
+    with lock:  # connected now, so that the try itself reaches the stalled server, which knows the script
         pass
     own_server.stall()
     with pytest.raises(redis.TimeoutError):
         lock.acquire()
     own_server.go_on()
     plain = own_server.client()
-    until(lambda: bool(plain.exists(key)))  # the unanswered try has been carried out
+    until(lambda: bool(plain.exists(key)))  # the unanswered try has been executed
     with lock.hold(0):
         assert lock.held_by_me()
     assert not plain.exists(key)
 
 
 def test_a_stalled_change_is_made_once_or_not_at_all(own_server: RedisServer, key: str) -> None:
-    """Each change that failed for want of an answer has counted at most once, though the client retries others."""
+    """Each change without an answer has counted at most once, though the client retries others."""
     import redis
 
     counter = RedisCounter(own_server.client(socket_timeout=SOCKET), key)
-    counter.set(0)  # connected now, so that the first change at least reaches the stalled server
+    counter.set(0)  # connected now, so that the first change reaches the stalled server
     own_server.stall()
     for _ in range(3):
         with pytest.raises(redis.TimeoutError):
@@ -210,12 +210,12 @@ def test_a_stalled_change_is_made_once_or_not_at_all(own_server: RedisServer, ke
     until(lambda: counter.value > 0)
     assert 1 <= counter.value <= 3
     for _ in range(5):
-        counter.increment()  # whose answers are not those to the changes before
+        counter.increment()  # its answers are not those to earlier changes
     assert 6 <= counter.value <= 8
 
 
 def test_a_late_answer_is_not_taken_for_the_next_one(own_server: RedisServer, key: str) -> None:
-    """After an unanswered command every further answer belongs to its own question."""
+    """After an unanswered command every further answer belongs to its own command."""
     import redis
 
     client = own_server.client(socket_timeout=SOCKET)
@@ -234,13 +234,13 @@ def test_a_late_answer_is_not_taken_for_the_next_one(own_server: RedisServer, ke
 
 @contextmanager
 def silent_port() -> Iterator[int]:
-    """A port that accepts connections and never says a word."""
+    """A port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         yield silent.getsockname()[1]
 
 
 def test_a_server_that_accepts_and_says_nothing_is_not_waited_for(key: str) -> None:
-    """Also the first command of a connection, with its handshake, takes no longer than the client's limit."""
+    """The first command of a connection, with its handshake, takes no longer than the client's limit either."""
     redis = pytest.importorskip("redis", reason="needs redis-py: pip install 'syncprims[redis]'")
     with silent_port() as port:
         lock = RedisLock(redis.Redis("127.0.0.1", port, socket_timeout=SOCKET), key, lease=LEASE)
@@ -251,7 +251,7 @@ def test_a_server_that_accepts_and_says_nothing_is_not_waited_for(key: str) -> N
 
 
 def test_a_wrong_password_is_told_at_once(own_server: RedisServer, key: str) -> None:
-    """It does not get right by waiting."""
+    """Waiting would not make it right."""
     import redis
 
     own_server.client().config_set("requirepass", "right")
@@ -277,7 +277,7 @@ def _hold_and_tell(port: int, key: str, pipe: multiprocessing.connection.Connect
 def test_a_client_that_dies_holding_keeps_others_out_to_the_end_of_its_lease(
     shared_server: RedisServer, key: str
 ) -> None:
-    """A process that was killed with the lock frees it by its lease, and the waiter learns who it was."""
+    """A process that was killed with the lock frees it by its lease, and the waiter learns which process it was."""
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
     holder = spawn.Process(target=_hold_and_tell, args=(shared_server.port, key, there), daemon=True)
@@ -323,7 +323,7 @@ def _hammer(port: int, key: str) -> None:
 def test_two_processes_of_eight_threads_lose_nothing_and_never_meet(
     shared_server: RedisServer, client: Redis, key: str
 ) -> None:
-    """The counter is exact, and so is what they count in two steps under the lock, with one inside at a time."""
+    """The counter is exact, and so is the count in two steps under the lock, with one thread inside at a time."""
     spawn = multiprocessing.get_context("spawn")
     crowd = [spawn.Process(target=_hammer, args=(shared_server.port, key), daemon=True) for _ in range(PROCESSES)]
     for process in crowd:

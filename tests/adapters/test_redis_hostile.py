@@ -1,4 +1,4 @@
-"""What a hostile user, neighbour or operator does to locks on a Redis server, and what comes of it."""
+"""Hostile users, neighbours and operators of locks on a Redis server, and the consequences."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEASE: Final = 60.0
 
 @pytest.mark.parametrize("name", ["a b\nc", "null\0byte", "{", "}{", "%d%s", "'\"]]", "\r\n", "ü€😀", "*", "x" * 5000])
 def test_odd_names_are_names_like_others(client: Redis, key: str, name: str) -> None:
-    """Of a lock and of its threads: they wait, are handed the lock, and are named."""
+    """Odd names of locks and threads work: threads wait, get the lock, and are named."""
     lock = RedisLock(client, f"{key}{name}", lease=LEASE)
     entered, done = threading.Event(), threading.Event()
 
@@ -49,7 +49,7 @@ def test_odd_names_are_names_like_others(client: Redis, key: str, name: str) -> 
 
 
 def test_a_lock_whose_token_can_not_be_drawn_is_not_taken(client: Redis, key: str) -> None:
-    """Another program has something else in that key: the error leaves neither lock nor permit taken."""
+    """Another program has something else in that key: the error leaves neither lock nor permit acquired."""
     from redis.exceptions import ResponseError
 
     client.lpush(f"{{{key}}}:token", "something else")
@@ -62,7 +62,7 @@ def test_a_lock_whose_token_can_not_be_drawn_is_not_taken(client: Redis, key: st
 
 
 def test_garbage_beside_the_lock_is_passed_over(client: Redis, key: str) -> None:
-    """A token, a turn and a waiter that mean nothing keep no thread from the lock."""
+    """An invalid token, turn or waiter keeps no thread from the lock."""
     client.set(f"{{{key}}}:token", "garbage")
     client.set(f"{{{key}}}:turn", "garbage")
     client.zadd(queue_of(key), {"garbage": 1})
@@ -73,7 +73,7 @@ def test_garbage_beside_the_lock_is_passed_over(client: Redis, key: str) -> None
 
 
 def test_a_flush_of_all_scripts_goes_unnoticed(client: Redis, key: str) -> None:
-    """At any moment of a hold and of a wait."""
+    """It may come at any moment of a hold and of a wait."""
     lock = RedisLock(client, key, lease=LEASE)
     with lock:
         client.script_flush()
@@ -84,7 +84,7 @@ def test_a_flush_of_all_scripts_goes_unnoticed(client: Redis, key: str) -> None:
 
 
 def test_a_server_that_forgets_everything_hands_the_lock_to_the_waiter_and_says_so(client: Redis, key: str) -> None:
-    """As by eviction: the waiter takes it when it looks, and the holder hears of the loss when it leaves."""
+    """For example by eviction: the waiter takes it at its next check, and the holder gets the loss when it leaves."""
     lock = RedisLock(client, key, lease=LEASE)
     with pytest.raises(LeaseExpiredError, match="the server lost it"), lock:  # noqa: PT012  the block is what is tested
         waiting = second_in_line_behind(client, key)
@@ -93,7 +93,7 @@ def test_a_server_that_forgets_everything_hands_the_lock_to_the_waiter_and_says_
 
 
 def test_a_client_that_is_closed_under_its_locks_does_them_no_harm(shared_server: RedisServer, key: str) -> None:
-    """They have connections of their own, which a waiter and the renewal go on using."""
+    """They have their own connections, which a waiter and the renewal go on using."""
     client = shared_server.client()
     lock = RedisLock(client, key, lease=LEASE, renew=True)
     with lock:
@@ -110,7 +110,7 @@ def test_a_client_that_is_closed_under_its_locks_does_them_no_harm(shared_server
 def test_a_lease_that_is_too_short_to_be_kept_is_a_loss_with_a_word(
     client: Redis, key: str, lease: float, renew: bool
 ) -> None:
-    """Whether it is renewed or not; one that is released in time by the server's clock was not lost."""
+    """This holds with and without renewal; a release in time by the server's clock is no loss."""
     lock = RedisLock(client, key, lease=lease, timeout=patience(30.0), renew=renew)
     lock.acquire()
     lost = lock.lost
@@ -138,7 +138,7 @@ def test_a_lease_of_many_years_is_one(client: Redis, key: str, lease: float) -> 
 
 
 def test_a_thousand_leases_are_renewed_by_one_thread(client: Redis, key: str) -> None:
-    """Of as many locks, in one thread, which releases them all without a loss."""
+    """One thread holds as many locks, and releases them all without a loss."""
     locks = [RedisLock(client, f"{key}-{number}", lease=LEASE, renew=True) for number in range(1000)]
     before = threading.active_count()
     for lock in locks:

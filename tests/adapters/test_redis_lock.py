@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LEASE: Final = 30.0
 
-# The page of adapters lists these, too.
+# The page on adapters lists these, too.
 WEAKENED: Final = (*NOT_OF_FOREIGN_LOCKS, *NOT_OF_LOCKS_IN_PYTHON)
 
 
@@ -39,12 +39,12 @@ def test_it_keeps_the_contract_of_a_lock_but_for_the_clauses_listed(client: Redi
 
 
 def test_the_examples_of_the_documentation_run(shared_server: RedisServer) -> None:
-    """What the class's docstring shows is what happens."""
+    """The class's docstring shows the true outcomes."""
     run_examples(RedisLock, shared_server)
 
 
 def test_others_are_kept_out_and_told_who_holds_it(client: Redis, key: str) -> None:
-    """Another process would be told the host, the process, the thread and the end of the lease."""
+    """Another process would get the host, the process, the thread and the end of the lease."""
     mine, theirs = (RedisLock(client, key, lease=LEASE, timeout=0.05) for _ in range(2))
     with mine, pytest.raises(LockTimeoutError) as caught, theirs:
         pytest.fail("the body ran without the lock")
@@ -59,7 +59,7 @@ def test_others_are_kept_out_and_told_who_holds_it(client: Redis, key: str) -> N
 
 
 def test_a_holder_of_this_object_is_a_thread_with_a_place(client: Redis, key: str) -> None:
-    """Where the other holder took it through the same object, the error has the thread itself."""
+    """If the other holder acquired it through the same object, the error has the thread itself."""
     lock = RedisLock(client, key, lease=LEASE, timeout=0.05)
     with Threads() as threads, lock:
         failing = threads.start(lock.__enter__)
@@ -70,7 +70,7 @@ def test_a_holder_of_this_object_is_a_thread_with_a_place(client: Redis, key: st
 
 
 def test_the_two_kinds_of_lock_exclude_each_other(client: Redis, key: str) -> None:
-    """A lock of redis-py's own of the same name is the same lock, and its holder is not known by name."""
+    """A lock of redis-py's own with the same name is the same lock, and its holder is not known by name."""
     ours, theirs = RedisLock(client, key, lease=LEASE, timeout=0.02), client.lock(key, timeout=LEASE)
     with ours:
         assert not theirs.acquire(blocking=False)
@@ -84,7 +84,7 @@ def test_the_two_kinds_of_lock_exclude_each_other(client: Redis, key: str) -> No
 
 
 def test_the_lease_is_on_the_server_and_is_not_the_wait(client: Redis, key: str) -> None:
-    """The key expires after the lease, whatever the timeout, and fractions of a second count."""
+    """The key expires after the lease, whatever the timeout is, and fractions of a second count."""
     lock = RedisLock(client, key, lease=7.5, timeout=0.01)
     assert lock.lease == 7.5
     assert lock.timeout == 0.01
@@ -109,7 +109,7 @@ def test_a_lease_that_ran_out_is_an_error_of_leaving(client: Redis, key: str) ->
 
 
 def test_a_lost_lease_does_not_mask_the_exception_of_the_block(client: Redis, key: str) -> None:
-    """The block's exception comes out, with the loss as a note."""
+    """The block's exception is raised, with the loss as a note."""
     lock = RedisLock(client, key, lease=LEASE)
     for manager in (lock, lock.hold(1.0)):
         with pytest.raises(ZeroDivisionError) as caught, manager:  # noqa: PT012  the block is what is tested
@@ -121,7 +121,7 @@ def test_a_lost_lease_does_not_mask_the_exception_of_the_block(client: Redis, ke
 
 
 def test_release_by_hand_tells_of_the_loss(client: Redis, key: str) -> None:
-    """The same with acquire() and release(), after which nothing is held."""
+    """The same holds with acquire() and release(), after which nothing is held."""
     lock = RedisLock(client, key, lease=LEASE)
     lock.acquire()
     client.delete(key)
@@ -134,7 +134,7 @@ def test_release_by_hand_tells_of_the_loss(client: Redis, key: str) -> None:
 
 
 def test_a_hold_that_was_lost_does_not_spoil_the_next_hold_of_the_thread(client: Redis, key: str) -> None:
-    """A thread that lost the lock may take it again inside; each hold is released for itself."""
+    """A thread that lost the lock may acquire it again inside; each hold is released separately."""
     lock = RedisLock(client, key, lease=LEASE)
     with pytest.raises(LeaseExpiredError), lock:  # noqa: PT012  the block is what is tested
         client.delete(key)
@@ -144,7 +144,7 @@ def test_a_hold_that_was_lost_does_not_spoil_the_next_hold_of_the_thread(client:
 
 
 def test_renew_begins_the_lease_anew(client: Redis, key: str) -> None:
-    """It has its full length again, and a thread that has lost the lock gets the error."""
+    """It has its full length again; a thread that has lost the lock gets the error."""
     lock = RedisLock(client, key, lease=LEASE)
     with pytest.raises(RuntimeError, match="does not hold it"):
         lock.renew()
@@ -160,7 +160,7 @@ def test_renew_begins_the_lease_anew(client: Redis, key: str) -> None:
 
 
 def test_a_dead_holder_keeps_it_to_the_end_of_its_lease_only(client: Redis, key: str) -> None:
-    """A thread that ends without releasing is outlived by its lease, not forever by its lock."""
+    """If a thread ends without releasing, the lock stays held only to the end of the lease."""
     lock = RedisLock(client, key, lease=0.2)
     with Threads() as threads:
         threads.start(lock.acquire)
@@ -184,7 +184,7 @@ def test_entering_twice_in_a_thread_is_an_error_at_once(client: Redis, key: str)
 def test_it_works_with_clients_that_decode_and_those_that_do_not(
     shared_server: RedisServer, key: str, decode: bool
 ) -> None:
-    """What the client makes of answers is its own affair."""
+    """It accepts either form of answers."""
     with shared_server.client(decode_responses=decode) as client:
         lock, other = (RedisLock(client, key, lease=LEASE, timeout=0.01) for _ in range(2))
         with lock:
@@ -226,7 +226,7 @@ def test_acquire_all_gives_back_what_it_has_where_a_remote_one_is_not_free(clien
 
 
 def test_acquire_all_releases_the_rest_where_one_was_lost(client: Redis, key: str) -> None:
-    """The release of a lost lock raises, and all others are free none the less."""
+    """The release of a lost lock raises, and all others are free nevertheless."""
     here = TimedLock()
     first, second, third = (RedisLock(client, f"{key}-{number}", lease=LEASE) for number in range(3))
     with pytest.raises(LeaseExpiredError), acquire_all(here, first, second, third):
@@ -236,7 +236,7 @@ def test_acquire_all_releases_the_rest_where_one_was_lost(client: Redis, key: st
 
 
 def test_a_free_lock_costs_one_round_trip_each_way(client: Redis, key: str) -> None:
-    """Taking it and releasing it are one command each."""
+    """Acquiring and releasing it are one command each."""
     lock = RedisLock(client, key, lease=LEASE)
     with lock:
         pass
@@ -276,7 +276,7 @@ def test_an_interrupt_that_hides_the_servers_answer_leaves_no_lease(
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_in_a_forked_child_it_is_not_held(client: Redis, key: str) -> None:
-    """The parent holds it, so the child neither has it nor can release it, and is kept out."""
+    """The parent holds it, so the child neither has it nor can release it, and has to wait."""
     if not hasattr(os, "fork"):
         pytest.skip("this system has no os.fork")
     lock = RedisLock(client, key, lease=LEASE)
@@ -307,7 +307,7 @@ def _in_child(fn: Callable[[], bool]) -> bool:
 
 
 def test_a_client_whose_waits_have_no_limit_is_refused(shared_server: RedisServer, key: str) -> None:
-    """The error says which option to give."""
+    """The error says which option to set."""
     from redis import Redis
 
     for options in ({"socket_timeout": None}, {"socket_timeout": 1.0, "socket_connect_timeout": 0}):
@@ -317,7 +317,7 @@ def test_a_client_whose_waits_have_no_limit_is_refused(shared_server: RedisServe
 
 
 def test_wrong_arguments_are_refused(client: Redis, key: str) -> None:
-    """Each with an error that says what is wrong, before anything is sent."""
+    """The error says what is wrong, before any command is sent."""
     wrong: Final[list[tuple[type[Exception], dict[str, object]]]] = [
         (ValueError, {"lease": 0}),
         (ValueError, {"lease": -1}),
@@ -332,7 +332,7 @@ def test_wrong_arguments_are_refused(client: Redis, key: str) -> None:
     for error, changed in wrong:
         arguments: dict[str, object] = {"client": client, "name": key, "lease": LEASE} | changed
         with pytest.raises(error):
-            RedisLock(**arguments)  # type: ignore[arg-type]  # that is the point
+            RedisLock(**arguments)  # type: ignore[arg-type]  # this is the point
     with pytest.raises(TypeError):
         RedisLock(client, key)  # type: ignore[call-arg]  # the lease can't be left out
 
@@ -347,7 +347,7 @@ def test_it_can_not_be_pickled_and_its_repr_asks_nobody(own_server: RedisServer,
 
 
 def test_waiters_leave_in_time_and_look_seldom(client: Redis, key: str) -> None:
-    """A wait of half a second ends then, and asks the server a few times at its beginning, and at its end."""
+    """A wait of half a second ends after that, with a few commands at its beginning, and one at its end."""
     lock, other = (RedisLock(client, key, lease=LEASE) for _ in range(2))
     with other, ExitStack() as stack:
         before = client.info("commandstats")["cmdstat_evalsha"]["calls"]

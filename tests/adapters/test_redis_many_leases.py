@@ -1,4 +1,4 @@
-"""Many leases are renewed together: in few exchanges, and what happens to one of them happens to it alone."""
+"""Many leases are renewed together, in few exchanges, and a fault of one affects only that one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def increase(client: Redis, key: str, by: int) -> ScriptCall[bool]:
 
 
 def test_each_call_has_its_own_outcome(client: Redis, key: str) -> None:
-    """An answer, or the server's error, in the order of the calls."""
+    """It is an answer, or the server's error, in the order of the calls."""
     from redis.exceptions import ResponseError
 
     client.lpush(f"{key}-2", "not a number")
@@ -60,7 +60,7 @@ def test_no_call_needs_no_server(client: Redis) -> None:
 
 
 def test_a_server_that_does_not_answer_is_the_outcome_of_all(own_server: RedisServer, key: str) -> None:
-    """The connection is dropped: its late answers are not taken for those of the next call."""
+    """The connection is dropped: its late answers are not confused with those of the next call."""
     from redis.exceptions import TimeoutError as Silence
 
     client = own_server.client(socket_timeout=30.0)
@@ -72,7 +72,7 @@ def test_a_server_that_does_not_answer_is_the_outcome_of_all(own_server: RedisSe
     finally:
         own_server.go_on()
     assert [type(outcome) for outcome in outcomes] == [Silence] * 3
-    until(lambda: client.get(f"{key}-2") == b"2", patience(30.0))  # which it did in the end
+    until(lambda: client.get(f"{key}-2") == b"2", patience(30.0))  # the server did execute it in the end
     assert calls[0].server.ask("GET", int) == 2
 
 
@@ -95,7 +95,7 @@ def test_an_answer_that_means_nothing_ends_the_exchange(client: Redis, key: str)
 
 
 class FakeLease:
-    """A lease that is due at once, and once."""
+    """A lease that is due at once, and only once."""
 
     seconds = 3.0
 
@@ -105,17 +105,17 @@ class FakeLease:
         self.outcomes: list[bool | Exception] = []
 
     def attend(self) -> ScriptCall[bool] | None:
-        """Be asked about."""
+        """Return the call that renews it."""
         self.due = monotonic() + 1000.0
         return self  # type: ignore[return-value]  # the exchange is a fake too
 
     def settle(self, asked: float, outcome: bool | Exception) -> None:
-        """Note what came of it."""
+        """Note the outcome."""
         self.outcomes.append(outcome)
 
 
 def test_all_that_are_due_at_one_server_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up to a hundred; a server that says nothing is asked once in a round, and its others come first in the next."""
+    """Up to a hundred go; a silent server is asked once in a round, and its others come first in the next."""
     exceptions = pytest.importorskip("redis.exceptions", reason="needs redis-py: pip install 'syncprims[redis]'")
     here, silent = object(), object()
     leases = [FakeLease(here if number % 2 else silent) for number in range(500)]
@@ -143,7 +143,7 @@ def test_all_that_are_due_at_one_server_go_together(monkeypatch: pytest.MonkeyPa
 def test_leases_at_a_distant_server_are_renewed_in_few_exchanges(
     client: Redis, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An exchange that takes a tenth of a second would make half a minute of one for each of three hundred leases."""
+    """An exchange takes a tenth of a second, so three hundred single renewals would take half a minute."""
     exchanges: list[int] = []
 
     def far(calls: Sequence[ScriptCall[bool]], within: float) -> list[bool | Exception]:
@@ -165,7 +165,7 @@ def test_leases_at_a_distant_server_are_renewed_in_few_exchanges(
 
 
 def test_one_lease_that_is_lost_is_no_others_loss(client: Redis, key: str) -> None:
-    """Although they are renewed in one exchange; nor is one whose key has become something else."""
+    """They are renewed in one exchange; the same holds for a key that has another type now."""
     locks = [RedisLock(client, f"{key}-{number}", lease=LEASE, renew=True) for number in range(4)]
     for lock in locks:
         lock.acquire()
@@ -181,7 +181,7 @@ def test_one_lease_that_is_lost_is_no_others_loss(client: Redis, key: str) -> No
 
 
 def test_a_short_hold_does_not_wake_the_thread(client: Redis, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is over long before its lease is due: to wake the thread for it would take longer than the hold."""
+    """It is over long before its lease is due: waking the thread would take longer than the hold."""
     messages: list[None] = []
     put = Mailbox.put
 

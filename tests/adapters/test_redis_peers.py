@@ -1,4 +1,4 @@
-"""Peers that are no Redis server, or a slow one: every operation ends in time, and no answer is made up."""
+"""Peers that are not a Redis server, or a slow one: every operation ends in time, and no answer is made up."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SLOW: Final = ANSWER / 4  # between two bytes
 
 
 class Peer:
-    """Listens as a Redis server does, and answers each command, once connected, by a function of its own."""
+    """Listens like a Redis server, and answers each command, once connected, by a function of its own."""
 
     def __init__(self, answer: Callable[[socket.socket, bytes], object], greets: bool = True) -> None:
         self._answer = answer
@@ -60,7 +60,7 @@ class Peer:
                 pass
 
     def dribble(self, connection: socket.socket, answer: bytes) -> None:
-        """Send the answer byte by byte, each in time for itself."""
+        """Send the answer byte by byte, each of them in time."""
         for byte in answer:
             connection.sendall(bytes([byte]))
             if self._over.wait(SLOW):
@@ -75,7 +75,7 @@ class Peer:
         )
 
     def end(self) -> None:
-        """Accept nothing more."""
+        """Accept no more connections."""
         self._over.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -94,12 +94,12 @@ def peer(answer: Callable[[socket.socket, bytes], object], greets: bool = True) 
 
 
 def saying(answer: bytes) -> Callable[[socket.socket, bytes], object]:
-    """A peer that says the same to every command."""
+    """A peer that answers every command in the same way."""
     return lambda connection, _: connection.sendall(answer)
 
 
 def operations(client: Redis) -> dict[str, Callable[[], object]]:
-    """Everything that talks to the server, by its name; what holds the lock pretends that it got it."""
+    """All operations that use the server, by name; a holder's release pretends that it has the lock."""
     lock, counter = RedisLock(client, "lock", lease=5), RedisCounter(client, "counter")
     held = RedisLock(client, "held", lease=5)
 
@@ -157,7 +157,7 @@ def test_an_answer_that_dribbles_in_is_given_up_in_time(name: str) -> None:
 
 
 def test_a_greeting_that_dribbles_in_is_given_up_in_time() -> None:
-    """Connecting and what the client says first count, too: both limits together are the most."""
+    """Connecting and the client's first messages count, too: at most, they take both limits together."""
     from redis.exceptions import RedisError
 
     with peer(lambda connection, _: it.dribble(connection, 100 * b"+OK\r\n"), greets=False) as it:
@@ -168,7 +168,7 @@ def test_a_greeting_that_dribbles_in_is_given_up_in_time() -> None:
 
 
 def test_waits_with_a_limit_end_soon_after_it() -> None:
-    """By one exchange later at most, with the last failure as the cause."""
+    """They end at most one exchange later, with the last failure as the cause."""
     with peer(lambda connection, _: it.dribble(connection, b"$10000\r\n" + 10_000 * b"1")) as it:
         for wait, error in (
             (RedisLock(it.client(), "lock", lease=5, timeout=0.2).__enter__, LockTimeoutError),
@@ -181,7 +181,7 @@ def test_waits_with_a_limit_end_soon_after_it() -> None:
 
 
 def test_a_slow_answer_that_comes_in_time_is_taken() -> None:
-    """Each exchange has all the time again, on a connection that is used again."""
+    """Each exchange has all the time again, on a connection that is reused."""
     pieces = [b"*3\r\n:1\r\n", b"$1\r\n4\r\n", b"$1\r\n5\r\n"]
 
     def answer(connection: socket.socket, _: bytes) -> None:
@@ -219,11 +219,11 @@ WRONG = {
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_an_answer_that_does_not_fit_is_an_error(wrong: bytes, name: str) -> None:
-    """Whatever it is, nothing is made of it: no value, no lock, no truth; and the next one is asked afresh."""
+    """It never becomes a value, a lock or a truth; and the next command uses a new connection."""
     from redis.exceptions import RedisError
 
     if wrong == WRONG["no list"] and name in ("value", "wait_until", "wait_for"):
-        wrong = WRONG["an empty list"]  # nothing is what GET says of a key that is not there
+        wrong = WRONG["an empty list"]  # GET answers nothing for a missing key
     with peer(saying(wrong)) as it:
         operation = operations(it.client())[name]
         for times in (1, 2):
@@ -243,7 +243,7 @@ def test_nothing_is_told_of_an_answer_but_that_it_is_none() -> None:
 
 
 def test_a_second_answer_to_one_command_is_not_the_next_ones() -> None:
-    """What is left on a connection, when it was to be silent, is thrown away with it."""
+    """Data that is left on a connection between commands is dropped with the connection."""
     with peer(saying(b":0\r\n:1\r\n")) as it:
         lock = RedisLock(it.client(), "lock", lease=5)
         assert [lock.locked() for _ in range(3)] == [False] * 3
@@ -251,7 +251,7 @@ def test_a_second_answer_to_one_command_is_not_the_next_ones() -> None:
 
 
 def test_bounds_that_the_server_says_were_broken_must_be() -> None:
-    """A change that is within the bounds was not refused for them."""
+    """A change within the bounds was not refused for them."""
     from redis.exceptions import InvalidResponse
 
     with peer(saying(b"*2\r\n:0\r\n$1\r\n7\r\n")) as it:
@@ -262,7 +262,7 @@ def test_bounds_that_the_server_says_were_broken_must_be() -> None:
 
 
 def test_a_predicates_own_error_is_no_servers_failure() -> None:
-    """It comes out at once, though it looks like a lost connection."""
+    """It is raised at once, although it looks like a lost connection."""
     from redis.exceptions import ConnectionError as LostError
 
     def predicate(value: int) -> bool:
@@ -289,7 +289,7 @@ def test_a_predicates_own_error_is_no_servers_failure() -> None:
 def test_a_key_that_can_not_be_said_is_refused_at_once(
     make: Callable[[Redis, Any], object], key: Any, encoding: str, error: type[Exception], says: str
 ) -> None:
-    """Not when the lock or the counter is used; and no connection is made for it."""
+    """This happens before the lock or the counter is used, and without a connection."""
     with peer(saying(b"+OK\r\n")) as it:
         with pytest.raises(error, match=says):
             make(it.client(encoding=encoding), key)

@@ -1,4 +1,4 @@
-"""How waiters on a Redis server get their turn: in the order of their arrival, past the threads that have died."""
+"""How waiters on a Redis server get their turn: in the order of arrival, skipping threads that have died."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from syncprims.testing import Running, Threads, assert_blocks, patience
 if TYPE_CHECKING:
     from redis import Redis
 
-LEASE: Final = 60.0  # longer than any limit here: what waits for its end fails
+LEASE: Final = 60.0  # longer than any limit here: a test that waits for its end fails
 SPAWN: Final = multiprocessing.get_context("spawn")
 
 
 def queue_of(key: str) -> str:
-    """The key of the threads that wait: in the slot of the lock's own."""
+    """The key of the waiting threads, which is in the slot of the lock's key."""
     return f"{key}:queue" if re.search("{[^}]+}", key) else f"{{{key}}}:queue"
 
 
 def in_line(client: Redis, key: str, number: int) -> Callable[[], bool]:
-    """Whether so many wait on the server."""
+    """Whether so many threads wait on the server."""
     return lambda: client.zcard(queue_of(key)) == number
 
 
@@ -53,7 +53,7 @@ def test_waiters_get_it_in_the_order_of_their_arrival(client: Redis, key: str) -
 
 
 def test_who_lets_go_does_not_pass_those_who_have_waited(client: Redis, key: str) -> None:
-    """The lock is the waiter's in the moment of the release, before the waiter has noticed."""
+    """The lock belongs to the waiter at the moment of the release, before the waiter has noticed."""
     ours, theirs = RedisLock(client, key, lease=LEASE), RedisLock(client, key, lease=LEASE)
     done = threading.Event()
 
@@ -74,7 +74,7 @@ def test_who_lets_go_does_not_pass_those_who_have_waited(client: Redis, key: str
 
 
 def test_a_waiter_that_gives_up_leaves_the_queue(client: Redis, key: str) -> None:
-    """By its timeout, or by a hook that raises before it waits; and the lock goes to the next one."""
+    """It gives up by its timeout, or because a hook raises before the wait; the lock goes to the next one."""
 
     class Refusing(RedisLock):
         def _on_wait(self, holder: object) -> None:
@@ -85,7 +85,7 @@ def test_a_waiter_that_gives_up_leaves_the_queue(client: Redis, key: str) -> Non
     with lock, Threads() as threads:
         waiter = threads.start(lock.acquire, timeout=0.05)
         assert waiter.result() is False
-        for _ in range(2):  # there is an idle connection to hear by, now
+        for _ in range(2):  # the second time, an idle inbox exists
             failing = threads.start(refusing.__enter__)
             assert isinstance(failing.exception(), LookupError)
         assert not client.exists(queue_of(key))
@@ -127,7 +127,7 @@ def second_in_line(client: Redis, key: str) -> Running[bool]:
 
 
 def test_a_waiter_that_died_is_passed_over(shared_server: RedisServer, client: Redis, key: str) -> None:
-    """The next one gets the lock at once, though leases are longer than it is ready to wait."""
+    """The next one gets the lock at once, though leases are longer than its timeout."""
     lock = RedisLock(client, key, lease=LEASE)
     with lock:
         first = waiter_elsewhere(shared_server, client, key, LEASE)
@@ -141,7 +141,7 @@ def test_a_waiter_that_died_is_passed_over(shared_server: RedisServer, client: R
 def test_a_waiter_that_dies_after_its_word_came_costs_one_lease(
     shared_server: RedisServer, client: Redis, key: str
 ) -> None:
-    """It was stopped when the lock was handed to it, and killed then: the next one gets it when that lease is over."""
+    """It was stopped when the lock was passed to it, and then killed: the next one gets it when that lease is over."""
     lock = RedisLock(client, key, lease=LEASE)
     with lock:
         first = waiter_elsewhere(shared_server, client, key, 1.0)
@@ -185,7 +185,7 @@ def test_a_word_that_comes_after_the_end_of_the_lease_is_no_hold(
 
 
 def test_a_client_that_hands_on_to_nobody_is_waited_for_too(client: Redis, key: str) -> None:
-    """redis-py's own lock says nothing when it releases the lock."""
+    """redis-py's own lock publishes nothing when it is released."""
     theirs = client.lock(key, timeout=LEASE)
     assert theirs.acquire(blocking=False)
     waiting = second_in_line_behind(client, key)
@@ -219,7 +219,7 @@ def test_a_waiter_whose_connection_breaks_finds_its_way_back(client: Redis, key:
 
 
 def test_each_hold_has_a_greater_token(client: Redis, key: str) -> None:
-    """Whether it was free, or was handed on to a waiter; and whichever object it was taken through."""
+    """This holds whether it was free or passed to a waiter, and for any object that acquired it."""
     locks = [RedisLock(client, key, lease=LEASE) for _ in range(2)]
     tokens: list[int] = []
 
@@ -243,7 +243,7 @@ def test_each_hold_has_a_greater_token(client: Redis, key: str) -> None:
 
 
 def test_tokens_grow_though_the_server_has_forgotten_everything(own_server: RedisServer, key: str) -> None:
-    """A restarted server goes on where no number has been."""
+    """A restarted server goes on with numbers that were not used before."""
     lock = RedisLock(own_server.client(), key, lease=LEASE)
     with lock:
         before = lock.token
@@ -254,7 +254,7 @@ def test_tokens_grow_though_the_server_has_forgotten_everything(own_server: Redi
 
 
 def test_tokens_grow_though_the_clock_is_behind(client: Redis, key: str) -> None:
-    """The number of the last hold is kept for a week, so a clock that is put back by less does no harm."""
+    """The number of the last hold is kept for a week, so setting a clock back by less does no harm."""
     lock = RedisLock(client, key, lease=LEASE)
     seconds, _ = client.time()
     ahead = (seconds + 3600) * 1_000_000
@@ -265,7 +265,7 @@ def test_tokens_grow_though_the_clock_is_behind(client: Redis, key: str) -> None
 
 
 def test_there_is_no_token_for_a_thread_that_does_not_hold_it(client: Redis, key: str) -> None:
-    """Not None, which a storage would take."""
+    """It is not None, which a storage would accept."""
     lock = RedisLock(client, key, lease=LEASE)
     with pytest.raises(RuntimeError, match="does not hold it"):
         _ = lock.token

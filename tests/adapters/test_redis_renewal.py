@@ -1,4 +1,4 @@
-"""Leases that are renewed while the work goes on, and what is said when one was lost."""
+"""Leases that are renewed while the work goes on, and the report of a loss."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Told(RedisLock):
 
 
 def renewed(client: Redis, key: str) -> None:
-    """Wait until the lease of the key is renewed; until then it can't run out."""
+    """Wait until the lease of the key is renewed, so that it does not run out before."""
     client.pexpire(key, FOREVER)
     until(lambda: client.pttl(key) <= LEASE * 1000, patience(30.0))
 
@@ -52,14 +52,14 @@ def renewers() -> list[threading.Thread]:
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the thread end as soon as it has nothing to do."""
+    """Let the thread end as soon as it has no lease."""
     monkeypatch.setattr(renewing, "_IDLE", 0.01)
     yield
     until(lambda: not renewers(), patience(30.0))
 
 
 def test_one_thread_renews_all_leases_while_they_are_held(client: Redis, key: str, soon: None) -> None:
-    """Of several locks in several threads; and it ends when there are none."""
+    """It renews those of several locks in several threads, and ends when there are none."""
     locks = [RedisLock(client, f"{key}-{number}", lease=LEASE, renew=True) for number in range(3)]
     held, done = threading.Barrier(4), threading.Event()
 
@@ -85,7 +85,7 @@ def test_one_thread_renews_all_leases_while_they_are_held(client: Redis, key: st
 
 
 def test_without_it_nothing_is_renewed(client: Redis, key: str) -> None:
-    """The default is as ever."""
+    """This is the default."""
     lock = RedisLock(client, key, lease=LEASE)
     with lock:
         assert not renewers()
@@ -94,7 +94,7 @@ def test_without_it_nothing_is_renewed(client: Redis, key: str) -> None:
 
 
 def test_renewal_ends_with_the_thread_that_holds_it(client: Redis, key: str, soon: None) -> None:
-    """A thread that ends without releasing is outlived by its lease; then the loss is reported."""
+    """If a thread ends without releasing, its lease runs out; then the loss is reported."""
     lock = Told(client, key, lease=0.5, renew=True)
     with Threads() as threads:
         threads.start(lock.acquire)
@@ -131,7 +131,7 @@ def test_a_loss_is_reported_while_the_work_goes_on(client: Redis, key: str, soon
 
 
 def test_a_watcher_goes_on_when_the_lock_was_released_in_time(client: Redis, key: str) -> None:
-    """There is nothing to be lost any more."""
+    """Nothing can be lost any more."""
     lock = RedisLock(client, key, lease=30.0)
     with pytest.raises(RuntimeError, match="nothing to lose"):
         _ = lock.lost
@@ -145,7 +145,7 @@ def test_a_watcher_goes_on_when_the_lock_was_released_in_time(client: Redis, key
 
 
 def test_without_renewal_the_clock_tells_of_the_loss(client: Redis, key: str) -> None:
-    """No thread is needed for that; the hook is called when the holder hears of it."""
+    """This needs no thread; the hook is called when the holder learns of the loss."""
     lock = Told(client, key, lease=0.05)
     with pytest.raises(LeaseExpiredError), lock:  # noqa: PT012  the block is what is tested
         assert lock.lost.wait(patience()) is True
@@ -176,7 +176,7 @@ def test_a_server_that_says_nothing_is_a_loss_when_the_lease_is_over(own_server:
 def test_one_server_that_is_gone_costs_no_lease_on_another(
     own_server: RedisServer, client: Redis, key: str, soon: None
 ) -> None:
-    """Many leases there, and a client that would wait long for each."""
+    """There are many leases, and a client that would wait long for each."""
     gone = [
         Told(own_server.client(socket_timeout=30.0), f"{key}-{number}", lease=LEASE, renew=True) for number in range(4)
     ]
@@ -197,7 +197,7 @@ def test_one_server_that_is_gone_costs_no_lease_on_another(
 def test_a_hook_that_blocks_or_fails_holds_nothing_up(
     client: Redis, key: str, soon: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The other leases are renewed, and what the hook raises is logged."""
+    """The other leases are renewed, and the hook's exception is logged."""
     over = threading.Event()
 
     class Blocking(Told):
@@ -250,7 +250,7 @@ def test_the_thread_survives_whatever_it_meets(
 def test_where_no_thread_can_be_started_the_lock_is_not_taken(
     client: Redis, key: str, soon: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lease that is not renewed would run out behind its holder's back."""
+    """A lease that is not renewed would run out without its holder's knowledge."""
     until(lambda: not renewers(), patience(30.0))
 
     def refuse(self: threading.Thread) -> None:
@@ -265,7 +265,7 @@ def test_where_no_thread_can_be_started_the_lock_is_not_taken(
 
 
 def test_it_does_not_keep_the_program_alive(shared_server: RedisServer, client: Redis, key: str) -> None:
-    """A program that ends with the lock ends; then it is not renewed."""
+    """A program that holds the lock can end; then the lock is not renewed."""
     program = (
         "import sys, redis; from syncprims.adapters import RedisLock\n"
         f"client = redis.Redis('127.0.0.1', {shared_server.port}, socket_timeout=30.0)\n"
@@ -281,7 +281,7 @@ def test_it_does_not_keep_the_program_alive(shared_server: RedisServer, client: 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_renews_nothing_of_its_parents(client: Redis, key: str, soon: None) -> None:
-    """It has no such thread, nor the lock; what it takes itself is renewed by its own thread."""
+    """It has neither the thread nor the lock; locks that it acquires itself are renewed by its own thread."""
     if not hasattr(os, "fork"):
         pytest.skip("this system has no os.fork")
     lock, other = (RedisLock(client, f"{key}{end}", lease=LEASE, renew=True) for end in ("", "-child"))
@@ -308,7 +308,7 @@ def test_a_forked_child_renews_nothing_of_its_parents(client: Redis, key: str, s
 
 
 def test_the_example_refuses_the_late_holder(shared_server: RedisServer) -> None:
-    """The storage takes what the later holder wrote, and refuses the other."""
+    """The storage accepts the later holder's write, and refuses the other's."""
     program = Path(__file__).parents[2] / "examples" / "fenced_storage.py"
     done = subprocess.run(
         [sys.executable, "-W", "error", str(program)],

@@ -1,4 +1,4 @@
-"""`RedisSemaphore` on a real server: so many and no more, whichever holder dies."""
+"""`RedisSemaphore` on a real server: never more holders than permits, even if holders die."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ SPAWN: Final = multiprocessing.get_context("spawn")
 
 
 def members(client: Redis, key: str) -> list[bytes]:
-    """What is in a sorted set."""
+    """The members of a sorted set."""
     found: Any = client.zrange(key, 0, -1)
     return list(found)
 
 
 class OnePermit(RedisSemaphore):
-    """With one permit it is a lock; `release` as the clauses for locks mean it."""
+    """A semaphore with one permit is a lock; its `release` has the meaning of the clauses for locks."""
 
     def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
         return super(RedisSemaphore, self).acquire(blocking, timeout)
@@ -46,7 +46,7 @@ def test_with_one_permit_it_keeps_the_contract_of_a_lock_but_for_the_clauses_lis
     client: Redis, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The conformance kit passes it, without the clauses that no lock on a server can keep."""
-    monkeypatch.setenv("SYNCPRIMS_TEST_DELAY_FACTOR", str(patience(4.0)))  # each turn is a way to the server and back
+    monkeypatch.setenv("SYNCPRIMS_TEST_DELAY_FACTOR", str(patience(4.0)))  # each turn is a round trip to the server
     serials = iter(range(1_000_000))
     report = check_lock(
         lambda: OnePermit(client, f"{key}-{next(serials)}", 1, lease=LEASE),
@@ -56,12 +56,12 @@ def test_with_one_permit_it_keeps_the_contract_of_a_lock_but_for_the_clauses_lis
 
 
 def test_the_examples_of_the_documentation_run(shared_server: RedisServer) -> None:
-    """What the class's docstring shows is what happens."""
+    """The class's docstring shows the true outcomes."""
     run_examples(RedisSemaphore, shared_server)
 
 
 def test_so_many_are_let_in_and_no_more(client: Redis, key: str) -> None:
-    """The error names all threads that have a permit; the value is what is left."""
+    """The error names all threads that have a permit; the value is the number of free ones."""
     one, another = (RedisSemaphore(client, key, 2, lease=LEASE, timeout=0.05) for _ in range(2))
     assert (one.permits, one.value, one.holders, one.locked()) == (2, 2, (), False)
     with one:
@@ -83,7 +83,7 @@ def test_so_many_are_let_in_and_no_more(client: Redis, key: str) -> None:
 
 
 def test_a_thread_may_have_several(client: Redis, key: str) -> None:
-    """Each is one of the permits, and has a token of its own."""
+    """Each is one of the permits, with its own token."""
     semaphore = RedisSemaphore(client, key, 2, lease=LEASE, timeout=0)
     with semaphore:
         first = semaphore.token
@@ -95,7 +95,7 @@ def test_a_thread_may_have_several(client: Redis, key: str) -> None:
 
 
 def test_release_is_for_any_thread_and_never_too_much(client: Redis, key: str) -> None:
-    """What `acquire` has taken; a permit of a `with` is given back by leaving the block."""
+    """This is for permits of `acquire`; a permit of a `with` is given back by leaving the block."""
     semaphore = RedisSemaphore(client, key, 3, lease=LEASE)
     with pytest.raises(ValueError, match="acquire\\(\\) has taken 0"):
         semaphore.release()
@@ -117,7 +117,7 @@ def test_release_is_for_any_thread_and_never_too_much(client: Redis, key: str) -
 
 
 def test_a_lost_permit_is_an_error_and_the_others_are_given_back(client: Redis, key: str) -> None:
-    """Whether it is released by hand or by leaving the block."""
+    """This holds for a release by hand and for leaving the block."""
     semaphore = RedisSemaphore(client, key, 3, lease=LEASE)
     for _ in range(3):
         semaphore.acquire()
@@ -130,7 +130,7 @@ def test_a_lost_permit_is_an_error_and_the_others_are_given_back(client: Redis, 
 
 
 def test_waiters_get_permits_in_the_order_of_their_arrival(client: Redis, key: str) -> None:
-    """As many at once as have become free, and a newcomer is not before them."""
+    """As many get one as have become free, and a newcomer does not come before them."""
     semaphore, order = RedisSemaphore(client, key, 2, lease=LEASE), []
     over = threading.Event()
 
@@ -155,7 +155,7 @@ def test_waiters_get_permits_in_the_order_of_their_arrival(client: Redis, key: s
 
 
 def test_a_lease_that_ran_out_is_a_free_permit(client: Redis, key: str) -> None:
-    """For one who waits, at that moment; and its holder hears of it."""
+    """A waiter gets it at that moment; and its holder learns of the loss."""
     short, long = RedisSemaphore(client, key, 1, lease=0.2), RedisSemaphore(client, key, 1, lease=LEASE)
     with pytest.raises(LeaseExpiredError, match="ran out"), short:  # noqa: PT012  the block is what is tested
         waiting = assert_blocks(lambda: long.acquire(timeout=patience(30.0)), look=0.01)
@@ -164,7 +164,7 @@ def test_a_lease_that_ran_out_is_a_free_permit(client: Redis, key: str) -> None:
 
 
 def test_permits_are_renewed(client: Redis, key: str) -> None:
-    """The time of its end moves on while it is held."""
+    """The end of the lease moves on while it is held."""
     semaphore = RedisSemaphore(client, key, 2, lease=1.5, renew=True)
     with semaphore:
         (token,) = members(client, key)
@@ -205,7 +205,7 @@ def test_acquire_all_mixes_it_with_locks(client: Redis, key: str) -> None:
 def test_wrong_arguments_are_refused(
     client: Redis, key: str, error: type[Exception], changed: dict[str, object]
 ) -> None:
-    """Each with an error that says what is wrong, before anything is sent."""
+    """The error says what is wrong, before any command is sent."""
     arguments: dict[str, Any] = {"client": client, "name": key, "permits": 2, "lease": LEASE} | changed
     with pytest.raises(error):
         RedisSemaphore(**arguments)
@@ -247,7 +247,7 @@ def _hammer(port: int, key: str, permits: int, times: int, dies: bool) -> None:
     semaphore = RedisSemaphore(client, key, permits, lease=2.0 if dies else LEASE, timeout=patience(100.0))
     for number in range(times):
         with semaphore:
-            # Threads that die don't count themselves, because they would never be taken off.
+            # Threads that die are not counted, because nothing would subtract them again.
             if dies and number == times // 2:
                 os.kill(os.getpid(), 9)
             if not dies:
@@ -262,7 +262,7 @@ def _hammer(port: int, key: str, permits: int, times: int, dies: bool) -> None:
 def test_processes_are_never_more_than_permits_and_the_killed_cost_a_lease(
     shared_server: RedisServer, client: Redis, key: str, processes: int, times: int
 ) -> None:
-    """At no time more than three were inside; a permit whose holder was killed comes back."""
+    """At no time were more than three inside; a permit whose holder was killed comes back."""
     permits = 3
     crowd = [
         SPAWN.Process(target=_hammer, args=(shared_server.port, key, permits, times, number == 0), daemon=True)
@@ -289,7 +289,7 @@ def _hold_one(port: int, key: str, pipe: Connection) -> None:
 
 
 def test_the_permit_of_a_killed_holder_goes_to_the_next(shared_server: RedisServer, client: Redis, key: str) -> None:
-    """It is free a lease later, though it was renewed before; until then its holder is named."""
+    """It is free one lease later, even if it was renewed before; until then its holder is named."""
     here, there = SPAWN.Pipe()
     holder = SPAWN.Process(target=_hold_one, args=(shared_server.port, key, there), daemon=True)
     holder.start()

@@ -1,4 +1,4 @@
-"""The turn of one who got a `RedisLock` from the queue: for a moment it may take the lock again, before the others."""
+"""The turn of a thread that got a `RedisLock` from the queue: for a moment it may acquire it again before others."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def turn_of(key: str) -> str:
 
 
 def me() -> str:
-    """The calling thread, as tokens begin with it."""
+    """The calling thread, as it appears at the beginning of tokens."""
     return f"{gethostname()}/{os.getpid()}/{current_thread().name}"
 
 
 def turn(client: Redis, key: str) -> tuple[int, int, str]:
-    """When the turn is over, since when the lock was free in it, and whose it is."""
+    """When the turn is over, since when the lock was free in it, and which thread has it."""
     words: Any = client.get(turn_of(key))
     over, free_since, whose = words.decode().split(" ", 2)
     return int(over), int(free_since), whose
@@ -46,7 +46,7 @@ def now(client: Redis) -> int:
 
 
 class Listener:
-    """A waiter in the queue that hears its messages, and does nothing about it."""
+    """A waiter in the queue that gets its messages, and does not react."""
 
     def __init__(self, client: Redis, key: str, name: str) -> None:
         self._inbox = client.pubsub(ignore_subscribe_messages=False)
@@ -56,17 +56,17 @@ class Listener:
         client.zadd(queue_of(key), {f"syncprims:{name} 60000 {self.token}": now(client)})
 
     def hear(self, limit: float = 0.0) -> str | None:
-        """The next word, if one comes in time."""
+        """The next message, if one comes in time."""
         found: Any = self._inbox.get_message(timeout=limit)
         return None if found is None else found["data"].decode()
 
     def close(self) -> None:
-        """Hear no more."""
+        """Stop listening."""
         self._inbox.close()
 
 
 def test_one_that_got_it_from_the_queue_may_take_it_again(client: Redis, key: str) -> None:
-    """As long as its turn lasts, before the threads that wait; the first of them hears once that it was free."""
+    """Until its turn is over, it may do so before the waiters; the first of them gets one message that it was free."""
     lock = RedisLock(client, key, lease=LEASE)
     lock.acquire()
     waiter = Listener(client, key, "first")
@@ -87,7 +87,7 @@ def test_one_that_got_it_from_the_queue_may_take_it_again(client: Redis, key: st
 
 
 def test_others_do_not_take_it_in_that_turn(client: Redis, key: str) -> None:
-    """A newcomer, be it a thread of the same process, finds it handed on to the first who waits."""
+    """A newcomer, even in the same process, has to wait: the lock is passed to the first waiter."""
     lock = RedisLock(client, key, lease=LEASE)
     lock.acquire()
     waiter = Listener(client, key, "first")
@@ -101,7 +101,7 @@ def test_others_do_not_take_it_in_that_turn(client: Redis, key: str) -> None:
 
 
 def test_one_that_comes_to_a_free_lock_has_no_turn(client: Redis, key: str) -> None:
-    """It hands on at once, when it releases the lock."""
+    """When it releases the lock, the lock is passed on at once."""
     lock = RedisLock(client, key, lease=LEASE)
     lock.acquire()
     waiter = Listener(client, key, "first")
@@ -112,7 +112,7 @@ def test_one_that_comes_to_a_free_lock_has_no_turn(client: Redis, key: str) -> N
 
 @pytest.mark.parametrize(("waiters", "most"), [(2, 30_000), (20, 12_000)])
 def test_turns_are_short_and_shorter_with_many_waiters(client: Redis, key: str, waiters: int, most: int) -> None:
-    """Thirty milliseconds, or a share of 240 for each who waits behind."""
+    """They last thirty milliseconds, or a share of 240 for each waiter."""
     lock = RedisLock(client, key, lease=LEASE)
     lock.acquire()
     crowd = [Listener(client, key, f"{number}") for number in range(waiters)]
@@ -126,7 +126,7 @@ def test_turns_are_short_and_shorter_with_many_waiters(client: Redis, key: str, 
 
 
 def test_one_that_hears_of_a_free_lock_gets_it_and_ends_the_turns_for_a_while(client: Redis, key: str) -> None:
-    """The one before has not come back in time, so turns would only keep others from working."""
+    """The previous thread has not come back in time, so turns would only delay the others."""
     lock = RedisLock(client, key, lease=LEASE)
     lock.acquire()
     seen: list[tuple[int, int, str]] = []
@@ -146,13 +146,13 @@ def test_one_that_hears_of_a_free_lock_gets_it_and_ends_the_turns_for_a_while(cl
     (over, free_since, whose), *_ = seen
     assert before + 50_000 < over <= now(client) + 50_000
     assert (free_since, whose) == (0, "")
-    assert client.get(key) == second.token.encode()  # handed on to it, because there are no turns
+    assert client.get(key) == second.token.encode()  # passed to it, because there are no turns
     assert turn(client, key) == seen[0]
     second.close()
 
 
 def test_a_turn_whose_thread_does_not_come_back_ends(client: Redis, key: str) -> None:
-    """A waiter that was not invited, as it came after that, looks when the turn is over."""
+    """A waiter that came after the message checks when the turn is over."""
     lock, limit = RedisLock(client, key, lease=LEASE), patience(30.0)
     lock.acquire()
     invited = Listener(client, key, "first")
@@ -162,14 +162,14 @@ def test_a_turn_whose_thread_does_not_come_back_ends(client: Redis, key: str) ->
     with Threads() as threads:
         waiter = threads.start(lock.acquire, timeout=limit)
         until(in_line(client, key, 2))
-        invited.close()  # dead, now
+        invited.close()  # it is dead now
         client.set(turn_of(key), f"{now(client) + 50_000} 1 {me()}")
         lock.release()
         assert waiter.result() is True
 
 
 def test_one_that_leaves_the_queue_passes_its_invitation_on(client: Redis, key: str) -> None:
-    """It was invited to a free lock, and interrupted before it could take it."""
+    """It got the message that the lock is free, and was interrupted before it could acquire it."""
     lock = RedisLock(client, key, lease=LEASE)
     lock.acquire()
     first, second = Listener(client, key, "first"), Listener(client, key, "second")

@@ -1,4 +1,4 @@
-"""The recipes of the page "attach from outside" work: on its own program, with its own scripts and command lines."""
+"""The recipes of the page "attach from outside" work: for its own program, with its own scripts and command lines."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def listing(caption: str) -> str:
 
 
 def run(line: str, pid: int, folder: Path, here: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command line of the page for this process, in the folder that stands for /tmp.
+    """Run a command line of the page for this process, in the folder that replaces /tmp.
 
     Args:
-        line: As it is on the page.
+        line: As on the page.
         pid: Of the process.
         folder: Where the scripts are, and reports are written.
-        here: What other paths of the line are called here.
+        here: The local names of other paths in the line.
     """
     assert f"   {line}\n" in TEXT
     line = re.sub(r"\b\d{4,5}\b", str(pid), line)
@@ -83,7 +83,7 @@ def running(program: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def shop(*, main_thread: str = "seller.join(1.0)", first: str = "") -> str:
-    """The program of the page, which says so when it hangs."""
+    """The program of the page, which reports when it hangs."""
     program = listing("shop.py").replace("seller.join(1.0)", main_thread)
     start, loop, rest = program.partition("while seller.is_alive():\n")
     assert loop
@@ -92,7 +92,7 @@ def shop(*, main_thread: str = "seller.join(1.0)", first: str = "") -> str:
 
 
 def goes_on(process: subprocess.Popen[str]) -> bool:
-    """Give the answer that the program waits for, and return whether it does what it is there for and ends well."""
+    """Give the answer that the program waits for, and return whether it then finishes its work and ends well."""
     output, _ = process.communicate("\n", timeout=LIMIT)
     return (output, process.returncode) == ("sold\n", 0)
 
@@ -103,7 +103,7 @@ def hang_report(folder: Path) -> None:
 
 
 def written(pid: int, folder: Path) -> str:
-    """The report that comes."""
+    """The report, once it is written."""
 
     def is_there() -> bool:
         return any(file.read_text("utf-8").endswith("\n") for file in folder.glob(f"hang-{pid}-*.txt"))
@@ -136,13 +136,13 @@ def stack_by_py_spy(output: str, thread: str) -> list[str]:
 @pytest.mark.skipif(not FRAMES_ARE_SHARED, reason="py-spy knows no builds without the GIL")
 @pytest.mark.parametrize("line", ["py-spy dump --pid 9849", "py-spy dump --native --pid 9849"])
 def test_py_spy_shows_where_each_thread_is(tmp_path: Path, line: str) -> None:
-    """The waiter is in a lock's ``__enter__``, the holder in its call; with --native also the C function of that."""
+    """The waiter is in a lock's ``__enter__``, the holder in its call; with --native the C function appears too."""
     with running(shop(), tmp_path) as process:
         done = run(line, process.pid, tmp_path)
         assert done.returncode == 0, done.stderr
         seller = stack_by_py_spy(done.stdout, "seller")
         shipper = stack_by_py_spy(done.stdout, "shipper")
-        assert any(each.endswith("__enter__") for each in seller[: seller.index("sell")])  # the core's stand between
+        assert any(each.endswith("__enter__") for each in seller[: seller.index("sell")])  # with the core's between
         assert ("read" in " ".join(shipper[: shipper.index("ship")])) == ("--native" in line)
         assert goes_on(process)
 
@@ -153,7 +153,7 @@ REMOTE_EXEC = """python3.14 -c "import sys; sys.remote_exec(10376, '/tmp/hang_re
 
 
 def send_script(pid: int, folder: Path) -> None:
-    """Have the process run the page's script."""
+    """Make the process run the page's script."""
     hang_report(folder)
     done = run(REMOTE_EXEC, pid, folder)
     if "not enabled" in done.stderr:
@@ -163,7 +163,7 @@ def send_script(pid: int, folder: Path) -> None:
 
 @needs_remote_exec
 def test_remote_exec_writes_the_report(tmp_path: Path) -> None:
-    """A main thread that wakes up now and then writes it, and the program goes on."""
+    """A main thread that wakes up from time to time writes it, and the program goes on."""
     with running(shop(), tmp_path) as process:
         send_script(process.pid, tmp_path)
         assert says_who(written(process.pid, tmp_path), process.pid)
@@ -188,7 +188,7 @@ def test_a_signal_with_a_handler_wakes_a_main_thread_that_waits(tmp_path: Path, 
 
 @needs_remote_exec
 def test_an_interrupt_gets_the_report_out_of_a_program_that_is_lost(tmp_path: Path) -> None:
-    """Ctrl-C ends the main thread's wait for a thread, and the report is written while it goes out of that."""
+    """Ctrl-C ends the main thread's wait for a thread, and the report is written after that."""
     program = shop(main_thread="seller.join()", first="import signal\nsignal.signal(2, signal.default_int_handler)\n")
     with running(program, tmp_path) as process:
         send_script(process.pid, tmp_path)
@@ -210,7 +210,7 @@ asyncio.run(main())
 
 @needs_remote_exec
 def test_stop_and_continue_wake_an_event_loop(tmp_path: Path) -> None:
-    """An event loop that waits without a limit looks up after SIGSTOP and SIGCONT, and runs the script."""
+    """An event loop that waits without a limit wakes up after SIGSTOP and SIGCONT, and runs the script."""
     with running(EVENT_LOOP, tmp_path) as process:
         send_script(process.pid, tmp_path)
         process.send_signal(signal.SIGSTOP)
@@ -239,7 +239,7 @@ def test_gdb_shows_where_each_thread_is(tmp_path: Path) -> None:
         if "Undefined command" in done.stdout + done.stderr or "unable to read" in done.stdout:
             pytest.skip("gdb has no extension for this interpreter")
         assert re.search(r'line \d+, in ship\n +sys.stdin.readline|File "<string>", line \d+, in ship\b', done.stdout)
-        # Between them may be a line of code, and that the core's method is one in C.
+        # There may be a line of code between them, and one that says that the core's method is in C.
         assert re.search(r"__enter__\n(?: .*\n){0,3}.*, in sell\b", done.stdout)
         assert goes_on(process)
 
@@ -280,7 +280,7 @@ threading.Event().wait()
 
 
 def test_faulthandler_shows_a_thread_that_keeps_the_gil_in_c_code(tmp_path: Path) -> None:
-    """The stacks come although no thread can run Python code, and so no report."""
+    """The stacks appear although no thread can run Python code, and so there is no report."""
     with running(KEEPS_THE_GIL, tmp_path) as process:
         process.send_signal(signal.SIGUSR1)
         until(lambda: "Current thread" in (tmp_path / "stderr.txt").read_text())

@@ -1,4 +1,4 @@
-"""Every wait for a primitive is seen while it lasts, and only then: in snapshots, reports, warnings and recordings."""
+"""Every wait for a primitive is visible while it lasts, and only then: in snapshots, reports, warnings, recordings."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ Entering = AbstractContextManager[object]
 
 
 class Mill:
-    """A pool of one thread that grinds until it is let go, with a limit of tasks that is reached."""
+    """A pool of one thread that is busy until released, with a limit of tasks that is reached."""
 
     def __init__(self) -> None:
-        """Begin to grind."""
+        """Begin to be busy."""
         self.begun, self.end = Event(), Event()
         self.pool = CallbackPool(max_workers=1, max_pending=1, name="mill")
         self.task = self.pool.submit(self.grind)
@@ -49,14 +49,14 @@ class Mill:
 
 
 def waiter_of(name: str) -> Waiter | None:
-    """What the snapshot says of the thread that is called so."""
+    """The snapshot's entry of the thread with this name."""
     found = [waiter for state in snapshot() for waiter in state.waiters if waiter.name == name]
     assert len(found) <= 1, found
     return found[0] if found else None
 
 
 def seen_while(wait: Callable[[], object], let_go: Callable[[], object]) -> tuple[str, str]:
-    """Let a thread wait; return what the snapshot says it waits for, and the line of the report on the thread."""
+    """Let a thread wait; return the target of its wait in the snapshot, and the report's line about the thread."""
     with Actors() as actors:
         actors.start(wait, "guest")
         eventually(lambda: waiter_of("guest"))
@@ -98,7 +98,7 @@ def test_waits_for_a_pool_are_seen(wait: Callable[[Mill], object], sought: str) 
 
 
 def ways(body: Callable[[], int]) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
-    """For each, by its name, what a thread does that runs the body in it, and what another one does that waits."""
+    """By name: the work of the thread that runs the body inside, and the work of another one that waits."""
     keyed, stock = KeyedLock(name="keyed"), Guarded(0, name="stock")
     flight: SingleFlight[str, int] = SingleFlight(name="flight")
 
@@ -120,7 +120,7 @@ def ways(body: Callable[[], int]) -> dict[str, tuple[Callable[[], object], Calla
 
 @pytest.mark.parametrize("name", ["keyed['a']", "stock", "Mill.grind", "flight['a']"])
 def test_waits_for_what_threads_share_are_seen(name: str) -> None:
-    """A thread that waits for the lock of a key, a guarded value or a shared call is listed with that by its name."""
+    """A thread that waits for the lock of a key, a guarded value or a shared call is listed with it by its name."""
     begun, end = Event(), Event()
 
     def grind() -> int:
@@ -150,7 +150,7 @@ def test_waits_for_what_threads_share_are_seen(name: str) -> None:
     ("name", "sought"), [("map", "the result of 'map of turn'"), ("map_unordered", "the next result of 'map of turn'")]
 )
 def test_waits_for_the_results_of_a_map_are_seen(name: str, sought: str) -> None:
-    """A map's taker that waits for the next result is seen, and the task bears the name of the function."""
+    """The wait for the next result of a map is visible, and the task has the name of the function."""
     end = Event()
 
     def turn(number: int) -> int:
@@ -167,7 +167,7 @@ def test_waits_for_the_results_of_a_map_are_seen(name: str, sought: str) -> None
 
 
 def test_the_wait_for_workers_that_end_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A close that has nothing to wait for but its workers is seen too."""
+    """A close that waits only for its workers is visible too."""
     pool = CallbackPool(max_workers=1, name="mill")
     end = Event()
     monkeypatch.setattr(pool._backend, "finish", lambda deadline: wait_for(end))
@@ -175,7 +175,7 @@ def test_the_wait_for_workers_that_end_is_seen(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_wait_for_bodies_that_end_is_seen() -> None:
-    """A run whose sequence is over, and which waits for a body that goes on, is seen with its runner."""
+    """A run whose sequence is over, and which waits for a body, is visible with its runner."""
     begun, end = Event(), Event()
     runner = OrderedRunner("load", name="etl")
 
@@ -199,7 +199,7 @@ def test_the_wait_for_bodies_that_end_is_seen() -> None:
 
 
 def test_the_wait_for_a_body_in_an_executor_is_seen() -> None:
-    """A run that has an executor do the work is seen while it waits for that."""
+    """A run whose executor does the work is visible while it waits."""
     end = Event()
     runner = OrderedRunner("load", name="etl")
     with ThreadPoolExecutor(1) as executor:
@@ -217,7 +217,7 @@ def held(lock: TimedLock | LockAdapter) -> tuple[Callable[[], object], Callable[
 
 
 class Single(QueuedLock):
-    """For one thread at a time."""
+    """Lets in one thread at a time."""
 
     def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
         return not kinds
@@ -321,7 +321,7 @@ def evenness() -> tuple[Callable[[], object], Callable[[], object]]:
 def test_waits_for_the_other_primitives_are_seen(
     make: Callable[[], tuple[Callable[[], object], Callable[[], object]]],
 ) -> None:
-    """Waits for locks, turns, the end of a runner and the value of a counter are seen, as waits for these."""
+    """Waits for locks, turns, the end of a runner and the value of a counter are visible as such."""
     wait, let_go = make()
     sought, line = seen_while(wait, let_go)
     assert sought == ""
@@ -329,7 +329,7 @@ def test_waits_for_the_other_primitives_are_seen(
 
 
 def test_what_does_not_wait_is_not_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Results that are there, pools that are idle or have room, and looks without waiting enter nothing."""
+    """Finished results, pools that are idle or have room, and checks without a wait leave no record."""
     published: list[Waiting] = []
     publish = Waiting.publish
 
@@ -359,7 +359,7 @@ def test_what_does_not_wait_is_not_written_down(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_recording_has_the_waits_for_a_pool() -> None:
-    """They are spans with the place in the program, named by the pool and by what was waited for."""
+    """They are spans with the place in the program, named by the pool and the target of the wait."""
     mill = Mill()
     with record() as recording:
 
@@ -378,7 +378,7 @@ def test_a_recording_has_the_waits_for_a_pool() -> None:
 
 
 def test_a_slow_wait_for_a_pool_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    """The warning names the pool and what is waited for, and no holder, because there is none."""
+    """The warning names the pool and the target, and no holder, because there is none."""
     mill = Mill()
     with Actors() as actors, warn_slow(after=0.01):
         actors.start(lambda: mill.pool.join(LIMIT), "guest")
@@ -391,7 +391,7 @@ def test_a_slow_wait_for_a_pool_is_warned_of(caplog: pytest.LogCaptureFixture) -
 
 
 def test_an_interrupted_wait_for_a_pool_leaves_nothing() -> None:
-    """Wherever an interrupt hits a thread that waits for a result, its wait is in the graph no more."""
+    """Wherever an interrupt comes in a wait for a result, the wait is removed from the graph."""
 
     def waits_on(mill: Mill) -> bool:
         return any(state.name == "mill" and state.waiters for state in snapshot())

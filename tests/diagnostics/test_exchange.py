@@ -1,4 +1,4 @@
-"""Off means free: the observed methods are in the classes only while an observer is on."""
+"""Off means free: the classes have the observed methods only while an observer is on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXCHANGED = (TimedLock, TimedRLock, LockAdapter, Waiting, Sequence, StepContext,
 
 
 def everything() -> list[dict[str, object]]:
-    """What the classes and modules consist of."""
+    """All attributes of the classes and modules."""
     return [{**vars(place)} for place in EXCHANGED]
 
 
@@ -39,7 +39,7 @@ def same(one: list[dict[str, object]], other: list[dict[str, object]]) -> bool:
 
 @pytest.mark.parametrize("observe", [record, check_lock_order, lambda: check_lock_order("warn")])
 def test_the_same_functions_are_there_before_and_after(observe: Observe) -> None:
-    """While observed the lock has other methods, and afterwards the very same function objects as before."""
+    """While observed the lock has other methods, and afterwards the same function objects as before."""
     before = everything()
     with observe():
         assert not same(before, everything())
@@ -67,7 +67,7 @@ def test_a_token_that_was_used_before_is_observed_too() -> None:
 
 
 def test_a_class_that_is_made_while_somebody_observes_keeps_pythons_way_in() -> None:
-    """A subclass that enters by the inherited `__enter__` gets Python's, even if the first is made while it is on."""
+    """A subclass that enters by the inherited `__enter__` gets Python's, even if it is the first one."""
     program = """
 import sys
 from syncprims import TimedLock, diagnostics
@@ -91,7 +91,7 @@ with TimedLock():
 
 
 def test_they_are_put_back_after_an_error() -> None:
-    """An exception in the observed block puts everything back, too."""
+    """They are put back even after an exception in the observed block."""
     before = everything()
     with pytest.raises(ZeroDivisionError), record():
         raise ZeroDivisionError
@@ -100,7 +100,7 @@ def test_they_are_put_back_after_an_error() -> None:
 
 @pytest.mark.parametrize("first_out", [0, 1, 2])
 def test_observations_overlap_and_end_in_any_order(first_out: int) -> None:
-    """Two recordings and a check at once each see what happens while they are on; the last one puts everything back."""
+    """Each of two recordings and a check sees the events while it is on; the last one puts everything back."""
     before = everything()
     lock = TimedLock(name="watched")
     observations: list[Any] = [record(), check_lock_order(), record()]
@@ -133,7 +133,7 @@ def test_ending_twice_does_no_harm() -> None:
 
 
 def test_a_block_may_outlive_the_observation_and_begin_before_it() -> None:
-    """A with that began while observed ends well afterwards, and one that began before ends well in the meantime."""
+    """A with that began while observed ends well afterwards, and one that began before ends well while observed."""
     early, late = TimedLock(), TimedLock()
     recording = record()
     early.__enter__()
@@ -151,7 +151,7 @@ def test_a_block_may_outlive_the_observation_and_begin_before_it() -> None:
 def test_a_condition_made_while_observed_works_on() -> None:
     """A threading.Condition keeps the methods that it found; they go on working when no observer is on."""
     with record():
-        condition = threading.Condition(TimedLock(name="mailbox"))  # type: ignore[arg-type]  # any lock will do
+        condition = threading.Condition(TimedLock(name="mailbox"))  # type: ignore[arg-type]  # any lock works
     assert condition.acquire()
     condition.release()
     mail: list[str] = []
@@ -170,7 +170,7 @@ def test_a_condition_made_while_observed_works_on() -> None:
 
 
 class Counted(TimedLock):
-    """A subclass that overrides everything in sight."""
+    """A subclass that overrides everything that it can."""
 
     def __init__(self) -> None:
         super().__init__(name="counted")
@@ -197,7 +197,7 @@ class Counted(TimedLock):
 
 
 def test_what_a_subclass_overrides_is_called_all_the_same() -> None:
-    """Overridden methods and hooks of a subclass are called as ever while observed, and each hold is seen once."""
+    """Overridden methods and hooks of a subclass are called as usual while observed, and each hold is seen once."""
 
     def use(lock: Counted) -> list[str]:
         with lock:
@@ -219,7 +219,7 @@ def test_what_a_subclass_overrides_is_called_all_the_same() -> None:
 
 
 def test_errors_of_the_lock_are_the_same_while_observed() -> None:
-    """What the lock refuses, it refuses while it is observed as well, and it stays as it was."""
+    """A lock refuses the same things while observed, and its state does not change."""
     lock, again = TimedLock(name="strict"), TimedRLock()
     with record() as recording, check_lock_order():
         with pytest.raises(RuntimeError):

@@ -1,7 +1,7 @@
 """Names with control characters, line ends, lone surrogates or marks of direction reach no terminal, log or file raw.
 
-A name may come from a request, a file or a user. The reader of a report in a terminal must see that name, and neither a
-screen that it has cleared nor a line that it has forged.
+A name may come from a request, a file or a user. A reader of a report in a terminal must see that name. It must not
+clear the screen, and must not forge a line.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from syncprims.diagnostics import LockOrderWarning, check_lock_order, dump_on_si
 pytestmark = pytest.mark.untraceable  # signals come in, and a traced recording takes minutes
 
 FORGED = "FORGED: all is well"
-# Whatever a terminal or a log obeys instead of showing it.
+# The characters that a terminal or a log obeys and does not show.
 OBEYED = (
     "\x00\x07\x08\t\n\v\f\r\x1b\x7f\x85\x9b\xa0\xad\u200b\u200e\u2028\u2029\u202e\u2066\ufeff\ufff9\ud800\udfff"
     "\U000e0001"
@@ -69,7 +69,7 @@ few = settings(
 
 
 def check(text: object) -> None:
-    """Raise unless the text can be printed as it is, and nothing in it has forged a line."""
+    """Raise unless the text can be printed as it is, without a forged line."""
     said = text if isinstance(text, str) else str(text)
     assert said
     raw = {each for each in said if not each.isprintable()} - {"\n"}
@@ -79,7 +79,7 @@ def check(text: object) -> None:
 
 
 def raised(kind: type[BaseException], call: Callable[[], object]) -> BaseException:
-    """Call it, and check the text of what it raises, its notes and its causes."""
+    """Call it, and check the text of its exception, with notes and causes."""
     with pytest.raises(kind) as caught:
         call()
     error: BaseException | None = caught.value
@@ -90,7 +90,7 @@ def raised(kind: type[BaseException], call: Callable[[], object]) -> BaseExcepti
 
 
 def check_error(error: BaseException) -> None:
-    """Check an exception and what is in it; what the program itself says in one of its own is its business."""
+    """Check an exception and those in it; the program's own texts in its exceptions are not checked."""
     if not hasattr(error, "theirs"):
         check(error)
     for note in getattr(error, "__notes__", ()):
@@ -118,7 +118,7 @@ def test_the_check_finds_what_is_raw() -> None:
 @few
 @given(hostile, hostile)
 def test_locks(name: str, thread: str) -> None:
-    """Everything that a lock says: errors, what it looks like, and the errors that it refuses uses with."""
+    """All texts of a lock: errors, its ``repr``, and the errors of refused uses."""
     for lock in (TimedLock(name=name), TimedRLock(name=name), LockAdapter(threading.Lock(), name=name)):
         check(repr(lock))
         check(repr(lock.hold(1.0)))
@@ -132,7 +132,7 @@ def test_locks(name: str, thread: str) -> None:
 
 
 class Single(QueuedLock):
-    """For one thread at a time."""
+    """Lets in one thread at a time."""
 
     def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
         return not kinds
@@ -167,7 +167,7 @@ def test_locks_with_several_holders(name: str, thread: str) -> None:
 
 @contextmanager
 def inside(holding: Any, thread: str) -> Iterator[None]:
-    """Have another thread inside."""
+    """Let another thread enter, and stay."""
     entered, leave = Event(), Event()
 
     def stay() -> None:
@@ -205,7 +205,7 @@ def test_deadlocks(name: str, thread: str) -> None:
 @few
 @given(hostile, hostile)
 def test_lock_orders(one: str, other: str) -> None:
-    """So do the error and the warning of two locks that were taken in both orders."""
+    """The same holds for the error and the warning of two locks that were acquired in both orders."""
     first, second = TimedLock(name=one), TimedLock(name=other)
     call = code_of(one, other)
 
@@ -225,7 +225,7 @@ def test_lock_orders(one: str, other: str) -> None:
 @few
 @given(hostile, hostile)
 def test_runners(name: str, step: str) -> None:
-    """Everything that a runner says, of itself and of its steps."""
+    """All texts of a runner and its steps."""
     runner = OrderedRunner(step, "next", name=name)
     check(repr(runner))
     check(repr(runner.step(step)))
@@ -251,7 +251,7 @@ def test_runners(name: str, step: str) -> None:
 @few
 @given(hostile)
 def test_counters(name: str) -> None:
-    """Everything that a counter says."""
+    """All texts of a counter."""
     counter = AtomicCounter(minimum=0, name=name)
     check(repr(counter))
     raised(CounterBoundsError, counter.decrement)
@@ -271,7 +271,7 @@ def named(name: str, function: Callable[..., object]) -> Callable[..., object]:
 
 
 def failing(name: str) -> Callable[..., object]:
-    """A function of this name that raises an error whose class has it as well, and whose text is it."""
+    """A function with this name; its error's class has the name too, and so does its text."""
 
     def fail(*args: object) -> object:
         raise type(
@@ -284,7 +284,7 @@ def failing(name: str) -> Callable[..., object]:
 @few
 @given(hostile, hostile)
 def test_pools(name: str, function: str) -> None:
-    """Everything that a pool says of itself, its tasks and what they and their callbacks raise."""
+    """All texts of a pool, its tasks, and the exceptions of these and their callbacks."""
     end = Event()
     texts: list[str] = []
     pool = CallbackPool(max_workers=1, name=name)
@@ -311,7 +311,7 @@ def test_pools(name: str, function: str) -> None:
 
 
 class Unnamed(TimedLock):
-    """A lock that does not give its name."""
+    """A lock whose name raises."""
 
     @property
     def name(self) -> str:
@@ -320,20 +320,20 @@ class Unnamed(TimedLock):
 
 
 class Anonymous(threading.Thread):
-    """A thread that does not give its name."""
+    """A thread whose name raises."""
 
     unwilling = False
 
     @property
     def name(self) -> str:  # type: ignore[override]  # a variable there
-        """Refuse, from the moment on at which the thread is started."""
+        """Refuse, once the thread is started."""
         if self.unwilling:
             raise LookupError("no name")
         return "so far"
 
 
 def test_what_does_not_tell_its_name_is_observed_all_the_same() -> None:
-    """A name that raises breaks neither the lock that is recorded or checked, nor what is shown of it."""
+    """A name that raises breaks neither the recording and the check of the lock, nor their results."""
     one, other, end = Unnamed(), Unnamed(), Event()
 
     def both_ways() -> None:
@@ -367,7 +367,7 @@ def test_what_does_not_tell_its_name_is_observed_all_the_same() -> None:
 
 @contextmanager
 def log_kept() -> Iterator[list[str]]:
-    """What the library logs, with tracebacks, as a handler writes it."""
+    """The library's log output, with tracebacks, as a handler writes it."""
     stream = io.StringIO()
     handler, logger = logging.StreamHandler(stream), logging.getLogger("syncprims")
     texts: list[str] = []
@@ -380,7 +380,7 @@ def log_kept() -> Iterator[list[str]]:
 
 
 def code_of(name: str, step: str) -> Callable[..., None]:
-    """A function of a hostile name in a file of one, that enters what it gets and calls what it gets then."""
+    """A function with a hostile name in such a file, which enters its first argument and calls its second."""
 
     def call(thing: Any, then: Callable[[], object]) -> None:
         with thing:
@@ -392,7 +392,7 @@ def code_of(name: str, step: str) -> Callable[..., None]:
 
 @contextmanager
 def a_busy_program(name: str, thread: str, function: str) -> Iterator[None]:
-    """A program with a holder, a waiter, a step, a counter and a pool at work, all of them of hostile names."""
+    """A program with a holder, a waiter, a step, a counter and a pool at work, all with hostile names."""
     end = Event()
     kind = type(name.replace("\x00", "").encode("utf-8", "backslashreplace").decode(), (TimedLock,), {})
     lock, runner, counter = kind(name=name), OrderedRunner(function, "next", name=name), AtomicCounter(name=name)
@@ -419,7 +419,7 @@ def a_busy_program(name: str, thread: str, function: str) -> Iterator[None]:
 @few
 @given(hostile, hostile, hostile)
 def test_reports(name: str, thread: str, function: str) -> None:
-    """The report, also of all threads, and what a signal writes of it."""
+    """The report, also of all threads, and the one that a signal writes."""
     with a_busy_program(name, thread, function):
         check(report())
         check(report(all_threads=True))
@@ -470,7 +470,7 @@ def test_recordings(tmp_path: Path, name: str, thread: str, function: str) -> No
 
 
 def strings_of(value: object) -> Iterator[str]:
-    """Every text in what was read from JSON."""
+    """Every text in the JSON data."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The waits that the page of limits lists are not refused as deadlocks, and a report shows them as the page says."""
+"""The waits on the page of limits are not refused as deadlocks, and a report shows them as the page says."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CASES: dict[str, Case] = {}
 
 
 def row(name: str) -> Callable[[Case], Case]:
-    """Enter a function that makes the hang of a row of the page, looks at it, and ends it."""
+    """Enter a function that makes the hang of a row of the page, checks it, and ends it."""
 
     def enter(case: Case) -> Case:
         CASES[name] = case
@@ -115,7 +115,7 @@ def _(_: Path) -> None:
         take("store")
         actors.start(partial(take, "store"), "storing")
         eventually(lambda: waits("storing"))
-        eventually(lambda: "the only thread" in report())  # which has ended a moment after its function
+        eventually(lambda: "the only thread" in report())  # the thread ends a moment after its function
         text = unfound()
         take("load")
     lost = "Thread 'loader', the only thread that has come for it, has ended"
@@ -153,13 +153,13 @@ def _(_: Path) -> None:
 
 
 class Enough(Exception):  # noqa: N818  it is no error
-    """The test has seen what it wanted to see."""
+    """Ends a test that has seen enough."""
 
 
 def in_both_orders(
     first: TimedLock | LockAdapter, second: TimedLock | LockAdapter, timeout: float, look: Callable[[], str]
 ) -> str:
-    """Let this thread and another one take two locks in both orders, and return the report of the hang."""
+    """Let this thread and another one acquire two locks in both orders, and return the report of the hang."""
     texts: list[str] = []
     has_second = Event()
 
@@ -301,7 +301,7 @@ def _(_: Path) -> None:
 def _(_: Path) -> None:
     end = Event()
     with ThreadPoolExecutor(1) as executor, CallbackPool(executor, name="mill") as pool, Actors() as actors:
-        executor.submit(wait_for, end)  # it has its own work to do
+        executor.submit(wait_for, end)  # it has its own work
         actors.start(pool.submit(int).result, "guest")
         try:
             eventually(lambda: waits("guest"))
@@ -321,7 +321,7 @@ def _(_: Path) -> None:
 
     with Actors() as actors:
         actors.start(lock.acquire, "clerk").result()
-        # The main thread waits: a new one might get the ident of the one that ended, and look like the holder.
+        # The main thread waits: a new one might get the ident of the ended one, and look like the holder.
         with on_signal(leave) as send:
 
             def look_and_send() -> None:
@@ -405,7 +405,7 @@ def _(_: Path) -> None:
 @pytest.mark.inverts
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_it_is_not_refused_and_it_is_visible(name: str, tmp_path: Path) -> None:
-    """No thread gets an error, and the report has who waits for what, and as much as is known of the rest."""
+    """No thread gets an error, and the report has the waits, and all that is known of the rest."""
     CASES[name](tmp_path)
 
 
@@ -418,7 +418,7 @@ def test_the_page_lists_what_is_tested() -> None:
 
 
 def test_a_deadlock_that_a_third_thread_could_end_is_reported_all_the_same() -> None:
-    """The search does not know that a thread which is free may abort the runner that the two others are stuck in."""
+    """The search does not know that a free thread may abort the runner in which the two others are stuck."""
     runner, lock = OrderedRunner("load", "store", name="etl"), TimedLock(name="orders")
     may_abort = Event()
 

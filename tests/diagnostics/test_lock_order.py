@@ -1,4 +1,4 @@
-"""The lock-order check: what it reports, what it leaves alone, and what it forgets."""
+"""The lock-order check: its reports, the uses that it allows, and its memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ each_kind = pytest.mark.parametrize("make", [timed, adapted, lambda name: TimedR
 
 
 def take(*locks: AbstractContextManager[object]) -> None:
-    """Take the locks one inside the other."""
+    """Acquire the locks one inside the other."""
     if locks:
         with locks[0]:
             take(*locks[1:])
@@ -60,7 +60,7 @@ def take_in_disorder(first: AnyLock, second: AnyLock) -> None:
 
 @each_kind
 def test_an_inversion_is_reported_though_nothing_deadlocks(make: Callable[[str], AnyLock]) -> None:
-    """Two orders, one after the other in one thread, are an error that has both stacks and leaves no lock taken."""
+    """Two orders, one after the other in one thread, are an error with both stacks that leaves no lock acquired."""
     a, b = make("a"), make("b")
     with check_lock_order() as check:
         take_in_order(a, b)
@@ -80,7 +80,7 @@ def test_an_inversion_is_reported_though_nothing_deadlocks(make: Callable[[str],
 
 
 def test_the_first_order_may_be_anothers() -> None:
-    """What one thread has done counts against what another does."""
+    """The order of one thread counts against that of another."""
     a, b = timed("a"), timed("b")
     with check_lock_order(), Actors() as actors:
         assert actors.start(lambda: take(a, b)).error() is None
@@ -89,7 +89,7 @@ def test_the_first_order_may_be_anothers() -> None:
 
 @pytest.mark.parametrize("size", [3, 5])
 def test_a_longer_cycle_is_an_inversion(size: int) -> None:
-    """Orders that make a cycle together, though no two of them clash, are reported with every stack."""
+    """Orders that together make a cycle, though no two of them conflict, are reported with every stack."""
     locks = [timed(str(number)) for number in range(size)]
     with check_lock_order() as check:
         for first, second in itertools.pairwise(locks):
@@ -101,7 +101,7 @@ def test_a_longer_cycle_is_an_inversion(size: int) -> None:
 
 
 def test_every_seeded_inversion_is_found_and_nothing_else() -> None:
-    """Among many nestings in one order, each of the pairs that were swapped is reported once, and no other."""
+    """Among many nestings in one order, each of the swapped pairs is reported once, and no other."""
     order = random.Random(7)
     locks = [timed(f"lock-{number}") for number in range(12)]
     swapped = [(1, 2), (4, 9), (3, 11)]
@@ -139,7 +139,7 @@ def test_raising_goes_on_and_counts_once() -> None:
 
 
 def test_warnings_point_to_the_program() -> None:
-    """With "warn" the locks are taken, and the warning is of its own category and at the line that takes them."""
+    """With "warn" the locks are acquired, and the warning has its own category and the line that acquires them."""
     a, b = timed("a"), timed("b")
     with check_lock_order("warn"):
         take_in_order(a, b)
@@ -153,7 +153,7 @@ def test_warnings_point_to_the_program() -> None:
 
 
 def quietly(*orders: Callable[[], object]) -> None:
-    """Do everything under the check, which must say nothing."""
+    """Do everything under the check, which must report nothing."""
     with check_lock_order() as check:
         for order in orders:
             order()
@@ -161,7 +161,7 @@ def quietly(*orders: Callable[[], object]) -> None:
 
 
 def test_acquire_all_has_one_order() -> None:
-    """However its locks are listed, acquire_all inverts nothing; what clashes with its order is reported."""
+    """However its locks are listed, acquire_all inverts nothing; an order that conflicts with its own is reported."""
     a, b = timed("a"), timed("b")
     with check_lock_order() as check:
         take(acquire_all(a, b))
@@ -185,7 +185,7 @@ def test_acquire_all_has_one_order() -> None:
     ids=["non-blocking", "timeout 0", "timed acquire", "hold(0)"],
 )
 def test_a_try_inverts_nothing(make: Callable[[str], AnyLock], attempt: Callable[[AnyLock], bool]) -> None:
-    """Who tries, and gives up by itself, can't deadlock, and makes no order either."""
+    """A thread that tries, and gives up by itself, can't deadlock, and makes no order either."""
     a, b = make("a"), make("b")
 
     def try_second() -> None:
@@ -198,7 +198,7 @@ def test_a_try_inverts_nothing(make: Callable[[str], AnyLock], attempt: Callable
 
 
 def test_what_is_held_by_a_try_counts() -> None:
-    """A lock that was taken by a try is held like any other: what is waited for in the meantime comes after it."""
+    """A lock that a try acquired is held like any other: locks acquired after it come after it in the order."""
     a, b = timed("a"), timed("b")
     with check_lock_order():
         take(b, a)
@@ -209,7 +209,7 @@ def test_what_is_held_by_a_try_counts() -> None:
 
 
 def test_taking_a_lock_again_inverts_nothing() -> None:
-    """A thread that holds a re-entrant lock does not wait for it."""
+    """A thread that holds a reentrant lock does not wait for it."""
     a, b = TimedRLock(name="a"), timed("b")
     quietly(lambda: take(a, b, a), lambda: take(a, b, a, a))
 
@@ -226,7 +226,7 @@ def test_orders_that_a_third_lock_keeps_apart_are_no_inversion() -> None:
 
 
 def test_locks_released_in_another_order_are_held_no_more() -> None:
-    """Hand over hand, a lock that is let go before the next is taken makes no order with it."""
+    """Hand over hand, a lock that is released before the next is acquired makes no order with it."""
     a, b, c = timed("a"), timed("b"), timed("c")
 
     def hand_over_hand() -> None:
@@ -240,7 +240,7 @@ def test_locks_released_in_another_order_are_held_no_more() -> None:
 
 
 def test_a_condition_lets_go_of_its_lock() -> None:
-    """A thread that waits for a condition does not hold its lock in the meantime, but again afterwards."""
+    """A thread that waits for a condition does not hold its lock meanwhile, but again afterwards."""
     a = timed("a")
     condition = threading.Condition(TimedLock(name="c"))  # type: ignore[arg-type]  # it takes any lock
     with check_lock_order() as check:
@@ -282,7 +282,7 @@ def test_locks_that_are_gone_are_forgotten() -> None:
 
 
 def test_two_threads_that_add_the_halves_at_once_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two threads that look for the other half of an inversion at the same moment, exactly one is refused."""
+    """Of two threads that check for the other half of an inversion at the same moment, exactly one is refused."""
     a, b = timed("a"), timed("b")
     check, barrier = check_lock_order(), Barrier(2)
     find, found = check._graph.path, []
@@ -290,7 +290,7 @@ def test_two_threads_that_add_the_halves_at_once_are_seen(monkeypatch: pytest.Mo
     def find_slowly(*args: Any, **options: Any) -> Any:
         path = find(*args, **options)
         found.append(path)
-        # Nothing is added before the other thread has looked as well, or stands in line to do so.
+        # No edge is added before the other thread has checked as well, or waits to do so.
         eventually(lambda: len(found) == 2 or check._mutex.waiting)
         return path
 
@@ -314,16 +314,16 @@ def test_two_threads_that_add_the_halves_at_once_are_seen(monkeypatch: pytest.Mo
 
 
 def test_an_unknown_action_is_refused() -> None:
-    """There are two."""
+    """Only two actions exist."""
     with pytest.raises(ValueError, match='"raise" or "warn"'):
-        check_lock_order("shout")  # type: ignore[arg-type]  # that is the test
+        check_lock_order("shout")  # type: ignore[arg-type]  # this is the test
 
 
 # -- exempt ---------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_exempt_is_not_looked_at() -> None:
-    """Inside ignore_lock_order() an inversion is no report, in any thread and however often it is nested."""
+    """Inside ignore_lock_order() an inversion is not reported, in any thread and at any depth."""
     a, b = timed("a"), timed("b")
     with check_lock_order() as check:
         take_in_order(a, b)
@@ -338,7 +338,7 @@ def test_what_is_exempt_is_not_looked_at() -> None:
 
 
 def test_what_was_exempt_leaves_no_order_behind() -> None:
-    """An order that was seen only where it was exempt makes the other one no inversion later."""
+    """If an order was seen only inside ignore_lock_order(), the other order is not an inversion later."""
     a, b = timed("a"), timed("b")
     with check_lock_order() as check:
         ignore_lock_order()(take_in_disorder)(a, b)
@@ -347,7 +347,7 @@ def test_what_was_exempt_leaves_no_order_behind() -> None:
 
 
 def test_locks_taken_while_exempt_are_known_to_be_held() -> None:
-    """What a thread takes there and holds on to counts for the orders after it."""
+    """A lock that is acquired there and kept counts for later orders."""
     a, b = timed("a"), timed("b")
     with check_lock_order():
         take_in_order(b, a)
@@ -359,7 +359,7 @@ def test_locks_taken_while_exempt_are_known_to_be_held() -> None:
 
 
 def test_the_exemption_ends_with_an_exception_too() -> None:
-    """A test that fails inside it does not switch the check off for the tests after it."""
+    """A test that fails inside it does not turn the check off for later tests."""
     a, b = timed("a"), timed("b")
     with check_lock_order():
         with pytest.raises(ZeroDivisionError), ignore_lock_order():
@@ -370,7 +370,7 @@ def test_the_exemption_ends_with_an_exception_too() -> None:
 
 
 def test_the_conformance_kit_deadlocks_without_a_report() -> None:
-    """Its deadlocks on purpose are still noticed as such, and the check over a suite says nothing of them."""
+    """Its deadlocks on purpose are still detected, and the check over a suite does not report them."""
     with check_lock_order() as check:
         outcomes, _ = lock_waits._cross(TimedLock)
     assert {type(outcome) for outcome in outcomes} == {bool, DeadlockError}
@@ -416,7 +416,7 @@ def test_the_environment_turns_it_on() -> None:
 
 
 def test_without_the_environment_nothing_is_loaded() -> None:
-    """With the variable unset or empty there is no check; and unset, no diagnostics are even imported."""
+    """With the variable unset or empty there is no check; if it is unset, no diagnostics are even imported."""
     assert run(None) == (["taken", "False"], "")
     assert run("")[0] == ["taken", "True"]
 
@@ -441,7 +441,7 @@ def test_the_environment_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_value_that_means_nothing_is_warned_of() -> None:
-    """A misspelt value is said to be one, and the program runs."""
+    """A misspelt value causes a warning, and the program runs."""
     lines, error = run("rise")
     assert lines[0] == "taken"
     assert "SYNCPRIMS_LOCK_ORDER='rise' means nothing" in error

@@ -1,4 +1,4 @@
-"""What can be observed is said where it is defined: a class that diagnostics have never heard of is observed as any."""
+"""Each class declares what can be observed: classes that diagnostics don't know are observed like any other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from syncprims.diagnostics.spans import hand_offs
 
 
 class Latch:
-    """A lock of no kind that the library knows: its author has no more to do than this."""
+    """A lock of an unknown kind: its author has to write no more than this."""
 
     def __init__(self, name: str) -> None:
         """Make it, free."""
@@ -36,7 +36,7 @@ class Latch:
         self._serial = register(self)
 
     def shut(self, seconds: float = LIMIT) -> bool:
-        """Take it."""
+        """Acquire it."""
         taken = self._inner.acquire(False)
         if not taken and seconds:
             waiting = Waiting(self, takes_part=False)
@@ -77,10 +77,10 @@ class Latch:
 
 
 class Bolt(Latch):
-    """A subclass, with a way to take it of its own beside those that it inherits."""
+    """A subclass, with its own way to acquire it beside the inherited ones."""
 
     def shoot(self) -> bool:
-        """Take it at once, or not at all."""
+        """Acquire it at once, or not at all."""
         taken = self._inner.acquire(False)
         self._holder = threading.get_ident() if taken else self._holder
         return taken
@@ -91,7 +91,7 @@ class Bolt(Latch):
 
 
 def shut_both(first: Latch, second: Latch) -> None:
-    """Take one while holding the other."""
+    """Acquire one while holding the other."""
     assert first.shut()
     try:
         assert second.shut()
@@ -102,7 +102,7 @@ def shut_both(first: Latch, second: Latch) -> None:
 
 @pytest.mark.parametrize("kind", [Latch, Bolt])
 def test_a_new_kind_of_lock_is_recorded(kind: type[Latch]) -> None:
-    """Its holds and waits are spans of the same key, a failed wait says so, and a hand-off is known by that."""
+    """Its holds and waits are spans of the same key, a failed wait says so, and hand-offs are found."""
     latch = kind("gate")
 
     def pass_through() -> None:
@@ -128,7 +128,7 @@ def test_a_new_kind_of_lock_is_recorded(kind: type[Latch]) -> None:
 
 
 def test_what_a_subclass_adds_is_recorded_too() -> None:
-    """A subclass that declares a further way to take the lock is seen by that, and by what it inherits."""
+    """A subclass that declares one more way to acquire the lock is observed in that and the inherited ways."""
     bolt = Bolt("bolt")
     with record() as recording:
         assert bolt.shoot()
@@ -140,7 +140,7 @@ def test_what_a_subclass_adds_is_recorded_too() -> None:
 
 
 def test_the_order_of_a_new_kind_of_lock_is_checked() -> None:
-    """Two of them that are taken in both orders are reported, and so are one of them and a TimedLock."""
+    """Two of them that are acquired in both orders are reported, and so are one of them and a TimedLock."""
     first, second, known = Latch("first"), Latch("second"), TimedLock(name="known")
     with check_lock_order():
         shut_both(first, second)
@@ -167,7 +167,7 @@ def test_a_guard_of_a_new_kind_keeps_two_orders_apart() -> None:
 
 
 def test_a_class_that_is_made_while_observed_is_observed_at_once() -> None:
-    """It makes no difference whether the class or the observation came first; afterwards it is as it was made."""
+    """It makes no difference whether the class or the observation came first; afterwards the class is unchanged."""
     with record() as recording:
 
         class Late(Latch):
@@ -189,7 +189,7 @@ def test_a_class_that_is_made_while_observed_is_observed_at_once() -> None:
 
 
 def test_a_lock_that_an_observer_refuses_is_let_go_of() -> None:
-    """An error of an observer undoes the taking by what the class declares for that."""
+    """If an observer raises, the acquisition is undone as the class declares."""
 
     class Grumpy:
         def asks(self, lock: object, endless: bool) -> None: ...
@@ -210,7 +210,7 @@ def test_a_lock_that_an_observer_refuses_is_let_go_of() -> None:
 
 
 def test_no_primitive_of_the_library_was_forgotten() -> None:
-    """Each class that is registered declares what can be observed; a lock has ways to take it and to let go."""
+    """Each registered class declares what can be observed; a lock has ways to acquire and release it."""
     modules = [import_module(found.name) for found in walk_packages(syncprims.__path__, "syncprims.")]
     classes = {thing for module in modules for thing in vars(module).values() if isinstance(thing, type)}
     # On some versions a thread has an _after_fork too.
@@ -224,7 +224,7 @@ def test_no_primitive_of_the_library_was_forgotten() -> None:
 
 
 def test_the_locks_inside_of_primitives_are_not_recorded() -> None:
-    """A counter that is changed is no lock that is held, on whatever version, and makes no order of locks."""
+    """A changing counter is not a held lock, on any version, and makes no order of locks."""
     counter, outer = AtomicCounter(), TimedLock(name="outer")
     with record() as recording, check_lock_order():
         with outer:
@@ -235,7 +235,7 @@ def test_the_locks_inside_of_primitives_are_not_recorded() -> None:
 
 
 def test_a_pool_that_is_imported_while_a_recording_is_on_is_recorded() -> None:
-    """Recording imports no pools; the tasks of one that comes later are recorded as any."""
+    """A recording imports no pools; the tasks of a later one are recorded like any."""
     program = (
         "import sys, syncprims\n"
         "from syncprims.diagnostics import record\n"

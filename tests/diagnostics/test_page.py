@@ -50,7 +50,7 @@ Ask = Callable[..., Any]
 
 @pytest.fixture
 def ask(tmp_path: Path) -> Ask:
-    """Open a page in the browser, run a script in it, and return what that returns."""
+    """Open a page in the browser, run a script in it, and return the script's result."""
 
     def ask(html: str, script: str, *options: str, width: int = 1280) -> Any:
         assert BROWSER is not None
@@ -98,7 +98,7 @@ def test_names_can_end_no_script(tmp_path: Path) -> None:
 
 
 def test_what_was_dropped_is_said_on_the_page(tmp_path: Path) -> None:
-    """A recording that is not complete says so where it is drawn."""
+    """The page of an incomplete recording says so."""
     with record(capacity=1) as recording:
         for _ in range(3):
             with TimedLock():
@@ -146,7 +146,7 @@ def test_it_draws_every_thread_and_the_table(ask: Ask) -> None:
 
 @in_browser
 def test_pointing_at_a_span_tells_its_place(ask: Ask) -> None:
-    """Under the pointer, a span shows its lock, thread, duration and call site; beside every span, nothing."""
+    """The span under the pointer shows its lock, thread, duration and call site; outside of spans nothing is shown."""
     spans = some_spans(40, threads=4)
     seen = ask(
         page(spans, ""),
@@ -169,7 +169,7 @@ def test_pointing_at_a_span_tells_its_place(ask: Ask) -> None:
 
 @in_browser
 def test_it_can_be_used_with_the_keyboard(ask: Ask) -> None:
-    """Keys zoom, pan, go from span to span, zoom to one and let go; the canvas can be focused and has a name."""
+    """Keys zoom, pan, go from span to span, zoom to one and deselect; the canvas can be focused and has a name."""
     seen = ask(
         page(some_spans(60), ""),
         """
@@ -323,7 +323,7 @@ def test_a_wait_names_who_was_in_the_way(ask: Ask) -> None:
 
 @in_browser
 def test_the_details_are_of_what_was_chosen_last(ask: Ask) -> None:
-    """A click in the table, a filter or a kind that is switched off leaves no details of a span that is not meant."""
+    """A click in the table, a filter or a hidden kind leaves no details of another span."""
     seen = ask(
         page(a_jam(), ""),
         """
@@ -356,7 +356,7 @@ def test_the_details_are_of_what_was_chosen_last(ask: Ask) -> None:
 
 @in_browser
 def test_the_filter_leaves_what_has_all_its_words(ask: Ask) -> None:
-    """Words are looked for in names, threads, places, kinds and outcomes; threads and lines without any go."""
+    """Words are searched in names, threads, places, kinds and outcomes; threads and lines without them disappear."""
     seen = ask(
         page(a_jam(), ""),
         """
@@ -391,7 +391,7 @@ def test_the_filter_leaves_what_has_all_its_words(ask: Ask) -> None:
 
 @in_browser
 def test_what_went_wrong_can_be_brought_out(ask: Ask) -> None:
-    """There is a button for each kind of outcome, which fades all else; the spans have marks, and the table says it."""
+    """A button for each kind of outcome fades everything else; the spans have marks, and the table shows it."""
     seen = ask(
         page(a_jam(), ""),
         """
@@ -456,7 +456,7 @@ def test_the_page_says_when_and_where_it_was_recorded(tmp_path: Path) -> None:
 
 @in_browser
 def test_it_is_light_or_dark(ask: Ask) -> None:
-    """It follows the system's preference, the button turns it over, and the canvas follows."""
+    """It follows the system's preference, the button reverses it, and the canvas follows."""
     script = """
         const steps = [colors.paper];
         byId("theme").click(); steps.push(colors.paper);
@@ -466,20 +466,20 @@ def test_it_is_light_or_dark(ask: Ask) -> None:
     assert ask(page(some_spans(20), ""), script) == ["#fff", "#15181c", "#fff"]
     assert ask(page(some_spans(20), ""), script, "--force-dark-mode", "--blink-settings=preferredColorScheme=0") in (
         ["#15181c", "#fff", "#15181c"],
-        ["#fff", "#15181c", "#fff"],  # where the browser can't be asked to prefer the dark
+        ["#fff", "#15181c", "#fff"],  # if the browser can't be set to prefer the dark
     )
 
 
 @in_browser
 def test_an_empty_recording_says_so(ask: Ask) -> None:
-    """A page without spans draws no error but a sentence."""
+    """A page without spans shows a sentence, not an error."""
     seen = ask(page([], ""), "draw(); zoom(0.5); step(1); return {selected, lines: data.table.length};")
     assert seen == {"selected": -1, "lines": 0}
 
 
 @in_browser
 def test_ten_thousand_spans_are_drawn_without_lag(ask: Ask) -> None:
-    """At every zoom, a frame of 10,000 spans takes a fraction of what the eye would notice."""
+    """At every zoom, a frame of 10,000 spans takes far less time than the eye would notice."""
     spans = some_spans(10_000, threads=16)
     assert len(spans) >= 10_000
     seen = ask(

@@ -1,4 +1,4 @@
-"""What the documentation asks people to do, done."""
+"""The recipes of the documentation, tried."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recordings: every wait, hold, turn, task and callback is there, at the right place and with the right times."""
+"""Recordings: every wait, hold, turn, task and callback appears, with the right place and times."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from syncprims.diagnostics.table import Durations, say_seconds
 
 
 def kinds(recording: Recording, name: str) -> list[tuple[str, str]]:
-    """Kind and outcome of the spans of one thing."""
+    """The kinds and outcomes of the spans of one thing."""
     return [(span.kind, span.outcome) for span in recording.spans if span.name == name]
 
 
@@ -55,7 +55,7 @@ def queue_for(lock: TimedLock | LockAdapter) -> None:
     ids=["TimedLock", "TimedRLock", "LockAdapter"],
 )
 def test_a_wait_and_the_holds_around_it_are_recorded(lock: TimedLock | LockAdapter) -> None:
-    """One thread holds, another waits and then holds: three spans, with threads, places and times that fit."""
+    """One thread holds, another waits and then holds: three spans, with fitting threads, places and times."""
     with record() as recording, Actors() as actors, held_elsewhere(lock, "billing") as let_go:
         actors.start(lambda: queue_for(lock), "audit")
         eventually(lambda: lock.waiting)
@@ -78,7 +78,7 @@ def test_a_wait_and_the_holds_around_it_are_recorded(lock: TimedLock | LockAdapt
 
 @pytest.mark.parametrize("make", [TimedLock, TimedRLock, AtomicCounter])
 def test_a_recording_keeps_nothing_that_was_waited_for(make: type[TimedLock | TimedRLock | AtomicCounter]) -> None:
-    """It is in no cycle with the record of the wait, so it ends without a collection."""
+    """It is in no reference cycle with the record of the wait, so it goes away without a collection."""
 
     def enter(lock: TimedLock) -> None:
         with lock:
@@ -108,7 +108,7 @@ def test_a_recording_keeps_nothing_that_was_waited_for(make: type[TimedLock | Ti
 
 @pytest.mark.parametrize("make", [TimedLock, lambda name: LockAdapter(threading.Lock(), name=name)])
 def test_a_wait_in_vain_is_recorded_as_such(make: Callable[..., TimedLock | LockAdapter]) -> None:
-    """A wait that gave up is marked, and followed by no hold."""
+    """A wait that gave up is marked, and no hold follows it."""
     lock = make(name="taken")
     with held_elsewhere(lock), record() as recording, pytest.raises(LockTimeoutError), lock.hold(0.01):
         pass
@@ -120,7 +120,7 @@ def test_a_wait_in_vain_is_recorded_as_such(make: Callable[..., TimedLock | Lock
 
 
 def test_re_entrant_holds_are_one_span() -> None:
-    """A lock that is taken again is held from the first time to the last release."""
+    """A lock that is acquired again is held from the first time to the last release."""
     lock = TimedRLock(name="again")
     with record() as recording, lock:
         with lock:
@@ -134,7 +134,7 @@ def test_re_entrant_holds_are_one_span() -> None:
 def test_a_condition_that_waits_does_not_hold_its_lock() -> None:
     """The hold of a condition's lock is interrupted while the condition is waited for."""
     with record() as recording:
-        condition = threading.Condition(TimedLock(name="mailbox"))  # type: ignore[arg-type]  # any lock will do
+        condition = threading.Condition(TimedLock(name="mailbox"))  # type: ignore[arg-type]  # any lock works
         with condition:
             condition.wait(0.01)
     holds = [span for span in recording.spans if span.kind == "hold"]
@@ -208,7 +208,7 @@ def refuse(*args: object) -> object:
 
 
 def test_a_deadlock_that_was_refused_is_recorded() -> None:
-    """Of two threads that take two locks crosswise, the wait of the one that gave way says so, and who had the lock."""
+    """Two threads acquire two locks in opposite orders: the refused wait says so, and names the lock's holder."""
     one, other = TimedLock(name="one"), TimedLock(name="other")
     both = threading.Barrier(2)
 
@@ -231,7 +231,7 @@ def test_a_deadlock_that_was_refused_is_recorded() -> None:
 
 @pytest.mark.parametrize("again", [operator.methodcaller("acquire"), lambda lock: lock.__enter__()])
 def test_a_deadlock_of_one_thread_is_recorded(again: Callable[[TimedLock], object]) -> None:
-    """A lock that its own holder wants again is a refused deadlock that took no time."""
+    """A lock that its own holder wants again is a refused deadlock of zero length."""
     lock = TimedLock(name="mine")
     with record() as recording, lock, pytest.raises(DeadlockError):
         again(lock)
@@ -243,7 +243,7 @@ def test_a_deadlock_of_one_thread_is_recorded(again: Callable[[TimedLock], objec
 
 
 def test_a_step_inside_a_step_is_recorded_as_refused() -> None:
-    """So is a step that a thread wants which is in one of the same runner."""
+    """So is a step that a thread wants while it is in one of the same runner."""
     runner = OrderedRunner("first", "second", name="game")
     with record() as recording, pytest.raises(DeadlockError), runner.step("first"), runner.step("second"):
         pass
@@ -251,7 +251,7 @@ def test_a_step_inside_a_step_is_recorded_as_refused() -> None:
 
 
 def test_a_deadlock_of_the_task_is_not_one_of_the_thread_that_waits_for_it() -> None:
-    """Where a task was refused, its thread's wait says so; the wait for its result ended well."""
+    """If a task was refused, its thread's wait says so; the wait for its result ended normally."""
     lock = TimedLock(name="mine")
 
     def twice() -> None:
@@ -271,7 +271,7 @@ def test_a_deadlock_of_the_task_is_not_one_of_the_thread_that_waits_for_it() -> 
 
 
 def test_waits_that_gave_up_are_recorded_as_such() -> None:
-    """A step, a counter and a result for which the time was up."""
+    """This covers a step, a counter and a result whose time was up."""
     runner, counter = OrderedRunner("first", "second", name="game"), AtomicCounter(name="arrivals")
     gate = Event()
     with record() as recording:
@@ -295,7 +295,7 @@ def test_waits_that_gave_up_are_recorded_as_such() -> None:
 
 
 def test_an_error_that_is_handled_around_a_wait_is_not_its_own() -> None:
-    """A wait in an `except` block ends as it ends."""
+    """A wait in an `except` block has its own outcome."""
     lock = TimedLock(name="slow")
     with Actors() as actors, record() as recording, held_elsewhere(lock) as let_go:
 
@@ -313,7 +313,7 @@ def test_an_error_that_is_handled_around_a_wait_is_not_its_own() -> None:
 
 
 def test_an_interrupted_wait_is_recorded_as_such() -> None:
-    """An end of a wait from outside is distinguished from a time that was up."""
+    """An end of a wait from outside is distinguished from a timeout."""
     counter = AtomicCounter(name="arrivals")
 
     def interrupt(value: int) -> bool:
@@ -328,7 +328,7 @@ def test_an_interrupted_wait_is_recorded_as_such() -> None:
 
 
 def test_tasks_and_callbacks_that_failed_are_recorded_as_such() -> None:
-    """Each says what it raised, or that its time was up; the table counts them."""
+    """Each has its exception, or that its time was up; the table counts them."""
     end = Event()
     with record() as recording:
         pool = CallbackPool(max_workers=1, name="mill")
@@ -347,7 +347,7 @@ def test_tasks_and_callbacks_that_failed_are_recorded_as_such() -> None:
 
 
 def test_a_task_that_failed_before_it_ran_is_recorded() -> None:
-    """A worker that dies fails its task, even if its beginning is unknown."""
+    """If a worker dies, its task fails, even if the task's beginning is unknown."""
     with record() as recording, CallbackPool("process", max_workers=1, name="far") as pool:
         task = pool.submit(os._exit, 3)
         assert task.exception(LIMIT) is not None
@@ -356,7 +356,7 @@ def test_a_task_that_failed_before_it_ran_is_recorded() -> None:
 
 
 class OddError(Exception):
-    """An exception whose class has a name that no table can take."""
+    """An exception whose class has a name that fits in no table."""
 
 
 OddError.__qualname__ = OddError.__name__ = "Odd\x1b[31m\n"
@@ -413,7 +413,7 @@ def test_tasks_and_callbacks_of_a_pool_are_recorded() -> None:
 
 
 def test_tasks_of_other_processes_have_rows_of_their_own() -> None:
-    """A task that ran in another process is there, without a thread, as long as it ran."""
+    """A task in another process appears, without a thread, with the right length."""
     with record() as recording, CallbackPool("process", max_workers=1, name="far") as pool:
         assert pool.apply_async(pow, (2, 10), timeout=LIMIT).result(LIMIT) == 1024
     tasks = [span for span in recording.spans if span.kind == "task"]
@@ -422,7 +422,7 @@ def test_tasks_of_other_processes_have_rows_of_their_own() -> None:
 
 
 def test_tasks_submitted_before_the_recording_do_no_harm() -> None:
-    """A task whose beginning was not seen is left out, and its callback recorded without it."""
+    """A task whose beginning was not seen is left out, and its callback is recorded without it."""
     begun, end = Event(), Event()
     results: list[object] = []
 
@@ -441,7 +441,7 @@ def test_tasks_submitted_before_the_recording_do_no_harm() -> None:
 
 
 def test_waits_for_a_counter_are_recorded() -> None:
-    """A thread that waits for a value is seen to wait."""
+    """A thread that waits for a value has a wait."""
     counter = AtomicCounter(name="arrivals")
     with record() as recording, Actors() as actors:
         actors.start(lambda: counter.wait_until(1, timeout=LIMIT), "gate")
@@ -451,7 +451,7 @@ def test_waits_for_a_counter_are_recorded() -> None:
 
 
 def test_the_oldest_are_dropped_and_counted() -> None:
-    """A full recording keeps the latest spans, counts all that it dropped, in all threads, and says so."""
+    """A full recording keeps the latest spans, counts all dropped ones of all threads, and says so."""
     locks = [TimedLock(name=f"lock-{number}") for number in range(4)]
 
     def use(lock: TimedLock) -> None:
@@ -472,7 +472,7 @@ def test_the_oldest_are_dropped_and_counted() -> None:
 
 
 def test_a_recording_is_read_while_threads_record() -> None:
-    """Any number of times, also without the GIL; no reading disturbs what is recorded."""
+    """Any number of times, also without the GIL; no reading disturbs the recording."""
     done = Event()
 
     def use(lock: TimedLock) -> None:
@@ -493,7 +493,7 @@ def test_a_recording_is_read_while_threads_record() -> None:
 
 
 def test_a_recording_is_used_once() -> None:
-    """It has nothing before its with, and can't be entered twice."""
+    """Before its with it is empty, and it can't be entered twice."""
     recording = record()
     with pytest.raises(RuntimeError, match="nothing is recorded yet"):
         recording.table()
@@ -508,13 +508,13 @@ def test_a_recording_is_used_once() -> None:
     ("capacity", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)]
 )
 def test_a_capacity_that_makes_no_sense_is_refused(capacity: int, error: type[Exception]) -> None:
-    """It is a positive integer."""
+    """It must be a positive integer."""
     with pytest.raises(error, match="capacity"):
         record(capacity=capacity)
 
 
 def test_it_is_saved_by_the_name(tmp_path: Path) -> None:
-    """Two kinds of file can be written; another name is refused before anything is."""
+    """Two kinds of file can be written; another name is refused before a file is written."""
     with record() as recording:
         pass
     with pytest.raises(ValueError, match=r"\.json or \.html"):
@@ -543,7 +543,7 @@ def crowded() -> Recording:
 
 
 def test_the_table_is_sorted_by_total_wait(crowded: Recording) -> None:
-    """What was waited for longest comes first; each line has the lock, the place, the count and both statistics.
+    """The longest total wait comes first; each line has the lock, the place, the count and both statistics.
 
     The holder of either lock waits for a moment at most, and either moment may be the longer one.
     """
@@ -557,7 +557,7 @@ def test_the_table_is_sorted_by_total_wait(crowded: Recording) -> None:
 
 
 def test_durations_are_summed_up_right() -> None:
-    """Mean, 99th percentile and maximum are those of the numbers, and of no numbers zero."""
+    """Mean, 99th percentile and maximum are those of the numbers, and zero without numbers."""
     durations = Durations.of([float(number) for number in range(1, 201)])
     assert (durations.total, durations.mean, durations.p99, durations.longest) == (20100.0, 100.5, 198.0, 200.0)
     assert Durations.of([3.0]).p99 == 3.0
@@ -575,7 +575,7 @@ def test_seconds_are_said_in_few_characters(seconds: float, text: str) -> None:
 
 
 def test_only_what_is_handed_on_gets_an_arrow() -> None:
-    """A lock goes to the waiter that got it, a turn to the next thread, and nothing else has an arrow."""
+    """A lock goes to the waiter that got it, and a turn to the next thread; there are no other arrows."""
 
     def span(kind: str, ident: int, start: float, end: float, outcome: str = "", index: int = 0) -> Span:
         return Span(kind, "x", str(ident), ident, "", start, end, outcome=outcome, key=(kind == "turn",), index=index)
@@ -590,7 +590,7 @@ def test_only_what_is_handed_on_gets_an_arrow() -> None:
 
 
 def test_who_was_in_the_way_of_a_wait_is_found() -> None:
-    """For each wait the holds of the same lock that overlap it, and no others, whatever the order of their ends."""
+    """For each wait, these are the holds of the same lock that overlap it, whatever the order of their ends."""
     choose = random.Random(5)
     for exclusive in (True, False):
         spans, clock = [], 0.0
@@ -615,7 +615,7 @@ def test_who_was_in_the_way_of_a_wait_is_found() -> None:
 
 
 def test_numbers_of_any_length_are_sorted() -> None:
-    """Threads come in the order of their numbers, though one has more digits than an int may be read from."""
+    """Threads are sorted by their numbers, even if one has more digits than int() accepts."""
     names = ["worker-10", "worker-9", f"worker-{'1' * 5000}", "worker-\N{ARABIC-INDIC DIGIT THREE}", "7", ""]
     lanes = in_lanes([Span("hold", "x", name, place, "", 0, 1) for place, name in enumerate(names)])
     ordered = [name for _, name in lanes]
@@ -623,7 +623,7 @@ def test_numbers_of_any_length_are_sorted() -> None:
 
 
 def test_lanes_are_nested_or_apart() -> None:
-    """Spans of one thread that cross get lanes of their own; what is nested or apart stays in one."""
+    """Spans of one thread that overlap get separate lanes; those that are nested or apart share one."""
 
     def span(start: float, end: float, thread: str = "one") -> Span:
         return Span("hold", "x", thread, 1, "", start, end)
@@ -643,7 +643,7 @@ def test_lanes_are_nested_or_apart() -> None:
 
 
 def test_inner_locks_are_left_out() -> None:
-    """What pools and runners lock inside is in no recording, nor are waits for it; a user's lock beside them is."""
+    """Inner locks of pools and runners are in no recording, nor are waits for them; users' locks are."""
     mine = TimedLock(name="mine")
     runner = OrderedRunner("load", name="etl")
     with record() as recording, CallbackPool(max_workers=1, max_pending=1, name="mill") as pool:

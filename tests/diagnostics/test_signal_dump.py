@@ -1,4 +1,4 @@
-"""A process that hangs tells of it on a signal."""
+"""A signal makes a hanging process report."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def handlers_as_before() -> Iterator[None]:
 
 
 def test_it_writes_the_report_to_the_file(tmp_path: Path) -> None:
-    """The signal writes the report to the file, at once and past its buffer."""
+    """The signal writes the report to the file, at once and without its buffer."""
     with open(tmp_path / "dump.txt", "w+", encoding="utf-8") as file, dump_on_signal(file=file):
         with TimedLock(name="accounts"):
             signal.raise_signal(signal.SIGUSR1)
         said = (tmp_path / "dump.txt").read_text("utf-8")
         assert "TimedLock 'accounts': held by Thread 'MainThread'" in said
-        # The holder is the thread that the signal came to: its stack ends where the program is, not in the dump itself.
+        # The holder is the thread that got the signal: its stack ends in the program, not in the dump itself.
         mine = said.split("\nother threads:\n", 1)[0]
         assert mine.splitlines()[-1].endswith("in test_it_writes_the_report_to_the_file")
 
@@ -65,9 +65,7 @@ def test_it_shows_what_has_nothing_to_do_with_the_library() -> None:
         end.set()
     others = text.getvalue().split("\nother threads:\n", 1)[1]
     assert "Thread 'stranger' (ident" in others
-    assert (
-        "in wait_for_something_else" in others or not FRAMES_ARE_SHARED
-    )  # then the innermost frame alone is to be had
+    assert "in wait_for_something_else" in others or not FRAMES_ARE_SHARED  # then only the innermost frame is known
 
 
 def test_it_writes_to_what_is_no_real_file() -> None:
@@ -113,7 +111,7 @@ def test_the_main_thread_may_be_waiting(tmp_path: Path) -> None:
 
 
 def test_the_handler_before_it_is_called_and_put_back() -> None:
-    """What handled the signal before still does, after the report, and is there again afterwards."""
+    """The earlier handler is still called, after the report, and is restored afterwards."""
     calls: list[int] = []
 
     def handler(signum: int, frame: object) -> None:
@@ -136,7 +134,7 @@ def test_only_the_main_thread_can_ask_for_it() -> None:
 
 
 def test_it_writes_to_stderr_of_a_hung_process() -> None:
-    """A process whose main thread waits forever says why, on its standard error, when it gets the signal."""
+    """If the main thread waits forever, the signal writes the reason to standard error."""
     program = """
 import sys, threading
 from syncprims import TimedLock
@@ -174,13 +172,13 @@ lock.acquire()
 
 
 def put_handler(handler: object) -> object:
-    """Install a handler for the test's signal; returns the one before."""
-    return signal.signal(signal.SIGUSR1, handler)  # type: ignore[arg-type]  # what signal.getsignal returns
+    """Install a handler for the test's signal; return the earlier one."""
+    return signal.signal(signal.SIGUSR1, handler)  # type: ignore[arg-type]  # a result of signal.getsignal
 
 
 @pytest.fixture
 def calls() -> Iterator[list[str]]:
-    """What the handlers of a test have done, in order; the system's handler is put back after the test."""
+    """The handlers' calls in a test, in order; the system's handler is restored after the test."""
     before = signal.getsignal(signal.SIGUSR1)
     yield []
     faulthandler.unregister(signal.SIGUSR1)
@@ -203,7 +201,7 @@ class Noting(io.StringIO):
 
 @pytest.fixture
 def in_c(calls: list[str]) -> Iterator[None]:
-    """A handler in C for the signal, past Python's table."""
+    """A handler in C for the signal, without Python's table."""
     kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
     code = kind(lambda signum: calls.append(f"C handler of {signum}"))
     set_handler = ctypes.pythonapi.PyOS_setsig
@@ -214,12 +212,12 @@ def in_c(calls: list[str]) -> Iterator[None]:
 
 
 def in_c_said() -> str:
-    """What the handler in C notes."""
+    """The notes of the handler in C."""
     return f"C handler of {int(signal.SIGUSR1)}"
 
 
 def test_a_handler_in_c_is_called_and_put_back(calls: list[str], in_c: None) -> None:
-    """A handler that Python's table does not know is called after each report, and is there again afterwards."""
+    """A handler that Python's table does not know is called after each report, and is restored afterwards."""
     assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
     with dump_on_signal(file=Noting(calls, "report")):
         for _ in range(2):
@@ -240,7 +238,7 @@ def test_a_handler_in_c_that_passes_the_signal_on_does_not_make_a_loop(calls: li
         mine = action_of(signum)
         assert mine is not None
         python.put_back()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signum])  # the system has blocked it for as long as this runs
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signum])  # the system has blocked it while this runs
         signal.raise_signal(signum)
         mine.put_back()
 
@@ -258,7 +256,7 @@ def test_a_handler_in_c_that_passes_the_signal_on_does_not_make_a_loop(calls: li
 
 
 class Stacks:
-    """A file for what faulthandler writes."""
+    """A file for the output of faulthandler."""
 
     def __init__(self, folder: Path) -> None:
         self.file = open(folder / "stacks.txt", "w", encoding="utf-8")  # noqa: SIM115  closed by the fixture
@@ -279,7 +277,7 @@ class Stacks:
 
 @pytest.fixture
 def stacks(tmp_path: Path, calls: list[str]) -> Iterator[Stacks]:
-    """A file for what faulthandler writes."""
+    """A file for the output of faulthandler."""
     found = Stacks(tmp_path)
     yield found
     faulthandler.unregister(signal.SIGUSR1)
@@ -288,7 +286,7 @@ def stacks(tmp_path: Path, calls: list[str]) -> Iterator[Stacks]:
 
 @pytest.mark.parametrize("order", ["faulthandler first", "faulthandler first, chained", "report first"])
 def test_it_works_together_with_faulthandler(stacks: Stacks, order: str) -> None:
-    """Whichever is there first: stacks and report both come at each signal, and stacks alone after the end."""
+    """Whichever is first: stacks and report both come at each signal, and only stacks after the end."""
     if order == "report first":
         dumping = stacks.dump()
         faulthandler.register(signal.SIGUSR1, stacks.file, chain=True)
@@ -316,7 +314,7 @@ def test_faulthandler_is_put_on_top_of_the_handler_that_it_was_over(stacks: Stac
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="from 3.14 on faulthandler does not show its files")
 def test_faulthandler_keeps_its_file(stacks: Stacks, calls: list[str]) -> None:
-    """Its registration is made again for the file that it had, while the reports go to theirs."""
+    """Its registration is made again for its own file, while the reports go to theirs."""
     faulthandler.register(signal.SIGUSR1, stacks.file)
     with dump_on_signal(file=Noting(calls, "report")):
         signal.raise_signal(signal.SIGUSR1)
@@ -325,7 +323,7 @@ def test_faulthandler_keeps_its_file(stacks: Stacks, calls: list[str]) -> None:
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_faulthandler_without_a_file_that_is_known_writes_to_that_of_the_report(stacks: Stacks, number: int) -> None:
-    """A registration by a file's number can't be found out; nor can one for a file that is closed be used."""
+    """The file of a registration by number can't be found out; a closed file can't be used."""
     reading, writing = os.pipe()
     with open(reading, "rb"), open(writing, "w", encoding="utf-8") as other:
         faulthandler.register(signal.SIGUSR1, other.fileno() if number else other)
@@ -335,7 +333,7 @@ def test_faulthandler_without_a_file_that_is_known_writes_to_that_of_the_report(
 
 
 def test_a_faulthandler_that_was_replaced_long_ago_does_not_come_back(stacks: Stacks, calls: list[str]) -> None:
-    """A registration that a Python handler has covered since then is not what handled the signal before."""
+    """A registration that a Python handler has replaced since then does not count as the earlier handler."""
     faulthandler.register(signal.SIGUSR1, stacks.file)
     put_handler(lambda signum, frame: calls.append("Python handler"))
     with stacks.dump():
@@ -348,7 +346,7 @@ def test_a_faulthandler_that_was_replaced_long_ago_does_not_come_back(stacks: St
 def test_several_may_be_stopped_in_any_order(
     stacks: Stacks, calls: list[str], first_out: int, with_stacks: bool
 ) -> None:
-    """Each writes until its own end, whichever ends first, and what was before the first one is there at the end."""
+    """Each writes until its own end, whichever ends first, and the original handler is restored at the end."""
     put_handler(lambda signum, frame: calls.append("handler"))
     before = signal.getsignal(signal.SIGUSR1)
     if with_stacks:
@@ -369,7 +367,7 @@ def test_several_may_be_stopped_in_any_order(
 
 
 def test_a_handler_that_was_installed_on_top_stays(calls: list[str]) -> None:
-    """Stopping takes away the report alone; what the program installed since then, and was before, still comes."""
+    """Stopping removes only the report; the handlers that the program installed before and since are still called."""
     put_handler(lambda signum, frame: calls.append("before"))
     before = signal.getsignal(signal.SIGUSR1)
     dumping = dump_on_signal(file=Noting(calls, "report"))
@@ -385,7 +383,7 @@ def test_a_handler_that_was_installed_on_top_stays(calls: list[str]) -> None:
     signal.raise_signal(signal.SIGUSR1)
     assert calls == ["on top", "before"]
     assert signal.getsignal(signal.SIGUSR1) is on_top
-    # The program puts back what it had found: at the next signal that is found to be stopped, and goes.
+    # The program restores the handler that it had found: the next signal finds that it is stopped, and removes it.
     put_handler(below)
     signal.raise_signal(signal.SIGUSR1)
     assert calls[2:] == ["before"]
@@ -393,7 +391,7 @@ def test_a_handler_that_was_installed_on_top_stays(calls: list[str]) -> None:
 
 
 def test_what_is_stopped_under_another_handler_leaves_the_default_action() -> None:
-    """A stopped report that another handler puts back takes its leave: the signal ends the process, as before it."""
+    """If another handler restores a stopped report, the next signal ends the process, as originally."""
     program = """
 import signal
 from syncprims.diagnostics import dump_on_signal
@@ -410,7 +408,7 @@ print("still here")
 
 @pytest.mark.parametrize("action", [signal.SIG_DFL, signal.SIG_IGN])
 def test_the_default_and_ignoring_are_put_back(calls: list[str], action: signal.Handlers) -> None:
-    """Neither is called: the process goes on after a report, and the action is what it was."""
+    """Neither is called: the process goes on after a report, and the action is restored."""
     put_handler(action)
     with dump_on_signal(file=Noting(calls, "report")):
         signal.raise_signal(signal.SIGUSR1)
@@ -419,7 +417,7 @@ def test_the_default_and_ignoring_are_put_back(calls: list[str], action: signal.
 
 
 def test_what_a_handler_raises_comes_out_after_the_report(calls: list[str]) -> None:
-    """As Ctrl-C's own handler raises KeyboardInterrupt: the report is written, and the error goes on."""
+    """As with Ctrl-C's KeyboardInterrupt: the report is written, and the exception propagates."""
 
     def refuse(signum: int, frame: object) -> None:
         raise InterruptedError("by the handler")
@@ -458,7 +456,7 @@ def test_only_the_main_thread_can_stop_it() -> None:
 def test_it_works_where_handlers_in_c_can_not_be_found(
     calls: list[str], monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    """Without ctypes, or on a system without sigaction, it is as good as Python's own table of handlers."""
+    """Without ctypes, or on a system without sigaction, it uses only Python's own table of handlers."""
     if missing == "ctypes":
         monkeypatch.setitem(sys.modules, "ctypes", None)
     else:
@@ -488,7 +486,7 @@ class Refusing:
 def test_neither_a_file_nor_a_report_that_fails_reaches_the_program(
     calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the file or the report raises stays in the handler, and what was there before is still called."""
+    """Exceptions of the file or the report stay in the handler, and the earlier handler is still called."""
     put_handler(lambda signum, frame: calls.append("before"))
     with dump_on_signal(file=Refusing()):  # type: ignore[arg-type]  # on purpose
         signal.raise_signal(signal.SIGUSR1)
@@ -502,13 +500,13 @@ def test_neither_a_file_nor_a_report_that_fails_reaches_the_program(
 
 @pytest.mark.parametrize("file", [io.BytesIO(), "report.txt", 2])
 def test_what_takes_no_text_is_refused(file: Any) -> None:
-    """A file that could not take the report is an error at once, and the signal stays as it is."""
+    """A file that can't take the report is an error at once, and the signal's handler does not change."""
     with pytest.raises(TypeError, match="file must be a text file"):
         dump_on_signal(file=file)
 
 
 def test_a_full_pipe_gets_what_fits(tmp_path: Path) -> None:
-    """A pipe that takes no more, and does not block, gets the beginning once; the program goes on."""
+    """A full pipe that does not block gets the beginning once; the program goes on."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     locks = [TimedLock(name=f"lock-{number}-{'x' * 200}") for number in range(1000)]

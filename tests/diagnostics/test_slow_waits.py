@@ -1,4 +1,4 @@
-"""Slow waits are warned of while they are on, once each."""
+"""Slow waits cause a warning while they last, once each."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Kept(logging.Handler):
 
 @contextmanager
 def warnings_kept() -> Iterator[list[str]]:
-    """What the library logs in the meantime."""
+    """The library's log messages during the test."""
     handler, logger = Kept(), logging.getLogger("syncprims")
     logger.addHandler(handler)
     try:
@@ -42,14 +42,14 @@ def warnings_kept() -> Iterator[list[str]]:
 
 
 def enter(lock: TimedLock, *further: TimedLock) -> None:
-    """Take locks one after the other, and give them back."""
+    """Acquire locks one after the other, and release them."""
     with lock:
         if further:
             enter(*further)
 
 
 def grow_old(watching: SlowWaits, lock: TimedLock, number: int = 1) -> None:
-    """Let the threads that wait for the lock have waited for an hour, and let a look see it."""
+    """Pretend that the waits for the lock have lasted for an hour, and let a look see them."""
     eventually(lambda: lock.waiting == number)
     for waiting in all_waits():
         if waiting.node is lock:
@@ -59,7 +59,7 @@ def grow_old(watching: SlowWaits, lock: TimedLock, number: int = 1) -> None:
 
 @pytest.fixture
 def watching() -> Iterator[SlowWaits]:
-    """A watch that looks when a test lets it, and for itself only in half an hour."""
+    """A watch that looks when a test asks for it, and by itself only after half an hour."""
     with warn_slow(after=3600.0) as watching:
         yield watching
 
@@ -79,7 +79,7 @@ def test_a_slow_wait_is_warned_of_while_it_is_on() -> None:
 
 
 def test_a_jam_is_warned_of_once(watching: SlowWaits) -> None:
-    """Of fifty threads that wait for one lock, the first that gets old is warned of, and those that follow are not."""
+    """Of fifty threads that wait for one lock, only the first that gets old causes a warning."""
     lock = TimedLock(name="stock")
     with warnings_kept() as texts, Actors() as actors, held_elsewhere(lock) as let_go:
         for number in range(50):
@@ -118,7 +118,7 @@ def pretend_to_wait(lock: TimedLock, end: Event) -> None:
 
 
 def test_a_jam_lasts_as_long_as_a_wait_that_got_old(watching: SlowWaits) -> None:
-    """As long as one of its waits is on, though not the first one, it is the same jam; after the last, another one."""
+    """As long as one of its waits lasts, even if not the first, it is the same jam; after the last, another one."""
     lock = TimedLock(name="stock")
     ends = [Event() for _ in range(4)]
     with warnings_kept() as texts, Actors() as actors:
@@ -143,7 +143,7 @@ def test_a_jam_lasts_as_long_as_a_wait_that_got_old(watching: SlowWaits) -> None
 
 
 def test_each_lock_has_its_own_jam(watching: SlowWaits) -> None:
-    """While one lock is jammed, another one that gets jammed is warned of too."""
+    """While one lock is jammed, another one that gets jammed causes a warning too."""
     locks = [TimedLock(name=name) for name in ("stock", "prices")]
     with (
         warnings_kept() as texts,
@@ -160,7 +160,7 @@ def test_each_lock_has_its_own_jam(watching: SlowWaits) -> None:
 
 
 def test_those_that_wait_behind_a_jam_are_part_of_it(watching: SlowWaits) -> None:
-    """A wait for what a jammed thread holds is not warned of, until that thread is out of its jam."""
+    """A wait for a lock that a jammed thread holds causes no warning until that thread is out of its jam."""
     database, account, printer = (TimedLock(name=name) for name in ("database", "account", "printer"))
     with (
         warnings_kept() as texts, Actors() as actors,
@@ -179,7 +179,7 @@ def test_those_that_wait_behind_a_jam_are_part_of_it(watching: SlowWaits) -> Non
 
 
 def test_many_jams_at_once_are_one_message(watching: SlowWaits) -> None:
-    """Jams that a look finds together have one message with one report, which does not name each of them."""
+    """Jams that one look finds share a message with one report, which does not name each of them."""
     locks = [TimedLock(name=f"lock-{number}") for number in range(13)]
     with warnings_kept() as texts, Actors() as actors, ExitStack() as held:
         let_go = [held.enter_context(held_elsewhere(lock)) for lock in locks]
@@ -198,7 +198,7 @@ def test_many_jams_at_once_are_one_message(watching: SlowWaits) -> None:
 
 
 def test_a_pool_that_is_joined_for_long_hides_no_other_wait(watching: SlowWaits) -> None:
-    """What is waited for of a pool counts: its end, a result and room are three jams."""
+    """The target of a wait for a pool counts: its end, a result and room are three jams."""
     gate = Event()
     with warnings_kept() as texts, Actors() as actors, CallbackPool(max_workers=1, name="mill") as pool:
         task = pool.submit(wait_for, gate)
@@ -213,7 +213,7 @@ def test_a_pool_that_is_joined_for_long_hides_no_other_wait(watching: SlowWaits)
 
 
 class Broken(logging.Handler):
-    """A handler that ends whatever it is called by."""
+    """A handler that raises SystemExit."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -226,7 +226,7 @@ class Broken(logging.Handler):
 
 
 class Unnamed(TimedLock):
-    """A lock that does not give its name."""
+    """A lock whose name raises."""
 
     @property
     def name(self) -> str:
@@ -235,7 +235,7 @@ class Unnamed(TimedLock):
 
 
 def test_its_thread_survives_what_the_program_does_to_it(capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither a log handler that raises nor a lock without a name ends the watch: the next jam is warned of."""
+    """Neither a log handler that raises nor a lock without a name ends the watch: the next jam causes a warning."""
     handler, logger = Broken(), logging.getLogger("syncprims")
     nameless, other = Unnamed(), TimedLock(name="other")
     with Actors() as actors, held_elsewhere(other) as let_other_go, warn_slow(after=0.05):
@@ -256,7 +256,7 @@ def test_its_thread_survives_what_the_program_does_to_it(capsys: pytest.CaptureF
 
 
 def test_a_short_wait_is_not_warned_of() -> None:
-    """A wait that ends in time passes without a word."""
+    """A wait that ends in time causes no message."""
     lock = TimedLock()
 
     def queue() -> None:
@@ -271,7 +271,7 @@ def test_a_short_wait_is_not_warned_of() -> None:
 
 
 def test_it_looks_again_when_a_wait_comes_of_age() -> None:
-    """The next look comes no later than the moment at which a wait that is known gets slow."""
+    """The next look comes no later than the moment at which a known wait gets slow."""
     with warn_slow(after=1000.0) as watching:
         assert watching._look() == 500.0
         waiting = Waiting(TimedLock())
@@ -284,7 +284,7 @@ def test_it_looks_again_when_a_wait_comes_of_age() -> None:
 
 
 def test_its_thread_ends_when_it_is_stopped() -> None:
-    """Stopping ends the thread that looks, at once, however long its pause; stopping again does no harm."""
+    """Stopping ends the thread at once, however long its pause; stopping again does no harm."""
     watching = warn_slow(after=1000.0)
     assert [thread for thread in threading.enumerate() if thread.name == "syncprims-slow-waits"]
     watching.stop()

@@ -1,4 +1,4 @@
-"""`record_sites`: errors and reports say where each lock was taken, and who it was that ended with one."""
+"""`record_sites`: errors and reports say where each lock was acquired, and which thread ended with one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TRIES = 500
 
 
 def in_a_thread(call: Callable[[], object], name: str | None = None) -> int:
-    """Call it in a thread, whose ident is returned once it has ended."""
+    """Call it in a thread, whose ident is returned once the thread has ended."""
     thread = threading.Thread(target=call, name=name)
     thread.start()
     thread.join(patience(10.0))
@@ -40,7 +40,7 @@ def in_a_thread(call: Callable[[], object], name: str | None = None) -> int:
 
 
 def left_behind(make: Callable[[], TimedLock], then: Callable[[TimedLock], object]) -> None:
-    """Have a thread end with a lock, and another, which has its ident, do something with that lock."""
+    """Let a thread end with a lock, and another one with the same ident use that lock."""
     for _ in range(TRIES):
         lock = make()
         ident = in_a_thread(lock.acquire, "billing")
@@ -57,7 +57,7 @@ def left_behind(make: Callable[[], TimedLock], then: Callable[[TimedLock], objec
 
 
 def refusal(enter: Callable[[], object]) -> str:
-    """The words of the error with which it is refused."""
+    """The text of the error that refuses it."""
     with pytest.raises(DeadlockError) as caught:
         enter()
     return str(caught.value)
@@ -65,7 +65,7 @@ def refusal(enter: Callable[[], object]) -> str:
 
 @pytest.mark.inverts
 def test_a_deadlock_says_where_each_lock_was_taken() -> None:
-    """Of both threads, each with its place in the program."""
+    """This holds for both threads, each with its place in the program."""
     first, second = TimedLock(name="first"), TimedLock(name="second")
     both, errors = Barrier(2), []
 
@@ -89,7 +89,7 @@ def test_a_deadlock_says_where_each_lock_was_taken() -> None:
 
 @pytest.mark.parametrize("make", [TimedLock, TimedRLock, lambda name: LockAdapter(threading.Lock(), name=name)])
 def test_a_timeout_and_a_report_say_where_the_holder_took_the_lock(make: Callable[..., TimedLock]) -> None:
-    """While it holds it; nothing is left of that afterwards."""
+    """They do so while it holds the lock; nothing is kept afterwards."""
     lock = make(name="ledger")
 
     def charge() -> None:
@@ -128,7 +128,7 @@ SHARED: dict[str, Callable[[], tuple[Any, Any, Any]]] = {  # the lock, how two h
 
 @pytest.mark.parametrize("name", SHARED)
 def test_each_of_several_holders_is_shown_with_its_own_place(name: str) -> None:
-    """Also when another one has released it; nothing is left of that afterwards."""
+    """This holds even after another one has released it; nothing is kept afterwards."""
     lock, entering, refused = SHARED[name]()
     both, leave, left = Barrier(3), Event(), Event()
 
@@ -173,7 +173,7 @@ def test_each_of_several_holders_is_shown_with_its_own_place(name: str) -> None:
 
 @pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
 def test_a_holder_that_ended_is_known_by_name(kind: type[TimedLock]) -> None:
-    """Whether another thread has its ident now or not."""
+    """It makes no difference whether another thread has its ident now."""
     with record_sites():
         lock = kind(name="mail")
         in_a_thread(lock.acquire, "billing")
@@ -188,7 +188,7 @@ def test_a_holder_that_ended_is_known_by_name(kind: type[TimedLock]) -> None:
 
 
 def test_a_refused_re_entry_changes_nothing() -> None:
-    """The lock that was left behind is held as often as before; and nothing is refused while nothing is recorded."""
+    """The lock that was left behind is held as often as before; without recording, nothing is refused."""
 
     def count(left: TimedLock) -> str:
         refusal(left.acquire)
@@ -204,7 +204,7 @@ def test_a_refused_re_entry_changes_nothing() -> None:
 
 
 def test_who_holds_a_lock_may_take_it_again() -> None:
-    """In a thread that lives; and a timed acquire of one's own lock waits and returns False, as without it."""
+    """This holds for a living thread; and a timed acquire of one's own lock waits and returns False, as without it."""
     lock, plain, adapted = (
         TimedRLock(name="again"),
         TimedLock(name="plain"),
@@ -224,7 +224,7 @@ def test_who_holds_a_lock_may_take_it_again() -> None:
 
 
 def test_without_it_the_words_admit_what_can_not_be_known() -> None:
-    """The holder of an ident is this thread, or one that ended: in the error, and in a report."""
+    """In errors and reports, the holder is this thread, or one that ended with the same ident."""
     lock = TimedLock(name="own")
     with lock:
         assert OWN_WORDS in refusal(lock.__enter__)
@@ -243,7 +243,7 @@ def test_without_it_the_words_admit_what_can_not_be_known() -> None:
 
 
 def test_it_costs_nothing_when_it_is_off_and_keeps_no_lock() -> None:
-    """The methods are the very same afterwards; an entry goes with its lock, also one that was never released."""
+    """The methods are the same afterwards; an entry goes away with its lock, even without a release."""
     before = {name: vars(TimedLock).get(name) for name in ("__enter__", "acquire", "__exit__", "release")}
     with record_sites() as outer:
         with record_sites():

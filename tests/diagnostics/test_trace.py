@@ -25,7 +25,7 @@ NEEDED = {
 
 
 def check(trace: Any) -> dict[str, list[TraceEvent]]:
-    """Raise unless the trace is one that every reader of the format takes; return its events by phase."""
+    """Raise unless every reader of the format accepts the trace; return its events by phase."""
     assert set(trace) <= {"traceEvents", "displayTimeUnit", "otherData"}
     assert trace["displayTimeUnit"] in ("ms", "ns")
     events: dict[str, list[TraceEvent]] = {phase: [] for phase in NEEDED}
@@ -87,7 +87,7 @@ def check_arrows(events: dict[str, list[TraceEvent]]) -> None:
 
 
 def test_everything_together_makes_a_valid_trace(tmp_path: Path) -> None:
-    """Locks that cross, a runner and a pool, recorded together, give a trace that keeps to the format."""
+    """Overlapping locks, a runner and a pool, recorded together, give a trace in the right format."""
     locks = [TimedLock(name=f"lock-{number}") for number in range(3)]
 
     def cross(seed: int) -> None:
@@ -122,7 +122,7 @@ def test_everything_together_makes_a_valid_trace(tmp_path: Path) -> None:
 
 
 def test_times_are_microseconds(tmp_path: Path) -> None:
-    """A hold of so many seconds lasts a million times as many units, and says where it was."""
+    """A hold of so many seconds lasts a million times as many units, and has its place."""
     with record() as recording, TimedLock(name="timed"):
         Event().wait(0.02)
     recording.save(tmp_path / "trace.json")
@@ -134,7 +134,7 @@ def test_times_are_microseconds(tmp_path: Path) -> None:
 
 
 def test_locks_that_cross_get_a_further_track(tmp_path: Path) -> None:
-    """What one thread holds crosswise is drawn on two tracks, since on one it would be no valid trace."""
+    """Overlapping holds of one thread are on two tracks, because on one the trace would be invalid."""
     a, b = TimedLock(name="a"), TimedLock(name="b")
     with record() as recording:
         a.acquire()
@@ -148,7 +148,7 @@ def test_locks_that_cross_get_a_further_track(tmp_path: Path) -> None:
 
 
 def test_the_checker_refuses_what_is_no_trace() -> None:
-    """The check of these tests notices an overlap, an arrow without an end and a track without a name."""
+    """The checker of these tests notices an overlap, an arrow without an end and a track without a name."""
     name = {"ph": "M", "name": "thread_name", "pid": 1, "tid": 1, "args": {"name": "t"}}
     process = {"ph": "M", "name": "process_name", "pid": 1, "tid": 0, "args": {"name": "syncprims"}}
 
