@@ -67,7 +67,7 @@ def test_calls_that_come_together_are_one_graph(dask_client: Client, monkeypatch
 
 
 def test_no_graph_is_larger_than_is_good_for_dask(dask_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The number of calls is limited, because the loop makes a graph at a stretch; so is their size: Dask warns of it."""
+    """The number of calls is limited, because the loop makes a graph at a stretch; their size too: Dask warns of it."""
     graphs: list[int] = []
     monkeypatch.setattr(dask_client, "map", sizes_of(dask_client.map, 1, graphs))
     monkeypatch.setattr(dask_bulk, "_MOST", 5)

@@ -1,8 +1,9 @@
-"""Kinds of hang that are named rightly: ``python -m watch.kinds`` (with ``PYTHONPATH=src:tests``), and a table of them.
+"""Kinds of hang that are named correctly: ``python -m watch.kinds`` (with ``PYTHONPATH=src:tests``), and their table.
 
 Each program of the folders `hangs` and `harmless` runs under watch with the Python that runs this, with the compiled
-core (if that is compiled for this Python) and in Python alone. What a report has to say is in `test_hangs`. The results
-are kept in ``docs/watch/kinds.json``, and the table is made from what is kept. ``--table`` only makes the table.
+core (if it is compiled for this Python) and in Python alone. `test_hangs` has the required content of each report. The
+results are kept in ``docs/watch/kinds.json``, and the table is made from the kept results. ``--table`` only makes the
+table.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Kept = dict[str, dict[str, dict[str, bool]]]
 
 
 def is_named(program: str, env: dict[str, str]) -> bool:
-    """Whether the report about a program that hangs has its heading, and all that it must say."""
+    """Whether the report about a program that hangs has the right heading, and everything that it must say."""
     heading, said = HANGS[program]
     options = (*QUICK, *OPTIONS.get(program, ()))
     block = block_of("-m", "syncprims.watch", *options, str(HERE / "hangs" / program), env=env)
@@ -44,7 +45,7 @@ def is_named(program: str, env: dict[str, str]) -> bool:
 
 
 def is_left_alone(program: str, env: dict[str, str]) -> bool:
-    """Whether a program that goes on ends as without the watch, and is called no deadlock."""
+    """Whether a program that goes on ends as without the watch, and is not called a deadlock."""
     orders = ["--order"] if program == "one_order.py" else []
     options = (*QUICK, "--no-asleep", *orders)
     found = run("-m", "syncprims.watch", *options, str(HERE / HARMLESS / program), env=env)

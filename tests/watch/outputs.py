@@ -1,4 +1,4 @@
-"""What the pages show of reports: ``python -m watch.outputs`` (with ``PYTHONPATH=src:tests``) writes it again."""
+"""The reports that the pages show: ``python -m watch.outputs`` (with ``PYTHONPATH=src:tests``) writes them again."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SHOWN: Final = {
 
 
 def report_of(program: str) -> str:
-    """Return the report about a program, without what differs from run to run."""
+    """Return the report about a program, without the parts that differ from run to run."""
     return as_shown(watch(f"hangs/{program}", options=(*QUICK, *SHOWN[program])))
 
 
 def as_shown(block: str) -> str:
-    """Return a report without what differs from run to run."""
+    """Return a report without the parts that differ from run to run."""
     block = re.sub(r"process \d+; .*, CPython \S+.*", "process 4711; 2026-11-02 09:30:00 +0000, CPython 3.13.0", block)
     block = re.sub(r"waited \d+\.\d s", "waited 5.1 s" if "SLOW" in block else "waited 1.0 s", block)
     block = re.sub(r"for more than 0\.4 s", "for more than 5 s", block)
@@ -39,7 +39,7 @@ def as_shown(block: str) -> str:
 
 
 def recording() -> str:
-    """Return the report at the end of a recording, likewise."""
+    """Return the report at the end of a recording, without the parts that differ from run to run."""
     with TemporaryDirectory() as folder:
         trace = str(Path(folder) / "trace.html")
         program = str(Path(__file__).parent / "recorded" / "market.py")

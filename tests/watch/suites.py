@@ -1,18 +1,18 @@
-"""Suites of others under watch: ``python -m watch.suites FOLDER`` (with ``PYTHONPATH=src:tests``), and a table of them.
+"""Suites of others under watch: ``python -m watch.suites FOLDER`` (with ``PYTHONPATH=src:tests``), and their tables.
 
-Each suite runs with the Python that runs this: without the watch, under the watch with its compiled core (if that is
-compiled for this Python), and under the watch in Python alone. What counts are reports, of which there should be none,
+Each suite runs with the Python that runs this: without the watch, under the watch with its compiled core (if it is
+compiled for this Python), and under the watch in Python alone. The results are reports, of which there should be none,
 and tests that end otherwise than without the watch. If there are any, the suite runs ten times more without the watch,
-each time with garbage collections at other moments: a test that ends so in one of these runs, too, is unsteady by
-itself, and noted as such, with how often it ended how. How many tests pass is noted for each of the first runs, and a
-suite that mostly fails without the watch is refused, since it would say nothing.
+each time with garbage collections at other moments. A test that ends otherwise in one of these runs, too, is unsteady
+by itself; it is noted as such, with the number of its outcomes. The number of passed tests is noted for each of the
+first runs. A suite that mostly fails without the watch is refused, because it would prove nothing.
 
-The standard library's suites need a Python that ships its tests, or a folder ``standard/test`` in FOLDER with these.
-Those of packages are unpacked from their source archives, which ``pip download --no-deps --no-binary :all: PACKAGE``
-has put into FOLDER; the packages themselves, and what their tests need, must be installed. The results go to
-``docs/watch/suites-VERSION.json``, and from all of these the tables are made. The names of suites after FOLDER run
-those only; ``--costs`` before them runs each several times, in turn with the watch and without, and notes the least
-time of each in ``docs/watch/suite-costs-VERSION.json``. ``--tables`` alone makes the tables again.
+The standard library's suites need a Python that ships its tests, or a folder ``standard/test`` in FOLDER with them. The
+suites of packages are unpacked from their source archives, which ``pip download --no-deps --no-binary :all: PACKAGE``
+has put into FOLDER; the packages themselves, and everything that their tests need, must be installed. The results go to
+``docs/watch/suites-VERSION.json``, and the tables are made from all of these files. Names of suites after FOLDER run
+only those. ``--costs`` before them runs each several times, in turn with the watch and without, and notes the least
+time of each in ``docs/watch/suite-costs-VERSION.json``. ``--tables`` only makes the tables again.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ STANDARD: Final = (
         )
     ),
 )
-# Of each package the arguments of pytest, in the folder of its source archive.
+# The arguments of pytest for each package, in the folder of its source archive.
 PACKAGES: Final = {
     "cheroot": ["cheroot/test", "-k", "not ssl and not tls"],
     "waitress": ["tests"],
@@ -91,14 +91,14 @@ PACKAGES: Final = {
     "cachetools": ["tests"],
     # Left out: most stores of jobs need a server.
     "apscheduler": ["tests", "--ignore=tests/test_jobstores.py"],
-    # Left out: what depends on the speed of the machine, as its own marker says.
+    # Left out: tests that depend on the speed of the machine, by their own marker.
     "sqlalchemy": ["test/engine/test_pool.py", "test/base/test_concurrency.py", "-m", "not timing_intensive"],
     "paho_mqtt": ["tests", "--ignore=tests/lib"],
     "urllib3": ["test/test_connectionpool.py", "test/test_poolmanager.py", "test/test_collections.py"],
 }
-# What hangs without the watch: the Python, the suite, and the test.
+# Tests that hang without the watch: the Python, the suite, and the test.
 LEFT_OUT: Final = {("3.13t", "test_threading"): "test_3_join_in_forked_from_thread"}
-# The elements of a file of pytest's.
+# The elements of pytest's file.
 KINDS: Final = {"failure": "failed", "error": "failed", "skipped": "skipped"}
 PYTEST: Final = ("-q", "-p", "no:asyncio", "-o", "addopts=", "--continue-on-collection-errors")
 WATCH: Final = ("-m", "syncprims.watch", "--after", "1", "--asleep", "5")
@@ -128,7 +128,7 @@ class Finished(NamedTuple):
 def run(arguments: Sequence[str], folder: Path, side: str, reports: Path, rarer: float = 1.0) -> Finished:
     """Run Python in a folder, on one of the sides, with collections that are so much rarer than usual.
 
-    It prints to a file: a process that a test leaves behind would keep a pipe open.
+    The output goes to a file: a process that a test leaves behind would keep a pipe open.
     """
     watch = [] if side == "without" else [*WATCH, "--file", str(reports)]
     env = variables({"SYNCPRIMS_PURE": "1"} if side == "pure" else {})
@@ -162,7 +162,7 @@ def run(arguments: Sequence[str], folder: Path, side: str, reports: Path, rarer:
 
 
 def of_unittest(printed: str) -> tuple[dict[str, str], Counter[str]]:
-    """The outcome of each test that ``unittest -v`` printed, and how many ended how, by its last lines."""
+    """The outcome of each test that ``unittest -v`` printed, and the number of each outcome, from the last lines."""
     name = r"(\w+ \([\w.]+\))"
     found = dict.fromkeys(re.findall(rf"(?m)^{name}", printed), "passed")
     # A test that has a docstring has its outcome on the second line.
@@ -179,7 +179,7 @@ def of_unittest(printed: str) -> tuple[dict[str, str], Counter[str]]:
 
 
 def of_pytest(file: Path) -> tuple[dict[str, str], Counter[str]]:
-    """The outcome of each test in a file of pytest's, and how many ended how."""
+    """The outcome of each test in pytest's file, and the number of each outcome."""
     if not file.exists():
         return {}, Counter()
     found = {
@@ -247,7 +247,7 @@ def note_unsteady(
 
 
 def costs(name: str, folder: Path, arguments: Sequence[str], *, is_pytest: bool) -> dict[str, Any]:
-    """Run one suite several times, on each side in turn; return the least times of each."""
+    """Run one suite several times, on each side in turn; return the least times."""
     best: dict[str, dict[str, float]] = {side: {"wall": float("inf"), "cpu": float("inf")} for side in SIDES}
     for _ in range(ROUNDS):
         for side, times in best.items():
@@ -260,13 +260,13 @@ def costs(name: str, folder: Path, arguments: Sequence[str], *, is_pytest: bool)
 
 
 def results(kind: str) -> dict[str, list[dict[str, Any]]]:
-    """What was found, by the version of Python."""
+    """The kept results, by the version of Python."""
     files = sorted(DOCS.glob(f"{kind}-*.json"), key=lambda file: [int(n) for n in re.findall(r"\d+", file.stem)])
     return {file.stem.rpartition("-")[2]: json.loads(file.read_text()) for file in files}
 
 
 def table_of_suites() -> str:
-    """Put what ended how into a table for the pages; the parts of a suite of the standard library are added up."""
+    """Put the outcomes into a table for the pages; the parts of a suite of the standard library are added up."""
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     every = results("suites")
     for python, rows in every.items():
@@ -285,7 +285,7 @@ def table_of_suites() -> str:
 
 
 def _outcomes(rows: Iterable[dict[str, Any]]) -> str:
-    """For each side how many tests passed, then the reports and the changed outcomes of all."""
+    """For each side the number of passed tests, then the reports and the changed outcomes of all."""
     sides = [side for side in ("without", "compiled", "pure") if any(side in row for row in rows)]
     if not sides:
         return "-"
@@ -296,7 +296,7 @@ def _outcomes(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def table_of_costs() -> str:
-    """Put what suites take into a table for the pages."""
+    """Put the times of suites into a table for the pages."""
     return list_table(
         [
             ["suite", "Python", "without", "under the watch", "in Python alone"],
@@ -334,8 +334,8 @@ def arguments_of(name: str) -> list[str]:
 
 
 def main() -> None:
-    """Run everything that is there, and write the results."""
-    # A shell ignores this signal for what it starts in the background, and then test_threading would never end.
+    """Run everything that is available, and write the results."""
+    # A shell ignores this signal for programs in the background, and then test_threading would never end.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.argv[1:] != ["--tables"]:
         run_all(Path(sys.argv[1]).resolve(), [argument for argument in sys.argv[2:] if argument != "--costs"])
@@ -344,7 +344,7 @@ def main() -> None:
 
 
 def run_all(folder: Path, wanted: Sequence[str]) -> None:
-    """Run what is wanted of what is there; no names mean everything."""
+    """Run the wanted suites that are available; without names, all."""
     measure = costs if "--costs" in sys.argv else compare
     rows = []
     for name in STANDARD:

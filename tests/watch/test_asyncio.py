@@ -1,4 +1,4 @@
-"""asyncio's locks and loops are, under watch, those of asyncio to everything that uses them."""
+"""Under watch, asyncio's locks and loops look unchanged to all code that uses them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_asyncio_is_restored() -> None:
 
 
 def test_asyncio_is_not_imported_and_seen_once_it_is(tmp_path: Path) -> None:
-    """A program that does not import asyncio has it not; in one that does so late, nothing is left of the finder."""
+    """A program without asyncio does not get it; after a late import, nothing is left of the finder."""
     (tmp_path / "program.py").write_text(
         "import sys\nprint('asyncio' in sys.modules)\nimport asyncio.events, importlib.util\n"
         "print(type(asyncio.__loader__) is type(asyncio.events.__loader__))\n"
@@ -58,7 +58,7 @@ def test_asyncio_is_not_imported_and_seen_once_it_is(tmp_path: Path) -> None:
 
 
 def test_a_lock_looks_as_before(watching: Watching) -> None:
-    """Signatures, kinds of functions, words and attributes are asyncio's."""
+    """Signatures, kinds of functions, texts and attributes are asyncio's."""
     assert inspect.iscoroutinefunction(asyncio.Lock.acquire)
     assert str(inspect.signature(asyncio.Lock.acquire)) == "(self)"
     assert asyncio.Lock.release.__doc__ is not None
@@ -81,7 +81,7 @@ def test_a_lock_looks_as_before(watching: Watching) -> None:
 
 
 def test_nothing_is_kept_of_locks_and_tasks(watching: Watching) -> None:
-    """What is noted of a lock ends with it, a wait with its end, and a loop is noted while it runs."""
+    """The notes about a lock end with it, a wait with its end, and a loop is noted while it runs."""
 
     async def use() -> weakref.ref[asyncio.Lock]:
         lock = asyncio.Lock()
@@ -106,7 +106,7 @@ def test_nothing_is_kept_of_locks_and_tasks(watching: Watching) -> None:
 
 
 def test_the_holder_is_known(watching: Watching) -> None:
-    """A lock is known to be held from `acquire` to `release`; by whom counts until another task has released one."""
+    """The holder is known from `acquire` to `release`, until another task has released such a lock."""
 
     async def use() -> None:
         lock = asyncio.Lock()
@@ -129,7 +129,7 @@ async def _release(lock: asyncio.Lock) -> None:
 
 @pytest.mark.untraceable
 def test_an_interrupt_leaves_no_lock_taken(watching: Watching) -> None:
-    """`acquire` of a free lock that is interrupted leaves it free, as a bare one's does."""
+    """If `acquire` of a free lock is interrupted, the lock stays free, as without the watch."""
 
     def acquire(lock: Any) -> None:
         coroutine = lock.acquire()
@@ -209,7 +209,7 @@ def test_a_blocked_loop_is_reported_once_for_each_place(watching: Watching) -> N
 
 @pytest.mark.slow
 def test_loops_of_uvloop_are_seen(tmp_path: Path) -> None:
-    """A loop of uvloop that is stopped is reported like asyncio's, and so are tasks that wait for each other."""
+    """A loop of uvloop that is blocked is reported like asyncio's, and so are tasks that wait for each other."""
     uvloop = pytest.importorskip("uvloop")
     path = os.pathsep.join((variables()["PYTHONPATH"], str(Path(uvloop.__file__).parents[1])))
     (tmp_path / "blocks.py").write_text(

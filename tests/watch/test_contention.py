@@ -1,4 +1,4 @@
-"""Recordings of unmodified programs: the timeline of `diagnostics.record`, and which locks are waited for most."""
+"""Recordings of unmodified programs: the timeline of `diagnostics.record`, and the locks with the longest waits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def watched(*, record: Any = True) -> Any:
 
 
 class Account:
-    """What has a lock."""
+    """A class with a lock."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -49,7 +49,7 @@ def wait_for_holder(lock: Any, take: Any) -> None:
 
 
 def test_a_wait_and_the_holds_around_it_are_recorded() -> None:
-    """Kinds, names, threads, places and the arrow are as `record` has them for the locks of this library."""
+    """Kinds, names, threads, places and the arrow are like those of `record` for the locks of this library."""
     watching = watched()
     try:
         first, second = Account(), Account()
@@ -108,7 +108,7 @@ def test_given_up_waits_and_foreign_releases_are_seen() -> None:
 
 
 def test_it_ends_with_the_watch() -> None:
-    """Nothing is recorded afterwards, and locks of that time stay usable; what is under way is not over."""
+    """Nothing is recorded afterwards, and the locks stay usable; spans in progress are not over."""
     watching = watched()
     account = Account()
     account.lock.acquire()
@@ -147,7 +147,7 @@ def test_the_file_is_written_when_the_watch_ends(tmp_path: Path) -> None:
     ],
 )
 def test_what_can_be_no_file_is_refused_at_once(record: Any, error: type[Exception], says: str) -> None:
-    """Before anything is replaced."""
+    """This happens before anything is replaced."""
     before = threading.Lock
     with pytest.raises(error, match=says):
         watched(record=record)
@@ -166,7 +166,7 @@ def programs_report(tmp_path: Path, *options: str, program: str = "family.py") -
 
 
 def test_a_program_is_recorded_without_a_change(tmp_path: Path) -> None:
-    """The file and the report come at its end, its exit code and its output are its own."""
+    """The file and the report come at its end; its exit code and its output don't change."""
     found, files = programs_report(tmp_path, "--record", "trace.html", program="counters.py")
     assert (found.returncode, found.stdout, files) == (3, "2 counters\n", ["trace.html"])
     report = found.stderr.splitlines()
@@ -177,35 +177,35 @@ def test_a_program_is_recorded_without_a_change(tmp_path: Path) -> None:
 
 
 def test_the_page_shows_what_comes_out() -> None:
-    """What the how-to shows of a report is what that program reports; ``python -m watch.outputs`` writes it."""
+    """The how-to shows the real report of that program; ``python -m watch.outputs`` writes it."""
 
     def without_numbers(text: str) -> list[list[str]]:
         return [re.sub(r"[\d.]+ [mµ]?s\b|\b\d+", " 0 ", line).split() for line in text.splitlines()]
 
     shown, comes = (FOLDER / "recorded.txt").read_text("utf-8"), recording()
-    # Which locks come after the till is up to the scheduler.
+    # Which locks come after the till depends on the scheduler.
     assert without_numbers(shown)[:4] == without_numbers(comes)[:4]
     assert without_numbers(shown)[-1] == without_numbers(comes)[-1]
 
 
 def test_without_a_wait_the_report_says_so(tmp_path: Path) -> None:
-    """It is no table then."""
+    """Then it is not a table."""
     found, files = programs_report(tmp_path, "--record", "trace.json", "--file", "report.txt", program="alone.py")
     assert (found.stdout, found.stderr, files) == ("", "", ["report.txt", "trace.json"])
     assert "no thread waited for a lock" in (tmp_path / "report.txt").read_text()
 
 
 def test_children_write_files_of_their_own(tmp_path: Path) -> None:
-    """Processes that are forked, spawned or started by `subprocess` have a file each, with their ids in the names."""
+    """Processes that are forked, spawned or started by `subprocess` each have a file, with their id in its name."""
     found, files = programs_report(tmp_path, "--children", "--record", "trace.json")
     assert found.returncode == 0, found.stderr
     pids = found.stdout.split()
     assert len(pids) == (4 if hasattr(os, "fork") else 2)
-    # Helpers of multiprocessing may have one, too.
+    # Helpers of multiprocessing may have one as well.
     assert {"trace.json", *(f"trace-{pid}.json" for pid in pids)} <= set(files)
     for pid in pids:
         spans = json.loads((tmp_path / f"trace-{pid}.json").read_text())["traceEvents"]
-        # What the parent held and waited for before the fork is in its own file.
+        # The parent's holds and waits from before the fork are in its own file.
         assert {span["pid"] for span in spans} == {int(pid)}
         assert len([span for span in spans if "in_child" in str(span.get("name"))]) == 1
         assert not [span for span in spans if "in_parent" in str(span.get("name"))]
@@ -222,7 +222,7 @@ def test_only_with_children_a_fork_is_recorded(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_changes_no_outcome(tmp_path: Path) -> None:
-    """It is a line on the standard error stream."""
+    """The failure is a line on the standard error stream."""
     folder = tmp_path / "gone"
     folder.mkdir()
     code = f"import threading, os; os.rmdir({os.fspath(folder)!r}); threading.Lock().acquire(); raise SystemExit(5)"
@@ -233,7 +233,7 @@ def test_a_file_that_cannot_be_written_changes_no_outcome(tmp_path: Path) -> Non
 
 
 def test_the_command_line_refuses_what_it_can_not_write(tmp_path: Path) -> None:
-    """With the exit code of a wrong argument, before the program runs."""
+    """It ends with the exit code of a wrong argument, before the program runs."""
     found, files = programs_report(tmp_path, "--record", "trace.txt", program="counters.py")
     assert (found.returncode, found.stdout, files) == (2, "", [])
     assert "must end with .html or .json" in found.stderr

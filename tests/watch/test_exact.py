@@ -1,4 +1,4 @@
-"""The exact locks report every taking and every release, whichever way a program does it."""
+"""The exact locks report every acquisition and every release, in every way a program does it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ME = threading.get_ident
 
 
 class Ledger:
-    """An observer that keeps what it was told, and adds up who has what."""
+    """An observer that keeps its events, and adds up which thread has which lock."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -58,7 +58,7 @@ def in_thread(work: Callable[[], object]) -> None:
 
 
 def test_every_way_of_taking_and_releasing_is_told(made: Made) -> None:
-    """By `with`, by calls, by tries and in time; a lock that is taken again is one hold."""
+    """By `with`, by calls, by tries and with a limit; a lock that is acquired again is one hold."""
     make, make_again, ledger = made
     for lock in (make(), make_again()):
         with lock:
@@ -79,7 +79,7 @@ def test_every_way_of_taking_and_releasing_is_told(made: Made) -> None:
 
 
 def test_another_thread_may_release_it(made: Made) -> None:
-    """It learns whose hold has ended, in a call as in a `with` that another thread leaves."""
+    """The observer gets the thread whose hold has ended, for a call and for a `with` that another thread leaves."""
     make, _, ledger = made
     lock = make()
     lock.acquire()
@@ -96,7 +96,7 @@ def test_another_thread_may_release_it(made: Made) -> None:
 
 
 def test_what_fails_as_before_is_no_release(made: Made) -> None:
-    """A lock that is free, or another thread's, is not released by trying to."""
+    """A failed try to release a lock that is free, or another thread's, is not a release."""
     make, make_again, ledger = made
     lock, again = make(), make_again()
     again.acquire()
@@ -112,7 +112,7 @@ def test_what_fails_as_before_is_no_release(made: Made) -> None:
 
 
 def test_a_condition_gives_its_lock_away_while_it_waits(made: Made) -> None:
-    """A condition over either kind: released while it waits, taken afterwards, however often it was taken."""
+    """Over either kind, it is released while the condition waits, and acquired afterwards, however often."""
     make, make_again, ledger = made
     for lock in (make(), make_again()):
         condition = threading.Condition(lock)
@@ -126,7 +126,7 @@ def test_a_condition_gives_its_lock_away_while_it_waits(made: Made) -> None:
 
 
 def test_a_renewed_lock_is_free(made: Made) -> None:
-    """`_at_fork_reinit` ends a hold: a forked child would have it without end, and seem to invert orders."""
+    """`_at_fork_reinit` ends a hold: otherwise a forked child would have it forever, and seem to invert orders."""
     for lock in (made[0](), made[1]()):
         lock.acquire()
         lock._at_fork_reinit()
@@ -134,7 +134,7 @@ def test_a_renewed_lock_is_free(made: Made) -> None:
 
 
 def test_an_observers_error_leaves_the_lock_free(made: Made) -> None:
-    """What an observer raises comes out, and the lock is not taken."""
+    """The observer's exception is raised, and the lock is not acquired."""
 
     class Refusing(Ledger):
         def taken(self, lock: Exact, at: int) -> None:
@@ -173,7 +173,7 @@ def _taken(lock: Any) -> str | None:
 
 
 class Silent:
-    """An observer that is Python, and has nothing to say."""
+    """An observer in Python that does nothing."""
 
     def asks(self, lock: Exact, endless: bool) -> None: ...
     def taken(self, lock: Exact, at: int) -> None: ...
@@ -185,8 +185,8 @@ class Silent:
 @pytest.mark.parametrize("mode", ["warm", "worker"])
 @pytest.mark.parametrize("index", [0, 1], ids=["Lock", "RLock"])
 def test_an_interrupt_of_the_taking_leaves_no_lock_taken(index: int, mode: Any) -> None:
-    """Also while observers are notified."""
+    """This holds also while observers are notified."""
     kind: Any = exact_classes([Silent()])[index]
-    # Left in C: what is looked at is the taking.
+    # Left in C, because the acquisition is the subject of the test.
     kind.__exit__ = ObservedLock.__exit__ if kind.__name__ == "lock" else RLock.__exit__
     interrupts(kind if index else factory_of(kind), _enter, _taken, mode=mode).check()

@@ -17,7 +17,7 @@ pytestmark = [
 ]
 WATCH: Final = {"SYNCPRIMS_WATCH": "--after 0.3 --no-asleep"}
 
-# What a server does around its fork. C code may fork without Python's hooks, and hold the GIL in the meantime.
+# A server's actions around its fork. C code may fork without Python's hooks, and hold the GIL meanwhile.
 IMPORTED: Final = """
 import ctypes, multiprocessing, os, sys, threading
 import syncprims
@@ -44,7 +44,7 @@ FORKS: Final = {
     "multiprocessing": "multiprocessing.get_context('fork').Process(target=work).start()",
     "in C": "worker(ctypes.PyDLL(None).fork)",
 }
-# Until the thread waits, and that of the watch is there: one that is just beginning may have locks of the interpreter.
+# Until the thread waits, and the watch's thread exists: a beginning thread may have locks of the interpreter.
 WITH_THREADS: Final = """
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 while len(sys._current_frames()) < 3:
@@ -54,14 +54,14 @@ while len(sys._current_frames()) < 3:
 
 @pytest.mark.parametrize("fork", FORKS)
 def test_a_worker_reports_its_own_deadlock(fork: str) -> None:
-    """However it was forked."""
+    """This holds for every way to fork."""
     report = block_of("-W", "ignore", "-c", IMPORTED + FORKS[fork], env=WATCH)
     assert "DEADLOCK in process" in report.partition("\n")[0]
     assert "2 threads wait for each other, and can never go on:" in report
 
 
 def test_a_fork_in_c_finds_no_thread_of_the_watch() -> None:
-    """Without the hooks it can't end before, and Python would take it for one of the child's: it has not begun."""
+    """Without hooks it can't end before, and Python would take it for the child's: it has not begun."""
     program = "import os, sys, threading\nimport syncprims\nprint(len(sys._current_frames()))"
     assert run("-c", program, env=WATCH).stdout == "1\n"
 
@@ -86,7 +86,7 @@ print(counts, _count())
 
 
 def test_the_thread_of_the_watch_is_not_counted() -> None:
-    """Tests count threads to see that all of theirs have ended, and the watch's begins with a wait and after a fork."""
+    """Tests count threads to check that theirs have ended, and the watch's begins with a wait and after a fork."""
     assert run("-c", COUNTED, env=WATCH).stdout == "[0, 0, 0, 0] 1\n"
 
 
@@ -103,7 +103,7 @@ def work():
     reason="such a child can start no thread, with or without a watch",
 )
 def test_a_fork_in_c_with_threads() -> None:
-    """Until 3.12 a look at the threads could crash the child, so it says that it is not watched; then it is."""
+    """Until 3.12 reading the threads could crash the child, so it reports that it is not watched; later it is."""
     if sys.version_info >= (3, 13):
         report = block_of("-W", "ignore", "-c", IMPORTED + WITH_THREADS + FORKS["in C"], env=WATCH)
         assert "2 threads wait for each other, and can never go on:" in report

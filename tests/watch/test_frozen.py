@@ -1,4 +1,4 @@
-"""Programs without sources, frozen ones among them: their code names its files without folders."""
+"""Programs without sources, for example frozen ones: their code names its files without folders."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ globals()[sys.argv[1]]()
 
 
 def compile_tree(folder: Path) -> None:
-    """Put the library, what it needs of the standard one, and the program into a folder, as bytecode alone."""
+    """Put the library, its parts of the standard one, and the program into a folder, as bytecode alone."""
     ours = Path(syncprims.__file__).parent
     files = [(file, file.relative_to(ours.parent)) for file in ours.rglob("*.py")]
     for each in STANDARD:

@@ -1,4 +1,4 @@
-"""Every kind of hang gets its name, and what only looks like one gets none."""
+"""Every kind of hang gets its name, and a program that only looks like one gets none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from watch.outputs import FOLDER, SHOWN, as_shown, report_of
 from watch.watching import BEGINNING, END, HERE, QUICK, run, watch
 
-# Of each program the heading, and what its report says.
+# For each program the heading of its report, and the texts in it.
 HANGS = {
     "two_accounts.py": (
         "DEADLOCK",
@@ -204,7 +204,7 @@ def test_every_hang_is_expected() -> None:
 
 @pytest.mark.parametrize("program", _marked([*HANGS], SAMPLE))
 def test_the_kind_of_hang_is_named(program: str) -> None:
-    """A program that hangs gets one block, with the right heading and who waits for whom."""
+    """A program that hangs gets one block, with the right heading and the waits."""
     if program == "left_by_fork.py" and sys.platform == "win32":
         pytest.skip("there is no fork")
     heading, said = HANGS[program]
@@ -218,20 +218,20 @@ def test_the_kind_of_hang_is_named(program: str) -> None:
     "program", _marked(sorted(path.name for path in (HERE / "harmless").glob("*.py")), QUICK_LOOK_ALIKES)
 )
 def test_what_goes_on_is_not_called_a_deadlock(program: str) -> None:
-    """A program that only looks stuck for a while ends as without the watch, and is called no deadlock."""
+    """A program that only looks stuck for a while ends as without the watch, and is not called a deadlock."""
     orders = ["--order"] if program == "one_order.py" else []
     found = run("-m", "syncprims.watch", *QUICK, "--no-asleep", *orders, str(HERE / "harmless" / program))
     assert found.returncode == 0, found.stderr
     assert found.stdout.splitlines()[-1] == "done"
     assert f"{BEGINNING}DEADLOCK" not in found.stderr
     assert "LOOP BLOCKED" not in found.stderr
-    if program != "generator_holds.py":  # which is likely, as far as is known
+    if program != "generator_holds.py":  # that one is likely, as far as is known
         assert found.stderr == ""
 
 
 @pytest.mark.parametrize("place", ["both_orders.py:7", "both_orders.py:7,both_orders.py:8", "both_orders.py:12"])
 def test_an_order_can_be_ignored(place: str) -> None:
-    """By the place where a lock was made or taken, or a pair of places."""
+    """It is given by the place that made or acquired a lock, or a pair of places."""
     found = run("-m", "syncprims.watch", "--order", "--ignore", place, str(HERE / "hangs" / "both_orders.py"))
     assert (found.returncode, found.stderr) == (0, "")
 
@@ -246,7 +246,7 @@ def _lines(report: str) -> list[str]:
 @pytest.mark.skipif(not FOLDER.is_dir(), reason="the pages are not there: only the tests were copied")
 @pytest.mark.parametrize("program", _marked([*SHOWN], ("two_accounts.py",)))
 def test_the_pages_show_real_reports(program: str) -> None:
-    """What the pages show is what comes out; ``python -m watch.outputs`` writes it."""
+    """The pages show the real output; ``python -m watch.outputs`` writes it."""
     shown = (FOLDER / program).with_suffix(".txt").read_text(encoding="utf-8")
     assert _lines(report_of(program)) == _lines(shown)
 

@@ -1,7 +1,7 @@
-"""What the search finds among threads and tasks of this process, which are freed again.
+"""The incidents that the search finds among threads and tasks of this process, which are freed again.
 
-`test_hangs` shows each kind of hang in its own program, which is killed. Here nothing is killed, so that coverage
-sees the search: the locks are released by a thread that does not hold them, once the report is there.
+`test_hangs` shows each kind of hang in its own program, which is killed. Here no process is killed, so that coverage
+sees the search: a thread that does not hold the locks releases them once the report is there.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ LIMIT = 30.0
 
 
 class Never:
-    """No lock is one, so that none tells where it was entered."""
+    """No lock is an instance of it, so that no lock says where it was entered."""
 
 
 class Reports:
-    """What a watch finds, which is not written."""
+    """The incidents that a watch finds, which are not written."""
 
     def __init__(self, watching: Watching) -> None:
         self.watching = watching
@@ -55,7 +55,7 @@ class Reports:
 
 @contextmanager
 def watch(**options: Any) -> Iterator[Reports]:
-    """Watch, and look only if a test does."""
+    """Turn the watch on, and look only if a test does."""
     watching = install(after=60.0, asleep=None, **options)
     watching.watcher.stop()
     try:
@@ -65,7 +65,7 @@ def watch(**options: Any) -> Iterator[Reports]:
 
 
 def run(*functions: Callable[[], object]) -> list[threading.Thread]:
-    """Start a thread for each function, which may find that its own lock has been released."""
+    """Start a thread for each function, in which another thread may have released the function's lock."""
 
     def call(function: Callable[[], object]) -> None:
         try:
@@ -87,7 +87,7 @@ def join(threads: list[threading.Thread]) -> None:
 
 @pytest.mark.inverts
 def test_two_locks_in_both_orders() -> None:
-    """A certain deadlock, as long as no other thread has released such a lock; afterwards nothing is said of one."""
+    """It is certain as long as no other thread has released such a lock; afterwards it is not reported."""
     with watch() as reports:
         first = threading.Lock()
         second = threading.Lock()
@@ -114,7 +114,7 @@ def test_two_locks_in_both_orders() -> None:
 
 @pytest.mark.inverts
 @pytest.mark.parametrize(
-    # Each makes its lock in a place of its own: the test releases it in another thread, which is remembered of a place.
+    # Each makes its lock at its own place: the test releases it in another thread, which the place remembers.
     ("form", "make"),
     [("as it is", lambda: threading.Lock()), ("Python alone", lambda: threading.Lock())],
     ids=["as it is", "Python alone"],
@@ -122,7 +122,7 @@ def test_two_locks_in_both_orders() -> None:
 def test_a_lock_that_the_standard_library_has_entered(
     form: str, make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The blocks of `concurrent.futures` are looked at too: so the deadlock is certain, in either form of the watch."""
+    """The blocks of `concurrent.futures` are examined too: so the deadlock is certain, in either form of the watch."""
     if form == "Python alone":
         monkeypatch.setattr("syncprims.watch.with_blocks.Enterable", Never)
     with watch() as reports:
@@ -177,7 +177,7 @@ def test_a_certain_deadlock_is_broken() -> None:
 
 
 def test_a_join_under_the_lock_that_the_thread_needs() -> None:
-    """The end of a thread is waited for by the one that has its lock."""
+    """The thread that has the lock waits for the end of the other one."""
     with watch() as reports:
         lock = threading.Lock()
         held = threading.Event()
@@ -204,7 +204,7 @@ def test_a_join_under_the_lock_that_the_thread_needs() -> None:
 
 
 def test_a_task_of_a_pool_that_waits_for_its_own_pool() -> None:
-    """It is likely that it never goes on, as the pool could get another worker."""
+    """It is likely that it never goes on, because the pool could get another worker."""
     with watch() as reports:
         futures: list[Future[int]] = []
         with ThreadPoolExecutor(1, "jobs") as pool:
@@ -221,13 +221,13 @@ def test_a_task_of_a_pool_that_waits_for_its_own_pool() -> None:
 
 
 def test_the_start_of_a_thread_is_no_wait_for_another_one() -> None:
-    """The system brings it, however late; so it is no reason to call a loop blocked, or all threads asleep."""
+    """The system starts it, even if late; so this never means that a loop is blocked, or all threads are asleep."""
     let_go = threading.Event()
 
     class Late(threading.Thread):
         def _bootstrap(self) -> None:
             let_go.wait(LIMIT)
-            super()._bootstrap()  # type: ignore[misc]  # it is there
+            super()._bootstrap()  # type: ignore[misc]  # it exists
 
     with watch():
         late = Late(target=int)
@@ -246,7 +246,7 @@ def test_the_start_of_a_thread_is_no_wait_for_another_one() -> None:
 
 @pytest.mark.parametrize("make", [_thread.allocate_lock, _thread.RLock])
 def test_a_wait_for_a_condition_whose_lock_is_older_than_the_watch(make: Callable[[], Any]) -> None:
-    """Such a lock counts as an instance of an observed one's class, but it was made at no place that is known."""
+    """Such a lock counts as an instance of an observed one's class, but the place that made it is unknown."""
     with watch(slow=0.05) as reports:
         condition, over = threading.Condition(make()), threading.Event()
 
@@ -263,7 +263,7 @@ def test_a_wait_for_a_condition_whose_lock_is_older_than_the_watch(make: Callabl
 
 
 def test_a_slow_wait() -> None:
-    """A wait that is longer than the limit is reported once, with where its holder is."""
+    """A wait that is longer than the limit is reported once, with the place of its holder."""
     with watch(slow=0.05) as reports:
         lock, let_go, held = threading.Lock(), threading.Event(), threading.Event()
 
@@ -308,13 +308,13 @@ class LoopThread:
         self.loop.call_soon_threadsafe(lambda: self.tasks.append(self.loop.create_task(coroutine)))
 
     def end(self) -> None:
-        """Cancel what is left, and end the loop."""
+        """Cancel the remaining tasks, and end the loop."""
         self.loop.call_soon_threadsafe(self.loop.stop)
         join([self.thread])
 
 
 def test_two_tasks_in_both_orders() -> None:
-    """Tasks that wait for each other's locks of asyncio's."""
+    """Two tasks wait for each other's asyncio locks."""
     with watch() as reports:
         running = LoopThread()
 
@@ -338,7 +338,7 @@ def test_two_tasks_in_both_orders() -> None:
 
 
 def test_a_task_that_holds_a_lock_while_a_thread_needs_it() -> None:
-    """The task awaits the thread, and has the lock in a block of its own."""
+    """The task awaits the thread, and has the lock in one of its blocks."""
     with watch() as reports:
         running = LoopThread()
         lock = threading.Lock()
@@ -360,7 +360,7 @@ def test_a_task_that_holds_a_lock_while_a_thread_needs_it() -> None:
 
 
 def test_a_task_that_waits_for_tasks_under_a_lock() -> None:
-    """By a group of tasks, by `wait`, and by the task itself."""
+    """It waits by a group of tasks, by `wait`, and for the task itself."""
     with watch() as reports:
         running = LoopThread()
 
@@ -399,7 +399,7 @@ def test_a_task_that_waits_for_tasks_under_a_lock() -> None:
 
 
 def test_a_loop_that_waits_for_its_own_coroutine() -> None:
-    """Certain; the future can still be cancelled from here."""
+    """This is certain, although this thread can still cancel the future."""
     with watch() as reports:
         running = LoopThread()
         futures: list[Any] = []
@@ -423,7 +423,7 @@ def test_a_loop_that_waits_for_its_own_coroutine() -> None:
 
 
 def test_a_task_that_needs_what_another_one_holds_over_an_await() -> None:
-    """The loop is stopped, and the task that has the lock is named."""
+    """The loop is blocked, and the task that has the lock is named."""
     with watch() as reports:
         running = LoopThread()
         lock = threading.Lock()

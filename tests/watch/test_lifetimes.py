@@ -1,4 +1,4 @@
-"""Objects of a watched program die when they die without the watch: nothing keeps them, and no cycle is made."""
+"""Objects of a watched program go away as without the watch: nothing keeps them, and there is no new cycle."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ KINDS: dict[str, dict[str, Any] | None] = {
 
 
 class Thing:
-    """Something of the program's whose end can be seen."""
+    """An object of the program whose end can be observed."""
 
 
 @contextmanager
 def watch(**options: Any) -> Iterator[Watching]:
-    """Watch, and look only if a test does."""
+    """Turn the watch on, and look only if a test does."""
     watching = install(after=60.0, asleep=0.001, **options)
     watching.watcher.stop()
-    watching.watcher.on_incident.append(lambda _incident, _text: True)  # nothing is written
+    watching.watcher.on_incident.append(lambda _incident, _text: True)  # no report is written
     try:
         yield watching
     finally:
@@ -53,7 +53,7 @@ def watch(**options: Any) -> Iterator[Watching]:
 
 @pytest.fixture(params=KINDS)
 def look(request: pytest.FixtureRequest) -> Iterator[Callable[[], object]]:
-    """Watch in one of these ways or not at all, and return what looks once."""
+    """Turn the watch on in one of these ways or not at all, and return a function that looks once."""
     options = KINDS[request.param]
     if options is None:
         yield int
@@ -66,7 +66,7 @@ def look(request: pytest.FixtureRequest) -> Iterator[Callable[[], object]]:
 
 @pytest.fixture(autouse=True)
 def no_collections() -> Iterator[None]:
-    """Let only counts of references free anything."""
+    """Let only counts of references free objects."""
     gc.disable()
     try:
         yield
@@ -75,7 +75,7 @@ def no_collections() -> Iterator[None]:
 
 
 def are_gone(found: tuple[ref[Any], ...]) -> bool:
-    """Whether all have ended; without the GIL an owner may be late to count what other threads have done."""
+    """Whether all have ended; without the GIL an owner may be late to count the references of other threads."""
     if FRAMES_ARE_SHARED:
         return [each for each in found if each() is not None] == []
     until(lambda: all(each() is None for each in found), LIMIT)
@@ -83,7 +83,7 @@ def are_gone(found: tuple[ref[Any], ...]) -> bool:
 
 
 def start(work: Callable[[], object]) -> threading.Thread:
-    """Run it in a thread, which has begun to wait when this returns."""
+    """Run it in a thread that has begun to wait when this returns."""
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     if type(threading.Lock()).__mro__[1:2] != (object,):  # observed
@@ -92,7 +92,7 @@ def start(work: Callable[[], object]) -> threading.Thread:
 
 
 def taken_in_turn(make: Callable[[], Any], take: Callable[[Any], object], look: Callable[[], object]) -> Any:
-    """Let two threads want what a third one has."""
+    """Let two threads wait for the locks of a third one."""
     lock = make()
     with lock:
         threads = [start(partial(take, lock)) for _ in range(2)]
@@ -116,7 +116,7 @@ def acquire(lock: Any) -> None:
 @pytest.mark.parametrize("make", [lambda: threading.Lock(), lambda: threading.RLock()], ids=["Lock", "RLock"])
 @pytest.mark.parametrize("take", [enter, acquire])
 def test_locks(look: Callable[[], object], make: Callable[[], Any], take: Callable[[Any], object]) -> None:
-    """That threads have waited for, and these threads."""
+    """These are locks that threads have waited for, and the threads."""
     assert are_gone(taken_in_turn(make, take, look))
 
 
@@ -151,7 +151,7 @@ def test_conditions_and_what_is_made_of_them(look: Callable[[], object]) -> None
 @pytest.mark.untraceable  # until 3.12 a tracer may keep the variables of functions
 @pytest.mark.parametrize("fails", [False, True])
 def test_calls_of_a_pool(look: Callable[[], object], fails: bool) -> None:
-    """The futures, what the calls are given, return and raise, and the pool."""
+    """These are the futures, the arguments, results and exceptions of the calls, and the pool."""
 
     def work(begin: threading.Event, thing: Thing) -> Thing:
         assert begin.wait(LIMIT)
@@ -185,7 +185,7 @@ def result_of(futures: list[Future[Any]]) -> None:
 
 
 def test_what_asyncio_makes(look: Callable[[], object]) -> None:
-    """Loops, tasks, locks, and what threads and tasks wait for in each other's world."""
+    """These are loops, tasks, locks, and the results for which threads and tasks wait across loops."""
 
     def fail(thing: Thing) -> None:
         raise ValueError(thing)
@@ -212,7 +212,7 @@ def test_what_asyncio_makes(look: Callable[[], object]) -> None:
 
 
 def test_what_is_handed_to_a_loop(look: Callable[[], object]) -> None:
-    """The future, its coroutine and the loop."""
+    """These are the future, its coroutine and the loop."""
 
     def use() -> Any:
         loop, begin = asyncio.new_event_loop(), threading.Event()
@@ -240,7 +240,7 @@ def test_what_is_handed_to_a_loop(look: Callable[[], object]) -> None:
 
 
 def stuck(first: Any, second: Any) -> tuple[list[threading.Thread], list[BaseException]]:
-    """Let two threads take these in both orders; return once both wait."""
+    """Let two threads acquire these in both orders; return once both wait."""
     both, errors = threading.Barrier(2), list[BaseException]()
 
     def work(one: list[Any], other: list[Any]) -> None:
@@ -269,7 +269,7 @@ def _waits_for_lock(ident: int | None) -> bool:
 
 @pytest.mark.inverts
 def test_locks_that_threads_were_asked_about() -> None:
-    """A thread that waits on does not keep them, nor does the search."""
+    """Neither a thread that goes on waiting nor the search keeps them."""
     with watch() as watching:
         end = threading.Event()
         idle = start(end.wait)
@@ -296,7 +296,7 @@ def test_locks_that_threads_were_asked_about() -> None:
 
 @pytest.mark.inverts
 def test_locks_of_a_broken_deadlock() -> None:
-    """The wait that is refused is in no cycle with what it was for."""
+    """The refused wait is in no reference cycle with its target."""
     with watch(breaks=True) as watching:
 
         def use() -> Any:
@@ -321,7 +321,7 @@ def has_answered(wait: Blocked) -> bool:
 
 @pytest.mark.untraceable  # see above
 def test_variables_of_a_function_that_was_asked() -> None:
-    """What it deletes is gone at once, and what `locals()` gave it is still there."""
+    """A variable that it deletes goes away at once, and the dictionary of `locals()` keeps its own."""
     with watch() as watching:
         gate, block = threading.Lock(), threading.Lock()
         found: list[object] = []
@@ -351,7 +351,7 @@ def test_variables_of_a_function_that_was_asked() -> None:
 
 
 def test_no_frame_is_held_without_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A frame that is held would let its variables live on, and another thread would free them."""
+    """A frame that is held would keep its variables alive, and another thread would free them."""
     with watch() as watching:
         waits, end = threading.Event(), threading.Lock()
 
@@ -369,7 +369,7 @@ def test_no_frame_is_held_without_a_report(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_modules_that_had_made_locks() -> None:
-    """One that has imported `Lock` gets its own back, and may be gone by then."""
+    """A module that has imported `Lock` gets its own back, and may be gone by then."""
     left, gone = ModuleType("left"), ModuleType("gone")
     before = threading.Lock
     for module in (left, gone):
@@ -389,7 +389,7 @@ def test_modules_that_had_made_locks() -> None:
 
 
 def test_a_loop_in_which_the_watch_was_begun() -> None:
-    """It goes when it has ended, though it ran already."""
+    """It goes away when it has ended, although it ran before the watch."""
 
     async def begin() -> Any:
         stack.enter_context(watch())

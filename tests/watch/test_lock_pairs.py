@@ -19,26 +19,26 @@ def watching() -> Iterator[Watching]:
     """A watch that looks only if a test does."""
     watching = install(after=60.0, asleep=None, order=True, ignore=["ledger.py:7", "ledger.py:8,ledger.py:9"])
     watching.watcher.stop()
-    watching.watcher.on_incident.append(lambda _incident, _text: True)  # nothing is written
+    watching.watcher.on_incident.append(lambda _incident, _text: True)  # no report is written
     yield watching
     watching.uninstall()
 
 
 def take(*locks: Any) -> None:
-    """Take each while the thread holds the ones before it."""
+    """Acquire each while the thread holds the ones before it."""
     if locks:
         with locks[0]:
             take(*locks[1:])
 
 
 def orders(watching: Watching) -> list[Incident]:
-    """What is new, of these kinds of locks and not of other threads of the process."""
+    """The new inversions, of these kinds of locks and not of other threads of the process."""
     return [incident for incident in watching.look() if any("test_lock_pairs.py" in note for note in incident.notes)]
 
 
 @pytest.mark.parametrize("make", [lambda: threading.Lock(), lambda: threading.RLock()], ids=["Lock", "RLock"])
 def test_both_orders_are_reported_once(watching: Watching, make: Callable[[], Any]) -> None:
-    """With the places where each was held and taken, as soon as both were seen, and in one thread already."""
+    """The report has the places of each, as soon as both orders were seen, even in one thread."""
     stock = make()
     till = make()
     take(stock, till)
@@ -56,7 +56,7 @@ def test_both_orders_are_reported_once(watching: Watching, make: Callable[[], An
 
 
 def test_three_locks_in_a_cycle(watching: Watching) -> None:
-    """No two of them are taken in both orders."""
+    """No two of them are acquired in both orders."""
     locks = [threading.Lock() for _ in range(3)]
     for number in range(3):
         assert orders(watching) == []
@@ -90,7 +90,7 @@ def test_what_can_not_deadlock_is_no_order(watching: Watching) -> None:
 
 @pytest.mark.parametrize("lines", [(7, 70), (8, 9)], ids=["a place", "a pair"])
 def test_orders_are_ignored_by_places(watching: Watching, lines: tuple[int, int]) -> None:
-    """By one, or by two that are given together: where the locks are made, or acquired."""
+    """One place is enough, or two that are given together: where the locks are made, or acquired."""
     made: dict[str, Any] = {}
     for name, line in zip(("stock", "till"), lines, strict=True):
         exec(compile(f"{chr(10) * (line - 1)}{name} = threading.Lock()", "ledger.py", "exec"), globals(), made)
@@ -100,7 +100,7 @@ def test_orders_are_ignored_by_places(watching: Watching, lines: tuple[int, int]
 
 
 def test_a_marked_line_makes_no_order(watching: Watching) -> None:
-    """The comment is on a line that takes one of them."""
+    """The comment is on a line that acquires one of them."""
     stock = threading.Lock()
     till = threading.Lock()
     take(stock, till)

@@ -34,7 +34,7 @@ raise SystemExit(main(["--metrics", "-m", "this"]))
 
 
 def value(name: str, of: str, **labels: str) -> float:
-    """A sample of the default registry, the sum of those whose name has these words."""
+    """A sample of the default registry: the sum of those whose name has these words."""
     return sum(
         float(sample.value)
         for family in prometheus_client.REGISTRY.collect()
@@ -53,7 +53,7 @@ def in_threads(count: int, work: Callable[[], object]) -> None:
 
 
 def test_no_wait_and_no_hold_is_lost(watching: Watching) -> None:
-    """Several threads that take several locks, of both kinds: as many counts as takings."""
+    """Several threads acquire several locks of both kinds: there are as many counts as acquisitions."""
     locks: list[Any] = [threading.Lock() for _ in range(2)]
     locks.append(threading.RLock())
     start = threading.Barrier(4)
@@ -74,18 +74,18 @@ def test_no_wait_and_no_hold_is_lost(watching: Watching) -> None:
 
 
 def test_a_wait_is_in_the_bucket_of_its_length(watching: Watching) -> None:
-    """A wait that was given up after 60 ms, and a hold that lasted as long."""
+    """One wait was given up after 60 ms, and one hold lasted as long."""
     slow = threading.Lock()
     with slow:
         in_threads(1, lambda: slow.acquire(timeout=0.06))
     for name in ("lock_wait_seconds_bucket", "lock_held_seconds_bucket"):
-        assert value(name, "slow", le="0.05") == (1 if "wait" in name else 0)  # to take the free lock took no time
+        assert value(name, "slow", le="0.05") == (1 if "wait" in name else 0)  # acquiring the free lock took no time
         assert value(name, "slow", le="+Inf") == (2 if "wait" in name else 1)
     assert value("lock_wait_seconds_sum", "slow") >= 0.06
 
 
 def test_the_librarys_own_locks_are_counted_and_call_nothing(watching: Watching) -> None:
-    """Its metrics made under watch have observed locks; to scrape while threads use them neither recurses nor hangs."""
+    """Its metrics have observed locks under watch; a scrape while threads use them neither recurses nor hangs."""
     counter = prometheus_client.Counter("watched_total", "of this test", ["who"], registry=None)
     registry = prometheus_client.CollectorRegistry()
     registry.register(counter)
@@ -119,7 +119,7 @@ def test_they_go_with_the_watch() -> None:
 
 
 def test_without_the_package_it_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says what to install, and nothing is replaced."""
+    """The error says which package to install, and nothing is replaced."""
     before = threading.Lock
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(ImportError, match=r"pip install 'syncprims\[metrics\]'"):
@@ -134,7 +134,7 @@ def test_without_the_package_it_is_refused_at_once(monkeypatch: pytest.MonkeyPat
     ("metrics", "error"), [(0, ValueError), (70_000, ValueError), ("9000", TypeError), (None, TypeError)]
 )
 def test_what_is_no_port_is_refused(metrics: Any, error: type[Exception]) -> None:
-    """Before anything is replaced."""
+    """This happens before anything is replaced."""
     before = threading.Lock
     with pytest.raises(error, match="metrics must be"):
         install(metrics=metrics)
@@ -143,7 +143,7 @@ def test_what_is_no_port_is_refused(metrics: Any, error: type[Exception]) -> Non
 
 @pytest.mark.parametrize("port", ["", "x", "0"])
 def test_the_command_line_refuses_what_is_no_port(port: str) -> None:
-    """With the exit code of a wrong argument."""
+    """It ends with the exit code of a wrong argument."""
     found = run("-m", "syncprims.watch", f"--metrics={port}", "-m", "this")
     assert (found.returncode, found.stdout) == (2, "")
     assert "port" in found.stderr
@@ -180,7 +180,7 @@ def free_port() -> int:
 
 
 def test_a_program_is_served_and_a_fork_begins_again() -> None:
-    """At a port of this machine, if it was given; a forked child has counts of its own."""
+    """If a port was given, it is one of this machine; a forked child has its own counts."""
     port = free_port()
     found = run(
         "-W", "ignore::DeprecationWarning", "-m", "syncprims.watch", f"--metrics={port}", "-",
@@ -191,7 +191,7 @@ def test_a_program_is_served_and_a_fork_begins_again() -> None:
 
 
 def test_a_port_that_is_taken_is_said() -> None:
-    """Nothing runs then."""
+    """Then nothing runs."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

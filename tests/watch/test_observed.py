@@ -1,4 +1,4 @@
-"""The observed locks are those of `threading` to everything that looks at them."""
+"""The observed locks look like those of `threading` to all code."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def watching(request: pytest.FixtureRequest) -> Iterator[Watching]:
 
 @pytest.fixture
 def make(watching: Watching) -> Callable[[], Any]:
-    return lambda: threading.Lock()  # whatever it is now
+    return lambda: threading.Lock()  # the present one
 
 
 def outcome(call: Callable[..., object], *args: object, **kwargs: object) -> object:
-    """What a call returns, or the type and the text of what it raises."""
+    """The result of a call, or the type and the text of its exception."""
     try:
         return call(*args, **kwargs)
     except Exception as error:
@@ -72,7 +72,7 @@ ARGUMENTS: list[tuple[Any, ...]] = [
 
 @pytest.mark.parametrize("arguments", ARGUMENTS, ids=repr)
 def test_acquire_takes_what_a_bare_lock_takes(make: Callable[[], Any], arguments: tuple[Any, ...]) -> None:
-    """Every argument gives the same answer or the same error, of a free lock and of one that is taken."""
+    """Every argument gives the same answer or the same error, for a free lock and for an acquired one."""
     for taken in (False, True):
         if taken and arguments in WOULD_WAIT:
             continue
@@ -111,7 +111,7 @@ def test_any_thread_may_release_it(make: Callable[[], Any]) -> None:
 
 
 def test_a_block_keeps_its_lock_alive(make: Callable[[], Any]) -> None:
-    """A lock that lives in a weak dictionary alone is the same one as long as a block of it lasts."""
+    """A lock that lives only in a weak dictionary is the same one as long as a block of it lasts."""
     locks: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
     with locks.setdefault("key", make()):
         gc.collect()
@@ -121,7 +121,7 @@ def test_a_block_keeps_its_lock_alive(make: Callable[[], Any]) -> None:
 
 
 def test_it_has_the_types_of_a_bare_lock(make: Callable[[], Any]) -> None:
-    """Checks of its type, and its words, are those of a bare lock."""
+    """Type checks, and its ``repr``, are those of a bare lock."""
     lock, bare = make(), BARE()
     assert isinstance(lock, _thread.LockType)
     assert repr(lock).replace(hex(id(lock)), "") == repr(bare).replace(hex(id(bare)), "")
@@ -135,7 +135,7 @@ def test_it_has_the_types_of_a_bare_lock(make: Callable[[], Any]) -> None:
 
 
 def test_older_locks_are_of_its_type(watching: Watching) -> None:
-    """A lock in C, from before the watch or from C code, is what `isinstance` has always said."""
+    """For a lock in C, from before the watch or from C code, `isinstance` gives the same answer as ever."""
     kinds: list[Any] = [type(threading.RLock())]
     if hasattr(_thread, "lock"):  # before 3.13, `threading.Lock` is a function
         kinds.append(threading.Lock)
@@ -147,7 +147,7 @@ def test_older_locks_are_of_its_type(watching: Watching) -> None:
 
 
 def test_what_makes_it_can_be_pickled_and_copied(watching: Watching) -> None:
-    """As the class or function that it stands for: another process gets its own, whether it is watched or not."""
+    """It behaves like the class or function that it replaces: another process gets its own, watched or not."""
     code = "import pickle, sys; print([type(make()) for make in pickle.loads(bytes.fromhex(sys.argv[1]))])"
     found: list[Any] = [threading.Lock, type(threading.RLock())]
     for dump in (pickle.dumps, cloudpickle.dumps):
@@ -159,7 +159,7 @@ def test_what_makes_it_can_be_pickled_and_copied(watching: Watching) -> None:
 
 
 def test_it_can_be_made_in_a_class(watching: Watching) -> None:
-    """What takes the place of `threading.Lock` does not bind as a function would."""
+    """The replacement of `threading.Lock` does not bind like a Python function."""
 
     class Connection:
         lock_class = threading.Lock
@@ -178,17 +178,17 @@ def test_it_is_renewed_in_a_forked_child(make: Callable[[], Any]) -> None:
 
 
 def wait_a_moment() -> None:
-    """Let the watch begin, as it does when a thread waits."""
+    """Let the watch's thread begin, as when a thread waits."""
     lock = threading.Lock()
     lock.acquire()
     assert not lock.acquire(timeout=0.01)
 
 
 @pytest.mark.untraceable
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of the threads that run the tests
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # from the threads that run the tests
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_fork_finds_no_thread_of_the_watch(watching: Watching) -> None:
-    """The thread that looks ends before a fork, and runs again with the next wait, in the parent and the child."""
+    """The thread ends before a fork, and runs again with the next wait, in the parent and the child."""
     wait_a_moment()
     assert watching.watcher.is_running()
     child = os.fork()
@@ -205,7 +205,7 @@ def test_a_fork_finds_no_thread_of_the_watch(watching: Watching) -> None:
 
 
 def test_a_thread_with_a_hostile_name_ends_as_before(watching: Watching) -> None:
-    """Its name is put down for reports, and nothing that it does then reaches the program."""
+    """Its name is stored for reports, and its exceptions do not reach the program."""
 
     class Unnamed(threading.Thread):
         @property
@@ -225,7 +225,7 @@ def test_a_thread_with_a_hostile_name_ends_as_before(watching: Watching) -> None
 
 
 def test_its_thread_is_not_the_programs(watching: Watching) -> None:
-    """`threading` knows nothing of the thread that looks."""
+    """`threading` does not know that thread."""
     wait_a_moment()
     assert watching.watcher.is_running()
     assert not [thread for thread in threading.enumerate() if thread.ident == watching.watcher.ident]
@@ -242,12 +242,12 @@ def _acquire(lock: Any) -> None:
 
 
 def _c_release_of(lock: Any) -> Callable[[], object]:
-    """A release in C, as that of the observed lock is Python's: what is looked at is the taking."""
+    """A release in C, because that of the observed lock is Python, and the acquisition is the subject of the test."""
     return lock.__call__ if isinstance(lock, ObservedLock) else lock.release
 
 
 def _taken(lock: Any) -> str | None:
-    # A lock that its holder may take again has to be asked by another thread.
+    # For a reentrant lock, another thread has to try.
     answers: list[bool] = []
     thread = threading.Thread(target=lambda: answers.append(lock.acquire(False)))
     thread.start()
@@ -266,7 +266,7 @@ def test_an_interrupt_leaves_no_lock_taken(kind: Any, mode: Any) -> None:
 @pytest.mark.untraceable
 @pytest.mark.parametrize("kind", [factory_of(ObservedLock), ObservedRLock])
 def test_an_interrupt_of_a_wait_leaves_no_lock_taken(kind: Any) -> None:
-    """The same where the lock has to be waited for."""
+    """The same for a lock that has to be waited for."""
 
     def make() -> Any:
         lock = kind()
@@ -297,7 +297,7 @@ def test_an_interrupt_of_a_wait_leaves_no_lock_taken(kind: Any) -> None:
 
 @pytest.mark.untraceable
 def test_no_lock_is_left_taken_at_the_limit_of_recursion(make: Callable[[], Any]) -> None:
-    """A `with`, and a pair of calls, at any depth up to the limit: what has been taken is left."""
+    """This holds for a `with` and a pair of calls, at any depth up to the limit."""
     lock, condition = make(), threading.Condition(make())
 
     def go_down(depth: int) -> None:
@@ -325,7 +325,7 @@ def _call(function: Callable[[], object]) -> object:
 
 
 def test_mutual_exclusion(make: Callable[[], Any]) -> None:
-    """Threads that increment under it lose nothing, whichever way they take it."""
+    """Threads that increment under it lose nothing, whichever way they acquire it."""
     lock, again, count = make(), threading.RLock(), [0, 0]
     start = threading.Barrier(4)
 

@@ -1,4 +1,4 @@
-"""The observed lock of the compiled core: a bare lock to its program, and its owner and place are exact."""
+"""The observed lock of the compiled core looks like a bare lock, and its owner and place are exact."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SHORT = 0.001
 
 @pytest.fixture(scope="module")
 def other() -> Iterator[CallbackPool]:
-    """Another thread. On 3.13t a `ThreadPoolExecutor` may not notice that it has got work."""
+    """Another thread. On 3.13t a `ThreadPoolExecutor` may not notice that it has work."""
     with CallbackPool(max_workers=1) as pool:
         yield pool
 
@@ -66,7 +66,7 @@ calls: st.SearchStrategy[tuple[str, tuple[Any, ...], dict[str, Any]]] = st.one_o
 
 
 def would_hang(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a call waits without a limit, or for a second, if the lock is taken."""
+    """Whether a call waits without a limit, or for a second, if the lock is held."""
     if name == "__enter__":
         return True
     return name == "acquire" and not kwargs and (not args or (bool(args[0]) and args[1:] in ((), (-1,), (1,))))
@@ -75,7 +75,7 @@ def would_hang(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool
 @settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.tuples(st.booleans(), calls), max_size=12))
 def test_it_does_what_a_bare_lock_does(other: CallbackPool, steps: list[tuple[bool, Any]]) -> None:
-    """Two threads call anything in turn: outcomes, errors and texts are a bare lock's, and the owner is who took it."""
+    """Two threads make any calls in turn: outcomes, errors and texts are a bare lock's, and the owner is right."""
     ours, bare = make(), _thread.allocate_lock()
     owner = 0
     for elsewhere, (name, args, kwargs) in steps:
@@ -101,7 +101,7 @@ def test_it_does_what_a_bare_lock_does(other: CallbackPool, steps: list[tuple[bo
 
 @pytest.mark.usefixtures("restless")
 def test_no_owner_is_stale() -> None:
-    """Among threads that compete, in every block the owner is its thread, even if others release in between."""
+    """Among competing threads, the owner in every block is its thread, even if others release in between."""
     lock, wrong = make(), []
     baton = make()
 
@@ -136,12 +136,12 @@ def test_no_owner_is_stale() -> None:
 
 
 def place_of(lock: ObservedLock) -> tuple[CodeType, int] | None:
-    """Where the calling thread has entered it."""
+    """The place where the calling thread has entered it."""
     return lock.entered_at(_thread.get_ident())
 
 
 def test_the_place_is_where_the_with_is() -> None:
-    """Which code, and which line of it; nothing for an `acquire`, or for another thread."""
+    """It is the code and the line; there is none for an `acquire`, or for another thread."""
     lock = make()
 
     def enter() -> tuple[CodeType, int] | None:
@@ -197,7 +197,7 @@ for kind in (None, ValueError, KeyboardInterrupt):
 
 
 def test_a_hook_that_audits_frames_runs_before_the_lock_is_acquired() -> None:
-    """On 3.14 the place is found by `sys._getframe`. If the hook refuses, the place is known all the same."""
+    """On 3.14 `sys._getframe` finds the place. If the hook refuses, the place is known nevertheless."""
     run = subprocess.run(
         [sys.executable, "-c", AUDITED], env=environment(), capture_output=True, text=True, timeout=120, check=False
     )
@@ -205,7 +205,7 @@ def test_a_hook_that_audits_frames_runs_before_the_lock_is_acquired() -> None:
 
 
 def test_a_place_that_had_to_be_waited_for_is_the_programs_too() -> None:
-    """A `with` that waited is noted as one that did not."""
+    """A `with` that waited is noted like one that did not."""
     lock, seen = make(), []
     waits = threading.Event()
 
@@ -237,12 +237,12 @@ def hang(get, waits):
 
 @pytest.mark.parametrize("order", [False, True])
 def test_what_a_with_took_is_certain_without_its_source(order: bool) -> None:
-    """A thread that waits for itself is found though no source shows what it is in, and other threads can run."""
+    """A thread that waits for itself is found although there is no source, and other threads can run."""
     watching: Watching = install(after=20.0, asleep=None, order=order)
     space: dict[str, Any] = {}
     exec(compile(SECRET, "secret.py", "exec"), space)
     try:
-        # At a place of its own, where no lock was released by another thread before.
+        # At its own place, where no lock was released by another thread before.
         lock, waits = eval(compile("\n" * order + "threading.Lock()", "made.py", "eval")), threading.Event()
         thread = threading.Thread(target=space["hang"], args=(lambda: lock, waits), name="lonely")
         thread.start()
@@ -264,14 +264,14 @@ def test_what_a_with_took_is_certain_without_its_source(order: bool) -> None:
 
 
 def test_a_generator_and_a_call_by_hand_are_not_certain() -> None:
-    """What another thread may leave, or release, is not taken for the block of this thread."""
+    """A hold that another thread may leave or release does not count as the block of this thread."""
     from syncprims.watch.with_blocks import blocks_of
 
     def look(*locks: ObservedLock) -> list[bool]:
         entered = blocks_of(sys._getframe(1), locks)
         return [id(lock) in entered.places for lock in locks]
 
-    # Without a source, so that only what C has noted counts.
+    # Without a source, so that only the notes of C count.
     space: dict[str, Any] = {"look": look}
     exec(
         compile(
@@ -289,7 +289,7 @@ def test_a_generator_and_a_call_by_hand_are_not_certain() -> None:
 
 
 def test_it_goes_with_all_that_it_has() -> None:
-    """A lock and the code that took it last go when nothing refers to them."""
+    """A lock and the code that acquired it last go away when nothing refers to them."""
     lock = make()
     space: dict[str, Any] = {}
     exec("def enter(lock):\n    with lock:\n        pass", space)
@@ -307,7 +307,7 @@ def test_it_goes_with_all_that_it_has() -> None:
 
 
 def test_wrong_uses_of_it_are_errors() -> None:
-    """What only the library calls refuses wrong arguments, and never crashes."""
+    """Functions that only the library calls refuse wrong arguments, and never crash."""
     lock = make()
     wrongs: list[Callable[[], object]] = [
         lambda: core.Observed.locked(5),
@@ -395,7 +395,7 @@ print("done", got)
 @pytest.mark.parametrize("kind", ["observed", "ours"])
 @pytest.mark.parametrize("when", ["waiting", "outside"])
 def test_a_forked_child_forgets_who_waited(kind: str, when: str) -> None:
-    """Threads that waited for a lock at the fork are not the child's, and a wait that a handler forks in goes on."""
+    """Threads that waited for a lock at the fork are not the child's; a wait in which a handler forks goes on."""
     ran = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORKS, kind, when],
         env=environment(),

@@ -1,4 +1,4 @@
-"""What a watch is asked for, by a call, by the command line and by the environment."""
+"""The options of a watch, by a call, by the command line and by the environment."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ EACH: dict[str, Any] = {
 
 
 def facts_of(options: WatchOptions) -> dict[str, object]:
-    """What they ask for."""
+    """The options as data."""
     return {name: getattr(options, name) for name in WatchOptions.__slots__}
 
 
 @pytest.mark.parametrize("options", [{}, EACH, *({name: value} for name, value in EACH.items())], ids=str)
 def test_children_get_the_same_options(options: dict[str, Any]) -> None:
-    """As arguments, which are read back as they were."""
+    """They are arguments, which are read back unchanged."""
     before = WatchOptions(**options)
     after, left = WatchOptions.parse([*before.arguments(), "program.py", "--after", "9"])
     assert left == ["program.py", "--after", "9"]
@@ -53,7 +53,7 @@ def test_children_get_the_same_options(options: dict[str, Any]) -> None:
     ],
 )
 def test_wrong_arguments_are_named(arguments: list[str], message: str) -> None:
-    """The message says which is wrong, and what it takes."""
+    """The message says which is wrong, and which values are allowed."""
     with pytest.raises(ValueError, match=re.escape(message)):
         WatchOptions.parse(arguments)
 
@@ -66,7 +66,7 @@ def test_the_environment_turns_it_on(value: str, after: float | None) -> None:
 
 
 def test_the_environment_names_no_program() -> None:
-    """What is left over has no meaning there."""
+    """The remaining arguments have no meaning there."""
     with pytest.raises(ValueError, match=r"'program\.py' is no option"):
         WatchOptions.from_environment("--order program.py")
 
@@ -81,6 +81,6 @@ def test_the_environment_names_no_program() -> None:
     ],
 )
 def test_wrong_types_are_refused(options: dict[str, Any], message: str) -> None:
-    """Of a call, before anything is replaced."""
+    """A call refuses them, before anything is replaced."""
     with pytest.raises(TypeError, match=message):
         WatchOptions(**options)

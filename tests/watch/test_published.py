@@ -1,4 +1,4 @@
-"""What is published of the watch: kinds of hang, and the suites of others that were run under it."""
+"""The published results about the watch: kinds of hang, and the suites of others that were run under it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ OF_PYTEST = """\
 
 
 def test_outcomes_of_unittest_are_read() -> None:
-    """Each test's, and how many passed, also if the program's own output is in between."""
+    """They are each test's, and how many passed, even if the program's own output is in between."""
     found, counts = of_unittest(OF_UNITTEST)
     assert counts == Counter(passed=1, failed=1, skipped=2)
     assert {test.partition(" ")[0]: outcome for test, outcome in found.items()} == {
@@ -70,7 +70,7 @@ def test_outcomes_of_unittest_are_read() -> None:
 
 
 def test_outcomes_of_pytest_are_read(tmp_path: Path) -> None:
-    """From its file; without one there are none."""
+    """They are read from its file; without a file there are none."""
     file = tmp_path / "results.xml"
     assert of_pytest(file) == ({}, Counter())
     file.write_text(OF_PYTEST)
@@ -116,7 +116,7 @@ def test_no_suite_has_a_report_or_another_outcome(python: str) -> None:
 
 @pages
 def test_every_kind_of_hang_is_named_everywhere() -> None:
-    """On six Pythons, in both forms: each program that hangs or only looks so."""
+    """This covers six Pythons, in both forms: each program that hangs or only looks so."""
     kept = json.loads(kinds.FILE.read_text(encoding="utf-8"))
     assert kept.keys() == {"3.11", "3.12", "3.13", "3.13t", "3.14", "3.15"}
     for forms in kept.values():
@@ -127,7 +127,7 @@ def test_every_kind_of_hang_is_named_everywhere() -> None:
 
 @pages
 def test_the_tables_are_those_of_the_results() -> None:
-    """The pages show what was kept."""
+    """The pages show the kept results."""
     assert (DOCS / "kinds.txt").read_text(encoding="utf-8") == kinds.table(json.loads(kinds.FILE.read_text()))
     assert (DOCS / "suites.txt").read_text(encoding="utf-8") == table_of_suites()
     assert (DOCS / "suite-costs.txt").read_text(encoding="utf-8") == table_of_costs()

@@ -90,7 +90,7 @@ def pytest_run(tmp_path: Path, *arguments: str) -> str:
 
 
 def outcomes(said: str) -> dict[str, str]:
-    """The outcome of each test, of a run with -rA."""
+    """The outcome of each test, from a run with -rA."""
     lines = [line.split() for line in said.splitlines() if line.startswith(("PASSED ", "FAILED ", "ERROR "))]
     return {words[1].partition("::")[2]: words[0] for words in lines}
 
@@ -131,7 +131,7 @@ def test_a_hanging_test_is_ended_with_the_report(tmp_path: Path) -> None:
 
 
 def test_other_reports_fail_a_test_if_asked_for(tmp_path: Path) -> None:
-    """A heading that is named fails the test that it belongs to; a blocked event loop is one."""
+    """A named heading fails the test that it belongs to; a blocked event loop is an example."""
     said = pytest_run(
         tmp_path, "--watch-locks", "--watch-locks-after", "0.2", "--watch-locks-also", "loop", "-k", "loop or fine"
     )
@@ -148,7 +148,7 @@ def test_nothing_is_watched_unless_asked_for(tmp_path: Path) -> None:
 
 
 def test_wrong_options_are_refused(tmp_path: Path) -> None:
-    """A heading that is none is an error of usage."""
+    """An unknown heading is an error of usage."""
     assert "takes asleep, loop, order and slow=SECONDS, not 'sleep'" in pytest_run(
         tmp_path, "--watch-locks", "--watch-locks-also", "sleep"
     )

@@ -1,4 +1,4 @@
-"""A program runs under watch as it does without it: arguments, exit codes, tracebacks, `__main__`."""
+"""A program runs under watch as without it: arguments, exit codes, tracebacks, `__main__`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_program_finds_what_it_finds_without_the_watch(program: Path, argument
 
 
 def test_a_zip_file_is_reported_like_a_folder(tmp_path: Path) -> None:
-    """With the names of variables and the places of `with`, of its main module and of others."""
+    """The report has the names of variables and the places of `with`, of its main module and of others."""
     hang = (HERE / "hangs" / "two_accounts.py").read_text(encoding="utf-8")
     with zipfile.ZipFile(tmp_path / "archive.pyz", "w") as archive:
         archive.writestr("bank.py", hang)
@@ -103,7 +103,7 @@ def test_a_program_ends_as_without_the_watch(tmp_path: Path, kind: str) -> None:
 
 
 def test_ctrl_c_ends_a_program_that_waits(tmp_path: Path) -> None:
-    """It ends by the signal, as without the watch, in the middle of a wait for a lock."""
+    """The signal ends it, as without the watch, in the middle of a wait for a lock."""
     (tmp_path / "program.py").write_text(
         "import threading\nlock = threading.Lock()\nlock.acquire()\nprint('waits', flush=True)\nlock.acquire()\n"
     )
@@ -142,7 +142,7 @@ def test_ctrl_c_ends_a_program_that_waits(tmp_path: Path) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_bad_input_is_refused_in_one_line(tmp_path: Path, arguments: list[str], message: str, code: int) -> None:
-    """What can't be run or read is one line and an exit code."""
+    """For a program that can't be run or read, there is one line and an exit code."""
     found = run(*WATCH, *arguments, cwd=tmp_path)
     assert message in found.stderr
     assert len(found.stderr.splitlines()) == 1, found.stderr
@@ -150,7 +150,7 @@ def test_bad_input_is_refused_in_one_line(tmp_path: Path, arguments: list[str], 
 
 
 def test_help_says_what_is_possible() -> None:
-    """Each option is there."""
+    """Each option appears."""
     said = run(*WATCH, "--help").stdout
     options = ("--after", "--asleep", "--order", "--slow", "--children", "--json", "--file", "--break")
     assert [option for option in options if option not in said] == []
@@ -217,7 +217,7 @@ def test_children_are_watched_if_asked_for(tmp_path: Path, way: str) -> None:
 
 
 def test_children_keep_their_own_sitecustomize_and_path(tmp_path: Path) -> None:
-    """A child finds the path, the modules and the sitecustomize that it finds without the watch."""
+    """A child finds the same path, modules and sitecustomize as without the watch."""
     (tmp_path / "sitecustomize.py").write_text("print('customized')\n")
     inner = "import sys; print(sys.path, 'syncprims' in sys.modules, sys.modules['sitecustomize'].__file__)"
     (tmp_path / "program.py").write_text(
@@ -233,7 +233,7 @@ def test_children_keep_their_own_sitecustomize_and_path(tmp_path: Path) -> None:
     ("value", "on"), [("1", True), ("--after 3 --slow 2", True), ("0", False), ("", False), ("--after x", None)]
 )
 def test_the_environment_turns_it_on(value: str, on: bool | None) -> None:
-    """SYNCPRIMS_WATCH turns the watch on in a process that imports the library; nonsense is reported."""
+    """SYNCPRIMS_WATCH turns the watch on in a process that imports the library; an invalid value is reported."""
     program = "import syncprims, threading; print(hasattr(threading.Lock(), '_taker'))"
     found = run("-c", program, env={"SYNCPRIMS_WATCH": value})
     assert found.returncode == 0, found.stderr
@@ -243,7 +243,7 @@ def test_the_environment_turns_it_on(value: str, on: bool | None) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_fork_warns_of_no_thread(tmp_path: Path) -> None:
-    """A program that forks and has one thread is not warned of another one."""
+    """A program that forks and has one thread gets no warning about another one."""
     program = tmp_path / "program.py"
     program.write_text(
         "import os, warnings\nwarnings.simplefilter('error')\n"

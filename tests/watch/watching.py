@@ -1,4 +1,4 @@
-"""Programs under watch: started, read until they have said enough, and ended."""
+"""Programs under watch: started, read until the report is complete, and ended."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ QUICK: Final = ("--after", "0.3", "--asleep", "0.9")
 
 
 def variables(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a program under watch: this process's, without what turns other things on."""
+    """The environment of a program under watch: this process's, without variables that turn other things on."""
     return {**environment(without=("SYNCPRIMS_WATCH", "SYNCPRIMS_LOCK_ORDER", "PYTHONWARNINGS")), **(more or {})}
 
 
 def block_of(*arguments: str, env: Mapping[str, str] | None = None) -> str:
-    """Run ``python ARGUMENTS`` until its standard error has the first report, end it, and return that."""
+    """Run ``python ARGUMENTS`` until its standard error has the first report, end it, and return the report."""
     process = subprocess.Popen(
         [sys.executable, *arguments],
         stderr=subprocess.PIPE,
@@ -41,7 +41,7 @@ def block_of(*arguments: str, env: Mapping[str, str] | None = None) -> str:
         assert process.stderr is not None
         lines: list[str] = []
         for line in process.stderr:
-            if lines or line.startswith(BEGINNING):  # before it there may be warnings of the program's own
+            if lines or line.startswith(BEGINNING):  # warnings of the program's own may come before it
                 lines.append(line)
             if line.startswith(END):
                 break
@@ -55,7 +55,7 @@ def block_of(*arguments: str, env: Mapping[str, str] | None = None) -> str:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    # With the children that it has forked.
+    # Together with the children that it has forked.
     try:
         os.killpg(process.pid, 9)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""ALL ASLEEP: the program can't end, as a thread that is not a daemon waits."""
+"""ALL ASLEEP: the program can't end, because a thread that is not a daemon waits."""
 
 from __future__ import annotations
 

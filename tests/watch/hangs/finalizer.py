@@ -8,7 +8,7 @@ registry_lock = threading.Lock()
 
 
 class Entry:
-    """Something that takes itself out of a registry."""
+    """An object that removes itself from a registry."""
 
     def __del__(self) -> None:
         with registry_lock:

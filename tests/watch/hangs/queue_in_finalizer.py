@@ -1,4 +1,4 @@
-"""DEADLOCK: a finalizer puts into a queue that its thread is at work in."""
+"""DEADLOCK: a finalizer puts into a queue that its thread is using."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ log: queue.Queue[object] = queue.Queue()
 
 
 class Noisy:
-    """Something that says when it goes."""
+    """An object that reports its end."""
 
     def __del__(self) -> None:
         log.put("gone")

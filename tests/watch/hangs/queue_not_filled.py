@@ -1,4 +1,4 @@
-"""ALL ASLEEP: all threads wait for items that none will put."""
+"""ALL ASLEEP: all threads wait for items that no thread will put."""
 
 from __future__ import annotations
 

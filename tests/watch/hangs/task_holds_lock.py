@@ -8,7 +8,7 @@ cache = threading.Lock()
 
 async def refresh(name: str) -> None:
     with cache:
-        await asyncio.sleep(0.01)  # the other one begins
+        await asyncio.sleep(0.01)  # the other task begins
         print(name)
 
 

@@ -5,7 +5,7 @@ import asyncio
 
 async def move(one: asyncio.Lock, other: asyncio.Lock) -> None:
     async with one:
-        await asyncio.sleep(0.01)  # the other one has its first lock as well
+        await asyncio.sleep(0.01)  # the other task has its first lock as well
         async with other:
             print("moved")
 

@@ -1,4 +1,4 @@
-"""The only thread waits for what a signal brings."""
+"""The only thread waits for an event that a signal sets."""
 
 from __future__ import annotations
 

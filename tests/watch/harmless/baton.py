@@ -1,4 +1,4 @@
-"""A lock as a signal: one thread takes it twice, another one releases it later."""
+"""A lock as a signal: one thread acquires it twice, another one releases it later."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ import threading
 
 
 class Counter:
-    """What several threads count with."""
+    """A counter that several threads use."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

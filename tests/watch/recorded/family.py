@@ -31,7 +31,7 @@ if __name__ == "__main__":
     subprocess.run([sys.executable, __file__, "child"], check=True)
     for method in ("spawn", "fork"):
         if method in multiprocessing.get_all_start_methods():
-            process = multiprocessing.get_context(method).Process(target=work)  # type: ignore[attr-defined]  # each has one
+            process = multiprocessing.get_context(method).Process(target=work)  # type: ignore[attr-defined]  # each context has one
             process.start()
             process.join()
     if hasattr(os, "fork"):

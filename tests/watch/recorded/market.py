@@ -5,7 +5,7 @@ import time
 
 
 class Till:
-    """What is paid in at."""
+    """The place to pay."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -16,7 +16,7 @@ class Till:
 
 
 class Stall:
-    """What things are sold at."""
+    """A place that sells goods."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
