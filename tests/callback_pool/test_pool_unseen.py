@@ -41,7 +41,7 @@ def raised_at_the_end(*expected: str) -> Iterator[None]:
 
 @contextmanager
 def nothing_lost_or_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Assert that nothing is logged meanwhile."""
+    """Assert that nothing is logged in the block."""
     with caplog.at_level(logging.ERROR, "syncprims"):
         yield
         gc.collect()

@@ -240,7 +240,7 @@ def test_locks_released_in_another_order_are_held_no_more() -> None:
 
 
 def test_a_condition_lets_go_of_its_lock() -> None:
-    """A thread that waits for a condition does not hold its lock meanwhile, but again afterwards."""
+    """A thread that waits for a condition does not hold its lock during the wait, but again afterwards."""
     a = timed("a")
     condition = threading.Condition(TimedLock(name="c"))  # type: ignore[arg-type]  # it takes any lock
     with check_lock_order() as check:

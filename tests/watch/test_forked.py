@@ -17,7 +17,7 @@ pytestmark = [
 ]
 WATCH: Final = {"SYNCPRIMS_WATCH": "--after 0.3 --no-asleep"}
 
-# A server's actions around its fork. C code may fork without Python's hooks, and hold the GIL meanwhile.
+# A server's actions around its fork. C code may fork without Python's hooks, and hold the GIL during that.
 IMPORTED: Final = """
 import ctypes, multiprocessing, os, sys, threading
 import syncprims
