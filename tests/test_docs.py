@@ -105,6 +105,14 @@ def test_drawings_are_what_their_source_draws(name: str) -> None:
     assert drawn == str(draw.DRAWINGS[name]()), "run docs/diagrams/draw.py"
 
 
+def test_listings_can_be_pasted() -> None:
+    """Up to Python 3.12, an interactive Python needs an empty line between a block and the statement after it."""
+    block = r"^( *)>>> (?:(?:with|for|def|async|class|while|if|try)\b|@).*\n(?:\1\.\.\..*\n)*?\1\.\.\.  .*\n\1>>> .*"
+    files = [ROOT / "README.md", *DOCS.rglob("*.rst"), *PACKAGE.rglob("*.py")]
+    found = {file: re.search(block, file.read_text(encoding="utf-8"), re.MULTILINE) for file in files}
+    assert [f"{file}: {match[0]}" for file, match in found.items() if match] == []
+
+
 @pytest.mark.parametrize("path", [*PAGES, "../README.md", "../CONTRIBUTING.md"])
 def test_paths_of_tests_that_are_shown_exist(path: str) -> None:
     """A command in the pages names no test that was moved."""

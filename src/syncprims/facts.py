@@ -140,6 +140,7 @@ class PoolStats(Frozen):
         >>> from syncprims import CallbackPool
         >>> with CallbackPool() as pool:
         ...     task = pool.submit(len, "abc")
+        ...
         >>> pool.stats.done
         1
     """

@@ -85,6 +85,7 @@ class Observable:
         >>> class Lamp:
         ...     def switch_off(self) -> None: ...
         ...     _observable = Observable({"switch_off": Event("gives")})
+        ...
         >>> [(owner.__name__, name) for owner, name, _ in declared("gives") if owner is Lamp]
         [('Lamp', 'switch_off')]
     """

@@ -445,6 +445,7 @@ class AtomicCounter(CounterSurface, _Number):
             >>> arrived = AtomicCounter()
             >>> for _ in range(3):
             ...     threading.Thread(target=arrived.increment).start()
+            ...
             >>> arrived.wait_until(3, timeout=10.0)
             3
         """

@@ -41,6 +41,7 @@ class Guarded(TimedLock, Generic[T]):
         >>> stock = Guarded({"bolts": 3}, timeout=2.0, name="stock")
         >>> with stock as shelves:
         ...     shelves["bolts"] -= 1
+        ...
         >>> total = Guarded(0)
         >>> total.update(lambda n: n + 5)
         5

@@ -56,6 +56,7 @@ def once(
         ... def settings():
         ...     print("loading")
         ...     return {"colour": "blue"}
+        ...
         >>> settings() is settings()
         loading
         True

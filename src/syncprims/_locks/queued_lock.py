@@ -61,6 +61,7 @@ class QueuedLock(SharedLock):
         ...     '''Any number of threads may be in, if all of them are in the same room.'''
         ...     def _fits(self, kind: int, kinds: tuple[int, ...]) -> bool:
         ...         return all(each == kind for each in kinds)
+        ...
         >>> rooms = Rooms(timeout=2.0)
         >>> with rooms.of(1):
         ...     len(rooms.holders)

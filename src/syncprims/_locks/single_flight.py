@@ -106,6 +106,7 @@ class SingleFlight(Generic[K, R]):
             ...     if n not in cache:
             ...         cache[n] = flight.do(n, lambda: n * n)
             ...     return cache[n]
+            ...
             >>> square(12)
             144
         """

@@ -74,6 +74,7 @@ class OrderedRunner:
         >>> def second() -> None:
         ...     with runner.step("second"):
         ...         print("second")
+        ...
         >>> thread = Thread(target=second)
         >>> thread.start()
         >>> with runner.step("first"):
@@ -317,6 +318,7 @@ class OrderedRunner:
             >>> runner = OrderedRunner("only")
             >>> with runner.step("only"):
             ...     pass
+            ...
             >>> runner.wait(timeout=1.0)
             >>> runner.state
             'finished'
@@ -363,6 +365,7 @@ class OrderedRunner:
             >>> runner = OrderedRunner("beat", rounds=None)
             >>> with runner.step("beat"):
             ...     runner.stop()
+            ...
             >>> runner.state
             'finished'
         """

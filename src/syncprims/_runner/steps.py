@@ -45,6 +45,7 @@ class StepContext:
         >>> @runner.step("greet")
         ... def greet(name: str) -> str:
         ...     return f"hello, {name}"
+        ...
         >>> greet("world"), greet("moon")
         ('hello, world', 'hello, moon')
 

@@ -95,6 +95,7 @@ class CallbackPool(Executor):
         >>> lengths = []
         >>> with CallbackPool(max_workers=2) as pool:
         ...     task = pool.apply_async(len, ("abc",), callback=lengths.append)
+        ...
         >>> lengths
         [3]
 

@@ -98,6 +98,7 @@ class LockOrderCheck:
         >>> with check_lock_order() as check:
         ...     with a, b:
         ...         pass
+        ...
         >>> check.inversions
         ()
     """
@@ -298,6 +299,7 @@ def ignore_lock_order() -> Iterator[None]:
         ...         pass
         ...     with ignore_lock_order(), b, a:
         ...         pass
+        ...
         >>> check.inversions
         ()
     """

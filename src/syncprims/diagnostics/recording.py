@@ -28,6 +28,7 @@ class Recording:
         >>> with record() as recording:
         ...     with lock:
         ...         pass
+        ...
         >>> [(span.kind, span.outcome) for span in recording.spans if span.name == "accounts"]
         [('hold', '')]
 
@@ -101,6 +102,7 @@ class Recording:
             >>> from syncprims.diagnostics import record
             >>> with record() as recording, TimedLock(name="accounts"):
             ...     pass
+            ...
             >>> print(recording.table())
             lock      call site     count  wait sum  mean  p99  max  hold sum  mean  p99  max
             accounts  ...               1         0     0    0    0  ...
@@ -169,6 +171,7 @@ def record(*, capacity: int = 100_000) -> Recording:
         >>> from syncprims.diagnostics import record
         >>> with record() as recording:
         ...     results = OrderedRunner("ping", "pong", name="game").run({"ping": str, "pong": str}, timeout=10.0)
+        ...
         >>> [span.name for span in recording.spans if span.kind == "turn"]
         ['game[ping]', 'game[pong]']
     """

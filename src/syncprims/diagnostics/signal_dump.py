@@ -24,6 +24,7 @@ class SignalDump:
         >>> text = io.StringIO()
         >>> with dump_on_signal(signal.SIGTERM, text):
         ...     signal.raise_signal(signal.SIGTERM)
+        ...
         >>> text.getvalue().startswith("syncprims in process")
         True
     """

@@ -36,6 +36,7 @@ class SlowWaits:
         >>> from syncprims.diagnostics import warn_slow
         >>> with warn_slow(after=30.0) as watching:
         ...     pass
+        ...
         >>> watching.stop()  # stopping again does nothing
     """
 

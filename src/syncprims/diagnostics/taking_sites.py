@@ -20,6 +20,7 @@ class SiteRecording:
         >>> from syncprims.diagnostics import record_sites
         >>> with record_sites() as recording:
         ...     pass
+        ...
         >>> recording.stop()
     """
 

@@ -188,8 +188,10 @@ def interrupts(
         >>> def scenario(lock):
         ...     with lock:
         ...         len("work")
+        ...
         >>> def broken(lock):
         ...     return "still locked" if lock.locked() else None
+        ...
         >>> interrupts(TimedLock, scenario, broken, mode="storm").check().leaks
         ()
     """

@@ -150,6 +150,7 @@ class Threads:
         >>> with Threads() as threads:
         ...     one = threads.start(meet.wait, 5)
         ...     two = threads.start(meet.wait, 5)
+        ...
         >>> sorted([one.result(), two.result()])
         [0, 1]
 
@@ -263,6 +264,7 @@ def assert_blocks(
         >>> lock = Lock()
         >>> with lock:
         ...     blocked = assert_blocks(lock.acquire)
+        ...
         >>> blocked.result()
         True
     """

@@ -91,6 +91,7 @@ class WatchRecording(Recording):
         >>> lock = threading.Lock()
         >>> with lock:
         ...     pass
+        ...
         >>> watching.uninstall()
         >>> [span.kind for span in watching.recording.spans if span.name.startswith("lock (<doctest")]
         ['hold']

@@ -97,6 +97,7 @@ def check_lock(factory: LockFactory, *, without: Collection[str] = ()) -> Confor
         >>> class PatientLock(TimedLock):
         ...     def __init__(self) -> None:
         ...         super().__init__(timeout=60.0)
+        ...
         >>> report = check_lock(PatientLock)
         >>> report.broken, report.not_kept
         ((), ())
