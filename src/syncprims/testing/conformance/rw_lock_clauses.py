@@ -433,9 +433,14 @@ def _reads(subject: SweptRWLock) -> None:
         subject.work(subject.lock.held_by_me() == "read")
 
 
-def _writes(subject: SweptRWLock) -> None:
-    with subject.lock.write(1.0):
-        subject.work(subject.lock.held_by_me() == "write")
+def _writing() -> Callable[[SweptRWLock], None]:
+    seconds = limit()  # here, so that it adds no point
+
+    def write(subject: SweptRWLock) -> None:
+        with subject.lock.write(seconds):
+            subject.work(subject.lock.held_by_me() == "write")
+
+    return write
 
 
 @interrupted.clause(
@@ -449,7 +454,7 @@ def _interrupted_reader(make: Make) -> None:
     "an interrupt anywhere in a with on write() leaves the lock free", "interrupted it at every point", main_thread=True
 )
 def _interrupted_writer(make: Make) -> None:
-    sweep(lambda: SweptRWLock(make()), _writes, SweptRWLock.problem, *FAST_MODES)
+    sweep(lambda: SweptRWLock(make()), _writing(), SweptRWLock.problem, *FAST_MODES)
 
 
 def _read_elsewhere(make: Make) -> SweptRWLock:
@@ -465,7 +470,7 @@ def _read_elsewhere(make: Make) -> SweptRWLock:
 def _interrupted_wait(make: Make) -> None:
     sweep(
         lambda: _read_elsewhere(make),
-        _writes,
+        _writing(),
         SweptRWLock.problem,
         "warm",
         when_blocked=SweptRWLock.waits,

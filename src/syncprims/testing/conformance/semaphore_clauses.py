@@ -378,9 +378,14 @@ def _in_a_with(subject: SweptSemaphore) -> None:
         subject.work(subject.lock.held_by_me())
 
 
-def _in_a_hold(subject: SweptSemaphore) -> None:
-    with subject.lock.hold(1.0):
-        subject.work(subject.lock.held_by_me())
+def _holding() -> Callable[[SweptSemaphore], None]:
+    seconds = limit()  # here, so that it adds no point
+
+    def hold(subject: SweptSemaphore) -> None:
+        with subject.lock.hold(seconds):
+            subject.work(subject.lock.held_by_me())
+
+    return hold
 
 
 @interrupted.clause(
@@ -394,7 +399,7 @@ def _interrupted_with(make: Make) -> None:
     "an interrupt anywhere in a hold() loses no permit", "interrupted it at every point", main_thread=True
 )
 def _interrupted_hold(make: Make) -> None:
-    sweep(lambda: SweptSemaphore(make(1)), _in_a_hold, SweptSemaphore.problem, *FAST_MODES)
+    sweep(lambda: SweptSemaphore(make(1)), _holding(), SweptSemaphore.problem, *FAST_MODES)
 
 
 def _held_elsewhere(make: Make) -> SweptSemaphore:
@@ -410,7 +415,7 @@ def _held_elsewhere(make: Make) -> SweptSemaphore:
 def _interrupted_wait(make: Make) -> None:
     sweep(
         lambda: _held_elsewhere(make),
-        _in_a_hold,
+        _holding(),
         SweptSemaphore.problem,
         "warm",
         when_blocked=SweptSemaphore.waits,
