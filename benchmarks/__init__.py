@@ -1,1 +1,1 @@
-"""How fast the library is beside its baselines and its peers; ``python -m benchmarks`` measures and draws."""
+"""The speed of the library beside its baselines and its peers; ``python -m benchmarks`` measures and draws."""

@@ -52,7 +52,7 @@ def _line(figures: Figures, goal: float | None) -> str:
 
 if __name__ == "__main__":
     if os.environ.get("SYNCPRIMS_PURE") != "1":
-        # All groups but those of `forms` measure Python alone, even if the core is compiled.
+        # All groups except those of `forms` measure Python alone, even if the core is compiled.
         os.execve(
             sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], {**os.environ, "SYNCPRIMS_PURE": "1"}
         )

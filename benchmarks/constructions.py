@@ -1,9 +1,9 @@
 """``python -m benchmarks.constructions``: the pool's processes beside the construction that was rejected.
 
-That is an executor of the standard library with one worker each, as many of them side by side as there are workers. It
-gives the same promise: a worker that dies takes one task along. It is built here as lean as it can be, without
-callbacks of its own, time limits, groups or errors that say more than the executor's. ``--save`` keeps the results of
-this interpreter in ``docs/benchmarks`` and writes the table of the page that shows them.
+That is several executors of the standard library with one worker each, as many as there are workers. They give the same
+promise: a worker that dies affects only one task. They are built here as lean as possible, without callbacks, time
+limits, groups or more detailed errors. ``--save`` keeps the results of this interpreter in ``docs/benchmarks`` and
+writes the table of the page that shows them.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class SideBySide(Executor):
             future.set_exception(error)
 
     def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], chunksize: int = 1, **_: Any) -> Iterator[Any]:
-        """Map in chunks, as the standard process executor does."""
+        """Map in chunks, like the standard process executor."""
         items = iter(iterables[0])
         chunks = iter(lambda: tuple(islice(items, chunksize)), ())
         for results in super().map(partial(_run_chunk, fn), chunks):
@@ -170,7 +170,7 @@ def _share(pid: int) -> float:
 
 
 def resources(name: str) -> dict[str, float]:
-    """Start MANY workers, twice; return the time of each start, and what the first has taken."""
+    """Start MANY workers, twice; return the time of each start, and the resources of the first."""
     before = _usage()
     seconds = []
     with ExitStack() as stack:
@@ -209,7 +209,7 @@ def all_resources(times: int) -> dict[str, dict[str, float]]:
 
 
 def endless(path: str) -> None:
-    """Say which process this is and when it began, and never return."""
+    """Report its process and when it began, and never return."""
     part = Path(path + ".part")
     part.write_text(f"{os.getpid()} {monotonic()}")
     part.rename(path)
@@ -228,7 +228,7 @@ def _is_gone(pid: int) -> bool:
 
 
 def latency(rounds: int, limit: float = 0.3) -> dict[str, Sequence[float]]:
-    """Return how long after its limit a process was dead, and its callback called: median, least and most, in ms."""
+    """Return how long after its limit a process was dead and its callback called: median, least and most, in ms."""
     dead, told = [], []
     with CallbackPool("process", max_workers=WORKERS) as pool, tempfile.TemporaryDirectory() as folder:
         for number in range(rounds):

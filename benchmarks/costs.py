@@ -1,4 +1,4 @@
-"""What else it costs: importing the library, the memory of its objects, and finding a deadlock."""
+"""Other costs: importing the library, the memory of its objects, and finding a deadlock."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _importing(statement: str, needs: str = "") -> Callable[[ExitStack], Work]:
         return float(run.stdout)
 
     def work(operations: int) -> float:
-        """Only the import, as the new interpreter times it: its start is not counted, nor how soon its end is seen."""
+        """Only the import, as the new interpreter times it: the interpreter's start and end are not counted."""
         return sum(seconds() for _ in range(operations))
 
     def open_(_: ExitStack) -> Work:
@@ -65,7 +65,7 @@ def _bytes(make: Callable[[], object]) -> Callable[[ExitStack], Work]:
 
 
 def _closing_a_cycle(length: int, others: int) -> Callable[[ExitStack], Work]:
-    """Measure how soon a thread hears that its wait would close a cycle of so many, beside so many other waits."""
+    """Measure how soon a thread learns that its wait would close a cycle of so many, beside so many other waits."""
 
     def open_(stack: ExitStack) -> Work:
         locks = [TimedLock() for _ in range(length)]
@@ -97,7 +97,7 @@ def _refused(lock: TimedLock, operations: int) -> float:
 
 
 class _Waits:
-    """Threads that each hold a lock, or none, and wait for another; at the end they are let go."""
+    """Threads that each hold a lock, or none, and wait for another; at the end their locks are released."""
 
     def __init__(self) -> None:
         self.threads: list[threading.Thread] = []

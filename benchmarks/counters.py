@@ -14,7 +14,7 @@ from .together import together
 
 
 class Inline:
-    """What one writes without a library: a lock beside the number."""
+    """The code without a library: a lock beside the number."""
 
     def __init__(self, make: Callable[[], Any] = threading.Lock) -> None:
         self.lock = make()

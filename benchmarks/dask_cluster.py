@@ -1,7 +1,7 @@
 """``python -m benchmarks.dask_cluster``: many small tasks on a Dask cluster beside `client.map`, in one run.
 
-It starts a cluster of two processes on loopback. Each way to run the tasks has its turn in each round, and what is
-printed is the median over the rounds of its time, as a multiple of that of `client.map` in the same round.
+It starts a cluster of two processes on loopback. Each way to run the tasks has its turn in each round. The output is
+the median over the rounds of its time, as a multiple of the time of `client.map` in the same round.
 """
 
 from __future__ import annotations

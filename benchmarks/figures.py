@@ -1,4 +1,4 @@
-"""Figures: what is kept of a measurement, a line for each case and interpreter; the raw numbers stay where it ran."""
+"""Figures: the kept results, a line for each case and interpreter; the raw numbers stay on their machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Figures:
 
 
 def of(python: str, group: str, measured: Measured) -> Figures:
-    """Return the figures of what was measured."""
+    """Return the figures of a measurement."""
     ratios = measured.ratios
     low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
     return Figures(
@@ -38,7 +38,7 @@ def of(python: str, group: str, measured: Measured) -> Figures:
 
 
 def load(folder: Path) -> list[Figures]:
-    """Return all that is kept in the folder."""
+    """Return all figures that are kept in the folder."""
     if not (folder / FILE).exists():
         return []
     with open(folder / FILE, newline="", encoding="utf-8") as file:
@@ -55,7 +55,7 @@ def load(folder: Path) -> list[Figures]:
 
 
 def keep(folder: Path, new: Iterable[Figures]) -> None:
-    """Add the figures to those that are kept; they replace all of their groups on their interpreter."""
+    """Add the figures to the kept ones; they replace all of their groups on their interpreter."""
     new = list(new)
     replaced = {(one.python, one.group) for one in new}
     kept = [one for one in load(folder) if (one.python, one.group) not in replaced]

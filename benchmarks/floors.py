@@ -1,4 +1,4 @@
-"""Floors: what the cheapest construction with each guarantee costs, and so what a guarantee costs."""
+"""Floors: the cost of the cheapest construction with each guarantee, and so the cost of the guarantee."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _ONE = 1
 
 
 class Inherited(_CLock):  # type: ignore[misc]  # typeshed calls it final
-    """Nothing but a subclass: C enters and leaves."""
+    """Only a subclass: C enters and leaves."""
 
     __slots__ = ()
 
 
 class OneCall(_CLock):  # type: ignore[misc]
-    """A Python ``__enter__`` with one C call in it: the least that a time limit can cost. An interrupt leaks it."""
+    """A Python ``__enter__`` with one C call: the least cost of a time limit. An interrupt leaks the lock."""
 
     __slots__ = ()
 
@@ -48,7 +48,7 @@ class OneCall(_CLock):  # type: ignore[misc]
 
 
 class Undone(_CLock):  # type: ignore[misc]
-    """Tries without waiting, and undoes it when an interrupt comes. It is re-entrant."""
+    """Tries without waiting, and undoes the acquisition after an interrupt. It is reentrant."""
 
     __slots__ = ()
 
@@ -66,7 +66,7 @@ class Undone(_CLock):  # type: ignore[misc]
 
 
 class Composed:
-    """All of `TimedLock`'s way in, around a C lock instead of on top of one.
+    """All of `TimedLock`'s way to enter, around a C lock instead of on top of one.
 
     The interpreter's shortcuts for calls of C methods are for the exact type, so these calls are cheaper. But a
     ``with`` keeps only the C lock alive: in ``with locks.setdefault(key, Composed()):`` over a weak dictionary the lock
@@ -98,7 +98,7 @@ class Composed:
 
 
 class Slotted(Composed):
-    """The same with ``__exit__`` in a slot, as fast as can be; `contextlib.ExitStack` can't take it."""
+    """The same with ``__exit__`` in a slot, as fast as possible; `contextlib.ExitStack` can't take it."""
 
     __slots__ = ("__exit__",)
 
@@ -108,12 +108,12 @@ class Slotted(Composed):
 
 
 class Method:
-    """A lock and a number, and adding one to it as a method: what it takes to be an object at all."""
+    """A lock and a number, with a method that adds one: the cost of an object."""
 
     __slots__ = ("lock", "n")
 
     def __init__(self) -> None:
-        self.lock = RLock()  # re-entrant, as signal handlers and finalizers may count as well
+        self.lock = RLock()  # reentrant, because signal handlers and finalizers may count as well
         self.n = 0
 
     def increment(self) -> None:
@@ -123,7 +123,7 @@ class Method:
 
 
 class Returning(Method):
-    """It tells the new value, which by then may be no more the counter's."""
+    """It returns the new value, which may no longer be the counter's by then."""
 
     __slots__ = ()
 
@@ -135,7 +135,7 @@ class Returning(Method):
 
 
 class AnyNumber(Method):
-    """It adds any integer, and nothing that is none."""
+    """It adds any integer, and refuses everything else."""
 
     __slots__ = ()
 
@@ -215,7 +215,7 @@ class OnlyReturning:
 
 
 class Shortest:
-    """The shortest ``with`` that takes one lock and opens the next; without any guarantee."""
+    """The shortest ``with`` that acquires one lock and opens the next, without any guarantee."""
 
     __slots__ = ("following", "mine")
 
@@ -245,7 +245,7 @@ class LeftInC(Shortest):
 
 
 class Seen(LeftInC):
-    """The same, and while it waits it is seen: in reports, and by the detection of deadlocks."""
+    """The same, and its wait is visible: in reports, and for the detection of deadlocks."""
 
     __slots__ = ()
 
@@ -259,10 +259,10 @@ class Seen(LeftInC):
             waiting.withdraw()
 
     def _state(self) -> None:
-        """In no snapshot."""
+        """Return None, so that no snapshot shows it."""
 
     def _up_to(self, waiter: int) -> None:
-        """No thread that is known has to act."""
+        """Return None: no known thread has to act."""
 
     def _is_mine(self) -> bool:
         return False
@@ -307,7 +307,7 @@ def _among_four(make: Any) -> Any:
 
 
 def _chain(size: int, before: int, after: int, turns: int) -> float:
-    """Hand turns on with some idle rounds of a loop before and after each opening."""
+    """Pass turns on, with some idle rounds of a loop before and after each opening."""
     locks = [threading.Lock() for _ in range(size)]
     for lock in locks[1:]:
         lock.acquire()
@@ -345,7 +345,7 @@ def _idle(size: int, before: int, after: int = 0) -> Any:
 
 
 class _Batches:
-    """Each call of the executor runs all tasks that are queued, each with a future; nothing else is promised."""
+    """Each call of the executor runs all queued tasks, each with a future; without any other guarantee."""
 
     def __init__(self, stack: ExitStack) -> None:
         self.executor = stack.enter_context(ThreadPoolExecutor(WORKERS))
@@ -372,7 +372,7 @@ class _Batches:
 
 
 def _told_apart(stack: ExitStack) -> Submit:
-    """And callbacks run on their own thread, so that a slow one delays no task."""
+    """The same with callbacks on their own thread, so that a slow one delays no task."""
     batches = _Batches(stack)
     inbox: SimpleQueue[tuple[Callable[[object], None], object] | None] = SimpleQueue()
 
@@ -394,7 +394,7 @@ def _each(numbers: tuple[int, ...]) -> list[object]:
 
 
 class _Chunks:
-    """The shortest map over an executor: each chunk is a task, and nothing else is promised."""
+    """The shortest map over an executor: each chunk is a task; without any other guarantee."""
 
     def __init__(self, executor: ThreadPoolExecutor) -> None:
         self.executor = executor

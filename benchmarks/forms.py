@@ -18,7 +18,7 @@ from .counters import Inline
 from .measuring import OURS, STDLIB, Case, Group, Work, loop, package
 from .together import together
 
-# Both are measured in one process, in turn. The other groups measure Python alone: `__main__` sees to that.
+# Both are measured in one process, in turn. The other groups measure Python alone: `__main__` ensures that.
 
 
 _OBSERVED = "syncprims.watch.observed"
@@ -26,7 +26,7 @@ _OBSERVED = "syncprims.watch.observed"
 
 @cache
 def form(*, compiled: bool) -> ModuleType:
-    """Return the library in this form: as it is imported, or imported once more.
+    """Return the library in this form: the imported one, or a second import.
 
     Raises:
         ImportError: The core is not compiled here.

@@ -13,13 +13,13 @@ _ALL = (*_WITH_GIL, "3.13t", "3.14", "3.15")
 
 @dataclass(frozen=True)
 class Goal:
-    """What the compiled case of a group should come to, beside another case of it."""
+    """The goal for the compiled case of a group, relative to another case of it."""
 
     what: str
     group: str
     beside: str
     at: Mapping[str, float]
-    least: bool = False  # it is the least throughput, and not the most time
+    least: bool = False  # whether it is the least throughput, not the longest time
 
 
 _CEREGGII = "cereggii (native)"

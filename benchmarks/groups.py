@@ -1,4 +1,4 @@
-"""All that is measured, in the order of the page."""
+"""All groups of measurements, in the order of the page."""
 
 from __future__ import annotations
 

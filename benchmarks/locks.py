@@ -66,7 +66,7 @@ def _two(first: Any, second: Any, statement: str, **names: object) -> Callable[[
 def _keyed(statement: str = 'with locks["a"]: pass') -> Callable[[ExitStack], Work]:
     def open_(stack: ExitStack) -> Work:
         locks = KeyedLock()
-        stack.enter_context(nullcontext(locks["a"]))  # which keeps it known
+        stack.enter_context(nullcontext(locks["a"]))  # this keeps it alive
         return loop(statement, locks=locks)
 
     return open_

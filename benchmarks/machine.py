@@ -1,4 +1,4 @@
-"""The machine and the interpreter that figures come from."""
+"""The machine and the interpreter of the figures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PEERS = (
 
 
 def describe() -> dict[str, str]:
-    """Say what the figures depend on."""
+    """Describe everything that the figures depend on."""
     switches = sysconfig.get_config_var("CONFIG_ARGS") or ""
     built = [word for word in ("--enable-optimizations", "--with-lto", "--disable-gil") if word in switches]
     return {
@@ -43,7 +43,7 @@ def describe() -> dict[str, str]:
 
 
 def load(folder: Path) -> dict[str, dict[str, str]]:
-    """Return for each interpreter what is kept in the folder about the machine that measured it."""
+    """Load the facts about the machine of each interpreter's figures."""
     path = folder / FILE
     found: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return found

@@ -11,8 +11,8 @@ from importlib import import_module
 from time import perf_counter
 from typing import Any, Literal
 
-# The machine's speed drifts, by a factor of two on a shared one, and slower than a round lasts. So what is compared is
-# always two times of one round, and what is reported is the median of those ratios, never a time by itself. Every other
+# The machine's speed drifts, by a factor of two on a shared one, and more slowly than a round lasts. So a comparison is
+# always of two times of one round, and the result is the median of those ratios, never a time by itself. Every other
 # round runs backwards, so that a case does not always follow the same other one.
 
 Work = Callable[[int], float]
@@ -21,8 +21,8 @@ Work = Callable[[int], float]
 OURS = "syncprims"
 STDLIB = "the standard library"
 
-SLICE = 0.001  # seconds that a case should work in one go, at least
-TRIES = 3  # goes in one round, of which the quickest counts: the system has not interrupted it
+SLICE = 0.001  # seconds that a case should work without a break, at least
+TRIES = 3  # in one round; the quickest counts, because the system has not interrupted it
 MOST = 1 << 16  # operations in one round, at most
 
 
@@ -40,7 +40,7 @@ class Case:
 class Group:
     """Ways to do the same work; the first is the baseline.
 
-    `better` says what the ratio is: "less" divides the time by the baseline's, "more" the baseline's by the time.
+    `better` defines the ratio: "less" divides the time by the baseline's, "more" the baseline's by the time.
     """
 
     key: str
@@ -48,7 +48,7 @@ class Group:
     cases: tuple[Case, ...]
     better: Literal["less", "more"] = "less"
     operations: int | None = None  # in each round; None finds out how many fill a SLICE
-    unit: str = "s"  # "B" where the work returns bytes
+    unit: str = "s"  # "B" if the work returns bytes
 
 
 @dataclass
@@ -62,12 +62,12 @@ class Measured:
 
 
 def package(name: str) -> Any:
-    """Import a package that may be missing, and which knows no types."""
+    """Import a package that may be missing, and that has no types."""
     return import_module(name)
 
 
 def measure(group: Group, rounds: int, report: Callable[[str], None]) -> list[Measured]:
-    """Run the cases of a group in turn, so many rounds and one to warm up; leave out what is not installed."""
+    """Run the cases of a group in turn, so many rounds and one to warm up; leave out missing packages."""
     with ExitStack() as stack:
         works: list[tuple[Measured, Work]] = []
         for case in group.cases:
@@ -126,6 +126,6 @@ def loop(statement: str, **names: object) -> Work:
 
 
 def python() -> str:
-    """Return the version that runs, as tables call it."""
+    """Return the present version, as tables name it."""
     free = not getattr(sys, "_is_gil_enabled", lambda: True)()
     return f"{sys.version_info.major}.{sys.version_info.minor}{'t' if free else ''}"

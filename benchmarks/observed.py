@@ -1,8 +1,8 @@
-"""What an observed lock of `syncprims.watch` costs beside a bare one: ``python -m benchmarks.observed``.
+"""The cost of an observed lock of `syncprims.watch` beside a bare one: ``python -m benchmarks.observed``.
 
 All are measured in turn, in small pieces, and the best piece of each counts, so that a busy machine disturbs little.
-``--save`` keeps the results in ``docs/watch/observed.json``, of this Python and of the form that it has: with the
-compiled core, or in Python alone (``SYNCPRIMS_PURE=1``); and makes the tables of the page from what is kept.
+``--save`` keeps the results in ``docs/watch/observed.json``, for this Python and its form: with the compiled core, or
+in Python alone (``SYNCPRIMS_PURE=1``). It also makes the tables of the page from the kept results.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .tables import list_table
 PIECE, PIECES = 1000, 400
 KEPT: Final = Path(__file__).parents[1] / "docs" / "watch"
 FILE: Final = KEPT / "observed.json"
-# The columns of the table, and by what a figure is kept.
+# The columns of the table, and the key of each figure.
 COLUMNS: Final = {
     "``with`` a Lock": "with",
     "``acquire``, ``release``": "calls",
@@ -62,7 +62,7 @@ def acquire_and_release(lock: Any) -> Callable[[int], None]:
 
 
 def ratios(*loops: Callable[[int], None]) -> list[float]:
-    """How many times as long as the first each of the others takes."""
+    """How many times as long as the first one each of the others takes."""
     best = [float("inf")] * len(loops)
     for _ in range(PIECES):
         for index, loop in enumerate(loops):
@@ -93,7 +93,7 @@ def contended(lock: Any) -> Callable[[int], None]:
 
 
 def cpu_ratio(bare: Callable[[int], None], observed: Callable[[int], None]) -> float:
-    """How many times the CPU time the second takes, in turn."""
+    """How many times as much CPU time as the first one the second takes, in turn."""
     used = [0.0, 0.0]
     for _ in range(20):
         for index, loop in enumerate((bare, observed)):
@@ -130,7 +130,7 @@ def measured() -> dict[str, float]:
 
 
 def tables(kept: dict[str, dict[str, dict[str, float]]]) -> dict[str, str]:
-    """Return the tables of the page: the costs, and what each guarantee costs in Python alone."""
+    """Return the tables of the page: the costs, and the cost of each guarantee in Python alone."""
     pythons = sorted(kept, key=lambda each: [int(number) for number in each.rstrip("t").split(".")])
     costs = [["Python", *COLUMNS]]
     for each in pythons:

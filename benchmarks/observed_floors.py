@@ -1,7 +1,7 @@
-"""What each guarantee of an observed lock in Python alone costs: locks that give up one of them, or all.
+"""The cost of each guarantee of an observed lock in Python alone: locks that give up one of them, or all.
 
-None of these is in the library. Each is the observed lock of `syncprims.watch` without one thing that it promises, so
-that the figures show what that thing costs, and what would be left without any.
+None of these is in the library. Each is the observed lock of `syncprims.watch` without one of its guarantees, so that
+the figures show the cost of that guarantee, and the cost without any.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _call: Any = operator.call
 
 
 class Observed:
-    """As the observed lock of the watch is in Python alone, but without a way to wait."""
+    """Like the observed lock of the watch in Python alone, but without a way to wait."""
 
     __slots__ = ("__call__", "__weakref__", "_acquirer", "_release", "_take", "_taker", "_tries")
 
@@ -45,7 +45,7 @@ class Observed:
         __exit__ = lru_cache(maxsize=0)(_call)
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take it, and note who did, and that this was no `with`."""
+        """Acquire it, and note the thread, and that this was not a `with`."""
         me = get_ident()
         if blocking is True and timeout is _ENDLESS:
             for taken in self._tries:
@@ -56,7 +56,7 @@ class Observed:
         return False
 
     def release(self) -> None:
-        """Release it, and see whether another thread has taken it."""
+        """Release it, and check whether another thread has acquired it."""
         if self._taker != get_ident():
             self._note_foreign()
         self._taker = self._acquirer = 0
@@ -69,7 +69,7 @@ class Observed:
 
 
 class KeepsNoLock(Observed):
-    """Its block does not keep it alive, only the lock in C behind it."""
+    """Its block keeps only the C lock behind it alive."""
 
     __slots__ = ("__exit__",)
 
@@ -79,7 +79,7 @@ class KeepsNoLock(Observed):
 
 
 class NotesNoTaker(Observed):
-    """It does not note who took it."""
+    """It does not note the thread that acquired it."""
 
     __slots__ = ()
 
@@ -90,7 +90,7 @@ class NotesNoTaker(Observed):
 
 
 class MayLeak(Observed):
-    """An interrupt after the call that takes leaves it taken."""
+    """An interrupt after the acquiring call leaves it acquired."""
 
     __slots__ = ()
 
@@ -103,7 +103,7 @@ class MayLeak(Observed):
 
 
 class OnlyTakes(KeepsNoLock):
-    """A Python function that takes and does nothing else; the end of the block is the lock's own."""
+    """A Python function that only acquires; the end of the block is the lock's own."""
 
     __slots__ = ()
 
@@ -115,7 +115,7 @@ class OnlyTakes(KeepsNoLock):
 
 
 class SeesNoForeignRelease(Observed):
-    """It does not look which thread releases."""
+    """It does not check which thread releases."""
 
     __slots__ = ()
 
@@ -126,12 +126,12 @@ class SeesNoForeignRelease(Observed):
 
 
 class TellsNoWith(Observed):
-    """It does not note whether it was taken by a `with`."""
+    """It does not note whether a `with` acquired it."""
 
     __slots__ = ()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take it, and note who did."""
+        """Acquire it, and note the thread."""
         me = get_ident()
         if blocking is True and timeout is _ENDLESS:
             for taken in self._tries:
@@ -142,7 +142,7 @@ class TellsNoWith(Observed):
         return False
 
     def release(self) -> None:
-        """Release it, and see whether another thread has taken it."""
+        """Release it, and check whether another thread has acquired it."""
         if self._taker != get_ident():
             self._note_foreign()
         self._taker = 0
@@ -150,7 +150,7 @@ class TellsNoWith(Observed):
 
 
 class KnowsNoTaker(Observed):
-    """It notes nothing, so that neither can be seen."""
+    """It notes nothing, so that neither is known."""
 
     __slots__ = ()
 
@@ -167,12 +167,12 @@ class KnowsNoTaker(Observed):
 
 
 class AcquireMayLeak(Observed):
-    """An interrupt after the call that takes leaves it taken, and the program does not know."""
+    """An interrupt after the acquiring call leaves it acquired, and the program does not know."""
 
     __slots__ = ()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take it, and note who did, and that this was no `with`."""
+        """Acquire it, and note the thread, and that this was not a `with`."""
         me = get_ident()
         if blocking is True and timeout is _ENDLESS and self._take(False):
             self._taker = self._acquirer = me
@@ -181,7 +181,7 @@ class AcquireMayLeak(Observed):
 
 
 class OnlyCalls(Observed):
-    """Two Python functions that call the lock's own and do nothing else."""
+    """Two Python functions that only call the lock's own."""
 
     __slots__ = ()
 

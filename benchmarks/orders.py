@@ -1,4 +1,4 @@
-"""Order: threads that hand a turn on to each other, from 2 to 32 of them."""
+"""Order: threads that pass a turn on to each other, from 2 to 32 of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Player = Callable[[int], Any]
 
 
 def play(players: list[Player], turns: int) -> float:
-    """Let each player take its share of the turns in its own thread, and return the seconds that all took."""
+    """Let each player take its share of the turns in its own thread, and return the seconds of all together."""
 
     def work(player: Player) -> Work:
         return lambda rounds: float(player(rounds) is None)
@@ -43,7 +43,7 @@ def _chained(make: Callable[[], Any], size: int, turns: int) -> float:
 
 
 def runner(size: int, turns: int) -> float:
-    """Hand turns on by ``with runner.step()``."""
+    """Pass turns on by ``with runner.step()``."""
     names = [str(number) for number in range(size)]
     relay = OrderedRunner(*names, rounds=turns // size)
 
@@ -90,7 +90,7 @@ def _barrier(size: int, turns: int) -> float:
     barrier = threading.Barrier(size)
 
     def player(rounds: int) -> None:
-        for _ in range(rounds * size):  # everyone has to come to every turn
+        for _ in range(rounds * size):  # every thread has to come to every turn
             barrier.wait()
 
     return play([player] * size, turns)

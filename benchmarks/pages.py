@@ -1,4 +1,4 @@
-"""Pages: the tables and plots of all the figures that are kept in a folder."""
+"""Pages: the tables and plots of all kept figures of a folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Results = dict[str, dict[str, Figures]]
 
 
 def draw(folder: Path) -> Iterator[Path]:
-    """Write the tables and the plots, and say what was written."""
+    """Write the tables and the plots, and report the files."""
     kept = figures.load(folder)
     sections = []
     for group in GROUPS:

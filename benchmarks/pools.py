@@ -26,7 +26,7 @@ Submit = Callable[[Callable[[object], None]], object]
 
 
 def nothing(value: object = None) -> object:
-    """Do what the tasks do: nothing."""
+    """The tasks' function: do nothing."""
     return value
 
 
@@ -34,7 +34,7 @@ def with_callbacks(submit: Submit) -> Work:
     """All tasks at once, until the last callback has run."""
 
     def work(operations: int) -> float:
-        # Not an iterator: without the GIL it may give two threads the same number.
+        # Not an iterator, which may give two threads the same number without the GIL.
         left = deque(range(operations))
         done = Event()
 
@@ -65,7 +65,7 @@ def mapping(run: Callable[[Iterable[int]], Iterable[object]]) -> Work:
 
 
 def with_waits(submit: Callable[[Event], Any]) -> Work:
-    """One task after another, each waited for; it ends when its result is about to be asked for."""
+    """One task after another, each waited for; each ends when its result is about to be requested."""
 
     def work(operations: int) -> float:
         seconds = 0.0
@@ -166,7 +166,7 @@ def _threads() -> Executor:
 
 
 def processes() -> Executor:
-    """Make the standard process executor, as the pool does."""
+    """Make the standard process executor with the same start method as the pool."""
     return ProcessPoolExecutor(WORKERS, mp_context=_context())
 
 

@@ -1,4 +1,4 @@
-"""Floors of a lock on a Redis server: what each guarantee adds to the two commands that any lock has to send."""
+"""Floors of a lock on a Redis server: the cost of each guarantee beyond the two commands of any lock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOOKS = "redis.call('ZRANGE', queue, 0, 0)"
 
 
 class Bare:
-    """What any lock has to send at least: two commands."""
+    """The least that any lock has to send: two commands."""
 
     def __init__(self, client: Any, name: str) -> None:
         self._client = client
@@ -40,7 +40,7 @@ class Bare:
 
 
 class Owned(Bare):
-    """A late holder does not release the lock of the next one: so the release is a script, and acquiring, too."""
+    """A late holder does not release the next one's lock: so the release is a script, and acquiring, too."""
 
     def __init__(self, client: Any, name: str) -> None:
         super().__init__(client, name)
@@ -82,7 +82,7 @@ class Fenced(Bounded):
 
 
 class InOrder(Fenced):
-    """Both look whether another one waits."""
+    """Both check whether another one waits."""
 
     granted = f"{Fenced.granted} {_LOOKS}"
     looks = _LOOKS

@@ -1,8 +1,8 @@
 """``python -m benchmarks.servers``: locks on a Redis server beside their peers, in one run.
 
-It starts a `redis-server` of its own on loopback. Each kind of lock runs in turn in each round, so that a machine that
-is busy with something else disturbs all of them; what is printed is the median over the rounds, and the longest
-wait of all rounds. What is not installed is left out.
+It starts a `redis-server` of its own on loopback. Each kind of lock runs in turn in each round, so that other work of
+the machine disturbs all of them. The output is the median over the rounds, and the longest wait of all rounds. Missing
+packages are left out.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Lock = AbstractContextManager[Any]
 
 
 class _PythonRedisLock:
-    """A lock of python-redis-lock, which makes one for each hold."""
+    """A lock of python-redis-lock, with a new one for each hold."""
 
     def __init__(self, client: Any, name: str) -> None:
         self._make: Callable[[], Any] = partial(package("redis_lock").Lock, client, name, expire=30)
@@ -93,7 +93,7 @@ def main() -> int:
 
 
 def _steps(port: int, options: argparse.Namespace) -> list[str]:
-    """What each guarantee costs."""
+    """The cost of each guarantee."""
     table = _table(port, options.rounds, options.seconds, 1, STEPS)
     return [_title("One process alone, each step in turn in one run"), *table, ""]
 
@@ -140,7 +140,7 @@ def _server() -> Iterator[tuple[int, Any]]:
 
 
 def _work(kind: str, port: str, name: str, seconds: float) -> None:
-    """In its own process: take the lock again and again, and print how long each wait was."""
+    """In its own process: acquire the lock repeatedly, and print how long each wait was."""
     client = package("redis").Redis("127.0.0.1", int(port), socket_timeout=30.0)
     lock = (KINDS | STEPS)[kind](client, name)
     with lock:
@@ -218,7 +218,7 @@ def _contend(kind: str, port: int, seconds: float, processes: int, apart: bool) 
 
 
 def _waiters(port: int, client: Any, number: int) -> list[str]:
-    """How much a server has to do for threads that wait, its memory for each, and how soon all have had their turn."""
+    """A server's work for waiting threads, its memory for each, and the time until all have had their turn."""
     look = 5.0
     lock = RedisLock(package("redis").Redis("127.0.0.1", port, socket_timeout=30.0), "waited for", lease=WAIT)
 
@@ -251,10 +251,10 @@ def _waiters(port: int, client: Any, number: int) -> list[str]:
 
 
 def _at_its_limit(port: int, client: Any) -> list[str]:
-    """How much a server can do: a client in C sends one command of a lock until the server is busy.
+    """A server's limit: a client in C sends one command of a lock until the server is fully busy.
 
-    Each acquisition gets its own lock. The locks that are released, and the one that is waited for with its queue,
-    are put there before. What was acquired and released is counted, for a command that finds nothing to do is faster.
+    Each acquisition gets its own lock. The locks to release, and the one to wait for with its queue, are created
+    before. The acquisitions and releases are counted, because a command without anything to do is faster.
     """
     program = shutil.which("redis-benchmark")
     if program is None:
@@ -265,7 +265,7 @@ def _at_its_limit(port: int, client: Any) -> list[str]:
     lease, many, queue = lock._lease, 400_000, 10_000
 
     def measured(script: Any, member: str, how: str, name: str, number: int) -> tuple[float, float]:
-        """How many of a command a second, and how much of a processor the server used."""
+        """How many commands a second, and how much of a processor the server used."""
         keys = [key.decode().replace("free", name) for key in lease.server._key_arguments[1:]]
         options = ["-p", str(port), "-n", str(number), "-c", "50", "-r", str(10**9 if how == "try" else many), "--csv"]
         command = ["EVALSHA", script.sha.decode(), str(len(keys)), *keys, "token", "30000", member, how]

@@ -36,7 +36,7 @@ def _culsans() -> Any:
 
 
 def _side_by_side(threads: int, make: Callable[[], Any], statement: str) -> Callable[[ExitStack], Work]:
-    """Each of some threads takes the lock again and again, and computes for some tens of microseconds under it."""
+    """Each of some threads acquires the lock repeatedly, and computes for some tens of microseconds under it."""
 
     def open_(_: ExitStack) -> Work:
         lock = make()

@@ -1,4 +1,4 @@
-"""Floors of the locks that several threads hold at once: what each guarantee adds to a free permit."""
+"""Floors of the locks that several threads hold at once: the cost of each guarantee beyond a free permit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _nobody: Final = list[object]().clear
 
 
 class Nothing:
-    """Enters and leaves in Python, and does nothing: what it takes to be a ``with`` on a class."""
+    """Enters and leaves in Python, and does nothing: the cost of a ``with`` on a class."""
 
     __slots__ = ()
 
@@ -31,7 +31,7 @@ class Nothing:
 
 
 class LeftInC:
-    """The same, left by a function of C, so that an interrupt can't come before what it does."""
+    """The same, left by a function of C, so that an interrupt can't come before the function's work."""
 
     __slots__ = ("_leaving",)
 
@@ -75,7 +75,7 @@ class Named:
 
 
 class Limited(Named):
-    """There are two permits. A thread that finds none would wait, but here one always is free."""
+    """There are two permits. A thread without one would wait, but here one is always free."""
 
     __slots__ = ("_permits",)
 
@@ -95,7 +95,7 @@ class Limited(Named):
 
 
 class Ringing(Limited):
-    """The release also wakes the first waiter, in the same call of C, so no interrupt can lose that."""
+    """The release also wakes the first waiter, in the same call of C, so that no interrupt can lose the wakeup."""
 
     __slots__ = ()
 
@@ -105,7 +105,7 @@ class Ringing(Limited):
 
 
 class Deep(Ringing):
-    """It is not entered if there is too little of the stack to leave it."""
+    """It is not entered if the stack is too small to leave it."""
 
     __slots__ = ()
 
