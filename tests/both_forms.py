@@ -1,4 +1,4 @@
-"""Both forms of the library in one process: the compiled one, and a second copy that is Python alone."""
+"""Both forms of the library in one process: the compiled one, and a second copy in Python alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ needs_the_core = pytest.mark.skipif(not compiled, reason="the core is not compil
 
 @cache
 def pure() -> Any:
-    """Import the library once more, without the core, and leave `sys.modules` as it was."""
+    """Import the library once more, without the core, and restore `sys.modules`."""
     kept = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "syncprims"}
     before = os.environ.get("SYNCPRIMS_PURE")
     os.environ["SYNCPRIMS_PURE"] = "1"
@@ -39,12 +39,12 @@ def pure() -> Any:
 
 
 def examples(usually: int) -> int:
-    """Return how many examples a comparison has that usually has so many; `python -m evidence core` asks for more."""
+    """Return how many examples a comparison has, usually this many; `python -m evidence core` asks for more."""
     return usually * int(os.environ.get("SYNCPRIMS_EXAMPLES", "1"))
 
 
 def outcome(call: Any, *args: Any, **kwargs: Any) -> tuple[object, ...]:
-    """What a call comes to: its result with its type, or the error with its text and the error's own facts."""
+    """The outcome of a call: its result with its type, or the error with its text and attributes."""
     outcomes["calls"] += 1
     try:
         result = call(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""What every test needs, and what some need."""
+"""Fixtures and hooks for all tests."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-# A shell starts its background jobs with SIGINT ignored, and programs inherit that: the tests of Ctrl-C would wait for
-# something that never comes.
+# A shell starts its background jobs with SIGINT ignored, and programs inherit that: the tests of Ctrl-C would wait
+# forever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -61,7 +61,7 @@ def sendable(text: str) -> str:
 
 @pytest.fixture(autouse=True)
 def tracer_kept() -> Iterator[None]:
-    """Fail a test that takes the tracer away: coverage would not see what later tests run in this process."""
+    """Fail a test that removes the tracer: coverage would not see later tests in this process."""
     before = sys.gettrace()
     yield
     after = sys.gettrace()
@@ -72,7 +72,7 @@ def tracer_kept() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def inversions_on_purpose(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Exempt a test that deadlocks on purpose, where the whole suite is run under the lock-order check."""
+    """Exempt a test that deadlocks on purpose, if the whole suite runs under the lock-order check."""
     if request.node.get_closest_marker("inverts") is None:
         yield
     else:
@@ -84,7 +84,7 @@ def inversions_on_purpose(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def small_heap() -> Iterator[None]:
-    """Let collections look only at what the test makes: all else, the test runner's modules above all, takes longer."""
+    """Let collections look only at the test's objects: all others, above all the test runner's, take longer."""
     gc.freeze()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Explorations of interleavings by frontrun, each its own program: how to run one, and what it says."""
+"""Explorations of interleavings by frontrun, each in its own program: how to run one, and its report."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
-# frontrun replaces the locks of the whole process and looks into no installed package, so each exploration is a
-# process of its own, on the sources. Of its verdicts with threads `exhausted` is always None, but it goes on until its
-# time is up or there is nothing left to explore. So what a complete exploration claims is: every interleaving with at
-# most so many preemptions, as far as frontrun sees that two instructions touch the same attribute, dictionary or lock.
-# How far that is, the mutations show.
+# frontrun replaces the locks of the whole process and looks into no installed package, so each exploration is a process
+# of its own, with the sources. Of its verdicts with threads `exhausted` is always None, but it goes on until its time
+# is up or nothing is left to explore. So a complete exploration covers every interleaving with at most so many
+# preemptions, as far as frontrun sees that two instructions touch the same attribute, dictionary or lock. The mutations
+# show how far that is.
 
 
 @dataclass
 class Report:
-    """What an exploration came to."""
+    """The result of an exploration."""
 
     holds: bool | None
     explored: int
@@ -33,19 +33,19 @@ class Report:
 
 
 class Scenario(Protocol):
-    """The state of one execution; the class makes it, and tells what the threads do with it."""
+    """The state of one execution; the class makes it, and defines the threads."""
 
     workers: Sequence[Callable[[Any], object]]
 
     def holds(self) -> bool:
-        """Whether all is well in the end."""
+        """Whether the final state is right."""
 
 
 def explore(script: Path, scenario: str, *, preemptions: int, seconds: float) -> Report:
     """Explore in another process, and return its report."""
-    from programs import environment  # here, because that process changes what the library imports before it does
+    from programs import environment  # here, because that process first changes what the library imports
 
-    # A check would look at the order of the locks whose order is explored, and nothing can look into compiled code.
+    # A check would see the order of the explored locks, and compiled code can't be explored.
     inherited = environment(tests=True, without=["SYNCPRIMS_LOCK_ORDER"]) | {"SYNCPRIMS_PURE": "1"}
     ran = subprocess.run(
         [sys.executable, script, scenario, str(preemptions), str(seconds)],
@@ -60,8 +60,8 @@ def explore(script: Path, scenario: str, *, preemptions: int, seconds: float) ->
 
 
 def main(scenarios: dict[str, Any], outcomes: dict[str, int], name: str, preemptions: str, seconds: str) -> None:
-    """Be that process: explore the scenario of that name, and print the report."""
-    import frontrun  # type: ignore[import-untyped]  # it has no types, and is not there for every interpreter
+    """The main function of that process: explore the scenario with that name, and print the report."""
+    import frontrun  # type: ignore[import-untyped]  # it has no types, and does not exist for every interpreter
 
     kind = scenarios[name]
     if hasattr(kind, "mutate"):
@@ -71,7 +71,7 @@ def main(scenarios: dict[str, Any], outcomes: dict[str, int], name: str, preempt
         gc.collect()
         return kind()
 
-    # A collection in the middle of an execution may run what frontrun wants to schedule, from inside its scheduler.
+    # A collection during an execution may run code that frontrun wants to schedule, from inside its scheduler.
     gc.freeze()
     gc.disable()
     started = monotonic()
@@ -83,18 +83,18 @@ def main(scenarios: dict[str, Any], outcomes: dict[str, int], name: str, preempt
             invariant=kind.holds,
             preemption_bound=int(preemptions),
             total_timeout=float(seconds),
-            # Under its own clock it knows at once that all threads are blocked.
+            # With its own clock it knows at once that all threads are blocked.
             clock=getattr(kind, "clock", "virtual"),
             detect_io=False,
-            timeout_per_run=60.0,  # by the wall's clock; a busy machine may keep a thread from its turn for long
+            timeout_per_run=60.0,  # by the real clock; a busy machine may delay a thread for long
             trace_packages=["syncprims.*"],
             reproduce_on_failure=0,
         )
-    except Exception as error:  # of a thread
+    except Exception as error:  # from a thread
         report.explanation = repr(error)
     else:
         report.holds, report.explored = result.property_holds, result.num_explored
         report.complete = result.property_holds is True and monotonic() - started < float(seconds)
         report.explanation = result.explanation or result.inconclusive_reason
     print(json.dumps(asdict(report)), flush=True)
-    os._exit(0)  # threads of an execution that was given up may be left, and can't be ended
+    os._exit(0)  # threads of an abandoned execution may be left, and can't be ended

@@ -1,8 +1,8 @@
-"""Histories of what several threads did at once to one thing, and whether one thread after another could have done it.
+"""Histories of concurrent calls of several threads, and whether one thread after another could have made them.
 
-A history is linearizable if its calls can be put into one order in which each does what the model allows, and in which
-none comes before one that had ended when it began. Wing and Gong's search tries those orders, first by first; what it
-has tried already (the calls that are left, and the state of the model) it does not try again.
+A history is linearizable if its calls can be put into one order in which each has an outcome of the model, and in which
+none comes before a call that had ended when it began. Wing and Gong's search tries those orders, depth first. It does
+not repeat what it has tried: the same calls that are left, with the same state of the model.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ S = TypeVar("S", bound=Hashable)
 
 @dataclass(frozen=True)
 class Call(Generic[S]):
-    """What a thread did in how much time, and how that came out."""
+    """A call of a thread: its time and its outcome."""
 
     thread: int
     what: Hashable
@@ -35,12 +35,12 @@ class Call(Generic[S]):
 
 
 def linearizable(history: Sequence[Call[S]], start: S, model: Callable[[S, Call[S]], S | None]) -> bool:
-    """Whether the history could have been made by one thread after another.
+    """Whether one thread after another could have made the history.
 
     Args:
         history: The calls of all threads.
         start: The model's state before them.
-        model: Returns the state after a call, or None if it can't come out like that in this state.
+        model: Returns the state after a call, or None if the call can't have that outcome in this state.
     """
     parts, before = _parts(history)
     tried: set[tuple[frozenset[int], S]] = set()
@@ -79,14 +79,14 @@ Act = Callable[[], Hashable]
 
 
 class Recorder(Generic[S]):
-    """Does things, one after the other, in one thread of several, and notes when and how."""
+    """Makes calls, one after the other, in one thread of several, and notes the times and outcomes."""
 
     def __init__(self, thread: int, history: list[Call[S]]) -> None:
         self.thread = thread
         self._history = history
 
     def __call__(self, what: Hashable, act: Act, then: tuple[Hashable, ...] = ()) -> object:
-        """Do it; note it; return how it came out."""
+        """Make the call, note it, and return its outcome."""
         began = perf_counter_ns()
         outcome = act()
         self._history.append(Call(self.thread, what, outcome, began, perf_counter_ns(), then))
@@ -94,9 +94,9 @@ class Recorder(Generic[S]):
 
 
 def record(bodies: Sequence[Callable[[Recorder[S]], object]], random: Random) -> list[Call[S]]:
-    """Run each body in its own thread, all at once, and return what they noted.
+    """Run each body in its own thread, all at once, and return their notes.
 
-    Before every line of Python a thread may let another one go on, so that they meet in the middle of calls.
+    Before every line of Python a thread may let another one go on, so that calls overlap.
     """
 
     def restless(frame: FrameType, event: str, arg: object) -> Any:
@@ -122,5 +122,5 @@ def record(bodies: Sequence[Callable[[Recorder[S]], object]], random: Random) ->
 
 
 def overlaps(history: Sequence[Call[S]]) -> bool:
-    """Whether any two calls of it met."""
+    """Whether any two calls overlapped."""
     return any(one.began < other.began < one.ended for one in history for other in history if one is not other)

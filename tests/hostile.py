@@ -1,4 +1,4 @@
-"""Objects of a user's that allow no touch: each method that a message or a comparison would call raises `Touched`."""
+"""Users' objects that refuse any touch: each method that a message or a comparison would call raises `Touched`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The one place where the tests poll: for what happens in another process, for which there is no event.
+"""The one place where the tests poll: for changes in another process, for which there is no event.
 
-It is also the place that sends signals to a program that is about to wait, because one of them may not be enough.
+It also sends signals to a program that is about to wait, because one of them may not be enough.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _AGAIN = 10.0  # seconds until a signal is sent once more
 
 
 def until(condition: Callable[[], object], limit: float = LIMIT) -> None:
-    """Look again and again until it is true: a process has ended, a port answers, a file is there.
+    """Poll until the condition is true: a process has ended, a port answers, a file exists.
 
-    Processes that share nothing with the test but the system can't set its events. So it looks every few milliseconds,
-    which decides only when it goes on, never what it sees; and it gives up with an error, so that nothing hangs.
+    A process that shares only the system with the test can't set its events. So this looks every few milliseconds. The
+    interval decides only when the test goes on, not its result; and after a limit it raises, so that nothing hangs.
 
     Raises:
-        TimeoutError: It did not come true within so many seconds.
+        TimeoutError: The condition did not become true within so many seconds.
     """
     ends = time.monotonic() + limit
     while not condition():
@@ -34,17 +34,17 @@ def until(condition: Callable[[], object], limit: float = LIMIT) -> None:
 
 
 def until_exists(path: str | os.PathLike[str], limit: float = LIMIT) -> None:
-    """Wait for a file, in which another process leaves a message, or by which it lets this one go."""
+    """Wait for a file, in which another process leaves a message, or by which it lets this one go on."""
     until(lambda: os.path.exists(path), limit)
 
 
 @contextmanager
 def sending(send: Callable[..., object], *signal: int) -> Iterator[None]:
-    """Send a signal, and again as long as the block runs, which waits for its effect.
+    """Send a signal repeatedly as long as the block runs, which waits for its effect.
 
-    If a signal comes after Python has looked for one and before the system's wait begins, CPython handles it only when
+    If a signal comes after Python has checked for one and before the system's wait begins, CPython handles it only when
     that wait is over: the wait for a bare lock has this gap too. A program that says "I'm ready" and then waits is just
-    there. So one signal in thousands has no effect, as one Ctrl-C has; the next one comes during the wait.
+    there. So one signal in thousands has no effect, like one Ctrl-C; the next one comes during the wait.
     """
     over = Event()
 
@@ -63,7 +63,7 @@ def sending(send: Callable[..., object], *signal: int) -> Iterator[None]:
 
 
 def ended(pid: int, limit: float = LIMIT) -> bool:
-    """Wait until there is no such process; False if it lives on. One that was not reaped counts as ended."""
+    """Wait until the process has ended; False if it lives on. One that was not reaped counts as ended."""
     try:
         until(lambda: _has_ended(pid), limit)
     except TimeoutError:
@@ -74,10 +74,10 @@ def ended(pid: int, limit: float = LIMIT) -> bool:
 def _has_ended(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-        # Its files are closed when its last thread has ended, and not when the first has.
+        # Its files are closed when its last thread has ended, not when its first has.
         threads = len(os.listdir(f"/proc/{pid}/task"))
         return threads == 1 and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except ProcessLookupError:
         return True
-    except FileNotFoundError:  # it ended just now, which the next look finds; or there are no such files here
+    except FileNotFoundError:  # it ended just now, which the next look finds; or this system has no such files
         return False

@@ -1,4 +1,4 @@
-"""Programs that tests start: the environment in which they find the library, and the Python that runs them."""
+"""Programs that tests start: their environment, in which they find the library, and their Python."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def environment(*, tests: bool = False, without: Collection[str] = ()) -> dict[s
     """Return this process's environment, with the library of this process on the path.
 
     Args:
-        tests: Put the folder of the tests on the path as well, for programs that use what is in it.
+        tests: Put the folder of the tests on the path as well, for programs that import from it.
         without: Variables to leave out.
     """
     folders = [*([TESTS] if tests else []), Path(syncprims.__file__).parents[1]]

@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say, leave out what is not installed, and draw what they have kept."""
+"""The benchmarks measure the right things, leave out missing packages, and draw the kept figures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import syncprims
 from programs import environment
 from syncprims import compiled
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # they are no part of the package
+sys.path.insert(0, str(Path(__file__).parents[1]))  # they are not part of the package
 try:
     from benchmarks import __main__ as command
     from benchmarks import figures
@@ -35,12 +35,12 @@ pytestmark = pytest.mark.usefixtures("small_heap")  # every round collects garba
 
 KEPT = Path(__file__).parents[1] / "docs" / "benchmarks"
 
-# Those that start no process: the others take their time.
+# The groups that start no process; the others take long.
 QUICK = [group for group in GROUPS if not group.key.endswith(("processes", "import"))]
 
 
 def steady(seconds: float) -> Work:
-    """Make work that always takes this long for each operation, as it says."""
+    """Make work that always takes this long for each operation, by its own account."""
     return lambda operations: seconds * operations
 
 
@@ -59,7 +59,7 @@ def test_every_case_of_ours_can_be_measured(group: Group) -> None:
 
 
 def test_ratios_are_of_one_round_and_their_median_is_told() -> None:
-    """Where times drift and leap, the ratio to the baseline of the same round is what counts."""
+    """If times drift and jump, the ratio to the baseline of the same round counts."""
     drift = iter([1.0, 10.0, 7.0, 0.5, 3.0, 1.0])  # the first for the warm-up
     now = 1.0
 
@@ -110,7 +110,7 @@ def test_order_of_the_cases_alternates() -> None:
 
 
 def test_a_peer_that_is_not_installed_is_left_out_and_named() -> None:
-    """The others are measured all the same."""
+    """The others are measured nevertheless."""
     said: list[str] = []
 
     def missing(_: ExitStack) -> NoReturn:
@@ -122,9 +122,9 @@ def test_a_peer_that_is_not_installed_is_left_out_and_named() -> None:
 
 
 def test_both_forms_are_measured_whichever_runs() -> None:
-    """The groups of the core have the compiled form and Python alone, and the first is never taken for the second.
+    """The groups of the core have the compiled form and Python alone, and the first is never confused with the second.
 
-    Also if Python alone was asked for, and the core is there.
+    This holds also if Python alone was requested, and the core exists.
     """
     assert form(compiled=compiled) is syncprims
     assert not form(compiled=False).compiled
@@ -138,7 +138,7 @@ def test_both_forms_are_measured_whichever_runs() -> None:
 
 @pytest.mark.parametrize("pure", ["", "1"])
 def test_a_program_that_refuses_the_core_can_measure_it(pure: str) -> None:
-    """Which forms there are does not depend on the form that was asked for, and that stays as it was."""
+    """The requested form does not decide which forms exist, and it stays unchanged."""
     program = (
         "import os; from benchmarks.forms import form\n"
         "assert not form(compiled=False).compiled\n"
@@ -151,7 +151,7 @@ def test_a_program_that_refuses_the_core_can_measure_it(pure: str) -> None:
 
 
 def run_program(program: str, pure: str) -> str:
-    """Run it with the benchmarks in reach, and return what it prints."""
+    """Run it with the benchmarks on its path, and return its output."""
     env = {**environment(), "SYNCPRIMS_PURE": pure}
     env["PYTHONPATH"] += os.pathsep + str(Path(__file__).parents[1])
     run = subprocess.run(
@@ -163,12 +163,12 @@ def run_program(program: str, pure: str) -> str:
 
 @cache
 def core_is_there() -> bool:
-    """Whether a program that refuses nothing gets the core, whatever this one has asked for."""
+    """Whether a program that refuses nothing gets the core, whatever this one has requested."""
     return run_program("import syncprims; print(syncprims.compiled)", "") == "True"
 
 
 def test_loop_repeats_its_statement_as_often_as_told() -> None:
-    """And it returns the seconds that this took."""
+    """It returns the seconds that this took."""
     hits: list[int] = []
     assert loop("hits.append(1)", hits=hits)(5) > 0
     assert hits == [1] * 5
@@ -177,7 +177,7 @@ def test_loop_repeats_its_statement_as_often_as_told() -> None:
 def test_command_keeps_the_figures_and_draws_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Figures and raw numbers, tables and well-formed plots: all in the folder, and added to on the next run."""
+    """Figures and raw numbers, tables and well-formed plots: all are in the folder, and the next run adds to them."""
     for only in ("memory", "counter-contended"):
         monkeypatch.setattr(sys, "argv", ["benchmarks", "--rounds", "2", "--only", only, "--into", str(tmp_path)])
         assert command.main() == 0
@@ -194,7 +194,7 @@ def test_command_keeps_the_figures_and_draws_them(
 
 
 def test_figures_come_back_as_they_were_kept_and_new_ones_replace_their_group(tmp_path: Path) -> None:
-    """In the order of the page and of the interpreters, whichever was measured last."""
+    """They are in the order of the page and of the interpreters, whichever was measured last."""
 
     def measured(python: str, group: str, *cases: str) -> list[figures.Figures]:
         return [figures.of(python, group, Measured(case, 64, [1.5, 2.5], [1e-7, 3e-7])) for case in cases]
@@ -209,18 +209,18 @@ def test_figures_come_back_as_they_were_kept_and_new_ones_replace_their_group(tm
 
 
 def test_the_page_shows_what_is_kept(tmp_path: Path) -> None:
-    """The tables and plots of the pages are those that the kept figures give, to the letter; no plot is left over."""
+    """The tables and plots of the pages are exactly those of the kept figures; no plot is left over."""
     if not KEPT.is_dir():
         pytest.skip("the pages are not there: only the tests were copied")
     for name in ("figures.csv", "machines.json"):
         shutil.copy(KEPT / name, tmp_path)
     drawn = {path.name: path.read_text(encoding="utf-8") for path in draw(tmp_path)}
     shown = {path.name: path.read_text(encoding="utf-8") for path in [*KEPT.glob("*.svg"), *KEPT.glob("*.txt")]}
-    shown.pop("constructions.txt", None)  # which a command of its own writes
+    shown.pop("constructions.txt", None)  # another command writes it
     assert drawn == shown, "run python -m benchmarks --draw"
 
 
 def test_every_kept_figure_is_of_a_case_that_is_still_measured() -> None:
-    """A case that was renamed or removed takes its figures with it, or they would vanish from the page in silence."""
+    """A case that was renamed or removed must take its figures with it, or they would silently vanish from the page."""
     known = {(group.key, case.name) for group in GROUPS for case in group.cases}
     assert {(one.group, one.case) for one in figures.load(KEPT)} <= known

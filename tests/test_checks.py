@@ -26,7 +26,7 @@ SESSIONS = {
 
 
 def test_workflow_runs_each_session() -> None:
-    """Every session but those on demand has its place in the workflow, and no job runs anything else."""
+    """Every session but those on demand is in the workflow, and no job runs anything else."""
     workflow = WORKFLOW.read_text(encoding="utf-8")
     (matrix,) = re.findall(r"session: \[(.*)\]", workflow)
     named = set(re.findall(r"run: nox .*?-s (\w+)", workflow)) | set(matrix.split(", "))
@@ -42,7 +42,7 @@ def test_ci_run_runs_each_session() -> None:
 
 
 def test_actions_are_pinned_to_commits() -> None:
-    """A tag may be moved to other code; a commit can't be. Beside it is the version that it is."""
+    """A tag may be moved to other code; a commit can't be. Beside it is its version."""
     used = re.findall(r"uses: (.+)", WORKFLOW.read_text(encoding="utf-8"))
     assert used
     for action in used:
@@ -50,7 +50,7 @@ def test_actions_are_pinned_to_commits() -> None:
 
 
 def test_free_threaded_tests_need_no_more_than_the_others() -> None:
-    """Their list of packages is that of the others, without those that have no wheels there, and one more."""
+    """Their list of packages is that of the others, without packages that have no wheels there, and with one more."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
     def names(requirements: list[str]) -> set[str]:
@@ -63,5 +63,5 @@ def test_free_threaded_tests_need_no_more_than_the_others() -> None:
 
 @pytest.mark.parametrize("path", re.findall(r'"(tests/[^"{}]+)"', NOXFILE))
 def test_every_path_in_the_noxfile_exists(path: str) -> None:
-    """A test that was moved takes its name in the list of checks with it."""
+    """A test that was moved has its new name in the list of checks."""
     assert (ROOT / path).exists()

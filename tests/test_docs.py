@@ -28,7 +28,7 @@ PRIMITIVES = ["AtomicCounter", "CallbackPool", "LockAdapter", "OrderedRunner", "
 
 @pytest.mark.parametrize("name", sorted(set(errors.__all__) - {"SyncError", "SyncTimeoutError"}))
 def test_each_error_is_in_the_table_and_described(name: str) -> None:
-    """The page of errors says of each what causes it and what to do, and shows its docstring."""
+    """The page of errors has the cause of each error and the remedy, and shows its docstring."""
     page = PAGES["reference/errors.rst"]
     assert f"   * - `{name}`\n" in page
     assert f".. autoexception:: {name}\n" in page
@@ -36,7 +36,7 @@ def test_each_error_is_in_the_table_and_described(name: str) -> None:
 
 @pytest.mark.parametrize("name", syncprims.__all__)
 def test_each_public_name_has_its_place_in_the_reference(name: str) -> None:
-    """Whatever can be imported from the package is described on one page of the reference."""
+    """Every name that can be imported from the package is described on one page of the reference."""
     directives = (f":: {name}\n", f":: {name}(")
     pages = [path for path, text in PAGES.items() if any(directive in text for directive in directives)]
     assert len(pages) == 1, pages
@@ -50,7 +50,7 @@ def test_each_message_that_the_page_of_symptoms_explains_exists() -> None:
     sources = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
     with pytest.raises(RuntimeError) as of_c:
         syncprims.TimedLock().release()
-    known = re.sub(r'"\s+f?"', "", sources) + str(of_c.value)  # a string may be in pieces
+    known = re.sub(r'"\s+f?"', "", sources) + str(of_c.value)  # a string may be in several pieces
     parts = [part.strip(" ,") for words in re.findall("``(.*?)``", rows) for part in words.split("…")]
     assert len(parts) > 10
     assert not [part for part in parts if part not in known]
@@ -58,7 +58,7 @@ def test_each_message_that_the_page_of_symptoms_explains_exists() -> None:
 
 @pytest.mark.parametrize("module", [adapters, diagnostics, testing, watch], ids=lambda module: module.__name__)
 def test_each_name_of_the_modules_has_its_place_in_the_reference(module: ModuleType) -> None:
-    """Whatever can be imported from its own module is described on that module's page."""
+    """Every name that can be imported from its own module is described on that module's page."""
     page = PAGES[f"reference/{module.__name__.rpartition('.')[2]}.rst"]
     names = set(module.__all__) - set(syncprims.__all__)
     assert not [name for name in names if not re.search(rf"^\.\. auto\w+:: {name}$", page, re.MULTILINE)]
@@ -66,7 +66,7 @@ def test_each_name_of_the_modules_has_its_place_in_the_reference(module: ModuleT
 
 @pytest.mark.parametrize("name", PRIMITIVES)
 def test_each_primitive_says_what_it_promises(name: str) -> None:
-    """Its docstring has an example and the four sections, in the order of the house."""
+    """Its docstring has an example and the four sections, in the usual order."""
     text = inspect.getdoc(getattr(syncprims, name)) or ""
     sections = [">>> ", "**Fairness", "**Thread safety", "**Differences from ", "**Subclassing"]
     places = [text.find(section) for section in sections]
@@ -121,21 +121,21 @@ def test_paths_of_tests_that_are_shown_exist(path: str) -> None:
 
 
 def test_the_pages_stay_light() -> None:
-    """All that is kept for them is at most 1.5 MB: figures belong there, the raw numbers behind them do not."""
+    """All figures kept for them have at most 1.5 MB: the raw numbers don't belong there."""
     made = {DOCS / "_build", DOCS / "benchmarks" / "raw"}
     kept = [path for path in DOCS.rglob("*") if path.is_file() and path.suffix != ".pyc" and not made & {*path.parents}]
     assert sum(path.stat().st_size for path in kept) <= 1_500_000
 
 
 def on_the_map() -> Iterator[Path]:
-    """Yield each file and folder that CONTRIBUTING.md's map names; what is further in is in the folder above it."""
+    """Yield each file and folder of CONTRIBUTING.md's map; indented lines are in the folder above them."""
     drawn = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("```text\n")[2].partition("```")[0]
     folders: list[tuple[int, Path]] = []
     for line in drawn.splitlines():
         depth = len(line) - len(line.lstrip())
         folders = [(outer, folder) for outer, folder in folders if outer < depth]
         for name in re.split(r" {3,}", line.strip())[0].split():
-            # The package may be one that was installed, beside tests that were copied alone.
+            # The package may be an installed one, beside tests that were copied alone.
             path = PACKAGE if name == "src/syncprims/" else (folders[-1][1] if folders else ROOT) / name
             if name.endswith("/"):
                 folders.append((depth, path))
@@ -143,7 +143,7 @@ def on_the_map() -> Iterator[Path]:
 
 
 def test_the_map_is_that_of_the_tree() -> None:
-    """CONTRIBUTING.md's map names each file and folder of the library, and what tests share, once."""
+    """CONTRIBUTING.md's map names each file and folder of the library, and the shared files of tests, once."""
     named = list(on_the_map())
     assert [path for path in named if not path.exists()] == [], "gone"
     left_out = ("__init__.py", "__pycache__", "py.typed")
@@ -156,7 +156,7 @@ def test_the_map_is_that_of_the_tree() -> None:
 
 
 def test_the_folders_of_the_tests_are_those_of_the_library() -> None:
-    """Each subject has one name: its tests are in a folder that is called as the library's is."""
+    """Each subject has one name: its tests are in a folder with the same name as the library's."""
     subjects = {path.name.strip("_") for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
     assert subjects | {"evidence", "pages", "pool_faults", "typing"} == {
         path.name for path in TESTS.iterdir() if any(path.glob("*.py"))
@@ -164,7 +164,7 @@ def test_the_folders_of_the_tests_are_those_of_the_library() -> None:
 
 
 def test_each_likely_change_has_its_file_and_its_tests() -> None:
-    """CONTRIBUTING.md says for thirty changes and more where to make them, and what tests them: all of it is there."""
+    """CONTRIBUTING.md lists the files and tests for over thirty changes, and all of them exist."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## To change something")[2]
     rows = [line.split("|")[1:-1] for line in text.partition("\n## ")[0].splitlines() if line.startswith("| ")][2:]
     assert len(rows) >= 30

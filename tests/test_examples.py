@@ -22,7 +22,7 @@ LIMIT = 50.0  # seconds
 FILES = {  # a folder for a program that reads one: its output must not depend on this checkout
     "checksums": {"seasons/spring.txt": "rain\n", "seasons/summer.txt": "sun\n", "seasons/late/autumn.txt": "fog\n"}
 }
-NEEDS = re.compile(r"needs|skipped: needs")  # how a program begins that has no server, or not enough of what it needs
+NEEDS = re.compile(r"needs|skipped: needs")  # the output of a program without a server, or without all that it needs
 
 
 def run(program: Path, folder: Path) -> tuple[str, str]:
@@ -46,7 +46,7 @@ def run(program: Path, folder: Path) -> tuple[str, str]:
 
 
 def form(output: str) -> list[str]:
-    """Return the lines without what differs from run to run: order, numbers, units, checksums, widths of columns."""
+    """Return the lines without the parts that differ: order, numbers, units, checksums, widths of columns."""
     output = re.sub(r"\b[0-9a-f]{64}\b", "#", output)
     output = re.sub(r"\b(python3\.\d+)t\b", r"\1", output)  # a folder of the free-threaded build
     return sorted(
@@ -71,7 +71,7 @@ def test_example_runs(program: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(not PAGES.is_dir(), reason="the pages are not there: only the tests were copied")
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.stem)
 def test_each_example_has_its_page(program: Path) -> None:
-    """It shows the whole program, and what that prints."""
+    """It shows the whole program, and its output."""
     page = (PAGES / f"{program.stem}.rst").read_text(encoding="utf-8")
     assert f"literalinclude:: ../../examples/{program.name}\n" in page
     assert f"literalinclude:: {program.stem}.txt\n" in page
@@ -79,13 +79,13 @@ def test_each_example_has_its_page(program: Path) -> None:
 
 
 def test_there_are_examples() -> None:
-    """The worked examples that the documentation speaks of are there."""
+    """The worked examples that the documentation mentions exist."""
     names = {program.stem for program in PROGRAMS}
     assert names >= {"slow_holder_lock", "published_counter", "fizzbuzz_runner", "retrying_pool"}
 
 
 def keep(*names: str) -> None:
-    """Keep what these programs print for their pages, or what all print."""
+    """Keep the output of these programs for their pages, or of all."""
     for program in PROGRAMS:
         if not names or program.stem in names:
             with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,6 @@
-"""The floors: no file of the library knows one that is above it, and none know each other in a cycle.
+"""The floors: no file of the library imports one that is above it, and none import each other in a cycle.
 
-All imports count: those inside functions, those for type checkers alone, and modules that are imported by a name in a
-string.
+All imports count: those inside functions, those for type checkers alone, and imports by a name in a string.
 """
 
 from __future__ import annotations
@@ -78,18 +77,18 @@ def read(folder: Path) -> dict[str, ast.Module]:
 
 
 def seeded(**modules: str) -> dict[str, ast.Module]:
-    """Make the modules of a small package `p`; two underscores in a name stand for a dot."""
+    """Make the modules of a small package `p`; two underscores in a name mean a dot."""
     return {f"p.{name.replace('__', '.')}": ast.parse(text) for name, text in modules.items()} | {"p": ast.parse("")}
 
 
 def home_of(name: str) -> str:
-    """Return the module that a public name of the library comes from."""
+    """Return the module that defines a public name of the library."""
     home: str = getattr(getattr(syncprims, name), "__module__", "syncprims")
     return home
 
 
 def arrows(trees: Trees, public: Callable[[str], str] | None = None) -> set[Arrow]:
-    """Return which module imports which, in whatever way; `public` finds the home of what the package exports."""
+    """Return which module imports which, in any way; `public` finds the module of an exported name."""
     return {(name, to) for name in trees for to in _imported(name, trees, public) if to != name}
 
 
@@ -118,7 +117,7 @@ def _imported(name: str, trees: Trees, public: Callable[[str], str] | None) -> I
 
 
 def _above(name: str, trees: Trees, level: int) -> list[str]:
-    """The parts of the package that so many dots stand for."""
+    """The parts of the package that so many dots mean."""
     if not level:
         return []
     is_package = any(other.startswith(f"{name}.") for other in trees)
@@ -132,14 +131,14 @@ def _is_import(call: ast.Call) -> bool:
 
 
 def _module_of(dotted: str, trees: Trees) -> str | None:
-    """The module that has this name, or in which it is a name; None if that is not one of them."""
+    """The module with this name, or the module that defines it; None if it is not one of these modules."""
     while dotted and dotted not in trees:
         dotted = dotted.rpartition(".")[0]
     return dotted or None
 
 
 def computed(trees: Trees) -> set[str]:
-    """Return the modules that import others by names which only a run can tell."""
+    """Return the modules that import others by names which only a run can determine."""
     return {
         name
         for name, tree in trees.items()
@@ -152,7 +151,7 @@ def computed(trees: Trees) -> set[str]:
 
 
 def floor_of(module: str, floors: tuple[str, ...] = FLOORS) -> int:
-    """Return on which floor a module is: that of its own name, or else of the folder that it is in."""
+    """Return the floor of a module: that of its own name, or else of its folder."""
     name = module.partition(".")[2]
     while name not in floors:
         name = name.rpartition(".")[0]
@@ -165,7 +164,7 @@ def upward(found: Iterable[Arrow], floors: tuple[str, ...] = FLOORS) -> set[Arro
 
 
 def cycles(found: Iterable[Arrow]) -> list[list[str]]:
-    """Return the groups of modules of which each knows, directly or by way of others, all the rest."""
+    """Return the groups of modules of which each imports, directly or indirectly, all the others."""
     known: dict[str, set[str]] = {}
     for start, end in found:
         known.setdefault(start, set()).add(end)
@@ -191,7 +190,7 @@ ARROWS = arrows(OURS, home_of)
 
 
 def test_every_file_has_its_floor() -> None:
-    """A file that is added gets its place: each of `_core` by its name, each other by its folder."""
+    """A new file gets its place: each of `_core` by its name, each other by its folder."""
     homeless = [
         name
         for name in OURS
@@ -202,12 +201,12 @@ def test_every_file_has_its_floor() -> None:
 
 
 def test_arrows_point_down() -> None:
-    """Of all imports none leads from a floor to a higher one."""
+    """No import leads from a floor to a higher one."""
     assert upward(ARROWS) == set()
 
 
 def test_no_files_know_each_other_in_a_cycle() -> None:
-    """Within a floor too, of two files one is below the other."""
+    """Also within a floor, of two files one is below the other."""
     assert cycles(ARROWS) == []
 
 
@@ -220,7 +219,7 @@ def test_no_benchmarks_know_each_other_in_a_cycle() -> None:
 
 
 def test_only_packages_import_by_names_that_a_run_makes() -> None:
-    """What such an import reaches can't be read, so each is known here, and reaches what is below it."""
+    """The target of such an import can't be read, so each is listed here, with targets below it."""
     finds_programs = {"syncprims.watch.launching"}  # of the users'; nothing of the library
     assert computed(OURS) - finds_programs == {"syncprims", "syncprims.adapters"}
     assert {import_module(f"syncprims.{name}").__name__ for name in syncprims._MODULES} <= OURS.keys()
@@ -265,7 +264,7 @@ def test_the_map_has_the_floors_in_their_order() -> None:
     ],
 )
 def test_an_arrow_upward_is_found_however_it_is_written(text: str) -> None:
-    """A module on the ground that knows the attic is caught, and the attic that knows the ground is not."""
+    """A module on the ground that imports the attic is found, and the attic that imports the ground is not."""
     house = seeded(ground=text, attic="from .ground import stone\nimport os")
     found = arrows(house)
     assert found == {("p.ground", "p.attic"), ("p.attic", "p.ground")}
@@ -273,7 +272,7 @@ def test_an_arrow_upward_is_found_however_it_is_written(text: str) -> None:
 
 
 def test_an_arrow_that_is_added_to_the_library_is_found() -> None:
-    """The floors hold in the library itself: one import more in a low file is caught, and so is the cycle it closes."""
+    """The floors are those of the library: one more import in a low file is found, and so is the cycle it closes."""
     low, high = "syncprims._core.waits", "syncprims.diagnostics"
     changed = ast.parse(f"{ast.unparse(OURS[low])}\ndef late():\n    from ..diagnostics import report")
     found = arrows({**OURS, low: changed}, home_of)
@@ -283,7 +282,7 @@ def test_an_arrow_that_is_added_to_the_library_is_found() -> None:
 
 
 def test_a_cycle_is_found_over_several_files() -> None:
-    """Three files of one floor of which each knows the next are one cycle; a fourth that knows them is in none."""
+    """Three files of one floor that import each other in turn are one cycle; a fourth that imports them is in none."""
     house = seeded(
         room__a="from .b import b",
         room__b="from . import c",
@@ -297,12 +296,12 @@ def test_a_cycle_is_found_over_several_files() -> None:
 
 
 def test_a_public_name_is_followed_to_its_home() -> None:
-    """Who imports a name from the package itself knows the module that defines it, and not the roof."""
+    """A module that imports a name from the package itself imports the module that defines it, not the roof."""
     house = seeded(ground="stone = 1", attic="from p import stone\nfrom p import ground")
     assert arrows(house, lambda name: {"stone": "p.ground"}[name]) == {("p.attic", "p.ground")}
     assert ("syncprims._tour.locking", "syncprims._locks.timed_lock") in ARROWS
 
 
 def test_a_name_that_a_run_makes_is_seen() -> None:
-    """An import by a name that is put together can't be followed, and is reported as such."""
+    """An import by a computed name can't be followed, and is reported as such."""
     assert computed(seeded(ground="import_module(f'p.{name}')", attic="import_module('p.ground')")) == {"p.ground"}

@@ -35,7 +35,7 @@ def run(*command: str | Path, **variables: str) -> subprocess.CompletedProcess[s
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of the sources, without what was compiled before."""
+    """A copy of the sources, without compiled files."""
     ignored = shutil.ignore_patterns(
         ".git", "*.so", "*.pyd", "build", "dist", "tests", "docs", ".*_cache", "__pycache__"
     )
@@ -43,7 +43,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def wheel_from(source: Path, into: Path, **variables: str) -> tuple[str, str]:
-    """Build a wheel, and return its file's name and what a program says that has it on its path."""
+    """Build a wheel, and return its file's name and the output of a program that has it on its path."""
     pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
     built = run(*pip, "-w", into, source, **variables)
     assert built.returncode == 0, built.stderr
@@ -67,7 +67,7 @@ def test_with_a_compiler_the_wheel_has_the_core_and_says_so(tree: Path, tmp_path
 def test_without_a_compiler_the_wheel_is_for_every_python(
     tree: Path, tmp_path: Path, variables: dict[str, str]
 ) -> None:
-    """Where nothing can or may be compiled, the wheel has Python alone, is tagged so, and works."""
+    """If nothing can or may be compiled, the wheel has Python alone, is tagged so, and works."""
     name, shown = wheel_from(tree, tmp_path / "out", **variables)
     assert shown == "False 2"
     assert name.endswith("-py3-none-any.whl")
@@ -84,7 +84,7 @@ def test_who_asks_for_the_core_gets_it_or_an_error(tree: Path, tmp_path: Path) -
 
 @needs_a_compiler
 def test_the_source_archive_has_the_core(tree: Path, tmp_path: Path) -> None:
-    """A wheel that is built from the source archive has the core, too; the archive has nothing that was compiled."""
+    """A wheel that is built from the source archive has the core, too; the archive has no compiled files."""
     (tree / "src/syncprims/_speedups.old.so").touch()
     build = "from hatchling.build import build_sdist; import sys; print(build_sdist(sys.argv[1]))"
     made = subprocess.run(
@@ -120,6 +120,6 @@ def test_an_editable_installation_works(tree: Path, tmp_path: Path, variables: d
 
 
 def test_a_bare_clone_needs_no_compiler(tree: Path) -> None:
-    """The sources alone run, as they are."""
+    """The sources alone run, unchanged."""
     shown = run(sys.executable, "-c", SHOW, PYTHONPATH=str(tree / "src"), **NO_COMPILER)
     assert shown.stdout.strip() == "False 2", shown.stderr

@@ -1,4 +1,4 @@
-"""A name means one thing in the whole house: no two files, and no two public classes, are called the same.
+"""A name has one meaning in the whole project: no two files, and no two public classes, have the same name.
 
 A reader who finds a name in a message, a traceback or a comment has one place to look for it.
 """
@@ -18,7 +18,7 @@ import syncprims
 TESTS: Final = Path(__file__).parent
 PACKAGE: Final = Path(syncprims.__file__).parent
 
-# Python, pytest and mypy look for these by their names.
+# Python, pytest and mypy look for these names.
 GIVEN: Final = {"__init__", "__main__", "conftest"}
 
 SAME_FILES: Final = {
@@ -40,7 +40,7 @@ def twice(named: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def files() -> list[tuple[str, str]]:
-    """The names of the files of the library, and of what its tests share: a test itself is found by its folder."""
+    """The names of the library's files, and of shared files of its tests: a test itself is found by its folder."""
     return [
         (path.stem, str(path.relative_to(folder.parent)))
         for folder in (PACKAGE, TESTS)
@@ -50,7 +50,7 @@ def files() -> list[tuple[str, str]]:
 
 
 def classes() -> list[tuple[str, str]]:
-    """The names of the library's classes, without those that one file has for itself."""
+    """The names of the library's classes, without those that are private to a file."""
     return [
         (node.name, str(path.relative_to(PACKAGE)))
         for path in sorted(PACKAGE.rglob("*.py"))
@@ -61,7 +61,7 @@ def classes() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("found", "allowed"), [(files(), SAME_FILES), (classes(), SAME_CLASSES)])
 def test_a_name_means_one_thing(found: list[tuple[str, str]], allowed: dict[str, str]) -> None:
-    """Names that occur twice are those that are allowed to, each for a reason; and none is allowed without need."""
+    """Only allowed names occur twice, each for a reason; and no name is allowed without need."""
     assert len(found) > 100
     assert {name: where for name, where in twice(found).items() if name not in allowed} == {}
     assert allowed.keys() <= twice(found).keys()

@@ -11,7 +11,7 @@ import syncprims
 
 PACKAGE: Final = Path(syncprims.__file__).parent
 
-# Names that no file in Python defines. Where CPython offers nothing public, there is no other way.
+# Names that no Python file defines, for which CPython offers no public alternative.
 FOREIGN: Final = {
     "_active": "threading",
     "_args": "the handles of asyncio's loops",
@@ -52,9 +52,9 @@ FOREIGN: Final = {
 
 
 def reaches(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Yield the private names of attributes that a file asks of others and does not define, and the whole expressions.
+    """Yield the private attributes that a file uses on others and does not define, and the whole expressions.
 
-    Hooks of a class's own bases, asked of the class by its name, are its own.
+    Hooks of a class's own bases, if they are called on the class by its name, are its own.
     """
     mine, classes = set(_defined(tree)), {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
     for node in ast.walk(tree):
@@ -84,7 +84,7 @@ def _defined(tree: ast.Module) -> Iterable[str]:
 
 
 def test_no_file_reaches_into_another_one() -> None:
-    """What is asked for under a private name is defined in the same file, or is not the library's."""
+    """A private name is used only in the file that defines it, or is not the library's."""
     found = {
         str(path.relative_to(PACKAGE)): list(reaches(ast.parse(path.read_text(encoding="utf-8"))))
         for path in sorted(PACKAGE.rglob("*.py"))
@@ -94,7 +94,7 @@ def test_no_file_reaches_into_another_one() -> None:
 
 
 def test_a_reach_is_found_whether_it_reads_or_writes() -> None:
-    """The test of the test: another object's private name counts, and one that the file defines does not."""
+    """The control: a private name of another object counts, and one that the file defines does not."""
     text = """
 class Lock:
     def __init__(self, other):

@@ -1,4 +1,4 @@
-"""What tools show of the library: the names in its public modules, and the arguments of its classes."""
+"""The library in tools: the names in its public modules, and the arguments of its classes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLASSES: set[type] = {
     for module in map(importlib.import_module, MODULES)
     for kind in (getattr(module, name) for name in module.__all__)
     if inspect.isclass(kind)
-    # The others take what Exception takes, or are never made by users.
+    # The others have the arguments of Exception, or are never made by users.
     and not (issubclass(kind, BaseException) and "__init__" not in vars(kind))
     and not getattr(kind, "_is_protocol", False)
 }
@@ -32,7 +32,7 @@ CLASSES: set[type] = {
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_public_module_lists_its_public_names(name: str) -> None:
-    """`dir()` and completion show no name that is not for users, and every one of the others is there."""
+    """`dir()` and completion show all public names, and no others."""
     module = importlib.import_module(name)
     listed = {each for each in dir(module) if not each.startswith("__")}
     parts = {each.partition(".")[2] for each in MODULES[1:]} if module is syncprims else set()
@@ -50,7 +50,7 @@ def test_a_class_shows_the_arguments_that_it_takes(kind: type) -> None:
 
 
 def test_a_pool_s_subclass_shows_its_own_arguments() -> None:
-    """Those of its own ``__init__`` if it has one, with the keywords that it hands on; else the pool's."""
+    """It shows those of its own ``__init__`` if it has one, with the keywords that it passes on; else the pool's."""
 
     class Named(CallbackPool):
         def __init__(self, name: str, **others: Any) -> None:
@@ -66,13 +66,13 @@ def test_a_pool_s_subclass_shows_its_own_arguments() -> None:
 
 @pytest.mark.parametrize("kind", sorted(CLASSES, key=str))
 def test_a_signature_can_be_written_down(kind: type) -> None:
-    """Each default is shown as what one would write, not as an object at an address or of C."""
+    """Each default appears as code, not as an object at an address or of C."""
     shown = [each.default for each in inspect.signature(kind).parameters.values() if each.default is not each.empty]
     assert all(isinstance(each, (bool, int, float, str, tuple, frozenset, type(None), type(...))) for each in shown)
 
 
 def test_a_lock_shows_its_own_arguments_and_a_subclass_its_own() -> None:
-    """That of the class which is asked, whether it is `__init__` or `__new__` that says them."""
+    """It is that of the inspected class, whether `__init__` or `__new__` defines it."""
 
     class Ward(TimedLock):
         def __init__(self, ward: str, *, beds: int = 1) -> None:
@@ -106,7 +106,7 @@ def test_a_lock_shows_its_own_arguments_and_a_subclass_its_own() -> None:
     ],
 )
 def test_a_hooks_arguments_have_no_names_to_keep(kind: Any, hooks: list[str]) -> None:
-    """They are given by position alone, so that a subclass may call them as it likes; checkers agree."""
+    """They are positional only, so that a subclass may rename them; type checkers agree."""
     for hook in hooks:
         _, *parameters = inspect.signature(getattr(kind, hook)).parameters.values()
         assert parameters

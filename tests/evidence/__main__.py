@@ -1,6 +1,6 @@
-"""``python -m evidence``: run the evidence on this interpreter, keep what came of it, make the page's tables.
+"""``python -m evidence``: run the evidence on this interpreter, keep its results, make the page's tables.
 
-Nothing is measured that no test asserts: the tests run as they are, and what they record while they do is added up.
+Every result is asserted by a test: the tests run unchanged, and their records are added up.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from syncprims.testing.interrupts import InterruptReport
 
 TESTS: Final = Path(__file__).parents[1]
 KEPT: Final = TESTS.parent / "docs" / "evidence"
-# Each part can be run by itself, and takes the place of its own results of before.
+# Each part can be run by itself, and replaces its own earlier results.
 PARTS: Final = {
     "sweeps": (
         "locks/test_lock_interrupts.py",
@@ -40,7 +40,7 @@ PARTS: Final = {
         "locks/test_queued_interrupts.py",
     ),
     "orders": ("locks/test_shared_interleavings.py", "locks/test_shared_histories.py"),
-    # What is built on a lock: sweeps and explorations.
+    # The classes that build on a lock: sweeps and explorations.
     "built": (
         "locks/test_keyed.py",
         "locks/test_guarded.py",
@@ -55,7 +55,7 @@ PARTS: Final = {
         "callback_pool/test_pool_races.py",
     ),
     "peers": ("locks/test_lock_peers.py", "callback_pool/test_pool_cpython.py"),
-    # What it comes to over the compiled core, which the others do without.
+    # The results with the compiled core; the other parts run without it.
     "core": (
         "locks/test_lock_interrupts.py",
         "counter/test_counter_interrupts.py",
@@ -84,7 +84,7 @@ PRIMITIVES: Final = {
 
 
 class Evidence:
-    """A plugin of pytest that adds up what the tests come to."""
+    """A pytest plugin that adds up the results of the tests."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
@@ -100,7 +100,7 @@ class Evidence:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
-        """Know what is swept; a sweep that need not be without leaks is a control."""
+        """Note the subject of a sweep; a sweep that is never checked for leaks is a control."""
         self._subject = primitive(item)
         self._unchecked = []
         try:
@@ -110,7 +110,7 @@ class Evidence:
                 self.controls[f"{self._subject} {report.mode}"] += bool(report.leaks)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note how a test came out, and what it recorded."""
+        """Note the outcome and the records of a test."""
         if report.when == "call" or report.outcome != "passed":
             self.outcomes[report.outcome] += 1
         if report.outcome == "failed":
@@ -126,7 +126,7 @@ class Evidence:
                     self.recorded[f"scenarios of {name.rpartition(' ')[2]}"] += 1
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Note what was left out as a whole."""
+        """Note modules that were skipped as a whole."""
         if report.skipped:
             assert isinstance(report.longrepr, tuple)
             self.skipped[report.nodeid] = report.longrepr[2].removeprefix("Skipped: ")
@@ -134,7 +134,7 @@ class Evidence:
             self.failed.append(report.nodeid)
 
     def listen(self) -> None:
-        """Have every report of a sweep noted when it is made, and when it is asked for leaks."""
+        """Let every report of a sweep be noted when it is made, and when it is checked for leaks."""
         make, check = InterruptReport.__init__, InterruptReport.check
 
         def made(report: InterruptReport, *arguments: Any) -> None:
@@ -142,7 +142,7 @@ class Evidence:
             self._unchecked.append(report)
 
         def checked(report: InterruptReport) -> InterruptReport:
-            self._unchecked = [one for one in self._unchecked if one is not report]  # equal ones are others
+            self._unchecked = [one for one in self._unchecked if one is not report]  # equal ones are different reports
             self.swept[f"{self._subject} {report.mode}"] += report.points
             self.leaks[f"{self._subject} {report.mode}"] += len(report.leaks)
             return check(report)
@@ -152,19 +152,19 @@ class Evidence:
 
 
 def primitive(item: pytest.Item) -> str:
-    """What the test is about."""
+    """The subject of the test."""
     parameters = getattr(item, "callspec", None) and item.callspec.params  # type: ignore[attr-defined]  # of a function
     if parameters and getattr(parameters.get("scenario"), "__name__", "") == "by_acquire_all":
         return "acquire_all"
     kind = parameters and parameters.get("kind")
-    if isinstance(kind, type) and kind.__module__.startswith("syncprims."):  # no broken version of it
+    if isinstance(kind, type) and kind.__module__.startswith("syncprims."):  # not a broken version of it
         return kind.__name__
     word = item.path.stem.split("_")[1]
     return PRIMITIVES.get(word, "TimedRLock" if "taken_again" in item.name else "TimedLock")
 
 
 def run(part: str, expression: str) -> dict[str, Any]:
-    """Run the tests of one part; return what they came to."""
+    """Run the tests of one part; return their results."""
     evidence = Evidence()
     if part in SWEEPS:
         evidence.listen()
@@ -202,7 +202,7 @@ def run(part: str, expression: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Run the parts, or nothing, and make the tables of all that is kept."""
+    """Run the parts, or nothing, and make the tables of all kept results."""
     parser = argparse.ArgumentParser(prog="python -m evidence", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; with none, only the tables")
     parser.add_argument("--quick", action="store_true", help="leave out what is marked slow")

@@ -1,4 +1,4 @@
-"""The tables of the page on evidence, made of what was kept on each interpreter."""
+"""The tables of the page on evidence, made from the kept results of each interpreter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from syncprims.testing import MODES
 
 Results = dict[str, dict[str, Any]]
 
-# What each part sweeps that sweeps anything.
+# The subjects of each part's sweeps.
 SWEEPS: Final = {
     "sweeps": ("TimedLock", "TimedRLock", "acquire_all", "OrderedRunner", "AtomicCounter", "CallbackPool"),
     "shared": ("TimedSemaphore", "TimedRWLock", "QueuedLock", "acquire_all"),
@@ -49,13 +49,13 @@ NOT_RUN: Final = "\N{EN DASH}"
 
 
 def write(folder: Path) -> None:
-    """Write every table of what is kept in the folder, beside it."""
+    """Write every table of the results kept in the folder, beside them."""
     for name, table in tables(folder).items():
         (folder / name).write_text(table, encoding="utf-8")
 
 
 def tables(folder: Path) -> dict[str, str]:
-    """Each table by the name of its file."""
+    """Return each table by the name of its file."""
     kept = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("3.*.json")}
     pythons = sorted(kept, key=lambda name: (int(name.removesuffix("t").partition(".")[2]), name))
     results: Results = {name: kept[name] for name in pythons}
@@ -101,7 +101,7 @@ def _controls(part: dict[str, Any] | None, keys: list[str]) -> str:
 
 
 def _recorded(one: dict[str, Any], *parts: str) -> Counter[str]:
-    """What these parts recorded, in sum."""
+    """The records of these parts, added up."""
     recorded: Counter[str] = Counter()
     for part in parts:
         recorded.update(one.get(part, {}).get("recorded", {}))

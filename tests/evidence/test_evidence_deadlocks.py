@@ -1,4 +1,4 @@
-"""No deadlock is invented where locks are taken in order, and in a cycle exactly one thread gives way, every time."""
+"""No deadlock is reported if locks are taken in order, and in a cycle exactly one thread gives way, every time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ a_while = pytest.param(LONG, marks=[pytest.mark.slow, pytest.mark.timeout(LONG +
 
 
 def take_some(locks: list[TimedLock], choice: random.Random) -> None:
-    """Take a few of the locks in their order, by one of the ways there are, and release them."""
+    """Acquire some of the locks in their order, by one of the possible ways, and release them."""
     chosen = sorted(choice.sample(range(len(locks)), choice.randint(1, 4)))
     if choice.random() < 0.25:
         with acquire_all(*(locks[index] for index in chosen), timeout=patience()):
@@ -55,7 +55,7 @@ def nest(locks: list[TimedLock], chosen: list[int], choice: random.Random) -> No
 
 @pytest.mark.parametrize("seconds", [1.5, a_while])
 def test_ordered_acquisition_is_never_reported(seconds: float, record_property: Note) -> None:
-    """Eight threads take random locks out of thirty, always in order, in every way there is: no report."""
+    """Eight threads take random locks out of thirty, always in order, in every possible way: no report."""
     locks: list[TimedLock] = [TimedLock() if number % 3 else TimedRLock() for number in range(30)]
     taken = AtomicCounter()
     end = monotonic() + seconds
@@ -75,7 +75,7 @@ def test_ordered_acquisition_is_never_reported(seconds: float, record_property: 
 
 
 def cycle(size: int, kind: Callable[[], TimedLock], rounds: int) -> None:
-    """Let `size` threads close a cycle of locks, `rounds` times, and count those that were told."""
+    """Let `size` threads close a cycle of locks, `rounds` times, and count the errors."""
     locks = [kind() for _ in range(size)]
     line = Barrier(size)
 
@@ -106,7 +106,7 @@ def cycle(size: int, kind: Callable[[], TimedLock], rounds: int) -> None:
 def test_a_cycle_has_one_victim_every_time(
     size: int, kind: Callable[[], TimedLock], rounds: int, record_property: Note
 ) -> None:
-    """Two, three and eight threads close a cycle at once, many times: one gets the error, all others get through."""
+    """Two, three and eight threads close a cycle at once, many times: one gets the error, all others succeed."""
     cycle(size, kind, rounds)
     record_property("cycles with one victim", rounds)
 
@@ -151,7 +151,7 @@ def test_a_cycle_through_acquire_all_has_one_victim_every_time(rounds: int) -> N
 
         with Threads() as threads:
             told = [threads.start(against), threads.start(together)]
-        # acquire_all may have been too late to take the early one: then there is no cycle.
+        # acquire_all may have been too late to take the early lock: then there is no cycle.
         assert [one.result() for one in told].count(True) <= 1
         assert not early.locked()
         assert not late.locked()

@@ -51,9 +51,9 @@ def hasty_switching() -> Iterator[None]:
 class Town:
     """Locks, counters, runners and pools, and a rule by which no use of them can deadlock.
 
-    Threads take outer locks in their order. Holding those they may wait for tasks of the front pool, which take front
-    locks in their order and may wait for tasks of the back pool, which take back locks alone. Callbacks take the ledger
-    alone. No thread waits for an earlier entry of this list while it holds a later one.
+    Threads acquire outer locks in their order. While they hold those they may wait for tasks of the front pool. Its
+    tasks acquire front locks in their order and may wait for tasks of the back pool, which acquire only back locks.
+    Callbacks acquire only the ledger. No thread waits for an earlier entry of this list while it holds a later one.
     """
 
     def __init__(self, front: Any, back: Any) -> None:
@@ -68,18 +68,18 @@ class Town:
         self.written = AtomicCounter()
 
     def some(self, locks: list[Any], choice: random.Random, stack: ExitStack) -> None:
-        """Take some of the locks in their order."""
+        """Acquire some of the locks in their order."""
         for number in sorted(choice.sample(range(len(locks)), choice.randint(0, 3))):
             stack.enter_context(locks[number] if choice.random() < 0.5 else locks[number].hold(patience()))
 
     def work_in_back(self, seed: int) -> int:
-        """Be a task of the back pool."""
+        """A task of the back pool."""
         with ExitStack() as stack:
             self.some(self.in_back, random.Random(seed), stack)
             return seed
 
     def work_in_front(self, seed: int) -> int:
-        """Be a task of the front pool."""
+        """A task of the front pool."""
         choice = random.Random(seed)
         with ExitStack() as stack:
             self.some(self.in_front, choice, stack)
@@ -91,12 +91,12 @@ class Town:
             return seed
 
     def write(self, result: object) -> None:
-        """Be a callback."""
+        """A callback."""
         with self.ledger:
             self.written.increment()
 
     def live(self, seed: int, end: float) -> int:
-        """Be a thread that uses it all, until the time is up; return how often it waited for something."""
+        """A thread that uses everything until the time is up; return how often it waited."""
         choice = random.Random(seed)
         rounds = 0
         while monotonic() < end:
@@ -152,7 +152,7 @@ def by_map(town: Town, choice: random.Random) -> None:
 
 
 def by_join(town: Town, choice: random.Random) -> None:
-    """Wait for all tasks and callbacks of all threads, but not forever, because others go on submitting."""
+    """Wait for all tasks and callbacks of all threads, but with a limit, because others go on submitting."""
     try:
         town.back.join(0.01) if choice.random() < 0.5 else town.front.join(0.01)
     except PoolTimeoutError:
@@ -187,7 +187,7 @@ WAYS: Final = (by_result, by_several, by_settled, by_limit, by_expiry, by_map, b
 def test_legal_use_is_never_refused(
     seconds: float, place: str, record_property: Note, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Eight threads use locks, counters, runners and two pools as they like, but in order: no report, and no hang."""
+    """Eight threads use locks, counters, runners and two pools freely, but in order: no report, and no hang."""
     published: list[None] = []
     publish = Waiting.publish
 
@@ -199,7 +199,7 @@ def test_legal_use_is_never_refused(
     with ExitStack() as stack:
         executors = [stack.enter_context(ThreadPoolExecutor(3)) for _ in range(2)] if place == "handed in" else None
         town = Town(*(executors or ("thread", "thread")))
-        end = monotonic() + seconds / 2  # each place has half of it
+        end = monotonic() + seconds / 2  # each place has half of the time
         with Threads(timeout=seconds + patience(60)) as threads:
             living = [threads.start(town.live, seed, end) for seed in range(8)]
         town.front.close(patience(30))
@@ -214,7 +214,7 @@ def test_legal_use_is_never_refused(
 
 
 def has_settled(ident: int) -> bool:
-    """Whether a thread waits, and has looked: then it is not the last to wait."""
+    """Whether a thread waits, and has searched: then it is not the last to wait."""
     wait = innermost_of(ident)
     return wait is not None and wait.serial == SETTLED
 
@@ -264,7 +264,7 @@ def test_a_ring_of_locks_and_tasks_has_one_victim(size: int, rounds: int, record
 def test_a_pool_whose_workers_all_wait_for_it_has_one_victim(
     place: str, size: int, rounds: int, record_property: Note
 ) -> None:
-    """Every worker waits for a queued task: one of them gets the error, and then runs what the others wait for."""
+    """Every worker waits for a queued task: one of them gets the error, and then runs the task the others wait for."""
     with ExitStack() as stack:
         where: Any = stack.enter_context(ThreadPoolExecutor(size)) if place == "handed in" else "thread"
         options: dict[str, Any] = {} if place == "handed in" else {"max_workers": size}

@@ -1,4 +1,4 @@
-"""The page on evidence shows what was kept of the runs, and nothing in it leaks, fails or is missing."""
+"""The page on evidence shows the kept results, and nothing in it leaks, fails or is missing."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ page = pytest.mark.skipif(not DOCS.is_dir(), reason="the pages are not there: on
 
 
 def kept() -> dict[str, dict[str, Any]]:
-    """What is kept, by interpreter."""
+    """The kept results, by interpreter."""
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in KEPT.glob("3.*.json")}
 
 
 @page
 def test_page_shows_what_was_kept() -> None:
-    """The tables that the page includes are those that the kept results make, and it includes all of them."""
+    """The tables that the page includes are those of the kept results, and it includes all of them."""
     text = (DOCS / "evidence.rst").read_text(encoding="utf-8")
     for name, table in tables(KEPT).items():
         assert (KEPT / name).read_text(encoding="utf-8") == table, "run python -m evidence"
@@ -66,7 +66,7 @@ def test_nothing_leaked_or_failed_anywhere() -> None:
 
 
 def test_leaks_would_be_counted() -> None:
-    """A sweep is counted when it is asked for leaks; one that is not is a control."""
+    """A sweep is counted when it is checked for leaks; one that is not is a control."""
     make, check = InterruptReport.__init__, InterruptReport.check
     evidence = Evidence()
     evidence.listen()
@@ -105,6 +105,6 @@ def by_acquire_all() -> None:
     ],
 )
 def test_a_sweep_is_counted_for_what_it_sweeps(file: str, name: str, parameters: dict[str, Any], subject: str) -> None:
-    """A test is about what its file says, unless a parameter says so better."""
+    """The file of a test gives its subject, unless a parameter is more specific."""
     item: Any = SimpleNamespace(path=Path(file), name=name, callspec=SimpleNamespace(params=parameters))
     assert primitive(item) == subject

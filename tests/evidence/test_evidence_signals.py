@@ -1,4 +1,4 @@
-"""Real signals at random moments, thousands of them, under contention: nothing leaks, and no thread is locked out."""
+"""Real signals at random moments, thousands of them, under contention: nothing leaks, and no thread waits forever."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from syncprims.testing import Threads
 pytestmark = [
     pytest.mark.untraceable,
     pytest.mark.skipif(sys.platform == "win32", reason="there is no setitimer on Windows"),
-    # An interrupt that comes in the callback of a weak reference, as threading has some, can only be printed.
+    # An interrupt in the callback of a weak reference, of which threading has some, can only be printed.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
@@ -28,7 +28,7 @@ Note = Callable[[str, object], None]
 
 
 class Signals:
-    """Raises one KeyboardInterrupt in each round, at a random moment of it."""
+    """Raises one KeyboardInterrupt in each round, at a random moment."""
 
     def __init__(self) -> None:
         self.armed = False
@@ -42,7 +42,7 @@ class Signals:
             raise KeyboardInterrupt
 
     def during(self, work: Callable[[], object]) -> None:
-        """Do the work, which a signal may cut off."""
+        """Do the work, which a signal may end early."""
         try:
             self.armed = True
             signal.setitimer(signal.ITIMER_REAL, self._random.uniform(1e-5, 4e-4))
@@ -50,7 +50,7 @@ class Signals:
         except KeyboardInterrupt:
             pass
 
-    # A function of its own: on 3.13 and 3.14 a loop's jump back may lie outside the `try` around it (gh-130279).
+    # A separate function: on 3.13 and 3.14 a loop's jump back may lie outside the `try` around it (gh-130279).
     def _repeat(self, work: Callable[[], object]) -> None:
         while self.armed:
             work()
@@ -58,7 +58,7 @@ class Signals:
 
 @pytest.fixture
 def signals() -> Iterator[Signals]:
-    """Signals that come only while a round is on."""
+    """Signals that come only during a round."""
     signals = Signals()
     before = signal.signal(signal.SIGALRM, signals.handle)
     yield signals
@@ -92,7 +92,7 @@ many = pytest.mark.parametrize("rounds", [300, pytest.param(5000, marks=[pytest.
 
 
 class Exclusive:
-    """What only one thread may do at a time, and how often two did."""
+    """A section for one thread at a time, with a count of violations."""
 
     def __init__(self) -> None:
         self.inside = 0
@@ -151,7 +151,7 @@ def test_locks_survive_random_signals(
     rounds: int,
     record_property: Note,
 ) -> None:
-    """After each interrupted round the lock is not ours and we wait for nothing; no two threads were inside."""
+    """After each interrupted round this thread has no lock and no wait; no two threads were inside."""
     lock, exclusive = kind(), Exclusive()
     with contenders(lambda: by_with(lock, exclusive)):
         for _ in range(rounds):
@@ -166,7 +166,7 @@ def test_locks_survive_random_signals(
 
 @many
 def test_counter_survives_random_signals(signals: Signals, rounds: int, record_property: Note) -> None:
-    """Every change that returned is in the value, and of those that were cut off each is in it or not."""
+    """Every change that returned is in the value, and each interrupted one is in it or not."""
     counter = AtomicCounter()
     returned = cut_off = 0
     others = AtomicCounter()

@@ -27,7 +27,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
     """A server of files that writes no log."""
 
     def log_message(self, *arguments: Any) -> None:
-        """Say nothing."""
+        """Write nothing."""
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def folder() -> Path:
 
 @pytest.fixture(scope="session")
 def site(folder: Path) -> Iterator[str]:
-    """Serve the pages; yield the address that they are below."""
+    """Serve the pages; yield their base address."""
     handler = functools.partial(Quiet, directory=os.fspath(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -57,7 +57,7 @@ def browser() -> Iterator[Browser]:
     if BROWSER is None:
         pytest.skip("there is no Chromium here")
     with api.sync_playwright() as playwright:
-        # Without its sandbox it also runs as root, in a container; it loads pages of our own alone.
+        # Without its sandbox it also runs as root, in a container; it loads only our own pages.
         started = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         yield started
         started.close()

@@ -1,4 +1,4 @@
-"""The built pages in a real browser: on a phone, a tablet and a desktop, by day and by night."""
+"""The built pages in a real browser: on a phone, a tablet and a desktop, light and dark."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 HEIGHT = 900
 WIDTHS = (390, 768, 1280)
-# How much darker or lighter than its ground text has to be: WCAG 2.1, AA, for text that is not large.
+# The required contrast of text to its background: WCAG 2.1, AA, for text that is not large.
 CONTRAST = 4.5
-# The contrast of an element's text to its ground, by the definition in WCAG 2.1.
+# The contrast of an element's text to its background, by the definition in WCAG 2.1.
 CONTRASTS = """selector => [...document.querySelectorAll(selector)].map(element => {
   const parts = colour => colour.match(/[\\d.]+/g).map(Number);
   const light = colour => parts(colour).slice(0, 3).map(part => part / 255)
@@ -30,7 +30,7 @@ CONTRASTS = """selector => [...document.querySelectorAll(selector)].map(element 
 })"""
 
 
-# How many pixels higher the title of the page is than its text.
+# By how many pixels the title of the page is higher than its text.
 TITLE = """() => {
   const title = document.querySelector('article h1'), text = document.createRange();
   text.selectNodeContents(title.firstChild);
@@ -40,7 +40,7 @@ TITLE = """() => {
 
 @pytest.fixture
 def page(browser: Browser, site: str) -> Iterator[Page]:
-    """Open an empty tab whose addresses are below the site's, and hold that nothing in it fails."""
+    """Open an empty tab for the site's addresses, and assert that nothing in it fails."""
     context = browser.new_context(base_url=site, permissions=["clipboard-read", "clipboard-write"])
     context.set_default_timeout(120_000)  # milliseconds: a machine may be busy
     tab = context.new_page()
@@ -54,7 +54,7 @@ def page(browser: Browser, site: str) -> Iterator[Page]:
 
 @pytest.mark.timeout(900)  # some sixty pages, and a machine may be busy
 def test_no_page_is_wider_than_the_screen(page: Page, folder: Path) -> None:
-    """Each page at each width, light and dark; what is wide, like a table, scrolls by itself. No script fails."""
+    """Each page at each width, light and dark; wide parts, like a table, scroll by themselves. No script fails."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.html"))
     # The sources all look the same, and so do the pages of the index.
     names = [name for name in names if not name.startswith(("_modules/syncprims/", "genindex-"))]
@@ -73,7 +73,7 @@ def test_no_page_is_wider_than_the_screen(page: Page, folder: Path) -> None:
 
 @pytest.mark.timeout(900)
 def test_a_title_is_no_higher_than_its_text(page: Page, folder: Path) -> None:
-    """The link beside the title of a page, which is not seen, takes no line of its own: there is no gap below it."""
+    """The invisible link beside the title of a page takes no line of its own: there is no gap below it."""
     gaps = []
     for path in sorted(folder.glob("howto/*.html")):
         page.goto(f"howto/{path.name}")
@@ -86,7 +86,7 @@ def test_a_title_is_no_higher_than_its_text(page: Page, folder: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_can_be_read_by_day_and_by_night(page: Page, scheme: str) -> None:
-    """Text, code, links and the words in coloured cells stand out from their ground."""
+    """Text, code, links and the words in coloured cells have enough contrast to their background."""
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of the two
     faint = []
     for name in ("index.html", "faults.html", "howto/lock-timeout.html", "reference/errors.html", "performance.html"):
@@ -120,7 +120,7 @@ def test_what_is_copied_can_be_pasted(page: Page) -> None:
 
 
 def test_a_page_that_is_not_there_helps_further(page: Page) -> None:
-    """The page for a wrong address has links that work wherever that address is."""
+    """The page for a wrong address has links that work from any address."""
     page.goto("404.html")
     links = page.locator("a.reference.internal").evaluate_all("all => all.map(one => one.getAttribute('href'))")
     assert len(links) > 10
@@ -128,7 +128,7 @@ def test_a_page_that_is_not_there_helps_further(page: Page) -> None:
 
 
 def test_the_index_unfolds_to_a_few_screens(page: Page) -> None:
-    """The index is a page for each letter; none but the page of all is long."""
+    """The index has a page for each letter; only the page of all is long."""
     page.set_viewport_size({"width": 1280, "height": HEIGHT})
     page.goto("genindex.html")
     names = page.locator("article a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
@@ -150,7 +150,7 @@ def test_the_index_unfolds_to_a_few_screens(page: Page) -> None:
     ],
 )
 def test_members_come_in_the_order_of_their_use(page: Page, name: str, first: str, second: str) -> None:
-    """In the reference what users call comes before what they read, and hooks come last."""
+    """In the reference, methods that users call come before properties, and hooks come last."""
     page.goto(f"reference/{name}.html")
     members = page.locator("dt.sig").evaluate_all("all => all.map(one => one.id)")
     assert members.index(f"syncprims.{first}") < members.index(f"syncprims.{second}")

@@ -1,4 +1,4 @@
-"""The search of the built pages: what people type finds the page that answers it among the first three."""
+"""The search of the built pages: for common phrases, the right page is among the first three results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-# What is searched for, and the pages any of which answers it.
+# The phrases, and for each the pages that answer it.
 WANTED = {
     "context manager": ["howto/lock-timeout", "reference/timed_lock"],
     "thread-safe": ["howto/count", "tutorial"],
@@ -74,7 +74,7 @@ WANTED = {
 
 @pytest.fixture(scope="module")
 def page(browser: Browser, site: str) -> Iterator[Page]:
-    """Open an empty tab whose addresses are below the site's."""
+    """Open an empty tab for the site's addresses."""
     context = browser.new_context(base_url=site)
     yield context.new_page()
     context.close()
@@ -92,7 +92,7 @@ def test_the_search_finds_the_page_that_answers(page: Page, phrase: str) -> None
 
 
 def test_the_search_finds_nothing_where_there_is_nothing(page: Page) -> None:
-    """Without this the test above might look at the results of before."""
+    """Without this the test above might see the results of the previous search."""
     page.goto("search.html?q=xylophone")
     page.wait_for_function("document.querySelector('#search-results h2')?.textContent == 'Search Results'")
     assert page.locator("#search-results ul.search > li").count() == 0

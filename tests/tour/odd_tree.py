@@ -1,4 +1,4 @@
-"""A folder full of odd names for the tour to hash, and the manifest that must come of it."""
+"""A folder with odd names for the tour to hash, and its correct manifest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ODD_NAMES = [
 
 
 def grow_tree(tmp_path: Path) -> Path:
-    """Make a folder with every odd name and files that are not regular, and beside it the targets of links."""
+    """Make a folder with every odd name and with special files, and beside it the targets of links."""
     root = tmp_path / "tree"
     for number, name in enumerate(ODD_NAMES):
         path = os.path.join(os.fsencode(root), name)

@@ -43,14 +43,14 @@ def run_tour(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def read_terminal(terminal: int, until: bytes | None = None, limit: float = 20.0) -> bytes:
-    """Read until the text comes, or until the other end is closed everywhere."""
+    """Read until the text comes, or until all processes have closed the other end."""
     read = b""
     end = monotonic() + limit
     while until is None or until not in read:
         ready, _, _ = select.select([terminal], [], [], max(0.0, end - monotonic()))
         assert ready, f"nothing more came within {limit} s after {read!r}"
         part = b""
-        with suppress(OSError):  # which is how Linux tells the end of a terminal
+        with suppress(OSError):  # Linux reports the end of a terminal so
             part = os.read(terminal, 1 << 16)
         if not part:
             assert until is None, f"{until!r} never came, only {read!r}"
@@ -84,7 +84,7 @@ def test_counting_loses_updates_without_a_lock_and_restores_the_switch_interval(
 
 
 def test_ordering_fails_where_turns_come_out_of_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scene's check can fail: where the runner serves another order, it does."""
+    """The scene's check can fail: it does if the runner has another order."""
 
     def shuffled(*steps: str, **options: object) -> syncprims.OrderedRunner:
         return syncprims.OrderedRunner(*reversed(steps), rounds=ordering.ROUNDS)
@@ -96,7 +96,7 @@ def test_ordering_fails_where_turns_come_out_of_order(monkeypatch: pytest.Monkey
 
 
 def test_locking_names_the_holder_and_the_cycle() -> None:
-    """What is printed names the thread that holds the lock, and both threads of the deadlock."""
+    """The output names the thread that holds the lock, and both threads of the deadlock."""
     shown = io.StringIO()
     locking.play(Stage(shown))
     assert "for 'accounts', held by Thread 'billing'" in shown.getvalue()
@@ -105,7 +105,7 @@ def test_locking_names_the_holder_and_the_cycle() -> None:
 
 
 def test_article_program_keeps_the_order_on_a_pipe_that_is_not_buffered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the environment asks for unbuffered output, each child's lines come whole, and before its callback's."""
+    """If the environment asks for unbuffered output, each child's lines come whole, and before its callback's."""
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
     stage = Stage(io.StringIO())
     article.play(stage)
@@ -121,7 +121,7 @@ def test_article_program_keeps_the_order_on_a_pipe_that_is_not_buffered(monkeypa
     ],
 )
 def test_article_notices_a_callback_that_overtakes_its_child(lines: list[str], kept: bool) -> None:
-    """The check of the order can fail, and does where a line is late or missing."""
+    """The check of the order can fail, and does if a line is late or missing."""
     assert article._in_order(lines, "soup") is kept
 
 
@@ -141,7 +141,7 @@ def test_together_reports_what_threads_raise_and_gives_up_on_one_that_stays() ->
 
 
 def test_tour_hashes_a_tree_and_names_its_manifest(tree: Path, tmp_path: Path) -> None:
-    """The whole program passes over a tree of odd names, and what it wrote is right to the byte."""
+    """The whole program passes over a tree of odd names, and its manifest is right to the byte."""
     output = tmp_path / "MANIFEST"
     done = run_tour(tree, "--output", output, "--workers", "2")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -164,7 +164,7 @@ def test_output_under_the_path_leaves_itself_out(tree: Path) -> None:
 
 
 def test_quiet_prints_one_line(tree: Path, tmp_path: Path) -> None:
-    """Where all is well, --quiet leaves the summary alone."""
+    """If all checks pass, --quiet prints only the summary."""
     done = run_tour(tree, "--output", tmp_path / "MANIFEST", "--quiet")
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 1
@@ -187,11 +187,11 @@ def test_default_output_is_among_the_temporary_files(
 def test_file_that_cannot_be_read_is_listed_and_counted(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A file that vanished between the walk and the reading is no failure, and no line of the manifest."""
+    """A file that vanished between the walk and the reading is not a failure, and has no line in the manifest."""
     gone = os.fsencode(tree / "gone\nby now")
 
     def with_one_that_vanished(*arguments: object) -> Iterator[list[bytes]]:
-        yield from find_batches(*arguments)  # type: ignore[arg-type]  # they are passed on as they come
+        yield from find_batches(*arguments)  # type: ignore[arg-type]  # they are passed on unchanged
         yield [gone]
 
     monkeypatch.setattr(finale, "find_batches", with_one_that_vanished)
@@ -230,9 +230,9 @@ def test_failed_check_is_named_and_is_exit_code_1(
 def test_batch_that_fails_leaves_no_manifest(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A task that raises in its worker fails the check, and half a manifest is none."""
+    """A task that raises in its worker fails the check, and half a manifest is not kept."""
     _leave_out_all_scenes_but_the_job(monkeypatch)
-    monkeypatch.setattr(finale, "hash_files", int)  # which takes no list
+    monkeypatch.setattr(finale, "hash_files", int)  # this takes no list
     assert main([str(tree), "--output", str(tmp_path / "MANIFEST")]) == 1
     assert "FAILED: every batch is hashed and recorded: TypeError" in capsys.readouterr().out
     assert sorted(os.listdir(tmp_path)) == ["outside", "tree"]
@@ -241,7 +241,7 @@ def test_batch_that_fails_leaves_no_manifest(
 def test_full_disk_is_a_failed_check(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What a callback raises is heard of, in one line."""
+    """The exception of a callback is reported, in one line."""
 
     def refuse(self: Manifest, number: int, hashes: Sequence[FileHash]) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -279,7 +279,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What can't work is refused before anything is done, in a line that says what is wrong."""
+    """Bad input is refused before anything is done, in a line that says what is wrong."""
     (tmp_path / "file").touch()
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
@@ -298,7 +298,7 @@ def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_progress_is_redrawn_on_a_terminal(tree: Path, tmp_path: Path) -> None:
-    """A terminal gets one line, drawn over itself and wiped in the end; the report stays free of it."""
+    """A terminal gets one line, redrawn in place and finally erased; the report does not contain it."""
     terminal, ours = pty.openpty()
     try:
         done = subprocess.run(
@@ -323,7 +323,7 @@ def test_progress_is_redrawn_on_a_terminal(tree: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("whole_group", [True, False], ids=["a terminal's Ctrl-C", "kill -INT"])
 def test_interrupt_leaves_promptly_with_130_and_no_process(tmp_path: Path, whole_group: bool) -> None:
-    """Ctrl-C in the middle of long work is one line, leaves nothing behind, and does not wait for the work."""
+    """Ctrl-C in the middle of long work prints one line, leaves nothing behind, and does not wait for the work."""
     tree = tmp_path / "tree"
     tree.mkdir()
     for number in range(BATCH_FILES):
@@ -341,9 +341,9 @@ def test_interrupt_leaves_promptly_with_130_and_no_process(tmp_path: Path, whole
     ) as tour:
         os.close(ours)
         try:
-            read_terminal(terminal, until=b"hashed 1")  # the small ones are through, the workers at large ones
+            read_terminal(terminal, until=b"hashed 1")  # the small ones are done, the workers have large ones
             (os.killpg if whole_group else os.kill)(tour.pid, signal.SIGINT)
-            # The end of terminal and pipe is the end of every process that has them: of all that the tour started.
+            # Terminal and pipe end when every process that has them has ended: all that the tour started.
             complaint = read_terminal(terminal)
             tour.communicate(timeout=15)
         finally:
@@ -376,7 +376,7 @@ def test_reader_that_goes_away_ends_the_tour_without_a_traceback(tree: Path, tmp
 
 
 def test_stdout_that_cannot_be_written_is_an_error(tree: Path, tmp_path: Path) -> None:
-    """A full device is said on stderr, in one line."""
+    """A full device is reported on stderr, in one line."""
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [*TOUR, str(tree), "--output", str(tmp_path / "MANIFEST"), "--quiet"],
@@ -409,7 +409,7 @@ def test_stdout_that_cannot_be_written_is_an_error(tree: Path, tmp_path: Path) -
 def test_closed_streams_end_in_no_traceback(
     tree: Path, tmp_path: Path, closed: str, code: int, out: str, complaint: str
 ) -> None:
-    """Whichever of the three the shell has closed, what can be said is said in one line, and the code tells."""
+    """Whichever of the three the shell has closed, there is one line if possible, and the right exit code."""
     command = f'"$@" {closed}'
     done = subprocess.run(
         ["sh", "-c", command, "sh", *TOUR, str(tree), "--output", str(tmp_path / "MANIFEST"), "--quiet"],
@@ -427,7 +427,7 @@ def test_closed_streams_end_in_no_traceback(
 
 
 def test_stage_outlives_a_reader_that_has_gone() -> None:
-    """What is said afterwards goes nowhere, checks are still counted, and closing the stream raises nothing either."""
+    """Later output is dropped, checks are still counted, and closing the stream raises nothing either."""
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "w") as stream:
@@ -450,12 +450,12 @@ def test_terminal_that_goes_away_takes_only_the_progress_along() -> None:
     os.close(terminal)
     progress.finish()
     progress.finish()
-    with pytest.raises(OSError, match="Input/output error"):  # there is something in its buffer still
+    with pytest.raises(OSError, match="Input/output error"):  # its buffer is not empty yet
         stream.close()
 
 
 def test_interrupt_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A further Ctrl-C finds nothing to interrupt."""
+    """Another Ctrl-C has nothing to interrupt."""
     monkeypatch.setattr(signal, "signal", lambda *arguments: set_to.append(arguments))
     set_to: list[tuple[object, ...]] = []
     monkeypatch.setattr(counting, "play", _raise_interrupt)

@@ -1,4 +1,4 @@
-"""The tour's real job: files are found and hashed warily, and the manifest is what `sha256sum` reads."""
+"""The tour's real job: files are found and hashed with care, and `sha256sum` accepts the manifest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_manifest_stands_up_to_the_real_sha256sum(tree: Path, tmp_path: Path) -> None:
-    """The system's own tool reads the manifest without a word, and finds a file that was changed."""
+    """The system's own tool accepts the manifest without output, and finds a file that was changed."""
     command = verifier()
     if command is None:
         pytest.skip("there is no sha256sum of coreutils here")
@@ -37,7 +37,7 @@ def test_manifest_stands_up_to_the_real_sha256sum(tree: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("here", [True, False], ids=["in Python", "by sha256sum"])
 def test_verification_finds_what_changed_and_what_went(tree: Path, tmp_path: Path, here: bool) -> None:
-    """Both ways to verify accept what is right, and name each file that is not."""
+    """Both ways to verify accept a right manifest, and name each changed or missing file."""
     command = None if here else verifier()
     if not here and command is None:
         pytest.skip("there is no sha256sum of coreutils here")
@@ -53,7 +53,7 @@ def test_verification_finds_what_changed_and_what_went(tree: Path, tmp_path: Pat
 
 
 def test_sha256sum_of_others_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tool of the same name that is not coreutils' is left alone."""
+    """A tool of the same name that is not coreutils' is not used."""
     other = tmp_path / "sha256sum"
     other.write_text("#!/bin/sh\necho 'some other tool'\n")
     other.chmod(0o755)
@@ -63,7 +63,7 @@ def test_sha256sum_of_others_is_not_trusted(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_manifest_line_is_what_sha256sum_writes(name: bytes, tmp_path: Path) -> None:
-    """Each odd name comes out as coreutils writes it, and is read back as it was."""
+    """Each odd name is written as by coreutils, and read back unchanged."""
     path = os.path.join(os.fsencode(tmp_path), name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "wb") as file:
@@ -89,7 +89,7 @@ def test_manifest_writes_batches_in_order_whatever_order_they_come_in(tmp_path: 
 
 
 def test_manifest_that_is_not_committed_leaves_the_older_one(tmp_path: Path) -> None:
-    """A run that breaks off changes nothing and leaves no draft behind."""
+    """An aborted run changes nothing and leaves no draft behind."""
     output = tmp_path / "MANIFEST"
     output.write_text("older")
 
@@ -105,7 +105,7 @@ def test_manifest_that_is_not_committed_leaves_the_older_one(tmp_path: Path) -> 
 
 
 def test_folder_that_cannot_be_listed_is_reported(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that refuses to be listed is a problem of its own, and the rest is found."""
+    """A folder that can't be listed is a problem of its own, and the rest is found."""
     refused = os.fsencode(tree / "a")
     scandir = os.scandir
 

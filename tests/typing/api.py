@@ -59,7 +59,7 @@ class Hooks(TimedSemaphore):
 
 
 def shared_locks(hooks: Hooks, board: TimedRWLock) -> None:
-    """Both give themselves, and their sides are accepted by acquire_all."""
+    """Both give themselves, and acquire_all accepts their sides."""
     with hooks as given, hooks.hold(None) as held:
         assert_type(given, Hooks)
         assert_type(held, Hooks)
@@ -81,14 +81,14 @@ def shared_locks(hooks: Hooks, board: TimedRWLock) -> None:
 
 
 class Urgent(QueuedLock):
-    """A lock with a rule of its own."""
+    """A lock with its own rule."""
 
     def _fits(self, kind: int, kinds: tuple[int, ...], /) -> bool:
         return not kinds
 
 
 def locks_of_ones_own(urgent: Urgent) -> None:
-    """A ``with`` gives the lock, of its own class, whatever the kind."""
+    """A ``with`` gives the lock, of its own class, for any kind."""
     with urgent as held, urgent.hold(1.0) as held_in_time, urgent.of(3) as held_by_kind, urgent.of(3, timeout=None):
         assert_type(held, Urgent)
         assert_type(held_in_time, Urgent)
@@ -126,7 +126,7 @@ def locks(lock: TimedLock, relock: TimedRLock) -> None:
     assert_type(acquire_all(lock, relock, timeout=1.0), AbstractContextManager[None])
     with ExitStack() as stack:
         assert_type(stack.enter_context(lock.hold(None)), TimedLock)
-    threading.Condition(TimedRLock())  # type: ignore[arg-type]  # it works; typeshed allows the standard locks alone
+    threading.Condition(TimedRLock())  # type: ignore[arg-type]  # it works; typeshed allows only the standard locks
 
     TimedLock("2 s")  # type: ignore[arg-type]
     TimedLock(2.0, "name")  # type: ignore[call-arg]
@@ -166,7 +166,7 @@ def guarded_values(stock: Guarded[dict[str, int]], total: Guarded[int]) -> None:
 
 @once
 def settings() -> dict[str, str]:
-    """Bare."""
+    """Without arguments."""
     return {}
 
 
@@ -182,7 +182,7 @@ def taking_one(path: str) -> str:
 
 
 def calls_that_are_shared(flight: SingleFlight[str, bytes]) -> None:
-    """What comes back is what the function returns."""
+    """The result is that of the function."""
     assert_type(settings(), dict[str, str])
     assert_type(port(), int)
     assert_type(once(lambda: 1.5)(), float)
@@ -196,7 +196,7 @@ def calls_that_are_shared(flight: SingleFlight[str, bytes]) -> None:
 
 
 class Ward(TimedLock):
-    """A subclass with an argument of its own."""
+    """A subclass with its own argument."""
 
     def __init__(self, ward: str) -> None:
         super().__init__(timeout=2.0, name=f"ward {ward}")
@@ -213,7 +213,7 @@ class Ward(TimedLock):
 
 
 class Renamed(TimedRLock):
-    """Hooks are called by position, so that a subclass may name their arguments as it likes."""
+    """Hooks are called by position, so that a subclass may rename their arguments."""
 
     def _on_wait(self, who: Holder | None) -> None: ...
     def _on_acquired(self, _: float) -> None: ...
@@ -229,7 +229,7 @@ def subclassed(ward: Ward) -> None:
 
 
 def adapted() -> None:
-    """Whatever has acquire(timeout=) and release() can be wrapped."""
+    """Any object with acquire(timeout=) and release() can be wrapped."""
     theirs: LockLike = threading.Lock()
     with LockAdapter(theirs, timeout=1.0) as held:
         assert_type(held, LockAdapter)

@@ -1,4 +1,4 @@
-"""Type checkers infer what the API promises, and reject what it forbids: both are written down in ``api.py``."""
+"""Type checkers infer what the API promises, and reject what it forbids: ``api.py`` contains both."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INSTALLED = PACKAGES.name == "site-packages"  # then checkers find it by themsel
 
 @pytest.mark.untraceable  # it runs nothing of the library
 def test_mypy_infers_what_is_asserted_and_nothing_is_ignored_in_vain(tmp_path: Path) -> None:
-    """Strict mypy finds no error in the file, and no ignored line that is none."""
+    """Strict mypy finds no error in the file, and no ignored line without one."""
     pytest.importorskip("mypy", reason="mypy is not installed: pip install mypy")
     config = tmp_path / "mypy.ini"
     path = "" if INSTALLED else f"mypy_path = {PACKAGES}\n"
@@ -41,7 +41,7 @@ def test_pyright_infers_what_is_asserted_and_nothing_is_ignored_in_vain(tmp_path
                 "extraPaths": [] if INSTALLED else [str(PACKAGES)],
                 "typeCheckingMode": "strict",
                 "reportUnnecessaryTypeIgnoreComment": "error",
-                # Hooks are protected, and this file is about nothing that is private or unused.
+                # Hooks are protected, and this file is not about private or unused names.
                 "reportPrivateUsage": "none",
                 "reportUnusedFunction": "none",
             }
