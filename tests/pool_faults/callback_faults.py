@@ -1,4 +1,4 @@
-"""Faults of callbacks: what they raise, what they wait for, and how long they take."""
+"""Faults of callbacks: their exceptions, waits and lengths."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def chain(place: str) -> str:
 
 @row("callback submits while closing")
 def submits_while_closing(place: str) -> str:
-    """What a callback submits to a pool that is closing runs, with its callback, before close returns."""
+    """A task that a callback submits to a closing pool runs, with its callback, before close returns."""
     closing, closed = threading.Event(), threading.Event()
     seen: list[int] = []
 

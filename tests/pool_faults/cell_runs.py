@@ -30,7 +30,7 @@ class Cell(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a cell: its symbol, a report if that was not wanted, and else what the scenario said."""
+    """The result of a cell: its symbol, and a report if it failed, or otherwise the text of the scenario."""
 
     cell: Cell
     symbol: str
@@ -44,7 +44,7 @@ def buffered() -> dict[str, str]:
 
 
 def all_cells() -> list[Cell]:
-    """Return every cell of which this machine has the executor."""
+    """Return every cell whose executor exists on this machine."""
     return [Cell(row.name, place) for row in all_rows().values() for place in row.places if not missing(place)]
 
 
@@ -59,7 +59,7 @@ def sample(seed: int, per_row: int) -> list[Cell]:
 
 
 def quick_sample(seed: int) -> list[Cell]:
-    """Return one cell of each row; of the many rows that programs of other people have found, a third of them."""
+    """Return one cell of each row; and of the many rows from other people's programs, only a third."""
     cells = sample(seed, 1)
     found = [cell for cell in cells if ".found_" in all_rows()[cell.row].scenario.__module__]
     left_out = {cell for number, cell in enumerate(found) if (number - seed) % 3}
@@ -73,7 +73,7 @@ def run_cells(cells: Iterable[Cell], at_a_time: int = AT_A_TIME) -> Iterator[Out
 
 
 def run_cell(cell: Cell) -> Outcome:
-    """Run one cell in a process group of its own, and leave nothing of it behind."""
+    """Run one cell in its own process group, and leave nothing of it behind."""
     program = subprocess.Popen(
         [sys.executable, "-X", "faulthandler", "-m", "pool_faults.cell", *cell],
         stdout=subprocess.PIPE,

@@ -18,7 +18,7 @@ from .witness import LIMIT, Witness, check_accounts, raises
 
 
 class Busy:
-    """A pool whose workers all run something that ends when it is let go, with six tasks behind."""
+    """A pool whose workers all run a task that ends on release, with six tasks behind."""
 
     def __init__(self, place: str) -> None:
         self.folder = tempfile.mkdtemp()
@@ -29,7 +29,7 @@ class Busy:
         self.running = self.witness.send(hang_here, self.release, mark)
         self.queued = [self.witness.send(add, n) for n in range(6)]
         until_exists(mark)
-        until(self.running.running)  # pebble hears of it later than the file is there
+        until(self.running.running)  # pebble reports this later than the file exists
 
     def let_go(self) -> None:
         Path(self.release).touch()
@@ -61,7 +61,7 @@ def abort_with_queue(place: str) -> str:
 
 @row("exception leaves the block with six tasks queued")
 def exception_in_block(place: str) -> str:
-    """The exception comes out as it was, the queue is cancelled and reported, and what runs is not waited for."""
+    """The exception propagates unchanged, the queue is cancelled and reported, and running tasks are not waited for."""
     busy = Busy(place)
     with raises(LookupError, match="own"), busy.pool:
         raise LookupError("its own")
@@ -72,7 +72,7 @@ def exception_in_block(place: str) -> str:
 
 @row("close with a limit, while a task runs on")
 def close_with_limit(place: str) -> str:
-    """Close says what is pending when its time is up, and a second one goes on from there."""
+    """When its time is up close reports what is pending, and a second close goes on from there."""
     busy = Busy(place)
     with raises(PoolTimeoutError) as caught:
         busy.pool.close(0.05)

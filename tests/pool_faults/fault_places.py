@@ -1,4 +1,4 @@
-"""Where the tasks of a cell run: each kind of executor, how to get one, and how to leave none behind."""
+"""The places of a cell's tasks: each kind of executor, how to get one, and how to leave none behind."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def missing(place: str) -> str | None:
 
 
 def open_pool(place: str, *, workers: int = 2, initializer: Initializer = None, **options: Any) -> CallbackPool:
-    """Return a pool of that kind; an executor that is handed in ends with the program."""
+    """Return a pool of that kind; an executor that is passed in ends with the program."""
     if place in ("thread", "interpreter"):
         return CallbackPool(place, max_workers=workers, initializer=initializer, **options)  # type: ignore[arg-type]  # a literal
     if place == "forkserver":
@@ -57,7 +57,7 @@ def _borrow(place: str, workers: int, initializer: Initializer) -> Executor:
 
         return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=initializer)
     if place == "loky":
-        from loky import ProcessPoolExecutor as LokyExecutor  # type: ignore[import-untyped,unused-ignore]  # has no stubs
+        from loky import ProcessPoolExecutor as LokyExecutor  # type: ignore[import-untyped,unused-ignore]  # it has no stubs
 
         executor = LokyExecutor(workers, initializer=initializer)
         atexit.register(executor.shutdown, kill_workers=True)

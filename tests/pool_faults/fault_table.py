@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-if not __package__:  # run by its path
+if not __package__:  # if it is run by its path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pool_faults.cell_runs import AT_A_TIME, FAILS, HANGS, Cell, all_cells, run_cells
@@ -30,7 +30,7 @@ def render(results: Results, places: list[str]) -> str:
 
 
 def main() -> int:
-    """Run the cells and print the table; the status says whether every run came out as it should."""
+    """Run the cells and print the table; the exit status says whether every run had the right outcome."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1, help="how often each cell runs")
     parser.add_argument("--only", nargs="*", default=ALL, help="executors")

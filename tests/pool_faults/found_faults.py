@@ -1,4 +1,4 @@
-"""Faults that programs of other people and attacks have found in pools: errors, arguments, sources and workers."""
+"""Faults of pools that other people's programs and attacks have found: errors, arguments, sources and workers."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class FrozenError(Exception):
 
 
 class NotesError(Exception):
-    """Has notes that are no list."""
+    """Has notes that are not a list."""
 
-    __notes__ = "abc"  # type: ignore[assignment]  # that is the fault
+    __notes__ = "abc"  # type: ignore[assignment]  # this is the fault
 
 
 class NoNoteError(Exception):
@@ -50,7 +50,7 @@ class NoNoteError(Exception):
 
 
 class SilentError(Exception):
-    """Has no words."""
+    """Raises when it is put into words."""
 
     def __str__(self) -> NoReturn:
         raise RuntimeError("no words")
@@ -64,7 +64,7 @@ class UnequalError(Exception):
     def __eq__(self, other: object) -> NoReturn:
         raise RuntimeError("no comparison")
 
-    __hash__ = None  # type: ignore[assignment]  # that is the fault
+    __hash__ = None  # type: ignore[assignment]  # this is the fault
 
 
 class FalsyError(Exception):
@@ -85,7 +85,7 @@ class FixedError(Exception):
 
 
 class QuotaError(Exception):
-    """Pickling calls it with the text that it has made, and so makes another one of it."""
+    """Unpickling calls it with its own text, and so gives it another text."""
 
     def __init__(self, user: str) -> None:
         super().__init__(f"quota of {user} is used up")
@@ -123,7 +123,7 @@ def raised_by(task: Task[Any]) -> BaseException | None:
 
 @row("callbacks raise errors that refuse words, notes or comparison")
 def callbacks_raise_refusing_errors(place: str) -> str:
-    """Each is kept, none hides another, and later callbacks come."""
+    """Each error is kept, none hides another, and later callbacks run."""
     pool = open_pool(place)
     witness = Witness(pool)
 
@@ -167,7 +167,7 @@ def tasks_raise_refusing_errors(place: str) -> str:
 
 @row("exception that pickling changes")
 def changed_exception(place: str) -> str:
-    """Its text is in the error once, and is never passed off as what was raised if it is another one."""
+    """Its text is in the error once, and an error with another text is never presented as the original."""
     pool = open_pool(place)
     witness = Witness(pool)
     witness.send(raise_quota)
@@ -183,7 +183,7 @@ def changed_exception(place: str) -> str:
 
 @row("locks, queues, files and generators as arguments")
 def awkward_arguments(place: str) -> str:
-    """Refused by submit with what to pass instead; threads take them."""
+    """Submit refuses them and says what to pass instead; threads accept them."""
     awkward: list[Any] = [
         threading.Lock(),
         queue.SimpleQueue(),
@@ -208,7 +208,7 @@ def awkward_arguments(place: str) -> str:
 
 @row("an endless source for imap")
 def endless_source(place: str) -> str:
-    """Results come while it goes on, and it is never pulled further ahead than the workers need."""
+    """Results come while it goes on, and it is never read further ahead than the workers need."""
     pulled: list[int] = []
 
     def source() -> Iterator[int]:
@@ -232,7 +232,7 @@ def endless_source(place: str) -> str:
 
 @row("shutdown while callbacks submit on and on")
 def endless_callbacks(place: str) -> str:
-    """It ends as every executor does: what was submitted has run, and what comes later is refused."""
+    """It ends like every executor: submitted tasks have run, and later ones are refused."""
     many = threading.Event()
     ran: list[int] = []
     refused: list[bool] = []
@@ -258,7 +258,7 @@ def endless_callbacks(place: str) -> str:
 
 @row("a coroutine that awaits a task is cancelled")
 def coroutine_cancelled(place: str) -> str:
-    """The coroutine is out at once, and the task is killed where it can be; the others have their results."""
+    """The coroutine ends at once, and the task is killed if possible; the others have their results."""
     folder = tempfile.mkdtemp()
     release, mark = os.path.join(folder, "release"), os.path.join(folder, "mark")
     pool = open_pool(place, workers=2)
@@ -292,7 +292,7 @@ def coroutine_cancelled(place: str) -> str:
 
 
 def leave_a_thread(path: str) -> int:
-    """Leave a thread behind that is no daemon, as a client of some service may."""
+    """Leave a thread behind that is not a daemon, as a client of some service may."""
     threading.Thread(target=until_exists, args=(path, 2 * LIMIT)).start()
     return os.getpid()
 
@@ -318,7 +318,7 @@ def leave_at_once() -> NoReturn:
 
 @row("initializer exits", OWN)
 def initializer_exits(place: str) -> str:
-    """Each task has an error that names what was raised, or says that the process has ended."""
+    """Each task has an error that names the exception, or says that the process has ended."""
     ways: list[Callable[[], Any]] = [leave_at_once]
     if place in OWN_PROCESSES:
         ways += [die, kill_self]
@@ -338,7 +338,7 @@ def initializer_exits(place: str) -> str:
 
 
 def close_all_doors() -> None:
-    """Be an initializer after which no file of the parent's can be opened: as without its privileges, or in a jail."""
+    """An initializer after which no file of the parent can be opened, as without its privileges, or in a jail."""
 
     def refuse(*args: object, **kwargs: object) -> NoReturn:
         raise PermissionError(13, "Permission denied")
@@ -349,10 +349,10 @@ def close_all_doors() -> None:
     os.open = refuse
 
 
-# Neither loky, whose own worker ends when it can't look at its memory any more, nor pebble, which has no such board.
+# Not loky, whose own worker ends when it can't read its memory use any more, nor pebble, which has no such board.
 @row("a worker gives up its privileges", (*OWN_PROCESSES, "ProcessPoolExecutor"))
 def privileges_dropped(place: str) -> str:
-    """Time limits are kept all the same, and a task that has killed its worker does not run again."""
+    """Time limits are kept nevertheless, and a task that has killed its worker does not run again."""
     mark = os.path.join(tempfile.mkdtemp(), "ran")
     pool = open_pool(place, workers=1, initializer=close_all_doors)
     witness = Witness(pool)
@@ -369,13 +369,13 @@ def privileges_dropped(place: str) -> str:
     late = witness.send(pause, timeout=0.5)
     assert isinstance(late.exception(LIMIT), TaskTimeoutError)
     if place not in OWN_PROCESSES:
-        os.kill(pid, signal.SIGKILL)  # the worker belongs to the executor that was handed in
+        os.kill(pid, signal.SIGKILL)  # the worker belongs to the executor that was passed in
     finish(pool)
     return ERROR
 
 
 def die_once(path: str) -> NoReturn:
-    os.mkdir(path)  # which a second run could not
+    os.mkdir(path)  # a second run could not do this
     die()
 
 
@@ -383,10 +383,10 @@ def pause() -> None:
     threading.Event().wait(2 * LIMIT)
 
 
-# Not the standard process executor and loky, which take calls although their own thread could not be started, and hang.
+# Not the standard process executor and loky, which accept calls although their own thread could not start, and hang.
 @row("no more threads can be started", tuple(place for place in ALL if place not in ("ProcessPoolExecutor", "loky")))
 def no_more_threads(place: str) -> str:
-    """From the first, second, third one on: each task is reported or refused, and the end comes."""
+    """From the first, second or third one on: each task is reported or refused, and the pool ends."""
     names = [name for name in ("_start_new_thread", "_start_joinable_thread") if hasattr(threading, name)]
     real = {name: getattr(threading, name) for name in names}
     for few in range(4):

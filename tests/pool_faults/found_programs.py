@@ -1,4 +1,4 @@
-"""Faults that whole programs of other people have found: how they start, are stopped, fork and end."""
+"""Faults that other people's programs have found: how they start, are stopped, fork and end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def started(name: str, place: str, *arguments: str) -> subprocess.Popen[str]:
 
 @row("a pool that is made after the main thread has ended")
 def made_too_late(place: str) -> str:
-    """Its callback runs, or there is an error; never silence."""
+    """Its callback runs, or there is an error."""
     status, lines, errors = end(started("suffer_late_thread", place))
     assert status == 0, errors
     assert lines in (["callback 1"], ["refused"]), (lines, errors)
@@ -60,7 +60,7 @@ def suffer_late_thread(place: str) -> None:
 @row("pools in exit handlers and finalizers")
 def used_at_exit(place: str) -> str:
     """Each callback runs or there is an error, and the program ends."""
-    # A worker that is left behind would hold the pipes open.
+    # A worker that is left behind would keep the pipes open.
     status, lines, errors = end(started("suffer_exit_handlers", place))
     assert status == 0, errors
     assert {line.partition(":")[0] for line in lines} == {"handler", "finalizer"}, (lines, errors)
@@ -90,7 +90,7 @@ def suffer_exit_handlers(place: str) -> None:
             use("handler", pool)
 
     class Buffer:
-        """Writes what it has when it goes, by a pool that it made in time."""
+        """Writes its content when it goes away, by a pool that it made in time."""
 
         def __init__(self) -> None:
             self._pool = open_pool(place, workers=1)
@@ -99,7 +99,7 @@ def suffer_exit_handlers(place: str) -> None:
             use("finalizer", self._pool)
 
     atexit.register(handle)
-    globals()["_buffer"] = Buffer()  # which goes with the module, before what else is in it
+    globals()["_buffer"] = Buffer()  # it goes away with the module, before the module's other variables
 
 
 # -- how programs begin ------------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ print(pool.submit(pow, 2, 3).exception(40))
 
 @row("no main guard", OWN_PROCESSES)
 def no_main_guard(place: str) -> str:
-    """The task has an error that has the line to write, and nothing starts itself again and again."""
+    """The error of the task has the line to write, and no program starts itself again and again."""
     path = Path(tempfile.mkdtemp(), "program.py")
     path.write_text(NO_GUARD)
     status, lines, errors = end(popen([sys.executable, str(path), place]))
@@ -139,7 +139,7 @@ if __name__ == "__main__":
 
 @row("a main program from standard input", (*OWN_PROCESSES, "interpreter"))
 def from_stdin(place: str) -> str:
-    """What can be imported runs, and the program's own functions are refused with what to do; spawn can't run any."""
+    """Importable functions run; the program's own are refused with advice; spawn can't run any."""
     program = popen([sys.executable, "-", place], stdin=subprocess.PIPE)
     out, errors = program.communicate(FROM_STDIN, timeout=LIMIT)
     assert program.returncode == 0, errors
@@ -158,7 +158,7 @@ def popen(command: list[str], **options: Any) -> subprocess.Popen[str]:
 
 @row("output redirected between two pools", OWN_PROCESSES)
 def output_redirected(place: str) -> str:
-    """Workers write where the standard streams went when their pool was made."""
+    """Workers write to the standard streams of the time when their pool was made."""
     folder = tempfile.mkdtemp()
     status, _, errors = end(started("suffer_redirection", place, folder))
     assert (status, errors) == (0, "")
@@ -179,7 +179,7 @@ def suffer_redirection(place: str, folder: str) -> None:
 
 
 def run_a_program(folder: str, n: int) -> int:
-    """Run an external program, as ffmpeg or make."""
+    """Run an external program, such as ffmpeg or make."""
     code = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
     return subprocess.run([sys.executable, "-c", code, os.path.join(folder, str(n))], check=False).returncode
 
@@ -241,10 +241,10 @@ def suffer_sigterm(place: str, way: str, mark: str) -> None:
 # -- forks -------------------------------------------------------------------------------------------------------------
 
 
-# Not interpreters: the child of a program that has made one crashes on CPython 3.14 and 3.15, with no library at all.
+# Not interpreters: the child of a program that has made one crashes on CPython 3.14 and 3.15, without any library.
 @row("a forked child makes a pool of its own", ("thread", *OWN_PROCESSES))
 def pool_after_fork(place: str) -> str:
-    """After the parent has used one; both go on."""
+    """The parent has used one before; both go on."""
     status, lines, errors = end(started("suffer_fork", place))
     assert (status, lines) == (0, ["child 32", "parent 4"]), (status, lines, errors)
     return WORKS
@@ -271,7 +271,7 @@ def suffer_fork(place: str) -> None:
 
 @row("no room for what is shared with workers", (*OWN_PROCESSES, "ProcessPoolExecutor", "loky"))
 def no_room(place: str) -> str:
-    """It is never touched, so nothing dies of a SIGBUS, and time limits are kept."""
+    """The missing memory is never touched, so no process dies of a SIGBUS, and time limits are kept."""
     status, lines, errors = end(started("suffer_no_room", place))
     assert (status, lines) == (0, ["8", "TaskTimeoutError"]), (status, lines, errors)
     return WORKS

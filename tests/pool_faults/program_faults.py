@@ -22,11 +22,11 @@ from .rows import WORKS, row
 from .task_faults import hang_here
 from .witness import LIMIT, Witness
 
-# Each row here starts one more program, the one that suffers: ``python -m pool_faults.program_faults NAME EXECUTOR …``
+# Each row here starts one more program, in which the fault happens: ``python -m pool_faults.program_faults NAME …``
 
 
 def start(name: str, place: str, *arguments: str, module: str = __name__) -> subprocess.Popen[str]:
-    """Start the program that suffers."""
+    """Start the program in which the fault happens."""
     return subprocess.Popen(
         [sys.executable, "-m", module, name, place, *arguments],
         stdout=subprocess.PIPE,
@@ -54,7 +54,7 @@ def await_ready(program: subprocess.Popen[str]) -> None:
 
 @row("Ctrl-C inside with")
 def ctrl_c(place: str) -> str:
-    """The queue is cancelled and reported, and what runs is not waited for."""
+    """The queue is cancelled and reported, and running tasks are not waited for."""
     release = os.path.join(tempfile.mkdtemp(), "release")
     program = start("suffer_ctrl_c", place, release)
     await_ready(program)
@@ -83,7 +83,7 @@ def suffer_ctrl_c(place: str, release: str) -> None:
     except KeyboardInterrupt:
         cancelled = [task for task in queued if task.cancelled()]
         assert not running.done()
-        # A few may be beyond recall in an executor that fetches ahead; they run, and are notified of it.
+        # An executor that fetches in advance may not be able to cancel a few; they run, and are notified.
         assert len(cancelled) >= 36, len(cancelled)
         assert all(task.settled() for task in cancelled)
         assert sum(map(len, witness.told)) == len(cancelled)
@@ -92,7 +92,7 @@ def suffer_ctrl_c(place: str, release: str) -> None:
 
 @row("exit without close, six tasks")
 def exit_without_close(place: str) -> str:
-    """All six run, and their callbacks, and what these submit."""
+    """All six run, and so do their callbacks and the tasks that these submit."""
     status, lines, errors = end(start("suffer_exit", place))
     assert (status, errors) == (0, ""), (status, lines, errors)
     assert sorted(map(int, lines)) == [*range(6), *range(100, 106)], lines
@@ -171,7 +171,7 @@ def output_order(place: str) -> str:
 
 
 def check_order(lines: list[str], aside: list[str]) -> None:
-    """Check the order of what `suffer_order` printed: twice, with workers that start and with workers that are up."""
+    """Check the order of the output of `suffer_order`: twice, with starting workers and with running ones."""
     for batch in ("cold", "warm"):
         for n in range(4):
             wanted = (f"parent {batch}", f"{batch}{n} first", f"{batch}{n} second", f"{batch}{n} callback")
@@ -183,7 +183,7 @@ def check_order(lines: list[str], aside: list[str]) -> None:
 
 
 def report(name: str) -> None:
-    sys.stdout.write(f"{name} callback\n")  # one write, where print makes two that another thread may come between
+    sys.stdout.write(f"{name} callback\n")  # one write; print makes two, and another thread may come between
 
 
 def suffer_order(place: str) -> None:

@@ -31,7 +31,7 @@ HEADINGS = {
     "ProcessPoolExecutor": "Process\N{SOFT HYPHEN}Pool\N{SOFT HYPHEN}Executor",
 }
 LOOKS = "matrix dense rated"
-# The page shows a word for each symbol, and a colour for how bad it is: a role of the page, for what matches first.
+# The page shows a word for each symbol, and a colour for its severity: the page's role of the first match.
 WORDS = {
     "\N{CHECK MARK}": "works",
     "E": "error",
@@ -51,13 +51,13 @@ BESIDE_OTHERS = ("thread", "forkserver")  # ours, in the table that has the othe
 
 
 class Result(NamedTuple):
-    """What became of all runs of a cell: how often each outcome, and the times that the scenario told of."""
+    """The result of all runs of a cell: the number of each outcome, and the times that the scenario measured."""
 
     outcomes: Counter[str]
     seconds: list[float]
 
     def shown(self) -> str:
-        """Return what the table has of it; a cell that came out differently shows each outcome with its count."""
+        """Return its entry in the table; a cell with different outcomes shows each with its count."""
         text = next(iter(self.outcomes))
         if len(self.outcomes) > 1:
             text = " / ".join(f"{symbol} ({count})" for symbol, count in self.outcomes.most_common())
@@ -106,7 +106,7 @@ def save(results: Results, folder: Path) -> None:
 
 
 def load(path: Path) -> Results:
-    """Read what `save` kept."""
+    """Load the results that `save` kept."""
     return {
         Cell(cell["fault"], cell["executor"]): Result(Counter(cell["outcomes"]), cell["seconds"])
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -114,10 +114,10 @@ def load(path: Path) -> Results:
 
 
 def tables(folder: Path) -> dict[str, str]:
-    """Return what the page includes, by the names of the files."""
+    """Return the files that the page includes, by their names."""
     files = sorted(folder.glob("3.*.json"), key=lambda path: (int(re.sub(r"\D", "", path.stem)), path.stem))
     by_file = {path: load(path) for path in files}
-    # A column is that of the oldest interpreter that has such an executor.
+    # A column is that of the oldest interpreter with such an executor.
     best: Results = {}
     for results in by_file.values():
         best = {**results, **best}
@@ -129,7 +129,7 @@ def tables(folder: Path) -> dict[str, str]:
 
 
 def _rated(symbols: str) -> str:
-    """Return a cell as the page has it: in words, and in the colour of the worst that they say."""
+    """Return a cell for the page: in words, and in the colour of the worst of them."""
     if symbols == NOTHING:
         return symbols
     words = re.sub(rf"(?<!\w)[{''.join(WORDS)}](?!\w)", lambda found: WORDS[found[0]], symbols)

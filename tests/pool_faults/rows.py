@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from .fault_places import ALL
 
-# A scenario gets the executor's name, provokes the fault, asserts order and outcome, and returns what the cell shows:
+# A scenario gets the executor's name, provokes the fault, asserts order and outcome, and returns the cell's entry:
 WORKS = "✓"
-ERROR = "E"  # a clear error of the task that is to blame, and of no other
+ERROR = "E"  # a clear error of the faulty task, and of no other
 
 Scenario = Callable[[str], str]
 
@@ -27,7 +27,7 @@ ROWS: dict[str, Row] = {}
 
 
 def row(title: str, places: tuple[str, ...] = ALL) -> Callable[[Scenario], Scenario]:
-    """Enter the scenario into the table, under its function's name."""
+    """Add the scenario to the table, under its function's name."""
 
     def enter(scenario: Scenario) -> Scenario:
         ROWS[scenario.__name__] = Row(scenario.__name__, title, places, scenario)

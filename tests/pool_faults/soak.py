@@ -29,22 +29,22 @@ from .witness import check_accounts
 PATIENCE = 60.0
 _MEGABYTE = 2**20
 
-# What is there without any pool: the main thread and the one that kills, the server of processes and their tracker.
+# Without any pool there are: the main thread and the killing one, the server of processes and their tracker.
 THREADS = 2
 PROCESSES = 1  # multiprocessing's own, for its semaphores
 
 
 class Usage(NamedTuple):
-    """What the program occupies while no pool is there, as the system counts it."""
+    """The resources of the program while no pool exists, as the system counts them."""
 
     threads: int
-    processes: int  # its own, theirs, and so on, including those that were not reaped
+    processes: int  # its children, theirs, and so on, including those that were not reaped
     descriptors: int
     megabytes: float
 
     @classmethod
     def now(cls) -> Usage:
-        """Look."""
+        """Return the present usage."""
         with open("/proc/self/statm") as file:
             pages = int(file.read().split()[1])
         return cls(
@@ -62,17 +62,17 @@ def _descendants() -> int:
         try:
             with open(f"/proc/{int(name)}/stat") as file:
                 parent = int(file.read().rpartition(")")[2].split()[1])
-        except (ValueError, OSError):  # no process, or one that has just ended
+        except (ValueError, OSError):  # not a process, or one that has just ended
             continue
         children.setdefault(parent, []).append(int(name))
     found = [os.getpid()]
-    for process in found:  # it grows in the meantime
+    for process in found:  # it grows during the loop
         found += children.get(process, [])
     return len(found) - 1
 
 
 class Accounts:
-    """What became of each task; callbacks come on two pools' dispatchers, so there is a mutex."""
+    """The outcome of each task; callbacks come on the dispatchers of two pools, so there is a mutex."""
 
     def __init__(self) -> None:
         self.mutex = threading.Lock()
@@ -85,7 +85,7 @@ class Accounts:
         self.kept = 0
 
     def enter(self) -> Callable[[Any], None]:
-        """Open an account for a task; return what its callbacks shall call."""
+        """Open an account for a task; return the functions for its callbacks."""
         with self.mutex:
             self.serial += 1
             serial = self.serial
@@ -112,7 +112,7 @@ class Accounts:
 
 
 def linger(seconds: float) -> str:
-    """Take longer than the timeout, and end after all."""
+    """Take longer than the timeout, and end nevertheless."""
     threading.Event().wait(seconds)
     return "late"
 
@@ -139,7 +139,7 @@ DEADLY: list[Call] = [
 
 
 class Round:
-    """A pool, a thread that feeds it with faults, and its end."""
+    """A pool, a thread that submits faulty tasks to it, and its end."""
 
     def __init__(self, kind: Any, accounts: Accounts, random: Random) -> None:
         self.deadly = kind == "process"
@@ -243,7 +243,7 @@ def _guarded(feed: Callable[[float], None], until: float, failures: list[BaseExc
 
 
 def _settled_usage() -> Usage:
-    """Wait for threads and processes that are on their way out, then look."""
+    """Wait for threads and processes that are about to end, then return the usage."""
 
     def is_settled() -> bool:
         usage = Usage.now()
@@ -252,7 +252,7 @@ def _settled_usage() -> Usage:
     try:
         polling.until(is_settled, PATIENCE)
     except TimeoutError:
-        pass  # the figures tell what is left
+        pass  # the figures show what is left
     return Usage.now()
 
 
@@ -262,7 +262,7 @@ def check_growth(usages: list[Usage], report: str) -> None:
     third = max(len(usages) // 3, 1)
     early, late = usages[:third], usages[-third:]
     assert median(u.descriptors for u in late) <= median(u.descriptors for u in early) + 2, report
-    if len(usages) >= 12:  # the first rounds are growth: modules, caches and the allocator's own
+    if len(usages) >= 12:  # the first rounds grow: modules, caches and the allocator's own
         assert median(u.megabytes for u in late) <= median(u.megabytes for u in early) + 10, report
 
 

@@ -1,4 +1,4 @@
-"""Faults of the task itself: what it raises, and that it never ends."""
+"""Faults of the task itself: its exceptions, and a task that never ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .witness import LIMIT, Witness, finish, raises, still_works
 
 @row("task raises")
 def task_raises(place: str) -> str:
-    """The error arrives with its type, text and, where it comes from afar, the remote traceback."""
+    """The error has its type, its text and, from another process, the remote traceback."""
     pool = open_pool(place)
     witness = Witness(pool)
     witness.send(fail, "plainly")
@@ -35,7 +35,7 @@ def task_raises(place: str) -> str:
 
 @row("task raises SystemExit")
 def task_exits(place: str) -> str:
-    """Each of four exits is that task's error, and no worker is gone after them."""
+    """Each of four exits is the error of its task, and no worker is gone after them."""
     pool = open_pool(place)
     witness = Witness(pool)
     for status in range(4):
@@ -48,19 +48,19 @@ def task_exits(place: str) -> str:
 
 
 def hang_here(release: str, mark: str) -> str:
-    """Say so, and hang until the test ends it: for workers that can't be killed."""
+    """Report the process, and hang until the test ends it: for workers that can't be killed."""
     Path(mark).touch()
     return wait_for_file(release)
 
 
 @row("endless task with a timeout")
 def endless_task(place: str) -> str:
-    """The one gets the error, once; the innocent ones behind it run; close and exit don't hang on it."""
+    """That task gets the error, once; the tasks behind it run; close and exit don't hang."""
     folder = tempfile.mkdtemp()
     mark, release = os.path.join(folder, "mark"), os.path.join(folder, "release")
     pool = open_pool(place, workers=2)
     witness = Witness(pool)
-    still_works(witness)  # with its workers up, so that time to start them is no part of what is reported
+    still_works(witness)  # its workers have started, so that their start is not part of the measured time
     before = time.monotonic()
     if place == "ThreadPoolExecutor":
         witness.send(hang_here, release, mark, timeout=0.5)
@@ -77,18 +77,18 @@ def endless_task(place: str) -> str:
     stuck = Path(mark).read_text() if place in (*OWN_PROCESSES, "pebble", "ProcessPoolExecutor", "loky") else ""
     finish(pool)
     if place == "ThreadPoolExecutor":
-        Path(release).touch()  # whose own exit waits for its threads
+        Path(release).touch()  # its own exit waits for its threads
     if place in (*OWN_PROCESSES, "pebble"):
         assert ended(int(stuck))
         return "told, killed"
     if stuck:
-        os.kill(int(stuck), signal.SIGKILL)  # the worker belongs to the executor that was handed in
+        os.kill(int(stuck), signal.SIGKILL)  # the worker belongs to the executor that was passed in
     return "told"
 
 
 @row("a late task beside innocents")
 def late_beside_innocents(place: str) -> str:
-    """Those that run at the same moment, in other workers, have their results as if nothing had happened."""
+    """Tasks that run at the same time in other workers have their results as usual."""
     folder = tempfile.mkdtemp()
     release = os.path.join(folder, "release")
     pool = open_pool(place, workers=3)
@@ -106,14 +106,14 @@ def late_beside_innocents(place: str) -> str:
     assert not any(isinstance(heard, BaseException) for heard in told), told
     assert isinstance(error, TaskTimeoutError)
     still_works(witness)
-    Path(folder, "never").touch()  # for threads, and for workers of others that go on
+    Path(folder, "never").touch()  # for threads, and for workers of other executors that go on
     finish(pool)
     return "told, killed" if place in (*OWN_PROCESSES, "pebble") else "told"
 
 
 @row("a task of a group fails")
 def group_fails(place: str) -> str:
-    """Its queued sibling never begins, the running one is killed or notified, and all errors come out once."""
+    """Its queued sibling never begins, the running one is killed or notified, and all errors are raised once."""
     folder = tempfile.mkdtemp()
     go, mark = os.path.join(folder, "go"), os.path.join(folder, "mark")
     pool = open_pool(place, workers=1)
@@ -135,7 +135,7 @@ def group_fails(place: str) -> str:
 
 @row("an innocent task behind a slow one, both with a timeout")
 def innocent_task(place: str) -> str:
-    """A timeout counts from the task's own start: what waits behind a slow task for longer than that is not late."""
+    """A timeout counts from the task's own start: a longer wait behind a slow task is not late."""
     folder = tempfile.mkdtemp()
     release, begun = os.path.join(folder, "release"), os.path.join(folder, "begun")
     pool = open_pool(place, workers=1)
@@ -144,7 +144,7 @@ def innocent_task(place: str) -> str:
     slow = witness.send(hang_here, release, begun)
     innocents = [witness.send(add, n, timeout=0.2) for n in range(3)]
     until_exists(begun)
-    # No event could tell that something did not happen: the time that would have been too much has to pass.
+    # No event could show that something did not happen: the time that would have been too long has to pass.
     never = threading.Event()
     assert not never.wait(0.5)
     assert not slow.done()

@@ -1,4 +1,4 @@
-"""The page of faults shows what was kept of the fault table's runs, all of it and nothing else."""
+"""The page of faults shows the kept results of the fault table's runs, all of them and nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ page = pytest.mark.skipif(not DOCS.is_dir(), reason="the pages are not there: on
 
 @page
 def test_page_shows_what_was_kept() -> None:
-    """The tables that the page includes are those that the kept results make, and it includes all of them."""
+    """The tables that the page includes are those of the kept results, and it includes all of them."""
     text = (DOCS / "faults.rst").read_text(encoding="utf-8")
     for name, table in tables(KEPT).items():
         assert (KEPT / name).read_text(encoding="utf-8") == table, "run table.py with --save docs/faults"
@@ -42,7 +42,7 @@ def test_every_cell_was_run_and_survived() -> None:
 
 @page
 def test_other_pools_stand_in_rows_of_the_table() -> None:
-    """What the others do is kept by the names of the rows, with something in every cell."""
+    """The results of the others are kept by the names of the rows, with an entry in every cell."""
     with (KEPT / "others.csv").open(encoding="utf-8", newline="") as file:
         heading, *lines = csv.reader(file)
     assert {line[0] for line in lines} <= all_rows().keys()
@@ -51,7 +51,7 @@ def test_other_pools_stand_in_rows_of_the_table() -> None:
 
 
 def test_runs_of_a_cell_come_together() -> None:
-    """A cell shows its outcome and the median of its times; one that came out differently shows how often each."""
+    """A cell shows its outcome and the median of its times; one with different outcomes shows how often each."""
     steady, wavering = Cell("endless_task", "thread"), Cell("chain", "thread")
     results = collect(
         [
@@ -80,12 +80,12 @@ def test_runs_of_a_cell_come_together() -> None:
     ],
 )
 def test_a_cell_has_words_and_the_colour_of_the_worst(symbols: str, shown: str) -> None:
-    """A reader needs no key to the table, and one who sees no colours loses nothing."""
+    """A reader needs no key to the table, and loses nothing without colours."""
     assert _rated(symbols) == shown
 
 
 def test_new_results_take_the_place_of_the_same_cells(tmp_path: Path) -> None:
-    """Saving again replaces what was run again, keeps the rest in the table's order, and says what went wrong."""
+    """Saving again replaces the cells that ran again, keeps the others in the table's order, and reports failures."""
     (tmp_path / "others.csv").write_text("fault,others\nchain,✗ once\n", encoding="utf-8")
     first, second = Cell("chain", "thread"), Cell("task_raises", "pebble")
     save(collect([Outcome(second, "E", ""), Outcome(first, HANGS, "it hangs")]), tmp_path)

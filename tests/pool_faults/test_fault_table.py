@@ -20,8 +20,8 @@ from pool_faults.cell_runs import (
 from pool_faults.fault_places import ALL, missing
 from pool_faults.rows import Row, all_rows
 
-# The quick part runs one cell of each row, but of those that programs of other people have found a third; the slow part
-# all of them, 20 times, or fewer of each row if it is asked to. Another seed chooses others.
+# The quick part runs one cell of each row, but only a third of the rows from other people's programs. The slow part
+# runs all of them, 20 times, or fewer cells of each row on request. Another seed chooses others.
 SEED = int(os.environ.get("SYNCPRIMS_FAULT_SEED", "0"))
 CHOSEN = quick_sample(SEED)
 OF_A_ROW = int(os.environ.get("SYNCPRIMS_FAULT_CELLS", len(ALL)))
@@ -38,7 +38,7 @@ def test_fault_is_survived(cell: Cell) -> None:
 
 @pytest.mark.parametrize("place", ALL)
 def test_every_executor_is_tried(place: str) -> None:
-    """The table has cells for each kind of executor that is there."""
+    """The table has cells for each kind of executor that exists here."""
     if why := missing(place):
         pytest.skip(why)
     assert sum(cell.place == place for cell in all_cells()) >= 20
@@ -57,7 +57,7 @@ def test_cell_that_fails_or_hangs_is_noticed(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.timeout(RUNS * HARD_LIMIT * len(ALL))
 @pytest.mark.parametrize("row", all_rows().values(), ids=lambda row: row.name)
 def test_fault_is_survived_every_time(row: Row) -> None:
-    """Each cell of the row leads to what its scenario asserts in each of 20 runs (or SYNCPRIMS_FAULT_RUNS)."""
+    """Each cell of the row has the outcome that its scenario asserts, in each of 20 runs (or SYNCPRIMS_FAULT_RUNS)."""
     cells = [cell for cell in sample(SEED, OF_A_ROW) if cell.row == row.name]
     outcomes = list(run_cells(cells * RUNS))
     reports = [outcome.report for outcome in outcomes if outcome.report]

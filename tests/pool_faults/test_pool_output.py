@@ -1,4 +1,4 @@
-"""The order of output, wherever it goes: the parent's earlier lines, the child's, and then its callback's."""
+"""The order of output, to any target: the parent's earlier lines, the child's, and then its callback's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUNS = int(os.environ.get("SYNCPRIMS_OUTPUT_RUNS", "100"))
 
 
 def to_pipe(command: list[str], folder: Path) -> list[str]:
-    """Run the program with a pipe for both streams; return what came out."""
+    """Run the program with a pipe for both streams; return the output."""
     done = subprocess.run(
         command,
         stdout=subprocess.PIPE,
@@ -36,7 +36,7 @@ def to_pipe(command: list[str], folder: Path) -> list[str]:
 def to_file(command: list[str], folder: Path) -> list[str]:
     """Run the program with a file for both streams."""
     path = folder / "output"
-    # Appending, as a shell's >> does: several processes share one offset.
+    # In append mode, like a shell's >>: several processes share one offset.
     with path.open("ab") as file:
         subprocess.run(command, stdout=file, stderr=file, env=buffered(), timeout=LIMIT, check=True)
     return path.read_text().splitlines()
@@ -52,12 +52,12 @@ def to_terminal(command: list[str], folder: Path) -> list[str]:
         try:
             subprocess.run(command, stdout=theirs, stderr=theirs, env=buffered(), timeout=LIMIT, check=True)
         finally:
-            os.close(theirs)  # the last writer's end is the reader's
+            os.close(theirs)  # the reader's end comes when the last writer has closed
         return reading.result(LIMIT).decode().splitlines()
 
 
 def read_all(descriptor: int) -> bytes:
-    """Read until no process can write any more, which on Linux's terminals is an error."""
+    """Read until no process can write any more, which is an error on Linux's terminals."""
     parts = []
     try:
         while part := os.read(descriptor, 65536):
@@ -85,7 +85,7 @@ def run_once(way: Callable[[list[str], Path], list[str]], place: str, folder: Pa
 
 @pytest.mark.parametrize("way", WAYS)
 def test_lines_come_in_the_order_of_events(way: Callable[[list[str], Path], list[str]], tmp_path: Path) -> None:
-    """What the parent printed before submitting comes first, then the child's lines, then its callback's."""
+    """The parent's lines from before the submission come first, then the child's, then its callback's."""
     for n in range(2):
         run_once(way, "forkserver", tmp_path / str(n))
 

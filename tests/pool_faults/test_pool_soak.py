@@ -53,7 +53,7 @@ LEAKS = {
 
 @pytest.mark.parametrize("leak", LEAKS)
 def test_growth_is_noticed(leak: str) -> None:
-    """What one round leaves behind, or what each needs a little more of, fails the soak with its figures."""
+    """If a round leaves something behind, or each round needs a little more, the soak fails with the figures."""
     check_growth([Usage(THREADS, PROCESSES, 10 + n % 2, 20.0 + n % 5) for n in range(30)], "steady")
     with pytest.raises(AssertionError, match="these figures"):
         check_growth([LEAKS[leak](n) for n in range(30)], "these figures")

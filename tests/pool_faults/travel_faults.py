@@ -1,4 +1,4 @@
-"""Faults on the way: calls, results and exceptions that can't be pickled, or don't come back."""
+"""Faults of pickling: calls, results and exceptions that can't be pickled or unpickled."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .witness import LIMIT, Witness, finish, raises, still_works
 
 
 def outcome(place: str, fn: Callable[[], Any], kind: type, words: str) -> str:
-    """Run the function among innocent tasks: a clear error where it has to travel, elsewhere what it gives itself."""
+    """Run the function among normal tasks: a clear error if it is pickled, otherwise the function's own outcome."""
     pool = open_pool(place)
     witness = Witness(pool)
     before = witness.send(add, 1)
@@ -46,13 +46,13 @@ def outcome(place: str, fn: Callable[[], Any], kind: type, words: str) -> str:
 
 @row("exception cannot be pickled")
 def unpicklable_exception(place: str) -> str:
-    """The error says what it was, and its cause is the remote traceback."""
+    """The error describes it, and its cause is the remote traceback."""
     return outcome(place, raise_lock_error, LockError, "LockError: holds a lock")
 
 
 @row("exception cannot be unpickled")
 def ununpicklable_exception(place: str) -> str:
-    """An exception that pickles and does not come back is the clear error of that task alone."""
+    """An exception that can be pickled but not unpickled is the clear error of that task alone."""
     return outcome(place, raise_two_argument_error, TwoArgumentError, "TwoArgumentError: 7: lost on the way")
 
 
@@ -70,7 +70,7 @@ def ununpicklable_result(place: str) -> str:
 
 @row("argument cannot be pickled")
 def unpicklable_argument(place: str) -> str:
-    """Submit refuses it at once, by name; elsewhere it needs no pickling."""
+    """Submit refuses it at once, by name; without pickling it works."""
     pool = open_pool(place)
     witness = Witness(pool)
     lock = threading.Lock()
@@ -108,7 +108,7 @@ def ununpicklable_argument(place: str) -> str:
 
 @row("lambda or closure")
 def closure(place: str) -> str:
-    """Refused by submit with the way out named; with that way out it works; threads take it as it is."""
+    """Submit refuses it and advises an alternative, which works; threads accept it unchanged."""
     factor = 6
     pool = open_pool(place)
     if place in PACKED:

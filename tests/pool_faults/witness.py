@@ -1,4 +1,4 @@
-"""`Witness`: counts what each task's callbacks were told, so that nothing is lost and nothing comes twice."""
+"""`Witness`: counts the calls of each task's callbacks, so that none is lost and none comes twice."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ E = TypeVar("E", bound=BaseException)
 
 
 class Witness:
-    """Starts tasks whose callbacks it keeps account of."""
+    """Starts tasks, and records the calls of their callbacks."""
 
     def __init__(self, pool: CallbackPool) -> None:
         self.pool = pool
         self.tasks: list[Task[Any]] = []
-        self.told: list[list[Any]] = []  # guarded by the dispatcher, which alone writes
+        self.told: list[list[Any]] = []  # guarded by the dispatcher, which alone writes it
 
     def send(self, fn: Callable[..., Any], *args: Any, timeout: float | None = None) -> Task[Any]:
         """Start a task."""
@@ -31,26 +31,26 @@ class Witness:
         return task
 
     def send_unless_broken(self, fn: Callable[..., Any], *args: Any) -> None:
-        """Start a task; if the executor knows of its end already and says so at once, there is nothing to hear of."""
+        """Start a task; if the executor already knows of its end and raises, there is nothing to record."""
         try:
             self.send(fn, *args)
         except RuntimeError:
             self.told.pop()
 
     def heard(self) -> list[Any]:
-        """Wait until every task is settled; return what each was told, one thing each."""
+        """Wait until every task is settled; return the one call of each."""
         for task in self.tasks:
             task.wait_settled(LIMIT)
         return self.so_far()
 
     def so_far(self) -> list[Any]:
-        """Return what each task was told; each was told one thing."""
+        """Return the calls of each task; each has one."""
         assert all(len(heard) == 1 for heard in self.told), self.told
         return [heard[0] for heard in self.told]
 
 
 def finish(pool: CallbackPool) -> None:
-    """Close the pool, and check that its accounts are even."""
+    """Close the pool, and check that all its records agree."""
     pool.close(LIMIT)
     check_accounts(pool)
 
@@ -63,19 +63,19 @@ def check_accounts(pool: CallbackPool) -> None:
 
 
 def still_works(witness: Witness) -> None:
-    """Check that the pool runs tasks as if nothing had happened."""
+    """Check that the pool runs tasks as usual."""
     task = witness.send(len, "abc")
     assert task.result(LIMIT) == 3
     task.wait_settled(LIMIT)
 
 
 def wait_for(event: threading.Event) -> None:
-    """Wait, and fail rather than go on without."""
+    """Wait for it; fail if it does not come."""
     assert event.wait(LIMIT)
 
 
 class Raised(Generic[E]):
-    """Checks that its block raises; pytest's own takes longer to import than most cells run."""
+    """Checks that its block raises; importing pytest's own takes longer than most cells run."""
 
     value: E
 

@@ -1,4 +1,4 @@
-"""What the cells run in workers, besides what `pool_workers` has."""
+"""Functions that the cells run in workers, besides those of `pool_workers`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ lock = threading.Lock()
 
 
 def segfault() -> None:
-    """Die as a crash in C does, and leave no core file."""
+    """Die like a crash in C, and leave no core file."""
     if sys.platform != "win32":
         import resource
 
@@ -24,7 +24,7 @@ def segfault() -> None:
 
 
 def take_lock() -> bool:
-    """Take a lock that a thread of the parent holds: in a forked worker it would never be free."""
+    """Acquire a lock that a thread of the parent holds: in a forked worker it would never be free."""
     if not lock.acquire(timeout=15):
         return False
     lock.release()
@@ -53,7 +53,7 @@ def meet(folder: str, count: int) -> int:
 
 
 def note_pid(folder: str) -> int:
-    """Leave this worker's process id in its own file."""
+    """Write this worker's process id to a file of its own."""
     Path(folder, str(os.getpid())).touch()
     return os.getpid()
 
@@ -68,7 +68,7 @@ def say_who_and_wait(release: str, path: str) -> int:
 
 
 def hang_in_the_second(folder: str) -> None:
-    """Be an initializer that hangs in the second worker which comes here."""
+    """An initializer that hangs in the second worker that comes here."""
     try:
         os.mkdir(os.path.join(folder, "first"))
     except FileExistsError:

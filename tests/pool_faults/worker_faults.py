@@ -19,7 +19,7 @@ from .fault_places import OWN, OWN_PROCESSES, PROCESSES, open_pool
 from .rows import ERROR, WORKS, row
 from .witness import LIMIT, Witness, check_accounts, still_works, wait_for
 
-# An executor that was handed in is not the pool's to replace: once it is broken, its owner has to make another one.
+# The pool can't replace an executor that was passed in: once it is broken, its owner has to make another one.
 
 EACH_TOLD = "B, each told"
 BREAK = ("ProcessPoolExecutor", "loky")
@@ -27,13 +27,13 @@ BREAK = ("ProcessPoolExecutor", "loky")
 
 @row("SIGKILL, os._exit or segfault in the task", PROCESSES)
 def worker_dies(place: str) -> str:
-    """The task that did it has a clear error, every other one its result or an error, and nothing hangs."""
+    """Its task has a clear error, every other one its result or an error, and nothing hangs."""
     outcome = ERROR
     for fatal in (kill_self, die, work.segfault):
         pool = open_pool(place)
         witness = Witness(pool)
         if fatal is kill_self:
-            still_works(witness)  # the others come to workers that have run nothing yet
+            still_works(witness)  # the other tasks come to workers that have run nothing yet
         first = len(witness.tasks)
         culprit = witness.send(fatal)
         for n in range(20):
@@ -43,7 +43,8 @@ def worker_dies(place: str) -> str:
         blamed = culprit.exception(0)
         assert isinstance(blamed, Exception if place == "pebble" else BrokenExecutor)
         assert all(isinstance(heard, BrokenExecutor) for heard in hit), told
-        # pebble replaces the worker, except once in a while, when it sees one dead before having read what it began.
+        # pebble replaces the worker, except sometimes, when it sees a dead one before it has read the call that this
+        # one began.
         if place in BREAK or (place == "pebble" and isinstance(blamed, BrokenExecutor)):
             outcome = EACH_TOLD
         else:
@@ -55,14 +56,14 @@ def worker_dies(place: str) -> str:
     return outcome
 
 
-# Not pebble, which hangs so by itself now and then: its idle workers wait with a lock in hand that they share, and one
-# that is killed from outside takes it along.
+# Not pebble, which sometimes hangs then: its idle workers wait while they hold a shared lock, and a worker that is
+# killed from outside takes the lock along.
 @row("SIGKILL of idle workers", tuple(place for place in PROCESSES if place != "pebble"))
 def idle_workers_die(place: str) -> str:
-    """No task hangs after it; the pool's own processes are replaced and lose none."""
+    """No later task hangs; the pool's own processes are replaced and lose none."""
     pool = open_pool(place)
     witness = Witness(pool)
-    # Both have to be there to be killed: what runs in one that is left goes down with the executor.
+    # Both have to exist to be killed: a task in a remaining one is lost with the executor.
     folder = tempfile.mkdtemp()
     meeting = [pool.submit(work.meet, folder, 2) for _ in range(2)]
     pids = {task.result(LIMIT) for task in meeting}
@@ -84,7 +85,7 @@ def idle_workers_die(place: str) -> str:
 
 @row("a worker killed while seven others work", OWN_PROCESSES)
 def one_of_eight_dies(place: str) -> str:
-    """The task that it ran fails, no other one notices, and what is queued behind them runs or was cancelled."""
+    """The task that it ran fails, no other one notices, and the queued tasks run or were cancelled."""
     folder = tempfile.mkdtemp()
     release = os.path.join(folder, "release")
     marks = [os.path.join(folder, str(n)) for n in range(8)]
@@ -131,7 +132,7 @@ def workers_are_renewed(place: str) -> str:
 
 @row("an initializer that hangs", OWN)
 def initializer_hangs(place: str) -> str:
-    """Tasks that other workers can run are run, and the end of the pool waits for its grace and no longer."""
+    """Tasks that other workers can run do run, and the end of the pool waits for its grace and no longer."""
     folder = tempfile.mkdtemp()
     initializer = partial(work.hang_in_the_second, folder)
     pool = open_pool(place, workers=2, initializer=initializer, grace=1.0)
@@ -146,13 +147,13 @@ def initializer_hangs(place: str) -> str:
 
 
 def refuse() -> NoReturn:
-    """What an initializer may do."""
+    """An initializer that raises."""
     fail_to_start()
 
 
 @row("initializer raises")
 def initializer_raises(place: str) -> str:
-    """Every task has an error, or submit says so; nothing respawns forever."""
+    """Every task has an error, or submit raises it; nothing respawns forever."""
     pool = open_pool(place, initializer=refuse)
     witness = Witness(pool)
     for n in range(6):
@@ -165,7 +166,7 @@ def initializer_raises(place: str) -> str:
 
 @row("workers start while a thread holds a lock", PROCESSES)
 def lock_held_at_start(place: str) -> str:
-    """Workers are no copies of this process, so a lock that was held when they started is free in them."""
+    """Workers are not copies of this process, so a lock that was held when they started is free in them."""
     held, release = threading.Event(), threading.Event()
 
     def hold() -> None:
