@@ -106,7 +106,7 @@ USES: Final = {
 def test_the_rights_that_are_stated_suffice_and_none_is_too_much(
     shared_server: RedisServer, client: Redis, key: str, what: str, protocol: int
 ) -> None:
-    """With them everything works; without any one of them something is refused, with where to look for them."""
+    """With them everything works; without any one of them a command is refused, with a pointer to the list."""
     from redis import Redis
     from redis.exceptions import ResponseError
 
@@ -156,7 +156,7 @@ def test_the_rights_that_are_stated_suffice_and_none_is_too_much(
 def test_every_protocol_and_every_kind_of_text_will_do(
     shared_server: RedisServer, key: str, protocol: int, decode: bool
 ) -> None:
-    """Waiters hear their word in both protocols, and answers are understood decoded or not."""
+    """Waiters get their messages in both protocols, and answers may be decoded or not."""
     from redis import Redis
 
     with Redis(
@@ -168,7 +168,7 @@ def test_every_protocol_and_every_kind_of_text_will_do(
 
 @pytest.mark.parametrize("blocking", [False, True])
 def test_a_pool_that_is_exhausted_is_not_ours(shared_server: RedisServer, key: str, blocking: bool) -> None:
-    """The locks have connections of their own, so a program that has used up its pool can still release a lock."""
+    """The locks have their own connections, so a program that has used up its pool can still release a lock."""
     from redis import BlockingConnectionPool, ConnectionPool, Redis
     from redis.exceptions import ConnectionError as NoConnectionError
 
@@ -184,7 +184,7 @@ def test_a_pool_that_is_exhausted_is_not_ours(shared_server: RedisServer, key: s
 
 
 def test_a_server_that_takes_no_more_clients_is_waited_for(own_server: RedisServer, key: str) -> None:
-    """Within the limit, and the error has its reason; when it takes some again, the lock is had."""
+    """A wait goes on to its limit, and the error has the reason; once there is room again, it gets the lock."""
     client = own_server.client()
     client.ping()
     lock = RedisLock(own_server.client(), key, lease=LEASE)

@@ -32,7 +32,7 @@ WHOLE_STACKS = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 def state_of(name: str) -> PrimitiveState | None:
-    """What the snapshot says of the one primitive with this name."""
+    """The snapshot's entry of the one primitive with this name."""
     states = [state for state in snapshot() if state.name == name]
     assert len(states) <= 1
     return states[0] if states else None

@@ -127,7 +127,7 @@ def some_operation(random: Random) -> Operation:
 @pytest.mark.parametrize("bounds", [(None, None), (-3, 4)], ids=["plain", "bounded"])
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 30))])
 def test_histories_are_linearizable(seed: int, bounds: tuple[int | None, int | None]) -> None:
-    """Whatever three threads do at once came out as if they had done it one after another."""
+    """The calls of three threads at once have outcomes as if they had come one after another."""
     random = Random(seed)
     overlapping = 0
     for _ in range(40):

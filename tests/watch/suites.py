@@ -118,7 +118,7 @@ class UnfitError(Exception):
 
 
 class Finished(NamedTuple):
-    """What a program printed, and how many seconds it took."""
+    """The output of a program, and its seconds."""
 
     printed: str
     cpu: float

@@ -30,7 +30,7 @@ def thread_name(ident: int) -> str:
 
 
 def stack_of(ident: int, frames: Mapping[int, FrameType] | None = None) -> tuple[FrameSummary, ...]:
-    """Where the thread is now, outermost frame first; empty if there is no such thread."""
+    """The present stack of the thread, outermost frame first; empty if there is no such thread."""
     return stack_at((frames_of_threads() if frames is None else frames).get(ident), ident)
 
 

@@ -73,7 +73,7 @@ class Recorder:
         return name_of(thing)
 
     def site(self) -> Site | None:
-        """Where in the program the calling thread is."""
+        """The place of the calling thread in the program."""
         return call_site()
 
     def begin_again(self) -> None:

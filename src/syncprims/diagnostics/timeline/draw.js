@@ -1,5 +1,5 @@
 "use strict";
-// Drawing: what is seen of the recording, from `from` to `to`.
+// Drawing the visible part of the recording, from `from` to `to`.
 
 const data = /* the recording */ null;
 
@@ -15,20 +15,20 @@ const canvas = byId("timeline"), pen = canvas.getContext("2d"), view = byId("vie
 const length = spans.reduce((latest, span) => Math.max(latest, span[START] + span[LASTS]), 1);
 const end = span => span[START] + span[LASTS];
 const outcome = span => data.outcomes[span[OUTCOME]];
-// Of which outcome a span is: a failure without the error's type.
+// The outcome of a span; for a failure, without the error's type.
 const sort = span => outcome(span).split(":")[0];
 const isBad = span => sort(span) === "failed" || sort(span) === "deadlock refused";
 
 let from = 0, to = length, width = 0, tall = 0, labels = 150, colors = {}, hovered = -1, selected = -1, asked = false;
 
-// -- what is seen ----------------------------------------------------------------------------------------------------
+// -- the visible part ------------------------------------------------------------------------------------------------
 
 const shown = data.kinds.map(() => true);
 let words = [], chosen = null, brought = null;
 
-// The rows of a thread that is seen are drawn one below the other, from its top on. Of each row there are three lists of
-// spans, in order and without overlap, so that both ends ascend: all that are drawn, those that are not faded, and those
-// whose end gets a mark.
+// The rows of a visible thread are drawn one below the other, from its top on. Each row has three lists of spans: all
+// drawn spans, those that are not faded, and those with a mark at the end. They are in order and don't overlap, so both
+// starts and ends ascend.
 let rows = [], height = RULER, drawn = 0, present = new Set();
 const isDrawn = new Uint8Array(spans.length);
 
@@ -81,7 +81,7 @@ function say(micros) {
     }
 }
 
-// Who had it while a span waited for it, the longest first: pairs of a span and how long it was in the way.
+// The holders during a span's wait, the longest first: pairs of a span and how long it was in the way.
 function inTheWay(place) {
   const wait = spans[place], [list, first, after] = data.behind[place] ?? [0, 0, 0];
   return (data.holds[list] ?? []).slice(first, after).map(hold =>
@@ -91,7 +91,7 @@ function inTheWay(place) {
 
 const MOST = 5;
 
-// Lines that say what a span is; some are pairs of a text and what a click on it does.
+// Lines that describe a span; some are pairs of a text and a function for a click on it.
 function describe(place) {
   const span = spans[place], thread = data.threads[span[THREAD]];
   const lines = [`${data.kinds[span[KIND]]} ${data.names[span[NAME]]}: ${say(span[LASTS])}`,
@@ -129,7 +129,7 @@ const x = time => labels + (time - from) / (to - from) * (width - labels);
 const time = left => from + (left - labels) / (width - labels) * (to - from);
 const middle = span => rows[span[THREAD]].top + span[DEPTH] * BAR + BAR / 2;
 
-// The first place in a row whose span fulfils what holds for all later ones too.
+// The first place in a row whose span meets a condition that all later ones meet too.
 function first(lane, holds) {
   let low = 0, high = lane.length;
   while (low < high) {
@@ -139,8 +139,8 @@ function first(lane, holds) {
   return low;
 }
 
-// Calls `each` for the spans of a row that are in the window. What would be drawn on the same pixel is passed over, so
-// that a row costs no more than its pixels.
+// Calls `each` for the spans of a row that are in the window. Spans on the same pixel are skipped, so that a row costs no
+// more than its pixels.
 function along(lane, each) {
   const perPixel = (to - from) / (width - labels);
   let place = first(lane, span => end(span) > from);
@@ -156,7 +156,7 @@ function along(lane, each) {
   }
 }
 
-// The locks have hues that are as far apart as may be; those that were waited for longest get the first ones.
+// The locks have hues that are as far apart as possible; those with the longest waits get the first ones.
 const color = name => colors.hues[name] ??=
   `oklch(${colors.light} ${colors.strength} ${(255 + name * 137.508) % 360})`;
 
@@ -181,7 +181,7 @@ function drawSpan(span, place, left, wide, top) {
   }
 }
 
-// The end of what did not end well: a line, and a flag where something failed.
+// The end of a span with an unusual outcome: a line, and a flag if it failed.
 function drawMark(span, left, wide, top) {
   const right = Math.min(left + wide, width);
   if (x(end(span)) > width + 1) return;
@@ -252,7 +252,7 @@ function drawRuler() {
   }
 }
 
-// A time on the ruler, in the unit and with the digits that tell it from the next.
+// A time on the ruler, in the unit and with the digits that distinguish it from the next.
 function mark(micros, step) {
   const [unit, size] = step >= 1e6 ? ["s", 1e6] : step >= 1e3 || to >= 1e4 ? ["ms", 1e3] : ["µs", 1];
   return (micros / size).toFixed(Math.max(0, -Math.floor(Math.log10(step / size) + 1e-9))) + " " + unit;
@@ -276,7 +276,7 @@ function draw() {
     const at = top + depth * BAR - scroll;
     if (at > -BAR && at < tall) bars.push([lane, at]);
   });
-  // What is faded comes first, so that it covers nothing of what is not.
+  // Faded spans come first, so that they cover no others.
   pen.globalAlpha = faded ? 0.2 : 1;
   for (const [lane, at] of bars) along(lane[0], (span, place, left, wide) => drawSpan(span, place, left, wide, at));
   pen.globalAlpha = 1;
@@ -334,7 +334,7 @@ function resize() {
   canvas.style.width = width + "px";
   canvas.style.height = tall + "px";
   byId("spacer").style.height = Math.max(0, height - tall) + "px";
-  draw();  // at once: a canvas that gets another size is blank
+  draw();  // at once: a canvas is blank after a change of its size
 }
 
 function takeColors() {

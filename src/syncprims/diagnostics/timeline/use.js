@@ -1,4 +1,4 @@
-// Using: moving about in the timeline, choosing what is shown, the table, and beginning it all.
+// Using: moving about in the timeline, choosing the visible part, the table, and the start.
 
 // -- moving ----------------------------------------------------------------------------------------------------------
 
@@ -23,7 +23,7 @@ function spanAt(left, top) {
     const lane = y < row.top ? undefined : row.lanes[Math.floor((y - row.top) / BAR)];
     if (!lane) continue;
     const slack = (to - from) / (width - labels) * 2, at = time(left);
-    // What is under the pointer, else what is next to it: many spans are narrower than a hand is steady.
+    // The span under the pointer, else the nearest one: many spans are too narrow for a hand.
     const after = first(lane[0], span => end(span) >= at);
     for (const place of [lane[0][after], lane[0][after - 1]])
       if (place !== undefined && spans[place][START] <= at + slack && end(spans[place]) >= at - slack) return place;
@@ -43,7 +43,7 @@ function select(place) {
   redraw();
 }
 
-// The details are of the selected span, else of the chosen line of the table.
+// The details of the selected span, or otherwise of the chosen line of the table.
 function sayDetails() {
   const row = chosen && data.table.find(row => row[0] === chosen[0] && row[1] === chosen[1]);
   if (selected >= 0) fill(byId("details"), describe(selected));
@@ -73,7 +73,7 @@ const KEYS = {
 
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
-  // The filter keeps what is typed, buttons their Enter, and the table its arrows.
+  // The filter handles its own keys, buttons their Enter, and the table its arrows.
   if (event.target.closest("input")) {
     if (event.key !== "Escape") return;
     byId("filter").value = "";
@@ -128,14 +128,14 @@ canvas.addEventListener("pointerup", event => {
   if (drag && !drag.moved) select(spanAt(event.offsetX, event.offsetY));
   letGo();
 });
-canvas.addEventListener("pointercancel", letGo);  // as when a finger scrolls the page
+canvas.addEventListener("pointercancel", letGo);  // for example when a finger scrolls the page
 canvas.addEventListener("pointerleave", () => { hovered = -1; byId("tip").hidden = true; redraw(); });
 canvas.addEventListener("dblclick", event => zoomTo(spanAt(event.offsetX, event.offsetY)));
 view.addEventListener("scroll", redraw);
 
-// -- choosing what is shown ------------------------------------------------------------------------------------------
+// -- choosing the visible part ---------------------------------------------------------------------------------------
 
-// After anything that changes what is drawn or faded: nothing stays selected that can't be seen any more.
+// After a change of the drawn or faded spans: a span that is no longer visible does not stay selected.
 function update() {
   arrange();
   hovered = -1;
@@ -178,7 +178,7 @@ function markLine(line) {
   line.querySelector("button").setAttribute("aria-pressed", mine);
 }
 
-// What there is to say of a line: above all, who had the lock while it was waited for there.
+// The details of a line: above all, the holders of the lock during its waits.
 function describeRow(row) {
   const [name, site, count, waited, , , longest, held, , , most, ended] = row, culprits = new Map();
   spans.forEach((span, place) => {
