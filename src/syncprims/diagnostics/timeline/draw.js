@@ -139,7 +139,7 @@ function first(lane, holds) {
   return low;
 }
 
-// Calls `each` for the spans of a row that are in the window. Spans on the same pixel are skipped, so that a row costs no
+// Calls `each` for the spans of a row in the window. Spans on the same pixel are skipped, so that a row costs no
 // more than its pixels.
 function along(lane, each) {
   const perPixel = (to - from) / (width - labels);
