@@ -99,7 +99,8 @@ def goes_on(process: subprocess.Popen[str]) -> bool:
 
 def hang_report(folder: Path) -> None:
     """Put the page's script into the folder."""
-    (folder / "hang_report.py").write_text(listing("hang_report.py").replace("/tmp/", f"{folder}/"), encoding="utf-8")
+    script = listing("/tmp/hang_report.py").replace("/tmp/", f"{folder}/")
+    (folder / "hang_report.py").write_text(script, encoding="utf-8")
 
 
 def written(pid: int, folder: Path) -> str:

@@ -90,6 +90,6 @@ def test_the_report_in_the_guide_is_that_of_its_program(tmp_path: Path) -> None:
     )
 
     def alike(text: str) -> str:
-        return re.sub(r"ident \d+|process \d+|\d+\.\d s|; \d{4}-.*", "", text.replace(f"{tmp_path}/", "")).strip()
+        return re.sub(r"ident \d+|process \d+|\d+\.\d s|; \d{4}-.*", "", text.replace(f"{tmp_path}/", "/srv/")).strip()
 
     assert alike(done.stdout) == alike(shown) + "\nshipped"
