@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import util
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -573,6 +574,7 @@ def test_board_that_is_not_the_pools_is_not_written_on(tmp_path: Path) -> None:
 
 def test_board_without_memory_files_is_a_temporary_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It goes away with the board; and the pool's own processes need none."""
+    util.get_temp_dir()  # which multiprocessing makes once, and not there
     monkeypatch.setattr(shared_file, "_in_memory", lambda label: None)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     board = make_board()

@@ -206,6 +206,34 @@ def import_it() -> Any:
     return __import__("only_there_for_workers").found
 
 
+@posix
+def test_folder_for_temporary_files_may_have_a_long_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket can't have such a path, so it is put into a folder under /tmp, which goes away with the program."""
+    body = """
+import tempfile
+
+made, make = [], tempfile.mkdtemp
+
+def noting(*args, **kwargs):
+    made.append(make(*args, **kwargs))
+    return made[-1]
+
+if __name__ == "__main__":
+    tempfile.mkdtemp = noting
+    with CallbackPool("process", max_workers=1) as pool:
+        print(pool.submit(pow, 2, 3).result(20))
+    print(*made)
+"""
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    status, (result, made), errors = run(tmp_path, body)
+    assert (status, result) == (0, "8"), errors
+    short = [each for each in made.split() if each.startswith("/tmp/pymp-")]
+    assert short
+    assert not any(map(os.path.exists, short))
+
+
 # -- after a fork ------------------------------------------------------------------------------------------------------
 
 

@@ -40,6 +40,8 @@ def test_page_shows_what_was_kept() -> None:
 def test_page_counts_the_lines_of_the_core() -> None:
     """The page says how long the C file is, and how much of that is comments."""
     source = DOCS.parent / "src" / "syncprims" / "_speedups.c"
+    if not source.exists():
+        pytest.skip("the sources are not there: the library is installed from a wheel")
     text = source.read_text(encoding="utf-8")
     comment = re.compile(r"^\s*/\*.*?\*/[^\n]*\n", re.DOTALL | re.MULTILINE)
     said = sum(found.group().count("\n") for found in comment.finditer(text))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from contextlib import suppress
 from multiprocessing import connection, forkserver, popen_forkserver, resource_tracker, spawn, util
 from multiprocessing.context import ForkServerProcess, set_spawning_popen
@@ -33,7 +35,21 @@ from . import executable
 #   the program itself ignores SIGINT do its workers ignore it.
 
 _ENDING = 0.5  # seconds from closing its pipes until the system reports that it has ended
+_LONGEST = 92  # bytes of a socket's path that all systems accept
 _PRELOAD = [__name__, work.__module__, "multiprocessing.spawn"]
+
+
+def _free_address() -> str:
+    """An address for a socket, in the folder for temporary files, or under ``/tmp`` if its path there is too long.
+
+    `multiprocessing` does the same from 3.14 on.
+    """
+    address: str = connection.arbitrary_address("AF_UNIX")  # type: ignore[attr-defined]  # typeshed lacks it
+    if len(os.fsencode(address)) <= _LONGEST:
+        return address
+    folder = tempfile.mkdtemp(prefix="pymp-", dir="/tmp")
+    util.Finalize(None, shutil.rmtree, args=(folder, True), exitpriority=-100)  # as `multiprocessing` does with its own
+    return os.path.join(folder, os.path.basename(address))
 
 
 class OwnForkServer(ForkServer):
@@ -53,7 +69,7 @@ class OwnForkServer(ForkServer):
         resource_tracker.ensure_running()
         if self._server is None:
             with socket.socket(socket.AF_UNIX) as listener:
-                address = connection.arbitrary_address("AF_UNIX")  # type: ignore[attr-defined]  # typeshed lacks it
+                address = _free_address()
                 listener.bind(address)
                 if not util.is_abstract_socket_namespace(address):
                     os.chmod(address, 0o600)
@@ -115,7 +131,7 @@ class OwnForkServer(ForkServer):
             server.kill()
             server.wait()
             address = self._forkserver_address
-            if address is not None and not util.is_abstract_socket_namespace(address):
+            if address and not util.is_abstract_socket_namespace(address):
                 with suppress(OSError):
                     os.unlink(address)
 
