@@ -64,8 +64,8 @@ class Values(RuleBasedStateMachine):
             return
         outcome = self.workers[worker].do(self.guarded.hold(timeout).__enter__)
         if self.holder is None:
+            self.holder = worker  # before the check: the end of the test leaves it also if that fails
             assert outcome == self.value
-            self.holder = worker
         else:
             assert isinstance(outcome, DeadlockError if self.holder == worker else LockTimeoutError)
 
