@@ -23,6 +23,7 @@ from .counters import INLINE
 from .measuring import OURS, STDLIB, Case, Group, Work, loop
 from .orders import TURNS, play, runner
 from .pools import CHUNK, HANDED_IN, OUR_MAP, THREAD_POOL_MAP, WORKERS, Submit, mapping, nothing, with_callbacks
+from .sharing import alone
 from .together import together
 
 _CLock: Any = RLock
@@ -283,13 +284,6 @@ def _opening(following: Any) -> Generator[int, Any, None]:
         yield 0
 
 
-def _alone(make: Any) -> Any:
-    def open_(_: ExitStack) -> Work:
-        return loop("with lock: pass", lock=make())
-
-    return open_
-
-
 def _counting(make: Any, statement: str = "counter.increment()") -> Any:
     return lambda _: loop(statement, counter=make())
 
@@ -433,13 +427,13 @@ GROUPS = (
         "floor-lock",
         "What each guarantee adds to a free lock",
         (
-            Case("threading.Lock", STDLIB, _alone(threading.Lock)),
-            Case("a subclass of C's RLock", STDLIB, _alone(Inherited)),
-            Case("+ a Python __enter__", STDLIB, _alone(OneCall)),
-            Case("+ a first try, and its undoing", STDLIB, _alone(Undone)),
-            Case("+ not re-entrant: TimedLock", OURS, _alone(TimedLock)),
-            Case("the same around a C lock (not kept alive)", STDLIB, _alone(Composed)),
-            Case("the same, __exit__ in a slot (no ExitStack)", STDLIB, _alone(Slotted)),
+            Case("threading.Lock", STDLIB, alone(threading.Lock)),
+            Case("a subclass of C's RLock", STDLIB, alone(Inherited)),
+            Case("+ a Python __enter__", STDLIB, alone(OneCall)),
+            Case("+ a first try, and its undoing", STDLIB, alone(Undone)),
+            Case("+ not re-entrant: TimedLock", OURS, alone(TimedLock)),
+            Case("the same around a C lock (not kept alive)", STDLIB, alone(Composed)),
+            Case("the same, __exit__ in a slot (no ExitStack)", STDLIB, alone(Slotted)),
         ),
     ),
     Group(

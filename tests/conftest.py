@@ -49,9 +49,8 @@ def pytest_runtest_makereport() -> Generator[None, Any, Any]:
     """Escape the lone surrogates in a report: a worker of xdist would end instead of sending them."""
     report = yield
     report.sections = [(title, sendable(text)) for title, text in report.sections]
-    said = str(report.longrepr)
-    if report.failed and sendable(said) != said:
-        report.longrepr = sendable(said)
+    if report.failed and (said := str(report.longrepr)) != (escaped := sendable(said)):
+        report.longrepr = escaped
     return report
 
 

@@ -272,13 +272,11 @@ def _can_not_begin(executor: Any) -> bool:
 
 
 def _on_this_machine(executor: Executor) -> bool:
-    return _is_of_loky(executor) or any(
-        kind.__module__ == "concurrent.futures.process" for kind in type(executor).__mro__
-    )
+    return _is_of_loky(executor) or any(module == "concurrent.futures.process" for module, _ in _kinds(executor))
 
 
 def _is_of_loky(executor: Executor) -> bool:
-    return any(kind.__module__.partition(".")[0] == "loky" for kind in type(executor).__mro__)
+    return any(module.partition(".")[0] == "loky" for module, _ in _kinds(executor))
 
 
 def _pebble_schedule(executor: Executor) -> Callable[..., Future[Any]] | None:

@@ -156,3 +156,14 @@ class Swept(Generic[L]):
         """Make the other thread release the lock."""
         assert self._let_go is not None
         self._let_go()
+
+
+def holding() -> Callable[[Swept[Any]], None]:
+    """Make the scenario that holds the lock by ``hold()``."""
+    seconds = limit()  # here, so that it adds no point
+
+    def hold(subject: Swept[Any]) -> None:
+        with subject.lock.hold(seconds):
+            subject.work(subject.lock.held_by_me())
+
+    return hold

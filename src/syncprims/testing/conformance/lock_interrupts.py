@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from .contract import Contract
 from .held_lock import Held, Lock, Make
-from .inside import FAST_MODES, Swept
+from .inside import FAST_MODES, Swept, holding
 from .trial import aside, limit, sweep
 
 interrupted: Contract[Make] = Contract()
@@ -32,16 +30,6 @@ def _with(subject: SweptLock) -> None:
         subject.work(subject.lock.held_by_me())
 
 
-def _holding() -> Callable[[SweptLock], None]:
-    seconds = limit()  # here, so that it adds no point
-
-    def hold(subject: SweptLock) -> None:
-        with subject.lock.hold(seconds):
-            subject.work(subject.lock.held_by_me())
-
-    return hold
-
-
 def _acquire(subject: SweptLock) -> None:
     subject.lock.acquire()
     try:
@@ -61,7 +49,7 @@ def _in_with(make: Make) -> None:
     "an interrupt anywhere in a hold() leaves the lock free", "interrupted it at every point", main_thread=True
 )
 def _in_hold(make: Make) -> None:
-    sweep(lambda: SweptLock(make()), _holding(), SweptLock.problem, *FAST_MODES)
+    sweep(lambda: SweptLock(make()), holding(), SweptLock.problem, *FAST_MODES)
 
 
 @interrupted.clause(
@@ -86,7 +74,7 @@ def _held_elsewhere(make: Make) -> SweptLock:
 def _in_wait(make: Make) -> None:
     sweep(
         lambda: _held_elsewhere(make),
-        _holding(),
+        holding(),
         SweptLock.problem,
         "warm",
         when_blocked=SweptLock.waits,

@@ -15,7 +15,7 @@ from ..._locks.acquire_all import acquire_all
 from ..._locks.semaphore import TimedSemaphore
 from ...errors import DeadlockError, LockTimeoutError
 from .contract import Contract
-from .inside import FAST_MODES, VISITS, OtherInside, Swept, acquire_forms, cross, crowds, passes
+from .inside import FAST_MODES, VISITS, OtherInside, Swept, acquire_forms, cross, crowds, holding, passes
 from .trial import (
     aside,
     expect,
@@ -378,16 +378,6 @@ def _in_a_with(subject: SweptSemaphore) -> None:
         subject.work(subject.lock.held_by_me())
 
 
-def _holding() -> Callable[[SweptSemaphore], None]:
-    seconds = limit()  # here, so that it adds no point
-
-    def hold(subject: SweptSemaphore) -> None:
-        with subject.lock.hold(seconds):
-            subject.work(subject.lock.held_by_me())
-
-    return hold
-
-
 @interrupted.clause(
     "an interrupt anywhere in a with loses no permit", "interrupted it at every point", main_thread=True
 )
@@ -399,7 +389,7 @@ def _interrupted_with(make: Make) -> None:
     "an interrupt anywhere in a hold() loses no permit", "interrupted it at every point", main_thread=True
 )
 def _interrupted_hold(make: Make) -> None:
-    sweep(lambda: SweptSemaphore(make(1)), _holding(), SweptSemaphore.problem, *FAST_MODES)
+    sweep(lambda: SweptSemaphore(make(1)), holding(), SweptSemaphore.problem, *FAST_MODES)
 
 
 def _held_elsewhere(make: Make) -> SweptSemaphore:
@@ -415,7 +405,7 @@ def _held_elsewhere(make: Make) -> SweptSemaphore:
 def _interrupted_wait(make: Make) -> None:
     sweep(
         lambda: _held_elsewhere(make),
-        _holding(),
+        holding(),
         SweptSemaphore.problem,
         "warm",
         when_blocked=SweptSemaphore.waits,
