@@ -111,7 +111,7 @@ class Scene:
             self.backend._send()
         self.backend._jobs.append(self.jobs[0])
 
-    def note(self, job: object) -> bool:
+    def note(self, job: object, now: float | None = None) -> bool:
         """Run a task."""
         self.ran.append(job)
         return True

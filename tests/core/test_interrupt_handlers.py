@@ -28,6 +28,7 @@ from syncprims._core.waits import Waiting
 from syncprims._core.waits import count_waits as waits
 from syncprims._runner import sequence as _sequence
 from syncprims.callback_pool import at_exit as exiting
+from syncprims.callback_pool.course import Course
 from syncprims.diagnostics import exchange, record
 from syncprims.diagnostics.lock_events import locks
 from syncprims.testing import assert_blocks, patience
@@ -239,6 +240,28 @@ def test_a_cancelling_that_is_interrupted_in_the_middle_calls_everybody_back(mon
             assert isinstance(told.get(timeout=patience()), CancelledError)
         finally:
             go.set()
+    assert interrupts == []
+
+
+def test_a_worker_that_is_interrupted_before_it_wakes_waiters_leaves_none_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If an exception from outside comes between the outcome and the notification, the dispatcher notifies."""
+    go = threading.Event()
+    wake = Course.notify_all
+    interrupts: list[BaseException] = [KeyboardInterrupt()]
+
+    def interrupted(course: Course) -> None:
+        if interrupts:
+            raise interrupts.pop()
+        wake(course)
+
+    monkeypatch.setattr(Course, "notify_all", interrupted)
+    with CallbackPool(max_workers=1) as pool:
+        task = pool.submit(go.wait, patience())
+        waiting = assert_blocks(task.result)
+        go.set()
+        assert waiting.result(patience()) is True
     assert interrupts == []
 
 

@@ -30,7 +30,6 @@ class Course(ConditionInC):
     **Thread safety**: each field has one writer at a time. All may be read from any thread.
 
     Attributes:
-        job_tells: Whether the job, not the task, sends the notice to the dispatcher; written by the job.
         settled: Whether its callback has ended too.
         seen: Whether any code has looked at the outcome.
         unseen: Reports the error of a task that is dropped before any code has looked at it.
@@ -43,9 +42,6 @@ class Course(ConditionInC):
     board: StartBoard | None = None  # where a worker process records that the call began
     slot: int = 0  # the place on the board; 0 means none
     _began: float | None = None
-
-    # Written by the job, on the thread that sets the outcome:
-    job_tells: bool = False
 
     # Written by the dispatcher:
     settled: bool = False

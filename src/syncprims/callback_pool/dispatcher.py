@@ -43,7 +43,6 @@ class Dispatcher:
 
     Attributes:
         tally: How many tasks have ended in which way.
-        settling: The name of the task whose callback or hook runs now, for messages.
         thread: Its own thread.
     """
 
@@ -65,7 +64,6 @@ class Dispatcher:
         self.thread: HelperThread = HelperThread(f"{open_tasks.name}-dispatcher")
         # Written only by its own thread:
         self.tally: dict[str, int] = {"done": 0, "failed": 0, "cancelled": 0}
-        self.settling: str | None = None
         # The callback or hook that runs, its job, and when it began:
         self._calling: tuple[str, Job[Any], float] | None = None
 
@@ -103,6 +101,12 @@ class Dispatcher:
         self._timer.stop()
         self._open_tasks.ended.put(None)
 
+    @property
+    def settling(self) -> str | None:
+        """The name of the task whose callback or hook runs now, for messages."""
+        calling = self._calling
+        return None if calling is None else calling[1].label
+
     # -- settling ----------------------------------------------------------------------------------------------------
 
     def settle(self, notice: Task[Any] | Job[Any]) -> None:
@@ -116,7 +120,6 @@ class Dispatcher:
             self.drop(task)
         elif is_over(task):
             outcome, value = outcome_of(task)
-            self.settling = job.label
             try:
                 try:
                     if outcome != "done" or job.callback is not None:
@@ -127,7 +130,7 @@ class Dispatcher:
                 if self._on_settled is not None or self._on_progress is not None:
                     self._run_hooks(job, task)
             finally:
-                self.settling = self._calling = None
+                self._calling = None
                 if outcome == "failed":
                     job.part()
                 if self._open_tasks.drop(task):

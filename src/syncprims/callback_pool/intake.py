@@ -74,9 +74,10 @@ class Intake:
         """Make the job of a call with callbacks, whose errors belong to the pool."""
         if self._open_tasks.phase != "open":  # this comes before the check of the arguments
             self._open_tasks.check_open()
-        has_callback = callback is not None or error_callback is not None
-        if has_callback:
-            _check_callbacks(callback, error_callback)
+        if callback is not None:
+            check_runs(callback, "callback")
+        if error_callback is not None:
+            check_runs(error_callback, "error_callback")
         if timeout is not None:
             timeout = check_timeout(timeout)
         job = self.make(
@@ -90,7 +91,7 @@ class Intake:
             job.timeout = timeout
             job.limited = True
         job.errors = "pool"
-        if has_callback:
+        if callback is not None or error_callback is not None:
             self._give_callbacks(job, callback, error_callback)
         return job
 
@@ -114,7 +115,10 @@ class Intake:
         """Make a job that no worker runs: it is done when its parts are."""
         if not self._dispatcher.thread.started:
             self._dispatcher.ensure()
-        _check_callbacks(callback, error_callback)
+        if callback is not None:
+            check_runs(callback, "callback")
+        if error_callback is not None:
+            check_runs(error_callback, "error_callback")
         job: Job[list[T]] = Job(pool, self._open_tasks, label, (list, (), {}), None)
         job.shown = shown
         job.errors = "pool"
@@ -167,10 +171,3 @@ class Intake:
     def _withdraw(self, job: Job[Any]) -> None:
         job.cancel()
         self._dispatcher.drop(job.task)
-
-
-def _check_callbacks(callback: object, error_callback: object) -> None:
-    if callback is not None:
-        check_runs(callback, "callback")
-    if error_callback is not None:
-        check_runs(error_callback, "error_callback")

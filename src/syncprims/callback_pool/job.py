@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from logging import ERROR
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
@@ -15,7 +15,7 @@ from .._core.observing import Event, Observable
 from .._core.waits import Group
 from .course import Course
 from .open_tasks import OpenTasks
-from .task import Outcome, Task, cancel_running, mark_running, outcome_of, stand_in_for
+from .task import Outcome, Task, cancel_running, complete, mark_running, outcome_of, stand_in_for
 from .up_to import TaskSettled
 
 if TYPE_CHECKING:
@@ -114,11 +114,11 @@ class Job(Generic[T]):
 
     # -- on its way --------------------------------------------------------------------------------------------------
 
-    def begin(self, process: Killable | None = None) -> bool:
+    def begin(self, process: Killable | None = None, now: float | None = None) -> bool:
         """Mark the task as running, here or in that process; False if it was cancelled or withdrawn."""
         if process is not None:
             self.process = process
-        self.began = monotonic()
+        self.began = monotonic() if now is None else now
         self.worker = get_ident() if process is None else None  # before the state, which other threads check first
         return mark_running(self.task)
 
@@ -151,11 +151,8 @@ class Job(Generic[T]):
 
     def finish(self, result: T) -> bool:
         """Set the result; False if it comes too late."""
-        self.course.job_tells = True
         try:
-            self.task.set_result(result)
-        except InvalidStateError:
-            return False
+            return complete(self.task, result, None)
         except BaseException as error:  # noqa: BLE001  it decides
             self._survive(error)
         finally:
@@ -164,11 +161,8 @@ class Job(Generic[T]):
 
     def fail(self, error: BaseException) -> bool:
         """Set the error; False if it comes too late."""
-        self.course.job_tells = True
         try:
-            self.task.set_exception(error)
-        except InvalidStateError:
-            return False
+            return complete(self.task, None, error)
         except BaseException as failure:  # noqa: BLE001  it decides
             self._survive(failure)
         finally:
@@ -177,7 +171,6 @@ class Job(Generic[T]):
 
     def _survive(self, error: BaseException) -> None:
         """Log the error of a function given to add_done_callback; raise an interrupt, or an error before the end."""
-        self.course.job_tells = False
         if is_interrupt(error) or not self.done():
             raise error
         # The task is done anyway, and this is the thread of a worker or of the timer, which other tasks need.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from _queue import SimpleQueue
 from _thread import allocate_lock
 from collections import deque
-from os import getpid
 from typing import TYPE_CHECKING, Final, Generic, Literal, Protocol, TypeVar
 
 from .._core.deadline import Deadline
@@ -13,6 +12,7 @@ from .._core.deadlocks import wait_or_refuse, why_in_vain
 from .._core.gates import open_all, pass_through, put_up
 from .._core.registry import InnerName
 from .._core.state import RunningCall, State
+from .._core.this_process import mark_of_this_process
 from .._locks.timed_lock import TimedLock
 from ..errors import ForkedError, PoolClosedError
 from .own_threads import role_in
@@ -101,9 +101,7 @@ class OpenTasks(Generic[K, V]):
         self.name: str = pool_name
         self.max_pending: int | None = max_pending
         self.phase: Phase = "open"
-        # A C program that embeds Python, such as uWSGI, may fork without notice to Python, so no hook runs in the
-        # child.
-        self._process = getpid()
+        self._mark = mark_of_this_process()  # because C may fork without running Python's hooks
         self.jobs: dict[K, V] = {}
         self.staff: Final = Staff()
         self.ended: SimpleQueue[K | V | Fence | None] = SimpleQueue()
@@ -126,13 +124,13 @@ class OpenTasks(Generic[K, V]):
         elif not self._entered(task, job):
             wait_or_refuse(Room(self), None, self._enter, task, job)
         # The phase is read after the store: see the top of this module.
-        if self.phase != "open" or getpid() != self._process:
+        if self.phase != "open" or not self._mark[0]:
             self.check_open()
 
     def take_in_besides(self, task: K, job: V) -> None:
         """Store a task that needs no worker, and therefore no room."""
         self.jobs[task] = job
-        if self.phase != "open" or getpid() != self._process:
+        if self.phase != "open" or not self._mark[0]:
             self.check_open()
 
     def _enter(self, task: K, job: V) -> None:
@@ -221,7 +219,7 @@ class OpenTasks(Generic[K, V]):
 
     def is_forked(self) -> bool:
         """Whether this is a forked child of the process that made the pool."""
-        if getpid() != self._process:
+        if not self._mark[0]:
             self.fork()
         return self.phase == "forked"
 

@@ -242,17 +242,18 @@ class Task(Future[T]):
             return len(before) - len(self._done_callbacks)
 
     def _invoke_callbacks(self) -> None:
-        """Announce the end: to waiters for a cancelled task, the callbacks, and the dispatcher if the job does not.
+        """Announce the end: to waiters for a cancelled task, the dispatcher, and the callbacks.
 
         It replaces Future's own method, which differs in three ways: the first SystemExit keeps it from calling the
         other callbacks, it logs in its own way, and it leaves waiters for a cancelled task to the executor.
         """
         if self._state == _CANCELLED and not self._tell_of_cancellation():
             return  # another thread does all of this
-        if not self._course.job_tells:
-            self._open_tasks.ended.put(self)
-        if not self._done_callbacks:
-            return
+        self._open_tasks.ended.put(self)
+        self._call_back()
+
+    def _call_back(self) -> None:
+        """Call the functions that were passed to `add_done_callback`."""
         fatal: BaseException | None = None
         for callback in self._done_callbacks:
             try:
@@ -432,6 +433,25 @@ def mark_running(task: Task[Any]) -> bool:
         return True
 
 
+def complete(task: Task[T], result: T | None, error: BaseException | None) -> bool:
+    """Set the outcome and announce it, but not to the dispatcher; False if the task is done."""
+    course = task._course
+    with course:
+        if task._state in _DONE:
+            return False
+        task._result, task._exception = result, error
+        task._state = _FINISHED
+        for waiter in task._waiters:
+            if error is None:
+                waiter.add_result(task)
+            else:
+                waiter.add_exception(task)
+        course.notify_all()
+    if task._done_callbacks:
+        task._call_back()
+    return True
+
+
 def cancel_running(task: Task[Any]) -> bool:
     """Cancel the task even if it runs; False if it is done."""
     with task._condition:
@@ -444,9 +464,12 @@ def cancel_running(task: Task[Any]) -> bool:
 
 
 def is_over(task: Task[Any]) -> bool:
-    """Complete the work of a thread that was interrupted while it cancelled the task; True if the task is done."""
+    """Complete the work of a thread that was interrupted while it ended the task; True if the task is done."""
     state = task._state
     if state in (_FINISHED, _NOTIFIED):
+        if task._course._waiters:  # the thread that finished it was interrupted before it woke them
+            with task._condition:
+                task._condition.notify_all()
         return True
     if state == _CANCELLED:
         with task._condition:

@@ -1,67 +1,74 @@
 """`ConditionInC`: a condition that no interrupt leaves locked, unlike `threading.Condition`.
 
 All versions: `threading.Condition.__exit__` is a Python function, and an interrupt on entry to it keeps it from
-unlocking. From 3.14 on, an interrupt can also lose the value that C's ``__enter__`` returns (gh-148874).
+unlocking. On 3.14, an interrupt can also come between the return of an ``__enter__`` in C and the body (gh-148874).
 """
 
 from __future__ import annotations
 
 import sys
-from _thread import RLock
-from collections.abc import Callable
-from operator import attrgetter
+from collections.abc import Callable, Sequence
 from threading import Condition
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..._core.gates import put_up
 
 if TYPE_CHECKING:
     from _thread import LockType
 
+    class _RLock:
+        """The C type behind `threading.RLock`; typeshed does not know that it can be subclassed."""
 
-class ConditionInC:
-    """A condition that no interrupt leaves locked: ``with`` calls the lock's own C functions.
+        def __enter__(self) -> bool: ...
+        def __exit__(self, *exc_info: object) -> None: ...
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+        def release(self) -> None: ...
 
-    It looks them up when they are called; `threading.Condition` fetches them all when it is made. It waits and notifies
-    by the functions of `threading.Condition`, but is not derived from it, because its objects would be twice as large.
+else:
+    from _thread import RLock as _RLock
+
+_acquire: Final = _RLock.acquire
+
+
+class ConditionInC(_RLock):
+    """A condition that no interrupt leaves locked: ``with`` calls the C functions of the lock that it is.
+
+    It waits and notifies by the functions of `threading.Condition`, but is not derived from it, because that class is
+    an object around a lock, and enters and leaves the lock in Python.
     """
 
-    __slots__ = ("_lock", "_waiters")
+    # The locks that `notify_all` releases: those of `wait`, and the gates. A list once there is one; most never have
+    # one.
+    _waiters: Sequence[Any] = ()
 
-    def __init__(self) -> None:
-        self._lock = RLock()
-        # A deque of locks, which `notify_all` releases: those of `wait`, and the gates.
-        self._waiters: list[Any] = []
-
-    if sys.version_info >= (3, 14):
-        # A value that C returns to a `with` may be lost on 3.14 (gh-148874), and on 3.15 under a tracer. A value that
-        # Python returns is not lost, and the outcome of an unpacking is stored before an interrupt can come.
+    if sys.version_info[:2] == (3, 14):
+        # No interrupt comes between the return of a Python function and the body, and the outcome of an unpacking is
+        # stored before an interrupt can come.
         def __enter__(self) -> bool:
             taken = False
             try:
-                (taken,) = map(self._lock.acquire, (True,))
+                (taken,) = map(_acquire, (self,))
                 return taken
             except BaseException:
                 if taken:
-                    self._lock.release()
+                    self.release()
                 raise
 
-    else:
-        __enter__: property = property(attrgetter("_lock.__enter__"))
-    __exit__: property = property(attrgetter("_lock.__exit__"))
-    acquire: property = property(attrgetter("_lock.acquire"))
-    release: property = property(attrgetter("_lock.release"))
-    _release_save: property = property(attrgetter("_lock._release_save"))
-    _acquire_restore: property = property(attrgetter("_lock._acquire_restore"))
-    _is_owned: property = property(attrgetter("_lock._is_owned"))
-
-    wait: Callable[..., bool] = Condition.wait
     wait_for: Callable[..., Any] = Condition.wait_for
     notify: Callable[..., None] = Condition.notify
 
+    def wait(self, timeout: float | None = None) -> bool:
+        """Release the lock, wait for a notification, and acquire it again; False if the time is up."""
+        self._listed()
+        return Condition.wait(self, timeout)  # type: ignore[arg-type]  # it has all that this function needs
+
     def put_up(self) -> LockType:
         """Add a closed gate, which `notify_all` opens. The caller then checks again, and passes through."""
-        return put_up(self._waiters)
+        return put_up(self._listed())
+
+    def _listed(self) -> list[Any]:
+        waiters: list[Any] = self.__dict__.setdefault("_waiters", [])
+        return waiters
 
     def notify_all(self) -> None:
         """Wake all waiters. A thread that begins to wait later finds its condition true."""

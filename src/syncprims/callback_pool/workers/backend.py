@@ -143,10 +143,15 @@ class Backend(ABC):
     def after_fork(self) -> None:  # noqa: B027  nothing to do for threads
         """In a forked child: drop the parent's resources."""
 
-    def run(self, job: Job[Any]) -> bool:
-        """Run the job in this thread and set its outcome; return False if the job expired before that."""
+    def run(self, job: Job[Any], now: float | None = None) -> bool:
+        """Run the job in this thread and set its outcome; return False if the job expired before that.
+
+        Args:
+            job: The job.
+            now: The time, if the caller has just looked.
+        """
         try:
-            if not job.begin():
+            if not job.begin(now=now):
                 return True
             if job.limited:
                 self.watch(job)

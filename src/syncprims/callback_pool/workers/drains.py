@@ -92,6 +92,8 @@ class Drained(Borrowed):
     def _drain(self, drain: _Drain) -> None:
         """Run tasks in a thread of the executor."""
         drain.due = False
+        if not self._jobs:
+            return
         me = get_ident()
         before = enter(self._open_tasks, "task")
         try:
@@ -104,7 +106,8 @@ class Drained(Borrowed):
 
     def _take_turn(self, me: int) -> None:
         jobs, sent, run, now = self._jobs, self._sent, self.run, monotonic
-        until = now() + _TURN
+        time = now()
+        until = time + _TURN
         first = True
         try:
             for job in iter(jobs.popleft, None):  # an exception from outside must not lose a job: see `serve`
@@ -112,13 +115,14 @@ class Drained(Borrowed):
                     busy[me] = job
                     if jobs and not sent[0].due and not self._sent_another():
                         until = inf  # no other drain may come, so this one runs all tasks
-                    run(job)
+                    run(job, time)
                 except BaseException as error:  # noqa: BLE001  only this task shall fail; others wait for this drain
                     job.fail(error)
                 if self._stuck:
                     self._stuck.discard(job)
                 del job
-                late = now() >= until
+                time = now()
+                late = time >= until
                 if first:
                     first, self._one_each = False, late
                 if late:
