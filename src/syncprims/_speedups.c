@@ -254,9 +254,11 @@ note_object(PyObject **field, PyObject *to)
     __atomic_store_n(field, to, __ATOMIC_RELAXED);
 }
 #  endif
-/* A thread that finds a lock held lets other threads run for so many times before it waits, unless others wait already:
- * like CPython's own mutex. Looking more often would take the word from the processor of the holder each time. */
-#  define YIELDS 40
+/* A thread that finds a lock held lets other threads run for a while before it waits, unless others wait already: like
+ * CPython's own mutex. Each look at the lock takes the word from the processor of the holder. So a thread looks four
+ * times only, and each pause is twice as long as the one before. */
+#  define FIRST_PAUSE 8  /* times that it lets others run before it looks again */
+#  define LAST_PAUSE 64
 #  ifdef _WIN32
 #    define let_others_run() ((void)0)
 #  else
@@ -738,13 +740,16 @@ forget_waiters(Lock *lock)
 }
 
 static int
-has_waiters(Lock *lock)
+has_waiters_still(Lock *lock)
 {
-    if (get(&lock->waiters) == 0) {
-        return 0;
-    }
     forget_waiters(lock);
     return get(&lock->waiters) != 0;
+}
+
+static inline int
+has_waiters(Lock *lock)
+{
+    return get(&lock->waiters) != 0 && has_waiters_still(lock);
 }
 
 /* Acquire the lock if it is free. */
@@ -797,7 +802,7 @@ let_go_of(Lock *lock, int64_t owner)
     if (has_waiters(lock)) {
         open_gate(lock);
     }
-    else {
+    else if (after == HANDED) {
         swap(&lock->owner, HANDED, 0);
     }
     return 1;
@@ -807,20 +812,15 @@ let_go_of(Lock *lock, int64_t owner)
 static inline void
 let_go(Lock *lock)
 {
-    if (get(&lock->waiters) == 0) {
-        set(&lock->owner, 0);
+    int64_t after = has_waiters(lock) && get(&lock->starving) ? HANDED : 0;
+    if (after == HANDED) {
+        set(&lock->handed_by, me());
     }
-    else {
-        int64_t after = has_waiters(lock) && get(&lock->starving) ? HANDED : 0;
-        if (after == HANDED) {
-            set(&lock->handed_by, me());
-        }
-        set(&lock->owner, after);
-    }
+    set(&lock->owner, after);
     if (has_waiters(lock)) {
         open_gate(lock);
     }
-    else {
+    else if (after == HANDED) {
         swap(&lock->owner, HANDED, 0);
     }
 }
@@ -1012,12 +1012,14 @@ take_if_free(Lock *lock)
 {
     int64_t ident = me();
 #ifdef Py_GIL_DISABLED
-    for (int i = 0; i < YIELDS; i++) {
+    for (int pause = FIRST_PAUSE; pause <= LAST_PAUSE; pause *= 2) {
         int64_t owner = get(&lock->owner);
         if (owner == 0 || owner == ident || get(&lock->waiters) != 0) {
             break;
         }
-        let_others_run();
+        for (int i = 0; i < pause; i++) {
+            let_others_run();
+        }
     }
 #endif
     return take(lock, ident);

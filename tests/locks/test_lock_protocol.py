@@ -157,7 +157,8 @@ def steps(state: State, number: int, mutation: str = "") -> Iterator[State]:
             yield to("any hand" if me.at == "any note" else "hand", handed_by=number)
         case "any free" | "any hand":
             after = FREE if me.at == "any free" else HANDED
-            yield to("look for waiters", owner=after) if state.owner == me.seen else to("any")
+            following = "look for waiters" if after == FREE else "look after the promise"
+            yield to(following, owner=after) if state.owner == me.seen else to("any")
         # -- releasing it
         case "held":
             if state.owner != number:
@@ -168,11 +169,11 @@ def steps(state: State, number: int, mutation: str = "") -> Iterator[State]:
         case "free":
             yield to("look for waiters", owner=FREE)
         case "hand":
-            yield to("look for waiters", owner=HANDED)
-        case "look for waiters":
+            yield to("look after the promise", owner=HANDED)
+        case "look for waiters" | "look after the promise":
             if me.seen if mutation == MUTATIONS[0] else state.waiters:
                 yield to("post")
-            elif mutation == MUTATIONS[5]:
+            elif me.at == "look for waiters" or mutation == MUTATIONS[5]:
                 yield to("", over=True)
             else:
                 yield to("take back")
