@@ -42,12 +42,24 @@ class ConditionInC(_RLock):
     _waiters: Sequence[Any] = ()
 
     if sys.version_info[:2] == (3, 14):
-        # No interrupt comes between the return of a Python function and the body, and the outcome of an unpacking is
-        # stored before an interrupt can come.
+        # No interrupt comes between the return of a Python function and the body. A thread that did not hold the lock
+        # before can release it if it was acquired, and gets an error from that if it was not.
         def __enter__(self) -> bool:
+            if self._is_owned():
+                return self._enter_again()
+            try:
+                return _acquire(self)
+            except BaseException:
+                try:
+                    self.release()
+                except RuntimeError:
+                    pass
+                raise
+
+        def _enter_again(self) -> bool:
             taken = False
             try:
-                (taken,) = map(_acquire, (self,))
+                (taken,) = map(_acquire, (self,))  # the outcome is stored before an interrupt can come
                 return taken
             except BaseException:
                 if taken:
