@@ -25,6 +25,7 @@ FLOORS = (
     "facts",
     "errors",
     "_core.clock",
+    "_core.gil",
     "_core.this_process",
     "_core.speedups",
     "_core.foreign",

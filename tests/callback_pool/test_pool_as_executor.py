@@ -17,12 +17,10 @@ from callback_pool import pool_workers
 from locks.actors import LIMIT, eventually
 from polling import ended, until_exists
 from syncprims import CallbackPool, TransportError
+from syncprims._core.gil import HAS_GIL
 
 both = pytest.mark.parametrize("kind", ["thread", "process"])
-with_gil = pytest.mark.skipif(
-    not getattr(sys, "_is_gil_enabled", lambda: True)(),
-    reason="CPython can hang in a fork beside running threads there",
-)
+with_gil = pytest.mark.skipif(not HAS_GIL, reason="CPython can hang in a fork beside running threads there")
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 

@@ -22,9 +22,9 @@ import pytest
 from callback_pool.pool_workers import pid, wait_for_file
 from locks.actors import LIMIT, Actors, eventually, held_elsewhere, take_and_let_go, wait_for
 from syncprims import CallbackPool, Task, TimedLock
+from syncprims._core.stacks import FRAMES_ARE_SHARED
 from syncprims.diagnostics import attach_report, report, snapshot
 
-WHOLE_STACKS = getattr(sys, "_is_gil_enabled", lambda: True)()
 PACKAGE = os.path.dirname(sys.modules["syncprims"].__file__ or "")
 
 
@@ -60,7 +60,7 @@ def test_the_first_line_has_date_process_interpreter_and_how_many_wait() -> None
     assert int(found[2]) >= 2
     assert abs(datetime.strptime(found[3], "%Y-%m-%d %H:%M:%S %z") - datetime.now(UTC)) < timedelta(minutes=5)
     assert found[4] == sys.version.split()[0]
-    assert (found[5] is None) == WHOLE_STACKS
+    assert (found[5] is None) == FRAMES_ARE_SHARED
 
 
 def test_no_frame_of_the_library_is_printed() -> None:
@@ -86,7 +86,7 @@ def test_no_frame_of_the_library_is_printed() -> None:
         finally:
             end.set()
     assert " in want_the_ledger\n" in text
-    assert (" in grind\n" in text) == WHOLE_STACKS
+    assert (" in grind\n" in text) == FRAMES_ARE_SHARED
     assert PACKAGE not in text
 
 
@@ -110,7 +110,7 @@ def test_other_threads_are_added_on_demand() -> None:
             end.set()
     assert "stranger" not in without
     assert "other threads:" not in without
-    if WHOLE_STACKS:
+    if FRAMES_ARE_SHARED:
         block = block_of(text, "Thread 'stranger' (ident ")
         assert block[-1].endswith(" in wait_for")
         assert any(line.endswith(" in far_away") for line in block)
@@ -142,7 +142,7 @@ def test_an_idle_thread_of_the_library_has_no_stack() -> None:
         pool.submit(int).result(LIMIT)
         eventually(lambda: len(block_of(report(all_threads=True), "Thread 'mill-worker-1'")) == 1)
         block = block_of(report(all_threads=True), "Thread 'mill-worker-1'")
-    if WHOLE_STACKS:
+    if FRAMES_ARE_SHARED:
         assert block[0].endswith(" is in no code of the program that can be seen from here")
 
 
@@ -172,7 +172,7 @@ def test_a_running_task_has_its_thread_age_and_stack() -> None:
     assert state.running == ((work.what, work.seconds),)
     who = rf"Thread 'mill-worker-1' \(ident {work.ident}\)"
     assert re.fullmatch(rf"  runs \S+grind for \d+\.\d s in {who}, at .+", block[1])
-    if WHOLE_STACKS:
+    if FRAMES_ARE_SHARED:
         assert "grind" in [frame.name for frame in work.stack]
         assert any(line.endswith(" in grind") for line in block)
 
@@ -207,7 +207,7 @@ def test_the_dispatcher_says_what_it_runs(which: str) -> None:
             end.set()
     block = block_of(text, f"runs {which} of int for ")
     assert re.search(r" for \d+\.\d s in Thread 'mill-dispatcher' \(ident \d+\), at ", block[0])
-    if WHOLE_STACKS:
+    if FRAMES_ARE_SHARED:
         assert any(line.endswith(" in hold_up") for line in block)
     assert text.count("'mill-dispatcher'") == 1
     assert "runs" not in report()

@@ -23,12 +23,10 @@ from syncprims import (
     TimedRLock,
     Wait,
 )
+from syncprims._core.stacks import FRAMES_ARE_SHARED
 from syncprims._core.state import State
 from syncprims._core.waits import Waiting
 from syncprims.diagnostics import PrimitiveState, attach_report, find_deadlocks, report, snapshot
-
-# Without the GIL, only the innermost frame of another thread's stack can be read safely, unless that thread waits.
-WHOLE_STACKS = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 def state_of(name: str) -> PrimitiveState | None:
@@ -78,7 +76,7 @@ def test_a_held_lock_tells_its_holder_and_its_waiters() -> None:
     assert (seen.kind, seen.step, seen.pending) == ("TimedRLock", None, None)
     assert seen.holder is not None
     assert (seen.holder.name, seen.holder.alive) == ("billing", True)
-    if WHOLE_STACKS:
+    if FRAMES_ARE_SHARED:
         assert "charge" in [frame.name for frame in seen.holder.stack]
     assert all("queue" in [frame.name for frame in waiter.stack] for waiter in seen.waiters)
     assert [waiter.name for waiter in seen.waiters] == ["audit", "report"]

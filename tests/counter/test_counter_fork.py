@@ -14,7 +14,7 @@ import pytest
 
 from counter.cases import Recording, each_kind
 from syncprims import AtomicCounter, CounterTimeoutError
-from syncprims._core.stacks import FRAMES_ARE_SHARED
+from syncprims._core.gil import HAS_GIL
 from syncprims.testing import Threads, assert_blocks, patience
 
 pytestmark = [
@@ -158,7 +158,7 @@ def test_an_update_that_forks_is_in_both() -> None:
 # Without the GIL each object has a mutex, which may just have been handed to a waiting thread when the process forks.
 # That thread vanishes, and the first use of the object in the child hangs. This also happens with a plain object
 # without any library: in about one child of a thousand under full load, on 3.13.
-@pytest.mark.skipif(not FRAMES_ARE_SHARED, reason="without the GIL a fork may leave the mutex of any object locked")
+@pytest.mark.skipif(not HAS_GIL, reason="without the GIL a fork may leave the mutex of any object locked")
 def test_children_forked_under_load_all_work() -> None:
     """Wherever the parent's threads are in their changes and waits, each child's counter works."""
     counter = AtomicCounter()

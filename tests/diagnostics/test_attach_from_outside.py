@@ -18,7 +18,7 @@ import pytest
 
 from polling import LIMIT, sending, until
 from programs import environment
-from syncprims._core.stacks import FRAMES_ARE_SHARED
+from syncprims._core.gil import HAS_GIL
 
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "attach-from-outside.rst"
 
@@ -134,7 +134,7 @@ def stack_by_py_spy(output: str, thread: str) -> list[str]:
     return [line.strip().partition(" (")[0] for line in block.splitlines()]
 
 
-@pytest.mark.skipif(not FRAMES_ARE_SHARED, reason="py-spy knows no builds without the GIL")
+@pytest.mark.skipif(not HAS_GIL, reason="py-spy knows no builds without the GIL")
 @pytest.mark.parametrize("line", ["py-spy dump --pid 9849", "py-spy dump --native --pid 9849"])
 def test_py_spy_shows_where_each_thread_is(tmp_path: Path, line: str) -> None:
     """The waiter is in a lock's ``__enter__``, the holder in its call; with --native the C function appears too."""

@@ -28,8 +28,8 @@ from syncprims import (
     acquire_all,
 )
 from syncprims._core import registry
+from syncprims._core.gil import HAS_GIL
 from syncprims._core.registry import Primitive
-from syncprims._core.stacks import FRAMES_ARE_SHARED
 from syncprims.testing import Mode, interrupts
 
 pytestmark = [
@@ -396,7 +396,7 @@ def test_what_was_off_before_a_fork_is_off_after_it() -> None:
         gc.enable()
 
 
-@pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="without the GIL all are listed before")
+@pytest.mark.skipif(not HAS_GIL, reason="without the GIL all are listed before")
 def test_a_hundred_thousand_locks_do_not_hold_up_a_fork() -> None:
     """Repairing them takes hardly longer than touching each of them once: most of it is the copying of pages."""
     locks = [TimedLock() for _ in range(100_000)]
@@ -422,7 +422,7 @@ def test_a_hundred_thousand_locks_do_not_hold_up_a_fork() -> None:
     assert with_locks < 3 * touching  # 1.4 on the author's machine; one by one, in Python, it was 8.5
 
 
-@pytest.mark.skipif(not FRAMES_ARE_SHARED, reason="without the GIL a fork may leave the mutex of any object locked")
+@pytest.mark.skipif(not HAS_GIL, reason="without the GIL a fork may leave the mutex of any object locked")
 @pytest.mark.parametrize("forks", [25, pytest.param(300, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
 def test_forks_under_load(forks: int, record_property: Callable[[str, object], None]) -> None:
     """Whatever the other threads do at the moment of the fork, every lock works in the child."""

@@ -18,7 +18,7 @@ from weakref import ref
 import pytest
 
 from polling import until
-from syncprims._core.stacks import FRAMES_ARE_SHARED
+from syncprims._core.gil import HAS_GIL
 from syncprims._core.waits import innermost_of
 from syncprims.errors import DeadlockError
 from syncprims.watch import Watching, incidents, install
@@ -76,7 +76,7 @@ def no_collections() -> Iterator[None]:
 
 def are_gone(found: tuple[ref[Any], ...]) -> bool:
     """Whether all have ended; without the GIL an owner may be late to count the references of other threads."""
-    if FRAMES_ARE_SHARED:
+    if HAS_GIL:
         return [each for each in found if each() is not None] == []
     until(lambda: all(each() is None for each in found), LIMIT)
     return True
@@ -381,7 +381,7 @@ def test_modules_that_had_made_locks() -> None:
             del sys.modules["gone"], module
             found = (ref(gone),)
             del gone
-            assert not FRAMES_ARE_SHARED or are_gone(found)  # without the GIL references to modules are not counted
+            assert not HAS_GIL or are_gone(found)  # without the GIL references to modules are not counted
         assert vars(left)["Lock"] is before
     finally:
         sys.modules.pop("left", None)

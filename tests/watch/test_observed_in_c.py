@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from both_forms import examples, needs_the_core, outcome
 from programs import environment
 from syncprims import CallbackPool
+from syncprims._core.gil import HAS_GIL
 from syncprims._core.speedups import core
 from syncprims.testing import Threads, patience
 from syncprims.watch import Watching, install
@@ -302,7 +303,7 @@ def test_it_goes_with_all_that_it_has() -> None:
     del lock
     gc.collect()
     assert kept() is None
-    if sys.version_info[:2] != (3, 13) or sys._is_gil_enabled():
+    if sys.version_info[:2] != (3, 13) or HAS_GIL:
         assert code() is None
 
 

@@ -10,6 +10,8 @@ from contextlib import suppress
 from types import FunctionType, MemberDescriptorType, TracebackType
 from typing import Any, Final, TypeVar
 
+from .gil import HAS_GIL
+
 # A name, an argument or an exception may have a `__repr__`, `__str__`, `__setattr__`, `__bool__` or `__eq__` that
 # raises, lies or takes long. Neither the message that is being made nor the thread may be lost by that.
 #
@@ -35,7 +37,7 @@ _MODULE: Final[Any] = type.__dict__["__module__"]
 
 # Without the GIL, CPython 3.13 may crash if several threads raise the same exception at once, because each thread
 # changes its traceback (gh-128421, mended in 3.14).
-SEVERAL_MAY_RAISE: Final = sys.version_info >= (3, 14) or getattr(sys, "_is_gil_enabled", lambda: True)()
+SEVERAL_MAY_RAISE: Final = sys.version_info >= (3, 14) or HAS_GIL
 
 
 def guarded(default: T, call: Callable[..., T], *args: Any) -> T:

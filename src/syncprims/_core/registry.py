@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 from collections.abc import Callable, Collection
 from itertools import compress, count, repeat
 from operator import call, is_not, itemgetter
@@ -13,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 from weakref import ref
 
 from .foreign import type_name
+from .gil import HAS_GIL
 from .greenlets import refuse_greenlets
 from .observing import Observable
 from .state import Stated
@@ -210,7 +210,7 @@ def _after_fork_in_child_without_gil() -> None:
 
 if hasattr(os, "register_at_fork"):
     for _ in range(2):
-        if getattr(sys, "_is_gil_enabled", lambda: True)():
+        if HAS_GIL:
             os.register_at_fork(after_in_child=_after_fork_in_child)
         else:
             os.register_at_fork(

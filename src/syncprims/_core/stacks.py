@@ -13,6 +13,7 @@ from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .foreign import printable
+from .gil import HAS_GIL
 
 if TYPE_CHECKING:
     from traceback import FrameSummary
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Place = tuple[CodeType, "int | None"]
 
-FRAMES_ARE_SHARED: Final = getattr(sys, "_is_gil_enabled", lambda: True)()
+FRAMES_ARE_SHARED: Final = HAS_GIL
 
 
 def file_of(module: ModuleType) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 from contextlib import suppress
 from logging import WARNING
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from .._core.clock import monotonic
 from .._core.deadline import Deadline
 from .._core.foreign import log
+from .._core.gil import HAS_GIL
 from .._core.report import attach_report
 from .._core.waits import wait_visibly
 from ..errors import DeadlockError, PoolClosedError, PoolTimeoutError
@@ -22,7 +22,6 @@ from .timeouts import Timer
 from .unseen_errors import UnseenErrors
 from .workers.backend import Backend
 
-_HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 _ABORT_PATIENCE = 2.0  # seconds that `abort` gives the callbacks of cancelled tasks
 _MORE_THAN_GRACE = 5.0  # seconds that the interpreter's exit gives a backend to end workers after their grace
 _STARTS = 4  # times the grace: the exit gives workers this long for their start; other waits warn after it
@@ -164,7 +163,7 @@ class Ending:
             # A task that no code refers to goes away as soon as the dispatcher has finished with it, and not earlier.
             self._unseen.watched = False
             self._dispatcher.catch_up(deadline)
-            if not _HAS_GIL:
+            if not HAS_GIL:
                 # Without the GIL an object is destroyed when the thread that made it runs next; the garbage collector
                 # does not wait for that.
                 gc.collect()
