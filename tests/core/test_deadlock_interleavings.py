@@ -15,6 +15,7 @@ from core.graphs import forget
 from core.step_orders import EVERYTHING, Explorer, step, until_something_changes
 from syncprims import DeadlockError
 from syncprims._core import deadlocks as _deadlocks
+from syncprims._core import stacks as _stacks
 from syncprims._core import waits as _waits
 from syncprims._core.waits import UpTo, Waiting
 
@@ -84,7 +85,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(_waits, "_innermost", SeenRecords())
     monkeypatch.setattr(_deadlocks, "_serials", SeenSerials())
     monkeypatch.setattr(_deadlocks, "sleep", lambda seconds: until_something_changes())
-    monkeypatch.setattr(_deadlocks, "frames_of_threads", dict)
+    monkeypatch.setattr(_stacks, "frames_of_threads", dict)
     yield
     forget(_waits._innermost)
 

@@ -16,8 +16,9 @@ import pytest
 from locks.actors import LIMIT, Actors, eventually, take_and_let_go, wait_for
 from syncprims import CallbackPool, DeadlockError, LockTimeoutError, TimedLock
 from syncprims._core import holders
-from syncprims._core.stacks import frames_of_threads
+from syncprims._core.stacks import frames_of_threads, with_frames
 from syncprims.diagnostics import report, snapshot
+from syncprims.testing import MODES, Mode, interrupts
 
 COLLECTS_AT_ANY_TIME = sys.version_info < (3, 12)
 
@@ -206,3 +207,53 @@ def test_threads_that_look_at_each_other_keep_nothing(monkeypatch: pytest.Monkey
         assert [each() for each in kept] == [None, None]
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_frames_end_with_the_look_at_them(fails: bool) -> None:
+    """An error that is kept does not keep the variables of other threads, although its traceback leads to the look."""
+    kept: list[weakref.ref[object]] = []
+    begun, end = Event(), Event()
+
+    class Page:
+        pass
+
+    def read() -> None:
+        page = Page()
+        kept.append(weakref.ref(page))
+        begun.set()
+        wait_for(end)
+
+    def look(frames: dict[int, FrameType]) -> int:
+        return len(frames) // (0 if fails else 1)
+
+    gc.disable()
+    try:
+        with Actors() as actors:
+            actors.start(read)
+            wait_for(begun)
+            try:
+                assert with_frames(look) >= 2
+            except ZeroDivisionError as error:
+                found: Exception | None = error
+            else:
+                found = None
+            end.set()
+        assert kept[0]() is None
+        assert (found is not None) == fails
+    finally:
+        gc.enable()
+
+
+@pytest.mark.untraceable
+@pytest.mark.parametrize("mode", MODES)
+def test_an_interrupt_during_a_look_keeps_no_frames(mode: Mode) -> None:
+    """Wherever it comes, no dictionary of frames is left that has any."""
+
+    def keep(seen: list[dict[int, FrameType]]) -> None:
+        with_frames(seen.append)
+
+    def left(seen: list[dict[int, FrameType]]) -> str | None:
+        return "frames are left" if any(seen) else None
+
+    interrupts(list[dict[int, FrameType]], keep, left, mode=mode).check()

@@ -355,12 +355,12 @@ def test_no_frame_is_held_without_a_report(monkeypatch: pytest.MonkeyPatch) -> N
     with watch() as watching:
         waits, end = threading.Event(), threading.Lock()
 
-        def no_frames() -> Any:
+        def no_frames(look: object) -> Any:
             raise AssertionError
 
         with end:
             threads = [start(waits.wait), start(partial(enter, end))]
-            monkeypatch.setattr(incidents, "frames_of_threads", no_frames)
+            monkeypatch.setattr(incidents, "with_frames", no_frames)
             for _ in range(3):
                 assert watching.look() == []
         waits.set()

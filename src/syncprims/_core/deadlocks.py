@@ -16,16 +16,16 @@ from ..errors import DeadlockError
 from ..facts import Wait, nameless, say_thread
 from . import foreign, gates, mailbox, stacks, waits
 from .clock import sleep
-from .holders import stack_at, stack_of, thread_name
+from .holders import stack_of, thread_name
 from .sites import taking_of
 from .stacks import (
     FRAMES_ARE_SHARED,
     file_of,
-    frames_of_threads,
     programs_own,
     say_frame,
     stands_on,
     whereabouts,
+    with_frames,
     without_ours,
 )
 from .waits import NOT_DRAWN, SETTLED, Awaited, Group, UpTo, Waiting, all_waits, innermost_of, waits_of
@@ -318,11 +318,7 @@ def look(mine: Waiting, without: AbstractSet[Waiting] = frozenset()) -> Knot | L
     reading = _read([mine.ident], partial(_selected, mine, without), far=True)
     if mine.ident not in reading.stuck:
         return FREE
-    frames = frames_of_threads()
-    try:
-        waits, arrows = _confirm(reading, partial(_standing, mine, frames))
-    finally:
-        frames.clear()
+    waits, arrows = with_frames(lambda frames: _confirm(reading, partial(_standing, mine, frames)))
     return Knot(mine, waits, arrows) if mine.ident in arrows else UNSURE
 
 
@@ -407,11 +403,7 @@ def deadlock(knot: Knot) -> DeadlockError:
     """Make the error that describes it, beginning with the thread that gets it."""
     edges = knot.edges()
     cycle = [_say(wait, holder) for wait, holder in edges]
-    frames = frames_of_threads()  # once, because listing the frames stops all threads
-    try:
-        stacks = [without_ours(stack_at(frames.get(wait.ident), wait.ident)) for wait, _ in edges]
-    finally:
-        frames.clear()  # one of them refers to this frame, and so to those of the caller and everything in them
+    stacks = with_frames(lambda frames: [without_ours(stack_of(wait.ident, frames)) for wait, _ in edges])
     lines = [f"deadlock: {say_cycle(cycle)}"]
     lines += _summary(
         [

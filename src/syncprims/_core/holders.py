@@ -26,7 +26,7 @@ def thread_name(ident: int) -> str:
 
 
 # Listing the frames of all threads takes longer with every thread. A caller that looks at many threads lists the frames
-# once, and passes them as `frames`.
+# once, by `with_frames`, and passes them as `frames`.
 
 
 def stack_of(ident: int, frames: Mapping[int, FrameType] | None = None) -> tuple[FrameSummary, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from ..facts import Holder
@@ -14,7 +15,7 @@ from .deadlocks import find_deadlocks, say_cycle
 from .foreign import note, printable, words
 from .holders import describe, stack_of, thread_name
 from .snapshot import PrimitiveState, busy, look_at
-from .stacks import FRAMES_ARE_SHARED, frames_of_threads, programs_own, say_frame, whereabouts, without_library
+from .stacks import FRAMES_ARE_SHARED, programs_own, say_frame, whereabouts, with_frames, without_library
 from .state import State
 from .waits import Waiting
 
@@ -60,7 +61,8 @@ def report(*, all_threads: bool = False) -> str:
     if len(cycles) > _CYCLES:
         lines.append(f"and {len(cycles) - _CYCLES} more deadlocks; find_deadlocks() has them all")
     if all_threads:
-        lines.extend(_say_threads({ident for state in states for ident in _threads_of(state)}))
+        shown_threads = {ident for state in states for ident in _threads_of(state)}
+        lines.extend(with_frames(lambda frames: list(_say_threads(shown_threads, frames))))
     return "\n".join(lines)
 
 
@@ -100,20 +102,16 @@ def _threads_of(state: PrimitiveState) -> Iterator[int]:
     yield from (work.ident for work in state.work[:_WAITERS] if work.ident is not None)
 
 
-def _say_threads(shown: set[int]) -> Iterator[str]:
+def _say_threads(shown: set[int], frames: Mapping[int, FrameType]) -> Iterator[str]:
     main = threading.main_thread().ident
-    frames = frames_of_threads()
-    try:
-        names = {ident: thread_name(ident) for ident in frames if ident not in shown}
-        if names:
-            yield "other threads:"
-        for ident, name in sorted(names.items(), key=lambda thread: (thread[0] != main, thread[1], thread[0])):
-            stack = stack_of(ident, frames)
-            me = ", which writes this," if ident == threading.get_ident() else ""
-            yield f"  {_say_thread(name, ident)}{me} is {_where(stack)}"
-            yield from _say_stack(programs_own(stack) or without_library(stack))
-    finally:
-        frames.clear()  # one of them is the frame of this function
+    names = {ident: thread_name(ident) for ident in frames if ident not in shown}
+    if names:
+        yield "other threads:"
+    for ident, name in sorted(names.items(), key=lambda thread: (thread[0] != main, thread[1], thread[0])):
+        stack = stack_of(ident, frames)
+        me = ", which writes this," if ident == threading.get_ident() else ""
+        yield f"  {_say_thread(name, ident)}{me} is {_where(stack)}"
+        yield from _say_stack(programs_own(stack) or without_library(stack))
 
 
 def _where(stack: tuple[FrameSummary, ...]) -> str:

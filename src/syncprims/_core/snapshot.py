@@ -10,7 +10,7 @@ from ..facts import Frozen, Holder
 from .clock import monotonic
 from .holders import holder_of, stack_of, thread_name
 from .registry import live
-from .stacks import frames_of_threads
+from .stacks import with_frames
 from .state import State, state_of
 from .waits import Waiting, all_waits, subject
 
@@ -182,11 +182,7 @@ def busy() -> list[tuple[State, list[Waiting]]]:
 
 def look_at(found: Iterable[tuple[State, list[Waiting]]]) -> tuple[PrimitiveState, ...]:
     """The parts of a snapshot: the busy states, each with the waits for it."""
-    frames = frames_of_threads()
-    try:
-        return tuple(_look_at(state, waits, frames) for state, waits in found)
-    finally:
-        frames.clear()  # some of them refer to this frame, and so to the variables of all threads
+    return with_frames(lambda frames: tuple(_look_at(state, waits, frames) for state, waits in found))
 
 
 def _look_at(state: State, waits: list[Waiting], frames: Mapping[int, FrameType]) -> PrimitiveState:

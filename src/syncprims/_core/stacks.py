@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #
 # A function must not keep a frame of another thread in a variable when it returns or raises. That thread may look at
 # this one at the same time. Then the frames of both functions refer to each other, and keep all variables of both
-# threads' stacks alive until a collection.
+# threads' stacks alive until a collection. `with_frames` takes care of that for the frames of all threads.
 
 T = TypeVar("T")
 Place = tuple[CodeType, "int | None"]
@@ -91,6 +91,18 @@ def without_collection(look: Callable[[], T]) -> T:
 def frames_of_threads() -> dict[int, FrameType]:
     """The innermost frame of each thread, by its ident."""
     return without_collection(sys._current_frames)
+
+
+def with_frames(look: Callable[[dict[int, FrameType]], T]) -> T:
+    """Return ``look(frames)``, with the innermost frame of each thread by its ident, and keep none of them.
+
+    Listing the frames stops all threads. So a caller that looks at several threads lists them once.
+    """
+    frames = frames_of_threads()
+    try:
+        return look(frames)
+    finally:
+        frames.clear()  # the traceback of an error keeps the variables of this function and of `look`
 
 
 def codes_of_threads() -> dict[int, CodeType]:

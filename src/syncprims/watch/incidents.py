@@ -15,7 +15,7 @@ from .._core.clock import monotonic
 from .._core.deadlocks import Knot, knots
 from .._core.foreign import guarded
 from .._core.holders import stack_of, thread_name
-from .._core.stacks import codes_of_threads, frames_of_threads, programs_own, summaries
+from .._core.stacks import codes_of_threads, programs_own, summaries, with_frames
 from .._core.waits import Awaited, UpTo, Waiting, all_waits, innermost_of, waits_of
 from .blocked import Blocked, Question, age
 from .event_loops import TaskLock, running_loops
@@ -399,13 +399,11 @@ def _lock_of(wait: Waiting) -> object:
 
 def _threads(found: dict[Waiting, list[Holding]], now: float) -> list[WaitingThread]:
     """Describe waits and the threads that could end them. Only a report holds frames (see `codes_of_threads`)."""
-    frames = frames_of_threads()
-    try:
-        stacks = [
+    stacks = with_frames(
+        lambda frames: [
             summaries(wait.stack) if isinstance(wait, TaskWait) else stack_of(wait.ident, frames) for wait in found
         ]
-    finally:
-        frames.clear()
+    )
     return [
         WaitingThread(wait, age(wait, now), holders, stack)
         for (wait, holders), stack in zip(found.items(), stacks, strict=True)
