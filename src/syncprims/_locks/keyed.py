@@ -76,7 +76,8 @@ class KeyedLock(InUse[Hashable, TimedLock]):
     **Differences from threading.** `threading` has nothing like it. A hand-written dictionary of locks grows forever;
     if it deletes locks after use, it may let in two threads at once. You may call ``keyed[key].acquire()`` and later
     ``keyed[key].release()``, and need not keep the lock in a variable. After such a release, the lock is dropped when
-    the next one is made or acquired, or by `len`.
+    the next one is made or acquired, or by `len`. Without the GIL, a lock may count as in use until the thread that
+    made it runs next.
 
     A `KeyedLock` is not a collection: you can't iterate over it or search it, and it is true even when it is empty. In
     a forked child, as with `TimedLock`, the locks that other threads held are free.
@@ -123,7 +124,10 @@ class KeyedLock(InUse[Hashable, TimedLock]):
         return self._add(key) if lock is None else lock
 
     def __len__(self) -> int:
-        """Return how many locks are in use right now: held, waited for or referred to."""
+        """Return how many locks are in use right now: held, waited for or referred to.
+
+        Without the GIL, a lock may count as in use until the thread that made it runs next.
+        """
         self._look_at_acquired(len(self._acquired))
         return super().__len__()
 
