@@ -17,9 +17,12 @@ from typing import Any
 import pytest
 
 from polling import until
+from syncprims import TimedLock, TimedSemaphore
+from syncprims._core.stacks import FRAMES_ARE_SHARED, codes_of_threads
 from syncprims._core.waits import innermost_of
 from syncprims.watch import Incident, Watching, install
 from syncprims.watch.blocked import Blocked
+from syncprims.watch.incidents import Search
 from syncprims.watch.parts import Notification
 from syncprims.watch.wording import as_object, as_text, error_of
 
@@ -42,15 +45,18 @@ class Reports:
         self.found.append(incident)
         return True
 
-    def first(self, heading: str) -> Incident:
-        """Look until there is a report with this heading."""
+    def first(self, heading: str, of: str = "") -> Incident:
+        """Look until there is a report with this heading, of a wait of that thread if it is named."""
+
+        def fitting() -> list[Incident]:
+            return [each for each in self.found if each.heading == heading and of in ("", each.threads[0].thread)]
 
         def is_there() -> bool:
             self.watching.look()
-            return any(each.heading == heading for each in self.found)
+            return bool(fitting())
 
         until(is_there, LIMIT)
-        return next(each for each in self.found if each.heading == heading)
+        return fitting()[0]
 
 
 @contextmanager
@@ -279,10 +285,61 @@ def test_a_slow_wait() -> None:
 
         threads = run(hold, need)
         held.wait(LIMIT)
-        incident = reports.first("SLOW")
+        incident = reports.first("SLOW", of="t1")
         let_go.set()
         join(threads)
-    assert incident.threads
+    assert incident.notes[0] == "Thread 't0' is here:"
+    assert incident.notes[-1].endswith(" in hold") or not FRAMES_ARE_SHARED
+
+
+def test_a_slow_wait_of_the_holder_itself() -> None:
+    """Its stack is shown once, as that of the waiting thread."""
+    with watch(slow=0.05) as reports:
+        lock = threading.Lock()
+
+        def take_twice() -> None:
+            with lock:
+                lock.acquire(timeout=LIMIT)
+
+        threads = run(take_twice)
+        incident = reports.first("SLOW")
+        lock.release()
+        join(threads)
+    assert "held by itself" in as_text(incident)
+    assert as_text(incident).count(" in take_twice\n") == 1
+    assert incident.notes == ()
+
+
+def test_a_thread_that_holds_several_permits() -> None:
+    """It is named once among the holders."""
+    others = list(codes_of_threads())
+    permits, gate = TimedSemaphore(2), TimedLock()
+
+    def hold_both() -> None:
+        with permits, permits, gate:
+            pass
+
+    def need() -> None:
+        with permits:
+            pass
+
+    search, found = Search(), list[Incident]()
+    with gate:
+        first = run(hold_both)
+        until(lambda: gate.waiting, LIMIT)
+        second = run(need)
+        until(lambda: permits.waiting, LIMIT)
+
+        def is_there() -> bool:
+            found.extend(search.look(0.0, asleep=0.0, ignored=others))
+            return bool(found)
+
+        until(is_there, LIMIT)
+    join(first + second)
+    (incident,) = found
+    assert incident.heading == "ALL ASLEEP"
+    (waiter,) = [each for each in incident.threads if each.ident == second[0].ident]
+    assert [each.ident for each in waiter.holders] == [first[0].ident]
 
 
 # -- event loops -------------------------------------------------------------------------------------------------------

@@ -373,16 +373,17 @@ class Search:
                     f"a {'task' if wait.ident < 0 else 'thread'} has waited for more than {slow:g} s",
                     _threads({wait: holders}, now),
                     "shorten what is done while that is held, or raise the limit",
-                    notes=[line for holder in holders for line in _stack_lines(holder)],
+                    notes=_stack_lines(holders, wait),
                 )
 
     def _holders(self, wait: Waiting, codes: dict[int, CodeType]) -> list[Holding]:
         up_to: UpTo = guarded(None, wait.up_to)
         if up_to is None:
             return []
-        idents = [up_to] if isinstance(up_to, int) else [each for each in up_to.members() if isinstance(each, int)]
+        named = (up_to,) if isinstance(up_to, int) else up_to.members()
+        idents = dict.fromkeys(each for each in named if isinstance(each, int))  # a thread may hold several permits
         words = "" if _lock_of(wait) is not None else _words_of(wait)
-        return [Holding(ident, self._is_alive(ident, codes), words=words) for ident in idents[:10]]
+        return [Holding(ident, self._is_alive(ident, codes), words=words) for ident in list(idents)[:10]]
 
     def _is_alive(self, ident: int, codes: dict[int, CodeType]) -> bool:
         # A thread of the watch may have the ident of a thread that ended.
@@ -423,10 +424,15 @@ def _summary(core: Sequence[Waiting]) -> str:
     return f"{len(core)} {what.replace(' and ', 's and ')}s wait for each other, and can never go on"
 
 
-def _stack_lines(holder: Holding) -> list[str]:
-    if holder.ident < 0:
-        return []
-    return [f"Thread {holder.thread!r} is here:", *say_stack(stack_of(holder.ident))] if holder.is_alive else []
+def _stack_lines(holders: Sequence[Holding], wait: Waiting) -> list[str]:
+    """Describe where the holders are, except the waiting thread itself, whose stack is in the report anyway."""
+    shown = [each for each in holders if each.is_alive and each.ident >= 0 and each.ident != wait.ident]
+    stacks = with_frames(lambda frames: [stack_of(each.ident, frames) for each in shown])
+    return [
+        line
+        for holder, stack in zip(shown, stacks, strict=True)
+        for line in (f"Thread {holder.thread!r} is here:", *say_stack(stack))
+    ]
 
 
 def _is_for(wait: Blocked, locks: Sequence[object]) -> bool:
