@@ -7,13 +7,15 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Self
+from inspect import Parameter, signature
+from typing import Any, Self, get_args
 
 import pytest
 
-from locks.actors import Actors
+from locks.actors import LIMIT, Actors
 from programs import environment
-from syncprims import LockAdapter, TimedLock, TimedRLock, acquire_all, compiled
+from syncprims import CallbackPool, LockAdapter, TimedLock, TimedRLock, acquire_all, compiled
+from syncprims._core.observing import Kind, declared
 from syncprims._core.waits import Waiting
 from syncprims._runner.sequence import Sequence
 from syncprims._runner.steps import StepContext
@@ -47,6 +49,41 @@ def test_the_same_functions_are_there_before_and_after(observe: Observe) -> None
     assert same(before, everything())
     assert ("release" in vars(TimedLock)) == compiled
     assert ("__exit__" in vars(TimedLock)) == compiled
+
+
+def arguments_of(method: Callable[..., object]) -> tuple[list[str], dict[str, str]]:
+    """Arguments for a call that gives everything by name that can be given by name, except what has to be there."""
+    try:
+        parameters = signature(method).parameters.values()
+    except ValueError:  # a method in C, whose arguments have no names
+        return [], {}
+    positional = [each.name for each in parameters if each.default is Parameter.empty and each.kind in BY_POSITION]
+    named = [each.name for each in parameters if each.kind in BY_NAME and each.name not in positional]
+    return positional, dict(zip(named, named, strict=True))
+
+
+BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
+
+def test_observed_methods_take_the_arguments_that_the_methods_take() -> None:
+    """An argument that the library gives by name, such as the time at which a job begins, is not refused."""
+    methods = {(owner, name) for kind in get_args(Kind) for owner, name, _ in declared(kind)}
+    calls = {(owner, name): arguments_of(getattr(owner, name)) for owner, name in methods}
+    assert "now" in calls[Job, "begin"][1]
+    with record(), check_lock_order():
+        for (owner, name), (positional, named) in calls.items():
+            if positional:
+                signature(getattr(owner, name)).bind(*positional, **named)
+
+
+@pytest.mark.parametrize("executor", ["thread", "process"])
+def test_tasks_of_a_pool_end_while_they_are_recorded(executor: Any) -> None:
+    """The observed methods of a job are called as the workers call them."""
+    with record() as recording, CallbackPool(executor, max_workers=1, name="pool") as pool:
+        assert pool.submit(abs, -5).result(LIMIT) == 5
+        assert isinstance(pool.submit(divmod, 1, 0).exception(LIMIT), ZeroDivisionError)
+    assert [span.name for span in recording.spans if span.kind == "task"] == ["pool: abs", "pool: divmod"]
 
 
 def test_a_token_that_was_used_before_is_observed_too() -> None:

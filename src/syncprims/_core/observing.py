@@ -11,7 +11,7 @@ from .state import Named
 # Observing costs nothing while it is off: there is no `if observed` in any primitive. An observer replaces the methods
 # that are declared here by other functions (see `diagnostics.exchange`), and puts the methods back afterwards. So a
 # class that declares nothing is not observed. The registry requires `_observable` of every primitive, so that a type
-# checker notices a new one without it.
+# checker notices a new one without it. The other function takes the same arguments, by position or by name.
 
 Kind = Literal["gives", "lends", "takes", "waits", "enters", "leaves", "makes", "begins", "ends", "calls"]
 """What a call of a method means.

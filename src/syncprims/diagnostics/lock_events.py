@@ -83,11 +83,11 @@ def _taking(take: Callable[..., object], is_endless: Callable[..., bool], observ
 def _giving(give: Callable[..., object], _: object, observable: Observable) -> object:
     is_held = observable.is_held
 
-    def observed(lock: ObservableLock, *args: Any) -> None:
+    def observed(lock: ObservableLock, *args: Any, **kwargs: Any) -> None:
         held = is_held(lock)
         at = perf_counter_ns()
         try:
-            give(lock, *args)
+            give(lock, *args, **kwargs)
         finally:  # a wrapped lock may be released by a release that raises
             if held and not is_held(lock):
                 _tell_released(lock, at)
@@ -96,8 +96,8 @@ def _giving(give: Callable[..., object], _: object, observable: Observable) -> o
 
 
 def _lending(lend: Callable[..., Generator[None, None, None]], *_: object) -> object:
-    def observed(lock: ObservableLock) -> Generator[None, None, None]:
-        again = lend(lock)
+    def observed(lock: ObservableLock, *args: Any, **kwargs: Any) -> Generator[None, None, None]:
+        again = lend(lock, *args, **kwargs)
         at = perf_counter_ns()
         next(again)
         _tell_released(lock, at)

@@ -99,13 +99,13 @@ def _withdrawing(waiting: Waiting, withdraw: Callable[[], object], handled: Base
 
 
 def _entering(enter: Callable[..., Turn], about: Callable[..., tuple[Sequence, str]], *_: object) -> object:
-    def observed(context: object, *args: object) -> Turn:
+    def observed(context: object, *args: object, **kwargs: object) -> Turn:
         observers = works.observers
-        sequence, step = about(context, *args)
+        sequence, step = about(context, *args, **kwargs)
         for observer in observers:
             observer.step_sought(sequence, step)
         try:
-            turn = enter(context, *args)
+            turn = enter(context, *args, **kwargs)
             at = perf_counter_ns()
             for observer in observers:
                 observer.turn_begins(sequence, turn, at)
@@ -122,11 +122,11 @@ def _entering(enter: Callable[..., Turn], about: Callable[..., tuple[Sequence, s
 
 
 def _leaving(advance: Callable[..., object], *_: object) -> object:
-    def observed(sequence: Sequence, error: BaseException | None, *args: object) -> object:
+    def observed(sequence: Sequence, error: BaseException | None, *args: object, **kwargs: object) -> object:
         at = perf_counter_ns()
         for observer in works.observers:
             observer.turn_ends(sequence, at, error)
-        return advance(sequence, error, *args)
+        return advance(sequence, error, *args, **kwargs)
 
     return observed
 
@@ -140,8 +140,8 @@ def _making(make: Callable[..., None], *_: object) -> object:
 
 
 def _beginning(begin: Callable[..., bool], *_: object) -> object:
-    def observed(job: Job[Any], *args: Any) -> bool:
-        begun = begin(job, *args)
+    def observed(job: Job[Any], *args: Any, **kwargs: Any) -> bool:
+        begun = begin(job, *args, **kwargs)
         note = _note_of(job)
         if begun and note is not None:
             note.ident = job.worker
@@ -152,16 +152,16 @@ def _beginning(begin: Callable[..., bool], *_: object) -> object:
 
 
 def _ending(end: Callable[..., bool], *_: object) -> object:
-    def observed(job: Job[Any], *args: Any) -> bool:
+    def observed(job: Job[Any], *args: Any, **kwargs: Any) -> bool:
         note = _note_of(job)
         if note is None or note.ended is not None:
-            return end(job, *args)
+            return end(job, *args, **kwargs)
         # Before the end: after it the callback may begin at once in another thread.
         note.ended = perf_counter_ns()
         if note.begun is None:
             since = job.running_since()
             note.begun = None if since is None else note.ended - int((monotonic() - since) * 1e9)
-        in_time = end(job, *args)
+        in_time = end(job, *args, **kwargs)
         if in_time:
             outcome, value = job.outcome()
             note.error = None if outcome == "done" else value
