@@ -58,9 +58,22 @@ def wheel_from(source: Path, into: Path, **variables: str) -> tuple[str, str]:
 @needs_a_compiler
 def test_with_a_compiler_the_wheel_has_the_core_and_says_so(tree: Path, tmp_path: Path) -> None:
     """It is tagged for this Python and platform, and the core is used."""
+    before = {path for path in tree.rglob("*") if "__pycache__" not in path.parts}
     name, shown = wheel_from(tree, tmp_path / "out")
     assert shown == "True 2"
     assert "-none-any" not in name
+    assert {path for path in tree.rglob("*") if "__pycache__" not in path.parts} == before
+
+
+@needs_a_compiler
+def test_a_core_for_another_python_is_not_used(tree: Path, tmp_path: Path) -> None:
+    """Nothing tells its file from the right one if its name has no tag, so it says itself what it is for."""
+    source = tree / "src/syncprims/_speedups.c"
+    checked = "Py_Version >> 16 != PY_VERSION_HEX >> 16"
+    text = source.read_text(encoding="utf-8")
+    assert checked in text
+    source.write_text(text.replace(checked, "Py_Version >> 16 != 0x0301"), encoding="utf-8")
+    assert wheel_from(tree, tmp_path / "out", SYNCPRIMS_SPEEDUPS="1")[1] == "False 2"
 
 
 @pytest.mark.parametrize("variables", [NO_COMPILER, {"SYNCPRIMS_SPEEDUPS": "0"}], ids=["no compiler", "refused"])
@@ -80,6 +93,15 @@ def test_who_asks_for_the_core_gets_it_or_an_error(tree: Path, tmp_path: Path) -
     assert built.returncode != 0
     assert "SYNCPRIMS_SPEEDUPS=1, and the core can't be compiled" in built.stdout + built.stderr
     assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize("value", ["yes", "no", "1 ", "2"])
+def test_another_value_is_an_error(tree: Path, tmp_path: Path, value: str) -> None:
+    """Who means 1 must not get a build that ignores it."""
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    built = run(*pip, "-w", tmp_path / "out", tree, SYNCPRIMS_SPEEDUPS=value)
+    assert built.returncode != 0
+    assert f"SYNCPRIMS_SPEEDUPS can be 1, 0 or not set, but not {value!r}" in built.stdout + built.stderr
 
 
 @needs_a_compiler
@@ -117,6 +139,10 @@ def test_an_editable_installation_works(tree: Path, tmp_path: Path, variables: d
     assert installed.returncode == 0, installed.stderr
     shown = run(python, "-c", SHOW)
     assert shown.stdout.strip() == form, shown.stderr
+    # Installing again leaves nothing of the installation before.
+    installed = run(*pip, "-e", tree, PYTHONPATH=site, SYNCPRIMS_SPEEDUPS="0")
+    assert installed.returncode == 0, installed.stderr
+    assert run(python, "-c", SHOW).stdout.strip() == "False 2"
 
 
 def test_a_bare_clone_needs_no_compiler(tree: Path) -> None:

@@ -142,28 +142,33 @@
 #ifdef Py_GIL_DISABLED
 #  ifdef _MSC_VER
 #    include <intrin.h>
-static inline int64_t
-get(int64_t *word)
-{
-    return _InterlockedOr64((volatile __int64 *)word, 0);
-}
-
+/* All of these are made of the one function that 32-bit Windows has, too. */
 static inline int
 swap(int64_t *word, int64_t from, int64_t to)
 {
     return _InterlockedCompareExchange64((volatile __int64 *)word, to, from) == from;
 }
 
+static inline int64_t
+get(int64_t *word)
+{
+    return _InterlockedCompareExchange64((volatile __int64 *)word, 0, 0);
+}
+
 static inline void
 set(int64_t *word, int64_t to)
 {
-    _InterlockedExchange64((volatile __int64 *)word, to);
+    while (!swap(word, get(word), to)) {
+    }
 }
 
 static inline void
 add(int64_t *word, int64_t n)
 {
-    _InterlockedExchangeAdd64((volatile __int64 *)word, n);
+    int64_t value;
+    do {
+        value = get(word);
+    } while (!swap(word, value, value + n));
 }
 
 static inline void
@@ -1275,7 +1280,8 @@ lock_dealloc(PyObject *self)
 static PyMethodDef lock_methods[] = {
     {"acquire", (PyCFunction)(void (*)(void))lock_acquire, METH_FASTCALL | METH_KEYWORDS, "Like that of an RLock."},
     {"release", lock_release_base, METH_NOARGS, "Release the lock."},
-    {"__exit__", (PyCFunction)(void (*)(void))lock_exit, METH_FASTCALL, "Release the lock."},
+    {"__exit__", (PyCFunction)(void (*)(void))lock_exit, METH_FASTCALL,
+     "__exit__($self, /, *exc_info)\n--\n\nRelease the lock."},
     {"_is_owned", lock_is_owned, METH_NOARGS, "Whether the calling thread has the lock."},
     {"_recursion_count", lock_recursion_count, METH_NOARGS, "How often the calling thread has it."},
     {"_release_save", lock_release_save, METH_NOARGS, "Release the lock, however often it was acquired."},
@@ -1425,7 +1431,8 @@ hold_dealloc(PyObject *self)
 }
 
 static PyMethodDef hold_methods[] = {
-    {"__exit__", (PyCFunction)(void (*)(void))hold_exit, METH_FASTCALL, "Release the lock."},
+    {"__exit__", (PyCFunction)(void (*)(void))hold_exit, METH_FASTCALL,
+     "__exit__($self, /, *exc_info)\n--\n\nRelease the lock."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -1795,7 +1802,8 @@ observed_dealloc(PyObject *self)
 static PyMethodDef observed_methods[] = {
     {"_take", observed_take, METH_VARARGS, "Acquire the lock, or wait."},
     {"_release", observed_let_go, METH_NOARGS, "Release the lock."},
-    {"__exit__", (PyCFunction)(void (*)(void))observed_exit, METH_FASTCALL, "Release the lock."},
+    {"__exit__", (PyCFunction)(void (*)(void))observed_exit, METH_FASTCALL,
+     "__exit__($self, /, *exc_info)\n--\n\nRelease the lock."},
     {"locked", observed_locked, METH_NOARGS, "Whether any thread has it."},
     {"_at_fork_reinit", observed_at_fork_reinit, METH_NOARGS, "Make it free."},
     {NULL, NULL, 0, NULL},
@@ -1859,6 +1867,13 @@ entrance_get(PyObject *self, PyObject *lock, PyObject *Py_UNUSED(type))
     return PyMethod_New(entrance->python, lock);
 }
 
+/* What looks into the class finds this object, and takes what can't be called for no method. */
+static PyObject *
+entrance_call(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    return PyObject_Call(((Entrance *)self)->python, args, kwargs);
+}
+
 static int
 entrance_traverse(PyObject *self, visitproc visit, void *arg)
 {
@@ -1884,6 +1899,7 @@ static PyType_Slot entrance_slots[] = {
     {Py_tp_dealloc, entrance_dealloc},
     {Py_tp_traverse, entrance_traverse},
     {Py_tp_descr_get, entrance_get},
+    {Py_tp_call, entrance_call},
     {0, NULL},
 };
 
@@ -2050,6 +2066,10 @@ static int
 module_exec(PyObject *self)
 {
     State *state = PyModule_GetState(self);
+    if (Py_Version >> 16 != PY_VERSION_HEX >> 16) {
+        PyErr_SetString(PyExc_ImportError, "the core was compiled for another version of Python");
+        return -1;
+    }
     if (me() != (int64_t)PyThread_get_thread_ident()) {
         PyErr_SetString(PyExc_ImportError, "this Python has other idents of threads than the core");
         return -1;

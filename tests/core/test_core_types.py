@@ -12,6 +12,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -67,6 +68,28 @@ def test_help_is_the_same(kind: str) -> None:
             assert shapes[0] == shapes[1], name
             assert inspect.isroutine(one)
             assert getattr(type(ours), name).__name__ == name
+
+
+@pytest.mark.parametrize("kind", ["lock", "rlock", "token"])
+def test_leaving_has_a_signature(kind: str) -> None:
+    """In the class and bound; CPython's own lock has one since 3.13."""
+    ours = KINDS[kind](sys.modules["syncprims"])
+    assert str(inspect.signature(type(ours).__exit__)) == "(self, /, *exc_info)"
+    assert str(inspect.signature(ours.__exit__)) == "(*exc_info)"
+    assert inspect.getdoc(type(ours).__exit__) == "Release the lock."
+
+
+def test_what_is_found_in_the_class_can_be_called() -> None:
+    """So a mock that is made after the class's own `__enter__` can be called, too."""
+    entering = TimedLock.__dict__["__enter__"]
+    lock = TimedLock()
+    assert entering(lock) is lock
+    assert lock.locked()
+    lock.release()
+    with mock.patch.object(TimedLock, "__enter__", autospec=True) as replaced:
+        TimedLock().__enter__()
+    assert replaced.call_count == 1
+    assert TimedLock.__dict__["__enter__"] is entering
 
 
 @each_kind

@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import syncprims
 from both_forms import needs_the_core
 from programs import TESTS, environment
 from syncprims._core import speedups
@@ -42,6 +44,31 @@ def test_a_core_of_another_revision_is_left_alone(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("SYNCPRIMS_PURE", raising=False)
     assert speedups._choose() is speedups.core
     monkeypatch.setattr(speedups.core, "REVISION", speedups._REVISION - 1)
+    assert speedups._choose() is None
+
+
+def test_what_only_has_the_name_of_the_core_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder or a module of that name, without a revision, is not used."""
+    monkeypatch.delenv("SYNCPRIMS_PURE", raising=False)
+    other = ModuleType("syncprims._speedups")
+    monkeypatch.setitem(sys.modules, other.__name__, other)
+    monkeypatch.setattr(syncprims, "_speedups", other, raising=False)
+    assert speedups._choose() is None
+
+
+@pytest.mark.parametrize("error", [ImportError, SystemError])
+def test_a_core_that_can_not_be_loaded_is_left_alone(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    """CPython's SystemError, too, which comes if only one of the core and this Python has the GIL."""
+
+    class Refusing:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "syncprims._speedups":
+                raise error
+
+    monkeypatch.delenv("SYNCPRIMS_PURE", raising=False)
+    monkeypatch.delitem(sys.modules, "syncprims._speedups", raising=False)
+    monkeypatch.delattr(syncprims, "_speedups", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Refusing(), *sys.meta_path])
     assert speedups._choose() is None
 
 

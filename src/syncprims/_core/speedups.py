@@ -18,10 +18,10 @@ def _choose() -> ModuleType | None:
         return None
     try:
         from .. import _speedups
-    except ImportError:
+    except (ImportError, SystemError):  # the second from CPython, for a core that was compiled with the GIL or without
         return None
     # A core compiled from an older source, for example before a `git pull`, is not used.
-    return _speedups if _speedups.REVISION == _REVISION else None
+    return _speedups if getattr(_speedups, "REVISION", None) == _REVISION else None
 
 
 core: Final[Any] = _choose()
