@@ -14,7 +14,8 @@ from operator import attrgetter
 from queue import SimpleQueue
 from typing import Any, Self
 
-from syncprims import AtomicCounter, TimedLock, TimedRLock
+from syncprims import AtomicCounter, TimedLock
+from syncprims._core import reentrant
 from syncprims._core.deadlocks import refuse_deadlock
 from syncprims._core.interrupts import LeaveInC, leave_by
 from syncprims._core.waits import Waiting
@@ -454,7 +455,7 @@ GROUPS = (
             INLINE,
             Case("a method, any integer", STDLIB, _counting(AnyNumber)),
             Case("+ two bounds", STDLIB, _counting(Bounded)),
-            Case("+ no gap after entering (TimedRLock)", STDLIB, _counting(partial(Bounded, TimedRLock))),
+            Case("+ no gap after entering (on 3.14)", STDLIB, _counting(partial(Bounded, reentrant.RLock))),
             Case("AtomicCounter", OURS, _counting(partial(AtomicCounter, minimum=0, maximum=10**12))),
         ),
     ),
@@ -465,7 +466,7 @@ GROUPS = (
             INLINE,
             Case("a method", STDLIB, _comparing(Comparing)),
             Case("+ nothing but integers", STDLIB, _comparing(ComparingIntegers)),
-            Case("+ no gap after entering (TimedRLock)", STDLIB, _comparing(partial(ComparingIntegers, TimedRLock))),
+            Case("+ no gap after entering (on 3.14)", STDLIB, _comparing(partial(ComparingIntegers, reentrant.RLock))),
             Case("AtomicCounter", OURS, _comparing(AtomicCounter)),
         ),
     ),

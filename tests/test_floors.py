@@ -27,6 +27,7 @@ FLOORS = (
     "_core.clock",
     "_core.gil",
     "_core.this_process",
+    "_core.reentrant",
     "_core.speedups",
     "_core.foreign",
     "_core.lazy",

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-from _thread import RLock
 from collections import deque
 from collections.abc import Callable, Collection
-from functools import partial
 from itertools import compress, filterfalse
 from math import inf
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
+from typing import TYPE_CHECKING, ClassVar, Final, NoReturn
 
 from .._core.foreign import words
 from .._core.integers import Bounds, integer, shown
 from .._core.interrupts import exhaust
 from .._core.lazy import refuse_lazy
 from .._core.observing import Observable
-from .._core.registry import InnerName, check_name, default_name, new_serial, register
+from .._core.reentrant import RLock
+from .._core.registry import check_name, default_name, new_serial, register
 from .._core.speedups import core, put
 from .._core.state import State
-from .._locks.timed_lock import TimedRLock
 from ..errors import DeadlockError
 from .surface import CounterSurface
 from .waiting import ValueWaiter, forget_others, telling
@@ -31,9 +28,6 @@ from .waiting import ValueWaiter, forget_others, telling
 # Interrupts and signal handlers come only after calls, so a change is made as a whole or not at all. If a handler or a
 # finalizer changes the same counter, it does so before or after, never in the middle. The lock is reentrant so that
 # this is possible.
-#
-# The lock is one in C, entered by `with`. On 3.14 an interrupt may come between its entry and the body (gh-148874), so
-# there it is the library's own lock, which has no such gap.
 #
 # Waiters are notified right after the store, by one C call that was prepared before the store (see `waiting`). If a
 # signal handler changes the value during the preparation, the notification is prepared again.
@@ -50,9 +44,6 @@ _BOUNDED: Final = "bounded"
 # `n` is nearly always this object, and a comparison with it costs less than a check of its type.
 _ONE: Final = 1
 
-# On 3.14 an interrupt may leave a lock acquired if its entry is in C (gh-148874).
-_Lock: Any = TimedRLock if sys.version_info[:2] == (3, 14) else RLock
-_Guard: Callable[[], Any] = partial(_Lock, name=InnerName("the lock of a counter")) if _Lock is TimedRLock else _Lock
 _lock_of = attrgetter("_lock")
 _special_of = attrgetter("_special")
 
@@ -142,7 +133,7 @@ class AtomicCounter(CounterSurface, _Number):
         self._ordinarily: object = True if hooked else _BOUNDED if bounded else None
         if core is not None and not hooked:
             self._ordinarily = False
-        self._lock = _Guard()
+        self._lock = RLock()
         # Guarded by _lock:
         self._value = self._initial
         self._updating = False
@@ -476,7 +467,7 @@ class AtomicCounter(CounterSurface, _Number):
             if not counter._lock._is_owned():
                 counter._updating = False
                 counter._special = True if counter._waiters else counter._ordinarily
-        deque(map(_Lock._at_fork_reinit, filterfalse(_Lock._is_owned, map(_lock_of, counters))), 0)
+        deque(map(RLock._at_fork_reinit, filterfalse(RLock._is_owned, map(_lock_of, counters))), 0)
 
 
 put(AtomicCounter, "increment", "decrement", "add", "get_and_add", "set", "get_and_set", "compare_and_set")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from _queue import Empty
-from _thread import RLock
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from itertools import repeat
@@ -20,12 +18,12 @@ from .._core.holders import describe, holder_of
 from .._core.interrupts import Leave, leave_at_once
 from .._core.mailbox import Mailbox
 from .._core.observing import Observable
-from .._core.registry import InnerName, check_name
+from .._core.reentrant import RLock
+from .._core.registry import check_name
 from .._core.state import State
 from .._core.waits import UpTo, Waiting
 from ..facts import Holder
 from .surface import LockSurface
-from .timed_lock import TimedRLock
 
 # Holders and waiters
 # -------------------
@@ -71,10 +69,6 @@ from .timed_lock import TimedRLock
 #
 # Rejected: a count of what is free beside a list of holders (two stores, and C can't add); a permit as an object that
 # is handed on (an interrupted waiter would have to hand it on itself); waking all waiters.
-
-_Guard: Final[Callable[[], Any]] = (
-    partial(TimedRLock, name=InnerName("the guard of a shared lock")) if sys.version_info >= (3, 14) else RLock
-)
 
 # Seconds after which a waiter looks again, because a signal that comes just before a wait does not end it.
 _SLICE: Final = 0.5
@@ -157,7 +151,7 @@ class SharedLock(LockSurface):
         # The comment above says which operations change these, and how:
         self._held: list[int] = []
         self._line: list[Callable[[], None]] = [_nobody]
-        self._guard = _Guard()
+        self._guard = RLock()
         self._fast: Final = self._has_fast_path and self._timeout != 0
         self._open = self._fast
         self._ring: Callable[[], None] = partial(next, self._ringing())
