@@ -61,7 +61,7 @@ class Bell:
 
 @pytest.fixture(autouse=True)
 def _seen_by_frontrun(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(atomic_counter, "_Guard", cooperative.CooperativeRLock)
+    monkeypatch.setattr(atomic_counter, "RLock", cooperative.CooperativeRLock)
     monkeypatch.setattr(_waiters, "Mailbox", Bell)
     cooperative.patch_locks()
     yield
