@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from callback_pool import pool_workers
-from locks.actors import LIMIT, Actors, eventually, take_and_let_go, wait_for
+from locks.actors import LIMIT, Actors, eventually, stuck_on, take_and_let_go, wait_for
 from syncprims import (
     CallbackPool,
     DeadlockError,
@@ -66,11 +66,6 @@ def has_settled(ident: int) -> bool:
     return wait is not None and wait.serial == SETTLED
 
 
-def is_stuck_on(lock: TimedLock) -> Callable[[], bool]:
-    """Return whether a thread waits for the lock."""
-    return lambda: lock.waiting > 0
-
-
 def last_line(error: BaseException) -> str:
     """The advice of the error."""
     return str(error).splitlines()[-1]
@@ -101,7 +96,7 @@ def test_waiting_for_a_task_with_what_it_needs_in_hand(kind: str, way: str) -> N
     with pool_of(kind, 2) as pool:
         with stock:
             task = pool.submit(use)
-            eventually(is_stuck_on(stock))
+            eventually(lambda: stuck_on(stock))
             with pytest.raises(DeadlockError) as caught:
                 WAYS[way](task)
         assert task.result(LIMIT) == 1
@@ -247,7 +242,7 @@ def test_a_task_that_has_a_limit_is_no_deadlock() -> None:
     stock = TimedLock(name="stock")
     with pool_of("thread", 2) as pool, stock:
         task = pool.apply_async(stock.acquire, timeout=0.2, error_callback=lambda error: None)
-        eventually(is_stuck_on(stock))
+        eventually(lambda: stuck_on(stock))
         assert isinstance(task.exception(), PoolTimeoutError)
 
 
@@ -306,7 +301,7 @@ def test_ending_the_pool_with_what_a_task_needs_in_hand(kind: str, end: str) -> 
     with pool_of(kind, 2) as pool:
         with stock:
             task = pool.submit(use)
-            eventually(is_stuck_on(stock))
+            eventually(lambda: stuck_on(stock))
             with pytest.raises(DeadlockError) as caught:
                 ENDS[end](pool)
         assert task.result(LIMIT) == 1
@@ -327,7 +322,7 @@ def test_ending_the_pool_with_what_a_callback_needs_in_hand(kind: str, end: str)
     with pool_of(kind, 1) as pool:
         with results:
             task = pool.apply_async(pow, (2, 3), callback=note)
-            eventually(is_stuck_on(results))
+            eventually(lambda: stuck_on(results))
             with pytest.raises(DeadlockError) as caught:
                 ENDS[end](pool)
         task.wait_settled(LIMIT)
@@ -349,7 +344,7 @@ def test_waiting_for_a_callback_with_what_it_needs_in_hand(kind: str) -> None:
         with results:
             first = pool.apply_async(pow, (2, 3), callback=note)
             second = pool.submit(pow, 2, 4)
-            eventually(is_stuck_on(results))
+            eventually(lambda: stuck_on(results))
             for task in (first, second):
                 with pytest.raises(DeadlockError, match="after the callback of 'pow', in Thread 'jobs-dispatcher'"):
                     task.wait_settled()
@@ -368,7 +363,7 @@ def test_waiting_for_room_with_what_the_tasks_need_in_hand(kind: str) -> None:
     with pool_of(kind, 2, max_pending=1) as pool:
         with stock:
             task = pool.submit(use)
-            eventually(is_stuck_on(stock))
+            eventually(lambda: stuck_on(stock))
             with pytest.raises(DeadlockError, match="waits for room for a task"):
                 pool.submit(use)
         assert task.result(LIMIT) == 1
@@ -388,7 +383,7 @@ def test_waiting_for_room_with_what_a_callback_needs_in_hand(kind: str) -> None:
     with pool_of(kind, 2, max_pending=1) as pool:
         with results:
             pool.apply_async(pow, (2, 3), callback=note)
-            eventually(is_stuck_on(results))
+            eventually(lambda: stuck_on(results))
             with pytest.raises(DeadlockError, match=r"\(max_pending\)"):
                 pool.submit(pow, 2, 3)
         pool.join(LIMIT)
@@ -400,7 +395,7 @@ def test_room_comes_with_any_task() -> None:
     with pool_of("thread", 2, max_pending=2) as pool, stock, Actors() as actors:
         pool.submit(stock.acquire)
         pool.submit(go_on.wait, LIMIT)
-        eventually(is_stuck_on(stock))
+        eventually(lambda: stuck_on(stock))
 
         def let_one_end() -> None:
             eventually(lambda: waits_of(main))
@@ -421,7 +416,7 @@ def test_a_wait_with_a_limit_keeps_its_channel(kind: str) -> None:
     with pool_of(kind, 2) as pool:
         with stock:
             task = pool.apply_async(stock.hold(None).__enter__, callback=lambda lock: None)
-            eventually(is_stuck_on(stock))
+            eventually(lambda: stuck_on(stock))
             for wait in (task.result, task.wait_settled, pool.join):
                 with pytest.raises(PoolTimeoutError) as caught:
                     wait(0.02)
@@ -461,7 +456,7 @@ def test_a_deadlock_does_not_abort_the_pool() -> None:
     with pool_of("thread", 1) as pool:
         with stock:
             tasks = [pool.submit(use) for _ in range(3)]
-            eventually(is_stuck_on(stock))
+            eventually(lambda: stuck_on(stock))
             with pytest.raises(DeadlockError):
                 pool.join()
         assert [task.result(LIMIT) for task in tasks] == [1, 1, 1]
@@ -504,7 +499,7 @@ def test_waiting_for_a_task_whose_result_needs_what_is_in_hand(way: str, monkeyp
     with pool_of("interpreter", 1) as pool:
         with stock:
             task, queued = pool.submit(pool_workers.send_parcel), pool.submit(pow, 2, 3)
-            eventually(is_stuck_on(stock))
+            eventually(lambda: stuck_on(stock))
             with pytest.raises(DeadlockError) as caught:
                 wait(pool, task, queued)
         assert isinstance(task.result(LIMIT), pool_workers.Parcel)
@@ -525,7 +520,7 @@ def test_the_outcome_of_a_process_needs_what_its_waiter_has(monkeypatch: pytest.
     with pool_of("process", 1) as pool:
         with stock:
             task = pool.submit(pool_workers.send_parcel)
-            eventually(is_stuck_on(stock))
+            eventually(lambda: stuck_on(stock))
             with pytest.raises(DeadlockError, match=r"result of 'send_parcel', whose outcome is unpickled in Thread '"):
                 task.result()
         assert isinstance(task.result(LIMIT), pool_workers.Parcel)
@@ -538,7 +533,7 @@ def test_a_task_in_an_interpreter_goes_on_by_itself() -> None:
     with pool_of("interpreter", 1) as pool, Actors() as actors:
         with stock:
             waiting = actors.start(partial(take_and_let_go, stock))
-            eventually(is_stuck_on(stock))
+            eventually(lambda: stuck_on(stock))
             tasks = [pool.submit(pow, 2, 3) for _ in range(20)]
             assert [task.result() for task in tasks] == [8] * 20
             pool.join()

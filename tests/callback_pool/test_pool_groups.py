@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callback_pool import pool_workers
-from locks.actors import LIMIT, Actors, eventually, on_signal, wait_for
+from locks.actors import LIMIT, Actors, eventually, on_signal, stuck_on, wait_for
 from polling import until_exists
 from syncprims import (
     CallbackErrors,
@@ -490,7 +490,7 @@ def test_a_wait_for_a_group_is_an_edge() -> None:
         group = pool.group()
         with pytest.raises(DeadlockError, match="waits for the end of the tasks of a group") as caught, stock, group:
             task = group.submit(use)
-            eventually(lambda: settled_waits(stock))
+            eventually(lambda: stuck_on(stock))
         assert "when you leave a group" in str(caught.value).splitlines()[-1]
         assert task.result(LIMIT) == 1
 
@@ -628,13 +628,6 @@ def test_an_interrupt_of_the_wait_ends_what_runs_elsewhere(
         assert runs.cancelled() == (kind == "process")
         go.touch()
         assert pool.submit(abs, -1).result(LIMIT) == 1
-
-
-def settled_waits(lock: TimedLock) -> bool:
-    """Whether a thread waits for the lock, and its wait will not be refused any more."""
-    from syncprims._core.waits import SETTLED, all_waits, subject
-
-    return any(each.serial == SETTLED for each in all_waits() if subject(each)[0] is lock)
 
 
 def waits_for(pool: CallbackPool) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from callback_pool import cpython_pool_suite, pool_workers
-from locks.actors import LIMIT, eventually, wait_for
+from locks.actors import LIMIT, eventually, stuck_on, wait_for
 from programs import environment
 from syncprims import (
     CallbackErrors,
@@ -183,7 +183,7 @@ def test_waits_for_maps_are_edges() -> None:
     with CallbackPool(max_workers=4, name="jobs") as pool:
         with stock:
             task = pool.map_async(use, [1, 2], 1)
-            eventually(lambda: stock.waiting == 2)
+            eventually(lambda: stuck_on(stock) == 2)
             with pytest.raises(DeadlockError, match="jobs-worker-"):
                 task.get()
         assert task.get(LIMIT) == [1, 2]

@@ -13,6 +13,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
 from syncprims import LockAdapter, TimedLock
+from syncprims._core.waits import SETTLED, all_waits, subject
 
 T = TypeVar("T")
 
@@ -89,6 +90,14 @@ def eventually(condition: Callable[[], object]) -> None:
     while not condition():
         assert monotonic() < end, "it did not come to be"
         pause.wait(0.0005)
+
+
+def stuck_on(lock: object) -> int:
+    """How many threads wait for the lock and have found no deadlock; a later wait that completes one gets the error.
+
+    The ``waiting`` of the lock also counts a thread that is still looking, and then that thread may get the error.
+    """
+    return sum(wait.serial == SETTLED for wait in all_waits() if subject(wait)[0] is lock)
 
 
 def take_and_let_go(lock: TimedLock | LockAdapter, *arguments: Any) -> bool:

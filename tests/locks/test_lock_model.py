@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from locks.actors import LIMIT, Worker, eventually
+from locks.actors import LIMIT, Worker, eventually, stuck_on
 from syncprims import DeadlockError, LockTimeoutError, TimedLock, TimedRLock
 
 WORKERS: Final = 3
@@ -112,7 +112,7 @@ class Programs(RuleBasedStateMachine):
         else:
             self.awaited[worker] = lock
             self.workers[worker].begin(order)
-            eventually(lambda: target.waiting == self.waiting_for(lock))
+            eventually(lambda: stuck_on(target) == self.waiting_for(lock))
 
     def check_deadlock(self, outcome: object, cycle: list[int]) -> None:
         """The error has exactly the cycle of the model."""

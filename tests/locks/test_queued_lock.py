@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from locks.actors import LIMIT, Actors, eventually, wait_for
+from locks.actors import LIMIT, Actors, eventually, stuck_on, wait_for
 from syncprims import DeadlockError, LockTimeoutError, QueuedLock, TimedLock, acquire_all
 from syncprims.diagnostics import find_deadlocks, record, report
 from syncprims.testing import check_lock
@@ -117,7 +117,7 @@ def test_a_cycle_with_other_locks_is_refused() -> None:
     with Actors() as actors, lock:
         waiter = actors.start(take_other_first)
         both.wait(LIMIT)
-        eventually(lambda: lock.waiting == 1)
+        eventually(lambda: stuck_on(lock))
         assert "printer" in report()
         with pytest.raises(DeadlockError):
             other.acquire()
