@@ -130,7 +130,10 @@
 #include <structmember.h>
 #include <stdint.h>
 #include <time.h>
-#ifndef _WIN32
+#ifdef _WIN32
+#  define WIN32_LEAN_AND_MEAN
+#  include <windows.h>
+#else
 #  include <pthread.h>
 #endif
 
