@@ -44,6 +44,7 @@ FLOORS = (
     "_core.interrupts",
     "_core.mailbox",
     "_core.waits",
+    "_core.wait_graph",
     "_core.holders",
     "_core.deadlocks",
     "_core.snapshot",

@@ -17,6 +17,7 @@ from syncprims import DeadlockError
 from syncprims._core import deadlocks as _deadlocks
 from syncprims._core import stacks as _stacks
 from syncprims._core import waits as _waits
+from syncprims._core.wait_graph import within
 from syncprims._core.waits import UpTo, Waiting
 
 Note = Callable[[str, object], None]
@@ -332,7 +333,7 @@ def test_very_many_interleavings_are_right(scenario: type[Waits], record_propert
 def believe(first: _deadlocks._Reading, only: object) -> _deadlocks._Confirmed:
     """Take the first reading as the truth."""
     waits = {ident: found[0][0] for ident, found in first.waits.items() if found}
-    return waits, {vertex: _deadlocks._within(first.arrows[vertex], first.stuck) for vertex in first.stuck}
+    return waits, {vertex: within(first.arrows[vertex], first.stuck) for vertex in first.stuck}
 
 
 def not_confirmed(patch: pytest.MonkeyPatch) -> None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from itertools import permutations
 from threading import get_ident
 from time import monotonic
+from types import FrameType
 from typing import Final
 
 import pytest
 
+from core import graphs
 from core.graphs import Group, Node, all_of, any_of, forget, waits
 from locks.actors import Actors, eventually
 from syncprims import DeadlockError, Wait
 from syncprims._core import deadlocks as _deadlocks
+from syncprims._core import wait_graph
 from syncprims._core import waits as _waits
 from syncprims._core.deadlocks import FREE, UNSURE, Knot, find_deadlocks, look, refuse_deadlock
+from syncprims._core.wait_graph import within
 from syncprims._core.waits import NOT_DRAWN, SETTLED, Awaited, Waiting, all_waits, count_waits, waits_of
 from syncprims.facts import nameless
 
@@ -90,6 +95,29 @@ def test_expired_and_monitored_waits_do_not_count() -> None:
     theirs.takes_part = False
     assert look(mine) is FREE
     assert count_waits(theirs.node) == 1
+
+
+def test_a_thread_that_searches_counts_as_waiting() -> None:
+    """Without the GIL, the file of its innermost function shows that. All functions of a search are in such files."""
+    mine = waits(ME, Node("a", any_of(OTHER, THIRD)))
+    waits(OTHER, Node("b", all_of(ME, THIRD)))
+    waits(THIRD, Node("c", ME))
+    entered: set[str] = set()
+
+    def note(frame: FrameType, event: str, arg: object) -> None:
+        if event == "call":
+            entered.add(frame.f_code.co_filename)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        found = look(mine)
+    finally:
+        sys.setprofile(before)
+    assert isinstance(found, Knot)
+    of_the_nodes = {graphs.__file__}
+    assert {_deadlocks.__file__, wait_graph.__file__} <= entered
+    assert entered - of_the_nodes <= {*_deadlocks._OURS}
 
 
 def test_any_of_some_threads_is_stuck_only_with_all_of_them() -> None:
@@ -267,7 +295,7 @@ def believe_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def confirm(first: _deadlocks._Reading, only: object) -> _deadlocks._Confirmed:
         waits = {ident: found[0][0] for ident, found in first.waits.items() if found}
-        return waits, {vertex: _deadlocks._within(first.arrows[vertex], first.stuck) for vertex in first.stuck}
+        return waits, {vertex: within(first.arrows[vertex], first.stuck) for vertex in first.stuck}
 
     monkeypatch.setattr(_deadlocks, "_confirm", confirm)
 

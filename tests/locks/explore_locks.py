@@ -91,6 +91,7 @@ _true, _thread.RLock = _thread.RLock, ModelOfCLock  # type: ignore[misc,assignme
 from syncprims import DeadlockError, LockTimeoutError, TimedLock  # noqa: E402  the model came first
 from syncprims._core import deadlocks as _deadlocks  # noqa: E402  the same
 from syncprims._core import waits as _waits  # noqa: E402  the same
+from syncprims._core.wait_graph import within  # noqa: E402  the same
 from syncprims._locks import timed_lock  # noqa: E402  the same
 
 _thread.RLock = _true  # type: ignore[misc]  # imports use it too, from 3.12 on
@@ -312,7 +313,7 @@ class NotConfirmed(OneAfterTheOther):
 def believe(first: _deadlocks._Reading, only: object) -> _deadlocks._Confirmed:
     """Take the first reading as the truth."""
     waits = {ident: found[0][0] for ident, found in first.waits.items() if found}
-    return waits, {vertex: _deadlocks._within(first.arrows[vertex], first.stuck) for vertex in first.stuck}
+    return waits, {vertex: within(first.arrows[vertex], first.stuck) for vertex in first.stuck}
 
 
 class OwnerClearedLate(Exclusion):

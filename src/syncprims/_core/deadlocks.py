@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from itertools import count
@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeVar
 
 from ..errors import DeadlockError
 from ..facts import Wait, nameless, say_thread
-from . import foreign, gates, mailbox, stacks, waits
+from . import foreign, gates, mailbox, stacks, wait_graph, waits
 from .clock import sleep
 from .holders import stack_of, thread_name
 from .sites import taking_of
@@ -28,16 +28,11 @@ from .stacks import (
     with_frames,
     without_ours,
 )
-from .waits import NOT_DRAWN, SETTLED, Awaited, Group, UpTo, Waiting, all_waits, innermost_of, waits_of
+from .wait_graph import Arrows, Vertex, components_of, each_once, members_of, reached_from, stuck_in, within
+from .waits import NOT_DRAWN, SETTLED, Awaited, UpTo, Waiting, all_waits, innermost_of, waits_of
 
-# A wait is up to one thread, to all threads of a group, or to any thread of a group (see `waits`). A thread is stuck if
-# it waits for a stuck thread, for all threads of a group in which one is stuck, or for any thread of a group in which
-# all are stuck. Several sets of threads satisfy this definition; we mean the largest. The simplest case is a cycle of
-# threads that wait for each other's locks.
-#
-# The search begins at a thread's wait and reads everything that can be reached from it. Threads that wait for nothing
-# are free. A free thread frees the threads whose wait it ends, and so on against the arrows; the rest are stuck. Each
-# vertex and arrow is handled once. No mutex guards the graph. Instead, these rules hold:
+# The search begins at a thread's wait and reads everything that can be reached from it; `wait_graph` defines which
+# threads of that are stuck. No mutex guards the graph. Instead, these rules hold:
 #
 # 1. A thread publishes its record with one store, then draws a serial, then searches. So of all threads that are stuck
 #    together, the one that drew last sees every other record: no deadlock is missed. Exactly that thread gives way (or
@@ -70,7 +65,7 @@ _LATER: Final = 0.05
 _FAR: Final = 32
 
 # The functions in which a thread is still in its wait: it publishes, searches, passes a gate, or reads a mailbox.
-_OURS: Final = (sys._getframe().f_code.co_filename, *map(file_of, (waits, stacks, gates, mailbox)))
+_OURS: Final = (sys._getframe().f_code.co_filename, *map(file_of, (waits, wait_graph, stacks, gates, mailbox)))
 
 _ADVICE: Final = (
     "let it release what it holds and try again, or take the locks in one order everywhere, as acquire_all() does"
@@ -85,8 +80,6 @@ _is_mine = methodcaller("_is_mine")
 _node_of = attrgetter("node")
 
 R = TypeVar("R")
-Vertex = int | Group
-Arrows = dict[Vertex, tuple[Vertex, ...]]  # each target once, in the order in which they were named
 
 # Not empty once a deadlock was found that no thread could break. From then on there may be stuck threads.
 _unbroken: list[None] = []
@@ -198,14 +191,14 @@ def _read(roots: Iterable[int], select: Callable[[int], Iterable[Waiting]], *, f
         if isinstance(vertex, int):
             ups = [(wait, wait.up_to()) for wait in select(vertex)]
             reading.waits[vertex] = ups
-            arrows = _each_once(up_to for _, up_to in ups)
+            arrows = each_once(up_to for _, up_to in ups)
         else:
-            arrows = _members(vertex)
+            arrows = members_of(vertex)
         reading.arrows[vertex] = arrows
         todo.extend(arrows)
         if far and len(reading.arrows) == _FAR and not _unbroken and not _is_waited_for():
             return reading
-    reading.stuck = _stuck(reading.arrows)
+    reading.stuck = stuck_in(reading.arrows)
     return reading
 
 
@@ -216,38 +209,10 @@ def _selected(mine: Waiting, without: AbstractSet[Waiting], ident: int) -> list[
     return [wait for wait in waits_of(ident) if wait not in without and wait.counts()]
 
 
-def _members(group: Group) -> tuple[Vertex, ...]:
-    """The members of a group; none if the group is free."""
-    members = group.members()
-    return () if group.one_is_enough and None in members else _each_once(members)
-
-
-def _each_once(named: Iterable[UpTo]) -> tuple[Vertex, ...]:
-    return tuple(dict.fromkeys(each for each in named if each is not None))
-
-
 def _is_waited_for() -> bool:
     """Whether any thread waits for something that may be up to the calling thread."""
     # The calling thread has published its wait. A thread that waits for it later finds that wait, and searches itself.
     return any(map(_is_mine, map(_node_of, all_waits())))
-
-
-def _stuck(arrows: Arrows) -> set[Vertex]:
-    """Return the vertices that can't go on: all that remain after those that wait for nothing have freed others."""
-    pointing: dict[Vertex, list[Vertex]] = {}
-    left: dict[Vertex, int] = {}  # how many others have to become free before the vertex does
-    for vertex, ends in arrows.items():
-        left[vertex] = min(len(ends), 1) if not isinstance(vertex, int) and vertex.one_is_enough else len(ends)
-        for end in ends:
-            pointing.setdefault(end, []).append(vertex)
-    free: list[Vertex] = [vertex for vertex, number in left.items() if not number]
-    free.extend(end for end in pointing if end not in arrows)
-    for vertex in free:
-        for other in pointing.get(vertex, ()):
-            left[other] -= 1
-            if left[other] == 0:
-                free.append(other)
-    return {vertex for vertex, number in left.items() if number > 0}
 
 
 # -- confirming --------------------------------------------------------------------------------------------------------
@@ -270,16 +235,12 @@ def _confirm(first: _Reading, only: Callable[[int], Waiting | None]) -> _Confirm
                 waits[vertex] = wait
                 arrows[vertex] = (up_to,)
         elif vertex.one_is_enough:
-            now = _members(vertex)
-            arrows[vertex] = _each_once((*now, *before)) if now else ()
+            now = members_of(vertex)
+            arrows[vertex] = each_once((*now, *before)) if now else ()
         else:
-            arrows[vertex] = _within(_members(vertex), {*before})
-    stuck = _stuck(arrows)
-    return waits, {vertex: _within(ends, stuck) for vertex, ends in arrows.items() if vertex in stuck}
-
-
-def _within(ends: tuple[Vertex, ...], vertices: Container[Vertex]) -> tuple[Vertex, ...]:
-    return tuple(end for end in ends if end in vertices)
+            arrows[vertex] = within(members_of(vertex), {*before})
+    stuck = stuck_in(arrows)
+    return waits, {vertex: within(ends, stuck) for vertex, ends in arrows.items() if vertex in stuck}
 
 
 def _standing(mine: Waiting, frames: Mapping[int, FrameType], ident: int) -> Waiting | None:
@@ -338,13 +299,13 @@ class Knot:
     def __init__(self, mine: Waiting, waits: Mapping[int, Waiting], arrows: Arrows) -> None:
         self.mine = mine
         self.arrows = arrows
-        order = _reached(mine.ident, arrows)
+        order = reached_from(mine.ident, arrows)
         self.waits: dict[int, Waiting] = {each: waits[each] for each in order if isinstance(each, int)}
         backward: dict[Vertex, list[Vertex]] = {}
         for vertex in order:
             for end in arrows[vertex]:
                 backward.setdefault(end, []).append(vertex)
-        self.core: dict[Vertex, Vertex] = _reached(mine.ident, backward) if mine.ident in backward else {}
+        self.core: dict[Vertex, Vertex] = reached_from(mine.ident, backward) if mine.ident in backward else {}
 
     def last(self) -> tuple[Waiting, float]:
         """The last of the unsettled waits in the core, or of those that can be refused if there are any.
@@ -367,7 +328,7 @@ class Knot:
     def edges(self) -> list[tuple[Waiting, int]]:
         """The wait of each thread with one thread that it is up to; those of a cycle come first, if there is one."""
         start = self.mine.ident
-        came_from = _reached(start, self.arrows)
+        came_from = reached_from(start, self.arrows)
         closing = next((vertex for vertex in came_from if start in self.arrows[vertex]), start)
         way: list[Vertex] = [closing]
         while way[-1] != start:
@@ -382,18 +343,6 @@ class Knot:
             vertex = next(iter(self.arrows[vertex]))
             if isinstance(vertex, int):
                 return vertex
-
-
-def _reached(start: Vertex, arrows: Mapping[Vertex, Iterable[Vertex]]) -> dict[Vertex, Vertex]:
-    """The vertices reachable from one, nearest first, each with its predecessor, also the start if it is one."""
-    found: dict[Vertex, Vertex] = {start: start}
-    todo: list[Vertex] = [start]
-    for vertex in todo:
-        for end in arrows.get(vertex, ()):
-            if end not in found:
-                found[end] = vertex
-                todo.append(end)
-    return found
 
 
 # -- reporting ---------------------------------------------------------------------------------------------------------
@@ -547,10 +496,10 @@ def knots(
     """
     waits, arrows = _confirm(_read(dict.fromkeys(idents), select), innermost)
     found = []
-    for component in _components(arrows):
+    for component in components_of(arrows):
         first = next((vertex for vertex in component if isinstance(vertex, int)), None)
         if first is not None:
-            inside = {vertex: _within(arrows[vertex], component) for vertex in component}
+            inside = {vertex: within(arrows[vertex], component) for vertex in component}
             knot = Knot(waits[first], waits, inside)
             if knot.core:
                 found.append(knot)
@@ -569,39 +518,3 @@ def _innermost_endless(ident: int) -> Waiting | None:
 def _is_endless(wait: Waiting) -> bool:
     """Whether the wait counts for `find_deadlocks`, which also counts waits that would never be refused."""
     return wait.counts() or (not wait.takes_part and wait.deadline_at is None)
-
-
-def _components(arrows: Arrows) -> Iterator[dict[Vertex, None]]:
-    """The sets of vertices that can reach each other (Kosaraju's algorithm)."""
-    # First a depth-first search lists the vertices in the order in which it finishes them. Then each vertex that is
-    # left, in the reverse of that order, begins a component, which is collected against the arrows.
-    done: dict[Vertex, None] = {}
-    entered: set[Vertex] = set()
-    for root in arrows:
-        path = [(root, iter(arrows[root]))] if root not in entered else []
-        entered.add(root)
-        while path:
-            vertex, ends = path[-1]
-            end = next((end for end in ends if end not in entered), None)
-            if end is None:
-                done[vertex] = None
-                path.pop()
-            else:
-                entered.add(end)
-                path.append((end, iter(arrows[end])))
-    backward: dict[Vertex, list[Vertex]] = {}
-    for vertex in arrows:
-        for end in arrows[vertex]:
-            backward.setdefault(end, []).append(vertex)
-    left = set(arrows)
-    for vertex in reversed(done):
-        if vertex in left:
-            todo: list[Vertex] = [vertex]
-            component: dict[Vertex, None] = {}
-            while todo:
-                each = todo.pop()
-                if each in left:
-                    left.discard(each)
-                    component[each] = None
-                    todo.extend(backward.get(each, ()))
-            yield component
