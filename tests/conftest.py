@@ -17,6 +17,9 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# A limit of a wait must not end a test on a machine that is busy with other things: threads may rest for many seconds.
+os.environ.setdefault("SYNCPRIMS_TEST_DELAY_FACTOR", "5")
+
 # Many tests start programs, each of which would compile the library again. Git ignores the cache.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
-LIMIT = 20.0
+LIMIT = 60.0
 _PAUSE = 0.005
 _AGAIN = 10.0  # seconds until a signal is sent once more
 

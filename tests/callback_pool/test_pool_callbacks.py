@@ -12,7 +12,7 @@ import pytest
 from syncprims import CallbackErrors, CallbackExit, DeadlockError, PoolClosedError, PoolTimeoutError
 from syncprims.callback_pool import CallbackPool, Task
 
-LIMIT = 10.0
+LIMIT = 60.0
 
 
 def fail(message: str = "bad") -> NoReturn:

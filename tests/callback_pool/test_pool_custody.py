@@ -15,7 +15,7 @@ from syncprims import CallbackPool
 from syncprims.callback_pool.cpython.forgotten_futures_before_312 import Custody, end
 from syncprims.testing import Threads
 
-LIMIT = 15.0
+LIMIT = 60.0
 
 
 class Forgetful(ProcessPoolExecutor):

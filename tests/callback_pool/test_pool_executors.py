@@ -14,7 +14,7 @@ from callback_pool import pool_workers
 from syncprims import DeadlockError, TransportError
 from syncprims.callback_pool import CallbackPool
 
-LIMIT = 10.0
+LIMIT = 60.0
 
 
 class Inline(Executor):

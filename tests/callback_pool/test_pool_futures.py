@@ -20,7 +20,7 @@ from syncprims.callback_pool import CallbackPool, Task
 from syncprims.callback_pool import task as _task
 from syncprims.testing import Threads
 
-LIMIT = 10.0
+LIMIT = 60.0
 
 
 def test_wait_and_as_completed_take_tasks() -> None:

@@ -20,7 +20,7 @@ from syncprims.callback_pool.dispatcher import Dispatcher
 from syncprims.callback_pool.unseen_errors import KEPT
 from syncprims.callback_pool.workers.threads import ThreadWorkers
 
-LIMIT = 20.0
+LIMIT = 60.0
 SHORT = 0.05
 
 

@@ -23,7 +23,7 @@ from polling import ended, until, until_exists
 from syncprims import CallbackErrors, ForkedError, PoolClosedError, PoolTimeoutError, Task
 from syncprims.callback_pool import CallbackPool, PoolStats
 
-LIMIT = 10.0
+LIMIT = 60.0
 
 
 @pytest.mark.parametrize(

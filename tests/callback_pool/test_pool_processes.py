@@ -20,7 +20,7 @@ from polling import until
 from syncprims import CallbackErrors, TransportError
 from syncprims.callback_pool import CallbackPool
 
-LIMIT = 15.0
+LIMIT = 60.0
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 from polling import ended, sending
 
 TESTS = Path(__file__).resolve().parents[1]
-LIMIT = 20.0
+LIMIT = 60.0
 MADE_IN = {"process": (3, 11), "interpreter": (3, 14)}
 
 HEAD = """
@@ -121,7 +121,7 @@ if __name__ == "__main__":
     pool = CallbackPool(sys.argv[2], max_workers=2)
     task = pool.apply_async(pool_workers.announce_then_hang, (mark,), error_callback=lambda e: print(type(e).__name__),
                             timeout=0.5)
-    task.wait_settled(10)
+    task.wait_settled(50)
     until_exists(mark)
 """
     mark = tmp_path / "pid"
@@ -173,7 +173,7 @@ def test_workers_end_when_the_parent_dies(tmp_path: Path) -> None:
     body = """
 if __name__ == "__main__":
     pool = CallbackPool("process", max_workers=2)
-    idle = pool.submit(pool_workers.pid).result(10)
+    idle = pool.submit(pool_workers.pid).result(50)
     pool.submit(pool_workers.announce_then_hang, sys.argv[2])
     pool.submit(pool_workers.announce_then_hang, sys.argv[3])
     until_exists(sys.argv[2])
@@ -351,7 +351,7 @@ from multiprocessing import get_context
 def use(path):
     pool = CallbackPool(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
     task = pool.apply_async(pool_workers.announce_then_hang, (path,), error_callback=print, timeout=0.5)
-    task.wait_settled(20)
+    task.wait_settled(50)
     until_exists(path)
     pool.close(20)
     with open(path) as file:

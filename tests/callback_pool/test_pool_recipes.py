@@ -18,7 +18,7 @@ from pool_faults.callback_faults import complain
 from syncprims import CallbackPool
 from syncprims.testing import Threads
 
-LIMIT = 20.0
+LIMIT = 60.0
 WORDS = ["counted"] * 20
 
 

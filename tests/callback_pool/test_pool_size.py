@@ -12,7 +12,7 @@ from callback_pool.pool_workers import add
 from programs import environment
 from syncprims import CallbackPool
 
-LIMIT = 20.0
+LIMIT = 60.0
 
 PROGRAM = """
 import os, sys

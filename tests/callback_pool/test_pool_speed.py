@@ -16,7 +16,7 @@ from syncprims.callback_pool import dispatcher
 from syncprims.callback_pool.dispatcher import _MANY
 from syncprims.callback_pool.workers.backend import Backend
 
-LIMIT = 10.0
+LIMIT = 60.0
 
 
 # -- the dispatcher's rest ---------------------------------------------------------------------------------------------

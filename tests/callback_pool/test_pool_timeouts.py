@@ -16,7 +16,7 @@ from polling import ended
 from syncprims import PoolTimeoutError, TaskTimeoutError
 from syncprims.callback_pool import CallbackPool, Task
 
-LIMIT = 10.0
+LIMIT = 60.0
 
 
 @pytest.fixture(params=["own", "handed in"])

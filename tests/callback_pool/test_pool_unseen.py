@@ -18,7 +18,7 @@ from syncprims import CallbackErrors
 from syncprims.callback_pool import CallbackPool, Task
 from syncprims.callback_pool.job import Job
 
-LIMIT = 20.0
+LIMIT = 60.0
 MAPS = ["map", "map_unordered"]
 
 

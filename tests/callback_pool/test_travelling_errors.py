@@ -228,7 +228,7 @@ def test_task_that_raises_it_settles(kind: type[Exception]) -> None:
     told: list[BaseException] = []
     with CallbackPool("process", max_workers=1) as pool:
         task = pool.apply_async(refuse, (kind,), error_callback=told.append)
-        task.wait_settled(20)
+        task.wait_settled(50)
     assert [task.exception(0)] == told
 
 

@@ -32,7 +32,7 @@ from syncprims.testing import Threads
 from . import pool_workers
 from .test_pool_programs import run
 
-LIMIT = 20.0
+LIMIT = 60.0
 posix = pytest.mark.skipif(os.name != "posix", reason="made of what POSIX has")
 
 
@@ -137,7 +137,7 @@ from callback_pool.test_worker_ends import leave_thread
 if __name__ == "__main__":
     way, go = sys.argv[2:]
     pool = CallbackPool("process", max_workers=1, grace=None if way == "no limit" else 1.5, name="p")
-    pool.submit(leave_thread, go).result(20)
+    pool.submit(leave_thread, go).result(50)
     if way == "with":
         with pool:
             pass
@@ -507,7 +507,7 @@ if __name__ == "__main__":
         pass  # it grows as long as there is room
     assert small.take() == 0
     with CallbackPool("process", max_workers=1) as pool:
-        print(pool.submit(pow, 2, 3).result(20))
+        print(pool.submit(pow, 2, 3).result(50))
 """
     for kind in ("memory", "file"):
         assert run(tmp_path, body, kind) == (0, ["8"], "")

@@ -19,7 +19,7 @@ from syncprims.callback_pool.travel import start_board as starts
 from syncprims.callback_pool.travel.arrival import Luggage
 from syncprims.callback_pool.travel.envelope import pack, portable, run_packed, unpack
 
-LIMIT = 10.0
+LIMIT = 60.0
 
 
 def outcome(fn: Callable[..., object], *args: object, dumps_blob: bytes | None = None) -> tuple[Any, Any]:

@@ -43,8 +43,8 @@ if __name__ == "__main__":
     else:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with CallbackPool("process", max_workers=1, mp_context={mp_context}) as pool:
-        print(type(pool.submit(pool_workers.kill_self).exception(20)).__name__)
-        print(pool.submit(pool_workers.add, 1, 2).result(20))
+        print(type(pool.submit(pool_workers.kill_self).exception(50)).__name__)
+        print(pool.submit(pool_workers.add, 1, 2).result(50))
 """
     status, lines, errors = run(tmp_path, body)
     assert (status, lines) == (0, ["BrokenProcessPool", "3"]), errors
@@ -63,7 +63,7 @@ if __name__ == "__main__":
     signals = [signal.SIGTERM, signal.SIGINT, signal.SIGCHLD]
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     with CallbackPool("process", max_workers=1, mp_context={mp_context!r}) as pool:
-        print(pool.submit(pool_workers.add, 1, 2).result(20))
+        print(pool.submit(pool_workers.add, 1, 2).result(50))
         for number in signals:
             os.kill(os.getpid(), number)
             print(signal.sigtimedwait([number], 20).si_signo == number)
@@ -88,7 +88,7 @@ def ignores():
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, {"signal.SIG_IGN" if ignored else "signal.default_int_handler"})
     with CallbackPool("process", max_workers=1, mp_context={mp_context!r}) as pool:
-        print(pool.submit(ignores).result(20), pool.submit(pool_workers.ignores_interrupts).result(20))
+        print(pool.submit(ignores).result(50), pool.submit(pool_workers.ignores_interrupts).result(50))
 """
     status, lines, _ = run(tmp_path, body)
     assert (status, lines) == (0, [f"{ignored} True"])
@@ -110,11 +110,11 @@ if __name__ == "__main__":
     python = sys.executable
     multiprocessing.set_executable({program!r})
     with CallbackPool("process", max_workers=1, name="images", mp_context={mp_context!r}) as pool:
-        error = pool.submit(pool_workers.add, 1, 2).exception(20)
+        error = pool.submit(pool_workers.add, 1, 2).exception(50)
         print(type(error).__name__, error)
     multiprocessing.set_executable(python)
     with CallbackPool("process", max_workers=1, mp_context={mp_context!r}) as pool:
-        print(pool.submit(pool_workers.add, 1, 2).result(20))
+        print(pool.submit(pool_workers.add, 1, 2).result(50))
 """
     status, lines, errors = run(tmp_path, body)
     assert status == 0, errors
@@ -142,7 +142,7 @@ if __name__ == "__main__":
             print(error)
         print(pool.stats.submitted)
         multiprocessing.set_executable(python)
-        print(pool.submit(pool_workers.add, 1, 2).result(20))
+        print(pool.submit(pool_workers.add, 1, 2).result(50))
 """
     status, lines, errors = run(tmp_path, body)
     assert (status, errors) == (0, "")
@@ -170,7 +170,7 @@ from polling import ended
 if __name__ == "__main__":
     os.environ["PARENT"] = str(os.getpid())
     with CallbackPool("process", max_workers=1, mp_context={mp_context!r}) as pool:
-        pool.submit(pool_workers.add, 1, 2).result(20)
+        pool.submit(pool_workers.add, 1, 2).result(50)
 else:
     os.kill(int(os.environ["PARENT"]), signal.SIGKILL)
     ended(int(os.environ["PARENT"]))

@@ -15,7 +15,7 @@ from syncprims.callback_pool.travel.surroundings import Surroundings
 
 from .test_pool_programs import run
 
-LIMIT = 20.0
+LIMIT = 60.0
 posix = pytest.mark.skipif(os.name != "posix", reason="what it passes on is a matter of the system")
 
 
@@ -63,13 +63,13 @@ if __name__ == "__main__":
     files = [open(os.path.join(sys.argv[2], name), "w") for name in ("one", "two", "three")]
     os.dup2(files[0].fileno(), 1)
     with CallbackPool("process", max_workers=1) as first:
-        first.submit(say, "first").result(20)
+        first.submit(say, "first").result(50)
         os.dup2(files[1].fileno(), 1)
         second = CallbackPool("process", max_workers=1)
         os.dup2(files[2].fileno(), 1)
         with second:
-            second.submit(say, "second").result(20)
-        first.submit(say, "again").result(20)
+            second.submit(say, "second").result(50)
+        first.submit(say, "again").result(50)
 """
     status, _, errors = run(tmp_path, body, str(tmp_path))
     assert (status, errors) == (0, "")
@@ -90,7 +90,7 @@ if __name__ == "__main__":
     for number in (0, 1, 2):
         os.close(number)
     with CallbackPool("process", max_workers=1) as pool:
-        os.write(out, b"%a\\n" % pool.submit(streams).result(20))
+        os.write(out, b"%a\\n" % pool.submit(streams).result(50))
     os._exit(0)
 """
     assert run(tmp_path, body) == (0, ["[True, True, True]"], "")
@@ -221,7 +221,7 @@ def noting(*args, **kwargs):
 if __name__ == "__main__":
     tempfile.mkdtemp = noting
     with CallbackPool("process", max_workers=1) as pool:
-        print(pool.submit(pow, 2, 3).result(20))
+        print(pool.submit(pow, 2, 3).result(50))
     print(*made)
 """
     folder = tmp_path / ("long" * 30)
@@ -248,21 +248,21 @@ import warnings
 if __name__ == "__main__":
     parents = CallbackPool("process", max_workers=1)
     if {way != "unused"}:
-        parents.submit(pow, 2, 3).result(20)
+        parents.submit(pow, 2, 3).result(50)
     if {way == "closed"}:
         parents.close(20)
     warnings.simplefilter("ignore")  # that the program has threads, which is the point
     child = os.fork()
     if child == 0:
         with CallbackPool("process", max_workers=1) as pool:
-            print("child", pool.submit(pow, 2, 5).result(20), flush=True)
+            print("child", pool.submit(pow, 2, 5).result(50), flush=True)
         {leaving}
     print("status", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     if {way != "closed"}:
-        print("parent", parents.submit(pow, 2, 4).result(20))
+        print("parent", parents.submit(pow, 2, 4).result(50))
         parents.close(20)
     with CallbackPool("process", max_workers=1) as pool:
-        print("parent", pool.submit(pow, 2, 6).result(20))
+        print("parent", pool.submit(pow, 2, 6).result(50))
 """
     status, lines, errors = run(tmp_path, body)
     # In some releases of 3.13 multiprocessing's own tracker reports that a forked child can't wait for it.
@@ -283,7 +283,7 @@ def double(n):
 
 if __name__ == "__main__":
     with pool:
-        print(pool.submit(double, 4).result(20))
+        print(pool.submit(double, 4).result(50))
 """
     assert run(tmp_path, body) == (0, ["8"], "")
 
@@ -292,7 +292,7 @@ def test_program_without_its_guard_is_told_so(tmp_path: Path) -> None:
     """The error of its task and the worker's own message say so; neither blames an initializer."""
     body = """
 with CallbackPool("process", max_workers=1) as pool:
-    print(pool.submit(pow, 2, 3).exception(20))
+    print(pool.submit(pow, 2, 3).exception(50))
 """
     status, lines, errors = run(tmp_path, body)
     assert status == 0
@@ -310,7 +310,7 @@ if __name__ != "__main__":
     raise LookupError("no such thing here")
 with CallbackPool("process", max_workers=1) as pool:
     task = pool.submit(pow, 2, 3)
-    error = task.exception(20)
+    error = task.exception(50)
 print(error)
 print(repr(error.__cause__))
 """
@@ -332,10 +332,10 @@ def double(n):
     return 2 * n
 if __name__ == "__main__":
     with CallbackPool("process", max_workers=1) as pool:
-        print(pool.submit(pow, 2, 3).result(20))
-        print(pool.submit(double, 4).exception(20))
+        print(pool.submit(pow, 2, 3).result(50))
+        print(pool.submit(double, 4).exception(50))
     with CallbackPool("process", max_workers=1, dumps=cloudpickle.dumps) as pool:
-        print(pool.submit(double, 4).result(20))
+        print(pool.submit(double, 4).result(50))
 """
     command = [sys.executable, how, *([program] if how == "-c" else [])]
     done = subprocess.run(command, input=program, capture_output=True, text=True, timeout=60, check=True)

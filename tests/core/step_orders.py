@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-LIMIT: Final = 20.0  # seconds; a step that takes longer hangs
+LIMIT: Final = 60.0  # seconds; a step that takes longer hangs
 EVERYTHING: Final = "everything"
 
 
