@@ -67,7 +67,11 @@ def package(name: str) -> Any:
 
 
 def measure(group: Group, rounds: int, report: Callable[[str], None]) -> list[Measured]:
-    """Run the cases of a group in turn, so many rounds and one to warm up; leave out missing packages."""
+    """Run the cases of a group in turn, so many rounds and one to warm up.
+
+    Missing packages are left out. If a case of ours can't be measured (the core is not compiled), none is, so that the
+    group keeps the figures that it has.
+    """
     with ExitStack() as stack:
         works: list[tuple[Measured, Work]] = []
         for case in group.cases:
@@ -77,6 +81,8 @@ def measure(group: Group, rounds: int, report: Callable[[str], None]) -> list[Me
                 work(operations)
             except ImportError as error:
                 report(f"{case.name}: not measured, {error}")
+                if case.package == OURS:
+                    return []
             else:
                 works.append((Measured(case.name, operations), work))
         tries = 1 if group.operations else TRIES

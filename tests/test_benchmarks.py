@@ -121,6 +121,18 @@ def test_a_peer_that_is_not_installed_is_left_out_and_named() -> None:
     assert said == ["b: not measured, No module named 'absent'"]
 
 
+def test_a_case_of_ours_that_is_missing_ends_its_group() -> None:
+    """Without the core nothing is measured, so the group's kept figures are not replaced by a part of them."""
+    said: list[str] = []
+
+    def missing(_: ExitStack) -> NoReturn:
+        raise ImportError("the core is not compiled here")
+
+    group = Group("core", "Core", (Case("a", STDLIB, lambda _: steady(1.0)), Case("compiled", OURS, missing)))
+    assert measure(group, 1, said.append) == []
+    assert said == ["compiled: not measured, the core is not compiled here"]
+
+
 def test_both_forms_are_measured_whichever_runs() -> None:
     """The groups of the core have the compiled form and Python alone, and the first is never confused with the second.
 
