@@ -5,14 +5,19 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from concurrent import futures
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from functools import partial, partialmethod
 from typing import Any
 
 import pytest
 
 from syncprims import CallbackPool, PoolTimeoutError, SyncError, Task
+from syncprims._core.deadline import Deadline
 from syncprims._core.waits import all_waits, subject
 from syncprims.diagnostics import snapshot
-from syncprims.testing import MODES, Mode, interrupts, patience
+from syncprims.testing import MODES, Mode, assert_blocks, interrupts, patience
 
 pytestmark = [
     pytest.mark.untraceable,
@@ -233,3 +238,118 @@ def test_lost_task_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "1 pending" in str(broken(case))
     lost.cancel()
     case.pool.close(10)
+
+
+# -- the announcement of a task's end ----------------------------------------------------------------------------------
+
+
+class Idle(Executor):
+    """Runs no call."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Return a future that no thread will ever complete."""
+        return Future()
+
+
+class Heard:
+    """A task that no worker runs, and those that wait for its end: each in C, so no interrupt comes in their midst."""
+
+    def __init__(self) -> None:
+        self.pool = CallbackPool(Idle(), envelope=False)
+        self.callbacks: list[list[object]] = [[], [], []]
+        self.task = self.pool.apply_async(bool, callback=self.count, error_callback=self.count)
+        self.settled: list[object] = []
+        self.gate = self.task._course.put_up()
+        for heard in self.callbacks:
+            self.task.add_done_callback(heard.append)
+        self.job = self.pool._open_tasks.jobs[self.task]
+
+    def count(self, outcome: object) -> None:
+        """Be its callback."""
+        self.settled.append(outcome)
+
+
+def finish(heard: Heard) -> None:
+    heard.job.finish(True)
+
+
+def fail(heard: Heard) -> None:
+    heard.job.fail(LookupError())
+
+
+def cancel_the_task(heard: Heard) -> None:
+    heard.task.cancel()
+
+
+def cancel_the_job(heard: Heard) -> None:
+    heard.job.cancel()
+
+
+def cancel_the_running_job(heard: Heard) -> None:
+    heard.job.cancel_running()
+
+
+def unheard(heard: Heard) -> str | None:
+    """Return which waiters have not heard of the end of the task, or more than once."""
+    if not heard.task.done():  # the interrupt came first
+        heard.pool.abort()
+    try:
+        heard.task.wait_settled(patience())
+        heard.pool._dispatcher.catch_up(Deadline(patience()))
+    except PoolTimeoutError as error:
+        return str(error)
+    heard.pool.abort()
+    if not heard.gate.acquire(timeout=patience()):
+        return "result() waits"
+    if [len(calls) for calls in heard.callbacks] != [1, 1, 1]:
+        return f"done-callbacks were called {[len(calls) for calls in heard.callbacks]} times"
+    return None if len(heard.settled) == 1 else f"the callback was called {len(heard.settled)} times"
+
+
+@pytest.mark.parametrize("mode", ["warm", "worker", pytest.param("cold", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("end", [finish, fail, cancel_the_job, cancel_the_running_job])
+@pytest.mark.timeout(300)
+def test_each_waiter_hears_of_the_end(end: Callable[[Heard], None], mode: Mode) -> None:
+    """Wherever the thread that ends a task is interrupted, `result` returns, and each callback is called once."""
+    interrupts(Heard, end, unheard, mode=mode).check()
+
+
+@pytest.mark.parametrize("end", [finish, fail, cancel_the_task, cancel_the_job])
+def test_each_thread_in_wait_hears_of_the_end(end: Callable[[Heard], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the thread that ends a task is interrupted before it has told the first such thread, all return."""
+    heard = Heard()
+    kind = futures._base._FirstCompletedWaiter
+    tells = {name: getattr(kind, name) for name in ("add_result", "add_exception", "add_cancelled")}
+    left = [KeyboardInterrupt()]
+
+    def interrupted(waiter: Any, future: Any, tell: Callable[..., None]) -> None:
+        if left:
+            raise left.pop()
+        tell(waiter, future)
+
+    wait = partial(futures.wait, [heard.task], return_when=futures.FIRST_COMPLETED)
+    waiting = [assert_blocks(wait) for _ in range(3)]
+    for name, tell in tells.items():
+        monkeypatch.setattr(kind, name, partialmethod(interrupted, tell=tell))
+    with suppress(KeyboardInterrupt):  # a callback of the executor's future raises nothing
+        end(heard)
+    for each in waiting:
+        assert each.result(patience()).done == {heard.task}
+    assert left == []
+    assert unheard(heard) is None
+
+
+def test_an_interrupt_in_a_callback_of_a_task_keeps_no_other_from_its_call() -> None:
+    """A function given to add_done_callback gets a Ctrl-C in the main thread: the functions after it are called."""
+    heard = Heard()
+
+    def interrupted(task: object) -> None:
+        raise KeyboardInterrupt
+
+    last: list[object] = []
+    heard.task.add_done_callback(interrupted)
+    heard.task.add_done_callback(last.append)
+    with pytest.raises(KeyboardInterrupt):
+        heard.job.finish(True)
+    assert unheard(heard) is None
+    assert last == [heard.task]

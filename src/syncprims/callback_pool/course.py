@@ -30,6 +30,7 @@ class Course(ConditionInC):
     **Thread safety**: each field has one writer at a time. All may be read from any thread.
 
     Attributes:
+        broken_off: Whether the dispatcher has to finish the announcement of its end; written by an interrupted thread.
         settled: Whether its callback has ended too.
         seen: Whether any code has looked at the outcome.
         unseen: Reports the error of a task that is dropped before any code has looked at it.
@@ -42,6 +43,9 @@ class Course(ConditionInC):
     board: StartBoard | None = None  # where a worker process records that the call began
     slot: int = 0  # the place on the board; 0 means none
     _began: float | None = None
+
+    # Written by a thread that was interrupted while it announced the end of the task:
+    broken_off: bool = False
 
     # Written by the dispatcher:
     settled: bool = False

@@ -113,7 +113,8 @@ class Dispatcher:
         """Settle the task that is done, or remove the one that was withdrawn."""
         task = notice.task if isinstance(notice, Job) else notice
         job = self._open_tasks.jobs.get(task)
-        if job is None:  # a second notice
+        if job is None:  # a second notice, maybe of a thread that was interrupted while it announced the end
+            is_over(task)
             return
         if job.withdrawn:
             job.cancel()  # a worker that gets to it skips it

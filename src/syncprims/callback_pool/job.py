@@ -178,7 +178,11 @@ class Job(Generic[T]):
 
     def cancel(self) -> bool:
         """Cancel the task itself, without asking the executor that got the call."""
-        return Future.cancel(self.task)
+        try:
+            return Future.cancel(self.task)
+        except BaseException:
+            self.open_tasks.ended.put(self.task)  # as in `Task.cancel`
+            raise
 
     def cancel_running(self) -> bool:
         """Cancel the task even if it runs, because its process is dead; False if it is done."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from functools import partial
 from itertools import filterfalse
 from logging import ERROR
+from operator import is_
 from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -29,6 +31,12 @@ from .up_to import TaskDone, TaskSettled
 # each case the dispatcher gets a notice: the job, from `Job.finish` and `Job.fail`, or the task, before its
 # done-callbacks run. Only the dispatcher removes tasks from the open set, so a second notice does no harm. A thread
 # that was interrupted half-way, or came too late, sends one.
+#
+# The end of a task is announced to three kinds of waiters: threads in `concurrent.futures.wait` and ``as_completed``
+# (`_waiters`), threads in `result` (those of the condition), and functions of `add_done_callback`, by which groups,
+# mappings and event loops wait. If the thread that announces it is interrupted, it says so in `broken_off`, and the
+# dispatcher goes on from there: no waiter after that point is left behind, and none hears it twice. The function that
+# was interrupted is not called again, because it may have done its work.
 #
 # `_state`, `_condition` and `_done_callbacks` are Future's private names, unchanged since 3.2. They are used here
 # because the public `set_running_or_notify_cancel` logs and raises for a task whose cancellation was announced already.
@@ -79,6 +87,10 @@ class Task(Future[T]):
     _result: T | None = None
     _exception: BaseException | None = None
     _done_callbacks: Sequence[Callable[[Future[T]], object]] = ()  # a list once a callback is added
+
+    # The waiters and the done-callbacks that have yet to hear of the end; made when it comes.
+    _untold: list[Any] | None = None
+    _uncalled: deque[Callable[[Future[T]], object]]
 
     # The first thread that raised the error, and the traceback that it had then; see `_for_this_thread`.
     _raised: tuple[int, TracebackType | None] | None = None
@@ -247,23 +259,33 @@ class Task(Future[T]):
         It replaces Future's own method, which differs in three ways: the first SystemExit keeps it from calling the
         other callbacks, it logs in its own way, and it leaves waiters for a cancelled task to the executor.
         """
-        if self._state == _CANCELLED and not self._tell_of_cancellation():
-            return  # another thread does all of this
-        self._open_tasks.ended.put(self)
-        self._call_back()
+        try:
+            if self._state == _CANCELLED and not self._tell_of_cancellation():
+                return  # another thread does all of this
+            self._open_tasks.ended.put(self)
+            self._call_back()
+        except BaseException:
+            # A store, and then a call of C: a second interrupt can't come before the notice.
+            self._course.broken_off = True
+            self._open_tasks.ended.put(self)
+            raise
 
     def _call_back(self) -> None:
-        """Call the functions that were passed to `add_done_callback`."""
+        """Call the functions that were passed to `add_done_callback`, or those that an interrupted thread left."""
         fatal: BaseException | None = None
-        for callback in self._done_callbacks:
-            try:
-                callback(self)
-            except Exception as error:  # noqa: BLE001  as the comment says
-                log(ERROR, f"a function given to add_done_callback() of {self} raised", error)
-            except BaseException as error:
-                if is_interrupt(error):
-                    raise
-                fatal = error
+        uncalled = self.__dict__.setdefault("_uncalled", deque(self._done_callbacks))
+        try:
+            for callback in iter(uncalled.popleft, None):  # an interrupt must not lose one: see `serve`
+                try:
+                    callback(self)
+                except Exception as error:  # noqa: BLE001  as the comment says
+                    log(ERROR, f"a function given to add_done_callback() of {self} raised", error)
+                except BaseException as error:
+                    if is_interrupt(error):
+                        raise
+                    fatal = error
+        except IndexError:  # none is left
+            pass
         if fatal is not None:
             try:
                 raise fatal
@@ -272,7 +294,37 @@ class Task(Future[T]):
 
     def _tell_of_cancellation(self) -> bool:
         with self._condition:
-            return self._state == _CANCELLED and not self.set_running_or_notify_cancel()
+            if self._state != _CANCELLED:
+                return False
+            self._untold = list(self._waiters)
+            self._state = _NOTIFIED
+            self._tell_waiters_locked()
+            return True
+
+    def _tell_waiters_locked(self) -> None:
+        """Report the end to threads in `concurrent.futures.wait` and ``as_completed`` that have not heard of it."""
+        while self._untold:
+            waiter = self._untold[-1]
+            if self._state == _NOTIFIED:
+                waiter.add_cancelled(self)
+            elif self._exception is None:
+                waiter.add_result(self)
+            else:
+                waiter.add_exception(self)
+            del self._untold[-1]  # no interrupt comes between the return of a Python function and this
+
+    def _announce_rest(self) -> None:
+        """Go on with an announcement that was broken off."""
+        with self._condition:
+            if self._untold:
+                # The other thread was interrupted while it called this one, which may have heard of the end; or half,
+                # and then its `threading.Event` may be left locked, so that no thread can help it without blocking.
+                waiter = self._untold.pop()
+                if not any(map(partial(is_, self), list(waiter.finished_futures))) and _is_usable(waiter):
+                    self._untold.append(waiter)
+            self._tell_waiters_locked()
+            self._condition.notify_all()
+        self._call_back()
 
     def _get_snapshot(self) -> Any:  # asyncio in 3.15 uses this private method
         self._look()
@@ -406,6 +458,12 @@ class Task(Future[T]):
             )
 
 
+def _is_usable(waiter: Any) -> bool:
+    """False if an interrupt has left the lock of a waiter locked (gh-148874)."""
+    lock = getattr(waiter, "lock", None)
+    return lock is None or (lock.acquire(timeout=1.0) and lock.release() is None)
+
+
 def _means(fn: object, callback: object) -> bool:
     """Whether a callback is this function, or calls it in its loop."""
     return callback is fn or (isinstance(callback, partial) and any(each is fn for each in callback.args))
@@ -436,30 +494,38 @@ def mark_running(task: Task[Any]) -> bool:
 def complete(task: Task[T], result: T | None, error: BaseException | None) -> bool:
     """Set the outcome and announce it, but not to the dispatcher; False if the task is done."""
     course = task._course
-    with course:
-        if task._state in _DONE:
-            return False
-        task._result, task._exception = result, error
-        task._state = _FINISHED
-        for waiter in task._waiters:
-            if error is None:
-                waiter.add_result(task)
-            else:
-                waiter.add_exception(task)
-        course.notify_all()
-    if task._done_callbacks:
-        task._call_back()
+    try:
+        with course:
+            if task._state in _DONE:
+                return False
+            if task._waiters:
+                task._untold = list(task._waiters)  # before the state: `wait` adds itself to finished tasks too
+            task._result, task._exception = result, error
+            task._state = _FINISHED
+            if task._waiters:
+                task._tell_waiters_locked()
+            course.notify_all()
+        if task._done_callbacks:
+            task._call_back()
+    except BaseException:
+        course.broken_off = True  # as in `_invoke_callbacks`
+        task._open_tasks.ended.put(task)
+        raise
     return True
 
 
 def cancel_running(task: Task[Any]) -> bool:
     """Cancel the task even if it runs; False if it is done."""
-    with task._condition:
-        if task._state not in (_PENDING, _RUNNING):
-            return False
-        task._state = _CANCELLED
-        task._condition.notify_all()
-    task._invoke_callbacks()
+    try:
+        with task._condition:
+            if task._state not in (_PENDING, _RUNNING):
+                return False
+            task._state = _CANCELLED
+            task._condition.notify_all()
+        task._invoke_callbacks()
+    except BaseException:
+        task._open_tasks.ended.put(task)  # as in `Task.cancel`
+        raise
     return True
 
 
@@ -467,9 +533,8 @@ def is_over(task: Task[Any]) -> bool:
     """Complete the work of a thread that was interrupted while it ended the task; True if the task is done."""
     state = task._state
     if state in (_FINISHED, _NOTIFIED):
-        if task._course._waiters:  # the thread that finished it was interrupted before it woke them
-            with task._condition:
-                task._condition.notify_all()
+        if task._course.broken_off:
+            task._announce_rest()
         return True
     if state == _CANCELLED:
         with task._condition:
