@@ -306,7 +306,8 @@ LONGER: Final = [AllOfTwo, LeadingInFirst, LeadingInToTheFirst, AnyOfTwoComing]
 # two do everything that they can do: each thread's search comes in the middle of the other's.
 LARGE: Final = [LeadingIn, AnyOfTwoOthers]
 
-pytestmark = pytest.mark.untraceable
+# The threads take thousands of turns. On a busy machine each turn begins late.
+pytestmark = [pytest.mark.untraceable, pytest.mark.timeout(900)]
 slow = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 

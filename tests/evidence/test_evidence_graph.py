@@ -33,6 +33,7 @@ from syncprims.testing import Threads, patience
 Note = Callable[[str, object], None]
 LONG: Final = float(os.environ.get("SYNCPRIMS_EVIDENCE_SECONDS", "600"))
 a_while = pytest.param(LONG, marks=[pytest.mark.slow, pytest.mark.timeout(LONG + 180)])
+AT_LEAST: Final = 3  # rounds of each thread, however busy the machine is
 often = pytest.mark.parametrize("rounds", [5, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 
 
@@ -96,10 +97,10 @@ class Town:
             self.written.increment()
 
     def live(self, seed: int, end: float) -> int:
-        """A thread that uses everything until the time is up; return how often it waited."""
+        """A thread that uses everything until the time is up, and a few times at least; return how often it waited."""
         choice = random.Random(seed)
         rounds = 0
-        while monotonic() < end:
+        while rounds < AT_LEAST or monotonic() < end:
             rounds += 1
             with ExitStack() as stack:
                 self.some(self.outer, choice, stack)
@@ -204,7 +205,7 @@ def test_legal_use_is_never_refused(
             living = [threads.start(town.live, seed, end) for seed in range(8)]
         town.front.close(patience(30))
         town.back.close(patience(30))
-    assert sum(one.result() for one in living) > 20
+    assert all(one.result() >= AT_LEAST for one in living)
     assert not any(lock.locked() or lock.waiting for lock in [*town.outer, *town.in_front, *town.in_back, town.ledger])
     record_property("seconds of legal use of all primitives", seconds / 2)
     record_property("waits in legal use of all primitives", len(published))

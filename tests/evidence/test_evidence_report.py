@@ -47,7 +47,7 @@ def test_page_counts_the_lines_of_the_core() -> None:
     said = sum(found.group().count("\n") for found in comment.finditer(text))
     said += sum(not line.strip() for line in comment.sub("", text).splitlines())
     page = (DOCS / "evidence.rst").read_text(encoding="utf-8")
-    assert f"The C file has {text.count(chr(10))} lines, of which {said} are comments or empty." in page
+    assert f"The C file has {text.count(chr(10)):,} lines, of which {said} are comments or empty." in page
 
 
 @page
