@@ -27,10 +27,10 @@ from .own_threads import in_hook, role_in
 from .up_to import TaskDone, TaskSettled
 
 # A task is settled by the first of result, timeout, cancel and abort that moves the future out of its unfinished
-# states. Future's own condition decides which is first; the others get InvalidStateError and drop their outcome. In
-# each case the dispatcher gets a notice: the job, from `Job.finish` and `Job.fail`, or the task, before its
-# done-callbacks run. Only the dispatcher removes tasks from the open set, so a second notice does no harm. A thread
-# that was interrupted half-way, or came too late, sends one.
+# states. Future's own condition decides which is first; the others drop their outcome. In each case the dispatcher gets
+# a notice: the job, from `Job.finish` and `Job.fail`, or the task, before its done-callbacks run. Only the dispatcher
+# removes tasks from the open set, so a second notice does no harm. A thread that was interrupted half-way, or came too
+# late, sends one.
 #
 # The end of a task is announced to three kinds of waiters: threads in `concurrent.futures.wait` and ``as_completed``
 # (`_waiters`), threads in `result` (those of the condition), and functions of `add_done_callback`, by which groups,
