@@ -28,6 +28,7 @@ from syncprims._core.waits import Waiting
 from syncprims._core.waits import count_waits as waits
 from syncprims._runner import sequence as _sequence
 from syncprims.callback_pool import at_exit as exiting
+from syncprims.callback_pool import mapping
 from syncprims.callback_pool.course import Course
 from syncprims.diagnostics import exchange, record
 from syncprims.diagnostics.lock_events import locks
@@ -263,6 +264,32 @@ def test_a_worker_that_is_interrupted_before_it_wakes_waiters_leaves_none_behind
         go.set()
         assert waiting.result(patience()) is True
     assert interrupts == []
+
+
+@pytest.mark.parametrize("where", ["outcome_of", "_settle", "settled"])
+def test_a_worker_that_is_interrupted_at_the_end_of_a_part_loses_no_map(
+    monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """If an exception from outside comes while the last part is noted, that is done again."""
+    interrupts: list[BaseException] = [KeyboardInterrupt()]
+    name = "_settle" if where == "settled" else where
+    do = getattr(mapping, name)
+
+    def interrupted(*args: Any) -> Any:
+        if where == "settled":
+            do(*args)
+        if interrupts:
+            raise interrupts.pop()
+        return do(*args)
+
+    monkeypatch.setattr(mapping, name, interrupted)
+    heard = SimpleQueue[list[int]]()
+    with CallbackPool(max_workers=1) as pool:
+        task = pool.map_async(abs, [-1, -2, -3], 1, heard.put)
+        assert task.result(patience()) == [1, 2, 3]
+        assert heard.get(timeout=patience()) == [1, 2, 3]
+    assert interrupts == []
+    assert heard.empty()
 
 
 @pytest.mark.parametrize("interrupt", [None, KeyboardInterrupt()])

@@ -16,7 +16,7 @@ from .._core.report import attach_report
 from ..errors import PoolTimeoutError
 from .arguments import count, label_of
 from .job import Job, Open
-from .task import Task, count_as_seen, outcome_of
+from .task import Outcome, Task, count_as_seen, outcome_of
 from .up_to import AllDone, AnyDone
 
 # A chunk is one task; there is no task for each item. Most maps have one iterable, whose items need no tuples: making
@@ -180,7 +180,7 @@ class MapAtOnce(Generic[T]):
     def __init__(self, open_tasks: Open, whole: Job[list[T]]) -> None:
         self._whole: Job[list[T]] | None = whole  # until it is done: parts may live longer, and refer to this object
         self._parts: list[Task[list[T]]] = []
-        self._ended: list[Task[list[T]]] = []
+        self._ended: dict[Task[list[T]], None] = {}
         self._complete = False
         whole.parts = AllDone(open_tasks, lambda: list(self._parts))
 
@@ -210,34 +210,26 @@ class MapAtOnce(Generic[T]):
         return whole.task
 
     def _note_end(self, part: Any) -> None:
-        self._ended.append(part)
+        try:
+            self._end(part)
+        except BaseException:
+            self._end(part)  # an interrupt came: what has been done is not done again
+            raise
+
+    def _end(self, part: Task[list[T]]) -> None:
+        self._ended[part] = None
         self._finish_if_over()
 
     def _finish_if_over(self) -> None:
-        parts = list(self._parts)
-        if not self._complete or len(self._ended) < len(parts):
+        whole, parts, ended = self._whole, list(self._parts), list(self._ended)
+        if whole is None or not self._complete or len(ended) < len(parts):
             return
+        if not whole.done():
+            _settle(whole, {part: outcome_of(part) for part in (*ended, *parts)}, parts)
+        # Last, because another thread, or this one after an interrupt, begins again as long as there is a whole.
+        self._whole = None
         self._parts.clear()  # each of them refers to this object
-        whole, self._whole = self._whole, None
-        if whole is None or whole.done():
-            return
-        results: list[T] = []
-        outcomes = {part: outcome_of(part) for part in (*self._ended[:], *parts)}  # in the order in which they ended
-        for outcome in outcomes.values():
-            if outcome[0] != "done":
-                for part in parts:
-                    count_as_seen(part)
-                if outcome[0] == "cancelled":
-                    whole.cancel()
-                else:
-                    whole.fail(outcome[1])
-                return
-        for part in parts:
-            outcome = outcomes[part]
-            if outcome[0] == "done":
-                results += outcome[1]
-                outcome[1].clear()  # the part may live a little longer
-        whole.finish(results)
+        self._ended.clear()
 
     def _cancel_if_cancelled(self, whole: Any) -> None:
         if whole.cancelled():
@@ -246,6 +238,27 @@ class MapAtOnce(Generic[T]):
     def _cancel(self) -> None:
         for part in list(self._parts):
             part.cancel()
+
+
+def _settle(
+    whole: Job[list[T]], outcomes: dict[Task[list[T]], Outcome[list[T]]], parts: Iterable[Task[list[T]]]
+) -> None:
+    """Set the outcome of the whole by those of its parts, which are in the order in which they ended."""
+    results: dict[Task[list[T]], list[T]] = {}
+    for part, outcome in outcomes.items():
+        if outcome[0] == "done":
+            results[part] = outcome[1]
+            continue
+        for each in parts:
+            count_as_seen(each)
+        if outcome[0] == "cancelled":
+            whole.cancel()
+        else:
+            whole.fail(outcome[1])
+        return
+    if whole.finish([result for part in parts for result in results[part]]):
+        for some in results.values():
+            some.clear()  # the part may live a little longer
 
 
 def chunk_for(items: int, workers: int) -> int:
