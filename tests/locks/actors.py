@@ -175,6 +175,7 @@ def on_signal(handle: Callable[[], None]) -> Iterator[Callable[[], None]]:
     finally:
         with mutex:
             over = True
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # drops one that is on its way
             signal.signal(signal.SIGUSR1, before)
 
 

@@ -11,7 +11,7 @@ from types import CodeType
 
 import pytest
 
-from locks.actors import Actors, eventually, held_elsewhere, on_signal, wait_for
+from locks.actors import LIMIT, Actors, eventually, held_elsewhere, on_signal, stuck_on, wait_for
 from syncprims import DeadlockError, LockTimeoutError, TimedLock, TimedRLock
 
 both = pytest.mark.parametrize("kind", [TimedLock, TimedRLock])
@@ -104,7 +104,7 @@ def test_a_signal_handler_waits_inside_a_wait(kind: type[TimedLock]) -> None:
     handled: list[bool] = []
 
     def handle() -> None:
-        with inner:
+        with inner.hold(LIMIT):
             handled.append(inner.held_by_me() and not outer.held_by_me())
 
     with Actors() as actors, ExitStack() as stack:
@@ -121,7 +121,7 @@ def test_a_signal_handler_waits_inside_a_wait(kind: type[TimedLock]) -> None:
             free_outer()
 
         actors.start(direct)
-        with outer:
+        with outer.hold(LIMIT):
             assert handled == [True]
     assert (outer.waiting, inner.waiting) == (0, 0)
 
@@ -136,7 +136,7 @@ def test_a_cycle_through_a_signal_handler_is_noticed(closing: str) -> None:
 
     def handle() -> None:
         try:
-            with inner:
+            with inner.hold(LIMIT):
                 pass
         except DeadlockError as error:
             errors.append(error)
@@ -146,7 +146,7 @@ def test_a_cycle_through_a_signal_handler_is_noticed(closing: str) -> None:
             entered.set()
             wait_for(go_on)
             try:
-                with mine:
+                with mine.hold(LIMIT):
                     pass
             except DeadlockError as error:
                 errors.append(error)
@@ -161,17 +161,17 @@ def test_a_cycle_through_a_signal_handler_is_noticed(closing: str) -> None:
             eventually(lambda: outer.waiting == 1)
             if closing == "handler":
                 go_on.set()
-                eventually(lambda: mine.waiting == 1)
+                eventually(lambda: stuck_on(mine) == 1)
                 interrupt()
             else:
                 interrupt()
-                eventually(lambda: inner.waiting == 1)
+                eventually(lambda: stuck_on(inner) == 1)
                 go_on.set()
             eventually(lambda: errors)
             free_outer()
 
         actors.start(direct)
-        with mine, outer:
+        with mine, outer.hold(LIMIT):
             pass
     (error,) = errors
     assert {wait.lock_name for wait in error.cycle} == {"mine", "inner"}
@@ -199,6 +199,6 @@ def test_a_handler_that_wants_what_its_own_thread_holds_is_told_at_once() -> Non
             free_outer()
 
         actors.start(direct)
-        with mine, outer:
+        with mine, outer.hold(LIMIT):
             assert mine.held_by_me()
     assert [error.cycle[0].lock_name for error in told] == ["mine"]
