@@ -75,8 +75,8 @@ def coverage(session: nox.Session) -> None:
     """
     _install(session, "-e", ".[test,redis,dask,postgres]", *_group("recipes"))
     Path(".coverage").unlink(missing_ok=True)
-    # Tests that are tried again add to it. If a worker ended with a test, then what it had seen is lost, a quarter of
-    # what the tests see more than once; that costs three percent.
+    # Tests that are tried again add to it. If a test ended its worker, what that worker had measured is missing: about
+    # three percent, as the others run most lines too.
     pure, less = {"SYNCPRIMS_PURE": "1"}, ["--cov-fail-under=90"]
     _pytest(session, "--cov", "--cov-append", *session.posargs, env=pure, again=less)
 
