@@ -18,6 +18,8 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork her
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has pages that a fork wipes")
 BY_C: Final[Callable[[], int]] = getattr(ctypes.PyDLL(None), "fork", os.getpid) if os.name == "posix" else os.getpid
 
+each_fork = pytest.mark.parametrize("fork", [os.fork, BY_C] if hasattr(os, "fork") else [], ids=["by Python", "by C"])
+
 
 def says_in_child(ask: Callable[[], object], fork: Callable[[], int]) -> bool:
     """Ask in a forked child; it leaves at once, because Python may not know that it was forked."""
@@ -41,7 +43,7 @@ def made(kind: str) -> Mark:
 
 @forks
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-@pytest.mark.parametrize("fork", [os.fork, BY_C] if hasattr(os, "fork") else [], ids=["by Python", "by C"])
+@each_fork
 @pytest.mark.parametrize("kind", [pytest.param("page", marks=on_linux), "number"])
 def test_a_mark_is_true_only_in_its_process(kind: str, fork: Callable[[], int]) -> None:
     """In a child it is false, and in the parent it stays true."""
@@ -61,7 +63,7 @@ def test_a_page_without_the_advice_is_true_in_a_child_too() -> None:
 
 
 @forks
-@pytest.mark.parametrize("fork", [os.fork, BY_C] if hasattr(os, "fork") else [], ids=["by Python", "by C"])
+@each_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_child_makes_a_mark_of_its_own(fork: Callable[[], int]) -> None:
     """Its mark is true there, and false in a grandchild; all marks of one process are the same object."""

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from locks.actors import Worker, eventually
 from syncprims import KeyedLock, LockTimeoutError, TimedLock
-from syncprims._core.stacks import FRAMES_ARE_SHARED
+from syncprims._core.gil import HAS_GIL
 
 WORKERS: Final = 2
 KEYS: Final = ["a", (1, "b"), 7]
@@ -97,7 +97,7 @@ class Programs(RuleBasedStateMachine):
     @invariant()
     def there_are_the_locks_that_the_model_says(self) -> None:
         """There are as many as are in use, each with its holder, and no dead key among them."""
-        if not FRAMES_ARE_SHARED:
+        if not HAS_GIL:
             self.let_go_of_what_is_unused()
         assert len(self.keyed) == len(self.in_use())
         assert len(self.keyed._refs) == len(self.in_use())

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 # A `with` of a C lock calls the lock's own functions, which no interrupt splits. But on 3.14 one may come between the
 # return of an `__enter__` in C and the body (gh-148874), so there this is written in Python.
 
 if TYPE_CHECKING:
 
-    class _InC:
-        """The C type behind `threading.RLock`; typeshed does not know that it can be subclassed."""
+    class RLockInC:
+        """The C type behind `threading.RLock`, with the methods that are used; typeshed calls it final."""
 
-        def __enter__(self) -> bool: ...
+        def __enter__(self) -> object: ...
         def __exit__(self, *exc_info: object) -> None: ...
         def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
         def release(self) -> None: ...
         def _is_owned(self) -> bool: ...
         def _at_fork_reinit(self) -> None: ...
+        def _release_save(self) -> Any: ...
+        def _acquire_restore(self, state: Any, /) -> None: ...
 else:
-    from _thread import RLock as _InC
+    from _thread import RLock as RLockInC
 
 if sys.version_info[:2] == (3, 14):
-    _acquire: Final = _InC.acquire
+    _acquire: Final = RLockInC.acquire
 
-    class RLock(_InC):
+    class RLock(RLockInC):
         """A reentrant lock that no interrupt leaves acquired."""
 
         __slots__ = ()
@@ -54,4 +56,4 @@ if sys.version_info[:2] == (3, 14):
                     self.release()
                 raise
 else:
-    RLock = _InC
+    RLock = RLockInC

@@ -21,23 +21,10 @@ from .._core.waits import Waiting
 from .hold import LockHold
 from .surface import LockSurface, SignatureOfInit
 
-if TYPE_CHECKING:
-
-    class _CLock:
-        """The C type behind `threading.RLock`, with the methods that are used here."""
-
-        def __enter__(self) -> object: ...
-        def __exit__(self, *exc_info: object) -> None: ...
-        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
-        def release(self) -> None: ...
-        def _is_owned(self) -> bool: ...
-        def _at_fork_reinit(self) -> None: ...
-        def _release_save(self) -> Any: ...
-        def _acquire_restore(self, state: Any, /) -> None: ...
-elif core is not None:
-    _CLock = core.Lock
+if TYPE_CHECKING or core is None:
+    from .._core.reentrant import RLockInC as _CLock
 else:
-    from _thread import RLock as _CLock
+    _CLock = core.Lock
 
 # Why the lock *is* a C lock, and one that knows its owner
 # ---------------------------------------------------------
